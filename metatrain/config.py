@@ -1,0 +1,208 @@
+"""The configuration: one typed, frozen tree, read from YAML with dotted overrides."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Self
+
+import fsspec
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from yaml import YAMLError
+
+from metatrain.episodes import TooFew
+from metatrain.errors import UserError, did_you_mean
+from metatrain.generators import GENERATORS
+from metatrain.generators.flow import SamplerConfig
+from metatrain.generators.unet import UNetConfig
+from metatrain.inner_loop import InnerConfig
+from metatrain.learners import LEARNERS
+from metatrain.section import Section, section_of
+
+
+LearnerName = Literal[tuple(LEARNERS)]  # pyright: ignore[reportInvalidTypeForm]
+
+
+class RunConfig(Section):
+    """Where a run lives: everything it writes lies under `dir`/`name`."""
+
+    name: str = Field(
+        "default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Stable name of the run; training with the same name again resumes it.",
+    )
+    dir: str = Field("runs", description="Folder of all runs: a path or any fsspec URL.")
+
+    @property
+    def url(self) -> str:
+        """Where this run lives."""
+        return f"{self.dir.rstrip('/')}/{self.name}"
+
+
+class DataConfig(Section):
+    """Which images, and how they become episodes."""
+
+    path: str = Field("data", description="A packed data set: a path or any fsspec URL.")
+    image_size: int = Field(28, ge=8, le=512, description="Height and width in pixels.")
+    channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour.")
+    shots: int = Field(5, ge=1, description="Support images of an episode (K).")
+    queries: int = Field(5, ge=1, description="Query images of an episode.")
+    too_few: TooFew = Field(
+        "refuse", description="What becomes of tasks with fewer than shots + queries images."
+    )
+    prefetch: int = Field(8, ge=1, description="Episodes that each worker reads ahead.")
+
+
+class MetaConfig(Section):
+    """The outer loop of meta-training."""
+
+    learner: LearnerName = Field(  # pyright: ignore[reportInvalidTypeForm]
+        "reptile", description="What turns an episode into an outer gradient."
+    )
+    steps: int = Field(1000, ge=1, description="Outer steps.")
+    batch: int = Field(2, ge=1, description="Episodes of an outer step (the meta-batch).")
+    optimizer: Literal["sgd", "adam"] = Field("adam", description="Outer optimiser.")
+    lr: float = Field(1e-3, gt=0, description="Outer learning rate.")
+    warmup: int = Field(50, ge=0, description="Outer steps over which the rate rises from 0.")
+    decay: float = Field(
+        0.5, ge=0, le=1, description="Last share of training over which the rate falls to 0."
+    )
+    clip: float = Field(0.0, ge=0, description="Norm to clip the outer gradient to; 0 is never.")
+    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the average of theta.")
+
+
+class AdaptConfig(Section):
+    """Adapting to a new task after meta-training; with the inner optimiser and scope."""
+
+    steps: int = Field(40, ge=0, description="Inner steps; more than in training pay off.")
+    lr: float = Field(1e-3, gt=0, description="Inner learning rate.")
+
+
+class ClusterConfig(Section):
+    """Ray workers and DeepSpeed."""
+
+    workers: int = Field(2, ge=1, description="Training workers; each takes its own episodes.")
+    cpus_per_worker: float = Field(1, gt=0, description="CPUs that a worker reserves and uses.")
+    gpus_per_worker: float = Field(0, ge=0, description="GPUs that a worker reserves.")
+    zero_stage: Literal[0, 1, 2] = Field(
+        1, description="What DeepSpeed shards: 1 optimiser state, 2 also gradients, 0 nothing."
+    )
+    max_failures: int = Field(3, ge=0, description="Lost workers to recover from before giving up.")
+
+
+class CheckpointConfig(Section):
+    """What is kept of a run while it goes on."""
+
+    every: int = Field(500, ge=1, description="Outer steps between checkpoints.")
+    keep: int = Field(2, ge=1, description="Newest checkpoints that are kept.")
+    samples: bool = Field(True, description="Draw a sample grid with every checkpoint.")
+
+
+class Config(Section):
+    """Everything that a run depends on."""
+
+    seed: int = Field(0, ge=0, description="Seeds weights, splits, episodes and noise.")
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    generator: section_of(GENERATORS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    inner: InnerConfig = InnerConfig()
+    meta: MetaConfig = MetaConfig()
+    adapt: AdaptConfig = AdaptConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _every_worker_has_an_episode(self) -> Self:
+        if self.cluster.workers > self.meta.batch:
+            raise ValueError(
+                f"{self.meta.batch} meta.batch is less than {self.cluster.workers} "
+                f"cluster.workers, and some would have nothing to do; raise meta.batch"
+            )
+        return self
+
+
+def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file (a path or any fsspec URL), then apply overrides such as `inner.lr=0.01`.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed, or the file that cannot be read.
+    """
+    malformed = [override for override in overrides if "=" not in override]
+    if malformed:
+        raise UserError(f"'{malformed[0]}' is not an override; write key=value, as in inner.lr=0.01.")
+    try:
+        tree = OmegaConf.create(_read(path) if path else {})
+        tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(tree, resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        first_line = str(error).splitlines()[0]
+        raise UserError(f"{path or 'the overrides'} cannot be read as YAML: {first_line}.") from error
+    return parse_config(values)
+
+
+def parse_config(values: Any) -> Config:
+    """A `Config` from plain values, such as those a checkpoint carries.
+
+    Raises:
+        UserError: one line for every key that is unknown or has a value that is not allowed.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_sentence(detail) for detail in error.errors()]
+        raise UserError("\n  ".join(["the configuration cannot be used:", *lines])) from error
+
+
+def to_yaml(config: Section) -> str:
+    """The configuration as YAML, every key with what it means as a comment."""
+    return "\n".join(_yaml_lines(config, indent="")) + "\n"
+
+
+def _read(path: str) -> str:
+    try:
+        with fsspec.open(path, "rt") as file:
+            return file.read()  # pyright: ignore[reportAttributeAccessIssue]
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"the configuration {path} cannot be read: {error}.") from error
+
+
+def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            yield f"{indent}{key}:"
+            yield from _yaml_lines(value, indent + "  ")
+        else:
+            # JSON is YAML, and quotes what YAML would take for something else.
+            written = f"{indent}{key}: {json.dumps(value)}"
+            yield f"{written:<32}  # {field.description}" if field.description else written
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"]) or "the top level"
+    if detail["type"] == "extra_forbidden":
+        return f"there is no key '{key}'{_nearest(detail['loc'])}"
+    allowed = detail["msg"].removeprefix("Value error, ").replace("Input should be", "allowed is")
+    return f"{key} is {json.dumps(detail['input'], default=str)}; {allowed}."
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    """A hint at the key that was probably meant, beside the wrong one or anywhere else."""
+    known = list(_keys(Config()))
+    parent, word = ".".join(str(part) for part in loc[:-1]), str(loc[-1])
+    siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
+    hint = did_you_mean(word, siblings)
+    if hint and parent:
+        return hint.replace("'", f"'{parent}.", 1)
+    elsewhere = [key for key in known if key.rpartition(".")[2] == word]
+    return hint or (f"; did you mean '{elsewhere[0]}'?" if elsewhere else "")
+
+
+def _keys(section: Section, prefix: str = "") -> Iterator[str]:
+    for key in type(section).model_fields:
+        yield prefix + key
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            yield from _keys(value, f"{prefix}{key}.")

@@ -1,0 +1,133 @@
+"""Episodes: which images of which task, as a pure function of where training stands.
+
+``episode = f(seed, split, step, slot)``. Nothing is remembered between calls, so the same episodes
+come at any world size, and resuming needs nothing but the step.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from metatrain.errors import UserError
+from metatrain.store import Task
+
+TooFew = Literal["refuse", "skip", "repeat"]
+
+# Domains of the counter-based generator: draws for one purpose never reuse another's numbers.
+_ORDER, _IMAGES = 0, 1
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """What one episode consists of, before a byte of it is read.
+
+    Attributes:
+        task: the task that all images come from.
+        support: indices of the support images within the task, `shots` of them.
+        query: indices of the query images, disjoint from `support`.
+        seed: seeds everything that is random about the episode from here on.
+    """
+
+    task: Task
+    support: tuple[int, ...]
+    query: tuple[int, ...]
+    seed: int
+
+
+class EpisodeSampler:
+    """Plans the episodes of one split.
+
+    Every task comes once before any comes twice: outer step after outer step walks through a
+    permutation of the tasks that is keyed by seed, split and epoch.
+
+    Args:
+        tasks: the tasks of the split.
+        shots: support images of an episode (K).
+        queries: query images of an episode.
+        meta_batch: episodes of an outer step.
+        seed: the run's seed.
+        split: name of the split; part of the key, so that splits draw independently.
+        too_few: what becomes of a task with fewer than `shots + queries` images: `refuse` it,
+            `skip` it, or `repeat` images within the support and within the query.
+
+    Raises:
+        UserError: when a task has too few images and `too_few` is `refuse`, or no task is left.
+    """
+
+    def __init__(
+        self,
+        tasks: list[Task],
+        *,
+        shots: int,
+        queries: int,
+        meta_batch: int,
+        seed: int,
+        split: str,
+        too_few: TooFew = "refuse",
+    ) -> None:
+        self.shots, self.queries, self.meta_batch = shots, queries, meta_batch
+        self.tasks = _usable(tasks, shots + queries, split, too_few)
+        self._key = _key(seed, split)
+
+    def plan(self, step: int, slot: int) -> EpisodePlan:
+        """The episode of `slot` (0 <= slot < meta_batch) in outer step `step`."""
+        epoch, position = divmod(step * self.meta_batch + slot, len(self.tasks))
+        task = self.tasks[_permutation(self._key, epoch, len(self.tasks))[position]]
+        draws = _generator(self._key, _IMAGES, step, slot)
+        order = draws.permutation(task.count)
+        support, query = self._divide(order)
+        return EpisodePlan(task, support, query, int(draws.integers(2**62)))
+
+    def _divide(self, order: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The support and the query among a task's shuffled images, each filled by repeating."""
+        wanted = self.shots + self.queries
+        # A task too small for both gives each side its share, and never an image to both.
+        share = min(self.shots, max(1, len(order) * self.shots // wanted))
+        support, query = order[:share], order[share:][: self.queries]
+        return (
+            tuple(int(i) for i in np.resize(support, self.shots)),
+            tuple(int(i) for i in np.resize(query, self.queries)),
+        )
+
+
+def slots_of(rank: int, world: int, meta_batch: int) -> range:
+    """The slots of the meta-batch that worker `rank` of `world` takes."""
+    return range(rank, meta_batch, world)
+
+
+def _usable(tasks: list[Task], wanted: int, split: str, too_few: TooFew) -> list[Task]:
+    least = 2 if too_few == "repeat" else wanted
+    small = [task for task in tasks if task.count < least]
+    if small and too_few != "skip":
+        names = ", ".join(f"'{task.name}' ({task.count})" for task in small[:5])
+        more = f" and {len(small) - 5} more" if len(small) > 5 else ""
+        raise UserError(
+            f"an episode needs {least} images of its task, which these tasks of split '{split}' "
+            f"do not have: {names}{more}; lower data.shots or data.queries, or set data.too_few "
+            f"to 'skip'" + ("." if too_few == "repeat" else " or 'repeat'.")
+        )
+    usable = [task for task in tasks if task.count >= least]
+    if not usable:
+        raise UserError(f"split '{split}' has no task with {least} images; pack more images.")
+    return usable
+
+
+def _key(seed: int, split: str) -> int:
+    digest = hashlib.sha256(f"{seed}/{split}".encode()).digest()
+    return int.from_bytes(digest[:16], "little")
+
+
+def _generator(key: int, *counter: int) -> np.random.Generator:
+    """Numpy's Philox at a place of its own: the counter names the draw, the key the stream."""
+    words = np.zeros(4, dtype=np.uint64)
+    # The lowest word is left to count within the draw.
+    words[1 : 1 + len(counter)] = counter
+    return np.random.Generator(np.random.Philox(key=key, counter=words))
+
+
+@lru_cache(maxsize=8)
+def _permutation(key: int, epoch: int, count: int) -> np.ndarray:
+    return _generator(key, _ORDER, epoch).permutation(count)

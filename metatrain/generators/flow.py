@@ -1,0 +1,123 @@
+"""Flow matching: the objective and its samplers, over any network that predicts a velocity."""
+
+from abc import abstractmethod
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metatrain.batch import Batch
+from metatrain.generators.generator import Generator
+from metatrain.section import Section
+
+
+class SamplerConfig(Section):
+    """How images are drawn from a flow."""
+
+    method: Literal["euler", "heun"] = Field(
+        "heun", description="euler: one network call a step; heun: two, and far fewer steps needed."
+    )
+    steps: int = Field(10, ge=1, le=1000, description="Steps from noise to image.")
+    guidance: float = Field(
+        1.0, ge=0, description="Classifier-free guidance towards the support; 1 is none."
+    )
+
+
+class FlowConfig(Section):
+    """How a flow-matching generator is trained; shared by all of them."""
+
+    shared_noise: bool = Field(
+        False, description="One noise an image for all inner steps of an episode, not fresh ones."
+    )
+    stratified_time: bool = Field(
+        True, description="Spread the times of a batch evenly over [0, 1] instead of at random."
+    )
+    condition_dropout: float = Field(
+        0.1, ge=0, lt=1, description="Share of images trained without seeing the support."
+    )
+
+
+class FlowGenerator(Generator):
+    """Rectified flow from noise x_0 at t = 0 to images x_1 at t = 1.
+
+    Lipman et al. 2023, "Flow Matching for Generative Modeling", eq. 23 with sigma_min = 0;
+    Liu et al. 2023, "Flow Straight and Fast", eq. 1:
+    x_t = (1 - t) x_0 + t x_1, and the network regresses x_1 - x_0.
+    """
+
+    flow: FlowConfig
+    image_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def encode(self, support: Tensor) -> Tensor:
+        """What the network remembers of the support [K, C, H, W]: one row [K, ...] an image."""
+
+    @abstractmethod
+    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+        """Velocity [B, C, H, W] at `x`, times `t` [B], given `memory` rows [K, ...].
+
+        `visible` [B, K] says which rows each image may look at; none is the unconditional flow.
+        """
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 a pixel."""
+        x1 = batch.images
+        x0, t, kept = (draw.to(x1.device) for draw in self._draw(batch))
+        visible = self._visible(batch) & kept[:, None]
+        at = t[:, None, None, None]
+        velocity = self.velocity((1 - at) * x0 + at * x1, t, self.encode(batch.support), visible)
+        # Not F.mse_loss: forward-mode differentiation of it crashes in compiled graphs.
+        return (velocity - (x1 - x0)).square().mean()
+
+    def _draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise, times and condition dropout of a batch, from its seed, on the CPU.
+
+        On the CPU because a GPU's generator gives other numbers, and runs would not be comparable.
+        """
+        count = len(batch.images)
+        fresh = _stream(batch.seed, batch.draw)
+        noise = _stream(batch.seed) if self.flow.shared_noise else fresh
+        x0 = torch.randn(batch.images.shape, generator=noise)
+        t = torch.rand(count, generator=fresh)
+        if self.flow.stratified_time:
+            t = (torch.randperm(count, generator=fresh) + t) / count
+        kept = torch.rand(count, generator=fresh) >= self.flow.condition_dropout
+        return x0, t, kept
+
+    def _visible(self, batch: Batch) -> Tensor:
+        """[B, K], True where an image may look at a support image: at every one but itself."""
+        places = torch.arange(len(batch.support), device=batch.own.device)
+        return (batch.own[:, None] != places[None, :]).to(batch.images.device)
+
+    @torch.no_grad()
+    def sample(self, support: Tensor, count: int, seed: int, sampler: SamplerConfig) -> Tensor:
+        """Integrate dx/dt = v(x, t) from noise to images; see `Generator.sample`."""
+        noise = torch.Generator().manual_seed(seed)
+        x = torch.randn((count, *self.image_shape), generator=noise).to(support.device)
+        memory = self.encode(support)
+        step = 1.0 / sampler.steps
+        for i in range(sampler.steps):
+            slope = self._guided(x, i * step, memory, sampler.guidance)
+            if sampler.method == "heun" and i + 1 < sampler.steps:
+                ahead = self._guided(x + step * slope, (i + 1) * step, memory, sampler.guidance)
+                slope = (slope + ahead) / 2
+            x = x + step * slope
+        return x.clamp(-1, 1)
+
+    def _guided(self, x: Tensor, time: float, memory: Tensor, guidance: float) -> Tensor:
+        """v_u + w (v_c - v_u), Ho and Salimans 2022, eq. 6 with w + 1 written as w."""
+        t = torch.full((len(x),), time, device=x.device)
+        seen = torch.ones(len(x), len(memory), dtype=torch.bool, device=x.device)
+        conditional = self.velocity(x, t, memory, seen)
+        if guidance == 1.0:
+            return conditional
+        unconditional = self.velocity(x, t, memory, ~seen)
+        return unconditional + guidance * (conditional - unconditional)
+
+
+def _stream(*key: int) -> torch.Generator:
+    """A generator of its own for every key, however close the keys are."""
+    seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed))

@@ -1,0 +1,94 @@
+"""Layers that generators share."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with groups of at least 8 channels.
+
+    Never BatchNorm: its running statistics would leak from one task into the next.
+    """
+    return nn.GroupNorm(math.gcd(8, max(1, channels // 8)), channels)
+
+
+class FiLM(nn.Module):
+    """Feature-wise linear modulation, x -> x (1 + scale) + shift (Perez et al. 2018, eq. 1).
+
+    Scale and shift are linear in an embedding; these layers are the scope `film`.
+    """
+
+    def __init__(self, embedding: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(embedding, 2 * channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Modulate `x` [B, C, H, W] by `embedding` [B, E]."""
+        scale, shift = self.linear(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a FiLM; starts as its skip connection."""
+
+    def __init__(self, channels_in: int, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.norm_in, self.norm = group_norm(channels_in), group_norm(channels)
+        self.conv_in = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = FiLM(embedding, channels)
+        same = channels_in == channels
+        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1)
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """[B, channels_in, H, W] -> [B, channels, H, W]."""
+        h = self.conv_in(F.silu(self.norm_in(x)))
+        h = self.conv(F.silu(self.film(self.norm(h), embedding)))
+        return self.skip(x) + h
+
+
+class SetAttention(nn.Module):
+    """Every place of an image attends to the image itself and to the tokens of a set.
+
+    A learned token stands for "nothing to see", so that an empty set has an answer too.
+    """
+
+    def __init__(self, channels: int, token: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = group_norm(channels)
+        self.nothing = nn.Parameter(torch.zeros(1, token))
+        self.query = nn.Linear(channels, channels)
+        self.key_value_self = nn.Linear(channels, 2 * channels)
+        self.key_value_set = nn.Linear(token, 2 * channels)
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor, tokens: Tensor, visible: Tensor) -> Tensor:
+        """Attend from `x` [B, C, H, W] to `tokens` [N, T], as far as `visible` [B, N]."""
+        b, c, h, w = x.shape
+        flat = self.norm(x).flatten(2).transpose(1, 2)
+        own = self.key_value_self(flat)
+        shared = self.key_value_set(torch.cat([self.nothing, tokens]))
+        keys_values = torch.cat([own, shared.expand(b, -1, -1)], dim=1)
+        always = visible.new_ones(b, h * w + 1)
+        mask = torch.cat([always, visible], dim=1)[:, None, None, :]
+        q, k, v = (self._split(y) for y in (self.query(flat), *keys_values.chunk(2, dim=-1)))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = self.out(attended.transpose(1, 2).flatten(2))
+        return x + out.transpose(1, 2).reshape(b, c, h, w)
+
+    def _split(self, y: Tensor) -> Tensor:
+        """[B, N, C] -> [B, heads, N, C / heads]."""
+        return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def time_embedding(t: Tensor, channels: int) -> Tensor:
+    """Sines and cosines [B, channels] of times `t` [B] in [0, 1] (Vaswani et al. 2017, 3.5)."""
+    octaves = torch.arange(channels // 2, device=t.device) / (channels // 2)
+    angles = 1000.0 * t[:, None] * torch.exp(-math.log(10_000.0) * octaves)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

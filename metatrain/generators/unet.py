@@ -1,0 +1,121 @@
+"""The default generator: a flow-matching U-Net that attends to the support."""
+
+from itertools import pairwise
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from metatrain.generators.flow import FlowConfig, FlowGenerator
+from metatrain.generators.layers import (
+    FiLM,
+    ResidualBlock,
+    SetAttention,
+    group_norm,
+    time_embedding,
+)
+
+
+class UNetConfig(FlowConfig):
+    """The U-Net; `width` is the one dial for its size."""
+
+    name: Literal["unet"] = "unet"
+    width: int = Field(32, ge=8, multiple_of=8, description="Channels at full resolution.")
+    multipliers: tuple[int, ...] = Field(
+        (1, 2, 2), min_length=2, max_length=5, description="Channels of each level, times width."
+    )
+    heads: int = Field(2, ge=1, description="Attention heads at the lowest resolution.")
+
+    @model_validator(mode="after")
+    def _heads_divide_channels(self) -> Self:
+        lowest = self.width * self.multipliers[-1]
+        if lowest % self.heads:
+            raise ValueError(f"heads {self.heads} must divide the {lowest} lowest channels")
+        return self
+
+
+class SetEncoder(nn.Module):
+    """Support images to tokens: a small convolutional net, shared by all images of the set."""
+
+    def __init__(self, channels_in: int, width: int, token: int, halvings: int) -> None:
+        super().__init__()
+        widths = [channels_in, width] + [token] * (halvings - 1)
+        stages = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)]
+        self.stages = nn.ModuleList(stages)
+        self.norms = nn.ModuleList(group_norm(stage.out_channels) for stage in stages)
+        self.out = nn.Conv2d(widths[-1], token, 3, padding=1)
+
+    def forward(self, support: Tensor) -> Tensor:
+        """[K, C, H, W] -> tokens [K, places, token], one a place of the smallest feature map."""
+        h = support
+        for stage, norm in zip(self.stages, self.norms, strict=True):
+            h = F.silu(norm(stage(h)))
+        return self.out(h).flatten(2).transpose(1, 2)
+
+
+class UNet(FlowGenerator):
+    """A U-Net whose middle attends to the support and whose every block is modulated by it.
+
+    Args:
+        config: its size and how it is trained.
+        image_size: height and width of the images.
+        channels: 1 or 3.
+    """
+
+    Config = UNetConfig
+
+    def __init__(self, config: UNetConfig, image_size: int, channels: int) -> None:
+        super().__init__()
+        self.flow = config
+        self.image_shape = (channels, image_size, image_size)
+        self.time_channels = config.width
+        widths = [config.width * m for m in config.multipliers]
+        embedding, lowest = 4 * config.width, widths[-1]
+        self.time = nn.Sequential(
+            nn.Linear(config.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.set_encoder = SetEncoder(channels, config.width, lowest, len(widths) - 1)
+        self.set_summary = nn.Linear(lowest, embedding)
+        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(ResidualBlock(w, w, embedding) for w in widths[:-1])
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
+        )
+        self.middle_in = ResidualBlock(lowest, lowest, embedding)
+        self.attention = SetAttention(lowest, lowest, config.heads)
+        self.middle_out = ResidualBlock(lowest, lowest, embedding)
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(ResidualBlock(2 * w, w, embedding) for w in widths[:-1])
+        self.norm_out, self.film_out = group_norm(widths[0]), FiLM(embedding, widths[0])
+        self.out = nn.Conv2d(widths[0], channels, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+
+    def encode(self, support: Tensor) -> Tensor:
+        """Tokens [K, places, token] of the support [K, C, H, W]."""
+        return self.set_encoder(support)
+
+    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+        """See `FlowGenerator.velocity`."""
+        embedding = self.time(time_embedding(t, self.time_channels))
+        embedding = embedding + self.set_summary(_mean_of_visible(memory, visible))
+        h, skips = self.stem(x), []
+        for block, shrink in zip(self.down, self.shrink, strict=True):
+            h = block(h, embedding)
+            skips.append(h)
+            h = shrink(h)
+        h = self.middle_in(h, embedding)
+        h = self.attention(h, memory.flatten(0, 1), visible.repeat_interleave(memory.shape[1], 1))
+        h = self.middle_out(h, embedding)
+        for block, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
+            skip = skips.pop()
+            h = grow(F.interpolate(h, size=skip.shape[-2:], mode="nearest"))
+            h = block(torch.cat([h, skip], dim=1), embedding)
+        return self.out(F.silu(self.film_out(self.norm_out(h), embedding)))
+
+
+def _mean_of_visible(memory: Tensor, visible: Tensor) -> Tensor:
+    """Mean token [B, token] of the images that each row of `visible` [B, K] may look at."""
+    seen = visible.to(memory.dtype)
+    return (seen @ memory.mean(dim=1)) / seen.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,0 +1,26 @@
+"""Reptile."""
+
+from metatrain.batch import Episode
+from metatrain.inner_loop import Parameters
+from metatrain.learners.learner import Learner, OuterGradient
+
+
+class Reptile(Learner):
+    """Reptile (Nichol et al. 2018, "On First-Order Meta-Learning Algorithms", algorithm 2).
+
+    phi_i = U_k(theta; S_i + Q_i),  g = 1/M sum_i (theta - phi_i)
+
+    With a scope smaller than the generator, theta - phi_i is zero outside of it, and a generator
+    that starts from nothing would never learn. Parameters outside the scope are shared by all
+    tasks, and get the gradient of the loss at phi_i instead, as in FOMAML.
+    """
+
+    def outer_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
+        """See `Learner.outer_gradient`."""
+        losses = self.inner.adapt(theta, episode.whole_batch)
+        phi, scope = self.inner.phi(), self.inner.scope
+        gradient = {name: theta[name] - phi[name] for name in scope}
+        if len(scope) < len(theta):
+            shared, _ = self.inner.gradient(episode.whole_batch(draw=len(losses)))
+            gradient = shared | gradient
+        return OuterGradient(gradient, {"loss": losses[-1], "first": losses[0]})
