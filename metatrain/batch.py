@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,12 +42,12 @@ class Episode:
 
     def support_batch(self, draw: int = 0) -> Batch:
         """The support, each image conditioned on the others."""
-        own = torch.arange(len(self.support))
+        own = torch.arange(len(self.support), device=self.support.device)
         return Batch(self.support, self.support, own, self.seed, draw)
 
     def query_batch(self, draw: int = 0) -> Batch:
         """The query, conditioned on the support."""
-        own = torch.full((len(self.query),), -1)
+        own = torch.full((len(self.query),), -1, device=self.query.device)
         return Batch(self.query, self.support, own, self.seed + 1, draw)
 
     def whole_batch(self, draw: int = 0) -> Batch:
@@ -75,5 +76,5 @@ def read_episode(store: EpisodeStore, plan: EpisodePlan, size: int, channels: in
 
 def to_tensor(encoded: list[bytes], size: int, channels: int) -> Tensor:
     """Encoded images as one float tensor [N, channels, size, size] in [-1, 1]."""
-    arrays = [torch.from_numpy(to_array(data, size, channels)) for data in encoded]
-    return torch.stack(arrays).float() / 127.5 - 1.0
+    pixels = np.stack([to_array(data, size, channels) for data in encoded])
+    return torch.from_numpy(pixels).float() / 127.5 - 1.0

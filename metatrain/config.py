@@ -75,7 +75,7 @@ class MetaConfig(Section):
 class AdaptConfig(Section):
     """Adapting to a new task after meta-training; with the inner optimiser and scope."""
 
-    steps: int = Field(40, ge=0, description="Inner steps; more than in training pay off.")
+    steps: int = Field(40, ge=1, description="Inner steps; more than in training pay off.")
     lr: float = Field(1e-3, gt=0, description="Inner learning rate.")
 
 
@@ -117,8 +117,8 @@ class Config(Section):
     def _every_worker_has_an_episode(self) -> Self:
         if self.cluster.workers > self.meta.batch:
             raise ValueError(
-                f"{self.meta.batch} meta.batch is less than {self.cluster.workers} "
-                f"cluster.workers, and some would have nothing to do; raise meta.batch"
+                f"meta.batch is {self.meta.batch} for {self.cluster.workers} cluster.workers, and "
+                f"some would have nothing to do; raise meta.batch."
             )
         return self
 
@@ -131,14 +131,18 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
     """
     malformed = [override for override in overrides if "=" not in override]
     if malformed:
-        raise UserError(f"'{malformed[0]}' is not an override; write key=value, as in inner.lr=0.01.")
+        raise UserError(
+            f"'{malformed[0]}' is not an override; write key=value, as in inner.lr=0.01."
+        )
     try:
         tree = OmegaConf.create(_read(path) if path else {})
         tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(tree, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         first_line = str(error).splitlines()[0]
-        raise UserError(f"{path or 'the overrides'} cannot be read as YAML: {first_line}.") from error
+        raise UserError(
+            f"{path or 'the overrides'} cannot be read as YAML: {first_line}."
+        ) from error
     return parse_config(values)
 
 
@@ -153,6 +157,13 @@ def parse_config(values: Any) -> Config:
     except ValidationError as error:
         lines = [_sentence(detail) for detail in error.errors()]
         raise UserError("\n  ".join(["the configuration cannot be used:", *lines])) from error
+
+
+def differing_keys(a: Config, b: Config) -> list[str]:
+    """The dotted keys whose values differ."""
+    values_a, values_b = dict(_leaves(a)), dict(_leaves(b))
+    keys = values_a | values_b
+    return [key for key in keys if values_a.get(key) != values_b.get(key)]
 
 
 def to_yaml(config: Section) -> str:
@@ -184,13 +195,16 @@ def _sentence(detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"]) or "the top level"
     if detail["type"] == "extra_forbidden":
         return f"there is no key '{key}'{_nearest(detail['loc'])}"
-    allowed = detail["msg"].removeprefix("Value error, ").replace("Input should be", "allowed is")
+    if detail["type"] == "value_error":  # one of our own, a sentence about several keys
+        return detail["msg"].removeprefix("Value error, ")
+    allowed = detail["msg"].replace("Input should be", "allowed is")
     return f"{key} is {json.dumps(detail['input'], default=str)}; {allowed}."
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str:
     """A hint at the key that was probably meant, beside the wrong one or anywhere else."""
-    known = list(_keys(Config()))
+    leaves = [key for key, _ in _leaves(Config())]
+    known = list(dict.fromkeys([key.partition(".")[0] for key in leaves] + leaves))
     parent, word = ".".join(str(part) for part in loc[:-1]), str(loc[-1])
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
     hint = did_you_mean(word, siblings)
@@ -200,9 +214,10 @@ def _nearest(loc: tuple[int | str, ...]) -> str:
     return hint or (f"; did you mean '{elsewhere[0]}'?" if elsewhere else "")
 
 
-def _keys(section: Section, prefix: str = "") -> Iterator[str]:
+def _leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key in type(section).model_fields:
-        yield prefix + key
         value = getattr(section, key)
         if isinstance(value, Section):
-            yield from _keys(value, f"{prefix}{key}.")
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

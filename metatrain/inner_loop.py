@@ -81,4 +81,4 @@ class InnerLoop:
         # A new one for every task: moments of one task must not reach another.
         if self.config.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=self.config.lr)
-        return torch.optim.Adam(parameters, lr=self.config.lr)
+        return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)

@@ -5,9 +5,51 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from metatrain.batch import Episode, read_episode
-from metatrain.config import DataConfig
+from metatrain.config import Config, DataConfig
 from metatrain.episodes import EpisodeSampler, slots_of
 from metatrain.store import EpisodeStore
+
+
+def training_sampler(store: EpisodeStore, config: Config) -> EpisodeSampler:
+    """The sampler of meta-training.
+
+    Raises:
+        UserError: when tasks have too few images and the configuration refuses such tasks.
+    """
+    data = config.data
+    return EpisodeSampler(
+        store.tasks("train"),
+        shots=data.shots,
+        queries=data.queries,
+        meta_batch=config.meta.batch,
+        seed=config.seed,
+        split="train",
+        too_few=data.too_few,
+    )
+
+
+def held_out_episodes(
+    store: EpisodeStore, config: Config, *, split: str, tasks: int, queries: int
+) -> list[Episode]:
+    """One episode of each of up to `tasks` tasks of `split`, always the same ones.
+
+    Tasks with fewer than shots + `queries` images are passed over.
+
+    Raises:
+        UserError: when that leaves no task.
+    """
+    sampler = EpisodeSampler(
+        store.tasks(split),
+        shots=config.data.shots,
+        queries=queries,
+        meta_batch=1,
+        seed=config.seed,
+        split=split,
+        too_few="skip",
+    )
+    data = config.data
+    plans = [sampler.plan(step, slot=0) for step in range(min(tasks, len(sampler.tasks)))]
+    return [read_episode(store, plan, data.image_size, data.channels) for plan in plans]
 
 
 def load_episodes(

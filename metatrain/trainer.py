@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from metatrain.average import MovingAverage
 from metatrain.batch import Episode
 from metatrain.config import Config, MetaConfig
 from metatrain.errors import UserError
+from metatrain.generators import Generator
 from metatrain.inner_loop import Parameters
 from metatrain.learners import Learner
 
@@ -80,7 +81,7 @@ class Trainer:
         learner: makes them.
         episodes: for every outer step from `state.step` on, this worker's episodes.
         state: where to begin.
-        observer: who watches.
+        observers: who watches.
     """
 
     def __init__(
@@ -90,12 +91,15 @@ class Trainer:
         learner: Learner,
         episodes: Iterable[list[Episode]],
         state: TrainState,
-        observer: Observer,
+        observers: Sequence[Observer],
     ) -> None:
         self.config, self.engine, self.learner = config, engine, learner
-        self.episodes, self.observer = episodes, observer
+        self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
-        self.average = MovingAverage(state.average, config.meta.ema)
+        theta = engine.parameters()
+        self.device = next(iter(theta.values())).device
+        average = {name: p.to(self.device) for name, p in state.average.items()}
+        self.average = MovingAverage(average, config.meta.ema)
         self._stretch: list[Record] = []
 
     def run(self) -> None:
@@ -106,17 +110,23 @@ class Trainer:
                 before that step.
         """
         if self.step == 0:
-            self.observer.on_milestone(self.state())
+            self._milestone()
         episodes = iter(self.episodes)
         while self.step < self.config.meta.steps:
             record = self._outer_step(episodes)
             self._stretch.append(record)
-            self.observer.on_step(self.step, record)
+            for observer in self.observers:
+                observer.on_step(self.step, record)
             milestone = self._at_milestone()
             if milestone or len(self._stretch) == self._stretch_length:
                 self._end_stretch()
             if milestone:
-                self.observer.on_milestone(self.state())
+                self._milestone()
+
+    def _milestone(self) -> None:
+        state = self.state()
+        for observer in self.observers:
+            observer.on_milestone(state)
 
     def state(self) -> TrainState:
         """The state to resume from. Collective."""
@@ -148,7 +158,7 @@ class Trainer:
         total = {name: torch.zeros_like(p) for name, p in theta.items()}
         record: Record = {}
         for episode in meta_batch:
-            outer = self.learner.outer_gradient(theta, episode)
+            outer = self.learner.outer_gradient(theta, episode.to(self.device))
             for name, gradient in outer.gradient.items():
                 total[name].add_(gradient, alpha=share)
             for name, value in outer.metrics.items():
@@ -178,6 +188,12 @@ class Trainer:
         means = {key: sum(r[key] for r in self._stretch) / count for key in self._stretch[0]}
         self.history.append({"step": self.step} | means)
         self._stretch = []
+
+
+def first_state(generator: Generator) -> TrainState:
+    """The state before the first step: the generator's own random weights."""
+    weights = {name: p.detach().clone() for name, p in generator.named_parameters()}
+    return TrainState(step=0, parameters=weights, average=weights)
 
 
 def learning_rate(config: MetaConfig, step: int) -> float:

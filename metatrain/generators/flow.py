@@ -64,8 +64,9 @@ class FlowGenerator(Generator):
     def forward(self, batch: Batch) -> Tensor:
         """Mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 a pixel."""
         x1 = batch.images
-        x0, t, kept = (draw.to(x1.device) for draw in self._draw(batch))
-        visible = self._visible(batch) & kept[:, None]
+        x0, t, kept = self._draw(batch)
+        x0, t = x0.to(x1), t.to(x1)
+        visible = self._visible(batch) & kept[:, None].to(x1.device)
         at = t[:, None, None, None]
         velocity = self.velocity((1 - at) * x0 + at * x1, t, self.encode(batch.support), visible)
         # Not F.mse_loss: forward-mode differentiation of it crashes in compiled graphs.
@@ -89,13 +90,13 @@ class FlowGenerator(Generator):
     def _visible(self, batch: Batch) -> Tensor:
         """[B, K], True where an image may look at a support image: at every one but itself."""
         places = torch.arange(len(batch.support), device=batch.own.device)
-        return (batch.own[:, None] != places[None, :]).to(batch.images.device)
+        return batch.own[:, None] != places[None, :]
 
     @torch.no_grad()
     def sample(self, support: Tensor, count: int, seed: int, sampler: SamplerConfig) -> Tensor:
         """Integrate dx/dt = v(x, t) from noise to images; see `Generator.sample`."""
         noise = torch.Generator().manual_seed(seed)
-        x = torch.randn((count, *self.image_shape), generator=noise).to(support.device)
+        x = torch.randn((count, *self.image_shape), generator=noise).to(support)
         memory = self.encode(support)
         step = 1.0 / sampler.steps
         for i in range(sampler.steps):
@@ -108,7 +109,7 @@ class FlowGenerator(Generator):
 
     def _guided(self, x: Tensor, time: float, memory: Tensor, guidance: float) -> Tensor:
         """v_u + w (v_c - v_u), Ho and Salimans 2022, eq. 6 with w + 1 written as w."""
-        t = torch.full((len(x),), time, device=x.device)
+        t = x.new_full((len(x),), time)
         seen = torch.ones(len(x), len(memory), dtype=torch.bool, device=x.device)
         conditional = self.velocity(x, t, memory, seen)
         if guidance == 1.0:

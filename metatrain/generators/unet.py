@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from metatrain.errors import UserError
 from metatrain.generators.flow import FlowConfig, FlowGenerator
 from metatrain.generators.layers import (
     FiLM,
@@ -22,9 +23,12 @@ class UNetConfig(FlowConfig):
     """The U-Net; `width` is the one dial for its size."""
 
     name: Literal["unet"] = "unet"
-    width: int = Field(32, ge=8, multiple_of=8, description="Channels at full resolution.")
+    width: int = Field(48, ge=8, multiple_of=8, description="Channels at the highest resolution.")
     multipliers: tuple[int, ...] = Field(
-        (1, 2, 2), min_length=2, max_length=5, description="Channels of each level, times width."
+        (1, 2), min_length=2, max_length=5, description="Channels of each level, times width."
+    )
+    patch: Literal[1, 2, 4] = Field(
+        2, description="Pixels folded into channels at the door: cost falls by its square."
     )
     heads: int = Field(2, ge=1, description="Attention heads at the lowest resolution.")
 
@@ -32,7 +36,10 @@ class UNetConfig(FlowConfig):
     def _heads_divide_channels(self) -> Self:
         lowest = self.width * self.multipliers[-1]
         if lowest % self.heads:
-            raise ValueError(f"heads {self.heads} must divide the {lowest} lowest channels")
+            raise ValueError(
+                f"generator.heads is {self.heads}, which does not divide the {lowest} channels of "
+                f"the lowest level."
+            )
         return self
 
 
@@ -62,12 +69,19 @@ class UNet(FlowGenerator):
         config: its size and how it is trained.
         image_size: height and width of the images.
         channels: 1 or 3.
+
+    Raises:
+        UserError: when `image_size` is not a multiple of `config.patch`.
     """
 
     Config = UNetConfig
 
     def __init__(self, config: UNetConfig, image_size: int, channels: int) -> None:
         super().__init__()
+        if image_size % config.patch:
+            raise UserError(
+                f"data.image_size {image_size} is not a multiple of generator.patch {config.patch}."
+            )
         self.flow = config
         self.image_shape = (channels, image_size, image_size)
         self.time_channels = config.width
@@ -76,9 +90,11 @@ class UNet(FlowGenerator):
         self.time = nn.Sequential(
             nn.Linear(config.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
-        self.set_encoder = SetEncoder(channels, config.width, lowest, len(widths) - 1)
+        self.set_encoder = SetEncoder(channels, config.width, lowest, halvings=2)
         self.set_summary = nn.Linear(lowest, embedding)
-        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        folded = channels * config.patch**2
+        self.fold, self.unfold = nn.PixelUnshuffle(config.patch), nn.PixelShuffle(config.patch)
+        self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down = nn.ModuleList(ResidualBlock(w, w, embedding) for w in widths[:-1])
         self.shrink = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
@@ -89,18 +105,18 @@ class UNet(FlowGenerator):
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(ResidualBlock(2 * w, w, embedding) for w in widths[:-1])
         self.norm_out, self.film_out = group_norm(widths[0]), FiLM(embedding, widths[0])
-        self.out = nn.Conv2d(widths[0], channels, 3, padding=1)
+        self.out = nn.Conv2d(widths[0], folded, 3, padding=1)
         nn.init.zeros_(self.out.weight)
 
     def encode(self, support: Tensor) -> Tensor:
-        """Tokens [K, places, token] of the support [K, C, H, W]."""
+        """Tokens [K, places, token] of the support [K, C, H, W], at a quarter of its resolution."""
         return self.set_encoder(support)
 
     def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
         """See `FlowGenerator.velocity`."""
         embedding = self.time(time_embedding(t, self.time_channels))
         embedding = embedding + self.set_summary(_mean_of_visible(memory, visible))
-        h, skips = self.stem(x), []
+        h, skips = self.stem(self.fold(x)), []
         for block, shrink in zip(self.down, self.shrink, strict=True):
             h = block(h, embedding)
             skips.append(h)
@@ -112,7 +128,7 @@ class UNet(FlowGenerator):
             skip = skips.pop()
             h = grow(F.interpolate(h, size=skip.shape[-2:], mode="nearest"))
             h = block(torch.cat([h, skip], dim=1), embedding)
-        return self.out(F.silu(self.film_out(self.norm_out(h), embedding)))
+        return self.unfold(self.out(F.silu(self.film_out(self.norm_out(h), embedding))))
 
 
 def _mean_of_visible(memory: Tensor, visible: Tensor) -> Tensor:

@@ -1,0 +1,41 @@
+# Two commands: `make demo` and `make test`. Both make .venv first, where it is missing or stale.
+
+PYTHON ?= python3.11
+PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+METATRAIN := .venv/bin/metatrain
+RUN := runs/demo
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready
+	@echo "== Packing the built-in glyph tasks into $(RUN)/data"
+	@$(METATRAIN) pack glyphs $(RUN)/data --size 28
+	@echo "== Meta-training on 2 Ray workers with DeepSpeed"
+	@$(METATRAIN) train configs/demo.yaml
+	@echo "== Adapting to unseen tasks, and scoring what the model draws of them"
+	@$(METATRAIN) evaluate $(RUN) --tasks 32
+	@echo "== Adapting to 5 images of one unseen task, and drawing 64 more"
+	@$(METATRAIN) adapt $(RUN) $(RUN)/evaluation/strips/00-*/support --out $(RUN)/adapted
+	@$(METATRAIN) generate $(RUN)/adapted/adapted.safetensors -n 64 --out $(RUN)/adapted/grid.png
+	@echo "== Done. Open this page:"
+	@$(METATRAIN) report $(RUN)
+
+test: .venv/ready
+	@.venv/bin/python -m pytest
+
+lint: .venv/ready
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/pyright
+
+.venv/ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "metatrain needs Python 3.11 or newer: install it, or name yours with make PYTHON=..."; exit 1; }
+	@echo "== Installing into .venv (1 to 2 minutes)"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@# Torch alone and first, so that this machine's own build is taken, CPU or CUDA.
+	@$(PIP) torch==2.13.0
+	@$(PIP) --editable '.[cluster,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,16 @@
+"""The commands that this package adds to `metatrain`."""
+
+import argparse
+
+from metatrain.cli import Command
+from metatrain.commands import add_config_arguments
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from cluster.launch import launch
+    from metatrain.config import load_config
+
+    print(launch(load_config(arguments.config, arguments.overrides)))
+
+
+TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)

@@ -1,0 +1,182 @@
+"""Starting a training run on Ray, and telling the person who started it how it goes."""
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from math import ceil
+from pathlib import Path
+
+# Ray reads these when it is imported. A worker lost between two looks is noticed late, and usage
+# reports want a network.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Without this, Ray hides the GPUs from tasks that ask for none, and warns that it will not.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+from ray.util.queue import Empty, Queue
+
+from cluster.worker import train_worker
+from metatrain.checkpoint import CheckpointStore
+from metatrain.config import Config, differing_keys
+from metatrain.errors import UserError
+from metatrain.loader import training_sampler
+from metatrain.model import load_model, save_model
+from metatrain.store import EpisodeStore
+
+# What may change when a run goes on: where and how it runs, not what it computes.
+_MAY_CHANGE = ("run.", "cluster.", "checkpoint.", "adapt.", "sampler.", "data.path", "data.prefetch")
+
+
+def launch(config: Config) -> str:
+    """Train `config`'s run to its last step, going on where it was; returns its model's URL.
+
+    Joins the cluster at RAY_ADDRESS, or starts one on this machine for as long as it takes.
+
+    Raises:
+        UserError: when the run cannot start, or failed.
+    """
+    checkpoints = CheckpointStore(config.run.url, config.checkpoint.keep)
+    done = _check_before_start(config, checkpoints)
+    if done < config.meta.steps:
+        _say(f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}.")
+        with _cluster(config):
+            _train(config)
+    else:
+        _say(f"{config.run.url} has taken all of its {config.meta.steps:,} steps already.")
+    url = f"{config.run.url}/model.safetensors"
+    save_model(load_model(checkpoints.folder(config.meta.steps)), url)
+    return url
+
+
+def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
+    """Find what would fail on the workers before any is started; returns the steps taken so far."""
+    training_sampler(EpisodeStore(config.data.path), config)
+    steps = checkpoints.steps()
+    if not steps:
+        return 0
+    before = load_model(checkpoints.folder(steps[-1])).config
+    changed = [k for k in differing_keys(before, config) if not k.startswith(_MAY_CHANGE)]
+    if changed:
+        raise UserError(
+            f"{config.run.url} was begun with other values of {', '.join(changed)}; set them back, "
+            f"or choose another run.name."
+        )
+    return steps[-1]
+
+
+@contextmanager
+def _cluster(config: Config) -> Iterator[None]:
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=False, logging_level="ERROR")
+        else:
+            ray.init(
+                num_cpus=_cpus_wanted(config),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+    except (RayError, ConnectionError, ValueError) as error:
+        raise UserError(f"the Ray cluster cannot be reached or started: {error}.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _cpus_wanted(config: Config) -> int:
+    """At least what the run reserves: a machine of one core can take two workers, slowly."""
+    return max(os.cpu_count() or 1, ceil(config.cluster.workers * config.cluster.cpus_per_worker))
+
+
+def _train(config: Config) -> None:
+    messages = Queue(actor_options={"num_cpus": 0})
+    fit: Future[None] = Future()
+    # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon, since
+    # it ends only when Ray does.
+    threading.Thread(target=_fit, args=(_trainer(config, messages), fit), daemon=True).start()
+    try:
+        _relay(messages, fit)
+        fit.result()
+    except (TrainingFailedError, RayError) as error:
+        raise UserError(_failure(error, config)) from error
+
+
+def _fit(trainer: TorchTrainer, outcome: Future[None]) -> None:
+    try:
+        trainer.fit()
+        outcome.set_result(None)
+    except BaseException as error:
+        outcome.set_exception(error)
+
+
+def _trainer(config: Config, messages: Queue) -> TorchTrainer:
+    cluster = config.cluster
+    resources = {"CPU": cluster.cpus_per_worker}
+    if cluster.gpus_per_worker:
+        resources["GPU"] = cluster.gpus_per_worker
+    settings = {
+        "config": config.model_dump(mode="json"),
+        "messages": messages,
+        "folder": str(Path.cwd()),
+    }
+    return TorchTrainer(
+        train_worker,
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(
+            num_workers=cluster.workers,
+            use_gpu=bool(cluster.gpus_per_worker),
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=_absolute(config.run.url),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+        ),
+    )
+
+
+def _relay(messages: Queue, fit: Future[None]) -> None:
+    """Print what the workers say until training ends.
+
+    Raises:
+        UserError: what a worker says cannot go on.
+    """
+    saved = 0
+    try:
+        while not (fit.done() and messages.empty()):
+            with suppress(Empty):
+                kind, message = messages.get(timeout=0.5)
+                if kind == "error":
+                    raise UserError(message)
+                if kind == "saved":
+                    saved = message
+                else:
+                    _say(message)
+    except KeyboardInterrupt:
+        _say(f"\nInterrupted: safe up to step {saved:,}; the same command goes on from there.")
+        raise
+
+
+def _failure(error: Exception, config: Config) -> str:
+    """What a person needs of Ray's account of a failed run: its last line, and where the rest is."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (
+        f"training failed after {config.cluster.max_failures} restarts of its workers "
+        f"({lines[-1] if lines else type(error).__name__}); the same command goes on from the "
+        f"newest checkpoint."
+    )
+
+
+def _absolute(url: str) -> str:
+    return url if "://" in url else str(Path(url).absolute())
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

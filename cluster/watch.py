@@ -1,0 +1,108 @@
+"""Watching a run: Ray hears of it, and worker 0 tells, draws and saves it."""
+
+import time
+
+import ray.train
+from ray.util.queue import Queue
+from torch.utils.tensorboard import SummaryWriter
+
+from metatrain.adapt import Adapter
+from metatrain.batch import Episode
+from metatrain.checkpoint import CheckpointStore
+from metatrain.config import Config
+from metatrain.model import Model
+from metatrain.pictures import to_uint8
+from metatrain.progress import human_duration
+from metatrain.strips import draw_strip, strips_picture
+from metatrain.trainer import Record, TrainState
+
+# Images that the sample grid shows of each task.
+_DRAWN = 4
+
+
+class RayReport:
+    """Tells Ray how far the run is; every worker has to, or Ray waits for the others."""
+
+    def on_step(self, step: int, record: Record) -> None:
+        """Nothing: Ray hears of milestones."""
+
+    def on_milestone(self, state: TrainState) -> None:
+        """Report the newest means of the metrics."""
+        ray.train.report(state.history[-1] if state.history else {"step": state.step})
+
+
+class ProgressLine:
+    """One readable line a second, to the person who waits, and the same numbers to TensorBoard.
+
+    Args:
+        config: the run's configuration.
+        messages: the queue to that person.
+        board: TensorBoard's writer.
+        start: the outer step at which this stretch of training begins.
+    """
+
+    def __init__(self, config: Config, messages: Queue, board: SummaryWriter, start: int) -> None:
+        self._config, self._messages, self._board = config, messages, board
+        self._start, self._begun = start, time.monotonic()
+        self._since, self._records = self._begun, list[Record]()
+
+    def on_step(self, step: int, record: Record) -> None:
+        """Gather, and once a second say."""
+        self._records.append(record)
+        if time.monotonic() - self._since < 1.0 and step < self._config.meta.steps:
+            return
+        means = {k: sum(r[k] for r in self._records) / len(self._records) for k in record}
+        for name, value in means.items():
+            self._board.add_scalar(f"train/{name}", value, step)
+        self._messages.put(("line", self._line(step, means)))
+        self._since, self._records = time.monotonic(), []
+
+    def on_milestone(self, state: TrainState) -> None:
+        """Say that the run is safe up to here."""
+        self._messages.put(("saved", state.step))
+
+    def _line(self, step: int, means: Record) -> str:
+        config, elapsed = self._config, time.monotonic() - self._begun
+        left = elapsed / (step - self._start) * (config.meta.steps - step)
+        images = config.meta.batch * (config.data.shots + config.data.queries)
+        return (
+            f"step {step:,}/{config.meta.steps:,} | loss {means['loss']:.4f} | "
+            f"{images / means['seconds']:,.0f} images/s | "
+            f"{means['data_wait'] / means['seconds']:.1%} waiting for data | "
+            f"ETA {human_duration(left)}"
+        )
+
+
+class Saver:
+    """Writes a checkpoint at every milestone."""
+
+    def __init__(self, config: Config, checkpoints: CheckpointStore) -> None:
+        self._config, self._checkpoints = config, checkpoints
+
+    def on_step(self, step: int, record: Record) -> None:
+        """Nothing: checkpoints have their cadence."""
+
+    def on_milestone(self, state: TrainState) -> None:
+        """Save."""
+        self._checkpoints.save(state, self._config)
+
+
+class SampleGrid:
+    """Draws unseen tasks for TensorBoard at every milestone, step 0 included.
+
+    A row a task: support | before adapting | after | real.
+    """
+
+    def __init__(self, config: Config, episodes: list[Episode], board: SummaryWriter) -> None:
+        self._config, self._episodes, self._board = config, episodes, board
+
+    def on_step(self, step: int, record: Record) -> None:
+        """Nothing: pictures cost too much for every step."""
+
+    def on_milestone(self, state: TrainState) -> None:
+        """Adapt to each task and draw."""
+        adapter = Adapter(Model(self._config, state.average, state.step))
+        shown = {0, self._config.adapt.steps}
+        strips = [draw_strip(adapter, episode, shown, _DRAWN) for episode in self._episodes]
+        self._board.add_image("samples", to_uint8(strips_picture(strips)), state.step)
+        self._board.flush()

@@ -1,0 +1,88 @@
+"""What one Ray Train worker does: resume or begin, train its share, show and save."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.util.queue import Queue
+from torch.utils.tensorboard import SummaryWriter
+
+from cluster.engine import ZeroEngine
+from cluster.watch import ProgressLine, RayReport, SampleGrid, Saver
+from metatrain.checkpoint import CheckpointStore
+from metatrain.config import Config, parse_config
+from metatrain.errors import UserError
+from metatrain.inner_loop import InnerLoop
+from metatrain.learners import LEARNERS
+from metatrain.loader import held_out_episodes, load_episodes, training_sampler
+from metatrain.model import build_generator
+from metatrain.store import EpisodeStore
+from metatrain.trainer import Observer, Trainer, first_state
+
+# Unseen tasks in the sample grid, and real images of each.
+_GRID_TASKS, _GRID_REAL = 6, 4
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """Entry point of every worker.
+
+    Args:
+        settings: `config`, the configuration's plain values, `messages`, the queue to the person
+            who waits, and `folder`, where that person stands, for relative paths.
+    """
+    if Path(settings["folder"]).is_dir():
+        os.chdir(settings["folder"])
+    config, messages = parse_config(settings["config"]), settings["messages"]
+    try:
+        train(config, messages)
+    except UserError as error:
+        messages.put(("error", str(error)))
+        raise
+
+
+def train(config: Config, messages: Queue) -> None:
+    """Train from the newest checkpoint, or from the beginning, to the last outer step."""
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
+    device = ray.train.torch.get_device()
+    store = EpisodeStore(config.data.path)
+    checkpoints = CheckpointStore(config.run.url, config.checkpoint.keep)
+    state = checkpoints.latest() or first_state(build_generator(config))
+
+    generator = build_generator(config)
+    generator.load_state_dict(state.parameters)
+    engine = ZeroEngine(generator.to(device), config, state.optimizer)
+    inner = InnerLoop(build_generator(config).to(device), config.inner)
+    episodes = load_episodes(
+        store,
+        training_sampler(store, config),
+        config.data,
+        start=state.step,
+        rank=rank,
+        world=world,
+    )
+    observers: list[Observer] = [RayReport()]
+    if rank == 0:
+        observers += _worker_0_observers(config, store, checkpoints, messages, state.step)
+    Trainer(config, engine, LEARNERS[config.meta.learner](inner), episodes, state, observers).run()
+
+
+def _worker_0_observers(
+    config: Config,
+    store: EpisodeStore,
+    checkpoints: CheckpointStore,
+    messages: Queue,
+    start: int,
+) -> list[Observer]:
+    board = SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
+    observers: list[Observer] = [Saver(config, checkpoints)]
+    if config.checkpoint.samples:
+        grid = held_out_episodes(
+            store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL
+        )
+        observers.append(SampleGrid(config, grid, board))
+    # Last: what it calls saved must have been saved.
+    return [*observers, ProgressLine(config, messages, board, start)]

@@ -1,0 +1,169 @@
+"""Line charts as inline SVG: no library, no script, colours from the page's style sheet."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+# The drawing's own units; about the CSS pixels that a chart gets on a phone and at a desk, so that
+# its text has the size of the page's.
+_WIDTH, _HEIGHT = 360, 236
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 352, 12, 196
+
+# Room above and below what is drawn, as a share of the axis.
+_PADDING = 0.05
+
+
+class Point(NamedTuple):
+    """A measured point; `error` is the length of its whiskers."""
+
+    x: float
+    y: float
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points joined by a line.
+
+    Attributes:
+        name: for the legend.
+        style: a CSS class that sets the colour.
+        points: what is joined.
+        marked: whether each point shows as a dot with its value, as few points should.
+    """
+
+    name: str
+    style: str
+    points: list[Point]
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line to compare with, and the CSS class that sets its colour and dashes."""
+
+    name: str
+    style: str
+    y: float
+
+
+class Axis:
+    """Places values on a line from 0 to 1.
+
+    Args:
+        values: what must find a place, at least one; positive if `log`.
+        padding: room left at both ends, as a share of the axis.
+        log: whether equal ratios, and not equal differences, are equally far apart.
+    """
+
+    def __init__(self, values: Iterable[float], padding: float = 0.0, log: bool = False) -> None:
+        self._scale = math.log10 if log else float
+        self._log = log
+        places = [self._scale(value) for value in values]
+        low, high = min(places), max(places)
+        span = (high - low) or abs(low) or 1.0
+        self._low, self._span = low - padding * span, (1 + 2 * padding) * span
+
+    def place(self, value: float) -> float:
+        """Where `value` lies: 0 at the start of the axis, 1 at its end."""
+        return (self._scale(value) - self._low) / self._span
+
+    def ticks(self) -> list[float]:
+        """Round values on the axis, about five."""
+        if self._log:
+            magnitudes = range(math.floor(self._low), math.ceil(self._low + self._span))
+            round_values = [digit * 10.0**m for m in magnitudes for digit in (1, 2, 5)]
+            ticks = [value for value in round_values if 0 <= self.place(value) <= 1]
+            if len(ticks) > 2:
+                return ticks
+            return _round_values(10**self._low, 10 ** (self._low + self._span))
+        return _round_values(self._low, self._low + self._span)
+
+
+def draw(
+    curves: list[Curve], levels: list[Level], *, title: str, x_label: str, log: bool = False
+) -> Markup:
+    """An SVG of `curves` over `levels`; the x axis begins at 0.
+
+    Args:
+        curves: at least one, with at least one point.
+        levels: lines to compare with.
+        title: what it shows, for those who cannot see it.
+        x_label: stands below the x axis.
+        log: whether the y axis is logarithmic; otherwise it shows 0.
+    """
+    points = [point for curve in curves for point in curve.points]
+    heights = [p.y + sign * p.error for p in points for sign in (-1, 1)] + [v.y for v in levels]
+    x = Axis([0.0, *(point.x for point in points)])
+    y = Axis(heights if log else [0.0, *heights], _PADDING, log)
+    parts = [_grid(x, y), _text(_RIGHT, _HEIGHT - 6, x_label, "end")]
+    parts += [_level(level, y) for level in levels]
+    parts += [_curve(curve, x, y) for curve in curves]
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        _WIDTH, _HEIGHT, title, Markup().join(parts)
+    )
+
+
+def _grid(x: Axis, y: Axis) -> Markup:
+    across = [
+        _line(_LEFT, height, _RIGHT, height, "grid") + _text(_LEFT - 6, height + 4, number, "end")
+        for height, number in ((_height(y, tick), _number(tick)) for tick in y.ticks())
+    ]
+    below = [_text(_across(x, t), _BOTTOM + 16, _number(t), "middle") for t in x.ticks()]
+    return Markup().join([*across, _line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "axis"), *below])
+
+
+def _level(level: Level, y: Axis) -> Markup:
+    height = _height(y, level.y)
+    return _line(_LEFT, height, _RIGHT, height, level.style)
+
+
+def _curve(curve: Curve, x: Axis, y: Axis) -> Markup:
+    places = [(_across(x, point.x), _height(y, point.y)) for point in curve.points]
+    path = " ".join(f"{across:.1f},{height:.1f}" for across, height in places)
+    line = Markup('<polyline class="{}" points="{}"/>').format(curve.style, path)
+    if not curve.marked:
+        return line
+    return line + Markup().join(_mark(point, curve.style, x, y) for point in curve.points)
+
+
+def _mark(point: Point, style: str, x: Axis, y: Axis) -> Markup:
+    across, height = _across(x, point.x), _height(y, point.y)
+    low, high = _height(y, point.y - point.error), _height(y, point.y + point.error)
+    whisker = _line(across, low, across, high, style) if point.error else Markup()
+    dot = '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3.5"><title>{}: {:.4g}</title></circle>'
+    return whisker + Markup(dot).format(style, across, height, _number(point.x), point.y)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    line = '<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
+    return Markup(line).format(style, x1, y1, x2, y2)
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+        x, y, anchor, text
+    )
+
+
+def _across(x: Axis, value: float) -> float:
+    return _LEFT + x.place(value) * (_RIGHT - _LEFT)
+
+
+def _height(y: Axis, value: float) -> float:
+    return _BOTTOM - y.place(value) * (_BOTTOM - _TOP)
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten between `low` and `high`, four to nine."""
+    magnitude = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step = max(m * magnitude for m in (1, 2, 5) if m * magnitude <= (high - low) / 4)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _number(value: float) -> str:
+    """As few digits as tell it; thousands have a comma, and what is below 0 a true minus."""
+    return f"{value:,.10g}".replace("-", "−")

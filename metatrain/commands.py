@@ -1,0 +1,131 @@
+"""The commands of this package: what they take, and which room they lead to.
+
+Rooms are imported when their command runs, so that `metatrain --help` does not wait for torch.
+"""
+
+import argparse
+
+from metatrain.cli import Command
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG and its overrides, as every command that takes a configuration has them."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file: a path or any fsspec URL")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.lr=0.01 cluster.workers=8"
+    )
+
+
+def _config(arguments: argparse.Namespace) -> None:
+    from metatrain.config import load_config, to_yaml
+
+    given = [arguments.config] if arguments.config else []
+    # Without a file, the first override stands where the file would.
+    path = given.pop() if given and "=" not in given[0] else None
+    print(to_yaml(load_config(path, given + arguments.overrides)), end="")
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; none: the defaults")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.lr=0.01")
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    from metatrain.pack import pack
+
+    print(pack(arguments.source, arguments.dest, size=arguments.size, seed=arguments.seed))
+
+
+def _pack_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder with a folder a task, a .csv or .parquet with columns path and task, "
+        "or the word glyphs",
+    )
+    parser.add_argument("dest", metavar="DEST", help="where to: a path or any fsspec URL")
+    parser.add_argument("--size", type=int, help="resize and crop to so many pixels")
+    parser.add_argument("--seed", type=int, default=0, help="decides which task is in which split")
+
+
+def _adapt(arguments: argparse.Namespace) -> None:
+    from metatrain.adapt import Adapter, read_support
+    from metatrain.model import load_model, save_model
+
+    model = load_model(arguments.checkpoint)
+    support = read_support(arguments.images, model.config.data)
+    url = f"{arguments.out}/adapted.safetensors"
+    save_model(Adapter(model).adapt(support), url)
+    print(url)
+
+
+def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    parser.add_argument("images", metavar="IMAGES_DIR", help="a folder with a handful of images")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from metatrain.generate import contact_sheet, generate
+    from metatrain.model import load_model, write_bytes
+
+    images = generate(load_model(arguments.adapted), arguments.n, arguments.seed)
+    write_bytes(arguments.out, contact_sheet(images))
+    print(arguments.out)
+
+
+def _generate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapted", metavar="ADAPTED", help="what metatrain adapt wrote")
+    parser.add_argument("-n", type=positive, default=64, help="how many images (64)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed, the same images (0)")
+    parser.add_argument("--out", required=True, metavar="FILE.png", help="the picture to write")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from metatrain.evaluate import evaluate_to_folder, table
+    from metatrain.model import load_model
+
+    model = load_model(arguments.checkpoint)
+    folder = arguments.checkpoint.removesuffix(".safetensors").rstrip("/")
+    out = arguments.out or f"{folder}/evaluation"
+    data = arguments.data or model.config.data.path
+    evaluation = evaluate_to_folder(
+        model, data, out, split=arguments.split, tasks=arguments.tasks
+    )
+    print(table(evaluation))
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    parser.add_argument("--data", metavar="URL", help="packed data (that of the training)")
+    parser.add_argument("--split", default="test", choices=["train", "val", "test"])
+    parser.add_argument("--tasks", type=positive, default=64, help="how many tasks at most (64)")
+    parser.add_argument("--out", metavar="DIR", help="where to (evaluation/ beside the checkpoint)")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from metatrain.report import write_report
+
+    print(write_report(arguments.run_folder))
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", metavar="RUN", help="the folder of an evaluated run")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+COMMANDS = {
+    "config": Command("Print the whole configuration, resolved.", _config_arguments, _config),
+    "pack": Command("Pack images, grouped into tasks.", _pack_arguments, _pack),
+    "adapt": Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt),
+    "generate": Command("Draw new images.", _generate_arguments, _generate),
+    "evaluate": Command("Score a model on unseen tasks.", _evaluate_arguments, _evaluate),
+    "report": Command("Write a run's page.", _report_arguments, _report),
+}

@@ -1,0 +1,144 @@
+"""The built-in tasks: characters as tasks, faces as samples, drawn from matplotlib's own fonts.
+
+Nothing is downloaded. The faces are DejaVu, STIX and Computer Modern.
+"""
+
+import io
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+from fontTools import agl
+from fontTools.ttLib import TTFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+
+MIN_FACES = 12
+
+# In ems: what is smaller (a full stop, most accents) is a speck at the size of its neighbours.
+MIN_INK = 0.42
+
+# LastResort draws placeholders; the other two hold brackets and radicals stretched to sizes.
+LEFT_OUT = ("LastResort", "STIXSiz", "cmex10")
+
+# Glyphs whose names lie: TeX's italic dollar is a pound sign, and its two phis are swapped.
+MISNAMED = {("cmti10", "dollar"), ("cmmi10", "phi"), ("cmmi10", "phi1")}
+
+
+class Glyph(NamedTuple):
+    """One face's drawing of a character: the font, and the character that makes it draw it."""
+
+    font: Path
+    drawn_by: str
+
+
+class GlyphImage(NamedTuple):
+    """A rendered glyph: the name of its face, and an 8-bit grey PNG, black on white."""
+
+    source: str
+    png: bytes
+
+
+@cache
+def glyph_fonts() -> tuple[Path, ...]:
+    """The font files that are used, sorted by name."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return tuple(f for f in sorted(folder.glob("*.ttf")) if not f.stem.startswith(LEFT_OUT))
+
+
+def glyph_tasks() -> dict[str, list[Glyph]]:
+    """Every character that may become a task, by name (such as ``U+0041``), sorted by name.
+
+    Spaces, controls and combining marks are not shapes of their own and are left out, as is
+    what fewer than `MIN_FACES` faces have.
+    """
+    tasks: dict[str, list[Glyph]] = {}
+    for font in glyph_fonts():
+        for character, glyph in _coverage(font):
+            if unicodedata.category(character)[0] not in "CMZ":
+                tasks.setdefault(f"U+{ord(character):04X}", []).append(glyph)
+    return {name: tasks[name] for name in sorted(tasks) if len(tasks[name]) >= MIN_FACES}
+
+
+def glyph_images(size: int) -> Iterator[tuple[str, list[GlyphImage]]]:
+    """Render the tasks, in the order of `glyph_tasks`: pairs of a name and its images.
+
+    No two images of the whole set are equal: a bitmap that an earlier character has taken does
+    not count for a later one. Otherwise a Cyrillic letter held out for testing could have been
+    seen in training as its Latin twin. Characters left with fewer than `MIN_FACES` images are
+    dropped.
+
+    Args:
+        size: width and height of the square images, in pixels.
+    """
+    canvas = _Canvas(size)
+    taken: set[bytes] = set()
+    for name, glyphs in glyph_tasks().items():
+        fresh: dict[bytes, tuple[str, Image.Image]] = {}
+        for glyph in glyphs:
+            image = canvas.draw(glyph)
+            if image is not None and image.tobytes() not in taken:
+                fresh.setdefault(image.tobytes(), (glyph.font.stem, image))
+        if len(fresh) >= MIN_FACES:
+            taken |= fresh.keys()
+            yield name, [GlyphImage(source, _png(image)) for source, image in fresh.values()]
+
+
+class _Canvas:
+    """Draws glyphs centred on squares, four times too large first, for smooth edges.
+
+    All characters share one scale, by which a capital about fills the canvas, so that an o stays
+    smaller than an O; only what would not fit is shrunk.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._inner = size - 2 * max(1, round(size / 14))
+        self._em = 4 * size
+        self._fonts = {
+            path: ImageFont.truetype(path, self._em, layout_engine=ImageFont.Layout.BASIC)
+            for path in glyph_fonts()
+        }
+
+    def draw(self, glyph: Glyph) -> Image.Image | None:
+        """The glyph as a square 'L' image, or None where there is too little ink to see."""
+        ink = self._ink(glyph)
+        if ink is None or max(ink.size) < MIN_INK * self._em:
+            return None
+        scale = min(self._inner / max(ink.size), self._inner / (0.75 * self._em))
+        width, height = (max(1, round(side * scale)) for side in ink.size)
+        small = ink.resize((width, height), Image.Resampling.LANCZOS)
+        square = Image.new("L", (self._size, self._size), 0)
+        square.paste(small, ((self._size - width) // 2, (self._size - height) // 2))
+        return ImageChops.invert(square)
+
+    def _ink(self, glyph: Glyph) -> Image.Image | None:
+        font = self._fonts[glyph.font]
+        left, top, right, bottom = (round(side) for side in font.getbbox(glyph.drawn_by))
+        if right <= left or bottom <= top:
+            return None
+        image = Image.new("L", (right - left, bottom - top), 0)
+        ImageDraw.Draw(image).text((-left, -top), glyph.drawn_by, font=font, fill=255)
+        box = image.getbbox()
+        return image.crop(box) if box else None
+
+
+def _coverage(font: Path) -> Iterator[tuple[str, Glyph]]:
+    """The characters that a font really draws.
+
+    Computer Modern's character maps follow TeX's encodings, not Unicode: there '<' draws an
+    inverted exclamation mark. Its glyphs' Adobe names say what they are.
+    """
+    with TTFont(font, lazy=True) as opened:
+        for code, name in (opened.getBestCmap() or {}).items():
+            meant = agl.toUnicode(name) if font.stem.startswith("cm") else chr(code)
+            if len(meant) == 1 and (font.stem, name) not in MISNAMED:
+                yield meant, Glyph(font, chr(code))
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

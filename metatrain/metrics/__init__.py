@@ -1,0 +1,1 @@
+"""Scores of generated images, all in the feature space of one named metric network."""

@@ -1,0 +1,139 @@
+"""The metric network: features in which images are compared, learned from training tasks only."""
+
+import hashlib
+from dataclasses import dataclass
+from itertools import pairwise
+
+import fsspec
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from metatrain.batch import to_tensor
+from metatrain.config import DataConfig
+from metatrain.generators.layers import group_norm
+from metatrain.model import read_metadata, write_bytes
+from metatrain.progress import Progress
+from metatrain.store import EpisodeStore
+
+_FEATURES, _EPOCHS, _BATCH, _RATE, _TEMPERATURE = 64, 3, 128, 3e-3, 0.1
+
+
+class MetricNetwork(nn.Module):
+    """A small convolutional net from images in [-1, 1] to features of mean square 1.
+
+    That is the scale at which KID's kernel was meant to be used.
+    """
+
+    def __init__(self, channels: int, width: int = 32) -> None:
+        super().__init__()
+        widths = [channels, width, 2 * width, 4 * width]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1, stride=2) for a, b in pairwise(widths)
+        )
+        self.norms = nn.ModuleList(group_norm(w) for w in widths[1:])
+        self.out = nn.Linear(4 * widths[-1], _FEATURES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] to features [N, 64]."""
+        h = images
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            h = F.relu(norm(convolution(h)))
+        flat = F.adaptive_avg_pool2d(h, 2).flatten(1)
+        return F.normalize(self.out(flat), dim=1) * _FEATURES**0.5
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A metric network, with the hash of its file that stands beside every score of its making."""
+
+    network: MetricNetwork
+    sha256: str
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Features [..., 64] of images [..., C, H, W]."""
+        lead = images.shape[:-3]
+        return self.network(images.flatten(0, -4)).unflatten(0, lead)
+
+
+def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> NamedNetwork:
+    """The network at `url`, trained first where there is none for this data set.
+
+    Args:
+        store: the data set; only its training tasks are looked at.
+        data: size and channels of the images.
+        url: a safetensors file, a path or any fsspec URL.
+
+    Raises:
+        UserError: when the data cannot be read or the file not be written.
+    """
+    made_for = {
+        "data": store.fingerprint,
+        "image_size": str(data.image_size),
+        "channels": str(data.channels),
+    }
+    found = _load(url, data.channels, made_for)
+    if found is None:
+        network = train_metric_network(store, data)
+        write_bytes(url, save(network.state_dict(), made_for))
+        found = _load(url, data.channels, made_for)
+        assert found is not None, "what was written must be readable"
+    return found
+
+
+def train_metric_network(store: EpisodeStore, data: DataConfig, seed: int = 0) -> MetricNetwork:
+    """Train to tell the training tasks apart by cosine to one learned prototype a task.
+
+    Normalised softmax at temperature 0.1 (Zhai and Wu 2019, "Classification is a Strong Baseline
+    for Deep Metric Learning", eq. 3); features that separate tasks serve for unseen tasks too.
+    """
+    images, labels = _training_images(store, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = MetricNetwork(data.channels)
+        prototypes = nn.Parameter(torch.randn(int(labels.max()) + 1, _FEATURES))
+        _fit(network, prototypes, images, labels)
+    return network.eval()
+
+
+def _fit(network: MetricNetwork, prototypes: nn.Parameter, images: Tensor, labels: Tensor) -> None:
+    steps = _EPOCHS * -(-len(images) // _BATCH)
+    parameters = [*network.parameters(), prototypes]
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
+    progress = Progress("training the metric network", steps)
+    batches = (b for _ in range(_EPOCHS) for b in torch.randperm(len(images)).split(_BATCH))
+    for step, batch in enumerate(batches):
+        features = network(images[batch]) / _FEATURES**0.5
+        logits = features @ F.normalize(prototypes, dim=1).T / _TEMPERATURE
+        optimizer.zero_grad()
+        F.cross_entropy(logits, labels[batch]).backward()
+        optimizer.step()
+        schedule.step()
+        progress.update(step + 1)
+    progress.close()
+
+
+def _training_images(store: EpisodeStore, data: DataConfig) -> tuple[Tensor, Tensor]:
+    """All images [N, C, H, W] of the training tasks, and the number [N] of each one's task."""
+    tasks = store.tasks("train")
+    images = [to_tensor(store.read(task), data.image_size, data.channels) for task in tasks]
+    labels = torch.repeat_interleave(torch.tensor([len(i) for i in images]))
+    return torch.cat(images), labels
+
+
+def _load(url: str, channels: int, made_for: dict[str, str]) -> NamedNetwork | None:
+    """The network at `url` if it was made for this data."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    try:
+        content = filesystem.cat_file(path)
+        if read_metadata(content) != made_for:
+            return None
+        network = MetricNetwork(channels)
+        network.load_state_dict(load(content))
+    except (OSError, ValueError, RuntimeError, SafetensorError):
+        return None
+    return NamedNetwork(network.eval(), hashlib.sha256(content).hexdigest())

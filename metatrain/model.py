@@ -1,0 +1,144 @@
+"""A generator as one safetensors file, with its configuration inside."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import fsspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from metatrain.config import Config, parse_config
+from metatrain.errors import UserError
+from metatrain.generators import GENERATORS, Generator
+from metatrain.inner_loop import Parameters
+
+# Raised when a change makes older files unreadable.
+FORMAT = "metatrain-1"
+_SUPPORT = "support"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Parameters with all that is needed to use them.
+
+    Attributes:
+        config: the configuration they were trained with.
+        parameters: theta, or phi once adapted.
+        step: outer steps behind theta.
+        support: [K, C, H, W] in [-1, 1], the images adapted to; None before adapting.
+    """
+
+    config: Config
+    parameters: Parameters
+    step: int
+    support: Tensor | None = None
+
+    def generator(self) -> Generator:
+        """A generator of its own with these parameters, on their device."""
+        generator = build_generator(self.config)
+        generator.load_state_dict(self.parameters)
+        return generator.to(next(iter(self.parameters.values())).device)
+
+    def adapted(self, parameters: Parameters, support: Tensor) -> "Model":
+        """The same model with fast weights, and the support they came from."""
+        return replace(self, parameters=parameters, support=support)
+
+
+def build_generator(config: Config) -> Generator:
+    """A new generator with random weights that `config.seed` alone decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        kind: Any = GENERATORS[config.generator.name]
+        return kind(config.generator, config.data.image_size, config.data.channels)
+
+
+def save_model(model: Model, url: str) -> None:
+    """Write `model` to one safetensors file, float32, at a path or any fsspec URL."""
+    write_bytes(url, model_bytes(model))
+
+
+def model_bytes(model: Model) -> bytes:
+    """`model` as the bytes of a safetensors file."""
+    tensors = {f"parameters/{name}": p.contiguous() for name, p in model.parameters.items()}
+    if model.support is not None:
+        tensors[_SUPPORT] = ((model.support + 1) * 127.5).round().to(torch.uint8)
+    metadata = {
+        "format": FORMAT,
+        "step": str(model.step),
+        "config": model.config.model_dump_json(),
+    }
+    return save(tensors, metadata)
+
+
+def load_model(url: str) -> Model:
+    """Read a model file, or the newest model of a run or checkpoint folder.
+
+    Raises:
+        UserError: when there is none, or it is damaged or not a metatrain model.
+    """
+    if not url.endswith(".safetensors"):
+        url = f"{url.rstrip('/')}/model.safetensors"
+    try:
+        with fsspec.open(url, "rb") as file:
+            data: bytes = file.read()  # pyright: ignore[reportAttributeAccessIssue]
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"there is no model at {url} ({type(error).__name__}); give a run's folder or a "
+            f".safetensors file that metatrain wrote."
+        ) from error
+    return _parse(data, url)
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write a whole file at a path or fsspec URL, making its folder; never half of one.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    filesystem, path = fsspec.core.url_to_fs(url)
+    partial = f"{path}.partial"
+    try:
+        filesystem.makedirs(filesystem._parent(path), exist_ok=True)
+        filesystem.pipe_file(partial, data)
+        filesystem.mv(partial, path)
+    except OSError as error:
+        raise UserError(f"{url} cannot be written: {error}.") from error
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file, which `safetensors.torch.load` drops.
+
+    Raises:
+        ValueError: when its header is not JSON.
+    """
+    # Eight bytes of length, then the header.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header.get("__metadata__", {})
+
+
+def _parse(data: bytes, url: str) -> Model:
+    try:
+        tensors = load(data)
+        metadata = read_metadata(data)
+        if metadata["format"] != FORMAT:
+            raise UserError(f"{url} is of format {metadata['format']}; this metatrain reads {FORMAT}.")
+        config, step = parse_config(json.loads(metadata["config"])), int(metadata["step"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{url} is not a metatrain model, or is damaged: {error}.") from error
+    prefix = "parameters/"
+    parameters = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    _check_shapes(parameters, config, url)
+    support = tensors.get(_SUPPORT)
+    return Model(
+        config, parameters, step, None if support is None else support.float() / 127.5 - 1
+    )
+
+
+def _check_shapes(parameters: Parameters, config: Config, url: str) -> None:
+    with torch.device("meta"):
+        expected = {n: p.shape for n, p in build_generator(config).named_parameters()}
+    if {n: p.shape for n, p in parameters.items()} != expected:
+        raise UserError(f"the parameters in {url} are not those of its own configuration.")

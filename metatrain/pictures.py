@@ -1,0 +1,38 @@
+"""Tensors as pictures."""
+
+import io
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+_MARGIN = 1
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Tile images [N, C, H, W] in [-1, 1] row by row into one [C, rows * H', columns * W'].
+
+    A margin of one grey pixel surrounds every image; missing places are grey.
+    """
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    h, w = height + 2 * _MARGIN, width + 2 * _MARGIN
+    sheet = torch.zeros(rows * columns, channels, h, w)
+    sheet[:count, :, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = images.cpu()
+    tiled = sheet.reshape(rows, columns, channels, h, w).permute(2, 0, 3, 1, 4)
+    return tiled.reshape(channels, rows * h, columns * w)
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """[-1, 1] to 0 .. 255."""
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def png(image: Tensor, scale: int = 1) -> bytes:
+    """One image [C, H, W] in [-1, 1] as a PNG file, each pixel `scale` wide."""
+    pixels = to_uint8(image).permute(1, 2, 0).squeeze(-1).numpy()
+    picture = Image.fromarray(pixels)
+    size = (picture.width * scale, picture.height * scale)
+    buffer = io.BytesIO()
+    picture.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,69 @@
+"""Strips: what a model draws of a task before adapting, on the way, and after."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metatrain.adapt import Adapter
+from metatrain.batch import Episode
+from metatrain.config import Config
+from metatrain.generators import Generator
+from metatrain.pictures import grid
+
+# Draws of noise and time over which the query loss is averaged.
+_LOSS_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One unseen task as the model sees it.
+
+    Attributes:
+        task: its name.
+        support: the images adapted to, [K, C, H, W] in [-1, 1].
+        drawn: after so many inner steps, the images drawn, [N, C, H, W]; always from the same
+            noise.
+        query_loss: after so many inner steps, the loss on the query; always the same noise.
+        query: real images that the model never saw, [Q, C, H, W].
+    """
+
+    task: str
+    support: Tensor
+    drawn: dict[int, Tensor]
+    query_loss: dict[int, float]
+    query: Tensor
+
+
+def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count: int) -> Strip:
+    """Adapt to the support, drawing `count` images after each number of steps in `shown`."""
+    episode = episode.to(next(adapter.generator.parameters()).device)
+    drawn, losses = {}, {}
+    for step in adapter.steps(episode.support, episode.seed):
+        if step in shown:
+            sampler = adapter.model.config.sampler
+            drawn[step] = adapter.generator.sample(episode.support, count, episode.seed, sampler)
+            losses[step] = _query_loss(adapter.generator, episode)
+    return Strip(episode.task, episode.support, drawn, losses, episode.query)
+
+
+def steps_shown(config: Config, columns: int = 5) -> list[int]:
+    """About `columns` numbers of inner steps worth a look: 0, then doubling up to all of them."""
+    last = config.adapt.steps
+    return sorted({0, *(max(1, last >> i) for i in range(columns - 1))})
+
+
+def strips_picture(strips: list[Strip]) -> Tensor:
+    """One picture [C, H, W]: a row a task, support | before adapting | after | real."""
+    rows = [
+        torch.cat([s.support, s.drawn[min(s.drawn)], s.drawn[max(s.drawn)], s.query])
+        for s in strips
+    ]
+    return grid(torch.cat(rows), columns=len(rows[0]))
+
+
+@torch.no_grad()
+def _query_loss(generator: Generator, episode: Episode) -> float:
+    losses = [generator(episode.query_batch(draw)) for draw in range(_LOSS_DRAWS)]
+    return torch.stack(losses).mean().item()

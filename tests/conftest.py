@@ -1,0 +1,66 @@
+"""What tests of both packages share: a small real data set and a configuration to train on it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metatrain.config import Config, load_config
+from metatrain.pack import pack
+
+TASKS, IMAGES, SIZE = 20, 16, 16
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory) -> str:
+    """A packed data set of stripes: a task is an angle and a width, an image a phase."""
+    source = tmp_path_factory.mktemp("stripes")
+    for task in range(TASKS):
+        (source / f"task-{task:02d}").mkdir()
+        for image in range(IMAGES):
+            _stripes(task, image).save(source / f"task-{task:02d}" / f"{image:02d}.png")
+    dest = tmp_path_factory.mktemp("packed") / "data"
+    pack(str(source), str(dest))
+    return str(dest)
+
+
+def _stripes(task: int, image: int) -> Image.Image:
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    angle, frequency = np.pi * task / TASKS, 2 + task % 3
+    wave = np.sin(2 * np.pi * (frequency * (x * np.cos(angle) + y * np.sin(angle)) + image / IMAGES))
+    return Image.fromarray(((wave + 1) * 127.5).astype(np.uint8))
+
+
+@pytest.fixture
+def overrides(packed: str, tmp_path: Path) -> list[str]:
+    """A run that takes seconds: the real thing, small."""
+    return [
+        "run.name=small",
+        f"run.dir={tmp_path}/runs",
+        f"data.path={packed}",
+        "data.image_size=16",
+        "data.shots=3",
+        "data.queries=3",
+        "generator.width=8",
+        "inner.steps=2",
+        "meta.steps=20",
+        "meta.warmup=2",
+        "adapt.steps=3",
+        "sampler.steps=2",
+        "checkpoint.every=5",
+        "checkpoint.samples=false",
+    ]
+
+
+@pytest.fixture
+def config(overrides: list[str]) -> Config:
+    """The configuration of that run."""
+    return load_config(None, overrides)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """So that sums come in one order, here and in the workers."""
+    torch.set_num_threads(1)

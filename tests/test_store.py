@@ -1,0 +1,236 @@
+"""What the store hands out is exactly what was packed, at one ranged read a row group."""
+
+import io
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from metatrain.errors import UserError
+from metatrain.pack import pack
+from metatrain.store import MANIFEST, EpisodeStore
+
+TASKS, IMAGES = 8, 5
+SHARD = "data-00000.parquet"
+MANY = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def noise(seed: int, side: int = 12) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("source")
+    for task in range(TASKS):
+        (root / f"task {task}").mkdir()
+        for image in range(IMAGES):
+            (root / f"task {task}" / f"{image}.png").write_bytes(noise(100 * task + image))
+    return root
+
+
+@pytest.fixture(scope="module")
+def pristine(source, tmp_path_factory) -> Path:
+    dest = tmp_path_factory.mktemp("pristine") / "set"
+    pack(str(source), str(dest))
+    return dest
+
+
+@pytest.fixture
+def dataset(pristine, tmp_path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(pristine, tmp_path / "set"))
+
+
+def everything(url: Path) -> dict[str, list[bytes]]:
+    store = EpisodeStore(str(url))
+    return {
+        task.name: store.read(task)
+        for split in ("train", "val", "test")
+        for task in store.tasks(split)
+    }
+
+
+def rewrite_manifest(dataset: Path, **columns) -> None:
+    table = pq.read_table(dataset / MANIFEST)
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pa.array(values, table.schema.field(name).type))
+    pq.write_table(table, dataset / MANIFEST)
+
+
+def test_reading_gives_the_packed_bytes_in_order(source, pristine):
+    assert everything(pristine) == {
+        folder.name: [(folder / f"{i}.png").read_bytes() for i in range(IMAGES)]
+        for folder in source.iterdir()
+    }
+
+
+def test_tasks_are_sorted_counted_and_in_one_split_each(pristine):
+    store = EpisodeStore(str(pristine))
+    splits = {split: store.tasks(split) for split in ("train", "val", "test")}
+    names = [task.name for tasks in splits.values() for task in tasks]
+    assert len(names) == len(set(names)) == TASKS
+    for split, tasks in splits.items():
+        assert [task.name for task in tasks] == sorted(task.name for task in tasks)
+        assert all((task.split, task.count) == (split, IMAGES) for task in tasks)
+
+
+def test_a_task_costs_one_ranged_read_once_its_footer_is_cached(pristine, monkeypatch):
+    store = EpisodeStore(str(pristine))
+    first, second = store.tasks("train")[:2]
+    store.read(first)
+    reads, opened = [], []
+    plain_read, plain_open = LocalFileSystem.cat_file, LocalFileSystem.open
+
+    def counted_read(self, path, start=None, end=None, **kwargs):
+        reads.append((start, end))
+        return plain_read(self, path, start=start, end=end, **kwargs)
+
+    def counted_open(self, path, *args, **kwargs):
+        opened.append(path)
+        return plain_open(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", counted_read)
+    monkeypatch.setattr(LocalFileSystem, "open", counted_open)
+    store.read(second)
+    assert len(opened) == 1
+    ((start, end),) = reads
+    rows = pq.read_table(pristine / MANIFEST).to_pylist()
+    (row,) = (row for row in rows if row["task"] == second.name)
+    assert (start, end - start) == (row["offset"], row["length"])
+
+
+def test_threads_may_share_a_store(pristine):
+    store = EpisodeStore(str(pristine))
+    tasks = store.tasks("train") * 20
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(store.read, tasks))
+    assert together == [everything(pristine)[task.name] for task in tasks]
+
+
+@given(data=st.data())
+@MANY
+def test_one_flipped_bit_anywhere_in_a_shard_is_detected(pristine, dataset, data):
+    original = (pristine / SHARD).read_bytes()
+    # The first four bytes are Parquet's magic number, of which nothing depends.
+    at = data.draw(st.integers(4, len(original) - 1), label="byte")
+    damaged = bytearray(original)
+    damaged[at] ^= 1 << data.draw(st.integers(0, 7), label="bit")
+    (dataset / SHARD).write_bytes(damaged)
+    with pytest.raises(UserError, match=rf"{SHARD} is damaged: bytes \d+ to .*again\.$"):
+        everything(dataset)
+
+
+@given(data=st.data())
+@MANY
+def test_a_damaged_manifest_never_yields_other_images(pristine, dataset, data):
+    damaged = bytearray((pristine / MANIFEST).read_bytes())
+    for _ in range(data.draw(st.integers(1, 3), label="flips")):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.sampled_from([len(damaged), len(damaged) // 2, 0]), label="cut")
+    (dataset / MANIFEST).write_bytes(damaged[:cut])
+    try:
+        found = everything(dataset)
+    except UserError:
+        return
+    packed = everything(pristine)
+    assert all(images == packed[name] for name, images in found.items())
+
+
+def test_a_read_that_was_garbled_once_is_repeated(pristine, monkeypatch):
+    plain = LocalFileSystem.cat_file
+    reads = []
+
+    def flaky(self, path, start=None, end=None, **kwargs):
+        data = plain(self, path, start=start, end=end, **kwargs)
+        reads.append(path)
+        return data[:-1] if len(reads) == 1 else data
+
+    store = EpisodeStore(str(pristine))
+    packed = everything(pristine)
+    monkeypatch.setattr(LocalFileSystem, "cat_file", flaky)
+    task = store.tasks("train")[0]
+    assert store.read(task) == packed[task.name]
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.parquet", "/etc/passwd", "a/b.parquet", "..", "", ".hidden", "a\\b", "a\0b"]
+)
+def test_a_manifest_cannot_lead_out_of_its_folder(dataset, name):
+    shutil.copy(dataset / SHARD, dataset.parent / "secret.parquet")
+    rewrite_manifest(dataset, file=[name] * TASKS)
+    with pytest.raises(UserError, match="is not the plain name of a file"):
+        EpisodeStore(str(dataset))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("offset", -1),
+        ("length", 0),
+        ("count", 0),
+        ("row_group", -1),
+        ("split", "training"),
+        ("task", None),
+    ],
+)
+def test_a_manifest_that_cannot_be_is_refused_in_a_sentence(dataset, column, value):
+    rewrite_manifest(dataset, **{column: [value] * TASKS})
+    with pytest.raises(UserError, match=r"manifest\.parquet is malformed \(.*\); .* again\.$"):
+        EpisodeStore(str(dataset))
+
+
+def test_a_range_or_count_that_the_shard_does_not_confirm_is_refused(dataset):
+    rewrite_manifest(dataset, count=[IMAGES + 1] * TASKS)
+    with pytest.raises(UserError, match="images in place of"):
+        everything(dataset)
+
+
+def test_a_parquet_file_that_is_no_manifest_is_refused(tmp_path):
+    pq.write_table(pa.table({"task": ["a"]}), tmp_path / MANIFEST)
+    with pytest.raises(UserError, match="is malformed"):
+        EpisodeStore(str(tmp_path))
+
+
+def test_what_is_missing_is_named(dataset, tmp_path):
+    with pytest.raises(UserError, match=r"there is nothing at .*nowhere"):
+        EpisodeStore(str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="pack it first: metatrain pack SOURCE DEST"):
+        EpisodeStore(str(tmp_path))
+    with pytest.raises(UserError, match="cannot reach nosuch://bucket/set"):
+        EpisodeStore("nosuch://bucket/set")
+    (dataset / SHARD).unlink()
+    with pytest.raises(UserError, match=f"{SHARD} is missing"):
+        everything(dataset)
+
+
+def test_an_unknown_split_is_named(pristine):
+    with pytest.raises(UserError, match="there is no split 'training'"):
+        EpisodeStore(str(pristine)).tasks("training")
+
+
+def test_the_fingerprint_is_the_manifests_and_follows_the_data(pristine, source, tmp_path):
+    store = EpisodeStore(str(pristine))
+    assert store.fingerprint == EpisodeStore(f"file://{pristine}").fingerprint
+    pack(str(source), str(tmp_path / "other"), seed=1)
+    assert store.fingerprint != EpisodeStore(str(tmp_path / "other")).fingerprint
+
+
+def test_the_manifest_holds_the_footers_hashes(pristine):
+    footers = json.loads(pq.read_schema(pristine / MANIFEST).metadata[b"metatrain.footers"])
+    assert list(footers) == [SHARD]
