@@ -1,4 +1,4 @@
 """Distribute meta-training: Ray Train workers, each with a DeepSpeed engine.
 
-    launch -> worker -> engine
+launch -> worker -> engine
 """

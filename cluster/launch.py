@@ -30,7 +30,16 @@ from metatrain.model import load_model, save_model
 from metatrain.store import EpisodeStore
 
 # What may change when a run goes on: where and how it runs, not what it computes.
-_MAY_CHANGE = ("run.", "cluster.", "checkpoint.", "adapt.", "sampler.", "data.path", "data.prefetch")
+_MAY_CHANGE = (
+    "run.",
+    "cluster.",
+    "checkpoint.",
+    "adapt.",
+    "sampler.",
+    "data.path",
+    "data.prefetch",
+    "meta.steps",
+)
 
 
 def launch(config: Config) -> str:
@@ -46,7 +55,7 @@ def launch(config: Config) -> str:
     if done < config.meta.steps:
         _say(f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}.")
         with _cluster(config):
-            _train(config)
+            _train(config, done)
     else:
         _say(f"{config.run.url} has taken all of its {config.meta.steps:,} steps already.")
     url = f"{config.run.url}/model.safetensors"
@@ -95,14 +104,14 @@ def _cpus_wanted(config: Config) -> int:
     return max(os.cpu_count() or 1, ceil(config.cluster.workers * config.cluster.cpus_per_worker))
 
 
-def _train(config: Config) -> None:
+def _train(config: Config, saved: int) -> None:
     messages = Queue(actor_options={"num_cpus": 0})
     fit: Future[None] = Future()
     # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon, since
     # it ends only when Ray does.
     threading.Thread(target=_fit, args=(_trainer(config, messages), fit), daemon=True).start()
     try:
-        _relay(messages, fit)
+        _relay(messages, fit, saved)
         fit.result()
     except (TrainingFailedError, RayError) as error:
         raise UserError(_failure(error, config)) from error
@@ -142,13 +151,18 @@ def _trainer(config: Config, messages: Queue) -> TorchTrainer:
     )
 
 
-def _relay(messages: Queue, fit: Future[None]) -> None:
+def _relay(messages: Queue, fit: Future[None], saved: int) -> None:
     """Print what the workers say until training ends.
+
+    Args:
+        messages: from the workers.
+        fit: done when training is.
+        saved: the step up to which the run is safe.
 
     Raises:
         UserError: what a worker says cannot go on.
+        KeyboardInterrupt: with how far the run is safe.
     """
-    saved = 0
     try:
         while not (fit.done() and messages.empty()):
             with suppress(Empty):
@@ -159,9 +173,10 @@ def _relay(messages: Queue, fit: Future[None]) -> None:
                     saved = message
                 else:
                     _say(message)
-    except KeyboardInterrupt:
-        _say(f"\nInterrupted: safe up to step {saved:,}; the same command goes on from there.")
-        raise
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(
+            f"safe up to step {saved:,}; the same command goes on from there"
+        ) from interrupt
 
 
 def _failure(error: Exception, config: Config) -> str:

@@ -80,9 +80,7 @@ def _worker_0_observers(
     board = SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
     observers: list[Observer] = [Saver(config, checkpoints)]
     if config.checkpoint.samples:
-        grid = held_out_episodes(
-            store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL
-        )
+        grid = held_out_episodes(store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
         observers.append(SampleGrid(config, grid, board))
     # Last: what it calls saved must have been saved.
     return [*observers, ProgressLine(config, messages, board, start)]

@@ -29,7 +29,7 @@ class Curve:
     """Points joined by a line.
 
     Attributes:
-        name: for the legend.
+        name: for the legend; without one the curve is not in it.
         style: a CSS class that sets the colour.
         points: what is joined.
         marked: whether each point shows as a dot with its value, as few points should.
@@ -48,6 +48,15 @@ class Level:
     name: str
     style: str
     y: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its title, and its legend as pairs of a CSS class and a name."""
+
+    title: str
+    svg: Markup
+    legend: list[tuple[str, str]]
 
 
 class Axis:
@@ -74,24 +83,28 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round values on the axis, about five."""
         if self._log:
-            magnitudes = range(math.floor(self._low), math.ceil(self._low + self._span))
-            round_values = [digit * 10.0**m for m in magnitudes for digit in (1, 2, 5)]
-            ticks = [value for value in round_values if 0 <= self.place(value) <= 1]
-            if len(ticks) > 2:
-                return ticks
+            for digits in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7)):
+                ticks = self._log_ticks(digits)
+                if len(ticks) >= 4:
+                    return ticks
             return _round_values(10**self._low, 10 ** (self._low + self._span))
         return _round_values(self._low, self._low + self._span)
 
+    def _log_ticks(self, digits: tuple[int, ...]) -> list[float]:
+        magnitudes = range(math.floor(self._low), math.ceil(self._low + self._span))
+        values = [digit * 10.0**magnitude for magnitude in magnitudes for digit in digits]
+        return [value for value in values if 0 <= self.place(value) <= 1]
+
 
 def draw(
-    curves: list[Curve], levels: list[Level], *, title: str, x_label: str, log: bool = False
-) -> Markup:
-    """An SVG of `curves` over `levels`; the x axis begins at 0.
+    title: str, curves: list[Curve], levels: list[Level], *, x_label: str, log: bool = False
+) -> Figure:
+    """A chart of `curves` over `levels`; the x axis begins at 0.
 
     Args:
-        curves: at least one, with at least one point.
+        title: what it shows, in which unit.
+        curves: what was measured, at least one point or level in all.
         levels: lines to compare with.
-        title: what it shows, for those who cannot see it.
         x_label: stands below the x axis.
         log: whether the y axis is logarithmic; otherwise it shows 0.
     """
@@ -102,18 +115,20 @@ def draw(
     parts = [_grid(x, y), _text(_RIGHT, _HEIGHT - 6, x_label, "end")]
     parts += [_level(level, y) for level in levels]
     parts += [_curve(curve, x, y) for curve in curves]
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+    svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         _WIDTH, _HEIGHT, title, Markup().join(parts)
     )
+    return Figure(title, svg, [(line.style, line.name) for line in [*curves, *levels] if line.name])
 
 
 def _grid(x: Axis, y: Axis) -> Markup:
-    across = [
-        _line(_LEFT, height, _RIGHT, height, "grid") + _text(_LEFT - 6, height + 4, number, "end")
-        for height, number in ((_height(y, tick), _number(tick)) for tick in y.ticks())
-    ]
-    below = [_text(_across(x, t), _BOTTOM + 16, _number(t), "middle") for t in x.ticks()]
-    return Markup().join([*across, _line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "axis"), *below])
+    parts = [_line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "grid")]
+    for tick in y.ticks():
+        height = _height(y, tick)
+        parts.append(_line(_LEFT, height, _RIGHT, height, "grid" if tick else "zero"))
+        parts.append(_text(_LEFT - 6, height + 4, _number(tick), "end"))
+    parts += [_text(_across(x, t), _BOTTOM + 16, _number(t), "middle") for t in x.ticks()]
+    return Markup().join(parts)
 
 
 def _level(level: Level, y: Axis) -> Markup:
@@ -158,9 +173,10 @@ def _height(y: Axis, value: float) -> float:
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten between `low` and `high`, four to nine."""
-    magnitude = 10.0 ** math.floor(math.log10((high - low) / 4))
-    step = max(m * magnitude for m in (1, 2, 5) if m * magnitude <= (high - low) / 4)
+    """Multiples of 1, 2 or 5 times a power of ten between `low` and `high`, three to eight."""
+    most = (high - low) / 3
+    magnitude = 10.0 ** math.floor(math.log10(most))
+    step = max(m * magnitude for m in (1, 2, 5) if m * magnitude <= most)
     return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 

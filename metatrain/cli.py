@@ -41,8 +41,8 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\n{program}: interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{program}: interrupted{f'; {interrupt}' if interrupt.args else ''}.", file=sys.stderr)
         return 130
     return 0
 

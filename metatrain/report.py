@@ -6,21 +6,20 @@ import re
 from dataclasses import dataclass
 
 import fsspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from pydantic import TypeAdapter
 
 from metatrain import __version__
-from metatrain.charts import Curve, Level, Point, draw
+from metatrain.charts import Curve, Figure, Level, Point, draw
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import to_yaml
 from metatrain.errors import UserError
 from metatrain.evaluate import STRIPS, Evaluation, Score, strip_folder
-from metatrain.model import Model, load_model, write_bytes
+from metatrain.model import load_model, write_bytes
 from metatrain.progress import human_duration
 from metatrain.trainer import Record
 
-# Width in CSS pixels that small images are magnified to, by whole numbers.
+# About how wide images are shown, in CSS pixels.
 _IMAGE_WIDTH = 56
 
 
@@ -40,26 +39,6 @@ class Panel:
     task: str
     character: str
     rows: list[Row]
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """A row of the table of scores; `note` explains a baseline."""
-
-    name: str
-    kind: str
-    score: Score
-    query_loss: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart with its legend, pairs of a CSS class and words."""
-
-    title: str
-    svg: Markup
-    legend: list[tuple[str, str]]
 
 
 def write_report(run: str) -> str:
@@ -87,17 +66,18 @@ def write_report(run: str) -> str:
         finding=_finding(evaluation),
         panels=_read_panels(run, evaluation),
         image_width=_displayed(model.config.data.image_size),
-        scores=_score_rows(evaluation),
         figures=[*_training_figures(history), _kid_figure(evaluation), _share_figure(evaluation)],
-        facts=_facts(evaluation, model, history),
+        weights=sum(weight.numel() for weight in model.parameters.values()),
+        seconds=_seconds(history),
         config=to_yaml(model.config),
+        version=__version__,
     )
     url = f"{run}/report/index.html"
     write_bytes(url, page.encode())
     return url
 
 
-def _template():
+def _template() -> Template:
     # Task names are other people's data: everything is escaped, whatever the template is called.
     environment = Environment(
         loader=PackageLoader("metatrain"),
@@ -106,7 +86,12 @@ def _template():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"kid": _kid, "share": _share, "loss": _loss}
+    environment.filters |= {
+        "kid": _kid,
+        "share": _share,
+        "count": _count,
+        "duration": human_duration,
+    }
     return environment.get_template("report.html.j2")
 
 
@@ -153,7 +138,10 @@ def _read_panels(run: str, evaluation: Evaluation) -> list[Panel]:
         Panel(
             task,
             _character(task),
-            [Row(label, kind, [_data_url(next(files)) for _ in range(n)]) for _, label, kind, n in parts],
+            [
+                Row(label, kind, [_data_url(next(files)) for _ in range(n)])
+                for _, label, kind, n in parts
+            ],
         )
         for task in tasks
     ]
@@ -182,8 +170,9 @@ def _character(task: str) -> str:
 
 
 def _displayed(image_size: int) -> int:
-    """The width to show images at: whole pixels of theirs, so that none is wider than the next."""
-    return min(_IMAGE_WIDTH * 5 // 4, image_size * max(1, round(_IMAGE_WIDTH / image_size)))
+    """The width to show images at: every pixel as wide as the next, if they are small."""
+    scale = round(_IMAGE_WIDTH / image_size)
+    return scale * image_size or _IMAGE_WIDTH
 
 
 def _unseen(evaluation: Evaluation) -> str:
@@ -220,37 +209,33 @@ def _before_after(evaluation: Evaluation) -> tuple[Score, Score]:
     return evaluation.steps[0], evaluation.steps[max(evaluation.steps)]
 
 
-def _score_rows(evaluation: Evaluation) -> list[ScoreRow]:
-    copied, real = evaluation.baselines["copy-support"], evaluation.baselines["held-out real"]
-    names = {n: f"after {_count(n, 'step')}" for n in sorted(evaluation.steps)}
-    last = max(names)
-    names |= {last: f"adapted, {_count(last, 'step')}", 0: "unadapted"}
-    kinds = {0: "before", last: "adapted"}
-    return [
-        ScoreRow("copy-support", "baseline", copied, note="the given images, handed back"),
-        *(
-            ScoreRow(name, kinds.get(n, "between"), evaluation.steps[n], evaluation.query_loss[n])
-            for n, name in names.items()
-        ),
-        ScoreRow("held-out real", "baseline", real, note="real images of the task: the ceiling"),
-    ]
-
-
 def _training_figures(history: list[Record]) -> list[Figure]:
     """The training curve; none where no history was kept."""
-    names = {"first": "before the inner loop", "loss": "after the inner loop"}
+    names = {"first": "before the inner loop", "loss": "at its end"}
     if not any("first" in record for record in history):
         names = {"loss": "loss"}
-    curves = [
-        Curve(name, key, _finite([Point(r["step"], r[key]) for r in history if key in r]))
-        for key, name in names.items()
-    ]
-    if not any(curve.points for curve in curves):
+    each = {
+        key: _finite([Point(record["step"], record[key]) for record in history if key in record])
+        for key in names
+    }
+    values = [point.y for points in each.values() for point in points]
+    if not values:
         return []
-    log = all(point.y > 0 for curve in curves for point in curve.points)
-    title = f"Training loss ({'log' if log else 'linear'} scale)"
-    svg = draw(curves, [], title=title, x_label="outer steps", log=log)
-    return [Figure(title, svg, [(curve.style, curve.name) for curve in curves])]
+    log = min(values) > 0
+    curves = [Curve("", f"{key} faint", points) for key, points in each.items()]
+    curves += [Curve(names[key], key, _running_mean(points)) for key, points in each.items()]
+    title = f"Training loss, {'log' if log else 'linear'} scale, with running mean"
+    return [draw(title, curves, [], x_label="outer steps", log=log)]
+
+
+def _running_mean(points: list[Point]) -> list[Point]:
+    """Every point's mean with its neighbours, a twentieth of all."""
+    reach = len(points) // 40
+    around = [points[max(0, i - reach) : i + reach + 1] for i in range(len(points))]
+    return [
+        Point(point.x, sum(p.y for p in near) / len(near))
+        for point, near in zip(points, around, strict=True)
+    ]
 
 
 def _kid_figure(evaluation: Evaluation) -> Figure:
@@ -275,38 +260,18 @@ def _score_figure(title: str, points: list[Point], baselines: dict[str, float]) 
         for name, value in baselines.items()
         if math.isfinite(value)
     ]
-    svg = draw([curve], levels, title=title, x_label="inner steps")
-    return Figure(title, svg, [(line.style, line.name) for line in [curve, *levels]])
+    # The ceiling first, since it may equal copy-support, whose dots show on top of its dashes.
+    return draw(title, [curve], levels[::-1], x_label="inner steps")
 
 
 def _finite(points: list[Point]) -> list[Point]:
     return [point for point in points if math.isfinite(point.y + point.error)]
 
 
-def _facts(
-    evaluation: Evaluation, model: Model, history: list[Record]
-) -> list[tuple[str, str]]:
-    """What one must know to judge the numbers, or to measure them again."""
-    config, count = model.config, evaluation.images
-    weights = sum(parameter.numel() for parameter in model.parameters.values())
-    steps = [0.0, *(record["step"] for record in history)]
-    seconds = sum((r["step"] - before) * r["seconds"] for r, before in zip(history, steps, strict=False))
-    trained = f"{config.meta.learner}, {_count(evaluation.outer_steps, 'outer step')}"
-    adapting = f"{_count(config.adapt.steps, 'inner step')} of {config.inner.optimizer}"
-    return [
-        ("Tasks", f"{len(evaluation.tasks):,} of split '{evaluation.split}'"),
-        ("Shots", f"{_count(evaluation.shots, 'support image')} of each task"),
-        (
-            "Images of each task",
-            f"{count} drawn, {count} real ones as the reference, {count} held-out real",
-        ),
-        ("Model", f"{config.generator.name}, {weights:,} parameters"),
-        ("Training", f"{trained} in {human_duration(seconds)}" if history else trained),
-        ("Adapting", f"{adapting} in {human_duration(evaluation.seconds)}, where it was evaluated"),
-        ("Data", f"sha256 {evaluation.data[:12]}"),
-        ("Metric network", f"sha256 {evaluation.metric_network[:12]}"),
-        ("metatrain", __version__),
-    ]
+def _seconds(history: list[Record]) -> float:
+    """How long the outer steps of a training took."""
+    before = [0.0, *(record["step"] for record in history)]
+    return sum((r["step"] - b) * r["seconds"] for r, b in zip(history, before, strict=False))
 
 
 def _count(number: int, what: str) -> str:
@@ -319,7 +284,3 @@ def _kid(kid: float) -> str:
 
 def _share(score: Score) -> str:
     return f"{score.own_task:.1%} ± {score.own_task_error:.1%}"
-
-
-def _loss(loss: float) -> str:
-    return f"{loss:.4f}"
