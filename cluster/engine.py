@@ -5,7 +5,7 @@ import os
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from metatrain.config import Config
 from metatrain.generators import Generator
@@ -44,9 +44,11 @@ class ZeroEngine:
         self.world = dist.get_world_size()
         self._named = dict(generator.named_parameters())
         self._kind, self._stage = config.meta.optimizer, config.cluster.zero_stage
-        self._engine, self._optimizer, *_ = deepspeed.initialize(
+        # DeepSpeed wraps it from stage 1 on, and gives it shards for parameters.
+        self._optimizer = _torch_optimizer(self._kind, list(generator.parameters()))
+        self._engine, *_ = deepspeed.initialize(
             model=generator,
-            optimizer=_optimizer(self._kind, list(generator.parameters())),
+            optimizer=self._optimizer,
             dist_init_required=False,
             config=_deepspeed_config(config),
         )
@@ -74,15 +76,15 @@ class ZeroEngine:
 
     def optimizer_state(self) -> Parameters:
         """The optimiser's tensors as 'parameter/moment', and its step count; collective."""
-        moments = _MOMENTS[self._kind]
-        if not moments or not self._raw_state():
+        moments, entries = _MOMENTS[self._kind], list(self._optimizer.state.values())
+        if not moments or not entries:
             return {}
         tensors = {
             f"{name}/{moment}": self._moment(parameter, moment).detach().cpu().clone()
             for name, parameter in self._named.items()
             for moment in moments
         }
-        return tensors | {_COUNT: self._raw_state()[0][_COUNT].detach().cpu().clone()}
+        return tensors | {_COUNT: entries[0][_COUNT].detach().cpu().clone()}
 
     def _restore(self, state: Parameters) -> None:
         # DeepSpeed makes its state at the first step; one of rate 0 changes nothing else.
@@ -90,18 +92,15 @@ class ZeroEngine:
         for name, parameter in self._named.items():
             for moment in _MOMENTS[self._kind]:
                 self._set_moment(parameter, moment, state[f"{name}/{moment}"])
-        for entry in self._raw_state():
+        for entry in self._optimizer.state.values():
             entry[_COUNT].copy_(state[_COUNT])
-
-    def _raw_state(self) -> list[dict[str, Tensor]]:
-        """The state of torch's own optimiser, which DeepSpeed wraps from stage 1 on."""
-        torch_optimizer = self._optimizer.optimizer if self._stage else self._optimizer
-        return list(torch_optimizer.state.values())
 
     def _moment(self, parameter: Tensor, moment: str) -> Tensor:
         if self._stage == 0:
             return self._optimizer.state[parameter][moment]
-        return safe_get_full_optimizer_state(parameter, moment)
+        whole = safe_get_full_optimizer_state(parameter, moment)
+        assert whole is not None, "every parameter is in the optimiser"
+        return whole
 
     def _set_moment(self, parameter: Tensor, moment: str, value: Tensor) -> None:
         if self._stage == 0:
@@ -110,7 +109,7 @@ class ZeroEngine:
             safe_set_full_optimizer_state(parameter, value.to(parameter.device), moment)
 
 
-def _optimizer(kind: str, parameters: list[Tensor]) -> torch.optim.Optimizer:
+def _torch_optimizer(kind: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     # Torch's own: DeepSpeed's are compiled for minutes on a CPU. The rate is set at every step.
     if kind == "sgd":
         return torch.optim.SGD(parameters, lr=0.0)

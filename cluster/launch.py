@@ -1,5 +1,6 @@
 """Starting a training run on Ray, and telling the person who started it how it goes."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -83,13 +84,13 @@ def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
 def _cluster(config: Config) -> Iterator[None]:
     try:
         if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False, logging_level="ERROR")
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
                 num_cpus=_cpus_wanted(config),
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
             )
     except (RayError, ConnectionError, ValueError) as error:
         raise UserError(f"the Ray cluster cannot be reached or started: {error}.") from error
@@ -180,7 +181,7 @@ def _relay(messages: Queue, fit: Future[None], saved: int) -> None:
 
 
 def _failure(error: Exception, config: Config) -> str:
-    """What a person needs of Ray's account of a failed run: its last line, and where the rest is."""
+    """What a person needs of Ray's account of a failed run: its last line, and what to do."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (
         f"training failed after {config.cluster.max_failures} restarts of its workers "

@@ -6,6 +6,7 @@ from typing import Any
 
 import ray.train
 import torch
+from ray.train.torch import get_device
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
@@ -47,7 +48,7 @@ def train(config: Config, messages: Queue) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
-    device = ray.train.torch.get_device()
+    device = get_device()
     store = EpisodeStore(config.data.path)
     checkpoints = CheckpointStore(config.run.url, config.checkpoint.keep)
     state = checkpoints.latest() or first_state(build_generator(config))

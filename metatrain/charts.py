@@ -91,9 +91,9 @@ class Axis:
         return _round_values(self._low, self._low + self._span)
 
     def _log_ticks(self, digits: tuple[int, ...]) -> list[float]:
-        magnitudes = range(math.floor(self._low), math.ceil(self._low + self._span))
+        magnitudes = range(math.floor(self._low), math.ceil(self._low + self._span) + 1)
         values = [digit * 10.0**magnitude for magnitude in magnitudes for digit in digits]
-        return [value for value in values if 0 <= self.place(value) <= 1]
+        return [value for value in values if -1e-9 < self.place(value) < 1 + 1e-9]
 
 
 def draw(

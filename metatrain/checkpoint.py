@@ -8,9 +8,9 @@ import fsspec
 from safetensors.torch import load, save
 
 from metatrain.config import Config
-from metatrain.errors import UserError
+from metatrain.files import write_file
 from metatrain.inner_loop import Parameters
-from metatrain.model import Model, model_bytes, write_bytes
+from metatrain.model import Model, model_bytes
 from metatrain.trainer import TrainState
 
 # Written last: a folder without it, or whose files do not have its hashes, is no checkpoint.
@@ -50,9 +50,9 @@ class CheckpointStore:
             "history.json": json.dumps(state.history).encode(),
         }
         for name, data in files.items():
-            write_bytes(f"{folder}/{name}", data)
+            write_file(f"{folder}/{name}", data)
         commit = Commit(state.step, {name: _sha256(data) for name, data in files.items()})
-        write_bytes(f"{folder}/{COMMIT}", json.dumps(asdict(commit)).encode())
+        write_file(f"{folder}/{COMMIT}", json.dumps(asdict(commit)).encode())
         for step in self.steps()[: -self.keep]:
             self._filesystem.rm(self.folder(step), recursive=True)
 

@@ -42,7 +42,10 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
         print(f"{program}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"\n{program}: interrupted{f'; {interrupt}' if interrupt.args else ''}.", file=sys.stderr)
+        print(
+            f"\n{program}: interrupted{f'; {interrupt}' if interrupt.args else ''}.",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

@@ -66,11 +66,12 @@ def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
+    from metatrain.files import write_file
     from metatrain.generate import contact_sheet, generate
-    from metatrain.model import load_model, write_bytes
+    from metatrain.model import load_model
 
     images = generate(load_model(arguments.adapted), arguments.n, arguments.seed)
-    write_bytes(arguments.out, contact_sheet(images))
+    write_file(arguments.out, contact_sheet(images))
     print(arguments.out)
 
 
@@ -89,9 +90,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     folder = arguments.checkpoint.removesuffix(".safetensors").rstrip("/")
     out = arguments.out or f"{folder}/evaluation"
     data = arguments.data or model.config.data.path
-    evaluation = evaluate_to_folder(
-        model, data, out, split=arguments.split, tasks=arguments.tasks
-    )
+    evaluation = evaluate_to_folder(model, data, out, split=arguments.split, tasks=arguments.tasks)
     print(table(evaluation))
 
 

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-import fsspec
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
 from metatrain.episodes import TooFew
 from metatrain.errors import UserError, did_you_mean
+from metatrain.files import read_file
 from metatrain.generators import GENERATORS
 from metatrain.generators.flow import SamplerConfig
 from metatrain.generators.unet import UNetConfig
@@ -21,18 +21,22 @@ from metatrain.learners import LEARNERS
 from metatrain.section import Section, section_of
 
 
-LearnerName = Literal[tuple(LEARNERS)]  # pyright: ignore[reportInvalidTypeForm]
+def _known_learner(name: str) -> str:
+    if name not in LEARNERS:
+        hint = did_you_mean(name, list(LEARNERS))
+        raise ValueError(f"meta.learner is '{name}'; allowed is {', '.join(LEARNERS)}{hint}")
+    return name
 
 
 class RunConfig(Section):
     """Where a run lives: everything it writes lies under `dir`/`name`."""
 
     name: str = Field(
-        "default",
+        default="default",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Stable name of the run; training with the same name again resumes it.",
     )
-    dir: str = Field("runs", description="Folder of all runs: a path or any fsspec URL.")
+    dir: str = Field(default="runs", description="Folder of all runs: a path or any fsspec URL.")
 
     @property
     def url(self) -> str:
@@ -43,66 +47,81 @@ class RunConfig(Section):
 class DataConfig(Section):
     """Which images, and how they become episodes."""
 
-    path: str = Field("data", description="A packed data set: a path or any fsspec URL.")
-    image_size: int = Field(28, ge=8, le=512, description="Height and width in pixels.")
-    channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour.")
-    shots: int = Field(5, ge=1, description="Support images of an episode (K).")
-    queries: int = Field(5, ge=1, description="Query images of an episode.")
+    path: str = Field(default="data", description="A packed data set: a path or any fsspec URL.")
+    image_size: int = Field(default=28, ge=8, le=512, description="Height and width in pixels.")
+    channels: Literal[1, 3] = Field(default=1, description="1 for grey, 3 for colour.")
+    shots: int = Field(default=5, ge=1, description="Support images of an episode (K).")
+    queries: int = Field(default=5, ge=1, description="Query images of an episode.")
     too_few: TooFew = Field(
-        "refuse", description="What becomes of tasks with fewer than shots + queries images."
+        default="refuse",
+        description="What becomes of tasks with fewer than shots + queries images.",
     )
-    prefetch: int = Field(8, ge=1, description="Episodes that each worker reads ahead.")
+    prefetch: int = Field(default=8, ge=1, description="Episodes that each worker reads ahead.")
 
 
 class MetaConfig(Section):
     """The outer loop of meta-training."""
 
-    learner: LearnerName = Field(  # pyright: ignore[reportInvalidTypeForm]
-        "reptile", description="What turns an episode into an outer gradient."
+    learner: Annotated[str, AfterValidator(_known_learner)] = Field(
+        default="reptile", description=f"Makes outer gradients: {', '.join(LEARNERS)}."
     )
-    steps: int = Field(1000, ge=1, description="Outer steps.")
-    batch: int = Field(2, ge=1, description="Episodes of an outer step (the meta-batch).")
-    optimizer: Literal["sgd", "adam"] = Field("adam", description="Outer optimiser.")
-    lr: float = Field(1e-3, gt=0, description="Outer learning rate.")
-    warmup: int = Field(50, ge=0, description="Outer steps over which the rate rises from 0.")
+    steps: int = Field(default=1000, ge=1, description="Outer steps.")
+    batch: int = Field(default=2, ge=1, description="Episodes of an outer step (the meta-batch).")
+    optimizer: Literal["sgd", "adam"] = Field(default="adam", description="Outer optimiser.")
+    lr: float = Field(default=1e-3, gt=0, description="Outer learning rate.")
+    warmup: int = Field(
+        default=50, ge=0, description="Outer steps over which the rate rises from 0."
+    )
     decay: float = Field(
-        0.5, ge=0, le=1, description="Last share of training over which the rate falls to 0."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Last share of training over which the rate falls to 0.",
     )
-    clip: float = Field(0.0, ge=0, description="Norm to clip the outer gradient to; 0 is never.")
-    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the average of theta.")
+    clip: float = Field(
+        default=0.0, ge=0, description="Norm to clip the outer gradient to; 0 is never."
+    )
+    ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the average of theta.")
 
 
 class AdaptConfig(Section):
     """Adapting to a new task after meta-training; with the inner optimiser and scope."""
 
-    steps: int = Field(40, ge=1, description="Inner steps; more than in training pay off.")
-    lr: float = Field(1e-3, gt=0, description="Inner learning rate.")
+    steps: int = Field(default=40, ge=1, description="Inner steps; more than in training pay off.")
+    lr: float = Field(default=1e-3, gt=0, description="Inner learning rate.")
 
 
 class ClusterConfig(Section):
     """Ray workers and DeepSpeed."""
 
-    workers: int = Field(2, ge=1, description="Training workers; each takes its own episodes.")
-    cpus_per_worker: float = Field(1, gt=0, description="CPUs that a worker reserves and uses.")
-    gpus_per_worker: float = Field(0, ge=0, description="GPUs that a worker reserves.")
-    zero_stage: Literal[0, 1, 2] = Field(
-        1, description="What DeepSpeed shards: 1 optimiser state, 2 also gradients, 0 nothing."
+    workers: int = Field(
+        default=2, ge=1, description="Training workers; each takes its own episodes."
     )
-    max_failures: int = Field(3, ge=0, description="Lost workers to recover from before giving up.")
+    cpus_per_worker: float = Field(
+        default=1, gt=0, description="CPUs that a worker reserves and uses."
+    )
+    gpus_per_worker: float = Field(default=0, ge=0, description="GPUs that a worker reserves.")
+    zero_stage: Literal[0, 1, 2] = Field(
+        default=1,
+        description="What DeepSpeed shards: 1 optimiser state, 2 also gradients, 0 nothing.",
+    )
+    max_failures: int = Field(
+        default=3, ge=0, description="Lost workers to recover from before giving up."
+    )
 
 
 class CheckpointConfig(Section):
     """What is kept of a run while it goes on."""
 
-    every: int = Field(500, ge=1, description="Outer steps between checkpoints.")
-    keep: int = Field(2, ge=1, description="Newest checkpoints that are kept.")
-    samples: bool = Field(True, description="Draw a sample grid with every checkpoint.")
+    every: int = Field(default=500, ge=1, description="Outer steps between checkpoints.")
+    keep: int = Field(default=2, ge=1, description="Newest checkpoints that are kept.")
+    samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
 
 
 class Config(Section):
     """Everything that a run depends on."""
 
-    seed: int = Field(0, ge=0, description="Seeds weights, splits, episodes and noise.")
+    seed: int = Field(default=0, ge=0, description="Seeds weights, splits, episodes and noise.")
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
     generator: section_of(GENERATORS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
@@ -135,7 +154,7 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
             f"'{malformed[0]}' is not an override; write key=value, as in inner.lr=0.01."
         )
     try:
-        tree = OmegaConf.create(_read(path) if path else {})
+        tree = OmegaConf.create(read_file(path).decode() if path else {})
         tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(tree, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
@@ -169,14 +188,6 @@ def differing_keys(a: Config, b: Config) -> list[str]:
 def to_yaml(config: Section) -> str:
     """The configuration as YAML, every key with what it means as a comment."""
     return "\n".join(_yaml_lines(config, indent="")) + "\n"
-
-
-def _read(path: str) -> str:
-    try:
-        with fsspec.open(path, "rt") as file:
-            return file.read()  # pyright: ignore[reportAttributeAccessIssue]
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"the configuration {path} cannot be read: {error}.") from error
 
 
 def _yaml_lines(section: Section, indent: str) -> Iterator[str]:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from metatrain.adapt import Adapter
 from metatrain.errors import UserError
+from metatrain.files import write_file
 from metatrain.loader import held_out_episodes
 from metatrain.metrics.kid import kid
 from metatrain.metrics.network import NamedNetwork, metric_network
 from metatrain.metrics.retrieval import own_task_share
-from metatrain.model import Model, write_bytes
+from metatrain.model import Model
 from metatrain.pictures import png
 from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
@@ -123,9 +124,7 @@ def evaluate(
     return evaluation, strips
 
 
-def evaluate_to_folder(
-    model: Model, data: str, out: str, *, split: str, tasks: int
-) -> Evaluation:
+def evaluate_to_folder(model: Model, data: str, out: str, *, split: str, tasks: int) -> Evaluation:
     """Evaluate, and write `evaluation.json` with the images of every strip under `out`.
 
     Args:
@@ -141,7 +140,7 @@ def evaluate_to_folder(
     for i, strip in enumerate(strips[:STRIPS]):
         _write_strip(strip, f"{out}/{strip_folder(i, strip.task)}")
     # Last, since it is what says that the evaluation is complete.
-    write_bytes(f"{out}/evaluation.json", json.dumps(asdict(evaluation), indent=1).encode())
+    write_file(f"{out}/evaluation.json", json.dumps(asdict(evaluation), indent=1).encode())
     return evaluation
 
 
@@ -174,7 +173,7 @@ def _write_strip(strip: Strip, folder: str) -> None:
     parts = {"support": strip.support, "real": strip.query[:IMAGES]} | drawn
     for part, images in parts.items():
         for i, image in enumerate(images):
-            write_bytes(f"{folder}/{part}/{i}.png", png(image))
+            write_file(f"{folder}/{part}/{i}.png", png(image))
 
 
 def _score(features: Tensor, reference: Tensor) -> Score:

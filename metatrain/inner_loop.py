@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from metatrain.batch import Batch
 from metatrain.generators import Generator
@@ -18,12 +18,12 @@ Parameters = dict[str, Tensor]
 class InnerConfig(Section):
     """The inner loop of meta-training."""
 
-    steps: int = Field(4, ge=1, description="Inner steps (k) of an episode.")
-    lr: float = Field(1e-3, gt=0, description="Inner learning rate (alpha).")
+    steps: int = Field(default=4, ge=1, description="Inner steps (k) of an episode.")
+    lr: float = Field(default=1e-3, gt=0, description="Inner learning rate (alpha).")
     optimizer: Literal["sgd", "adam"] = Field(
-        "adam", description="Inner optimiser; its state starts afresh with every task."
+        default="adam", description="Inner optimiser; its state starts afresh with every task."
     )
-    scope: Scope = Field("all", description="Which parameters the inner loop moves.")
+    scope: Scope = Field(default="all", description="Which parameters the inner loop moves.")
 
 
 class InnerLoop:
@@ -77,7 +77,7 @@ class InnerLoop:
         gradients = torch.autograd.grad(loss, list(self._parameters.values()))
         return dict(zip(self._parameters, gradients, strict=True)), loss.detach()
 
-    def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         # A new one for every task: moments of one task must not reach another.
         if self.config.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=self.config.lr)

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-import fsspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from metatrain.config import Config, parse_config
 from metatrain.errors import UserError
+from metatrain.files import MissingError, read_file, write_file
 from metatrain.generators import GENERATORS, Generator
 from metatrain.inner_loop import Parameters
 
@@ -57,7 +57,7 @@ def build_generator(config: Config) -> Generator:
 
 def save_model(model: Model, url: str) -> None:
     """Write `model` to one safetensors file, float32, at a path or any fsspec URL."""
-    write_bytes(url, model_bytes(model))
+    write_file(url, model_bytes(model))
 
 
 def model_bytes(model: Model) -> bytes:
@@ -82,30 +82,12 @@ def load_model(url: str) -> Model:
     if not url.endswith(".safetensors"):
         url = f"{url.rstrip('/')}/model.safetensors"
     try:
-        with fsspec.open(url, "rb") as file:
-            data: bytes = file.read()  # pyright: ignore[reportAttributeAccessIssue]
-    except (OSError, ValueError, ImportError) as error:
+        data = read_file(url)
+    except MissingError as error:
         raise UserError(
-            f"there is no model at {url} ({type(error).__name__}); give a run's folder or a "
-            f".safetensors file that metatrain wrote."
+            f"there is no model at {url}; give a run's folder, or a file that metatrain wrote."
         ) from error
     return _parse(data, url)
-
-
-def write_bytes(url: str, data: bytes) -> None:
-    """Write a whole file at a path or fsspec URL, making its folder; never half of one.
-
-    Raises:
-        UserError: when it cannot be written.
-    """
-    filesystem, path = fsspec.core.url_to_fs(url)
-    partial = f"{path}.partial"
-    try:
-        filesystem.makedirs(filesystem._parent(path), exist_ok=True)
-        filesystem.pipe_file(partial, data)
-        filesystem.mv(partial, path)
-    except OSError as error:
-        raise UserError(f"{url} cannot be written: {error}.") from error
 
 
 def read_metadata(data: bytes) -> dict[str, str]:
@@ -124,7 +106,9 @@ def _parse(data: bytes, url: str) -> Model:
         tensors = load(data)
         metadata = read_metadata(data)
         if metadata["format"] != FORMAT:
-            raise UserError(f"{url} is of format {metadata['format']}; this metatrain reads {FORMAT}.")
+            raise UserError(
+                f"{url} is of format {metadata['format']}; this metatrain reads {FORMAT}."
+            )
         config, step = parse_config(json.loads(metadata["config"])), int(metadata["step"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{url} is not a metatrain model, or is damaged: {error}.") from error
@@ -132,9 +116,7 @@ def _parse(data: bytes, url: str) -> Model:
     parameters = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     _check_shapes(parameters, config, url)
     support = tensors.get(_SUPPORT)
-    return Model(
-        config, parameters, step, None if support is None else support.float() / 127.5 - 1
-    )
+    return Model(config, parameters, step, None if support is None else support.float() / 127.5 - 1)
 
 
 def _check_shapes(parameters: Parameters, config: Config, url: str) -> None:

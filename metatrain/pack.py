@@ -14,11 +14,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from metatrain.errors import UserError
+from metatrain.files import filesystem_of
 from metatrain.images import BadImage, normalise
 from metatrain.progress import Progress
 from metatrain.shards import DatasetWriter, sha256_of
 from metatrain.sources import GLYPHS, NOT_AN_IMAGE, Source, is_table, open_source
-from metatrain.store import SPLITS, filesystem_of
+from metatrain.store import SPLITS
 
 # Raise it when the same source would no longer give the same data set.
 _FORMAT = 1

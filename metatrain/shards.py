@@ -17,16 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatrain.errors import UserError
-from metatrain.store import (
-    FOOTERS_KEY,
-    MANIFEST,
-    MANIFEST_SCHEMA,
-    MissingError,
-    RowGroup,
-    filesystem_of,
-    reaching,
-    read_bytes,
-)
+from metatrain.files import MissingError, filesystem_of, reaching, read_bytes
+from metatrain.store import FOOTERS_KEY, MANIFEST, MANIFEST_SCHEMA, RowGroup
 
 ROW_GROUP_BYTES = 8_000_000
 SHARD_BYTES = 128_000_000

@@ -19,10 +19,11 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.errors import UserError, did_you_mean
+from metatrain.files import MissingError, filesystem_of, reaching, read_bytes
 from metatrain.glyphs import glyph_fonts, glyph_images, glyph_tasks
 from metatrain.images import BadImage
 from metatrain.shards import IMAGE_SCHEMA, sha256_of
-from metatrain.store import SPLITS, MissingError, filesystem_of, reaching, read_bytes
+from metatrain.store import SPLITS
 
 GLYPHS = "glyphs"
 GLYPH_SIZE = 28

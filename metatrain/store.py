@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
 from metatrain.errors import UserError
+from metatrain.files import MissingError, filesystem_of, reaching, read_bytes
 
 MANIFEST = "manifest.parquet"
 SPLITS = ("train", "val", "test")
@@ -42,10 +41,6 @@ MANIFEST_SCHEMA = pa.schema(
 
 # A manifest may come from a stranger: what it names must stay within its own folder.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
-
-class MissingError(UserError):
-    """There is no file or folder at the address."""
 
 
 @dataclass(frozen=True)
@@ -183,47 +178,6 @@ class EpisodeStore:
             raise UserError(
                 f"{self.url}/{file} is malformed ({reason}); copy or pack the data set again."
             ) from error
-
-
-def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system that `url` names, and the path within it, without a slash at the end.
-
-    Raises:
-        UserError: when the scheme is unknown, or its package is not installed.
-    """
-    with reaching(url):
-        fs, path = fsspec.core.url_to_fs(url)
-    return fs, path.rstrip("/")
-
-
-def read_bytes(
-    fs: AbstractFileSystem, path: str, start: int | None = None, end: int | None = None
-) -> bytes:
-    """The bytes [start, end) of a file, the whole file by default, in one request."""
-    data = fs.cat_file(path, start=start, end=end)
-    assert isinstance(data, bytes)  # fsspec's own types leave it open.
-    return data
-
-
-@contextmanager
-def reaching(url: str) -> Iterator[None]:
-    """Say in one sentence why `url` cannot be reached.
-
-    Raises:
-        MissingError: when there is no such file or folder.
-        UserError: when the storage fails in any other way.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingError(f"there is nothing at {url}; check the path.") from error
-    except Exception as error:  # Every kind of storage has exceptions of its own.
-        reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
-        raise UserError(
-            f"cannot reach {url}: {reason}; check the address and your credentials."
-        ) from error
 
 
 def _parse_manifest(data: bytes) -> tuple[list[RowGroup], dict[str, str]]:

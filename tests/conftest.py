@@ -29,7 +29,9 @@ def packed(tmp_path_factory) -> str:
 def _stripes(task: int, image: int) -> Image.Image:
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
     angle, frequency = np.pi * task / TASKS, 2 + task % 3
-    wave = np.sin(2 * np.pi * (frequency * (x * np.cos(angle) + y * np.sin(angle)) + image / IMAGES))
+    wave = np.sin(
+        2 * np.pi * (frequency * (x * np.cos(angle) + y * np.sin(angle)) + image / IMAGES)
+    )
     return Image.fromarray(((wave + 1) * 127.5).astype(np.uint8))
 
 

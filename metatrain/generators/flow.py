@@ -17,11 +17,12 @@ class SamplerConfig(Section):
     """How images are drawn from a flow."""
 
     method: Literal["euler", "heun"] = Field(
-        "heun", description="euler: one network call a step; heun: two, and far fewer steps needed."
+        default="heun",
+        description="euler: one network call a step; heun: two, and far fewer steps needed.",
     )
-    steps: int = Field(10, ge=1, le=1000, description="Steps from noise to image.")
+    steps: int = Field(default=10, ge=1, le=1000, description="Steps from noise to image.")
     guidance: float = Field(
-        1.0, ge=0, description="Classifier-free guidance towards the support; 1 is none."
+        default=1.0, ge=0, description="Classifier-free guidance towards the support; 1 is none."
     )
 
 
@@ -29,13 +30,15 @@ class FlowConfig(Section):
     """How a flow-matching generator is trained; shared by all of them."""
 
     shared_noise: bool = Field(
-        False, description="One noise an image for all inner steps of an episode, not fresh ones."
+        default=False,
+        description="One noise an image for all inner steps of an episode, not fresh ones.",
     )
     stratified_time: bool = Field(
-        True, description="Spread the times of a batch evenly over [0, 1] instead of at random."
+        default=True,
+        description="Spread the times of a batch evenly over [0, 1] instead of at random.",
     )
     condition_dropout: float = Field(
-        0.1, ge=0, lt=1, description="Share of images trained without seeing the support."
+        default=0.1, ge=0, lt=1, description="Share of images trained without seeing the support."
     )
 
 

@@ -23,14 +23,19 @@ class UNetConfig(FlowConfig):
     """The U-Net; `width` is the one dial for its size."""
 
     name: Literal["unet"] = "unet"
-    width: int = Field(48, ge=8, multiple_of=8, description="Channels at the highest resolution.")
+    width: int = Field(
+        default=48, ge=8, multiple_of=8, description="Channels at the highest resolution."
+    )
     multipliers: tuple[int, ...] = Field(
-        (1, 2), min_length=2, max_length=5, description="Channels of each level, times width."
+        default=(1, 2),
+        min_length=2,
+        max_length=5,
+        description="Channels of each level, times width.",
     )
     patch: Literal[1, 2, 4] = Field(
-        2, description="Pixels folded into channels at the door: cost falls by its square."
+        default=2, description="Pixels folded into channels at the door: cost falls by its square."
     )
-    heads: int = Field(2, ge=1, description="Attention heads at the lowest resolution.")
+    heads: int = Field(default=2, ge=1, description="Attention heads at the lowest resolution.")
 
     @model_validator(mode="after")
     def _heads_divide_channels(self) -> Self:

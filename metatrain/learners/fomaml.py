@@ -17,6 +17,4 @@ class FOMAML(Learner):
         """See `Learner.outer_gradient`."""
         losses = self.inner.adapt(theta, episode.support_batch)
         gradient, query_loss = self.inner.gradient(episode.query_batch())
-        return OuterGradient(
-            gradient, {"loss": query_loss, "first": losses[0], "last": losses[-1]}
-        )
+        return OuterGradient(gradient, {"loss": query_loss, "first": losses[0], "last": losses[-1]})

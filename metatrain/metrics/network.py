@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from metatrain.batch import to_tensor
 from metatrain.config import DataConfig
+from metatrain.files import write_file
 from metatrain.generators.layers import group_norm
-from metatrain.model import read_metadata, write_bytes
+from metatrain.model import read_metadata
 from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
 
@@ -78,7 +79,7 @@ def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> NamedNetw
     found = _load(url, data.channels, made_for)
     if found is None:
         network = train_metric_network(store, data)
-        write_bytes(url, save(network.state_dict(), made_for))
+        write_file(url, save(network.state_dict(), made_for))
         found = _load(url, data.channels, made_for)
         assert found is not None, "what was written must be readable"
     return found

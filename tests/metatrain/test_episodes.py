@@ -50,7 +50,8 @@ def test_every_task_comes_once_an_epoch(image_counts, meta_batch, epoch):
     drawn = sampler(image_counts, meta_batch)
     first = epoch * len(image_counts)
     names = [
-        drawn.plan(*divmod(n, meta_batch)).task.name for n in range(first, first + len(image_counts))
+        drawn.plan(*divmod(n, meta_batch)).task.name
+        for n in range(first, first + len(image_counts))
     ]
     assert Counter(names) == {f"t{i}": 1 for i in range(len(image_counts))}
 

@@ -1,0 +1,86 @@
+"""Whole files and ranges of files at a path or any fsspec URL, with errors for people."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from metatrain.errors import UserError
+
+
+class MissingError(UserError):
+    """There is no file or folder at the address."""
+
+
+def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system that `url` names, and the path within it, without a slash at the end.
+
+    Raises:
+        UserError: when the scheme is unknown, or its package is not installed.
+    """
+    with reaching(url):
+        fs, path = fsspec.core.url_to_fs(url)
+    return fs, path.rstrip("/")
+
+
+def read_bytes(
+    fs: AbstractFileSystem, path: str, start: int | None = None, end: int | None = None
+) -> bytes:
+    """The bytes [start, end) of a file, the whole file by default, in one request."""
+    data = fs.cat_file(path, start=start, end=end)
+    assert isinstance(data, bytes)  # fsspec's own types leave it open.
+    return data
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Say in one sentence why `url` cannot be reached.
+
+    Raises:
+        MissingError: when there is no such file or folder.
+        UserError: when the storage fails in any other way.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingError(f"there is nothing at {url}; check the path.") from error
+    except Exception as error:  # Every kind of storage has exceptions of its own.
+        reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
+        raise UserError(
+            f"cannot reach {url}: {reason}; check the address and your credentials."
+        ) from error
+
+
+def read_file(url: str) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        MissingError: when there is no such file.
+        UserError: when it cannot be read.
+    """
+    fs, path = filesystem_of(url)
+    with reaching(url):
+        return read_bytes(fs, path)
+
+
+def write_file(url: str, data: bytes) -> None:
+    """Write a whole file and the folders above it; nobody ever sees half of it.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    fs, path = filesystem_of(url)
+    with reaching(url):
+        if not isinstance(fs, LocalFileSystem):
+            # Object stores show an upload once it is complete, and cannot rename.
+            fs.pipe_file(path, data)
+            return
+        fs.makedirs(str(Path(path).parent), exist_ok=True)
+        partial = Path(f"{path}.partial")
+        partial.write_bytes(data)
+        partial.replace(path)
