@@ -27,7 +27,7 @@ from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, differing_keys
 from metatrain.errors import UserError
 from metatrain.loader import training_sampler
-from metatrain.model import load_model, save_model
+from metatrain.model import build_generator, load_model, save_model
 from metatrain.store import EpisodeStore
 
 # What may change when a run goes on: where and how it runs, not what it computes.
@@ -67,6 +67,7 @@ def launch(config: Config) -> str:
 def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
     """Find what would fail on the workers before any is started; returns the steps taken so far."""
     training_sampler(EpisodeStore(config.data.path), config)
+    build_generator(config)
     steps = checkpoints.steps()
     if not steps:
         return 0
