@@ -54,7 +54,10 @@ def launch(config: Config) -> str:
     checkpoints = CheckpointStore(config.run.url, config.checkpoint.keep)
     done = _check_before_start(config, checkpoints)
     if done < config.meta.steps:
-        _say(f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}.")
+        _say(
+            f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}; starting "
+            f"{config.cluster.workers} workers takes some 20 s."
+        )
         with _cluster(config):
             _train(config, done)
     else:

@@ -38,17 +38,19 @@ class ProgressLine:
         config: the run's configuration.
         messages: the queue to that person.
         board: TensorBoard's writer.
-        start: the outer step at which this stretch of training begins.
     """
 
-    def __init__(self, config: Config, messages: Queue, board: SummaryWriter, start: int) -> None:
+    def __init__(self, config: Config, messages: Queue, board: SummaryWriter) -> None:
         self._config, self._messages, self._board = config, messages, board
-        self._start, self._begun = start, time.monotonic()
-        self._since, self._records = self._begun, list[Record]()
+        self._records: list[Record] = []
+        self._since = time.monotonic()
+        # The first step is slow, so the time left is reckoned from the second on.
+        self._first: tuple[int, float] | None = None
 
     def on_step(self, step: int, record: Record) -> None:
         """Gather, and once a second say."""
         self._records.append(record)
+        self._first = self._first or (step, time.monotonic())
         if time.monotonic() - self._since < 1.0 and step < self._config.meta.steps:
             return
         means = {k: sum(r[k] for r in self._records) / len(self._records) for k in record}
@@ -62,15 +64,21 @@ class ProgressLine:
         self._messages.put(("saved", state.step))
 
     def _line(self, step: int, means: Record) -> str:
-        config, elapsed = self._config, time.monotonic() - self._begun
-        left = elapsed / (step - self._start) * (config.meta.steps - step)
+        config = self._config
         images = config.meta.batch * (config.data.shots + config.data.queries)
         return (
             f"step {step:,}/{config.meta.steps:,} | loss {means['loss']:.4f} | "
             f"{images / means['seconds']:,.0f} images/s | "
             f"{means['data_wait'] / means['seconds']:.1%} waiting for data | "
-            f"ETA {human_duration(left)}"
+            f"ETA {self._time_left(step)}"
         )
+
+    def _time_left(self, step: int) -> str:
+        first, began = self._first or (step, time.monotonic())
+        if step == first:
+            return "unknown"
+        pace = (time.monotonic() - began) / (step - first)
+        return human_duration(pace * (self._config.meta.steps - step))
 
 
 class Saver:

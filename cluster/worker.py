@@ -23,7 +23,7 @@ from metatrain.store import EpisodeStore
 from metatrain.trainer import Observer, Trainer, first_state
 
 # Unseen tasks in the sample grid, and real images of each.
-_GRID_TASKS, _GRID_REAL = 6, 4
+_GRID_TASKS, _GRID_REAL = 4, 4
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -84,4 +84,4 @@ def _worker_0_observers(
         grid = held_out_episodes(store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
         observers.append(SampleGrid(config, grid, board))
     # Last: what it calls saved must have been saved.
-    return [*observers, ProgressLine(config, messages, board, start)]
+    return [*observers, ProgressLine(config, messages, board)]

@@ -1,14 +1,15 @@
 """The configuration: one typed, frozen tree, read from YAML with dotted overrides."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from yaml import YAMLError
 
 from metatrain.episodes import TooFew
 from metatrain.errors import UserError, did_you_mean
@@ -157,10 +158,10 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
         tree = OmegaConf.create(read_file(path).decode() if path else {})
         tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(tree, resolve=True)
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
         first_line = str(error).splitlines()[0]
         raise UserError(
-            f"{path or 'the overrides'} cannot be read as YAML: {first_line}."
+            f"{path or 'the overrides'} cannot be read as YAML keys and values: {first_line}."
         ) from error
     return parse_config(values)
 
@@ -197,9 +198,14 @@ def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
             yield f"{indent}{key}:"
             yield from _yaml_lines(value, indent + "  ")
         else:
-            # JSON is YAML, and quotes what YAML would take for something else.
-            written = f"{indent}{key}: {json.dumps(value)}"
+            written = f"{indent}{key}: {_yaml(value)}"
             yield f"{written:<32}  # {field.description}" if field.description else written
+
+
+def _yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    written = yaml.safe_dump(plain, default_flow_style=True, width=math.inf)
+    return written.removesuffix("...\n").strip()
 
 
 def _sentence(detail: ErrorDetails) -> str:

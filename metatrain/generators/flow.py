@@ -20,7 +20,7 @@ class SamplerConfig(Section):
         default="heun",
         description="euler: one network call a step; heun: two, and far fewer steps needed.",
     )
-    steps: int = Field(default=10, ge=1, le=1000, description="Steps from noise to image.")
+    steps: int = Field(default=6, ge=1, le=1000, description="Steps from noise to image.")
     guidance: float = Field(
         default=1.0, ge=0, description="Classifier-free guidance towards the support; 1 is none."
     )

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from metatrain.checkpoint import COMMIT, CheckpointStore
+from metatrain.model import build_generator, load_model
+from metatrain.trainer import TrainState
+
+
+def state(config, step):
+    parameters = {n: p.detach() + step for n, p in build_generator(config).named_parameters()}
+    average = {n: p + 1 for n, p in parameters.items()}
+    optimizer = {f"{n}/exp_avg": p * 2 for n, p in parameters.items()}
+    optimizer["step"] = torch.tensor(float(step))
+    return TrainState(step, parameters, average, optimizer, [{"step": step, "loss": 0.5}])
+
+
+def assert_same(a, b):
+    assert (a.step, a.history) == (b.step, b.history)
+    for tree_a, tree_b in (
+        (a.parameters, b.parameters),
+        (a.average, b.average),
+        (a.optimizer, b.optimizer),
+    ):
+        assert tree_a.keys() == tree_b.keys()
+        assert all(torch.equal(tree_a[n], tree_b[n]) for n in tree_a)
+
+
+@pytest.fixture(params=["local", "memory"])
+def run(request, tmp_path):
+    return str(tmp_path / "run") if request.param == "local" else f"memory://{tmp_path.name}/run"
+
+
+def test_the_newest_checkpoint_comes_back_bit_for_bit(run, config):
+    store = CheckpointStore(run, keep=2)
+    assert store.latest() is None
+    for step in (5, 10, 15):
+        store.save(state(config, step), config)
+    assert_same(CheckpointStore(run, keep=2).latest(), state(config, 15))
+    assert store.steps() == [10, 15]
+
+
+def test_a_checkpoint_holds_the_average_as_a_model_of_its_own(run, config):
+    store = CheckpointStore(run, keep=2)
+    store.save(state(config, 5), config)
+    model = load_model(store.folder(5))
+    assert all(torch.equal(model.parameters[n], p) for n, p in state(config, 5).average.items())
+
+
+@pytest.mark.parametrize("name", ["training.safetensors", "history.json", COMMIT])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
+def test_of_a_damaged_checkpoint_nothing_is_used_but_of_the_one_before_all(
+    tmp_path, config, name, damage
+):
+    store = CheckpointStore(str(tmp_path), keep=2)
+    for step in (5, 10):
+        store.save(state(config, step), config)
+    file = tmp_path / "checkpoints" / "step-00000010" / name
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(content[:-1])
+    else:
+        content[-5] ^= 1
+        file.write_bytes(content)
+    assert_same(store.latest(), state(config, 5))
+
+
+def test_an_unfinished_save_is_no_checkpoint(tmp_path, config):
+    store = CheckpointStore(str(tmp_path), keep=1)
+    store.save(state(config, 5), config)
+    torn = tmp_path / "checkpoints" / "step-00000010"
+    torn.mkdir()
+    (torn / "training.safetensors.partial").write_bytes(b"half")
+    assert store.latest().step == 5
+    store.save(state(config, 10), config)
+    assert store.steps() == [10]

@@ -1,0 +1,121 @@
+"""From a trained model to a picture, by the commands a person types, with torch alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import IMAGES
+from PIL import Image
+from safetensors import safe_open
+
+from metatrain.cli import run
+from metatrain.commands import COMMANDS
+from metatrain.model import Model, build_generator, load_model, save_model
+
+
+@pytest.fixture
+def trained(config, tmp_path):
+    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    save_model(Model(config, parameters, step=3), f"{tmp_path}/run/model.safetensors")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def five_images(tmp_path):
+    folder = tmp_path / "five"
+    folder.mkdir()
+    for i in range(5):
+        Image.new("RGB", (40, 30), (50 * i, 10, 10)).save(folder / f"{i}.png")
+    return folder
+
+
+def metatrain(*arguments):
+    return run("metatrain", COMMANDS, [str(a) for a in arguments])
+
+
+def test_five_images_become_an_adapted_generator_and_a_picture(trained, five_images, tmp_path):
+    out = tmp_path / "out"
+    assert metatrain("adapt", trained, five_images, "--out", out) == 0
+    adapted = load_model(f"{out}/adapted.safetensors")
+    assert adapted.support is not None
+    assert adapted.support.shape == (5, 1, 16, 16)
+    theta = load_model(str(trained)).parameters
+    assert any((adapted.parameters[n] != p).any() for n, p in theta.items())
+
+    for name, seed in (("a", 0), ("again", 0), ("other", 1)):
+        picture = out / f"{name}.png"
+        arguments = ("-n", 9, "--seed", seed, "--out", picture)
+        assert metatrain("generate", out / "adapted.safetensors", *arguments) == 0
+    assert (out / "a.png").read_bytes() == (out / "again.png").read_bytes()
+    assert (out / "a.png").read_bytes() != (out / "other.png").read_bytes()
+    width, height = Image.open(out / "a.png").size
+    assert width == height
+
+
+def test_one_safetensors_file_holds_all_that_generating_needs(trained, five_images, tmp_path):
+    assert metatrain("adapt", trained, five_images, "--out", tmp_path) == 0
+    (trained / "model.safetensors").unlink()
+    with safe_open(tmp_path / "adapted.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["config"])["generator"]["width"] == 8
+        assert "support" in file.keys()  # noqa: SIM118
+    arguments = ("-n", 4, "--out", tmp_path / "g.png")
+    assert metatrain("generate", tmp_path / "adapted.safetensors", *arguments) == 0
+
+
+def test_evaluate_prints_the_model_beside_its_baselines_and_keeps_strips(trained, capsys):
+    # `packed` has 2 test tasks of 16 images; 3 shots and 2 times 5 images are needed of each.
+    assert metatrain("evaluate", trained) == 0
+    table = capsys.readouterr().out
+    for row in ("copy-support", "unadapted", "adapted, 3 steps", "held-out real"):
+        assert row in table
+    found = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    assert set(found["steps"]) == {"0", "1", "3"}
+    assert found["shots"] + 2 * found["images"] <= IMAGES
+    strips = sorted((trained / "evaluation" / "strips").iterdir())
+    assert [len(list(strip.glob("*/*.png"))) for strip in strips] == [3 + 5 + 3 * 5] * len(strips)
+    network = (trained / "evaluation" / "metric.safetensors").read_bytes()
+
+    assert metatrain("evaluate", trained) == 0
+    assert capsys.readouterr().out == table, "the same model has the same scores"
+    assert (trained / "evaluation" / "metric.safetensors").read_bytes() == network
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["adapt", "{run}", "{run}/none", "--out", "x"], "there is no folder"),
+        (["adapt", "{tmp}", "{five}", "--out", "x"], "there is no model at"),
+        (["generate", "{run}/model.safetensors", "--out", "x.png"], "has not been adapted"),
+        (["evaluate", "{run}", "--data", "{tmp}"], "is not a packed data set"),
+        (["report", "{run}"], "metatrain evaluate"),
+        (["config", "inner.stepps=3"], "did you mean 'inner.steps'?"),
+        (["pack", "{tmp}/none", "{tmp}/dest"], "no folder at"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_status_1(
+    arguments, sentence, trained, five_images, tmp_path, capsys
+):
+    places = {"run": trained, "five": five_images, "tmp": tmp_path}
+    assert metatrain(*[a.format(**places) for a in arguments]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+    assert not Path("x").exists()
+
+
+def test_an_image_that_cannot_be_used_is_named(trained, five_images, capsys):
+    (five_images / "broken.png").write_bytes(b"\x89PNG nothing")
+    assert metatrain("adapt", trained, five_images, "--out", five_images) == 1
+    assert "broken.png cannot be used" in capsys.readouterr().err
+
+
+def test_config_prints_what_it_would_use(capsys):
+    assert metatrain("config", "inner.lr=0.25") == 0
+    assert "lr: 0.25" in capsys.readouterr().out
+
+
+def test_wrong_usage_exits_with_2():
+    command = [sys.executable, "-c", "from metatrain.cli import main; main()", "generate"]
+    assert subprocess.run(command, capture_output=True).returncode == 2

@@ -1,0 +1,77 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metatrain.config import Config, differing_keys, load_config, parse_config, to_yaml
+from metatrain.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("inner.lr=-1", "inner.lr is -1; allowed is greater than 0."),
+        ("inner.lr=fast", 'inner.lr is "fast"; allowed is a valid number'),
+        ("inner.scope=flim", "inner.scope is \"flim\"; allowed is 'all' or 'film'."),
+        ("inner.stepps=3", "there is no key 'inner.stepps'; did you mean 'inner.steps'?"),
+        ("iner.lr=1", "there is no key 'iner'; did you mean 'inner'?"),
+        ("zero_stage=2", "there is no key 'zero_stage'; did you mean 'cluster.zero_stage'?"),
+        ("meta.learner=reptil", "'reptil'; allowed is joint, reptile, fomaml; did you mean"),
+        ("generator.name=vae", "generator.name is \"vae\"; allowed is 'unet'."),
+        ("generator.heads=5", "generator.heads is 5, which does not divide the 96 channels"),
+        ("meta.batch=1", "meta.batch is 1 for 2 cluster.workers"),
+        ("run.name=../x", "run.name is"),
+        ("inner.lr", "'inner.lr' is not an override; write key=value"),
+        ("inner.lr={", "cannot be read as YAML"),
+    ],
+)
+def test_a_bad_value_names_the_key_the_value_and_what_is_allowed(override, sentence):
+    with pytest.raises(UserError) as error:
+        load_config(None, [override])
+    assert sentence in str(error.value)
+
+
+def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nothing at .*none\.yaml"):
+        load_config(str(tmp_path / "none.yaml"))
+    (tmp_path / "bad.yaml").write_text("a: [1,")
+    with pytest.raises(UserError, match=r"bad\.yaml cannot be read as YAML"):
+        load_config(str(tmp_path / "bad.yaml"))
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UserError, match=r"list\.yaml cannot be read as YAML keys and values"):
+        load_config(str(tmp_path / "list.yaml"))
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("inner: {lr: 0.5, steps: 7}\n")
+    config = load_config(str(tmp_path / "c.yaml"), ["inner.lr=1e-2", "data.path=s3://bucket/icons"])
+    assert (config.inner.lr, config.inner.steps) == (0.01, 7)
+    assert config.data.path == "s3://bucket/icons"
+
+
+@given(
+    st.floats(1e-9, 1e3),
+    st.integers(1, 100),
+    st.sampled_from(["all", "film"]),
+    st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1),
+)
+def test_what_is_printed_is_read_back_the_same(tmp_path_factory, lr, steps, scope, path):
+    values = {"inner": {"lr": lr, "steps": steps, "scope": scope}, "data": {"path": path}}
+    config = parse_config(values)
+    # OmegaConf would resolve ${...}, in a path as anywhere.
+    if "$" not in path:
+        file = tmp_path_factory.mktemp("config") / "printed.yaml"
+        file.write_text(to_yaml(config))
+        assert load_config(str(file)) == config
+
+
+def test_every_key_is_documented():
+    undocumented = [
+        line for line in to_yaml(Config()).splitlines() if ":" in line and "#" not in line
+    ]
+    sections = [line for line in undocumented if line.endswith(":")]
+    assert [line.strip() for line in undocumented if line not in sections] == ["name: unet"]
+
+
+def test_differing_keys_are_named():
+    a, b = load_config(), load_config(None, ["inner.lr=0.5", "meta.batch=8"])
+    assert differing_keys(a, b) == ["inner.lr", "meta.batch"]

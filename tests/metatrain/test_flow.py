@@ -1,0 +1,129 @@
+import pytest
+import torch
+
+from metatrain.batch import Episode
+from metatrain.config import load_config
+from metatrain.generators.flow import FlowConfig, FlowGenerator, SamplerConfig
+from metatrain.model import build_generator
+
+
+class Decay(FlowGenerator):
+    """dx/dt = -x, whose end from x is x / e."""
+
+    flow, image_shape = FlowConfig(), (1, 4, 4)
+
+    def encode(self, support):
+        return support
+
+    def velocity(self, x, t, memory, visible):
+        return -x
+
+
+class Guide(Decay):
+    """Velocity 1 when the support is seen, and 0 when not."""
+
+    def velocity(self, x, t, memory, visible):
+        return visible.any(dim=1).to(x)[:, None, None, None].expand_as(x)
+
+
+@pytest.fixture
+def generator():
+    config = load_config(None, ["data.image_size=8", "generator.width=8"])
+    generator = build_generator(config).double()
+    for parameter in generator.parameters():  # away from layers that start at zero
+        parameter.data += 0.1 * torch.randn(parameter.shape, dtype=torch.float64)
+    return generator
+
+
+def episode():
+    images = torch.rand(5, 1, 8, 8, dtype=torch.float64) * 2 - 1
+    return Episode("task", images[:3], images[3:], seed=5)
+
+
+def test_no_image_is_shown_to_itself(generator):
+    support = episode().support
+    seen_by_first = torch.tensor([[False, True, True]])
+    x, t = torch.randn(1, 1, 8, 8, dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64)
+    before = generator.velocity(x, t, generator.encode(support), seen_by_first)
+    changed = support.clone()
+    changed[0] = -changed[0]
+    assert torch.equal(before, generator.velocity(x, t, generator.encode(changed), seen_by_first))
+    changed[1] = -changed[1]
+    assert not torch.equal(
+        before, generator.velocity(x, t, generator.encode(changed), seen_by_first)
+    )
+
+
+def test_every_support_image_is_conditioned_on_the_others_and_the_query_on_all(generator):
+    whole = generator._visible(episode().whole_batch())
+    assert whole.tolist() == [
+        [False, True, True],
+        [True, False, True],
+        [True, True, False],
+        [True, True, True],
+        [True, True, True],
+    ]
+
+
+def test_the_order_of_the_support_does_not_matter(generator):
+    support = episode().support
+    sampler = SamplerConfig(steps=2)
+    drawn = generator.sample(support, 2, seed=0, sampler=sampler)
+    reordered = generator.sample(support[[2, 0, 1]], 2, seed=0, sampler=sampler)
+    torch.testing.assert_close(drawn, reordered)
+
+
+def test_the_loss_is_a_function_of_the_weights_alone(generator):
+    batch = episode().support_batch(draw=2)
+    assert torch.equal(generator(batch), generator(batch))
+
+
+def test_inner_steps_draw_afresh_unless_noise_is_shared(generator):
+    def noise(draw, shared):
+        generator.flow = FlowConfig(shared_noise=shared)
+        return generator._draw(episode().support_batch(draw))[0]
+
+    assert torch.equal(noise(0, True), noise(1, True))
+    assert not torch.equal(noise(0, False), noise(1, False))
+
+
+def test_stratified_times_fill_every_stratum(generator):
+    _, t, _ = generator._draw(episode().whole_batch())
+    assert sorted((t * 5).int().tolist()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2)])
+def test_samplers_converge_at_their_order(method, order):
+    support = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+
+    def error(steps):
+        # Heun's last step is Euler's, since t = 1 is the end of the flow: look at a scale.
+        drawn = Decay().sample(support, 3, 0, SamplerConfig(method=method, steps=steps))
+        noise = torch.randn((3, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+        return (drawn - (noise.double() / torch.e).clamp(-1, 1)).abs().max()
+
+    assert error(64) / error(128) == pytest.approx(2**order, rel=0.1)
+
+
+def test_guidance_extrapolates_from_the_unconditional_velocity():
+    support = torch.zeros(1, 1, 4, 4)
+    x = torch.zeros(2, 1, 4, 4)
+    velocities = {w: Guide()._guided(x, 0.5, support, w).mean().item() for w in (0.0, 1.0, 3.0)}
+    assert velocities == {0.0: 0.0, 1.0: 1.0, 3.0: 3.0}
+
+
+@pytest.mark.parametrize("size", [28, 32, 48, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sizes_and_channels_from_28_to_64_pixels(size, channels):
+    overrides = [f"data.image_size={size}", f"data.channels={channels}", "generator.width=8"]
+    generator = build_generator(load_config(None, overrides))
+    support = torch.zeros(2, channels, size, size)
+    drawn = generator.sample(support, 3, 0, SamplerConfig(steps=1))
+    assert drawn.shape == (3, channels, size, size)
+
+
+def test_batchnorm_is_nowhere():
+    generator = build_generator(load_config())
+    assert not [
+        m for m in generator.modules() if isinstance(m, torch.nn.modules.batchnorm._NormBase)
+    ]
