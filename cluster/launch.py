@@ -63,7 +63,7 @@ def launch(config: Config) -> str:
     else:
         _say(f"{config.run.url} has taken all of its {config.meta.steps:,} steps already.")
     url = f"{config.run.url}/model.safetensors"
-    save_model(load_model(checkpoints.folder(config.meta.steps)), url)
+    save_model(load_model(checkpoints.folder(max(done, config.meta.steps))), url)
     return url
 
 
@@ -71,17 +71,17 @@ def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
     """Find what would fail on the workers before any is started; returns the steps taken so far."""
     training_sampler(EpisodeStore(config.data.path), config)
     build_generator(config)
-    steps = checkpoints.steps()
-    if not steps:
+    state = checkpoints.latest()
+    if state is None:
         return 0
-    before = load_model(checkpoints.folder(steps[-1])).config
+    before = load_model(checkpoints.folder(state.step)).config
     changed = [k for k in differing_keys(before, config) if not k.startswith(_MAY_CHANGE)]
     if changed:
         raise UserError(
             f"{config.run.url} was begun with other values of {', '.join(changed)}; set them back, "
             f"or choose another run.name."
         )
-    return steps[-1]
+    return state.step
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class ProgressLine:
         return (
             f"step {step:,}/{config.meta.steps:,} | loss {means['loss']:.4f} | "
             f"{images / means['seconds']:,.0f} images/s | "
-            f"{means['data_wait'] / means['seconds']:.1%} waiting for data | "
+            f"waited {sum(r['data_wait'] for r in self._records):.2f} s for data | "
             f"ETA {self._time_left(step)}"
         )
 

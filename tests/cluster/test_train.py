@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metatrain.batch import read_episode
 from metatrain.checkpoint import CheckpointStore
@@ -125,10 +127,40 @@ def plain_torch(config):
     return {name: p.detach() for name, p in theta.items()}
 
 
+def assert_shown(folder, steps):
+    """TensorBoard has the loss, and a sample grid at each of `steps`."""
+    board = EventAccumulator(folder, size_guidance={"images": 0})
+    board.Reload()
+    assert [image.step for image in board.Images("samples")] == steps
+    assert board.Scalars("train/loss")[-1].step == steps[-1]
+
+
+@pytest.fixture
+def ray_head():
+    """A Ray cluster of its own process, as an operator starts one; its address."""
+    port = free_port()
+    arguments = ["start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    head = subprocess.Popen([*ray, *arguments, "--block"], stdout=subprocess.DEVNULL)
+    yield f"127.0.0.1:{port}"
+    family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
+    head.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    for process in alive:
+        process.kill()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_path):
     shared = [*overrides, *SGD, "meta.batch=3"]
     one = [*shared, "run.name=one", "cluster.workers=1", "cluster.zero_stage=0"]
     two = [*shared, "run.name=two", "cluster.workers=2", "cluster.zero_stage=2"]
+    two += ["checkpoint.samples=true"]
     for run in (Run(one, tmp_path), Run(two, tmp_path)):
         assert run.wait() == 0, run.output
     reference = plain_torch(load_config(None, shared))
@@ -137,10 +169,12 @@ def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_pa
         parameters = final_parameters(overrides_)
         for name, expected in reference.items():
             torch.testing.assert_close(parameters[name], expected, rtol=0, atol=TOLERANCE)
+    assert_shown(f"{tmp_path}/runs/two/tensorboard", steps=[0, 5, 10, 15, 20])
     moved = max((reference[name] - start[name]).abs().max() for name in start)
     assert moved > 1000 * TOLERANCE
 
 
+@pytest.mark.timeout(600)
 def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_happened(
     overrides, tmp_path
 ):
@@ -171,9 +205,12 @@ def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_
     assert "was begun with other values of inner.lr, meta.batch" in changed.output
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence(overrides, tmp_path):
+def test_on_a_cluster_that_runs_already_a_loss_that_is_not_finite_is_told_in_a_sentence(
+    overrides, tmp_path, ray_head, monkeypatch
+):
+    monkeypatch.setenv("RAY_ADDRESS", ray_head)
     run = Run([*overrides, "inner.optimizer=sgd", "inner.lr=1e30"], tmp_path)
-    assert run.wait() == 1
+    assert run.wait() == 1, run.output
     assert "not finite at outer step 1; the weights of the step before are kept" in run.output
     assert "Traceback" not in run.output
 
