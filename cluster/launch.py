@@ -15,6 +15,9 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Without this, Ray hides the GPUs from tasks that ask for none, and warns that it will not.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+if "RAY_AUTH_TOKEN" in os.environ:
+    # A token that Ray was given it should use; to a cluster named by address it does not of itself.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray.exceptions import RayError
@@ -86,18 +89,16 @@ def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
 
 @contextmanager
 def _cluster(config: Config) -> Iterator[None]:
+    address = os.environ.get("RAY_ADDRESS")
+    alone = {} if address else {"num_cpus": _cpus_wanted(config), "include_dashboard": False}
     try:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(
-                num_cpus=_cpus_wanted(config),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except (RayError, ConnectionError, ValueError) as error:
-        raise UserError(f"the Ray cluster cannot be reached or started: {error}.") from error
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **alone)
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        if address:
+            hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN if the cluster wants one"
+            raise UserError(f"Ray cannot be joined at {address} ({reason}); {hint}.") from error
+        raise UserError(f"Ray cannot be started on this machine: {reason}.") from error
     try:
         yield
     finally:

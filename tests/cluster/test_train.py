@@ -1,6 +1,7 @@
 """Whole training runs: the command as a person types it, real Ray, real workers, real kills."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -136,14 +137,22 @@ def assert_shown(folder, steps):
 
 
 @pytest.fixture
-def ray_head():
-    """A Ray cluster of its own process, as an operator starts one; its address."""
+def ray_head(monkeypatch):
+    """A Ray cluster of its own process, as an operator starts one; RAY_ADDRESS leads to it."""
     port = free_port()
-    arguments = ["start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    head = subprocess.Popen([*ray, *arguments, "--block"], stdout=subprocess.DEVNULL)
-    yield f"127.0.0.1:{port}"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    options = [f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--block"]
+    head = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert head.stdout
+    assert any("Ray runtime started" in line for line in head.stdout)
     family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
+    yield
     head.send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs(family, timeout=20)
     for process in alive:
@@ -206,9 +215,8 @@ def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_
 
 
 def test_on_a_cluster_that_runs_already_a_loss_that_is_not_finite_is_told_in_a_sentence(
-    overrides, tmp_path, ray_head, monkeypatch
+    overrides, tmp_path, ray_head
 ):
-    monkeypatch.setenv("RAY_ADDRESS", ray_head)
     run = Run([*overrides, "inner.optimizer=sgd", "inner.lr=1e30"], tmp_path)
     assert run.wait() == 1, run.output
     assert "not finite at outer step 1; the weights of the step before are kept" in run.output
