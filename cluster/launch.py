@@ -90,9 +90,10 @@ def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
 @contextmanager
 def _cluster(config: Config) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
-    alone = {} if address else {"num_cpus": _cpus_wanted(config), "include_dashboard": False}
+    # "local", or Ray would join whatever cluster happens to run on this machine.
+    alone = {"address": "local", "num_cpus": _cpus_wanted(config), "include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **alone)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else alone))
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         if address:
