@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metatrain.config import Config
 from metatrain.generators import Generator
-from metatrain.inner_loop import Parameters
+from metatrain.parameters import Parameters
 
 if not torch.cuda.is_available():
     # Before DeepSpeed is imported, or it looks for an accelerator of its own.

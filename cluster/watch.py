@@ -7,9 +7,9 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from metatrain.adapt import Adapter
-from metatrain.batch import Episode
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config
+from metatrain.episodes import Episode
 from metatrain.model import Model
 from metatrain.pictures import to_uint8
 from metatrain.progress import human_duration

@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from metatrain.batch import Batch, to_tensor
+from metatrain.batch import support_batch
 from metatrain.config import DataConfig
 from metatrain.errors import UserError
 from metatrain.images import BadImage, normalise
 from metatrain.inner_loop import InnerLoop
 from metatrain.model import Model
+from metatrain.parameters import copy_of
+from metatrain.pictures import decode
 
 
 class Adapter:
@@ -35,9 +36,8 @@ class Adapter:
 
         Between two yields `generator` has the fast weights after that many steps.
         """
-        own = torch.arange(len(support), device=support.device)
         losses = self._inner.steps(
-            self.model.parameters, lambda draw: Batch(support, support, own, seed, draw)
+            self.model.parameters, lambda draw: support_batch(support, seed, draw)
         )
         self._inner.start(self.model.parameters)
         yield 0
@@ -48,8 +48,7 @@ class Adapter:
         """Adapt to `support` [K, C, H, W] and return the adapted model."""
         for _ in self.steps(support, seed):
             pass
-        phi = {name: p.detach().clone() for name, p in self.generator.named_parameters()}
-        return self.model.adapted(phi, support)
+        return self.model.adapted(copy_of(self.generator), support)
 
 
 def read_support(folder: str, config: DataConfig) -> Tensor:
@@ -63,7 +62,7 @@ def read_support(folder: str, config: DataConfig) -> Tensor:
     files = sorted(p for p in Path(folder).iterdir() if p.is_file() and p.name[0] != ".")
     if not files:
         raise UserError(f"{folder} holds no images; put a handful of images of one thing there.")
-    return to_tensor([_read_image(file) for file in files], config.image_size, config.channels)
+    return decode([_read_image(file) for file in files], config.image_size, config.channels)
 
 
 def _read_image(file: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 import torch
 
-from metatrain.inner_loop import Parameters
+from metatrain.parameters import Parameters
 
 
 class MovingAverage:

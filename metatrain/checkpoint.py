@@ -8,8 +8,8 @@ from safetensors.torch import load, save
 
 from metatrain.config import Config
 from metatrain.files import filesystem_of, read_bytes, read_file, write_file
-from metatrain.inner_loop import Parameters
 from metatrain.model import Model, model_bytes
+from metatrain.parameters import Parameters
 from metatrain.trainer import Record, TrainState
 
 # Written last: a folder without it, or whose files do not have its hashes, is no checkpoint.

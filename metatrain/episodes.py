@@ -10,9 +10,13 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from metatrain.batch import Batch, support_batch
 from metatrain.errors import UserError
-from metatrain.store import Task
+from metatrain.pictures import decode
+from metatrain.store import EpisodeStore, Task
 
 TooFew = Literal["refuse", "skip", "repeat"]
 
@@ -35,6 +39,36 @@ class EpisodePlan:
     support: tuple[int, ...]
     query: tuple[int, ...]
     seed: int
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task's support [K, C, H, W] and query [Q, C, H, W], disjoint, in [-1, 1]."""
+
+    task: str
+    support: Tensor
+    query: Tensor
+    seed: int
+
+    def support_batch(self, draw: int = 0) -> Batch:
+        """The support, each image conditioned on the others."""
+        return support_batch(self.support, self.seed, draw)
+
+    def query_batch(self, draw: int = 0) -> Batch:
+        """The query, conditioned on the support."""
+        index = torch.full((len(self.query),), -1, device=self.query.device)
+        return Batch(self.query, self.support, index, self.seed + 1, draw)
+
+    def whole_batch(self, draw: int = 0) -> Batch:
+        """Support and query together, conditioned on the support less the image itself."""
+        parts = (self.support_batch(), self.query_batch())
+        images = torch.cat([part.images for part in parts])
+        index = torch.cat([part.support_index for part in parts])
+        return Batch(images, self.support, index, self.seed, draw)
+
+    def to(self, device: torch.device) -> "Episode":
+        """The same episode on `device`."""
+        return Episode(self.task, self.support.to(device), self.query.to(device), self.seed)
 
 
 class EpisodeSampler:
@@ -91,6 +125,20 @@ class EpisodeSampler:
             tuple(int(i) for i in np.resize(support, self.shots)),
             tuple(int(i) for i in np.resize(query, self.queries)),
         )
+
+
+def read_episode(store: EpisodeStore, plan: EpisodePlan, size: int, channels: int) -> Episode:
+    """Read and decode what `plan` names.
+
+    Raises:
+        UserError: when the store cannot be read, or hands out something else than was packed.
+    """
+    encoded = store.read(plan.task)
+
+    def tensor(indices: tuple[int, ...]) -> Tensor:
+        return decode([encoded[i] for i in indices], size, channels)
+
+    return Episode(plan.task.name, tensor(plan.support), tensor(plan.query), plan.seed)
 
 
 def slots_of(rank: int, world: int, meta_batch: int) -> range:

@@ -1,12 +1,11 @@
-"""Reading episodes ahead of the trainer, on threads."""
+"""The episodes of a configuration: streamed ahead of the trainer, or a fixed held-out list."""
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from metatrain.batch import Episode, read_episode
 from metatrain.config import Config, DataConfig
-from metatrain.episodes import EpisodeSampler, slots_of
+from metatrain.episodes import Episode, EpisodeSampler, read_episode, slots_of
 from metatrain.store import EpisodeStore
 
 

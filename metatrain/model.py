@@ -13,7 +13,8 @@ from metatrain.config import Config, parse_config
 from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
 from metatrain.generators import GENERATORS, Generator
-from metatrain.inner_loop import Parameters
+from metatrain.parameters import Parameters
+from metatrain.pictures import from_uint8, to_uint8
 
 # Raised when a change makes older files unreadable.
 FORMAT = "metatrain-1"
@@ -64,7 +65,7 @@ def model_bytes(model: Model) -> bytes:
     """`model` as the bytes of a safetensors file."""
     tensors = {f"parameters/{name}": p.contiguous() for name, p in model.parameters.items()}
     if model.support is not None:
-        tensors[_SUPPORT] = ((model.support + 1) * 127.5).round().to(torch.uint8)
+        tensors[_SUPPORT] = to_uint8(model.support)
     metadata = {
         "format": FORMAT,
         "step": str(model.step),
@@ -116,7 +117,7 @@ def _parse(data: bytes, url: str) -> Model:
     parameters = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     _check_shapes(parameters, config, url)
     support = tensors.get(_SUPPORT)
-    return Model(config, parameters, step, None if support is None else support.float() / 127.5 - 1)
+    return Model(config, parameters, step, None if support is None else from_uint8(support))
 
 
 def _check_shapes(parameters: Parameters, config: Config, url: str) -> None:

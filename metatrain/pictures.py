@@ -1,10 +1,13 @@
-"""Tensors as pictures."""
+"""Images as tensors in [-1, 1], and back as pictures."""
 
 import io
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from metatrain.images import to_array
 
 _MARGIN = 1
 
@@ -21,6 +24,20 @@ def grid(images: Tensor, columns: int) -> Tensor:
     sheet[:count, :, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = images.cpu()
     tiled = sheet.reshape(rows, columns, channels, h, w).permute(2, 0, 3, 1, 4)
     return tiled.reshape(channels, rows * h, columns * w)
+
+
+def decode(encoded: list[bytes], size: int, channels: int) -> Tensor:
+    """Encoded images as one tensor [N, channels, size, size] in [-1, 1].
+
+    Raises:
+        BadImage: when one of them is not an image.
+    """
+    return from_uint8(torch.from_numpy(np.stack([to_array(e, size, channels) for e in encoded])))
+
+
+def from_uint8(image: Tensor) -> Tensor:
+    """0 .. 255 to [-1, 1]."""
+    return image.float() / 127.5 - 1
 
 
 def to_uint8(image: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from metatrain.adapt import Adapter
-from metatrain.batch import Episode
 from metatrain.config import Config
+from metatrain.episodes import Episode
 from metatrain.generators import Generator
 from metatrain.model import Model
 from metatrain.pictures import grid

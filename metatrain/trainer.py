@@ -9,12 +9,12 @@ from typing import Protocol
 import torch
 
 from metatrain.average import MovingAverage
-from metatrain.batch import Episode
 from metatrain.config import Config, MetaConfig
+from metatrain.episodes import Episode
 from metatrain.errors import UserError
 from metatrain.generators import Generator
-from metatrain.inner_loop import Parameters
 from metatrain.learners import Learner
+from metatrain.parameters import Parameters
 
 Record = dict[str, float]
 

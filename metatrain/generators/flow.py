@@ -92,8 +92,9 @@ class FlowGenerator(Generator):
 
     def _visible(self, batch: Batch) -> Tensor:
         """[B, K], True where an image may look at a support image: at every one but itself."""
-        places = torch.arange(len(batch.support), device=batch.own.device)
-        return batch.own[:, None] != places[None, :]
+        index = batch.support_index
+        positions = torch.arange(len(batch.support), device=index.device)
+        return index[:, None] != positions[None, :]
 
     @torch.no_grad()
     def sample(self, support: Tensor, count: int, seed: int, sampler: SamplerConfig) -> Tensor:

@@ -1,8 +1,8 @@
 """First-order MAML."""
 
-from metatrain.batch import Episode
-from metatrain.inner_loop import Parameters
+from metatrain.episodes import Episode
 from metatrain.learners.learner import Learner, OuterGradient
+from metatrain.parameters import Parameters
 
 
 class FOMAML(Learner):

@@ -1,8 +1,8 @@
 """Joint training over all tasks: the baseline that every meta-learner has to beat."""
 
-from metatrain.batch import Episode
-from metatrain.inner_loop import Parameters
+from metatrain.episodes import Episode
 from metatrain.learners.learner import Learner, OuterGradient
+from metatrain.parameters import Parameters
 
 
 class Joint(Learner):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from metatrain.batch import Episode
-from metatrain.inner_loop import InnerLoop, Parameters
+from metatrain.episodes import Episode
+from metatrain.inner_loop import InnerLoop
+from metatrain.parameters import Parameters
 
 
 @dataclass(frozen=True)

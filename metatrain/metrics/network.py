@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from metatrain.batch import to_tensor
 from metatrain.config import DataConfig
 from metatrain.files import write_file
 from metatrain.generators.layers import group_norm
 from metatrain.model import read_metadata
+from metatrain.pictures import decode
 from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
 
@@ -121,7 +121,7 @@ def _fit(network: MetricNetwork, prototypes: nn.Parameter, images: Tensor, label
 def _training_images(store: EpisodeStore, data: DataConfig) -> tuple[Tensor, Tensor]:
     """All images [N, C, H, W] of the training tasks, and the number [N] of each one's task."""
     tasks = store.tasks("train")
-    images = [to_tensor(store.read(task), data.image_size, data.channels) for task in tasks]
+    images = [decode(store.read(task), data.image_size, data.channels) for task in tasks]
     labels = torch.repeat_interleave(torch.tensor([len(i) for i in images]))
     return torch.cat(images), labels
 

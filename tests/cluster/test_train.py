@@ -14,10 +14,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metatrain.batch import read_episode
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import load_config
-from metatrain.episodes import EpisodeSampler
+from metatrain.episodes import EpisodeSampler, read_episode
 from metatrain.inner_loop import InnerLoop
 from metatrain.learners import LEARNERS
 from metatrain.model import build_generator, load_model

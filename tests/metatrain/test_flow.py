@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from metatrain.batch import Episode
 from metatrain.config import load_config
+from metatrain.episodes import Episode
 from metatrain.generators.flow import FlowConfig, FlowGenerator, SamplerConfig
 from metatrain.model import build_generator
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.func import functional_call, grad
 
-from metatrain.batch import Episode
 from metatrain.config import load_config
+from metatrain.episodes import Episode
 from metatrain.inner_loop import InnerLoop
 from metatrain.learners import LEARNERS
 from metatrain.model import build_generator
