@@ -8,7 +8,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from metatrain.config import Config
-from metatrain.generators import Generator
 from metatrain.parameters import Parameters
 
 if not torch.cuda.is_available():
@@ -39,9 +38,9 @@ class ZeroEngine:
     """
 
     def __init__(
-        self, generator: Generator, config: Config, optimizer_state: Parameters | None = None
+        self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
-        self.world = dist.get_world_size()
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self._named = dict(generator.named_parameters())
         self._kind, self._stage = config.meta.optimizer, config.cluster.zero_stage
         # DeepSpeed wraps it from stage 1 on, and gives it shards for parameters.

@@ -39,7 +39,7 @@ _MAY_CHANGE = (
     "cluster.",
     "checkpoint.",
     "adapt.",
-    "sampler.",
+    "generator.sampler.",
     "data.path",
     "data.prefetch",
     "meta.steps",
@@ -54,7 +54,7 @@ def launch(config: Config) -> str:
     Raises:
         UserError: when the run cannot start, or failed.
     """
-    checkpoints = CheckpointStore(config.run.url, config.checkpoint.keep)
+    checkpoints = CheckpointStore(config.run.url)
     done = _check_before_start(config, checkpoints)
     if done < config.meta.steps:
         _say(
@@ -116,7 +116,7 @@ def _train(config: Config, saved: int) -> None:
     fit: Future[None] = Future()
     # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon, since
     # it ends only when Ray does.
-    threading.Thread(target=_fit, args=(_trainer(config, messages), fit), daemon=True).start()
+    threading.Thread(target=_fit, args=(_torch_trainer(config, messages), fit), daemon=True).start()
     try:
         _relay(messages, fit, saved)
         fit.result()
@@ -132,7 +132,7 @@ def _fit(trainer: TorchTrainer, outcome: Future[None]) -> None:
         outcome.set_exception(error)
 
 
-def _trainer(config: Config, messages: Queue) -> TorchTrainer:
+def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
     cluster = config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
@@ -173,13 +173,13 @@ def _relay(messages: Queue, fit: Future[None], saved: int) -> None:
     try:
         while not (fit.done() and messages.empty()):
             with suppress(Empty):
-                kind, message = messages.get(timeout=0.5)
-                if kind == "error":
-                    raise UserError(message)
-                if kind == "saved":
-                    saved = message
+                message = messages.get(timeout=0.5)
+                if message.kind == "error":
+                    raise UserError(message.content)
+                if message.kind == "saved":
+                    saved = message.content
                 else:
-                    _say(message)
+                    _say(message.content)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(
             f"safe up to step {saved:,}; the same command goes on from there"
@@ -190,9 +190,9 @@ def _failure(error: Exception, config: Config) -> str:
     """What a person needs of Ray's account of a failed run: its last line, and what to do."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (
-        f"training failed after {config.cluster.max_failures} restarts of its workers "
-        f"({lines[-1] if lines else type(error).__name__}); the same command goes on from the "
-        f"newest checkpoint."
+        f"training failed ({lines[-1] if lines else type(error).__name__}); its workers may be "
+        f"restarted cluster.max_failures={config.cluster.max_failures} times. The same command "
+        f"goes on from the newest checkpoint."
     )
 
 

@@ -1,8 +1,8 @@
-"""Watching a run: Ray hears of it, and worker 0 tells, draws and saves it."""
+"""Watching a run: worker 0 tells, draws and saves."""
 
 import time
+from typing import Any, Literal, NamedTuple
 
-import ray.train
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
@@ -14,29 +14,26 @@ from metatrain.model import Model
 from metatrain.pictures import to_uint8
 from metatrain.progress import human_duration
 from metatrain.strips import draw_strip, strips_picture
-from metatrain.trainer import Record, TrainState
+from metatrain.trainer import Observer, Record, TrainState
+
+
+class Message(NamedTuple):
+    """What a worker tells the driver: a line, how far the run is saved, or what ended it."""
+
+    kind: Literal["line", "saved", "error"]
+    content: Any
+
 
 # Images that the sample grid shows of each task.
 _DRAWN = 4
 
 
-class RayReport:
-    """Tells Ray how far the run is; every worker has to, or Ray waits for the others."""
-
-    def on_step(self, step: int, record: Record) -> None:
-        """Nothing: Ray hears of milestones."""
-
-    def on_milestone(self, state: TrainState) -> None:
-        """Report the newest means of the metrics."""
-        ray.train.report(state.history[-1] if state.history else {"step": state.step})
-
-
-class ProgressLine:
-    """One readable line a second, to the person who waits, and the same numbers to TensorBoard.
+class ProgressLine(Observer):
+    """One readable line a second, to the driver, and the same numbers to TensorBoard.
 
     Args:
         config: the run's configuration.
-        messages: the queue to that person.
+        messages: the queue to the driver.
         board: TensorBoard's writer.
     """
 
@@ -56,12 +53,8 @@ class ProgressLine:
         means = {k: sum(r[k] for r in self._records) / len(self._records) for k in record}
         for name, value in means.items():
             self._board.add_scalar(f"train/{name}", value, step)
-        self._messages.put(("line", self._line(step, means)))
+        self._messages.put(Message("line", self._line(step, means)))
         self._since, self._records = time.monotonic(), []
-
-    def on_milestone(self, state: TrainState) -> None:
-        """Say that the run is safe up to here."""
-        self._messages.put(("saved", state.step))
 
     def _line(self, step: int, means: Record) -> str:
         config = self._config
@@ -81,22 +74,20 @@ class ProgressLine:
         return human_duration(pace * (self._config.meta.steps - step))
 
 
-class Saver:
-    """Writes a checkpoint at every milestone."""
+class Saver(Observer):
+    """Writes the checkpoints, and tells the driver up to where the run is safe."""
 
-    def __init__(self, config: Config, checkpoints: CheckpointStore) -> None:
-        self._config, self._checkpoints = config, checkpoints
+    def __init__(self, config: Config, checkpoints: CheckpointStore, messages: Queue) -> None:
+        self._config, self._checkpoints, self._messages = config, checkpoints, messages
 
-    def on_step(self, step: int, record: Record) -> None:
-        """Nothing: checkpoints have their cadence."""
-
-    def on_milestone(self, state: TrainState) -> None:
+    def on_checkpoint(self, state: TrainState) -> None:
         """Save."""
         self._checkpoints.save(state, self._config)
+        self._messages.put(Message("saved", state.step))
 
 
-class SampleGrid:
-    """Draws unseen tasks for TensorBoard at every milestone, step 0 included.
+class SampleGrid(Observer):
+    """Draws unseen tasks for TensorBoard with every checkpoint, step 0 included.
 
     A row a task: support | before adapting | after | real.
     """
@@ -104,10 +95,7 @@ class SampleGrid:
     def __init__(self, config: Config, episodes: list[Episode], board: SummaryWriter) -> None:
         self._config, self._episodes, self._board = config, episodes, board
 
-    def on_step(self, step: int, record: Record) -> None:
-        """Nothing: pictures cost too much for every step."""
-
-    def on_milestone(self, state: TrainState) -> None:
+    def on_checkpoint(self, state: TrainState) -> None:
         """Adapt to each task and draw."""
         adapter = Adapter(Model(self._config, state.average, state.step))
         shown = {0, self._config.adapt.steps}

@@ -4,14 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import ray.train
 import torch
 from ray.train.torch import get_device
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from cluster.engine import ZeroEngine
-from cluster.watch import ProgressLine, RayReport, SampleGrid, Saver
+from cluster.watch import Message, ProgressLine, SampleGrid, Saver
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, parse_config
 from metatrain.errors import UserError
@@ -30,8 +29,8 @@ def train_worker(settings: dict[str, Any]) -> None:
     """Entry point of every worker.
 
     Args:
-        settings: `config`, the configuration's plain values, `messages`, the queue to the person
-            who waits, and `folder`, where that person stands, for relative paths.
+        settings: `config`, the configuration's plain values; `messages`, the queue to the
+            driver; and `folder`, the driver's working directory, for relative paths.
     """
     if Path(settings["folder"]).is_dir():
         os.chdir(settings["folder"])
@@ -39,18 +38,16 @@ def train_worker(settings: dict[str, Any]) -> None:
     try:
         train(config, messages)
     except UserError as error:
-        messages.put(("error", str(error)))
+        messages.put(Message("error", str(error)))
         raise
 
 
 def train(config: Config, messages: Queue) -> None:
     """Train from the newest checkpoint, or from the beginning, to the last outer step."""
-    context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     device = get_device()
     store = EpisodeStore(config.data.path)
-    checkpoints = CheckpointStore(config.run.url, config.checkpoint.keep)
+    checkpoints = CheckpointStore(config.run.url)
     state = checkpoints.latest() or first_state(build_generator(config))
 
     generator = build_generator(config)
@@ -62,13 +59,16 @@ def train(config: Config, messages: Queue) -> None:
         training_sampler(store, config),
         config.data,
         start=state.step,
-        rank=rank,
-        world=world,
+        rank=engine.rank,
+        world=engine.world,
     )
-    observers: list[Observer] = [RayReport()]
-    if rank == 0:
-        observers += _worker_0_observers(config, store, checkpoints, messages, state.step)
-    Trainer(config, engine, LEARNERS[config.meta.learner](inner), episodes, state, observers).run()
+    observers = (
+        _worker_0_observers(config, store, checkpoints, messages, state.step)
+        if not engine.rank
+        else []
+    )
+    learner = LEARNERS[config.learner.name](inner)
+    Trainer(config, engine, learner, episodes, state, observers).run()
 
 
 def _worker_0_observers(
@@ -79,9 +79,8 @@ def _worker_0_observers(
     start: int,
 ) -> list[Observer]:
     board = SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
-    observers: list[Observer] = [Saver(config, checkpoints)]
+    observers: list[Observer] = [Saver(config, checkpoints, messages)]
     if config.checkpoint.samples:
         grid = held_out_episodes(store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
         observers.append(SampleGrid(config, grid, board))
-    # Last: what it calls saved must have been saved.
     return [*observers, ProgressLine(config, messages, board)]

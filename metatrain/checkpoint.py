@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from safetensors.torch import load, save
 
 from metatrain.config import Config
-from metatrain.files import filesystem_of, read_bytes, read_file, write_file
-from metatrain.model import Model, model_bytes
+from metatrain.files import MissingError, filesystem_of, reaching, read_file, write_file
+from metatrain.model import Model, model_bytes, parse_model
 from metatrain.parameters import Parameters
 from metatrain.trainer import Record, TrainState
 
@@ -30,11 +30,10 @@ class CheckpointStore:
 
     Args:
         run: the run's folder, a path or any fsspec URL.
-        keep: how many of the newest to keep.
     """
 
-    def __init__(self, run: str, keep: int) -> None:
-        self.url, self.keep = f"{run.rstrip('/')}/checkpoints", keep
+    def __init__(self, run: str) -> None:
+        self.url = f"{run.rstrip('/')}/checkpoints"
         self._filesystem, self._path = filesystem_of(self.url)
 
     def save(self, state: TrainState, config: Config) -> None:
@@ -53,7 +52,7 @@ class CheckpointStore:
             write_file(f"{folder}/{name}", data)
         commit = Commit(state.step, {name: _sha256(data) for name, data in files.items()})
         write_file(f"{folder}/{COMMIT}", json.dumps(asdict(commit)).encode())
-        for step in self.steps()[: -self.keep]:
+        for step in self.steps()[: -config.checkpoint.keep]:
             self._filesystem.rm(f"{self._path}/{_name(step)}", recursive=True)
 
     def folder(self, step: int) -> str:
@@ -63,11 +62,16 @@ class CheckpointStore:
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, ascending."""
         self._filesystem.invalidate_cache()
-        commits = self._filesystem.glob(f"{self._path}/step-*/{COMMIT}")
+        with reaching(self.url):
+            commits = self._filesystem.glob(f"{self._path}/step-*/{COMMIT}")
         return sorted(int(str(path).split("/")[-2].removeprefix("step-")) for path in commits)
 
     def latest(self) -> TrainState | None:
-        """The newest checkpoint that is whole, or None where there is none."""
+        """The newest checkpoint that is whole, or None where there is none.
+
+        Raises:
+            UserError: when the storage cannot be reached, which is not to say that there is none.
+        """
         for step in reversed(self.steps()):
             files = self._whole_files(step)
             if files is not None:
@@ -81,20 +85,20 @@ class CheckpointStore:
 
     def _whole_files(self, step: int) -> dict[str, bytes] | None:
         def read(name: str) -> bytes:
-            return read_bytes(self._filesystem, f"{self._path}/{_name(step)}/{name}")
+            return read_file(f"{self.folder(step)}/{name}")
 
         try:
             commit = Commit(**json.loads(read(COMMIT)))
             # By our own names, for those in a stranger's checkpoint might lead anywhere.
             files = {name: read(name) for name in (MODEL, TRAINING, HISTORY)}
             whole = all(_sha256(data) == commit.files[name] for name, data in files.items())
-        except (OSError, ValueError, TypeError, KeyError):
+        except (MissingError, ValueError, TypeError, KeyError):
             return None
         return files if whole else None
 
 
 def _training_bytes(state: TrainState) -> bytes:
-    parts = {"parameters": state.parameters, "average": state.average, "optimizer": state.optimizer}
+    parts = {"parameters": state.parameters, "optimizer": state.optimizer}
     return save(
         {f"{part}/{n}": t.contiguous() for part, tree in parts.items() for n, t in tree.items()}
     )
@@ -109,7 +113,7 @@ def _state(step: int, files: dict[str, bytes]) -> TrainState:
     return TrainState(
         step,
         part("parameters"),
-        part("average"),
+        parse_model(files[MODEL], MODEL).parameters,
         part("optimizer"),
         json.loads(files[HISTORY]),
     )

@@ -40,7 +40,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder with a folder a task, a .csv or .parquet with columns path and task, "
+        help="a folder with one subfolder per task, a .csv or .parquet with columns path and task, "
         "or the word glyphs",
     )
     parser.add_argument("dest", metavar="DEST", help="where to: a path or any fsspec URL")
@@ -87,7 +87,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from metatrain.model import load_model
 
     model = load_model(arguments.checkpoint)
-    folder = arguments.checkpoint.removesuffix(".safetensors").rstrip("/")
+    folder = arguments.checkpoint.removesuffix("model.safetensors").rstrip("/")
     out = arguments.out or f"{folder}/evaluation"
     data = arguments.data or model.config.data.path
     evaluation = evaluate_to_folder(model, data, out, split=arguments.split, tasks=arguments.tasks)

@@ -3,30 +3,22 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from metatrain.episodes import TooFew
 from metatrain.errors import UserError, did_you_mean
 from metatrain.files import read_file
 from metatrain.generators import GENERATORS
-from metatrain.generators.flow import SamplerConfig
 from metatrain.generators.unet import UNetConfig
 from metatrain.inner_loop import InnerConfig
-from metatrain.learners import LEARNERS
+from metatrain.learners import LEARNERS, Reptile
 from metatrain.section import Section, section_of
-
-
-def _known_learner(name: str) -> str:
-    if name not in LEARNERS:
-        hint = did_you_mean(name, list(LEARNERS))
-        raise ValueError(f"meta.learner is '{name}'; allowed is {', '.join(LEARNERS)}{hint}")
-    return name
 
 
 class RunConfig(Section):
@@ -63,9 +55,6 @@ class DataConfig(Section):
 class MetaConfig(Section):
     """The outer loop of meta-training."""
 
-    learner: Annotated[str, AfterValidator(_known_learner)] = Field(
-        default="reptile", description=f"Makes outer gradients: {', '.join(LEARNERS)}."
-    )
     steps: int = Field(default=1000, ge=1, description="Outer steps.")
     batch: int = Field(default=2, ge=1, description="Episodes of an outer step (the meta-batch).")
     optimizer: Literal["sgd", "adam"] = Field(default="adam", description="Outer optimiser.")
@@ -77,7 +66,7 @@ class MetaConfig(Section):
         default=0.5,
         ge=0,
         le=1,
-        description="Last share of training over which the rate falls to 0.",
+        description="Final fraction of training over which the rate falls linearly to 0.",
     )
     clip: float = Field(
         default=0.0, ge=0, description="Norm to clip the outer gradient to; 0 is never."
@@ -119,17 +108,21 @@ class CheckpointConfig(Section):
     samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
 
 
+# The sections whose `name` picks a component, and what there is to pick from.
+_COMPONENTS = {"generator": GENERATORS, "learner": LEARNERS}
+
+
 class Config(Section):
     """Everything that a run depends on."""
 
-    seed: int = Field(default=0, ge=0, description="Seeds weights, splits, episodes and noise.")
+    seed: int = Field(default=0, ge=0, description="Seeds weights, episodes and noise.")
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
     generator: section_of(GENERATORS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    learner: section_of(LEARNERS) = Reptile.Config()  # pyright: ignore[reportInvalidTypeForm]
     inner: InnerConfig = InnerConfig()
     meta: MetaConfig = MetaConfig()
     adapt: AdaptConfig = AdaptConfig()
-    sampler: SamplerConfig = SamplerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     cluster: ClusterConfig = ClusterConfig()
 
@@ -209,20 +202,26 @@ def _yaml(value: Any) -> str:
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"]) or "the top level"
+    loc = [str(part) for part in detail["loc"]]
+    if loc[:1] and loc[0] in _COMPONENTS:
+        del loc[1:2]  # pydantic puts the component's name between its section and its keys
+    key = ".".join(loc) or "the top level"
     if detail["type"] == "extra_forbidden":
-        return f"there is no key '{key}'{_nearest(detail['loc'])}"
+        return f"there is no key '{key}'{_nearest(key)}"
+    if detail["type"] == "union_tag_invalid":
+        name = json.dumps(detail["input"].get("name"), default=str)
+        return f"{key}.name is {name}; allowed is {', '.join(_COMPONENTS[key])}."
     if detail["type"] == "value_error":  # one of our own, a sentence about several keys
         return detail["msg"].removeprefix("Value error, ")
     allowed = detail["msg"].replace("Input should be", "allowed is")
     return f"{key} is {json.dumps(detail['input'], default=str)}; {allowed}."
 
 
-def _nearest(loc: tuple[int | str, ...]) -> str:
+def _nearest(key: str) -> str:
     """A hint at the key that was probably meant, beside the wrong one or anywhere else."""
     leaves = [key for key, _ in _leaves(Config())]
     known = list(dict.fromkeys([key.partition(".")[0] for key in leaves] + leaves))
-    parent, word = ".".join(str(part) for part in loc[:-1]), str(loc[-1])
+    parent, _, word = key.rpartition(".")
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
     hint = did_you_mean(word, siblings)
     if hint and parent:

@@ -9,8 +9,8 @@ from metatrain.trainer import Record
 
 def training_figures(history: list[Record]) -> list[Figure]:
     """The training loss over the outer steps; no figure where no history was kept."""
-    names = {"first": "before the inner loop", "loss": "at its end"}
-    if not any("first" in record for record in history):
+    names = {"inner_first": "before the inner loop", "inner_last": "before its last step"}
+    if not any("inner_first" in record for record in history):
         names = {"loss": "loss"}
     each = {
         key: _finite([Point(record["step"], record[key]) for record in history if key in record])

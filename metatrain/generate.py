@@ -25,7 +25,7 @@ def generate(model: Model, count: int, seed: int = 0) -> Tensor:
     chunks = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
     return torch.cat(
         [
-            generator.sample(model.support, size, _chunk_seed(seed, i), model.config.sampler)
+            generator.sample(model.support, size, _chunk_seed(seed, i))
             for i, size in enumerate(chunks)
         ]
     )

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -49,10 +48,14 @@ class Model:
 
 
 def build_generator(config: Config) -> Generator:
-    """A new generator with random weights that `config.seed` alone decides."""
+    """A new generator with random weights that `config.seed` alone decides.
+
+    Its parameters are theta: what a learner adds to the meta-parameters belongs in here, as a
+    submodule, and then the engine, the average and checkpoints hold it without knowing.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        kind: Any = GENERATORS[config.generator.name]
+        kind = GENERATORS[config.generator.name]
         return kind(config.generator, config.data.image_size, config.data.channels)
 
 
@@ -88,7 +91,7 @@ def load_model(url: str) -> Model:
         raise UserError(
             f"there is no model at {url}; give a run's folder, or a file that metatrain wrote."
         ) from error
-    return _parse(data, url)
+    return parse_model(data, url)
 
 
 def read_metadata(data: bytes) -> dict[str, str]:
@@ -102,7 +105,12 @@ def read_metadata(data: bytes) -> dict[str, str]:
     return header.get("__metadata__", {})
 
 
-def _parse(data: bytes, url: str) -> Model:
+def parse_model(data: bytes, url: str) -> Model:
+    """A model from the bytes of its file; `url` says in messages where they are from.
+
+    Raises:
+        UserError: when they are damaged, or not a metatrain model.
+    """
     try:
         tensors = load(data)
         metadata = read_metadata(data)

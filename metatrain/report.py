@@ -64,7 +64,7 @@ def write_report(run: str) -> str:
     run = run.rstrip("/")
     evaluation = _read_evaluation(run)
     model = load_model(run)
-    history = CheckpointStore(run, model.config.checkpoint.keep).history()
+    history = CheckpointStore(run).history()
     page = _template().render(
         name=model.config.run.name,
         evaluation=evaluation,
@@ -128,8 +128,8 @@ def _read_panels(run: str, evaluation: Evaluation) -> list[Panel]:
     fs, root = filesystem_of(f"{run}/evaluation")
     tasks, parts = evaluation.tasks[:STRIPS], _parts(evaluation)
     paths = [
-        f"{root}/{strip_folder(i, task)}/{part.folder}/{n}.png"
-        for i, task in enumerate(tasks)
+        f"{root}/{strip_folder(i)}/{part.folder}/{n}.png"
+        for i in range(len(tasks))
         for part in parts
         for n in range(part.count)
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
 
 class Section(BaseModel):
@@ -13,8 +13,11 @@ class Section(BaseModel):
 
 
 def section_of(registry: Mapping[str, Any]) -> Any:
-    """The type of a section whose `name` picks a component: one of the registry's `Config`s."""
-    configs = tuple(component.Config for component in registry.values())
-    if len(configs) == 1:
-        return configs[0]
-    return Annotated[Union[configs], Field(discriminator="name")]  # noqa: UP007
+    """A section whose `name` picks a component's `Config`; without one, the registry's first."""
+    first = next(iter(registry))
+
+    def name_of(value: Any) -> Any:
+        return value.get("name", first) if isinstance(value, dict) else getattr(value, "name", None)
+
+    tagged = tuple(Annotated[part.Config, Tag(name)] for name, part in registry.items())
+    return Annotated[Union[tagged], Discriminator(name_of)]  # noqa: UP007

@@ -46,8 +46,7 @@ def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count
     drawn, losses = {}, {}
     for step in adapter.steps(episode.support, episode.seed):
         if step in shown:
-            sampler = adapter.model.config.sampler
-            drawn[step] = adapter.generator.sample(episode.support, count, episode.seed, sampler)
+            drawn[step] = adapter.generator.sample(episode.support, count, episode.seed)
             losses[step] = _query_loss(adapter.generator, episode)
     return Strip(episode.task, episode.support, drawn, losses, episode.query)
 
@@ -57,7 +56,7 @@ def draw_strips(
 ) -> Iterator[Strip]:
     """The strips of many tasks, in order, several at a time.
 
-    One thread a core, each on a task of its own: on a CPU the operations of so small a batch are
+    One thread per core, each on a task of its own: on a CPU the operations of so small a batch are
     too short for torch to divide (measured on 2 cores: 1.8 times as fast as torch's own threads).
     """
     own = threading.local()

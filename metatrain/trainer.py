@@ -7,21 +7,27 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from metatrain.average import MovingAverage
 from metatrain.config import Config, MetaConfig
 from metatrain.episodes import Episode
 from metatrain.errors import UserError
-from metatrain.generators import Generator
 from metatrain.learners import Learner
-from metatrain.parameters import Parameters
+from metatrain.parameters import Parameters, copy_of
 
 Record = dict[str, float]
 
 
 class Engine(Protocol):
-    """Holds the meta-parameters, however sharded, and applies outer gradients to them."""
+    """Holds the meta-parameters, however sharded, and applies outer gradients to them.
 
+    Attributes:
+        rank: this worker's place among those that take different episodes.
+        world: how many those are.
+    """
+
+    rank: int
     world: int
 
     def parameters(self) -> Parameters:
@@ -37,7 +43,7 @@ class Engine(Protocol):
         ...
 
     def optimizer_state(self) -> Parameters:
-        """The optimiser's tensors as 'parameter name/state name', whole. Collective."""
+        """The optimiser's tensors by names of the engine's own, whole. Collective."""
         ...
 
 
@@ -50,7 +56,7 @@ class TrainState:
         parameters: theta.
         average: the moving average of theta, which is what gets used.
         optimizer: the outer optimiser's state.
-        history: means of the metrics, one record for every stretch of training.
+        history: means of the metrics, one record per window of outer steps.
     """
 
     step: int
@@ -60,16 +66,14 @@ class TrainState:
     history: list[Record] = field(default_factory=list)
 
 
-class Observer(Protocol):
-    """Who watches a run: logs it, draws it, saves it."""
+class Observer:
+    """Who watches a run: logs it, draws it, saves it. Override what is of interest."""
 
     def on_step(self, step: int, record: Record) -> None:
         """Called after every outer step with its metrics."""
-        ...
 
-    def on_milestone(self, state: TrainState) -> None:
+    def on_checkpoint(self, state: TrainState) -> None:
         """Called before the first step, at the cadence of checkpoints, and after the last."""
-        ...
 
 
 class Trainer:
@@ -100,7 +104,7 @@ class Trainer:
         self.device = next(iter(theta.values())).device
         average = {name: p.to(self.device) for name, p in state.average.items()}
         self.average = MovingAverage(average, config.meta.ema)
-        self._stretch: list[Record] = []
+        self._window: list[Record] = []
 
     def run(self) -> None:
         """Train to the last outer step.
@@ -110,23 +114,22 @@ class Trainer:
                 before that step.
         """
         if self.step == 0:
-            self._milestone()
+            self._checkpoint()
         episodes = iter(self.episodes)
         while self.step < self.config.meta.steps:
             record = self._outer_step(episodes)
-            self._stretch.append(record)
+            self._window.append(record)
             for observer in self.observers:
                 observer.on_step(self.step, record)
-            milestone = self._at_milestone()
-            if milestone or len(self._stretch) == self._stretch_length:
-                self._end_stretch()
-            if milestone:
-                self._milestone()
+            if self._at_checkpoint() or len(self._window) == self._window_length:
+                self._end_window()
+            if self._at_checkpoint():
+                self._checkpoint()
 
-    def _milestone(self) -> None:
+    def _checkpoint(self) -> None:
         state = self.state()
         for observer in self.observers:
-            observer.on_milestone(state)
+            observer.on_checkpoint(state)
 
     def state(self) -> TrainState:
         """The state to resume from. Collective."""
@@ -140,9 +143,9 @@ class Trainer:
 
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
-        meta_batch = next(episodes)
+        own = [episode.to(self.device) for episode in next(episodes)]
         waited = time.perf_counter() - started
-        gradient, record = self._outer_gradient(meta_batch)
+        gradient, record = self._outer_gradient(own)
         record["data_wait"] = waited
         record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
         self._check_finite(record)
@@ -151,20 +154,14 @@ class Trainer:
         self.step += 1
         return record | {"seconds": time.perf_counter() - started}
 
-    def _outer_gradient(self, meta_batch: list[Episode]) -> tuple[Parameters, Record]:
+    def _outer_gradient(self, episodes: list[Episode]) -> tuple[Parameters, Record]:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
-        theta = self.engine.parameters()
+        outer = self.learner.outer_gradient(self.engine.parameters(), episodes)
         share = self.engine.world / self.config.meta.batch
-        total = {name: torch.zeros_like(p) for name, p in theta.items()}
-        record: Record = {}
-        for episode in meta_batch:
-            outer = self.learner.outer_gradient(theta, episode.to(self.device))
-            for name, gradient in outer.gradient.items():
-                total[name].add_(gradient, alpha=share)
-            for name, value in outer.metrics.items():
-                record[name] = record.get(name, 0.0) + share * value.item()
-        record["gradient_norm"] = torch.nn.utils.get_total_norm(list(total.values())).item()
-        return total, record
+        gradient = {name: share * value for name, value in outer.gradient.items()}
+        record = {name: share * value.item() for name, value in outer.metrics.items()}
+        record["gradient_norm"] = torch.nn.utils.get_total_norm(list(gradient.values())).item()
+        return gradient, record
 
     def _check_finite(self, record: Record) -> None:
         """Every worker sees the same means, so every worker stops at the same step."""
@@ -175,25 +172,24 @@ class Trainer:
                 f"step before are kept. Lower inner.lr or meta.lr, or set meta.clip=1.0."
             )
 
-    def _at_milestone(self) -> bool:
+    def _at_checkpoint(self) -> bool:
         return self.step % self.config.checkpoint.every == 0 or self.step == self.config.meta.steps
 
     @property
-    def _stretch_length(self) -> int:
+    def _window_length(self) -> int:
         """Outer steps behind one record of the history, so that it has about 200."""
         return max(1, self.config.meta.steps // 200)
 
-    def _end_stretch(self) -> None:
-        count = len(self._stretch)
-        means = {key: sum(r[key] for r in self._stretch) / count for key in self._stretch[0]}
+    def _end_window(self) -> None:
+        count = len(self._window)
+        means = {key: sum(r[key] for r in self._window) / count for key in self._window[0]}
         self.history.append({"step": self.step} | means)
-        self._stretch = []
+        self._window = []
 
 
-def first_state(generator: Generator) -> TrainState:
+def first_state(generator: nn.Module) -> TrainState:
     """The state before the first step: the generator's own random weights."""
-    weights = {name: p.detach().clone() for name, p in generator.named_parameters()}
-    return TrainState(step=0, parameters=weights, average=weights)
+    return TrainState(step=0, parameters=copy_of(generator), average=copy_of(generator))
 
 
 def learning_rate(config: MetaConfig, step: int) -> float:

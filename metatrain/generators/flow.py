@@ -27,11 +27,11 @@ class SamplerConfig(Section):
 
 
 class FlowConfig(Section):
-    """How a flow-matching generator is trained; shared by all of them."""
+    """How a flow-matching generator is trained and drawn from; shared by all of them."""
 
     shared_noise: bool = Field(
         default=False,
-        description="One noise an image for all inner steps of an episode, not fresh ones.",
+        description="Reuse one noise per image in all inner steps of an episode.",
     )
     stratified_time: bool = Field(
         default=True,
@@ -40,6 +40,7 @@ class FlowConfig(Section):
     condition_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of images trained without seeing the support."
     )
+    sampler: SamplerConfig = SamplerConfig()
 
 
 class FlowGenerator(Generator):
@@ -65,7 +66,7 @@ class FlowGenerator(Generator):
         """
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 a pixel."""
+        """Mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 per pixel."""
         x1 = batch.images
         x0, t, kept = self._draw(batch)
         x0, t = x0.to(x1), t.to(x1)
@@ -97,11 +98,11 @@ class FlowGenerator(Generator):
         return index[:, None] != positions[None, :]
 
     @torch.no_grad()
-    def sample(self, support: Tensor, count: int, seed: int, sampler: SamplerConfig) -> Tensor:
+    def sample(self, support: Tensor, count: int, seed: int) -> Tensor:
         """Integrate dx/dt = v(x, t) from noise to images; see `Generator.sample`."""
         noise = torch.Generator().manual_seed(seed)
         x = torch.randn((count, *self.image_shape), generator=noise).to(support)
-        memory = self.encode(support)
+        memory, sampler = self.encode(support), self.flow.sampler
         step = 1.0 / sampler.steps
         for i in range(sampler.steps):
             slope = self._guided(x, i * step, memory, sampler.guidance)

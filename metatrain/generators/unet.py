@@ -33,7 +33,7 @@ class UNetConfig(FlowConfig):
         description="Channels of each level, times width.",
     )
     patch: Literal[1, 2, 4] = Field(
-        default=2, description="Pixels folded into channels at the door: cost falls by its square."
+        default=2, description="Side of the pixel patches folded into channels at the input."
     )
     heads: int = Field(default=2, ge=1, description="Attention heads at the lowest resolution.")
 
@@ -51,9 +51,9 @@ class UNetConfig(FlowConfig):
 class SetEncoder(nn.Module):
     """Support images to tokens: a small convolutional net, shared by all images of the set."""
 
-    def __init__(self, channels_in: int, width: int, token: int, halvings: int) -> None:
+    def __init__(self, channels_in: int, width: int, token: int) -> None:
         super().__init__()
-        widths = [channels_in, width] + [token] * (halvings - 1)
+        widths = [channels_in, width, token]
         stages = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)]
         self.stages = nn.ModuleList(stages)
         self.norms = nn.ModuleList(group_norm(stage.out_channels) for stage in stages)
@@ -82,7 +82,7 @@ class UNet(FlowGenerator):
     Config = UNetConfig
 
     def __init__(self, config: UNetConfig, image_size: int, channels: int) -> None:
-        super().__init__()
+        super().__init__(config, image_size, channels)
         if image_size % config.patch:
             raise UserError(
                 f"data.image_size {image_size} is not a multiple of generator.patch {config.patch}."
@@ -95,7 +95,7 @@ class UNet(FlowGenerator):
         self.time = nn.Sequential(
             nn.Linear(config.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
-        self.set_encoder = SetEncoder(channels, config.width, lowest, halvings=2)
+        self.set_encoder = SetEncoder(channels, config.width, lowest)
         self.set_summary = nn.Linear(lowest, embedding)
         folded = channels * config.patch**2
         self.fold, self.unfold = nn.PixelUnshuffle(config.patch), nn.PixelShuffle(config.patch)

@@ -5,6 +5,6 @@ from metatrain.learners.joint import Joint
 from metatrain.learners.learner import Learner, OuterGradient
 from metatrain.learners.reptile import Reptile
 
-LEARNERS: dict[str, type[Learner]] = {"joint": Joint, "reptile": Reptile, "fomaml": FOMAML}
+LEARNERS: dict[str, type[Learner]] = {"reptile": Reptile, "fomaml": FOMAML, "joint": Joint}
 
-__all__ = ["LEARNERS", "Learner", "OuterGradient"]
+__all__ = ["LEARNERS", "Learner", "OuterGradient", "Reptile"]

@@ -1,8 +1,11 @@
 """First-order MAML."""
 
+from typing import Literal
+
 from metatrain.episodes import Episode
 from metatrain.learners.learner import Learner, OuterGradient
 from metatrain.parameters import Parameters
+from metatrain.section import Section
 
 
 class FOMAML(Learner):
@@ -13,8 +16,15 @@ class FOMAML(Learner):
     MAML's gradient with the Hessian of the inner steps dropped.
     """
 
-    def outer_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
-        """See `Learner.outer_gradient`."""
+    class Config(Section):
+        """Nothing to set beyond the inner loop."""
+
+        name: Literal["fomaml"] = "fomaml"
+
+    def episode_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
+        """See `Learner.episode_gradient`."""
         losses = self.inner.adapt(theta, episode.support_batch)
         gradient, query_loss = self.inner.gradient(episode.query_batch())
-        return OuterGradient(gradient, {"loss": query_loss, "first": losses[0], "last": losses[-1]})
+        return OuterGradient(
+            gradient, {"loss": query_loss, "inner_first": losses[0], "inner_last": losses[-1]}
+        )

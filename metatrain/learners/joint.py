@@ -1,8 +1,11 @@
 """Joint training over all tasks: the baseline that every meta-learner has to beat."""
 
+from typing import Literal
+
 from metatrain.episodes import Episode
 from metatrain.learners.learner import Learner, OuterGradient
 from metatrain.parameters import Parameters
+from metatrain.section import Section
 
 
 class Joint(Learner):
@@ -13,8 +16,13 @@ class Joint(Learner):
     Fine-tuned on the support at test time it is transfer learning.
     """
 
-    def outer_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
-        """See `Learner.outer_gradient`."""
+    class Config(Section):
+        """Nothing to set beyond the inner loop."""
+
+        name: Literal["joint"] = "joint"
+
+    def episode_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
+        """See `Learner.episode_gradient`."""
         self.inner.start(theta)
         gradient, loss = self.inner.gradient(episode.whole_batch())
         return OuterGradient(gradient, {"loss": loss})

@@ -1,8 +1,11 @@
 """Reptile."""
 
+from typing import Literal
+
 from metatrain.episodes import Episode
 from metatrain.learners.learner import Learner, OuterGradient
 from metatrain.parameters import Parameters
+from metatrain.section import Section
 
 
 class Reptile(Learner):
@@ -15,12 +18,19 @@ class Reptile(Learner):
     tasks, and get the gradient of the loss at phi_i instead, as in FOMAML.
     """
 
-    def outer_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
-        """See `Learner.outer_gradient`."""
+    class Config(Section):
+        """Nothing to set beyond the inner loop."""
+
+        name: Literal["reptile"] = "reptile"
+
+    def episode_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
+        """See `Learner.episode_gradient`."""
         losses = self.inner.adapt(theta, episode.whole_batch)
         phi, scope = self.inner.phi(), self.inner.scope
         gradient = {name: theta[name] - phi[name] for name in scope}
         if len(scope) < len(theta):
             shared, _ = self.inner.gradient(episode.whole_batch(draw=len(losses)))
             gradient = shared | gradient
-        return OuterGradient(gradient, {"loss": losses[-1], "first": losses[0]})
+        return OuterGradient(
+            gradient, {"loss": losses.mean(), "inner_first": losses[0], "inner_last": losses[-1]}
+        )

@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from itertools import pairwise
 
-import fsspec
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -12,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from metatrain.config import DataConfig
-from metatrain.files import write_file
+from metatrain.files import MissingError, read_file, write_file
 from metatrain.generators.layers import group_norm
 from metatrain.model import read_metadata
 from metatrain.pictures import decode
@@ -47,7 +46,7 @@ class MetricNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class NamedNetwork:
+class HashedNetwork:
     """A metric network, with the hash of its file that stands beside every score of its making."""
 
     network: MetricNetwork
@@ -60,7 +59,7 @@ class NamedNetwork:
         return self.network(images.flatten(0, -4)).unflatten(0, lead)
 
 
-def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> NamedNetwork:
+def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> HashedNetwork:
     """The network at `url`, trained first where there is none for this data set.
 
     Args:
@@ -126,15 +125,17 @@ def _training_images(store: EpisodeStore, data: DataConfig) -> tuple[Tensor, Ten
     return torch.cat(images), labels
 
 
-def _load(url: str, channels: int, made_for: dict[str, str]) -> NamedNetwork | None:
-    """The network at `url` if it was made for this data."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+def _load(url: str, channels: int, made_for: dict[str, str]) -> HashedNetwork | None:
+    """The network at `url` if it was made for this data; None where there is none such."""
     try:
-        content = filesystem.cat_file(path)
+        content = read_file(url)
+    except MissingError:
+        return None
+    try:
         if read_metadata(content) != made_for:
             return None
         network = MetricNetwork(channels)
         network.load_state_dict(load(content))
-    except (OSError, ValueError, RuntimeError, SafetensorError):
+    except (ValueError, RuntimeError, SafetensorError):
         return None
-    return NamedNetwork(network.eval(), hashlib.sha256(content).hexdigest())
+    return HashedNetwork(network.eval(), hashlib.sha256(content).hexdigest())

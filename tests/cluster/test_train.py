@@ -58,7 +58,7 @@ class Run:
             self.lines.append(line)
             if line.startswith("step ") and int(line.split()[1].partition("/")[0]) >= step:
                 return self
-        raise AssertionError("ended before step {step}:\n" + self.output)
+        raise AssertionError(f"ended before step {step}:\n" + self.output)
 
     def wait(self) -> int:
         """Read to the end and return the exit status."""
@@ -93,7 +93,7 @@ class Run:
 
 def final_parameters(overrides):
     config = load_config(None, overrides)
-    state = CheckpointStore(config.run.url, keep=1).latest()
+    state = CheckpointStore(config.run.url).latest()
     assert state is not None
     assert state.step == config.meta.steps
     return state.parameters
@@ -110,14 +110,14 @@ def plain_torch(config):
         seed=config.seed,
         split="train",
     )
-    learner = LEARNERS[config.meta.learner](InnerLoop(build_generator(config), config.inner))
+    learner = LEARNERS[config.learner.name](InnerLoop(build_generator(config), config.inner))
     theta = dict(build_generator(config).named_parameters())
     optimizer = torch.optim.SGD(theta.values(), lr=0.0)
     for step in range(config.meta.steps):
         detached = {name: p.detach() for name, p in theta.items()}
         slots = [sampler.plan(step, slot) for slot in range(config.meta.batch)]
         episodes = [read_episode(store, plan, config.data.image_size, 1) for plan in slots]
-        gradients = [learner.outer_gradient(detached, e).gradient for e in episodes]
+        gradients = [learner.episode_gradient(detached, e).gradient for e in episodes]
         for name, p in theta.items():
             p.grad = sum(g[name] for g in gradients) / config.meta.batch
         warm, fall = (step + 1) / (config.meta.warmup + 1), config.meta.steps - step

@@ -1,7 +1,10 @@
 import pytest
 import torch
+from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.checkpoint import COMMIT, CheckpointStore
+from metatrain.config import CheckpointConfig
+from metatrain.errors import UserError
 from metatrain.model import build_generator, load_model
 from metatrain.trainer import TrainState
 
@@ -31,16 +34,16 @@ def run(request, tmp_path):
 
 
 def test_the_newest_checkpoint_comes_back_bit_for_bit(run, config):
-    store = CheckpointStore(run, keep=2)
+    store = CheckpointStore(run)
     assert store.latest() is None
     for step in (5, 10, 15):
         store.save(state(config, step), config)
-    assert_same(CheckpointStore(run, keep=2).latest(), state(config, 15))
+    assert_same(CheckpointStore(run).latest(), state(config, 15))
     assert store.steps() == [10, 15]
 
 
 def test_a_checkpoint_holds_the_average_as_a_model_of_its_own(run, config):
-    store = CheckpointStore(run, keep=2)
+    store = CheckpointStore(run)
     store.save(state(config, 5), config)
     model = load_model(store.folder(5))
     assert all(torch.equal(model.parameters[n], p) for n, p in state(config, 5).average.items())
@@ -51,7 +54,7 @@ def test_a_checkpoint_holds_the_average_as_a_model_of_its_own(run, config):
 def test_of_a_damaged_checkpoint_nothing_is_used_but_of_the_one_before_all(
     tmp_path, config, name, damage
 ):
-    store = CheckpointStore(str(tmp_path), keep=2)
+    store = CheckpointStore(str(tmp_path))
     for step in (5, 10):
         store.save(state(config, step), config)
     file = tmp_path / "checkpoints" / "step-00000010" / name
@@ -67,11 +70,32 @@ def test_of_a_damaged_checkpoint_nothing_is_used_but_of_the_one_before_all(
 
 
 def test_an_unfinished_save_is_no_checkpoint(tmp_path, config):
-    store = CheckpointStore(str(tmp_path), keep=1)
+    store = CheckpointStore(str(tmp_path))
     store.save(state(config, 5), config)
     torn = tmp_path / "checkpoints" / "step-00000010"
     torn.mkdir()
     (torn / "training.safetensors.partial").write_bytes(b"half")
     assert store.latest().step == 5
-    store.save(state(config, 10), config)
+    assert store.latest() is not None
+
+
+def test_as_many_checkpoints_are_kept_as_configured(tmp_path, config):
+    store = CheckpointStore(str(tmp_path))
+    one = config.model_copy(update={"checkpoint": CheckpointConfig(keep=1)})
+    for step in (5, 10):
+        store.save(state(config, step), one)
     assert store.steps() == [10]
+
+
+def test_storage_that_fails_is_not_mistaken_for_a_run_without_checkpoints(
+    tmp_path, config, monkeypatch
+):
+    store = CheckpointStore(str(tmp_path))
+    store.save(state(config, 5), config)
+
+    def refuse(*_, **__):
+        raise PermissionError("access denied")
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", refuse)
+    with pytest.raises(UserError, match="access denied"):
+        store.latest()

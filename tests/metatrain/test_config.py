@@ -1,9 +1,13 @@
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metatrain.config import Config, differing_keys, load_config, parse_config, to_yaml
 from metatrain.errors import UserError
+from metatrain.generators import UNet
+from metatrain.section import Section, section_of
 
 
 @pytest.mark.parametrize(
@@ -15,8 +19,8 @@ from metatrain.errors import UserError
         ("inner.stepps=3", "there is no key 'inner.stepps'; did you mean 'inner.steps'?"),
         ("iner.lr=1", "there is no key 'iner'; did you mean 'inner'?"),
         ("zero_stage=2", "there is no key 'zero_stage'; did you mean 'cluster.zero_stage'?"),
-        ("meta.learner=reptil", "'reptil'; allowed is joint, reptile, fomaml; did you mean"),
-        ("generator.name=vae", "generator.name is \"vae\"; allowed is 'unet'."),
+        ("learner.name=reptil", 'learner.name is "reptil"; allowed is reptile, fomaml, joint.'),
+        ("generator.name=vae", 'generator.name is "vae"; allowed is unet.'),
         ("generator.heads=5", "generator.heads is 5, which does not divide the 96 channels"),
         ("meta.batch=1", "meta.batch is 1 for 2 cluster.workers"),
         ("run.name=../x", "run.name is"),
@@ -64,12 +68,28 @@ def test_what_is_printed_is_read_back_the_same(tmp_path_factory, lr, steps, scop
         assert load_config(str(file)) == config
 
 
+def test_adding_a_generator_takes_one_line_and_breaks_no_configuration():
+    class Other:
+        class Config(Section):
+            name: Literal["other"] = "other"
+            depth: int = 3
+
+    class Holder(Section):
+        generator: section_of({"unet": UNet, "other": Other})
+
+    assert Holder.model_validate({"generator": {"width": 8}}).generator.width == 8
+    assert Holder.model_validate({"generator": {"name": "other", "depth": 4}}).generator.depth == 4
+
+
 def test_every_key_is_documented():
     undocumented = [
         line for line in to_yaml(Config()).splitlines() if ":" in line and "#" not in line
     ]
     sections = [line for line in undocumented if line.endswith(":")]
-    assert [line.strip() for line in undocumented if line not in sections] == ["name: unet"]
+    assert [line.strip() for line in undocumented if line not in sections] == [
+        "name: unet",
+        "name: reptile",
+    ]
 
 
 def test_differing_keys_are_named():

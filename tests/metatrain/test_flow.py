@@ -10,7 +10,10 @@ from metatrain.model import build_generator
 class Decay(FlowGenerator):
     """dx/dt = -x, whose end from x is x / e."""
 
-    flow, image_shape = FlowConfig(), (1, 4, 4)
+    def __init__(self, **sampler):
+        flow = FlowConfig(sampler=SamplerConfig(**sampler))
+        super().__init__(flow, image_size=4, channels=1)
+        self.flow, self.image_shape = flow, (1, 4, 4)
 
     def encode(self, support):
         return support
@@ -67,9 +70,8 @@ def test_every_support_image_is_conditioned_on_the_others_and_the_query_on_all(g
 
 def test_the_order_of_the_support_does_not_matter(generator):
     support = episode().support
-    sampler = SamplerConfig(steps=2)
-    drawn = generator.sample(support, 2, seed=0, sampler=sampler)
-    reordered = generator.sample(support[[2, 0, 1]], 2, seed=0, sampler=sampler)
+    drawn = generator.sample(support, 2, seed=0)
+    reordered = generator.sample(support[[2, 0, 1]], 2, seed=0)
     torch.testing.assert_close(drawn, reordered)
 
 
@@ -98,7 +100,7 @@ def test_samplers_converge_at_their_order(method, order):
 
     def error(steps):
         # Heun's last step is Euler's, since t = 1 is the end of the flow: look at a scale.
-        drawn = Decay().sample(support, 3, 0, SamplerConfig(method=method, steps=steps))
+        drawn = Decay(method=method, steps=steps).sample(support, 3, seed=0)
         noise = torch.randn((3, 1, 4, 4), generator=torch.Generator().manual_seed(0))
         return (drawn - (noise.double() / torch.e).clamp(-1, 1)).abs().max()
 
@@ -116,9 +118,10 @@ def test_guidance_extrapolates_from_the_unconditional_velocity():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sizes_and_channels_from_28_to_64_pixels(size, channels):
     overrides = [f"data.image_size={size}", f"data.channels={channels}", "generator.width=8"]
+    overrides += ["generator.sampler.steps=1"]
     generator = build_generator(load_config(None, overrides))
     support = torch.zeros(2, channels, size, size)
-    drawn = generator.sample(support, 3, 0, SamplerConfig(steps=1))
+    drawn = generator.sample(support, 3, seed=0)
     assert drawn.shape == (3, channels, size, size)
 
 

@@ -20,7 +20,7 @@ class Bench:
         config = load_config(None, [*SMALL, *overrides])
         self.generator = build_generator(config).double()
         self.loop = InnerLoop(self.generator, config.inner)
-        self.inner, self.learner = config.inner, LEARNERS[config.meta.learner](self.loop)
+        self.inner, self.learner = config.inner, LEARNERS[config.learner.name](self.loop)
         noise = torch.Generator().manual_seed(0)
         self.theta = {
             # The generator's last layers start at zero; move everything to a general place.
@@ -66,37 +66,37 @@ def assert_same(ours, reference, tolerance=1e-8):
 
 
 def test_joint_is_the_plain_gradient_on_support_and_query():
-    bench = Bench("meta.learner=joint")
-    ours = bench.learner.outer_gradient(bench.theta, bench.episode).gradient
+    bench = Bench("learner.name=joint")
+    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
     assert_same(ours, bench.gradient(bench.theta, bench.episode.whole_batch()))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_reptile_is_theta_minus_phi(optimizer):
-    bench = Bench("meta.learner=reptile", f"inner.optimizer={optimizer}")
-    ours = bench.learner.outer_gradient(bench.theta, bench.episode).gradient
+    bench = Bench("learner.name=reptile", f"inner.optimizer={optimizer}")
+    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
     phi = bench.reference_phi(bench.episode.whole_batch)
     assert_same(ours, {name: bench.theta[name] - phi[name] for name in phi})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_fomaml_is_the_query_gradient_at_phi(optimizer):
-    bench = Bench("meta.learner=fomaml", f"inner.optimizer={optimizer}")
-    ours = bench.learner.outer_gradient(bench.theta, bench.episode).gradient
+    bench = Bench("learner.name=fomaml", f"inner.optimizer={optimizer}")
+    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
     phi = bench.reference_phi(bench.episode.support_batch)
     assert_same(ours, bench.gradient(phi, bench.episode.query_batch()))
 
 
 def test_fomaml_in_scope_film_moves_only_film_in_the_inner_loop():
-    bench = Bench("meta.learner=fomaml", "inner.scope=film")
-    ours = bench.learner.outer_gradient(bench.theta, bench.episode).gradient
+    bench = Bench("learner.name=fomaml", "inner.scope=film")
+    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
     phi = bench.reference_phi(bench.episode.support_batch, scope=bench.film())
     assert_same(ours, bench.gradient(phi, bench.episode.query_batch()))
 
 
 def test_reptile_in_scope_film_gives_the_shared_parameters_the_gradient_at_phi():
-    bench = Bench("meta.learner=reptile", "inner.scope=film")
-    ours = bench.learner.outer_gradient(bench.theta, bench.episode).gradient
+    bench = Bench("learner.name=reptile", "inner.scope=film")
+    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
     phi = bench.reference_phi(bench.episode.whole_batch, scope=bench.film())
     shared = bench.gradient(phi, bench.episode.whole_batch(draw=bench.inner.steps))
     expected = {n: bench.theta[n] - phi[n] if n in bench.film() else shared[n] for n in phi}
@@ -105,17 +105,17 @@ def test_reptile_in_scope_film_gives_the_shared_parameters_the_gradient_at_phi()
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_one_task_leaves_nothing_behind_for_the_next(name):
-    bench = Bench(f"meta.learner={name}", "inner.optimizer=adam")
-    alone = bench.learner.outer_gradient(bench.theta, bench.episode).gradient
-    fresh = Bench(f"meta.learner={name}", "inner.optimizer=adam")
-    fresh.learner.outer_gradient(fresh.theta, fresh.episode_of(2))
-    after_another = fresh.learner.outer_gradient(fresh.theta, fresh.episode).gradient
+    bench = Bench(f"learner.name={name}", "inner.optimizer=adam")
+    alone = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
+    fresh = Bench(f"learner.name={name}", "inner.optimizer=adam")
+    fresh.learner.episode_gradient(fresh.theta, fresh.episode_of(2))
+    after_another = fresh.learner.episode_gradient(fresh.theta, fresh.episode).gradient
     assert all(torch.equal(alone[n], after_another[n]) for n in alone)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_theta_is_left_alone(name):
-    bench = Bench(f"meta.learner={name}")
+    bench = Bench(f"learner.name={name}")
     before = {n: p.clone() for n, p in bench.theta.items()}
-    bench.learner.outer_gradient(bench.theta, bench.episode)
+    bench.learner.episode_gradient(bench.theta, bench.episode)
     assert all(torch.equal(before[n], bench.theta[n]) for n in before)

@@ -55,10 +55,10 @@ def make_run(run: str, measured: Evaluation) -> str:
     train(run, config)
     images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     parts = {"support": 5, "real": 3} | {f"step-{n:04d}": 3 for n in measured.steps}
-    for i, task in enumerate(measured.tasks[:12]):
+    for i in range(len(measured.tasks[:12])):
         for part, count in parts.items():
             for n in range(count):
-                folder = f"{run}/evaluation/{strip_folder(i, task)}/{part}"
+                folder = f"{run}/evaluation/{strip_folder(i)}/{part}"
                 write_file(f"{folder}/{n}.png", png(images[n]))
     write_file(f"{run}/evaluation/evaluation.json", json.dumps(asdict(measured)).encode())
     return run
@@ -68,11 +68,11 @@ def train(run: str, config: Config) -> None:
     """What training leaves."""
     weights = first_state(build_generator(config)).parameters
     history = [
-        {"step": s, "loss": 2 / s, "first": 3 / s, "gradient_norm": 1.0, "seconds": 0.5}
+        {"step": s, "loss": 2 / s, "inner_first": 3 / s, "gradient_norm": 1.0, "seconds": 0.5}
         for s in range(1, 21)
     ]
     average = {name: weight.clone() for name, weight in weights.items()}
-    CheckpointStore(run, keep=1).save(TrainState(20, weights, average, {}, history), config)
+    CheckpointStore(run).save(TrainState(20, weights, average, {}, history), config)
     save_model(Model(config, average, 20), f"{run}/model.safetensors")
 
 
@@ -200,7 +200,7 @@ def test_what_is_missing_is_told_with_the_command_to_run(tmp_path):
 
 def test_damage_is_told(tmp_path):
     run = make_run(str(tmp_path), evaluation(["a", "b"]))
-    (tmp_path / "evaluation" / strip_folder(1, "b") / "real" / "0.png").unlink()
+    (tmp_path / "evaluation" / strip_folder(1) / "real" / "0.png").unlink()
     with pytest.raises(UserError, match=r"nothing at .*strips"):
         write_report(run)
     (tmp_path / "evaluation" / "evaluation.json").write_text("{")
