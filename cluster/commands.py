@@ -4,10 +4,16 @@ import argparse
 
 from metatrain.cli import Command
 from metatrain.commands import add_config_arguments
+from metatrain.errors import UserError
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from cluster.launch import launch
+    try:
+        from cluster.launch import launch
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"training needs {error.name}; install it with pip install 'metatrain[cluster]'."
+        ) from error
     from metatrain.config import load_config
 
     print(launch(load_config(arguments.config, arguments.overrides)))

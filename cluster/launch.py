@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from pathlib import Path
 # reports want a network.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Without this, Ray hides the GPUs from tasks that ask for none, and warns that it will not.
+# Of GPUs that it leaves to a worker that asks for none, Ray would warn; see `_torch_trainer`.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 if "RAY_AUTH_TOKEN" in os.environ:
     # A token that Ray was given it should use; to a cluster named by address it does not of itself.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
@@ -29,6 +31,7 @@ from cluster.worker import train_worker
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, differing_keys
 from metatrain.errors import UserError
+from metatrain.files import filesystem_of, read_file, write_file
 from metatrain.loader import training_sampler
 from metatrain.model import build_generator, load_model, save_model
 from metatrain.store import EpisodeStore
@@ -64,17 +67,23 @@ def launch(config: Config) -> str:
         with _cluster(config):
             _train(config, done)
     else:
-        _say(f"{config.run.url} has taken all of its {config.meta.steps:,} steps already.")
+        _say(
+            f"{config.run.url} is trained already ({done:,} of {config.meta.steps:,} outer steps)."
+        )
     url = f"{config.run.url}/model.safetensors"
-    save_model(load_model(checkpoints.folder(max(done, config.meta.steps))), url)
+    # With today's configuration, of which some may have changed since the last checkpoint.
+    model = load_model(checkpoints.folder(max(done, config.meta.steps)))
+    save_model(replace(model, config=config), url)
     return url
 
 
 def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
     """Find what would fail on the workers before any is started; returns the steps taken so far."""
-    training_sampler(EpisodeStore(config.data.path), config)
+    store = EpisodeStore(config.data.path)
+    training_sampler(store, config)
     build_generator(config)
     state = checkpoints.latest()
+    _check_same_data(config, store.fingerprint, begun=state is not None)
     if state is None:
         return 0
     before = load_model(checkpoints.folder(state.step)).config
@@ -85,6 +94,18 @@ def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
             f"or choose another run.name."
         )
     return state.step
+
+
+def _check_same_data(config: Config, fingerprint: str, *, begun: bool) -> None:
+    """A run goes on with the data set it was begun with, wherever that now lies."""
+    url = f"{config.run.url}/data.sha256"
+    if not begun:
+        write_file(url, fingerprint.encode())
+    elif read_file(url).decode() != fingerprint:
+        raise UserError(
+            f"{config.run.url} was begun with another data set than is at {config.data.path}; "
+            f"name that one, or choose another run.name."
+        )
 
 
 @contextmanager
@@ -101,9 +122,27 @@ def _cluster(config: Config) -> Iterator[None]:
             raise UserError(f"Ray cannot be joined at {address} ({reason}); {hint}.") from error
         raise UserError(f"Ray cannot be started on this machine: {reason}.") from error
     try:
+        _check_resources(config, fixed=not address)
         yield
     finally:
         ray.shutdown()
+
+
+def _check_resources(config: Config, *, fixed: bool) -> None:
+    """A cluster of a fixed size must be large enough; one that may grow is waited for, aloud."""
+    cluster, there = config.cluster, ray.cluster_resources()
+    wanted = {
+        "CPU": cluster.workers * cluster.cpus_per_worker,
+        "GPU": cluster.workers * cluster.gpus_per_worker,
+    }
+    for kind, count in wanted.items():
+        if count > there.get(kind, 0):
+            short = f"{cluster.workers} workers need {count:g} {kind}s, and Ray has {there.get(kind, 0):g}"
+            if fixed:
+                raise UserError(
+                    f"{short}; lower cluster.workers or cluster.{kind.lower()}s_per_worker."
+                )
+            _say(f"{short}; waiting for the cluster to grow.")
 
 
 def _cpus_wanted(config: Config) -> int:
@@ -142,6 +181,11 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
         "messages": messages,
         "folder": str(Path.cwd()),
     }
+    filesystem, path = filesystem_of(_absolute(config.run.url))
+    # Ray leaves a machine's GPUs visible to workers that reserve none, and DeepSpeed takes them.
+    hidden = (
+        {} if cluster.gpus_per_worker else {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    )
     return TorchTrainer(
         train_worker,
         train_loop_config=settings,
@@ -152,7 +196,9 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
         ),
         run_config=RunConfig(
             name="ray",
-            storage_path=_absolute(config.run.url),
+            storage_path=path,
+            storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
+            worker_runtime_env={"env_vars": {} if cluster.gpus_per_worker else hidden},
             failure_config=FailureConfig(max_failures=cluster.max_failures),
         ),
     )

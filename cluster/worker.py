@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from ray.train.torch import get_device
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
@@ -19,7 +20,7 @@ from metatrain.learners import LEARNERS
 from metatrain.loader import held_out_episodes, load_episodes, training_sampler
 from metatrain.model import build_generator
 from metatrain.store import EpisodeStore
-from metatrain.trainer import Observer, Trainer, first_state
+from metatrain.trainer import Observer, Trainer, TrainState, first_state
 
 # Unseen tasks in the sample grid, and real images of each.
 _GRID_TASKS, _GRID_REAL = 4, 4
@@ -48,7 +49,7 @@ def train(config: Config, messages: Queue) -> None:
     device = get_device()
     store = EpisodeStore(config.data.path)
     checkpoints = CheckpointStore(config.run.url)
-    state = checkpoints.latest() or first_state(build_generator(config))
+    state = _common_state(checkpoints) or first_state(build_generator(config))
 
     generator = build_generator(config)
     generator.load_state_dict(state.parameters)
@@ -62,13 +63,21 @@ def train(config: Config, messages: Queue) -> None:
         rank=engine.rank,
         world=engine.world,
     )
-    observers = (
-        _worker_0_observers(config, store, checkpoints, messages, state.step)
-        if not engine.rank
-        else []
-    )
+    observers = []
+    if engine.rank == 0:
+        observers = _worker_0_observers(config, store, checkpoints, messages, state.step)
     learner = LEARNERS[config.learner.name](inner)
     Trainer(config, engine, learner, episodes, state, observers).run()
+
+
+def _common_state(checkpoints: CheckpointStore) -> TrainState | None:
+    """The newest whole checkpoint as worker 0 sees it, so that all workers begin at one step."""
+    state = checkpoints.latest() if dist.get_rank() == 0 else None
+    step = [state.step if state else None]
+    dist.broadcast_object_list(step)
+    if state is None and step[0] is not None:
+        state = checkpoints.read(step[0])
+    return state
 
 
 def _worker_0_observers(
@@ -81,6 +90,11 @@ def _worker_0_observers(
     board = SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
     observers: list[Observer] = [Saver(config, checkpoints, messages)]
     if config.checkpoint.samples:
-        grid = held_out_episodes(store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
-        observers.append(SampleGrid(config, grid, board))
+        try:
+            grid = held_out_episodes(
+                store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL
+            )
+            observers.append(SampleGrid(config, grid, board))
+        except UserError as error:
+            messages.put(Message("line", f"No sample grids: {error}"))
     return [*observers, ProgressLine(config, messages, board)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 
 from safetensors.torch import load, save
@@ -15,6 +16,8 @@ from metatrain.trainer import Record, TrainState
 # Written last: a folder without it, or whose files do not have its hashes, is no checkpoint.
 COMMIT = "commit.json"
 MODEL, TRAINING, HISTORY = "model.safetensors", "training.safetensors", "history.json"
+
+_COMMITTED = re.compile(rf"/step-(\d+)/{re.escape(COMMIT)}$")
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,18 @@ class CheckpointStore:
             write_file(f"{folder}/{name}", data)
         commit = Commit(state.step, {name: _sha256(data) for name, data in files.items()})
         write_file(f"{folder}/{COMMIT}", json.dumps(asdict(commit)).encode())
-        for step in self.steps()[: -config.checkpoint.keep]:
-            self._filesystem.rm(f"{self._path}/{_name(step)}", recursive=True)
+        self._prune(state.step, config.checkpoint.keep)
+
+    def _prune(self, newest: int, keep: int) -> None:
+        """Leave `newest` and those before it, `keep` in all.
+
+        Later ones are of a future that was abandoned, since they turned out not to be whole.
+        """
+        earlier = [step for step in self.steps() if step < newest]
+        kept = {newest, *(earlier[1 - keep :] if keep > 1 else [])}
+        for step in set(self.steps()) - kept:
+            with reaching(self.url):
+                self._filesystem.rm(f"{self._path}/{_name(step)}", recursive=True)
 
     def folder(self, step: int) -> str:
         """Where the checkpoint of `step` lies."""
@@ -63,8 +76,13 @@ class CheckpointStore:
         """Steps of the committed checkpoints, ascending."""
         self._filesystem.invalidate_cache()
         with reaching(self.url):
-            commits = self._filesystem.glob(f"{self._path}/step-*/{COMMIT}")
-        return sorted(int(str(path).split("/")[-2].removeprefix("step-")) for path in commits)
+            try:
+                # Not `glob`, which would take a bracket in a path for a pattern.
+                paths = self._filesystem.find(self._path)
+            except FileNotFoundError:
+                return []
+        commits = (_COMMITTED.search(str(path)) for path in paths)
+        return sorted(int(commit[1]) for commit in commits if commit)
 
     def latest(self) -> TrainState | None:
         """The newest checkpoint that is whole, or None where there is none.
@@ -73,10 +91,19 @@ class CheckpointStore:
             UserError: when the storage cannot be reached, which is not to say that there is none.
         """
         for step in reversed(self.steps()):
-            files = self._whole_files(step)
-            if files is not None:
-                return _state(step, files)
+            state = self.read(step)
+            if state is not None:
+                return state
         return None
+
+    def read(self, step: int) -> TrainState | None:
+        """The checkpoint of `step`, or None where it is not whole.
+
+        Raises:
+            UserError: when the storage cannot be reached.
+        """
+        files = self._whole_files(step)
+        return None if files is None else _state(step, files)
 
     def history(self) -> list[Record]:
         """The history of the newest checkpoint, without its weights; empty where there is none."""

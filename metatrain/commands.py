@@ -44,7 +44,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "or the word glyphs",
     )
     parser.add_argument("dest", metavar="DEST", help="where to: a path or any fsspec URL")
-    parser.add_argument("--size", type=int, help="resize and crop to so many pixels")
+    parser.add_argument("--size", type=image_size, help="resize and crop to so many pixels")
     parser.add_argument("--seed", type=int, default=0, help="decides which task is in which split")
 
 
@@ -78,7 +78,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("adapted", metavar="ADAPTED", help="what metatrain adapt wrote")
     parser.add_argument("-n", type=positive, default=64, help="how many images (64)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed, the same images (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="the same seed, the same images (0)")
     parser.add_argument("--out", required=True, metavar="FILE.png", help="the picture to write")
 
 
@@ -87,7 +87,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from metatrain.model import load_model
 
     model = load_model(arguments.checkpoint)
-    folder = arguments.checkpoint.removesuffix("model.safetensors").rstrip("/")
+    folder = arguments.checkpoint.rstrip("/")
+    if folder.endswith(".safetensors"):
+        folder = folder.rpartition("/")[0] or "."
     out = arguments.out or f"{folder}/evaluation"
     data = arguments.data or model.config.data.path
     evaluation = evaluate_to_folder(model, data, out, split=arguments.split, tasks=arguments.tasks)
@@ -117,6 +119,22 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def image_size(text: str) -> int:
+    """A number of pixels that an image may have on a side, for argparse."""
+    number = int(text)
+    if not 8 <= number <= 4096:
+        raise argparse.ArgumentTypeError(f"{text} is not between 8 and 4096")
+    return number
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^32 - 1, for argparse."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 4294967295")
     return number
 
 

@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from metatrain.episodes import TooFew
@@ -21,6 +22,18 @@ from metatrain.learners import LEARNERS, Reptile
 from metatrain.section import Section, section_of
 
 
+def _without_password(url: str) -> str:
+    if urlsplit(url).password:
+        raise ValueError(
+            "a URL in the configuration must not hold a password, for the configuration is printed "
+            "and stored with every model; give credentials by the environment."
+        )
+    return url
+
+
+Location = Annotated[str, AfterValidator(_without_password)]
+
+
 class RunConfig(Section):
     """Where a run lives: everything it writes lies under `dir`/`name`."""
 
@@ -29,7 +42,9 @@ class RunConfig(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Stable name of the run; training with the same name again resumes it.",
     )
-    dir: str = Field(default="runs", description="Folder of all runs: a path or any fsspec URL.")
+    dir: Location = Field(
+        default="runs", description="Folder of all runs: a path or any fsspec URL."
+    )
 
     @property
     def url(self) -> str:
@@ -40,7 +55,9 @@ class RunConfig(Section):
 class DataConfig(Section):
     """Which images, and how they become episodes."""
 
-    path: str = Field(default="data", description="A packed data set: a path or any fsspec URL.")
+    path: Location = Field(
+        default="data", description="A packed data set: a path or any fsspec URL."
+    )
     image_size: int = Field(default=28, ge=8, le=512, description="Height and width in pixels.")
     channels: Literal[1, 3] = Field(default=1, description="1 for grey, 3 for colour.")
     shots: int = Field(default=5, ge=1, description="Support images of an episode (K).")
@@ -90,7 +107,7 @@ class ClusterConfig(Section):
     cpus_per_worker: float = Field(
         default=1, gt=0, description="CPUs that a worker reserves and uses."
     )
-    gpus_per_worker: float = Field(default=0, ge=0, description="GPUs that a worker reserves.")
+    gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs that a worker reserves.")
     zero_stage: Literal[0, 1, 2] = Field(
         default=1,
         description="What DeepSpeed shards: 1 optimiser state, 2 also gradients, 0 nothing.",
@@ -115,7 +132,7 @@ _COMPONENTS = {"generator": GENERATORS, "learner": LEARNERS}
 class Config(Section):
     """Everything that a run depends on."""
 
-    seed: int = Field(default=0, ge=0, description="Seeds weights, episodes and noise.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seeds weights, episodes and noise.")
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
     generator: section_of(GENERATORS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]

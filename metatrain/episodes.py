@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metatrain.batch import Batch, support_batch
 from metatrain.errors import UserError
+from metatrain.images import BadImage
 from metatrain.pictures import decode
 from metatrain.store import EpisodeStore, Task
 
@@ -136,7 +137,13 @@ def read_episode(store: EpisodeStore, plan: EpisodePlan, size: int, channels: in
     encoded = store.read(plan.task)
 
     def tensor(indices: tuple[int, ...]) -> Tensor:
-        return decode([encoded[i] for i in indices], size, channels)
+        try:
+            return decode([encoded[i] for i in indices], size, channels)
+        except BadImage as error:
+            raise UserError(
+                f"task '{plan.task.name}' in {store.url} has an image that cannot be used "
+                f"({error}); pack it again."
+            ) from error
 
     return Episode(plan.task.name, tensor(plan.support), tensor(plan.query), plan.seed)
 

@@ -24,8 +24,8 @@ from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
 from metatrain.strips import Strip, draw_strips, steps_shown
 
-# Images drawn of a task, its reference images, and its held-out real ones: the same number of
-# each, so that no score profits from a larger sample.
+# Images drawn of a task, its reference images, its held-out real ones, and, where there are as
+# many shots, of its support: the same number, so that no score profits from a larger sample.
 IMAGES = 5
 
 # Tasks whose images are kept, to be looked at.
@@ -114,7 +114,7 @@ def evaluate(
         metric_network=network.sha256,
         seconds=_seconds_to_adapt(model, strips[0].support),
         baselines={
-            "copy-support": score([strip.support for strip in strips]),
+            "copy-support": score([strip.support[:IMAGES] for strip in strips]),
             "held-out real": score([strip.query[IMAGES:] for strip in strips]),
         },
         steps={n: score([strip.drawn[n] for strip in strips]) for n in shown},
@@ -178,7 +178,7 @@ def _write_strip(strip: Strip, folder: str) -> None:
 def _score(features: Tensor, reference: Tensor) -> Score:
     share = own_task_share(features, reference)
     return Score(
-        kid=kid(features.flatten(0, 1), reference.flatten(0, 1)),
+        kid=kid(features, reference),
         own_task=share.mean().item(),
         own_task_error=(share.std() / len(share) ** 0.5).item(),
     )

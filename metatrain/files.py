@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -69,18 +69,19 @@ def read_file(url: str) -> bytes:
 
 
 def write_file(url: str, data: bytes) -> None:
-    """Write a whole file and the folders above it; nobody ever sees half of it.
+    """Write a file and the folders above it; on disks and object stores nobody ever sees half.
 
     Raises:
         UserError: when it cannot be written.
     """
     fs, path = filesystem_of(url)
     with reaching(url):
+        if not fs.async_impl:  # object stores have no folders
+            fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
         if not isinstance(fs, LocalFileSystem):
             # Object stores show an upload once it is complete, and cannot rename.
             fs.pipe_file(path, data)
             return
-        fs.makedirs(str(Path(path).parent), exist_ok=True)
         partial = Path(f"{path}.partial")
         partial.write_bytes(data)
         partial.replace(path)

@@ -78,7 +78,7 @@ def model_bytes(model: Model) -> bytes:
 
 
 def load_model(url: str) -> Model:
-    """Read a model file, or the newest model of a run or checkpoint folder.
+    """Read a model file, or that of a finished run's or a checkpoint's folder.
 
     Raises:
         UserError: when there is none, or it is damaged or not a metatrain model.
@@ -89,7 +89,8 @@ def load_model(url: str) -> Model:
         data = read_file(url)
     except MissingError as error:
         raise UserError(
-            f"there is no model at {url}; give a run's folder, or a file that metatrain wrote."
+            f"there is no model at {url}; give the folder of a finished run or of a "
+            f"checkpoint, or a file that metatrain wrote."
         ) from error
     return parse_model(data, url)
 
@@ -125,6 +126,9 @@ def parse_model(data: bytes, url: str) -> Model:
     parameters = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     _check_shapes(parameters, config, url)
     support = tensors.get(_SUPPORT)
+    image = (config.data.channels, config.data.image_size, config.data.image_size)
+    if support is not None and (support.ndim != 4 or support.shape[1:] != image):
+        raise UserError(f"the support in {url} is not of the size of its own configuration.")
     return Model(config, parameters, step, None if support is None else from_uint8(support))
 
 

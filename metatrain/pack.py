@@ -99,7 +99,7 @@ def pack(
     before = writer.packed_before()
     if before is not None:
         return _already_packed(before, fingerprint, dest)
-    writer.clear()
+    writer.begin()
     splits = assign_splits(opened.splits, seed, split)
     tally = _Tally(Progress("packing", sum(opened.counts.values())))
     try:
@@ -130,8 +130,8 @@ def assign_splits(
 ) -> dict[str, str]:
     """The split of every task: the one given, else by the rank of a hash of seed and name.
 
-    val and test get their rounded shares, but at least one task each where there are three or
-    more; train gets the rest.
+    val and test get their rounded shares, but at least one task each of three or more, and two of
+    ten or more; train gets the rest.
 
     Args:
         tasks: every task's name and the split that it is given, or None.
@@ -142,7 +142,8 @@ def assign_splits(
         (name for name, given in tasks.items() if given is None),
         key=lambda name: sha256_of(f"{seed}/{name}".encode()),
     )
-    least = 1 if len(free) >= 3 else 0
+    # Two, where there are enough: scores compare a task with others.
+    least = 2 if len(free) >= 10 else 1 if len(free) >= 3 else 0
     val, test = (max(round(share * len(free)), least if share else 0) for share in shares[1:])
     drawn = ["val"] * val + ["test"] * test + ["train"] * len(free)
     given = {name: split for name, split in tasks.items() if split}

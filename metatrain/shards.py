@@ -24,6 +24,9 @@ ROW_GROUP_BYTES = 8_000_000
 SHARD_BYTES = 128_000_000
 
 _PACK_KEY = b"metatrain.pack"
+# There while packing goes on: what lies beside it is ours to clear.
+_MARKER = "packing"
+
 _WRITTEN = re.compile(r"data-\d{5}\.parquet|manifest\.parquet(\.part)?")
 
 IMAGE_SCHEMA = pa.schema(
@@ -65,6 +68,23 @@ class DatasetWriter:
                 "choose another DEST, or remove it first."
             ) from error
 
+    def begin(self) -> None:
+        """Mark the folder as ours, and clear what an attempt that was killed left there.
+
+        Raises:
+            UserError: when files lie there that no attempt of ours wrote.
+        """
+        with reaching(self._url):
+            paths = self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
+        names = {posixpath.basename(path) for path in paths}
+        foreign = sorted(name for name in names if _WRITTEN.fullmatch(name))
+        if foreign and _MARKER not in names:
+            raise UserError(
+                f"{self._url} holds {foreign[0]}, which pack did not write; choose another DEST."
+            )
+        self.clear()
+        self._write(_MARKER, b"")
+
     def clear(self) -> None:
         """Remove what an attempt wrote, this one or one that was killed; the manifest first."""
         with reaching(self._url):
@@ -73,6 +93,11 @@ class DatasetWriter:
                 for path in sorted(paths, reverse=True):
                     if _WRITTEN.fullmatch(posixpath.basename(path)):
                         self._fs.rm_file(path)
+                if self._fs.exists(f"{self._root}/{_MARKER}"):
+                    self._fs.rm_file(f"{self._root}/{_MARKER}")
+                # Not on object stores, which have no folders, and where it may mean the bucket.
+                if not self._fs.async_impl and not self._fs.ls(self._root):
+                    self._fs.rmdir(self._root)
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; rows come sorted by task."""
@@ -96,6 +121,7 @@ class DatasetWriter:
         self._write(part, buffer.getvalue())
         with reaching(self._url):
             self._fs.mv(f"{self._root}/{part}", f"{self._root}/{MANIFEST}")
+            self._fs.rm_file(f"{self._root}/{_MARKER}")
 
     def _end_row_group(self) -> None:
         if not self._rows:

@@ -66,9 +66,15 @@ def draw_strips(
         own.adapter = Adapter(model)
 
     on_cpu = next(iter(model.parameters.values())).device.type == "cpu"
-    threads = len(os.sched_getaffinity(0)) if on_cpu else 1
+    threads = _cores() if on_cpu else 1
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
         yield from pool.map(lambda e: draw_strip(own.adapter, e, shown, count), episodes)
+
+
+def _cores() -> int:
+    """The cores that this process may use, where the system tells; else all of them."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def steps_shown(config: Config, columns: int = 5) -> list[int]:
@@ -88,5 +94,7 @@ def strips_picture(strips: list[Strip]) -> Tensor:
 
 @torch.no_grad()
 def _query_loss(generator: Generator, episode: Episode) -> float:
+    generator.eval()  # every image sees the support
     losses = [generator(episode.query_batch(draw)) for draw in range(_LOSS_DRAWS)]
+    generator.train()
     return torch.stack(losses).mean().item()

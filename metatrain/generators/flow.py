@@ -88,7 +88,8 @@ class FlowGenerator(Generator):
         t = torch.rand(count, generator=fresh)
         if self.flow.stratified_time:
             t = (torch.randperm(count, generator=fresh) + t) / count
-        kept = torch.rand(count, generator=fresh) >= self.flow.condition_dropout
+        dropout = self.flow.condition_dropout if self.training else 0.0
+        kept = torch.rand(count, generator=fresh) >= dropout
         return x0, t, kept
 
     def _visible(self, batch: Batch) -> Tensor:

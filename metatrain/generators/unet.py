@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from metatrain.errors import UserError
@@ -26,7 +26,7 @@ class UNetConfig(FlowConfig):
     width: int = Field(
         default=48, ge=8, multiple_of=8, description="Channels at the highest resolution."
     )
-    multipliers: tuple[int, ...] = Field(
+    multipliers: tuple[PositiveInt, ...] = Field(
         default=(1, 2),
         min_length=2,
         max_length=5,

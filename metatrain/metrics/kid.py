@@ -1,28 +1,44 @@
 """Kernel Inception Distance, in the space of any metric network."""
 
+import torch
 from torch import Tensor
 
 
 def kid(x: Tensor, y: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy between features x [N, D] and y [M, D].
+    """Unbiased squared maximum mean discrepancy between the mixtures that x and y were drawn from.
 
     Binkowski et al. 2018, "Demystifying MMD GANs", eq. 4, with their kernel
     k(a, b) = (a . b / D + 1)^3. Unbiased, so it may be negative where x and y agree.
 
+    Both sides have the same number of images of each of the same tasks, which is not a sample of
+    independent images: pairs of one task would be more frequent between x and y than within
+    either, and the score of real images negative. So a mean is taken for each pair of tasks, and
+    the mean of those; with one image left out against itself, each is unbiased.
+
+    Args:
+        x: features [T, N, D], N images of each of T tasks.
+        y: features [T, M, D] of the same tasks.
+
     Raises:
-        ValueError: with fewer than two rows in either.
+        ValueError: with fewer than two images of a task on either side.
     """
-    if min(len(x), len(y)) < 2:
-        raise ValueError("KID needs at least two images on either side")
-    xx, yy, xy = _kernel(x, x), _kernel(y, y), _kernel(x, y)
-    return (_mean_off_diagonal(xx) + _mean_off_diagonal(yy) - 2 * xy.mean()).item()
+    if min(x.shape[1], y.shape[1]) < 2:
+        raise ValueError("KID needs at least two images of each task on either side")
+    return (_mean_within(x) + _mean_within(y) - 2 * _kernel(x, y).mean()).item()
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    """K of every pair, [T, N, T, M]."""
     a, b = a.double(), b.double()
-    return (a @ b.T / a.shape[1] + 1) ** 3
+    return (torch.einsum("tnd,smd->tnsm", a, b) / a.shape[-1] + 1) ** 3
 
 
-def _mean_off_diagonal(k: Tensor) -> Tensor:
-    n = len(k)
-    return (k.sum() - k.diagonal().sum()) / (n * (n - 1))
+def _mean_within(x: Tensor) -> Tensor:
+    """Mean over pairs of tasks of the mean over pairs of different images."""
+    tasks, images, _ = x.shape
+    k = _kernel(x, x)
+    sums = k.sum(dim=(1, 3))
+    itself = torch.einsum("tntn->t", k)
+    same = (sums.diagonal() - itself) / (images * (images - 1))
+    different = (sums.sum() - sums.diagonal().sum()) / images**2
+    return (same.sum() + different) / tasks**2

@@ -99,6 +99,16 @@ def final_parameters(overrides):
     return state.parameters
 
 
+def final_average(overrides):
+    return load_model(load_config(None, overrides).run.url).parameters
+
+
+def final_steps(overrides):
+    return [
+        record["step"] for record in CheckpointStore(load_config(None, overrides).run.url).history()
+    ]
+
+
 def plain_torch(config):
     """The same run as one loop: no engine, no trainer, no workers."""
     store = EpisodeStore(config.data.path)
@@ -202,12 +212,15 @@ def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_
 
     expected, parameters = final_parameters(whole), final_parameters(broken)
     assert all(torch.equal(parameters[name], expected[name]) for name in expected)
+    average, of_whole = final_average(broken), final_average(whole)
+    assert all(torch.equal(average[name], of_whole[name]) for name in of_whole)
+    assert final_steps(broken) == final_steps(whole)
     model = load_model(f"{tmp_path}/runs/broken")
     assert (model.step, model.config.run.name) == (400, "broken")
 
     again = Run(broken, tmp_path)
     assert again.wait() == 0
-    assert "has taken all of its 400 steps already" in again.output
+    assert "is trained already (400 of 400 outer steps)" in again.output
     changed = Run([*broken, "inner.lr=0.5", "meta.batch=4"], tmp_path)
     assert changed.wait() == 1
     assert "was begun with other values of inner.lr, meta.batch" in changed.output
@@ -228,10 +241,13 @@ def test_on_a_cluster_that_runs_already_a_loss_that_is_not_finite_is_told_in_a_s
         ("data.path=nowhere", "there is nothing at nowhere"),
         ("data.shots=40", "an episode needs 43 images of its task"),
         ("inner.stepps=3", "there is no key 'inner.stepps'; did you mean 'inner.steps'?"),
+        ("cluster.gpus_per_worker=1", "2 workers need 2 GPUs, and Ray has 0"),
         ("generator.patch=4 data.image_size=18", "not a multiple of generator.patch 4"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence_before_ray_starts(overrides, override, sentence, tmp_path):
+def test_a_mistake_is_told_in_a_sentence_before_anything_is_trained(
+    overrides, override, sentence, tmp_path
+):
     started = time.monotonic()
     run = Run([*overrides, *override.split()], tmp_path)
     assert run.wait() == 1

@@ -87,6 +87,22 @@ def test_as_many_checkpoints_are_kept_as_configured(tmp_path, config):
     assert store.steps() == [10]
 
 
+def test_a_damaged_future_does_not_crowd_out_the_checkpoints_that_are_whole(tmp_path, config):
+    store = CheckpointStore(str(tmp_path))
+    one = config.model_copy(update={"checkpoint": CheckpointConfig(keep=1)})
+    store.save(state(config, 400), one)
+    (tmp_path / "checkpoints" / "step-00000400" / "history.json").write_bytes(b"[")
+    store.save(state(config, 40), one)
+    assert store.steps() == [40]
+    assert store.latest().step == 40
+
+
+def test_any_character_may_stand_in_a_run_s_path(tmp_path, config):
+    store = CheckpointStore(f"{tmp_path}/a[b]*?/run")
+    store.save(state(config, 5), config)
+    assert store.latest().step == 5
+
+
 def test_storage_that_fails_is_not_mistaken_for_a_run_without_checkpoints(
     tmp_path, config, monkeypatch
 ):
