@@ -1,21 +1,18 @@
-"""The DeepSpeed engine: applies outer gradients to meta-parameters whose optimiser is sharded."""
+"""The DeepSpeed engine: applies outer gradients to meta-parameters whose optimiser is sharded.
+
+To be imported where DS_ACCELERATOR says what a worker was given, since importing DeepSpeed decides.
+"""
 
 import logging
-import os
 
+import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
 from torch import Tensor, nn
 
 from metatrain.config import Config
 from metatrain.parameters import Parameters
-
-if not torch.cuda.is_available():
-    # Before DeepSpeed is imported, or it looks for an accelerator of its own.
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-
-import deepspeed
-from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
 
 # It would be compiled for a minute, for collectives that gloo does as well here.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -14,7 +14,7 @@ from pathlib import Path
 # reports want a network.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Of GPUs that it leaves to a worker that asks for none, Ray would warn; see `_torch_trainer`.
+# Ray would warn that it leaves GPUs visible to a worker that asks for none; see `worker.train`.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 if "RAY_AUTH_TOKEN" in os.environ:
     # A token that Ray was given it should use; to a cluster named by address it does not of itself.
@@ -136,12 +136,11 @@ def _check_resources(config: Config, *, fixed: bool) -> None:
         "GPU": cluster.workers * cluster.gpus_per_worker,
     }
     for kind, count in wanted.items():
-        if count > there.get(kind, 0):
-            short = f"{cluster.workers} workers need {count:g} {kind}s, and Ray has {there.get(kind, 0):g}"
-            if fixed:
-                raise UserError(
-                    f"{short}; lower cluster.workers or cluster.{kind.lower()}s_per_worker."
-                )
+        has, key = there.get(kind, 0), f"cluster.{kind.lower()}s_per_worker"
+        short = f"{cluster.workers} workers need {count:g} {kind}s, and Ray has {has:g}"
+        if count > has and fixed:
+            raise UserError(f"{short}; lower cluster.workers or {key}.")
+        if count > has:
             _say(f"{short}; waiting for the cluster to grow.")
 
 
@@ -182,10 +181,6 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
         "folder": str(Path.cwd()),
     }
     filesystem, path = filesystem_of(_absolute(config.run.url))
-    # Ray leaves a machine's GPUs visible to workers that reserve none, and DeepSpeed takes them.
-    hidden = (
-        {} if cluster.gpus_per_worker else {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
-    )
     return TorchTrainer(
         train_worker,
         train_loop_config=settings,
@@ -198,7 +193,6 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
             name="ray",
             storage_path=path,
             storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
-            worker_runtime_env={"env_vars": {} if cluster.gpus_per_worker else hidden},
             failure_config=FailureConfig(max_failures=cluster.max_failures),
         ),
     )

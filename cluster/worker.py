@@ -10,7 +10,6 @@ from ray.train.torch import get_device
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
-from cluster.engine import ZeroEngine
 from cluster.watch import Message, ProgressLine, SampleGrid, Saver
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, parse_config
@@ -47,6 +46,10 @@ def train(config: Config, messages: Queue) -> None:
     """Train from the newest checkpoint, or from the beginning, to the last outer step."""
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     device = get_device()
+    # DeepSpeed takes any GPU that it sees when it is imported, also one that Ray gave to others.
+    os.environ["DS_ACCELERATOR"] = device.type
+    from cluster.engine import ZeroEngine
+
     store = EpisodeStore(config.data.path)
     checkpoints = CheckpointStore(config.run.url)
     state = _common_state(checkpoints) or first_state(build_generator(config))

@@ -71,7 +71,7 @@ class Run:
         rest = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.wait()
-        _, alive = psutil.wait_procs(rest, timeout=20)
+        _, alive = psutil.wait_procs(rest, timeout=10)
         # Ray's agents look for their raylet once in a while only; they hold no resources.
         assert all("Agent" in process.name() for process in alive), f"orphans: {alive}"
         for agent in alive:
@@ -163,7 +163,7 @@ def ray_head(monkeypatch):
     family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
     yield
     head.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=5)
     for process in alive:
         process.kill()
 
