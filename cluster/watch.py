@@ -18,10 +18,10 @@ from metatrain.trainer import Observer, Record, TrainState
 
 
 class Message(NamedTuple):
-    """What a worker tells the driver: a line, how far the run is saved, or what ended it."""
+    """What a worker tells the driver: a line, how far the run is saved, or how it ended."""
 
-    kind: Literal["line", "saved", "error"]
-    content: Any
+    kind: Literal["line", "saved", "done", "error"]
+    content: Any = None
 
 
 # Images that the sample grid shows of each task.

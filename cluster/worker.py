@@ -71,6 +71,8 @@ def train(config: Config, messages: Queue) -> None:
         observers = _worker_0_observers(config, store, checkpoints, messages, state.step)
     learner = LEARNERS[config.learner.name](inner)
     Trainer(config, engine, learner, episodes, state, observers).run()
+    if engine.rank == 0:
+        messages.put(Message("done"))
 
 
 def _common_state(checkpoints: CheckpointStore) -> TrainState | None:
