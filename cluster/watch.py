@@ -56,6 +56,10 @@ class ProgressLine(Observer):
         self._messages.put(Message("line", self._line(step, means)))
         self._since, self._records = time.monotonic(), []
 
+    def on_checkpoint(self, state: TrainState) -> None:
+        """Bring TensorBoard up to date: after the last one nobody waits for it."""
+        self._board.flush()
+
     def _line(self, step: int, means: Record) -> str:
         config = self._config
         images = config.meta.batch * (config.data.shots + config.data.queries)
@@ -89,7 +93,7 @@ class Saver(Observer):
 class SampleGrid(Observer):
     """Draws unseen tasks for TensorBoard with every checkpoint, step 0 included.
 
-    A row a task: support | before adapting | after | real.
+    One row per task: support | before adapting | after | real.
     """
 
     def __init__(self, config: Config, episodes: list[Episode], board: SummaryWriter) -> None:
@@ -101,4 +105,3 @@ class SampleGrid(Observer):
         shown = {0, self._config.adapt.steps}
         strips = [draw_strip(adapter, episode, shown, _DRAWN) for episode in self._episodes]
         self._board.add_image("samples", to_uint8(strips_picture(strips)), state.step)
-        self._board.flush()

@@ -52,7 +52,7 @@ def train(config: Config, messages: Queue) -> None:
 
     store = EpisodeStore(config.data.path)
     checkpoints = CheckpointStore(config.run.url)
-    state = _common_state(checkpoints) or first_state(build_generator(config))
+    state = _common_state(checkpoints, device) or first_state(build_generator(config))
 
     generator = build_generator(config)
     generator.load_state_dict(state.parameters)
@@ -75,13 +75,19 @@ def train(config: Config, messages: Queue) -> None:
         messages.put(Message("done"))
 
 
-def _common_state(checkpoints: CheckpointStore) -> TrainState | None:
+def _common_state(checkpoints: CheckpointStore, device: torch.device) -> TrainState | None:
     """The newest whole checkpoint as worker 0 sees it, so that all workers begin at one step."""
     state = checkpoints.latest() if dist.get_rank() == 0 else None
     step = [state.step if state else None]
-    dist.broadcast_object_list(step)
-    if state is None and step[0] is not None:
-        state = checkpoints.read(step[0])
+    dist.broadcast_object_list(step, device=device)
+    if state or step[0] is None:
+        return state
+    state = checkpoints.read(step[0])
+    if state is None:
+        raise UserError(
+            f"{checkpoints.folder(step[0])} is whole on worker 0's node and not on another's; "
+            f"put run.dir where all nodes reach it."
+        )
     return state
 
 
