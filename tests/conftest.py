@@ -13,6 +13,11 @@ from metatrain.pack import pack
 TASKS, IMAGES, SIZE = 20, 16, 16
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The fast ones first: whole runs on Ray come last."""
+    items.sort(key=lambda item: "cluster" in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory) -> str:
     """A packed data set of stripes: a task is an angle and a width, an image a phase."""

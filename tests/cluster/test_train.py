@@ -196,17 +196,17 @@ def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_pa
 def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_happened(
     overrides, tmp_path
 ):
-    long = [*overrides, "meta.steps=400", "checkpoint.every=40"]
+    long = [*overrides, "meta.steps=240", "checkpoint.every=30"]
     whole, broken = [*long, "run.name=whole"], [*long, "run.name=broken"]
     run = Run(whole, tmp_path)
     assert run.wait() == 0, run.output
 
-    run = Run(broken, tmp_path).until(step=50)
+    run = Run(broken, tmp_path).until(step=35)
     run.process.send_signal(signal.SIGINT)
     assert run.wait() == 130
     assert "the same command goes on from there" in run.output
-    Run(broken, tmp_path).until(step=120).kill_driver()
-    run = Run(broken, tmp_path).until(step=220)
+    Run(broken, tmp_path).until(step=75).kill_driver()
+    run = Run(broken, tmp_path).until(step=140)
     run.kill_one_worker()
     assert run.wait() == 0, run.output
 
@@ -216,11 +216,11 @@ def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_
     assert all(torch.equal(average[name], of_whole[name]) for name in of_whole)
     assert final_steps(broken) == final_steps(whole)
     model = load_model(f"{tmp_path}/runs/broken")
-    assert (model.step, model.config.run.name) == (400, "broken")
+    assert (model.step, model.config.run.name) == (240, "broken")
 
     again = Run(broken, tmp_path)
     assert again.wait() == 0
-    assert "is trained already (400 of 400 outer steps)" in again.output
+    assert "is trained already (240 of 240 outer steps)" in again.output
     changed = Run([*broken, "inner.lr=0.5", "meta.batch=4"], tmp_path)
     assert changed.wait() == 1
     assert "was begun with other values of inner.lr, meta.batch" in changed.output
