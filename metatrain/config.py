@@ -214,7 +214,9 @@ def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
 
 def _yaml(value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
-    written = yaml.safe_dump(plain, default_flow_style=True, width=math.inf)
+    # Strings always in quotes: OmegaConf takes more of them for numbers than PyYAML does.
+    quotes = '"' if isinstance(value, str) else None
+    written = yaml.safe_dump(plain, default_flow_style=True, default_style=quotes, width=math.inf)
     return written.removesuffix("...\n").strip()
 
 

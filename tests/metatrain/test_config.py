@@ -1,7 +1,7 @@
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metatrain.config import Config, differing_keys, load_config, parse_config, to_yaml
@@ -55,11 +55,12 @@ def test_overrides_win_over_the_file(tmp_path):
     assert config.data.path == "s3://bucket/icons"
 
 
+@example(lr=1.0, steps=1, scope="all", path="0E0")
 @given(
-    st.floats(1e-9, 1e3),
-    st.integers(1, 100),
-    st.sampled_from(["all", "film"]),
-    st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1),
+    lr=st.floats(1e-9, 1e3),
+    steps=st.integers(1, 100),
+    scope=st.sampled_from(["all", "film"]),
+    path=st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1),
 )
 def test_what_is_printed_is_read_back_the_same(tmp_path_factory, lr, steps, scope, path):
     values = {"inner": {"lr": lr, "steps": steps, "scope": scope}, "data": {"path": path}}
