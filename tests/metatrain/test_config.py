@@ -91,8 +91,8 @@ def test_every_key_is_documented():
     ]
     sections = [line for line in undocumented if line.endswith(":")]
     assert [line.strip() for line in undocumented if line not in sections] == [
-        "name: unet",
-        "name: reptile",
+        'name: "unet"',
+        'name: "reptile"',
     ]
 
 
