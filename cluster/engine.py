@@ -4,6 +4,8 @@ To be imported where DS_ACCELERATOR says what a worker was given, since importin
 """
 
 import logging
+from itertools import zip_longest
+from typing import Any
 
 import deepspeed
 import torch
@@ -20,6 +22,7 @@ deepspeed.utils.logger.setLevel(logging.WARNING)
 
 _MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "sgd": ()}
 _COUNT = "step"
+_NOTHING = object()
 
 
 class ZeroEngine:
@@ -69,6 +72,13 @@ class ZeroEngine:
         tensor = torch.tensor(values, dtype=torch.float64, device=self._engine.device)
         dist.all_reduce(tensor)
         return (tensor / self.world).tolist()
+
+    def gather(self, own: list[Any]) -> list[Any]:
+        """See `metatrain.trainer.Engine.gather`; slot s is worker s % world's."""
+        everyones: list[list[Any]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(everyones, own)
+        rows = zip_longest(*everyones, fillvalue=_NOTHING)
+        return [item for row in rows for item in row if item is not _NOTHING]
 
     def optimizer_state(self) -> Parameters:
         """The optimiser's tensors as 'parameter/moment', and its step count; collective."""

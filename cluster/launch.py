@@ -28,12 +28,13 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from cluster.worker import train_worker
+from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, differing_keys
 from metatrain.errors import UserError
 from metatrain.files import filesystem_of, read_file, write_file
 from metatrain.loader import training_sampler
-from metatrain.model import build_generator, load_model, save_model
+from metatrain.model import load_model, save_model
 from metatrain.store import EpisodeStore
 
 # What may change when a run goes on: where and how it runs, not what it computes.

@@ -11,13 +11,11 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from cluster.watch import Message, ProgressLine, SampleGrid, Saver
+from metatrain.build import build_generator, build_learner
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, parse_config
 from metatrain.errors import UserError
-from metatrain.inner_loop import InnerLoop
-from metatrain.learners import LEARNERS
 from metatrain.loader import held_out_episodes, load_episodes, training_sampler
-from metatrain.model import build_generator
 from metatrain.store import EpisodeStore
 from metatrain.trainer import Observer, Trainer, TrainState, first_state
 
@@ -57,7 +55,6 @@ def train(config: Config, messages: Queue) -> None:
     generator = build_generator(config)
     generator.load_state_dict(state.parameters)
     engine = ZeroEngine(generator.to(device), config, state.optimizer)
-    inner = InnerLoop(build_generator(config).to(device), config.inner)
     episodes = load_episodes(
         store,
         training_sampler(store, config),
@@ -69,7 +66,7 @@ def train(config: Config, messages: Queue) -> None:
     observers = []
     if engine.rank == 0:
         observers = _worker_0_observers(config, store, checkpoints, messages, state.step)
-    learner = LEARNERS[config.learner.name](inner)
+    learner = build_learner(config, build_generator(config).to(device))
     Trainer(config, engine, learner, episodes, state, observers).run()
     if engine.rank == 0:
         messages.put(Message("done"))

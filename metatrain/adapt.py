@@ -6,10 +6,10 @@ from pathlib import Path
 from torch import Tensor
 
 from metatrain.batch import support_batch
+from metatrain.build import build_adaptation
 from metatrain.config import DataConfig
 from metatrain.errors import UserError
 from metatrain.images import BadImage, normalise
-from metatrain.inner_loop import InnerLoop
 from metatrain.model import Model
 from metatrain.parameters import copy_of
 from metatrain.pictures import decode
@@ -26,10 +26,8 @@ class Adapter:
     """
 
     def __init__(self, model: Model) -> None:
-        config = model.config
         self.model, self.generator = model, model.generator()
-        test_time = {"steps": config.adapt.steps, "lr": config.adapt.lr}
-        self._inner = InnerLoop(self.generator, config.inner.model_copy(update=test_time))
+        self._inner = build_adaptation(model.config, self.generator)
 
     def steps(self, support: Tensor, seed: int = 0) -> Iterator[int]:
         """Adapt to `support` [K, C, H, W], yielding the steps taken: 0, 1, ..., adapt.steps.

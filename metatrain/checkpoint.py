@@ -125,7 +125,8 @@ class CheckpointStore:
 
 
 def _training_bytes(state: TrainState) -> bytes:
-    parts = {"parameters": state.parameters, "optimizer": state.optimizer}
+    by_task = {f"{t}/{n}": p for t, tree in state.by_task.items() for n, p in tree.items()}
+    parts = {"parameters": state.parameters, "optimizer": state.optimizer, "by_task": by_task}
     return save(
         {f"{part}/{n}": t.contiguous() for part, tree in parts.items() for n, t in tree.items()}
     )
@@ -143,7 +144,17 @@ def _state(step: int, files: dict[str, bytes]) -> TrainState:
         parse_model(files[MODEL], MODEL).parameters,
         part("optimizer"),
         json.loads(files[HISTORY]),
+        _by_task(part("by_task")),
     )
+
+
+def _by_task(flat: Parameters) -> dict[str, Parameters]:
+    """Back from 'task/parameter'; a task's name may have slashes, a parameter's has none."""
+    trees: dict[str, Parameters] = {}
+    for name, tensor in flat.items():
+        task, _, parameter = name.rpartition("/")
+        trees.setdefault(task, {})[parameter] = tensor
+    return trees
 
 
 def _name(step: int) -> str:

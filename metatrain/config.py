@@ -17,7 +17,8 @@ from metatrain.errors import UserError, did_you_mean
 from metatrain.files import read_file
 from metatrain.generators import GENERATORS
 from metatrain.generators.unet import UNetConfig
-from metatrain.inner_loop import InnerConfig
+from metatrain.inner.loop import InnerConfig
+from metatrain.inner.scopes import SCOPES
 from metatrain.learners import LEARNERS, Reptile
 from metatrain.section import Section, section_of
 
@@ -89,6 +90,14 @@ class MetaConfig(Section):
         default=0.0, ge=0, description="Norm to clip the outer gradient to; 0 is never."
     )
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the average of theta.")
+    gradient: Literal["adjoint", "unrolled", "auto"] = Field(
+        default="adjoint",
+        description="How second-order learners go back through inner steps; auto measures.",
+    )
+    hvp: Literal["double_backward", "compiled", "difference"] = Field(
+        default="double_backward",
+        description="How Hessian-vector products are made; difference is not exact.",
+    )
 
 
 class AdaptConfig(Section):
@@ -126,7 +135,7 @@ class CheckpointConfig(Section):
 
 
 # The sections whose `name` picks a component, and what there is to pick from.
-_COMPONENTS = {"generator": GENERATORS, "learner": LEARNERS}
+_COMPONENTS = {"generator": GENERATORS, "learner": LEARNERS, "inner.scope": SCOPES}
 
 
 class Config(Section):
@@ -143,6 +152,26 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     cluster: ClusterConfig = ClusterConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _scope_of_the_learner(cls, values: Any) -> Any:
+        """A learner that is defined by a scope brings it, so that naming the learner is enough."""
+        scope = _scope_of(values)
+        inner = values.get("inner", {}) if scope else None
+        if isinstance(inner, dict) and "scope" not in inner:
+            return values | {"inner": inner | {"scope": {"name": scope}}}
+        return values
+
+    @model_validator(mode="after")
+    def _scope_suits_the_learner(self) -> Self:
+        wanted = LEARNERS[self.learner.name].scope
+        if wanted not in (None, self.inner.scope.name):
+            raise ValueError(
+                f"learner {self.learner.name} moves the {wanted} in its inner loop, and "
+                f"inner.scope.name is {self.inner.scope.name}; leave inner.scope out."
+            )
+        return self
+
     @model_validator(mode="after")
     def _every_worker_has_an_episode(self) -> Self:
         if self.cluster.workers > self.meta.batch:
@@ -151,6 +180,13 @@ class Config(Section):
                 f"some would have nothing to do; raise meta.batch."
             )
         return self
+
+
+def _scope_of(values: Any) -> str | None:
+    """The scope that the learner named in `values`, not yet validated, is defined by."""
+    learner = values.get("learner") if isinstance(values, dict) else None
+    kind = LEARNERS.get(str(learner.get("name"))) if isinstance(learner, dict) else None
+    return kind.scope if kind else None
 
 
 def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -222,14 +258,19 @@ def _yaml(value: Any) -> str:
 
 def _sentence(detail: ErrorDetails) -> str:
     loc = [str(part) for part in detail["loc"]]
-    if loc[:1] and loc[0] in _COMPONENTS:
-        del loc[1:2]  # pydantic puts the component's name between its section and its keys
+    for section in _COMPONENTS:
+        depth = section.count(".") + 1
+        if ".".join(loc[:depth]) == section:
+            del loc[depth : depth + 1]  # pydantic puts the component's name before its keys
     key = ".".join(loc) or "the top level"
     if detail["type"] == "extra_forbidden":
         return f"there is no key '{key}'{_nearest(key)}"
     if detail["type"] == "union_tag_invalid":
         name = json.dumps(detail["input"].get("name"), default=str)
         return f"{key}.name is {name}; allowed is {', '.join(_COMPONENTS[key])}."
+    if detail["type"] == "union_tag_not_found":
+        value = json.dumps(detail["input"], default=str)
+        return f"{key} is {value}; write {key}.name={value}."
     if detail["type"] == "value_error":  # one of our own, a sentence about several keys
         return detail["msg"].removeprefix("Value error, ")
     allowed = detail["msg"].replace("Input should be", "allowed is")

@@ -8,10 +8,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from metatrain.build import build_generator
 from metatrain.config import Config, parse_config
 from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
-from metatrain.generators import GENERATORS, Generator
+from metatrain.generators import Generator
 from metatrain.parameters import Parameters
 from metatrain.pictures import from_uint8, to_uint8
 
@@ -45,18 +46,6 @@ class Model:
     def adapted(self, parameters: Parameters, support: Tensor) -> "Model":
         """The same model with fast weights, and the support they came from."""
         return replace(self, parameters=parameters, support=support)
-
-
-def build_generator(config: Config) -> Generator:
-    """A new generator with random weights that `config.seed` alone decides.
-
-    Its parameters are theta: what a learner adds to the meta-parameters belongs in here, as a
-    submodule, and then the engine, the average and checkpoints hold it without knowing.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        kind = GENERATORS[config.generator.name]
-        return kind(config.generator, config.data.image_size, config.data.channels)
 
 
 def save_model(model: Model, url: str) -> None:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from metatrain.average import MovingAverage
 from metatrain.config import Config, MetaConfig
 from metatrain.episodes import Episode
 from metatrain.errors import UserError
-from metatrain.learners import Learner
+from metatrain.learners import Learner, OuterGradient
 from metatrain.parameters import Parameters, copy_of
 
 Record = dict[str, float]
@@ -42,6 +42,13 @@ class Engine(Protocol):
         """The mean of each value over the workers. Collective."""
         ...
 
+    def gather(self, own: list[Any]) -> list[Any]:
+        """What each worker has, one thing for each of its slots, in the order of slots.
+
+        Collective.
+        """
+        ...
+
     def optimizer_state(self) -> Parameters:
         """The optimiser's tensors by names of the engine's own, whole. Collective."""
         ...
@@ -57,6 +64,7 @@ class TrainState:
         average: the moving average of theta, which is what gets used.
         optimizer: the outer optimiser's state.
         history: means of the metrics, one record per window of outer steps.
+        by_task: what the learner remembers of single tasks.
     """
 
     step: int
@@ -64,6 +72,7 @@ class TrainState:
     average: Parameters
     optimizer: Parameters = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
+    by_task: dict[str, Parameters] = field(default_factory=dict)
 
 
 class Observer:
@@ -100,6 +109,7 @@ class Trainer:
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
+        learner.by_task = dict(state.by_task)
         theta = engine.parameters()
         self.device = next(iter(theta.values())).device
         average = {name: p.to(self.device) for name, p in state.average.items()}
@@ -139,38 +149,46 @@ class Trainer:
             self.average.parameters,
             self.engine.optimizer_state(),
             self.history,
+            dict(self.learner.by_task),
         )
 
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
         own = [episode.to(self.device) for episode in next(episodes)]
         waited = time.perf_counter() - started
-        gradient, record = self._outer_gradient(own)
+        outer = self._outer_gradient(own)
+        record = {name: value.item() for name, value in outer.metrics.items()}
         record["data_wait"] = waited
         record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
-        self._check_finite(record)
-        self.engine.apply(gradient, learning_rate(self.config.meta, self.step))
-        self.average.update(self.engine.parameters(), self.step)
+        self._check_finite(record, outer.failed)
+        self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
+        theta = self.engine.parameters()
+        self.learner.end_step(theta, self.engine.gather)
+        self.average.update(theta, self.step)
         self.step += 1
         return record | {"seconds": time.perf_counter() - started}
 
-    def _outer_gradient(self, episodes: list[Episode]) -> tuple[Parameters, Record]:
+    def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
-        outer = self.learner.outer_gradient(self.engine.parameters(), episodes)
+        outer = self.learner.outer_gradient(self.engine.parameters(), episodes, self.step)
         share = self.engine.world / self.config.meta.batch
         gradient = {name: share * value for name, value in outer.gradient.items()}
-        record = {name: share * value.item() for name, value in outer.metrics.items()}
-        record["gradient_norm"] = torch.nn.utils.get_total_norm(list(gradient.values())).item()
-        return gradient, record
+        metrics = {name: share * value for name, value in outer.metrics.items()}
+        metrics["gradient_norm"] = torch.nn.utils.get_total_norm(list(gradient.values()))
+        return OuterGradient(gradient, metrics, outer.failed)
 
-    def _check_finite(self, record: Record) -> None:
+    def _check_finite(self, record: Record, failed: Sequence[str]) -> None:
         """Every worker sees the same means, so every worker stops at the same step."""
         bad = [name for name, value in record.items() if not math.isfinite(value)]
-        if bad:
-            raise UserError(
-                f"{' and '.join(bad)} not finite at outer step {self.step + 1}; the weights of the "
-                f"step before are kept. Lower inner.lr or meta.lr, or set meta.clip=1.0."
-            )
+        if not bad:
+            return
+        tasks = sorted(set(self.engine.gather(list(failed))))
+        where = f" in task {' and '.join(repr(task) for task in tasks)}" if tasks else ""
+        self._checkpoint()
+        raise UserError(
+            f"{' and '.join(bad)} not finite at outer step {self.step + 1}{where}; the weights of "
+            f"the step before are kept. Lower inner.lr or meta.lr, or set meta.clip=1.0."
+        )
 
     def _at_checkpoint(self) -> bool:
         return self.step % self.config.checkpoint.every == 0 or self.step == self.config.meta.steps

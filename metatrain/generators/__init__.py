@@ -3,9 +3,10 @@
 A new generator is one file here and one line in the registry.
 """
 
-from metatrain.generators.generator import Generator
+from metatrain.generators.dit import DiT
+from metatrain.generators.generator import Draw, Generator
 from metatrain.generators.unet import UNet
 
-GENERATORS: dict[str, type[Generator]] = {"unet": UNet}
+GENERATORS: dict[str, type[Generator]] = {"unet": UNet, "dit": DiT}
 
-__all__ = ["GENERATORS", "Generator"]
+__all__ = ["GENERATORS", "Draw", "Generator"]

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metatrain.batch import Batch
-from metatrain.generators.generator import Generator
+from metatrain.generators.generator import Draw, Generator
 from metatrain.section import Section
 
 
@@ -65,18 +65,37 @@ class FlowGenerator(Generator):
         `visible` [B, K] says which rows each image may look at; none is the unconditional flow.
         """
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 per pixel."""
+    def draw(self, batch: Batch) -> Draw:
+        """Images x_1, noise x_0, times, support, and what of it each image may look at."""
         x1 = batch.images
-        x0, t, kept = self._draw(batch)
-        x0, t = x0.to(x1), t.to(x1)
+        x0, t, kept = self._random(batch)
         visible = self._visible(batch) & kept[:, None].to(x1.device)
+        return x1, x0.to(x1), t.to(x1), batch.support, visible
+
+    def forward(self, *draw: Tensor) -> Tensor:
+        """Mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 per pixel."""
+        x1, x0, t, support, visible = draw
         at = t[:, None, None, None]
-        velocity = self.velocity((1 - at) * x0 + at * x1, t, self.encode(batch.support), visible)
+        velocity = self.velocity((1 - at) * x0 + at * x1, t, self.encode(support), visible)
         # Not F.mse_loss: forward-mode differentiation of it crashes in compiled graphs.
         return (velocity - (x1 - x0)).square().mean()
 
-    def _draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def embed(self, images: Tensor) -> Tensor:
+        """See `Generator.embed`: the mean over places of what is remembered of an image."""
+        return self.encode(images).flatten(1, -2).mean(dim=1)
+
+    def restore(self, batch: Batch, hidden: Tensor) -> Tensor:
+        """See `Generator.restore`.
+
+        Hidden pixels are noise and the others the image; the time tells how much is hidden.
+        """
+        noise = self._random(batch)[0].to(batch.images)
+        x = hidden * noise + (1 - hidden) * batch.images
+        t = 1 - hidden.mean(dim=(1, 2, 3))
+        velocity = self.velocity(x, t, self.encode(batch.support), self._visible(batch))
+        return x + hidden * velocity
+
+    def _random(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Noise, times and condition dropout of a batch, from its seed, on the CPU.
 
         On the CPU because a GPU's generator gives other numbers, and runs would not be comparable.

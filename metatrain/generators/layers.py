@@ -1,6 +1,7 @@
 """Layers that generators share."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,23 @@ class FiLM(nn.Module):
         self.linear = nn.Linear(embedding, 2 * channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Modulate `x` [B, C, H, W] by `embedding` [B, E]."""
-        scale, shift = self.linear(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+        """Modulate `x` [B, C, ...] by `embedding` [B, E]."""
+        places = (1,) * (x.ndim - 2)
+        scale, shift = self.linear(F.silu(embedding)).unflatten(-1, (-1, *places)).chunk(2, dim=1)
         return x * (1 + scale) + shift
+
+
+class Context(nn.Module):
+    """A vector that starts at 0 and conditions a generator (Zintgraf et al. 2019, CAVIA)."""
+
+    def __init__(self, size: int, embedding: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(size))
+        self.linear = nn.Linear(size, embedding, bias=False)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Add what the vector says to `embedding` [B, E]."""
+        return embedding + self.linear(self.vector)
 
 
 class ResidualBlock(nn.Module):
@@ -49,6 +64,25 @@ class ResidualBlock(nn.Module):
         h = self.conv_in(F.silu(self.norm_in(x)))
         h = self.conv(F.silu(self.film(self.norm(h), embedding)))
         return self.skip(x) + h
+
+
+class SetEncoder(nn.Module):
+    """Support images to tokens: a small convolutional net, shared by all images of the set."""
+
+    def __init__(self, channels_in: int, width: int, token: int) -> None:
+        super().__init__()
+        widths = [channels_in, width, token]
+        stages = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)]
+        self.stages = nn.ModuleList(stages)
+        self.norms = nn.ModuleList(group_norm(stage.out_channels) for stage in stages)
+        self.out = nn.Conv2d(widths[-1], token, 3, padding=1)
+
+    def forward(self, support: Tensor) -> Tensor:
+        """[K, C, H, W] -> tokens [K, places, token], one a place of the smallest feature map."""
+        h = support
+        for stage, norm in zip(self.stages, self.norms, strict=True):
+            h = F.silu(norm(stage(h)))
+        return self.out(h).flatten(2).transpose(1, 2)
 
 
 class SetAttention(nn.Module):
@@ -92,3 +126,9 @@ def time_embedding(t: Tensor, channels: int) -> Tensor:
     octaves = torch.arange(channels // 2, device=t.device) / (channels // 2)
     angles = 1000.0 * t[:, None] * torch.exp(-math.log(10_000.0) * octaves)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def mean_of_visible(memory: Tensor, visible: Tensor) -> Tensor:
+    """Mean token [B, token] of the images that each row of `visible` [B, K] may look at."""
+    seen = visible.to(memory.dtype)
+    return (seen @ memory.mean(dim=1)) / seen.sum(dim=1, keepdim=True).clamp(min=1)

@@ -14,7 +14,9 @@ from metatrain.generators.layers import (
     FiLM,
     ResidualBlock,
     SetAttention,
+    SetEncoder,
     group_norm,
+    mean_of_visible,
     time_embedding,
 )
 
@@ -48,25 +50,6 @@ class UNetConfig(FlowConfig):
         return self
 
 
-class SetEncoder(nn.Module):
-    """Support images to tokens: a small convolutional net, shared by all images of the set."""
-
-    def __init__(self, channels_in: int, width: int, token: int) -> None:
-        super().__init__()
-        widths = [channels_in, width, token]
-        stages = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)]
-        self.stages = nn.ModuleList(stages)
-        self.norms = nn.ModuleList(group_norm(stage.out_channels) for stage in stages)
-        self.out = nn.Conv2d(widths[-1], token, 3, padding=1)
-
-    def forward(self, support: Tensor) -> Tensor:
-        """[K, C, H, W] -> tokens [K, places, token], one a place of the smallest feature map."""
-        h = support
-        for stage, norm in zip(self.stages, self.norms, strict=True):
-            h = F.silu(norm(stage(h)))
-        return self.out(h).flatten(2).transpose(1, 2)
-
-
 class UNet(FlowGenerator):
     """A U-Net whose middle attends to the support and whose every block is modulated by it.
 
@@ -80,6 +63,7 @@ class UNet(FlowGenerator):
     """
 
     Config = UNetConfig
+    head = ("norm_out", "film_out", "out")
 
     def __init__(self, config: UNetConfig, image_size: int, channels: int) -> None:
         super().__init__(config, image_size, channels)
@@ -91,7 +75,8 @@ class UNet(FlowGenerator):
         self.image_shape = (channels, image_size, image_size)
         self.time_channels = config.width
         widths = [config.width * m for m in config.multipliers]
-        embedding, lowest = 4 * config.width, widths[-1]
+        self.embedding = embedding = 4 * config.width
+        lowest = widths[-1]
         self.time = nn.Sequential(
             nn.Linear(config.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
@@ -120,7 +105,9 @@ class UNet(FlowGenerator):
     def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
         """See `FlowGenerator.velocity`."""
         embedding = self.time(time_embedding(t, self.time_channels))
-        embedding = embedding + self.set_summary(_mean_of_visible(memory, visible))
+        embedding = embedding + self.set_summary(mean_of_visible(memory, visible))
+        if self.context is not None:
+            embedding = self.context(embedding)
         h, skips = self.stem(self.fold(x)), []
         for block, shrink in zip(self.down, self.shrink, strict=True):
             h = block(h, embedding)
@@ -134,9 +121,3 @@ class UNet(FlowGenerator):
             h = grow(F.interpolate(h, size=skip.shape[-2:], mode="nearest"))
             h = block(torch.cat([h, skip], dim=1), embedding)
         return self.unfold(self.out(F.silu(self.film_out(self.norm_out(h), embedding))))
-
-
-def _mean_of_visible(memory: Tensor, visible: Tensor) -> Tensor:
-    """Mean token [B, token] of the images that each row of `visible` [B, K] may look at."""
-    seen = visible.to(memory.dtype)
-    return (seen @ memory.mean(dim=1)) / seen.sum(dim=1, keepdim=True).clamp(min=1)

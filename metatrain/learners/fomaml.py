@@ -11,9 +11,13 @@ from metatrain.section import Section
 class FOMAML(Learner):
     """First-order MAML (Finn et al. 2017, section 5.2; Nichol et al. 2018, section 2).
 
-    phi_i = U_k(theta; S_i),  g = 1/M sum_i grad L(phi_i; Q_i) at phi_i
+    g = 1/M sum_i grad L(phi_i; Q_i) at phi_i = U_k(theta; S_i)
 
     MAML's gradient with the Hessian of the inner steps dropped.
+
+    Cost: k + 1 gradients an episode.
+    Memory: one gradient's graph, and phi.
+    Use: short inner loops, when MAML is too slow.
     """
 
     class Config(Section):
@@ -21,7 +25,7 @@ class FOMAML(Learner):
 
         name: Literal["fomaml"] = "fomaml"
 
-    def episode_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
+    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
         """See `Learner.episode_gradient`."""
         losses = self.inner.adapt(theta, episode.support_batch)
         gradient, query_loss = self.inner.gradient(episode.query_batch())

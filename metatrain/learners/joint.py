@@ -14,6 +14,10 @@ class Joint(Learner):
     g = 1/M sum_i grad L(theta; S_i + Q_i)
 
     Fine-tuned on the support at test time it is transfer learning.
+
+    Cost: one gradient an episode.
+    Memory: one gradient's graph.
+    Use: the baseline that every meta-learner has to beat.
     """
 
     class Config(Section):
@@ -21,7 +25,7 @@ class Joint(Learner):
 
         name: Literal["joint"] = "joint"
 
-    def episode_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
+    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
         """See `Learner.episode_gradient`."""
         self.inner.start(theta)
         gradient, loss = self.inner.gradient(episode.whole_batch())

@@ -1,17 +1,21 @@
 """What every learner is: the one seam between meta-learning and the engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from metatrain.episodes import Episode
-from metatrain.inner_loop import InnerLoop
+from metatrain.inner.loop import InnerConfig, InnerLoop
+from metatrain.inner.rule import InnerRule
 from metatrain.parameters import Parameters
 from metatrain.section import Section
+
+# Hands what each worker has of its episodes to all workers, in the order of slots. Collective.
+Gather = Callable[[list[Any]], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -23,36 +27,69 @@ class OuterGradient:
             like any gradient.
         metrics: scalars to log, detached. `loss` is what the learner minimises; `inner_first` and
             `inner_last` are the losses before the first and before the last inner step.
+        failed: tasks whose metrics are not finite numbers.
     """
 
     gradient: Parameters
     metrics: dict[str, Tensor]
+    failed: tuple[str, ...] = ()
 
 
 class Learner(ABC):
     """Turns episodes into outer gradients.
 
     Args:
+        config: its own section of the configuration.
         inner: the inner loop, with the generator whose parameters it moves.
+
+    Attributes:
+        scope: the scope that the method is defined by; None where any will do.
+        by_task: what it remembers of single tasks, on the CPU: part of the run's state.
     """
 
     Config: ClassVar[type[Section]]
+    scope: ClassVar[str | None] = None
 
-    def __init__(self, inner: InnerLoop) -> None:
-        self.inner = inner
+    def __init__(self, config: Any, inner: InnerLoop) -> None:
+        self.config, self.inner = config, inner
+        self.by_task: dict[str, Parameters] = {}
+
+    @staticmethod
+    def rule(config: Any, inner: InnerConfig, moved: Parameters) -> InnerRule:
+        """The inner update rule, with its meta-parameters, for the parameters `moved`."""
+        return InnerRule()
+
+    @staticmethod
+    def proximity(config: Any) -> float:
+        """Weight lambda of lambda/2 |phi - theta|^2 in the inner loss, in training and after."""
+        return 0.0
 
     @abstractmethod
-    def episode_gradient(self, theta: Parameters, episode: Episode) -> OuterGradient:
-        """The outer gradient of one episode at meta-parameters `theta`, which are left alone."""
+    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
+        """The outer gradient of one episode.
 
-    def outer_gradient(self, theta: Parameters, episodes: Sequence[Episode]) -> OuterGradient:
+        Args:
+            theta: the meta-parameters, which are left alone.
+            episode: the episode.
+            step: outer steps taken so far.
+        """
+
+    def outer_gradient(
+        self, theta: Parameters, episodes: Sequence[Episode], step: int
+    ) -> OuterGradient:
         """The sum over `episodes`, one after the other, so that memory is that of one."""
         gradient = {name: torch.zeros_like(p) for name, p in theta.items()}
         metrics: dict[str, Tensor] = {}
+        failed: list[str] = []
         for episode in episodes:
-            part = self.episode_gradient(theta, episode)
+            part = self.episode_gradient(theta, episode, step)
+            if not torch.stack(list(part.metrics.values())).isfinite().all():
+                failed.append(episode.task)
             for name, value in part.gradient.items():
                 gradient[name] += value
             for name, value in part.metrics.items():
                 metrics[name] = metrics[name] + value if name in metrics else value
-        return OuterGradient(gradient, metrics)
+        return OuterGradient(gradient, metrics, tuple(failed))
+
+    def end_step(self, theta: Parameters, gather: Gather) -> None:
+        """Called on every worker once the engine has applied the gradient, which gave `theta`."""

@@ -9,8 +9,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
+from metatrain.build import build_generator
 from metatrain.config import load_config
-from metatrain.model import build_generator
 
 WORLD, STEPS = 2, 4
 

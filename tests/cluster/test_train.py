@@ -14,12 +14,13 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import load_config
 from metatrain.episodes import EpisodeSampler, read_episode
-from metatrain.inner_loop import InnerLoop
+from metatrain.inner.loop import InnerLoop
 from metatrain.learners import LEARNERS
-from metatrain.model import build_generator, load_model
+from metatrain.model import load_model
 from metatrain.store import EpisodeStore
 
 # One worker sums a meta-batch slot by slot, two sum their parts and add them: another order, and

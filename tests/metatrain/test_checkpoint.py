@@ -2,10 +2,11 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
+from metatrain.build import build_generator
 from metatrain.checkpoint import COMMIT, CheckpointStore
 from metatrain.config import CheckpointConfig
 from metatrain.errors import UserError
-from metatrain.model import build_generator, load_model
+from metatrain.model import load_model
 from metatrain.trainer import TrainState
 
 

@@ -10,9 +10,10 @@ from conftest import IMAGES
 from PIL import Image
 from safetensors import safe_open
 
+from metatrain.build import build_generator
 from metatrain.cli import run
 from metatrain.commands import COMMANDS
-from metatrain.model import Model, build_generator, load_model, save_model
+from metatrain.model import Model, load_model, save_model
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from metatrain.section import Section, section_of
     [
         ("inner.lr=-1", "inner.lr is -1; allowed is greater than 0."),
         ("inner.lr=fast", 'inner.lr is "fast"; allowed is a valid number'),
-        ("inner.scope=flim", "inner.scope is \"flim\"; allowed is 'all' or 'film'."),
+        ("inner.scope=flim", 'inner.scope is "flim"; write inner.scope.name="flim".'),
         ("inner.stepps=3", "there is no key 'inner.stepps'; did you mean 'inner.steps'?"),
         ("iner.lr=1", "there is no key 'iner'; did you mean 'inner'?"),
         ("zero_stage=2", "there is no key 'zero_stage'; did you mean 'cluster.zero_stage'?"),
-        ("learner.name=reptil", 'learner.name is "reptil"; allowed is reptile, fomaml, joint.'),
-        ("generator.name=vae", 'generator.name is "vae"; allowed is unet.'),
+        ("learner.name=reptil", 'learner.name is "reptil"; allowed is reptile, joint, mtl'),
+        ("generator.name=vae", 'generator.name is "vae"; allowed is unet, dit.'),
         ("generator.heads=5", "generator.heads is 5, which does not divide the 96 channels"),
         ("meta.batch=1", "meta.batch is 1 for 2 cluster.workers"),
         ("run.name=../x", "run.name is"),
@@ -59,11 +59,11 @@ def test_overrides_win_over_the_file(tmp_path):
 @given(
     lr=st.floats(1e-9, 1e3),
     steps=st.integers(1, 100),
-    scope=st.sampled_from(["all", "film"]),
+    scope=st.sampled_from(["all", "film", "lora"]),
     path=st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1),
 )
 def test_what_is_printed_is_read_back_the_same(tmp_path_factory, lr, steps, scope, path):
-    values = {"inner": {"lr": lr, "steps": steps, "scope": scope}, "data": {"path": path}}
+    values = {"inner": {"lr": lr, "steps": steps, "scope": {"name": scope}}, "data": {"path": path}}
     config = parse_config(values)
     # OmegaConf would resolve ${...}, in a path as anywhere.
     if "$" not in path:
@@ -93,9 +93,17 @@ def test_every_key_is_documented():
     assert [line.strip() for line in undocumented if line not in sections] == [
         'name: "unet"',
         'name: "reptile"',
+        'name: "all"',
     ]
 
 
 def test_differing_keys_are_named():
     a, b = load_config(), load_config(None, ["inner.lr=0.5", "meta.batch=8"])
     assert differing_keys(a, b) == ["inner.lr", "meta.batch"]
+
+
+@pytest.mark.parametrize(("learner", "scope"), [("anil", "head"), ("cavia", "context")])
+def test_a_learner_defined_by_its_scope_brings_it(learner, scope):
+    assert load_config(None, [f"learner.name={learner}"]).inner.scope.name == scope
+    with pytest.raises(UserError, match=f"learner {learner} moves the {scope} in its inner loop"):
+        load_config(None, [f"learner.name={learner}", "inner.scope.name=film"])

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from metatrain.build import build_generator
 from metatrain.config import load_config
 from metatrain.episodes import Episode
 from metatrain.generators.flow import FlowConfig, FlowGenerator, SamplerConfig
-from metatrain.model import build_generator
 
 
 class Decay(FlowGenerator):
@@ -77,20 +77,20 @@ def test_the_order_of_the_support_does_not_matter(generator):
 
 def test_the_loss_is_a_function_of_the_weights_alone(generator):
     batch = episode().support_batch(draw=2)
-    assert torch.equal(generator(batch), generator(batch))
+    assert torch.equal(generator.objective(batch), generator.objective(batch))
 
 
 def test_inner_steps_draw_afresh_unless_noise_is_shared(generator):
     def noise(draw, shared):
         generator.flow = FlowConfig(shared_noise=shared)
-        return generator._draw(episode().support_batch(draw))[0]
+        return generator.draw(episode().support_batch(draw))[1]
 
     assert torch.equal(noise(0, True), noise(1, True))
     assert not torch.equal(noise(0, False), noise(1, False))
 
 
 def test_stratified_times_fill_every_stratum(generator):
-    _, t, _ = generator._draw(episode().whole_batch())
+    t = generator.draw(episode().whole_batch())[2]
     assert sorted((t * 5).int().tolist()) == [0, 1, 2, 3, 4]
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.func import functional_call, grad
 
+from metatrain.build import build_generator
 from metatrain.config import load_config
 from metatrain.episodes import Episode
-from metatrain.inner_loop import InnerLoop
+from metatrain.inner.loop import InnerLoop
 from metatrain.learners import LEARNERS
-from metatrain.model import build_generator
 
 SMALL = ["data.image_size=8", "generator.width=8", "inner.steps=3", "inner.lr=0.01"]
 

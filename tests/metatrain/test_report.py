@@ -12,13 +12,14 @@ import fsspec
 import pytest
 import torch
 
+from metatrain.build import build_generator
 from metatrain.charts import Axis, Curve, Point, draw
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, load_config
 from metatrain.errors import UserError
 from metatrain.evaluate import Evaluation, Score, strip_folder
 from metatrain.files import write_file
-from metatrain.model import Model, build_generator, save_model
+from metatrain.model import Model, save_model
 from metatrain.pictures import png
 from metatrain.report import write_report
 from metatrain.trainer import TrainState, first_state

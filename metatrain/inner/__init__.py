@@ -1,0 +1,1 @@
+"""The inner loop: from meta-parameters theta to the fast weights phi of one task."""

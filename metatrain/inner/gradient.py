@@ -1,0 +1,140 @@
+"""The gradient of an inner step as something that can itself be differentiated.
+
+An outer gradient of second order runs back through the inner steps. At each it needs, for the
+vector that arrives, the Hessian of the support loss times that vector. `Unrolled` leaves this to
+autograd, which keeps the graph of every inner step. `Adjoint` keeps the weights alone and makes the
+product on the way back, whichever way `hvp` goes; autograd does the rest of the recursion, so that
+learned rates and stateful optimisers need nothing special.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call
+
+from metatrain.generators import Draw, Generator
+from metatrain.inner.hvp import HVP, twice_differentiable
+from metatrain.parameters import Parameters
+
+
+class InnerGradient(ABC):
+    """Computes a support loss, detached, and its gradient in the moved weights, in the graph."""
+
+    @abstractmethod
+    def __call__(
+        self, moved: Parameters, fixed: Parameters, draw: Draw
+    ) -> tuple[Tensor, Parameters]:
+        """Loss and gradient at `moved` and `fixed` weights, differentiable in both."""
+
+
+class FirstOrder(InnerGradient):
+    """The gradient as a constant, which drops the Hessian."""
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+
+    def __call__(
+        self, moved: Parameters, fixed: Parameters, draw: Draw
+    ) -> tuple[Tensor, Parameters]:
+        """See `InnerGradient.__call__`."""
+        leaves = {name: w.detach().requires_grad_() for name, w in moved.items()}
+        constants = {name: w.detach() for name, w in fixed.items()}
+        loss = functional_call(self.generator, constants | leaves, draw)
+        gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        return loss.detach(), dict(zip(moved, gradient, strict=True))
+
+
+class Unrolled(InnerGradient):
+    """Keeps the graph (Finn et al. 2017): exact; memory grows with the number of inner steps."""
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+
+    def __call__(
+        self, moved: Parameters, fixed: Parameters, draw: Draw
+    ) -> tuple[Tensor, Parameters]:
+        """See `InnerGradient.__call__`."""
+        with twice_differentiable():
+            loss = functional_call(self.generator, fixed | moved, draw)
+            gradient = torch.autograd.grad(
+                loss, list(moved.values()), create_graph=True, materialize_grads=True
+            )
+        return loss.detach(), dict(zip(moved, gradient, strict=True))
+
+
+class Adjoint(InnerGradient):
+    """Keeps the weights: v <- v - alpha H(phi_t) v, one product an inner step, going backward.
+
+    As exact as `hvp` is; memory is one inner step's, and the weights after each.
+    """
+
+    def __init__(self, hvp: HVP) -> None:
+        self.hvp = hvp
+
+    def __call__(
+        self, moved: Parameters, fixed: Parameters, draw: Draw
+    ) -> tuple[Tensor, Parameters]:
+        """See `InnerGradient.__call__`."""
+        at = _Place(self.hvp, tuple(moved), tuple(fixed), draw)
+        loss, *gradient = _AdjointGradient.apply(at, *moved.values(), *fixed.values())  # pyright: ignore
+        return loss, dict(zip(moved, gradient, strict=True))
+
+
+class _Place(NamedTuple):
+    """All of an inner step but the weights' values."""
+
+    hvp: HVP
+    moved: tuple[str, ...]
+    fixed: tuple[str, ...]
+    draw: Draw
+
+
+class _AdjointGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, at: _Place, *values: Tensor) -> tuple[Tensor, ...]:
+        ctx.at = at
+        ctx.save_for_backward(*values)
+        weights = dict(zip((*at.moved, *at.fixed), values, strict=True))
+        leaves = [weights[name].detach().requires_grad_() for name in at.moved]
+        with torch.enable_grad():
+            loss = at.hvp.loss(weights | dict(zip(at.moved, leaves, strict=True)), at.draw)
+        gradient = torch.autograd.grad(loss, leaves, materialize_grads=True)
+        loss = loss.detach()
+        ctx.mark_non_differentiable(loss)
+        return loss, *gradient
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        at, (_, *vector) = ctx.at, cotangents
+        weights = dict(zip((*at.moved, *at.fixed), ctx.saved_tensors, strict=True))
+        product = at.hvp(weights, dict(zip(at.moved, vector, strict=True)), at.draw)
+        return None, *(product[name] for name in weights)
+
+
+def query_loss(generator: Generator, weights: Parameters, draw: Draw) -> Tensor:
+    """The loss on `draw`, differentiable once in `weights`; keeps its gradient, not its graph."""
+    names = tuple(weights)
+    return _QueryLoss.apply(generator, names, draw, *weights.values())  # pyright: ignore
+
+
+class _QueryLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, generator: Generator, names: tuple[str, ...], draw: Draw, *values: Tensor
+    ) -> Tensor:
+        leaves = [value.detach().requires_grad_() for value in values]
+        with torch.enable_grad():
+            loss = functional_call(generator, dict(zip(names, leaves, strict=True)), draw)
+        ctx.save_for_backward(*torch.autograd.grad(loss, leaves, materialize_grads=True))
+        return loss.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *cotangents: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        (factor,) = cotangents
+        return None, None, None, *(factor * gradient for gradient in ctx.saved_tensors)

@@ -1,0 +1,150 @@
+"""Hessian-vector products of a generator's loss: three ways to one number.
+
+Each takes all weights, a vector on some of them (the moved ones), and returns the product in all
+weights: H[:, moved] vector.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from metatrain.generators import Draw, Generator
+from metatrain.parameters import Parameters
+
+
+def twice_differentiable() -> AbstractContextManager[Any]:
+    """Fused attention has no second derivative; within this, torch's plain one is used."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+class HVP(ABC):
+    """A way to Hessian-vector products.
+
+    Args:
+        generator: whose loss is meant; its own weights are not looked at.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+
+    @abstractmethod
+    def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
+        """H[:, moved] `vector` at `weights`, for the loss on `draw`."""
+
+    def loss(self, weights: Parameters, draw: Draw) -> Tensor:
+        """The generator's loss on `draw` at `weights`, a scalar."""
+        return functional_call(self.generator, weights, draw)
+
+
+class DoubleBackward(HVP):
+    """The gradient of <gradient, vector> (Pearlmutter 1994); exact, for any smooth generator."""
+
+    def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
+        """See `HVP.__call__`."""
+        leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
+        with torch.enable_grad(), twice_differentiable():
+            moved = [leaves[name] for name in vector]
+            gradient = torch.autograd.grad(self.loss(leaves, draw), moved, create_graph=True)
+        product = torch.autograd.grad(
+            gradient,
+            list(leaves.values()),
+            grad_outputs=list(vector.values()),
+            materialize_grads=True,
+        )
+        return dict(zip(leaves, product, strict=True))
+
+
+class Compiled(HVP):
+    """The same, compiled into one graph for every inner step of every episode; exact.
+
+    The first call takes a minute or more; torch keeps what it compiled for the next run.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__(generator)
+        self._compiled: Callable[..., Parameters] = torch.compile(self._product, dynamic=False)
+
+    def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
+        """See `HVP.__call__`."""
+        with torch.no_grad(), twice_differentiable():
+            return self._compiled({n: w.detach() for n, w in weights.items()}, vector, draw)
+
+    def _product(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
+        def slope(at: Parameters) -> Tensor:
+            gradient = grad(self.loss)(at, draw)
+            return torch.stack([(gradient[n] * v).sum() for n, v in vector.items()]).sum()
+
+        return grad(slope)(weights)
+
+
+class Difference(HVP):
+    """Central differences of gradients: (g(w + e v) - g(w - e v)) / 2e. Not exact.
+
+    For what cannot be differentiated twice. Needs two gradients and no second graph.
+
+    Attributes:
+        error: of the last product that was checked, relative, as the difference to the product
+            with twice the step tells (Richardson's estimate); 0 before the first.
+    """
+
+    # Of the length of the weights: the cube root of float32's precision balances rounding, which
+    # falls with the step, against curvature, which grows with its square.
+    STEP = 5e-3
+    CHECK_EVERY = 100
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__(generator)
+        self.error = 0.0
+        self._products = 0
+
+    def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
+        """See `HVP.__call__`."""
+        step = self._step(weights, vector)
+        if step == 0.0:
+            return {name: torch.zeros_like(w) for name, w in weights.items()}
+        product = self._central(weights, vector, draw, step)
+        if self._products % self.CHECK_EVERY == 0:
+            coarse = self._central(weights, vector, draw, 2 * step)
+            difference = _norm({n: coarse[n] - p for n, p in product.items()})
+            self.error = float(difference / 3 / _norm(product))
+        self._products += 1
+        return product
+
+    def _step(self, weights: Parameters, vector: Parameters) -> float:
+        length = float(_norm(vector))
+        moved = {name: weights[name] for name in vector}
+        return self.STEP * float(_norm(moved)) / length if length else 0.0
+
+    def _central(
+        self, weights: Parameters, vector: Parameters, draw: Draw, step: float
+    ) -> Parameters:
+        ahead = self._gradient(weights, vector, draw, step)
+        behind = self._gradient(weights, vector, draw, -step)
+        return {name: (ahead[name] - behind[name]) / (2 * step) for name in weights}
+
+    def _gradient(
+        self, weights: Parameters, vector: Parameters, draw: Draw, step: float
+    ) -> Parameters:
+        moved = {name: weights[name].detach() + step * v for name, v in vector.items()}
+        leaves = {n: w.detach().requires_grad_() for n, w in (weights | moved).items()}
+        with torch.enable_grad():
+            loss = self.loss(leaves, draw)
+        gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, gradient, strict=True))
+
+
+def _norm(tree: Parameters) -> Tensor:
+    return torch.nn.utils.get_total_norm(list(tree.values()))
+
+
+HVPS: dict[str, type[HVP]] = {
+    "double_backward": DoubleBackward,
+    "compiled": Compiled,
+    "difference": Difference,
+}
