@@ -95,6 +95,6 @@ def strips_picture(strips: list[Strip]) -> Tensor:
 @torch.no_grad()
 def _query_loss(generator: Generator, episode: Episode) -> float:
     generator.eval()  # every image sees the support
-    losses = [generator(episode.query_batch(draw)) for draw in range(_LOSS_DRAWS)]
+    losses = [generator.objective(episode.query_batch(draw)) for draw in range(_LOSS_DRAWS)]
     generator.train()
     return torch.stack(losses).mean().item()
