@@ -1,115 +1,526 @@
-"""Every learner against the formula of its paper, written out plainly, in float64."""
+"""Every learner's outer gradient against its paper's formula, written out plainly, in float64.
+
+The references share the generator's loss and nothing else: no inner loop, no optimiser, no rule and
+no adjoint of ours.
+"""
 
 import pytest
 import torch
-from torch.func import functional_call, grad
+from torch import nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metatrain.build import build_generator
+from metatrain.build import build_generator, build_learner
 from metatrain.config import load_config
 from metatrain.episodes import Episode
-from metatrain.inner.loop import InnerLoop
+from metatrain.errors import UserError
+from metatrain.generators import Generator
+from metatrain.inner.loop import InnerConfig, InnerLoop
+from metatrain.inner.scopes import SCOPES
 from metatrain.learners import LEARNERS
+from metatrain.learners.imaml import conjugate_gradients
 
 SMALL = ["data.image_size=8", "generator.width=8", "inner.steps=3", "inner.lr=0.01"]
+ALPHA, STEPS = 0.01, 3
+EXACT = 1e-8
+
+FREE_SCOPE = [name for name, kind in LEARNERS.items() if kind.scope is None]
+
+
+def episode_of(seed, task="task"):
+    noise = torch.Generator().manual_seed(seed)
+    images = torch.rand(5, 1, 8, 8, generator=noise, dtype=torch.float64) * 2 - 1
+    return Episode(task, images[:3], images[3:], seed)
 
 
 class Bench:
-    """A small generator in float64, an episode, and the loss as a function of the weights."""
+    """A learner over a small generator in float64, at a general place."""
 
-    def __init__(self, *overrides):
-        config = load_config(None, [*SMALL, *overrides])
-        self.generator = build_generator(config).double()
-        self.loop = InnerLoop(self.generator, config.inner)
-        self.inner, self.learner = config.inner, LEARNERS[config.learner.name](self.loop)
+    def __init__(self, *overrides, network="unet"):
+        self.config = load_config(None, [*SMALL, f"generator.name={network}", *overrides])
+        self.generator = build_generator(self.config).double()
+        self.learner = build_learner(self.config, build_generator(self.config).double())
+        self.scope = self.learner.inner.scope
         noise = torch.Generator().manual_seed(0)
         self.theta = {
-            # The generator's last layers start at zero; move everything to a general place.
+            # Last layers, gates and rates start at zero; move everything to a general place.
             name: p.detach() + 0.05 * torch.randn(p.shape, generator=noise, dtype=p.dtype)
             for name, p in self.generator.named_parameters()
         }
-        self.episode = self.episode_of(1)
+        self.episode = episode_of(1)
 
-    @staticmethod
-    def episode_of(seed):
-        noise = torch.Generator().manual_seed(seed)
-        images = torch.rand(5, 1, 8, 8, generator=noise, dtype=torch.float64) * 2 - 1
-        return Episode("task", images[:3], images[3:], seed)
+    def outer(self, step=0):
+        return self.learner.episode_gradient(self.theta, self.episode, step)
 
-    def gradient(self, weights, batch):
-        return grad(lambda w: functional_call(self.generator, w, (batch,)))(weights)
+    def leaves(self):
+        return {name: p.clone().requires_grad_() for name, p in self.theta.items()}
 
-    def reference_phi(self, batch_at, scope=None):
-        """k steps of SGD or Adam (Kingma and Ba 2015, algorithm 1), nothing shared with ours."""
-        phi = {name: p.clone() for name, p in self.theta.items()}
-        m = {name: torch.zeros_like(p) for name, p in phi.items()}
-        v = {name: torch.zeros_like(p) for name, p in phi.items()}
-        for t in range(1, self.inner.steps + 1):
-            g = self.gradient(phi, batch_at(t - 1))
-            for name in scope or phi:
-                if self.inner.optimizer == "sgd":
-                    phi[name] = phi[name] - self.inner.lr * g[name]
-                    continue
-                m[name] = 0.9 * m[name] + 0.1 * g[name]
-                v[name] = 0.999 * v[name] + 0.001 * g[name] ** 2
-                step = (m[name] / (1 - 0.9**t)) / ((v[name] / (1 - 0.999**t)).sqrt() + 1e-8)
-                phi[name] = phi[name] - self.inner.lr * step
-        return phi
+    def loss(self, weights, batch):
+        with sdpa_kernel(SDPBackend.MATH):
+            return functional_call(self.generator, weights, self.generator.draw(batch))
 
-    def film(self):
-        return [name for name in self.theta if "film" in name]
+    def gradient(self, weights, batch, names=None, graph=False):
+        names = list(names or weights)
+        if not graph:
+            weights = {n: w.detach().requires_grad_() for n, w in weights.items()}
+        loss, wanted = self.loss(weights, batch), [weights[name] for name in names]
+        slopes = torch.autograd.grad(loss, wanted, create_graph=graph, materialize_grads=True)
+        return dict(zip(names, slopes, strict=True))
+
+    def unrolled(self, theta, advance, scope=None):
+        """phi after each of the inner steps on the support, every step in the graph."""
+        phi, trail = dict(theta), []
+        for t in range(STEPS):
+            g = self.gradient(phi, self.episode.support_batch(t), scope or self.scope, graph=True)
+            phi = phi | {name: advance(name, phi[name], g, t) for name in g}
+            trail.append(phi)
+        return trail
+
+    def reference(self, advance, scope=None, query_weights=(0.0, 0.0, 1.0)):
+        """d/dtheta of the weighted query losses after the inner steps."""
+        theta = self.leaves()
+        trail = self.unrolled(theta, advance, scope)
+        losses = [self.loss(phi, self.episode.query_batch()) for phi in trail]
+        total = sum(w * loss for w, loss in zip(query_weights, losses, strict=True))
+        slopes = torch.autograd.grad(total, list(theta.values()), materialize_grads=True)
+        return dict(zip(theta, slopes, strict=True))
 
 
-def assert_same(ours, reference, tolerance=1e-8):
+def sgd(name, weight, gradient, t):
+    return weight - ALPHA * gradient[name]
+
+
+def momentum():
+    """Sutskever et al. 2013, with torch's convention: v = 0.9 v + g, w -= alpha v."""
+    velocity = {}
+
+    def advance(name, weight, gradient, t):
+        velocity[name] = 0.9 * velocity.get(name, 0.0) + gradient[name]
+        return weight - ALPHA * velocity[name]
+
+    return advance
+
+
+def adam():
+    """Kingma and Ba 2015, algorithm 1."""
+    m, v = {}, {}
+
+    def advance(name, weight, gradient, t):
+        g = gradient[name]
+        # A weight whose every gradient is 0 has no derivative: it does not move.
+        moves = g.detach() != 0
+        m[name] = 0.9 * m.get(name, 0.0) + 0.1 * g
+        v[name] = 0.999 * v.get(name, 0.0) + 0.001 * g**2
+        m_hat, v_hat = m[name] / (1 - 0.9 ** (t + 1)), v[name] / (1 - 0.999 ** (t + 1))
+        root = torch.where(moves, v_hat, 1.0).sqrt()
+        return weight - ALPHA * torch.where(moves, m_hat / (root + 1e-8), 0.0)
+
+    return advance
+
+
+ADVANCES = {"sgd": lambda: sgd, "momentum": momentum, "adam": adam}
+
+
+def assert_same(ours, reference, tolerance=EXACT):
     assert ours.keys() == reference.keys()
     difference = sum((ours[n] - reference[n]).square().sum() for n in ours).sqrt()
-    assert difference <= tolerance * sum(r.square().sum() for r in reference.values()).sqrt()
+    size = sum(r.square().sum() for r in reference.values()).sqrt()
+    assert size > 0
+    assert difference <= tolerance * size
 
 
 def test_joint_is_the_plain_gradient_on_support_and_query():
     bench = Bench("learner.name=joint")
-    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
-    assert_same(ours, bench.gradient(bench.theta, bench.episode.whole_batch()))
+    assert_same(bench.outer().gradient, bench.gradient(bench.theta, bench.episode.whole_batch()))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_reptile_is_theta_minus_phi(optimizer):
-    bench = Bench("learner.name=reptile", f"inner.optimizer={optimizer}")
-    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
-    phi = bench.reference_phi(bench.episode.whole_batch)
-    assert_same(ours, {name: bench.theta[name] - phi[name] for name in phi})
+def reference_phi(bench, advance, batch_at, pull=None):
+    """k first-order steps on `batch_at`, `pull` being a further gradient."""
+    phi = dict(bench.theta)
+    for t in range(STEPS):
+        g = bench.gradient(phi, batch_at(t), bench.scope)
+        g = {name: value + (pull(name, phi[name]) if pull else 0.0) for name, value in g.items()}
+        phi = phi | {name: advance(name, phi[name], g, t) for name in bench.scope}
+    return phi
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("scope", ["all", "film", "lora"])
+@pytest.mark.parametrize("optimizer", ADVANCES)
+def test_reptile_is_theta_minus_phi_and_the_gradient_at_phi_of_what_all_tasks_share(
+    optimizer, scope
+):
+    overrides = [f"inner.optimizer={optimizer}", f"inner.scope.name={scope}"]
+    bench = Bench("learner.name=reptile", *overrides)
+    phi = reference_phi(bench, ADVANCES[optimizer](), bench.episode.whole_batch)
+    shared = bench.gradient(phi, bench.episode.whole_batch(draw=STEPS))
+    moved = {name: bench.theta[name] - phi[name] for name in bench.scope}
+    assert_same(bench.outer().gradient, shared | moved)
+
+
+@pytest.mark.parametrize("optimizer", ADVANCES)
 def test_fomaml_is_the_query_gradient_at_phi(optimizer):
     bench = Bench("learner.name=fomaml", f"inner.optimizer={optimizer}")
-    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
-    phi = bench.reference_phi(bench.episode.support_batch)
-    assert_same(ours, bench.gradient(phi, bench.episode.query_batch()))
+    phi = reference_phi(bench, ADVANCES[optimizer](), bench.episode.support_batch)
+    assert_same(bench.outer().gradient, bench.gradient(phi, bench.episode.query_batch()))
 
 
-def test_fomaml_in_scope_film_moves_only_film_in_the_inner_loop():
-    bench = Bench("learner.name=fomaml", "inner.scope=film")
-    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
-    phi = bench.reference_phi(bench.episode.support_batch, scope=bench.film())
-    assert_same(ours, bench.gradient(phi, bench.episode.query_batch()))
+@pytest.mark.parametrize("mode", ["adjoint", "unrolled"])
+@pytest.mark.parametrize("network", ["unet", "dit"])
+@pytest.mark.parametrize("optimizer", ADVANCES)
+def test_maml_is_the_derivative_through_every_inner_step(optimizer, network, mode):
+    overrides = [f"inner.optimizer={optimizer}", f"meta.gradient={mode}"]
+    bench = Bench("learner.name=maml", *overrides, network=network)
+    assert_same(bench.outer().gradient, bench.reference(ADVANCES[optimizer]()))
 
 
-def test_reptile_in_scope_film_gives_the_shared_parameters_the_gradient_at_phi():
-    bench = Bench("learner.name=reptile", "inner.scope=film")
-    ours = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
-    phi = bench.reference_phi(bench.episode.whole_batch, scope=bench.film())
-    shared = bench.gradient(phi, bench.episode.whole_batch(draw=bench.inner.steps))
-    expected = {n: bench.theta[n] - phi[n] if n in bench.film() else shared[n] for n in phi}
-    assert_same(ours, expected)
+@pytest.mark.parametrize("scope", [name for name in SCOPES if name != "all"])
+def test_maml_in_every_scope_moves_that_alone_and_learns_the_rest_too(scope):
+    bench = Bench("learner.name=maml", f"inner.scope.name={scope}", "inner.optimizer=sgd")
+    assert 0 < len(bench.scope) < len(bench.theta)
+    assert_same(bench.outer().gradient, bench.reference(sgd))
+
+
+@pytest.mark.parametrize(
+    ("name", "in_head"), [("anil", lambda head: head), ("boil", lambda head: not head)]
+)
+def test_anil_moves_the_head_and_boil_the_body(name, in_head):
+    bench = Bench(f"learner.name={name}", "inner.optimizer=sgd")
+    head = ("norm_out.", "film_out.", "out.")
+    scope = [n for n in bench.theta if in_head(n.startswith(head))]
+    assert_same(bench.outer().gradient, bench.reference(sgd, scope))
+
+
+def test_cavia_adapts_one_vector_whose_start_is_not_learned():
+    bench = Bench("learner.name=cavia", "inner.optimizer=sgd")
+    expected = bench.reference(sgd, ["context.vector"])
+    assert expected["context.vector"].abs().max() > 0
+    expected["context.vector"] = torch.zeros_like(expected["context.vector"])
+    assert_same(bench.outer().gradient, expected)
+    assert not build_generator(bench.config).context.vector.any()
+
+
+def rate_of(theta, name):
+    return theta[f"inner_rule.log_rates.{name.replace('.', ':')}"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_meta_sgd_learns_a_rate_for_every_weight(optimizer):
+    bench = Bench("learner.name=meta-sgd", f"inner.optimizer={optimizer}")
+    theta, plain = bench.leaves(), ADVANCES[optimizer]()
+    bench.leaves = lambda: theta
+
+    def advance(name, weight, gradient, t):
+        step = weight - plain(name, weight, gradient, t)
+        return weight - rate_of(theta, name).exp() * step
+
+    assert_same(bench.outer().gradient, bench.reference(advance))
+
+
+@pytest.mark.parametrize(
+    ("step", "weights"),
+    [(0, (1 / 3, 1 / 3, 1 / 3)), (150, (1 / 12, 1 / 12, 5 / 6)), (200, (0, 0, 1))],
+)
+def test_maml_plus_plus_learns_rates_by_layer_and_step_from_annealed_query_losses(step, weights):
+    bench = Bench("learner.name=maml++", "learner.first_order=0", "inner.optimizer=sgd")
+    theta = bench.leaves()
+    bench.leaves = lambda: theta
+
+    def advance(name, weight, gradient, t):
+        return weight - ALPHA * rate_of(theta, name)[t].exp() * gradient[name]
+
+    assert_same(bench.outer(step).gradient, bench.reference(advance, query_weights=weights))
+
+
+def test_maml_plus_plus_begins_without_hessians():
+    bench = Bench("learner.name=maml++", "inner.optimizer=sgd", "learner.first_order=10")
+    theta = bench.leaves()
+    bench.leaves = lambda: theta
+
+    def advance(name, weight, gradient, t):
+        return weight - ALPHA * rate_of(theta, name)[t].exp() * gradient[name].detach()
+
+    share = (1 - 9 / 200) + 9 / 200
+    equal = (1 - 9 / 200) / 3
+    weights = (equal, equal, share - 2 * equal)
+    assert_same(bench.outer(9).gradient, bench.reference(advance, query_weights=weights))
+    # The next step has them.
+    assert not torch.equal(
+        bench.outer(9).gradient["stem.weight"], bench.outer(10).gradient["stem.weight"]
+    )
+
+
+def test_alfa_generates_rate_and_decay_of_every_layer_from_its_means():
+    bench = Bench("learner.name=alfa", "inner.optimizer=sgd")
+    theta, generated = bench.leaves(), {}
+    bench.leaves = lambda: theta
+    rule = {n.removeprefix("inner_rule."): p for n, p in theta.items() if "inner_rule." in n}
+    phi_now = {}
+
+    def advance(name, weight, gradient, t):
+        if t not in generated:
+            means = [gradient[n].mean() for n in bench.scope]
+            means += [(phi_now.get(n, theta[n])).mean() for n in bench.scope]
+            hidden = torch.relu(rule["hidden.weight"] @ torch.stack(means) + rule["hidden.bias"])
+            generated[t] = rule["out.weight"] @ hidden + rule["out.bias"]
+        i = bench.scope.index(name)
+        rate, decay = generated[t][i], generated[t][len(bench.scope) + i]
+        moved = (1 + decay) * weight - ALPHA * rate.exp() * gradient[name]
+        # Only once all of a step are known may the next step's means see them.
+        pending[name] = moved
+        if len(pending) == len(bench.scope):
+            phi_now.update(pending)
+            pending.clear()
+        return moved
+
+    pending = {}
+    assert_same(bench.outer().gradient, bench.reference(advance))
+
+
+def test_multi_step_weights_sum_to_one_and_end_at_the_last_step():
+    learner = Bench("learner.name=maml++").learner
+    for step in (0, 1, 99, 199, 200, 10_000):
+        assert sum(learner.step_weights(step)) == pytest.approx(1, abs=1e-12)
+    assert learner.step_weights(200) == [0.0, 0.0, 1.0]
+
+
+def test_second_order_gradients_agree_with_finite_differences_of_the_whole_bilevel_objective():
+    bench = Bench("learner.name=meta-sgd", "inner.optimizer=sgd")
+    ours, noise = bench.outer().gradient, torch.Generator().manual_seed(7)
+    direction = {
+        n: torch.randn(p.shape, generator=noise, dtype=p.dtype) for n, p in bench.theta.items()
+    }
+
+    def objective(e):
+        theta = {n: p + e * direction[n] for n, p in bench.theta.items()}
+        phi = dict(theta)
+        for t in range(STEPS):
+            g = bench.gradient(phi, bench.episode.support_batch(t), bench.scope)
+            phi |= {n: phi[n] - ALPHA * rate_of(theta, n).exp() * g[n] for n in g}
+        return bench.loss(phi, bench.episode.query_batch()).item()
+
+    # Fourth order, so that truncation is far below what is asserted.
+    e = 1e-4
+    slope = (8 * (objective(e) - objective(-e)) - (objective(2 * e) - objective(-2 * e))) / (12 * e)
+    assert sum((ours[n] * direction[n]).sum() for n in ours).item() == pytest.approx(
+        slope, rel=1e-7
+    )
+
+
+def test_mtl_descends_body_and_heads_jointly_and_remembers_the_heads():
+    bench = Bench("learner.name=mtl", "learner.head_lr=0.5")
+    body = [n for n in bench.theta if n not in bench.scope]
+    first = bench.outer()
+    g = bench.gradient(bench.theta, bench.episode.whole_batch())
+    head = {n: bench.theta[n] - 0.5 * g[n] for n in bench.scope}
+    expected = {n: g[n] for n in body} | {n: bench.theta[n] - head[n] for n in bench.scope}
+    assert_same(first.gradient, expected)
+
+    bench.learner.end_step(bench.theta, lambda own: own)
+    g = bench.gradient(bench.theta | head, bench.episode.whole_batch())
+    again = {n: head[n] - 0.5 * g[n] for n in bench.scope}
+    expected = {n: g[n] for n in body} | {n: bench.theta[n] - again[n] for n in bench.scope}
+    assert_same(bench.outer().gradient, expected)
+    # Another task begins at theta's head, not at this one's.
+    other = bench.learner.episode_gradient(bench.theta, episode_of(2, "other"), 0)
+    g = bench.gradient(bench.theta, episode_of(2).whole_batch())
+    assert_same({n: other.gradient[n] for n in body}, {n: g[n] for n in body})
+
+
+# --- ADMM ---------------------------------------------------------------------------------------
+
+
+def test_admm_without_duals_and_penalty_is_reptile():
+    admm = Bench("inner.optimizer=sgd", "learner.name=admm", "learner.rho=0.0")
+    reptile = Bench("inner.optimizer=sgd", "learner.name=reptile")
+    assert_same(admm.outer().gradient, reptile.outer().gradient)
+
+
+def test_admm_follows_its_three_equations_over_two_outer_steps():
+    rho, decay = 0.3, 0.2
+    bench = Bench(
+        "learner.name=admm", "inner.optimizer=sgd", f"learner.rho={rho}", f"learner.decay={decay}"
+    )
+    dual = {name: torch.zeros_like(p) for name, p in bench.theta.items()}
+    for _ in range(2):
+        z = bench.theta
+        phi = reference_phi(
+            bench,
+            sgd,
+            bench.episode.whole_batch,
+            pull=lambda n, w, z=z, dual=dual: rho * (w - z[n] + dual[n]),
+        )
+        consensus = {n: rho / (rho + decay) * (phi[n] + dual[n]) for n in z}
+        gradient = bench.outer().gradient
+        assert_same(gradient, {n: z[n] - consensus[n] for n in z})
+        # The engine's step, in full.
+        bench.theta = {n: z[n] - gradient[n] for n in z}
+        bench.learner.end_step(bench.theta, lambda own: own)
+        dual = {n: dual[n] + phi[n] - bench.theta[n] for n in z}
+        assert_same(bench.learner.by_task["task"], dual)
+
+
+# --- closed forms -------------------------------------------------------------------------------
+
+N = 6
+
+
+class Quadratic(Generator):
+    """L(w; images) = 1/2 (w - c)' A (w - c), c the images' mean pixel values."""
+
+    head = ()
+
+    def __init__(self, steps=0, scope=None):
+        super().__init__(None, N, 1)
+        noise = torch.Generator().manual_seed(3)
+        root = torch.randn(N, N, generator=noise, dtype=torch.float64)
+        self.register_buffer("A", root @ root.T / N + torch.eye(N, dtype=torch.float64))
+        self.w = nn.Parameter(torch.randn(N, generator=noise, dtype=torch.float64))
+
+    def draw(self, batch):
+        return (batch.images.mean(dim=(0, 1, 2)),)
+
+    def forward(self, *draw):
+        away = self.w - draw[0]
+        return away @ self.A @ away / 2
+
+    def embed(self, images):
+        raise NotImplementedError
+
+    def restore(self, batch, hidden):
+        raise NotImplementedError
+
+    def sample(self, support, count, seed):
+        raise NotImplementedError
+
+
+def quadratic_episode(task="task", seed=5):
+    noise = torch.Generator().manual_seed(seed)
+    images = torch.randn(4, 1, 1, N, generator=noise, dtype=torch.float64)
+    return Episode(task, images[:2], images[2:], 0)
+
+
+def quadratic_learner(name, steps, lr, **settings):
+    kind = LEARNERS[name]
+    config = kind.Config(name=name, **settings)
+    inner = InnerConfig(steps=steps, lr=lr, optimizer="sgd")
+    loop = InnerLoop(Quadratic(), inner, proximity=kind.proximity(config))
+    theta = {"w": loop.generator.w.detach().clone()}
+    return kind(config, loop), theta, loop.generator.A
+
+
+def centres(episode):
+    return episode.support.mean(dim=(0, 1, 2)), episode.query.mean(dim=(0, 1, 2))
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_maml_on_a_quadratic_is_its_closed_form(steps):
+    learner, theta, A = quadratic_learner("maml", steps, lr=0.1)
+    episode = quadratic_episode()
+    support, query = centres(episode)
+    contraction = torch.linalg.matrix_power(torch.eye(N, dtype=A.dtype) - 0.1 * A, steps)
+    phi = support + contraction @ (theta["w"] - support)
+    expected = {"w": contraction.T @ A @ (phi - query)}
+    assert_same(learner.episode_gradient(theta, episode, 0).gradient, expected, 1e-12)
+
+
+def test_imaml_on_a_quadratic_is_its_closed_form():
+    proximity = 2.0
+    learner, theta, A = quadratic_learner(
+        "imaml", 600, lr=0.1, proximity=proximity, iterations=2 * N
+    )
+    episode = quadratic_episode()
+    support, query = centres(episode)
+    eye = torch.eye(N, dtype=A.dtype)
+    phi = torch.linalg.solve(A + proximity * eye, A @ support + proximity * theta["w"])
+    expected = {"w": torch.linalg.solve(eye + A / proximity, A @ (phi - query))}
+    assert_same(learner.episode_gradient(theta, episode, 0).gradient, expected)
+
+
+def test_imaml_has_the_implicit_gradient_of_the_parameters_it_does_not_move():
+    """By finite differences of the bilevel objective in a body parameter."""
+    lam = 200.0
+    bench = Bench(
+        "learner.name=imaml",
+        f"learner.proximity={lam}",
+        "learner.iterations=60",
+        "inner.scope.name=head",
+        "inner.optimizer=sgd",
+        "inner.lr=0.004",
+        "inner.steps=60",
+    )
+    ours = bench.outer().gradient
+    noise = torch.Generator().manual_seed(7)
+    direction = {
+        n: torch.randn(p.shape, generator=noise, dtype=p.dtype) for n, p in bench.theta.items()
+    }
+
+    def objective(e):
+        theta = {n: p + e * direction[n] for n, p in bench.theta.items()}
+        phi = dict(theta)
+        for _ in range(60):
+            g = bench.gradient(phi, bench.episode.support_batch(), bench.scope)
+            phi |= {n: phi[n] - 0.004 * (g[n] + lam * (phi[n] - theta[n])) for n in g}
+        return bench.loss(phi, bench.episode.query_batch()).item()
+
+    e = 1e-4
+    slope = (8 * (objective(e) - objective(-e)) - (objective(2 * e) - objective(-2 * e))) / (12 * e)
+    assert sum((ours[n] * direction[n]).sum() for n in ours).item() == pytest.approx(
+        slope, rel=1e-7
+    )
+
+
+def test_admm_finds_the_consensus_of_quadratics():
+    """min over z of sum_i f_i(z) has the mean of the centres for a solution."""
+    learner, theta, _ = quadratic_learner("admm", 40, lr=0.25, rho=1.0)
+    episodes = [quadratic_episode(f"task {i}", seed=i) for i in range(3)]
+    for step in range(60):
+        outer = learner.outer_gradient(theta, episodes, step)
+        theta = {"w": theta["w"] - outer.gradient["w"] / len(episodes)}
+        learner.end_step(theta, lambda own: own)
+    solution = torch.stack(
+        [torch.cat([e.support, e.query]).mean(dim=(0, 1, 2)) for e in episodes]
+    ).mean(dim=0)
+    assert_same(theta, {"w": solution})
+
+
+def test_conjugate_gradients_solve_in_as_many_steps_as_there_are_unknowns():
+    A = Quadratic().A
+    b = torch.arange(1.0, N + 1, dtype=A.dtype)
+    solved = conjugate_gradients(lambda x: {"w": A @ x["w"]}, {"w": b}, iterations=N)
+    assert_same(solved, {"w": torch.linalg.solve(A, b)}, 1e-10)
+
+
+# --- reductions ---------------------------------------------------------------------------------
+
+
+def test_one_reptile_step_of_sgd_is_the_joint_gradient_times_the_rate():
+    overrides = ["inner.steps=1", "inner.optimizer=sgd"]
+    reptile = Bench("learner.name=reptile", *overrides).outer().gradient
+    joint = Bench("learner.name=joint", *overrides).outer().gradient
+    assert_same(reptile, {name: ALPHA * g for name, g in joint.items()})
+
+
+def test_maml_goes_to_fomaml_as_the_inner_rate_goes_to_zero():
+    def difference(rate):
+        overrides = ["inner.optimizer=sgd", f"inner.lr={rate}"]
+        maml = Bench("learner.name=maml", *overrides).outer().gradient
+        fomaml = Bench("learner.name=fomaml", *overrides).outer().gradient
+        return sum((maml[n] - fomaml[n]).square().sum() for n in maml).sqrt().item()
+
+    # The dropped term is of the first order in the rate.
+    assert difference(1e-4) / difference(1e-5) == pytest.approx(10, rel=0.01)
+
+
+# --- what holds for every learner ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_one_task_leaves_nothing_behind_for_the_next(name):
     bench = Bench(f"learner.name={name}", "inner.optimizer=adam")
-    alone = bench.learner.episode_gradient(bench.theta, bench.episode).gradient
+    alone = bench.outer().gradient
     fresh = Bench(f"learner.name={name}", "inner.optimizer=adam")
-    fresh.learner.episode_gradient(fresh.theta, fresh.episode_of(2))
-    after_another = fresh.learner.episode_gradient(fresh.theta, fresh.episode).gradient
+    fresh.learner.episode_gradient(fresh.theta, episode_of(2, "other"), 0)
+    after_another = fresh.outer().gradient
     assert all(torch.equal(alone[n], after_another[n]) for n in alone)
 
 
@@ -117,5 +528,73 @@ def test_one_task_leaves_nothing_behind_for_the_next(name):
 def test_theta_is_left_alone(name):
     bench = Bench(f"learner.name={name}")
     before = {n: p.clone() for n, p in bench.theta.items()}
-    bench.learner.episode_gradient(bench.theta, bench.episode)
+    bench.learner.outer_gradient(bench.theta, [bench.episode, episode_of(2, "b")], 0)
     assert all(torch.equal(before[n], bench.theta[n]) for n in before)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_meta_batch_is_the_sum_of_its_episodes(name):
+    bench, apart = Bench(f"learner.name={name}"), Bench(f"learner.name={name}")
+    episodes = [bench.episode, episode_of(2, "b")]
+    together = bench.learner.outer_gradient(bench.theta, episodes, 0)
+    parts = [apart.learner.episode_gradient(apart.theta, e, 0) for e in episodes]
+    summed = {n: parts[0].gradient[n] + parts[1].gradient[n] for n in bench.theta}
+    assert_same(together.gradient, summed)
+    for key, value in together.metrics.items():
+        assert value.item() == pytest.approx(sum(p.metrics[key].item() for p in parts))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("rule", ["maml", "meta-sgd", "alfa"])
+def test_the_inner_loop_in_place_is_the_one_that_is_differentiated(optimizer, rule):
+    bench = Bench(f"learner.name={rule}", f"inner.optimizer={optimizer}")
+    inner = bench.learner.inner
+    *_, last = inner.trace(bench.theta, bench.episode.support_batch)
+    losses = inner.adapt(bench.theta, bench.episode.support_batch)
+    phi = {name: p for name, p in inner.phi().items() if name in last.phi}
+    assert_same(phi, {n: p.detach() for n, p in last.phi.items()}, 1e-12)
+    assert losses[-1].item() == pytest.approx(last.loss.item(), rel=1e-12)
+
+
+def test_adam_takes_no_step_and_has_no_slope_where_there_never_was_a_gradient():
+    """The output layer starts at 0, and nothing before it has a gradient."""
+    config = load_config(None, [*SMALL, "learner.name=maml", "inner.optimizer=adam"])
+    learner = build_learner(config, build_generator(config))
+    theta = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    episode = Episode("task", *(p.float() for p in (episode_of(1).support, episode_of(1).query)), 1)
+    gradient = learner.episode_gradient(theta, episode, 0).gradient
+    assert all(g.isfinite().all() for g in gradient.values())
+    assert max(g.abs().max() for g in gradient.values()) < 100
+
+
+@pytest.mark.parametrize("name", ["meta-sgd", "maml++", "alfa"])
+def test_learned_rates_are_logged_and_stay_above_zero(name):
+    bench = Bench(f"learner.name={name}")
+    logs = [n for n in bench.theta if "log_rates" in n]
+    for log in logs or ["inner_rule.out.bias"]:
+        bench.theta[log][: None if logs else len(bench.scope)] -= 5.0
+    metrics = bench.outer().metrics
+    assert 0 < metrics["rate_min"] <= metrics["rate_mean"] <= metrics["rate_max"] < ALPHA
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_task_whose_loss_is_not_finite_is_named(name):
+    bench = Bench(f"learner.name={name}")
+    broken = episode_of(2, "broken")
+    broken.support[0, 0, 0, 0] = torch.inf
+    outer = bench.learner.outer_gradient(bench.theta, [bench.episode, broken], 0)
+    assert outer.failed == ("broken",)
+
+
+def test_batchnorm_is_refused_with_what_to_use():
+    generator = Quadratic()
+    generator.norm = nn.BatchNorm2d(4)
+    with pytest.raises(UserError, match=r"Quadratic\.norm is a BatchNorm.*use .*group_norm"):
+        InnerLoop(generator, InnerConfig())
+
+
+def test_every_learner_tells_its_formula_paper_cost_memory_and_use():
+    for name, kind in LEARNERS.items():
+        doc = kind.__doc__ or ""
+        for part in ("et al.", "g = ", "Cost: ", "Memory: ", "Use: "):
+            assert part in doc or (part == "et al." and "Caruana 1997" in doc), f"{name}: {part}"
