@@ -1,6 +1,9 @@
 """What one Ray Train worker does: resume or begin, train its share, show and save."""
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,14 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from cluster.watch import Message, ProgressLine, SampleGrid, Saver
-from metatrain.build import build_generator, build_learner
+from metatrain.build import build_generator, build_learner, choose_gradient
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, parse_config
+from metatrain.episodes import Episode, read_episode
 from metatrain.errors import UserError
+from metatrain.files import MissingError, read_file, write_file
 from metatrain.loader import held_out_episodes, load_episodes, training_sampler
+from metatrain.parameters import Parameters
 from metatrain.store import EpisodeStore
 from metatrain.trainer import Observer, Trainer, TrainState, first_state
 
@@ -52,12 +58,17 @@ def train(config: Config, messages: Queue) -> None:
     checkpoints = CheckpointStore(config.run.url)
     state = _common_state(checkpoints, device) or first_state(build_generator(config))
 
+    sampler = training_sampler(store, config)
+    episode = partial(
+        read_episode, store, sampler.plan(0, 0), config.data.image_size, config.data.channels
+    )
+    settled = _settled(config, state.parameters, episode, device, messages)
     generator = build_generator(config)
     generator.load_state_dict(state.parameters)
     engine = ZeroEngine(generator.to(device), config, state.optimizer)
     episodes = load_episodes(
         store,
-        training_sampler(store, config),
+        sampler,
         config.data,
         start=state.step,
         rank=engine.rank,
@@ -66,7 +77,7 @@ def train(config: Config, messages: Queue) -> None:
     observers = []
     if engine.rank == 0:
         observers = _worker_0_observers(config, store, checkpoints, messages, state.step)
-    learner = build_learner(config, build_generator(config).to(device))
+    learner = build_learner(settled, build_generator(config).to(device))
     Trainer(config, engine, learner, episodes, state, observers).run()
     if engine.rank == 0:
         messages.put(Message("done"))
@@ -86,6 +97,44 @@ def _common_state(checkpoints: CheckpointStore, device: torch.device) -> TrainSt
             f"put run.dir where all nodes reach it."
         )
     return state
+
+
+def _settled(
+    config: Config,
+    theta: Parameters,
+    episode: Callable[[], Episode],
+    device: torch.device,
+    messages: Queue,
+) -> Config:
+    """`config` with what `meta.gradient=auto` comes to: chosen once a run, by worker 0.
+
+    Another choice would give other last bits, and a resumed run must end as if uninterrupted.
+    """
+    if config.meta.gradient != "auto":
+        return config
+    chosen = [None]
+    if dist.get_rank() == 0:
+        chosen = [_chosen_gradient(config, theta, episode, device, messages)]
+    dist.broadcast_object_list(chosen, device=device)
+    meta = config.meta.model_copy(update={"gradient": chosen[0]})
+    return config.model_copy(update={"meta": meta})
+
+
+def _chosen_gradient(
+    config: Config,
+    theta: Parameters,
+    episode: Callable[[], Episode],
+    device: torch.device,
+    messages: Queue,
+) -> str:
+    url = f"{config.run.url}/gradient.txt"
+    with suppress(MissingError):
+        return read_file(url).decode()
+    there = {name: p.to(device) for name, p in theta.items()}
+    choice = choose_gradient(config, there, episode().to(device))
+    messages.put(Message("line", f"meta.gradient=auto is {choice.gradient}: {choice.reason}."))
+    write_file(url, choice.gradient.encode())
+    return choice.gradient
 
 
 def _worker_0_observers(

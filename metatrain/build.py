@@ -3,10 +3,13 @@
 import torch
 
 from metatrain.config import Config
+from metatrain.episodes import Episode
 from metatrain.generators import GENERATORS, Generator
+from metatrain.inner.choice import Choice, choose
 from metatrain.inner.loop import InnerLoop
 from metatrain.inner.scopes import SCOPES
 from metatrain.learners import LEARNERS, Learner
+from metatrain.learners.maml import MAML
 from metatrain.parameters import Parameters
 
 
@@ -43,6 +46,32 @@ def build_learner(config: Config, generator: Generator) -> Learner:
         proximity=kind.proximity(config.learner),
     )
     return kind(config.learner, inner)
+
+
+def choose_gradient(config: Config, theta: Parameters, episode: Episode) -> Choice:
+    """What `meta.gradient=auto` comes to for this learner, generator and machine, by trying.
+
+    Args:
+        config: the configuration.
+        theta: meta-parameters to try with, on the device that will be used.
+        episode: an episode to try with, on the same device.
+    """
+    generator = build_generator(config).to(next(iter(theta.values())).device)
+
+    def learner(gradient: str) -> Learner:
+        meta = config.meta.model_copy(update={"gradient": gradient})
+        return build_learner(config.model_copy(update={"meta": meta}), generator)
+
+    trial = learner("adjoint")
+    if not isinstance(trial, MAML):
+        return Choice("adjoint", f"{config.learner.name} does not go back through inner steps")
+    return choose(
+        lambda gradient: learner(gradient).episode_gradient(theta, episode, config.meta.steps),
+        trial.inner,
+        theta,
+        episode.support_batch,
+        sharing=config.cluster.workers,
+    )
 
 
 def build_adaptation(config: Config, generator: Generator) -> InnerLoop:

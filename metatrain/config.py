@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from metatrain.auxiliaries import AuxiliaryConfig
 from metatrain.episodes import TooFew
 from metatrain.errors import UserError, did_you_mean
 from metatrain.files import read_file
@@ -148,6 +149,7 @@ class Config(Section):
     learner: section_of(LEARNERS) = Reptile.Config()  # pyright: ignore[reportInvalidTypeForm]
     inner: InnerConfig = InnerConfig()
     meta: MetaConfig = MetaConfig()
+    auxiliary: AuxiliaryConfig = AuxiliaryConfig()
     adapt: AdaptConfig = AdaptConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     cluster: ClusterConfig = ClusterConfig()

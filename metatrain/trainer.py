@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from metatrain.auxiliaries import Auxiliaries
 from metatrain.average import MovingAverage
 from metatrain.config import Config, MetaConfig
-from metatrain.episodes import Episode
+from metatrain.episodes import Episode, slots_of
 from metatrain.errors import UserError
 from metatrain.learners import Learner, OuterGradient
 from metatrain.parameters import Parameters, copy_of
@@ -114,6 +115,8 @@ class Trainer:
         self.device = next(iter(theta.values())).device
         average = {name: p.to(self.device) for name, p in state.average.items()}
         self.average = MovingAverage(average, config.meta.ema)
+        slots = slots_of(engine.rank, engine.world, config.meta.batch)
+        self.auxiliaries = Auxiliaries(config.auxiliary, learner.inner, slots, engine.gather)
         self._window: list[Record] = []
 
     def run(self) -> None:
@@ -170,7 +173,9 @@ class Trainer:
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
-        outer = self.learner.outer_gradient(self.engine.parameters(), episodes, self.step)
+        theta = self.engine.parameters()
+        outer = self.learner.outer_gradient(theta, episodes, self.step)
+        outer = self.auxiliaries.add_to(outer, theta, episodes)
         share = self.engine.world / self.config.meta.batch
         gradient = {name: share * value for name, value in outer.gradient.items()}
         metrics = {name: share * value for name, value in outer.metrics.items()}

@@ -31,6 +31,14 @@ def packed(tmp_path_factory) -> str:
     return str(dest)
 
 
+@pytest.fixture(scope="session")
+def glyphs(tmp_path_factory) -> str:
+    """The built-in tasks, packed at 16 pixels."""
+    dest = str(tmp_path_factory.mktemp("glyphs") / "set")
+    pack("glyphs", dest, size=16)
+    return dest
+
+
 def _stripes(task: int, image: int) -> Image.Image:
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
     angle, frequency = np.pi * task / TASKS, 2 + task % 3

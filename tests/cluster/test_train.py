@@ -1,12 +1,14 @@
 """Whole training runs: the command as a person types it, real Ray, real workers, real kills."""
 
 import os
+import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from metatrain.adapt import Adapter
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import load_config
@@ -21,6 +24,7 @@ from metatrain.episodes import EpisodeSampler, read_episode
 from metatrain.inner.loop import InnerLoop
 from metatrain.learners import LEARNERS
 from metatrain.model import load_model
+from metatrain.parameters import copy_of
 from metatrain.store import EpisodeStore
 
 # One worker sums a meta-batch slot by slot, two sum their parts and add them: another order, and
@@ -230,10 +234,55 @@ def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_
 def test_on_a_cluster_that_runs_already_a_loss_that_is_not_finite_is_told_in_a_sentence(
     overrides, tmp_path, ray_head
 ):
-    run = Run([*overrides, "inner.optimizer=sgd", "inner.lr=1e30"], tmp_path)
+    broken = [*overrides, "inner.optimizer=sgd", "inner.lr=1e30"]
+    run = Run(broken, tmp_path)
     assert run.wait() == 1, run.output
-    assert "not finite at outer step 1; the weights of the step before are kept" in run.output
+    assert re.search(r"not finite at outer step 1 in task 'task-\d\d' and 'task-\d\d'", run.output)
+    assert "the weights of the step before are kept" in run.output
     assert "Traceback" not in run.output
+    kept = CheckpointStore(load_config(None, broken).run.url).latest()
+    assert kept is not None
+    assert all(p.isfinite().all() for p in kept.parameters.values())
+
+
+@pytest.mark.timeout(900)
+def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, ray_head):
+    """The command as it is typed, with one line for each learner."""
+    shared = [
+        "run.dir=" + str(tmp_path / "runs"), f"data.path={glyphs}", "data.image_size=16",
+        "data.shots=3", "data.queries=3", "generator.width=8", "inner.steps=2", "adapt.steps=3",
+        "meta.steps=20", "meta.warmup=2", "checkpoint.every=20", "checkpoint.samples=false",
+    ]  # fmt: skip
+    # One that remembers tasks has to tell the other worker.
+    workers = {"admm": 2, "mtl": 2}
+    chosen = {"maml": ["meta.gradient=auto", "auxiliary.contrast=0.1", "auxiliary.masked=0.1"]}
+
+    def train(name):
+        overrides = [
+            *shared, f"run.name={name.replace('+', 'p')}", f"learner.name={name}",
+            f"cluster.workers={workers.get(name, 1)}", *chosen.get(name, []),
+        ]  # fmt: skip
+        run = Run(overrides, tmp_path)
+        assert run.wait() == 0, f"{name}: {run.output}"
+        return overrides, run.output
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        runs = dict(zip(LEARNERS, pool.map(train, LEARNERS), strict=True))
+    for name, (overrides, output) in runs.items():
+        config = load_config(None, overrides)
+        state = CheckpointStore(config.run.url).latest()
+        start = copy_of(build_generator(config))
+        assert state is not None, name
+        assert state.step == 20
+        assert any(not torch.equal(state.parameters[n], p) for n, p in start.items()), name
+        assert all(p.isfinite().all() for p in state.parameters.values()), name
+        assert ("rate_min" in state.history[-1]) == (name in ("meta-sgd", "maml++", "alfa"))
+        assert bool(state.by_task) == (name in workers)
+        model = load_model(config.run.url)
+        adapted = Adapter(model).adapt(torch.zeros(3, 1, 16, 16)).parameters
+        assert any(not torch.equal(adapted[n], p) for n, p in model.parameters.items()), name
+    assert "meta.gradient=auto is " in runs["maml"][1]
+    assert {"contrast", "masked"} <= CheckpointStore(f"{tmp_path}/runs/maml").history()[-1].keys()
 
 
 @pytest.mark.parametrize(
