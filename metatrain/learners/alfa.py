@@ -53,7 +53,7 @@ class GeneratedRates(InnerRule):
 
 
 class ALFA(MAML):
-    """ALFA (Baik et al. 2020, "Meta-Learning with Adaptive Hyperparameters", eq. 4 to 6).
+    """ALFA (Baik et al. 2020, "Meta-Learning with Adaptive Hyperparameters").
 
     g = 1/M sum_i d/d(theta, h) L(phi_i; Q_i), phi <- b * phi - a * grad L(phi; S_i), k times,
     (a, b) = h(mean gradients, mean weights) of the layers

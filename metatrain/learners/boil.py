@@ -7,7 +7,7 @@ from metatrain.section import Section
 
 
 class BOIL(MAML):
-    """BOIL (Oh et al. 2021, "BOIL: Towards Representation Change for Few-shot Learning", eq. 2).
+    """BOIL (Oh et al. 2021, "BOIL: Towards Representation Change for Few-shot Learning").
 
     g = 1/M sum_i d/dtheta L(U_k(theta; S_i); Q_i), U_k moving all but the head
 

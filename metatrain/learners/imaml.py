@@ -14,7 +14,7 @@ from metatrain.section import Section
 
 
 class IMAML(Learner):
-    """iMAML (Rajeswaran et al. 2019, "Meta-Learning with Implicit Gradients", eq. 6, algorithm 2).
+    """iMAML (Rajeswaran et al. 2019, "Meta-Learning with Implicit Gradients", lemma 1).
 
     g = 1/M sum_i (I + H(phi_i) / lambda)^-1 grad L(phi_i; Q_i),
     phi_i = argmin L(phi; S_i) + lambda/2 |phi - theta|^2

@@ -39,7 +39,7 @@ class RatePerParameter(InnerRule):
 
 
 class MetaSGD(MAML):
-    """Meta-SGD (Li et al. 2017, eq. 1 and 3).
+    """Meta-SGD (Li et al. 2017, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning").
 
     g = 1/M sum_i d/d(theta, a) L(phi_i; Q_i), phi <- phi - a * grad L(phi; S_i), k times
 

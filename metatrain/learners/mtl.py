@@ -11,7 +11,7 @@ from metatrain.section import Section
 
 
 class MTL(Learner):
-    """MTL as in Wang et al. 2021, "Bridging Multi-Task Learning and Meta-Learning", eq. 1 and 3.
+    """MTL as in Wang et al. 2021, "Bridging Multi-Task Learning and Meta-Learning".
 
     g = 1/M sum_i grad_body L(body, h_i; S_i + Q_i), h_i <- h_i - a grad_h L(body, h_i; S_i + Q_i)
 

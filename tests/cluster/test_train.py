@@ -246,7 +246,7 @@ def test_on_a_cluster_that_runs_already_a_loss_that_is_not_finite_is_told_in_a_s
 
 
 @pytest.mark.timeout(900)
-def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, ray_head):
+def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path):
     """The command as it is typed, with one line for each learner."""
     shared = [
         "run.dir=" + str(tmp_path / "runs"), f"data.path={glyphs}", "data.image_size=16",
@@ -268,7 +268,7 @@ def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, ray_head)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         runs = dict(zip(LEARNERS, pool.map(train, LEARNERS), strict=True))
-    for name, (overrides, output) in runs.items():
+    for name, (overrides, _) in runs.items():
         config = load_config(None, overrides)
         state = CheckpointStore(config.run.url).latest()
         start = copy_of(build_generator(config))
