@@ -118,6 +118,7 @@ class Trainer:
         slots = slots_of(engine.rank, engine.world, config.meta.batch)
         self.auxiliaries = Auxiliaries(config.auxiliary, learner.inner, slots, engine.gather)
         self._window: list[Record] = []
+        self._saved = state.step
 
     def run(self) -> None:
         """Train to the last outer step.
@@ -140,6 +141,7 @@ class Trainer:
                 self._checkpoint()
 
     def _checkpoint(self) -> None:
+        self._saved = self.step
         state = self.state()
         for observer in self.observers:
             observer.on_checkpoint(state)
@@ -189,7 +191,8 @@ class Trainer:
             return
         tasks = sorted(set(self.engine.gather(list(failed))))
         where = f" in task {' and '.join(repr(task) for task in tasks)}" if tasks else ""
-        self._checkpoint()
+        if self._saved != self.step:
+            self._checkpoint()
         raise UserError(
             f"{' and '.join(bad)} not finite at outer step {self.step + 1}{where}; the weights of "
             f"the step before are kept. Lower inner.lr or meta.lr, or set meta.clip=1.0."

@@ -81,10 +81,13 @@ def worker(rank, port, folder, cases):
         for step in range(STEPS // 2, STEPS):
             resumed.apply(gradient_of(rank, step), rate(step))
         mean = straight.mean([float(rank), 1.0])
+        # Five slots: worker 0 has 0, 2 and 4, worker 1 has 1 and 3.
+        slots = straight.gather([float(slot) for slot in range(rank, 5, WORLD)])
         if rank == 0:
             results = {"straight": straight.parameters(), "resumed": resumed.parameters()}
             tensors = {f"{k}/{n}": p for k, tree in results.items() for n, p in tree.items()}
-            save_file(tensors | {"mean": torch.tensor(mean)}, f"{folder}/{case}.safetensors")
+            tensors |= {"mean": torch.tensor(mean), "slots": torch.tensor(slots)}
+            save_file(tensors, f"{folder}/{case}.safetensors")
     dist.destroy_process_group()
 
 
@@ -117,6 +120,10 @@ def test_a_restored_engine_goes_on_bit_for_bit(outcomes, case):
     straight = parameters(outcomes[case], "straight")
     resumed = parameters(outcomes[case], "resumed")
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_what_workers_have_is_gathered_in_the_order_of_slots(outcomes):
+    assert all(outcome["slots"].tolist() == [0, 1, 2, 3, 4] for outcome in outcomes.values())
 
 
 def test_metrics_are_averaged_over_the_workers(outcomes):

@@ -15,16 +15,17 @@ def state(config, step):
     average = {n: p + 1 for n, p in parameters.items()}
     optimizer = {f"{n}/exp_avg": p * 2 for n, p in parameters.items()}
     optimizer["step"] = torch.tensor(float(step))
-    return TrainState(step, parameters, average, optimizer, [{"step": step, "loss": 0.5}])
+    # Tasks are named by strangers: a slash, and a name that could be another part's.
+    by_task = {task: {"out.weight": torch.full((2,), step)} for task in ("a/b", "optimizer/", "é")}
+    history = [{"step": step, "loss": 0.5}]
+    return TrainState(step, parameters, average, optimizer, history, by_task)
 
 
 def assert_same(a, b):
     assert (a.step, a.history) == (b.step, b.history)
-    for tree_a, tree_b in (
-        (a.parameters, b.parameters),
-        (a.average, b.average),
-        (a.optimizer, b.optimizer),
-    ):
+    assert a.by_task.keys() == b.by_task.keys()
+    trees = [(a.parameters, b.parameters), (a.average, b.average), (a.optimizer, b.optimizer)]
+    for tree_a, tree_b in [*trees, *((a.by_task[task], b.by_task[task]) for task in a.by_task)]:
         assert tree_a.keys() == tree_b.keys()
         assert all(torch.equal(tree_a[n], tree_b[n]) for n in tree_a)
 
