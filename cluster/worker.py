@@ -1,9 +1,8 @@
 """What one Ray Train worker does: resume or begin, train its share, show and save."""
 
+import json
 import os
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from cluster.watch import Message, ProgressLine, SampleGrid, Saver
-from metatrain.build import build_generator, build_learner, choose_gradient
+from metatrain.build import build_generator, build_learner, choose_way, with_way
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, parse_config
-from metatrain.episodes import Episode, read_episode
+from metatrain.episodes import EpisodeSampler, read_episode, slots_of
 from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
+from metatrain.inner.choice import Way
 from metatrain.loader import held_out_episodes, load_episodes, training_sampler
 from metatrain.parameters import Parameters
 from metatrain.store import EpisodeStore
@@ -59,10 +59,7 @@ def train(config: Config, messages: Queue) -> None:
     state = _common_state(checkpoints, device) or first_state(build_generator(config))
 
     sampler = training_sampler(store, config)
-    episode = partial(
-        read_episode, store, sampler.plan(0, 0), config.data.image_size, config.data.channels
-    )
-    settled = _settled(config, state.parameters, episode, device, messages)
+    settled = _settled(config, state.parameters, store, sampler, messages)
     generator = build_generator(config)
     generator.load_state_dict(state.parameters)
     engine = ZeroEngine(generator.to(device), config, state.optimizer)
@@ -102,39 +99,42 @@ def _common_state(checkpoints: CheckpointStore, device: torch.device) -> TrainSt
 def _settled(
     config: Config,
     theta: Parameters,
-    episode: Callable[[], Episode],
-    device: torch.device,
+    store: EpisodeStore,
+    sampler: EpisodeSampler,
     messages: Queue,
 ) -> Config:
-    """`config` with what `meta.gradient=auto` comes to: chosen once a run, by worker 0.
+    """`config` with what `auto` comes to: chosen once a run, by worker 0.
 
     Another choice would give other last bits, and a resumed run must end as if uninterrupted.
     """
-    if config.meta.gradient != "auto":
+    if "auto" not in (config.meta.gradient, config.meta.tasks_at_once):
         return config
-    chosen = [None]
+    chosen: list[Way | None] = [None]
     if dist.get_rank() == 0:
-        chosen = [_chosen_gradient(config, theta, episode, device, messages)]
-    dist.broadcast_object_list(chosen, device=device)
-    meta = config.meta.model_copy(update={"gradient": chosen[0]})
-    return config.model_copy(update={"meta": meta})
+        chosen = [_chosen_way(config, theta, store, sampler, messages)]
+    dist.broadcast_object_list(chosen, device=get_device())
+    assert chosen[0] is not None, "worker 0 has chosen"
+    return with_way(config, chosen[0])
 
 
-def _chosen_gradient(
+def _chosen_way(
     config: Config,
     theta: Parameters,
-    episode: Callable[[], Episode],
-    device: torch.device,
+    store: EpisodeStore,
+    sampler: EpisodeSampler,
     messages: Queue,
-) -> str:
-    url = f"{config.run.url}/gradient.txt"
+) -> Way:
+    url = f"{config.run.url}/way.json"
     with suppress(MissingError):
-        return read_file(url).decode()
-    there = {name: p.to(device) for name, p in theta.items()}
-    choice = choose_gradient(config, there, episode().to(device))
-    messages.put(Message("line", f"meta.gradient=auto is {choice.gradient}: {choice.reason}."))
-    write_file(url, choice.gradient.encode())
-    return choice.gradient
+        return Way(**json.loads(read_file(url)))
+    device, data = get_device(), config.data
+    slots = slots_of(0, config.cluster.workers, config.meta.batch)
+    plans = [sampler.plan(0, slot) for slot in slots]
+    episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
+    choice = choose_way(config, {name: p.to(device) for name, p in theta.items()}, episodes)
+    messages.put(Message("line", f"meta.gradient is {choice.way}: {choice.reason}."))
+    write_file(url, json.dumps(choice.way._asdict()).encode())
+    return choice.way
 
 
 def _worker_0_observers(

@@ -1,15 +1,20 @@
 """From a configuration to its parts."""
 
+from collections.abc import Sequence
+from functools import cache
+
 import torch
 
 from metatrain.config import Config
 from metatrain.episodes import Episode
 from metatrain.generators import GENERATORS, Generator
-from metatrain.inner.choice import Choice, choose
+from metatrain.inner.choice import Choice, Way, choose, free_memory, graph_bytes
 from metatrain.inner.loop import InnerLoop
 from metatrain.inner.scopes import SCOPES
+from metatrain.inner.stack import StackedInnerLoop
 from metatrain.learners import LEARNERS, Learner
 from metatrain.learners.maml import MAML
+from metatrain.learners.stacked import Stacked
 from metatrain.parameters import Parameters
 
 
@@ -37,41 +42,67 @@ def build_learner(config: Config, generator: Generator) -> Learner:
     Raises:
         UserError: when the generator has BatchNorm.
     """
-    kind = LEARNERS[config.learner.name]
-    inner = InnerLoop(
+    kind, at_once = LEARNERS[config.learner.name], config.meta.tasks_at_once
+    learner = kind(config.learner, _inner_loop(InnerLoop, config, generator))
+    if at_once == 1:
+        return learner
+    stacking = kind(config.learner, _inner_loop(StackedInnerLoop, config, generator))
+    return Stacked(stacking, learner, int(at_once))
+
+
+def _inner_loop(kind: type[InnerLoop], config: Config, generator: Generator) -> InnerLoop:
+    return kind(
         generator,
         config.inner,
         gradient=config.meta.gradient,
         hvp=config.meta.hvp,
-        proximity=kind.proximity(config.learner),
+        proximity=LEARNERS[config.learner.name].proximity(config.learner),
     )
-    return kind(config.learner, inner)
 
 
-def choose_gradient(config: Config, theta: Parameters, episode: Episode) -> Choice:
-    """What `meta.gradient=auto` comes to for this learner, generator and machine, by trying.
+def choose_way(config: Config, theta: Parameters, episodes: Sequence[Episode]) -> Choice:
+    """What `auto` comes to for this learner, generator and machine, by trying.
 
     Args:
-        config: the configuration.
+        config: the configuration, with `auto` for `meta.gradient` or `meta.tasks_at_once`.
         theta: meta-parameters to try with, on the device that will be used.
-        episode: an episode to try with, on the same device.
+        episodes: a worker's share of a meta-batch to try with, on the same device.
     """
-    generator = build_generator(config).to(next(iter(theta.values())).device)
+    device = next(iter(theta.values())).device
+    generator = build_generator(config).to(device)
 
-    def learner(gradient: str) -> Learner:
-        meta = config.meta.model_copy(update={"gradient": gradient})
-        return build_learner(config.model_copy(update={"meta": meta}), generator)
+    def learner(way: Way) -> Learner:
+        return build_learner(with_way(config, way), generator)
 
-    trial = learner("adjoint")
-    if not isinstance(trial, MAML):
-        return Choice("adjoint", f"{config.learner.name} does not go back through inner steps")
+    def graph() -> int:
+        inner = learner(Way("adjoint", 1)).inner
+        return graph_bytes(inner, theta, episodes[0].support_batch)
+
+    ways, step = _ways(config, len(episodes)), cache(graph)
     return choose(
-        lambda gradient: learner(gradient).episode_gradient(theta, episode, config.meta.steps),
-        trial.inner,
-        theta,
-        episode.support_batch,
-        sharing=config.cluster.workers,
+        ways,
+        # As late as can be, when every annealing is over.
+        lambda way: learner(way).outer_gradient(theta, episodes, config.meta.steps),
+        lambda way: step() * way.tasks_at_once * (config.inner.steps if way.unrolled else 1),
+        # Workers share the memory, and theta and the optimiser want theirs.
+        free_memory(device) // (2 * config.cluster.workers),
     )
+
+
+def with_way(config: Config, way: Way) -> Config:
+    """`config` with its outer gradients computed in this way."""
+    return config.model_copy(update={"meta": config.meta.model_copy(update=way._asdict())})
+
+
+def _ways(config: Config, episodes: int) -> list[Way]:
+    """What there is to choose from, with the least memory first."""
+    kind, meta = LEARNERS[config.learner.name], config.meta
+    gradients, counts = [meta.gradient], [meta.tasks_at_once]
+    if meta.gradient == "auto":
+        gradients = ["adjoint", "unrolled"] if issubclass(kind, MAML) else ["adjoint"]
+    if meta.tasks_at_once == "auto":
+        counts = [1, episodes] if kind.stackable and episodes > 1 else [1]
+    return [Way(gradient, int(count)) for gradient in gradients for count in counts]
 
 
 def build_adaptation(config: Config, generator: Generator) -> InnerLoop:

@@ -95,6 +95,10 @@ class MetaConfig(Section):
         default="adjoint",
         description="How second-order learners go back through inner steps; auto measures.",
     )
+    tasks_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=1,
+        description="Episodes in one inner loop: fast for small scopes, memory in proportion.",
+    )
     hvp: Literal["double_backward", "compiled", "difference"] = Field(
         default="double_backward",
         description="How Hessian-vector products are made; difference is not exact.",
@@ -171,6 +175,15 @@ class Config(Section):
             raise ValueError(
                 f"learner {self.learner.name} moves the {wanted} in its inner loop, and "
                 f"inner.scope.name is {self.inner.scope.name}; leave inner.scope out."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_can_be_stacked(self) -> Self:
+        if self.meta.tasks_at_once != 1 and not LEARNERS[self.learner.name].stackable:
+            raise ValueError(
+                f"learner {self.learner.name} takes tasks apart, and meta.tasks_at_once is "
+                f"{self.meta.tasks_at_once}; leave meta.tasks_at_once at 1."
             )
         return self
 

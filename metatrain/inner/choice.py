@@ -1,9 +1,9 @@
-"""Choosing how to differentiate through the inner loop: by memory predicted and time measured."""
+"""Choosing how to compute outer gradients: by memory predicted and time measured."""
 
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,50 +16,62 @@ from metatrain.inner.gradient import Unrolled
 from metatrain.inner.loop import InnerLoop
 from metatrain.parameters import Parameters
 
-# Of the free memory, what an episode's graph may take: theta, gradients and moments want some too.
-_SHARE = 0.5
 _GIB = 2**30
 
 
-class Choice(NamedTuple):
-    """What `meta.gradient` should be, and a sentence that says why."""
+class Way(NamedTuple):
+    """A way to compute outer gradients: `meta.gradient` and `meta.tasks_at_once`."""
 
     gradient: str
+    tasks_at_once: int
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether the graphs of all inner steps are kept."""
+        return self.gradient == "unrolled"
+
+    def __str__(self) -> str:
+        return (
+            self.gradient if self.tasks_at_once == 1 else f"{self.gradient} x{self.tasks_at_once}"
+        )
+
+
+class Choice(NamedTuple):
+    """The way to take, and a sentence that says why."""
+
+    way: Way
     reason: str
 
 
 def choose(
-    episode_gradient: Callable[[str], Any],
-    inner: InnerLoop,
-    theta: Parameters,
-    support: Callable[[int], Batch],
-    sharing: int = 1,
+    ways: Sequence[Way], compute: Callable[[Way], Any], needs: Callable[[Way], int], free: int
 ) -> Choice:
-    """Unrolled where its graph fits into memory and it is faster, else adjoint.
+    """The fastest of the ways that fit into memory; the first where none does.
 
     Args:
-        episode_gradient: computes one episode's outer gradient in the way that it is given.
-        inner: the inner loop, for its number of steps and to measure one of them.
-        theta: the meta-parameters.
-        support: an episode's support batches.
-        sharing: workers that share the free memory.
+        ways: in the order of what they need, least first.
+        compute: does what is to be timed.
+        needs: bytes that a way is predicted to take.
+        free: bytes that there are.
     """
-    step = graph_bytes(inner, theta, support)
-    wanted, free = step * inner.config.steps, free_memory(next(iter(theta.values())).device)
-    sizes = f"the graph of {inner.config.steps} inner steps takes {wanted / _GIB:.2f} GiB"
-    if wanted > _SHARE * free / sharing:
-        return Choice("adjoint", f"{sizes}, and {free / sharing / _GIB:.2f} GiB are free")
-    seconds = {
-        way: _seconds(lambda way=way: episode_gradient(way)) for way in ("adjoint", "unrolled")
-    }
-    fastest = min(seconds, key=lambda way: seconds[way])
-    times = " and ".join(f"{way} took {t:.3f} s" for way, t in seconds.items())
-    return Choice(fastest, f"{sizes}, and for an episode {times}")
+    if len(ways) == 1:
+        return Choice(ways[0], "there is no other way")
+    sizes = {way: needs(way) for way in ways}
+    fitting = [way for way in ways if sizes[way] <= free] or [ways[0]]
+    seconds = {way: _seconds(lambda way=way: compute(way)) for way in fitting}
+    said = [
+        f"{way} took {seconds[way]:.3f} s"
+        if way in seconds
+        else f"{way} needs {sizes[way] / _GIB:.2f} GiB of {free / _GIB:.2f}"
+        for way in ways
+    ]
+    return Choice(min(fitting, key=lambda way: seconds[way]), ", ".join(said))
 
 
 def graph_bytes(inner: InnerLoop, theta: Parameters, support: Callable[[int], Batch]) -> int:
     """Bytes that autograd keeps of one inner step when it is to be differentiated."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in theta.values()}
+    leaves = {name: p.detach().requires_grad_() for name, p in theta.items()}
+    own = {tensor.untyped_storage().data_ptr() for tensor in leaves.values()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -68,10 +80,8 @@ def graph_bytes(inner: InnerLoop, theta: Parameters, support: Callable[[int], Ba
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    leaves = {name: p.detach().requires_grad_() for name, p in theta.items()}
-    own |= {leaf.untyped_storage().data_ptr() for leaf in leaves.values()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        step = next(inner.trace(leaves, support, Unrolled(inner.generator)))
+        step = next(inner.trace(leaves, support, Unrolled(inner.loss_at)))
     # Alive until here, or storages would be freed and counted under one address.
     del step
     return sum(kept.values())

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.func import functional_call
 
-from metatrain.generators import Draw, Generator
-from metatrain.inner.hvp import HVP, twice_differentiable
+from metatrain.generators import Draw
+from metatrain.inner.hvp import HVP, Loss, plain_attention
 from metatrain.parameters import Parameters
 
 
@@ -33,8 +32,8 @@ class InnerGradient(ABC):
 class FirstOrder(InnerGradient):
     """The gradient as a constant, which drops the Hessian."""
 
-    def __init__(self, generator: Generator) -> None:
-        self.generator = generator
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
 
     def __call__(
         self, moved: Parameters, fixed: Parameters, draw: Draw
@@ -42,7 +41,7 @@ class FirstOrder(InnerGradient):
         """See `InnerGradient.__call__`."""
         leaves = {name: w.detach().requires_grad_() for name, w in moved.items()}
         constants = {name: w.detach() for name, w in fixed.items()}
-        loss = functional_call(self.generator, constants | leaves, draw)
+        loss = self.loss(constants | leaves, draw)
         gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         return loss.detach(), dict(zip(moved, gradient, strict=True))
 
@@ -50,15 +49,15 @@ class FirstOrder(InnerGradient):
 class Unrolled(InnerGradient):
     """Keeps the graph (Finn et al. 2017): exact; memory grows with the number of inner steps."""
 
-    def __init__(self, generator: Generator) -> None:
-        self.generator = generator
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
 
     def __call__(
         self, moved: Parameters, fixed: Parameters, draw: Draw
     ) -> tuple[Tensor, Parameters]:
         """See `InnerGradient.__call__`."""
-        with twice_differentiable():
-            loss = functional_call(self.generator, fixed | moved, draw)
+        with plain_attention():
+            loss = self.loss(fixed | moved, draw)
             gradient = torch.autograd.grad(
                 loss, list(moved.values()), create_graph=True, materialize_grads=True
             )
@@ -114,20 +113,20 @@ class _AdjointGradient(torch.autograd.Function):
         return None, *(product[name] for name in weights)
 
 
-def query_loss(generator: Generator, weights: Parameters, draw: Draw) -> Tensor:
+def query_loss(loss: Loss, weights: Parameters, draw: Draw) -> Tensor:
     """The loss on `draw`, differentiable once in `weights`; keeps its gradient, not its graph."""
     names = tuple(weights)
-    return _QueryLoss.apply(generator, names, draw, *weights.values())  # pyright: ignore
+    return _QueryLoss.apply(loss, names, draw, *weights.values())  # pyright: ignore
 
 
 class _QueryLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, generator: Generator, names: tuple[str, ...], draw: Draw, *values: Tensor
+        ctx: Any, loss_at: Loss, names: tuple[str, ...], draw: Draw, *values: Tensor
     ) -> Tensor:
         leaves = [value.detach().requires_grad_() for value in values]
         with torch.enable_grad():
-            loss = functional_call(generator, dict(zip(names, leaves, strict=True)), draw)
+            loss = loss_at(dict(zip(names, leaves, strict=True)), draw)
         ctx.save_for_backward(*torch.autograd.grad(loss, leaves, materialize_grads=True))
         return loss.detach()
 

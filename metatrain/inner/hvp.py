@@ -7,6 +7,7 @@ weights: H[:, moved] vector.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metatrain.generators import Draw, Generator
 from metatrain.parameters import Parameters
 
+# The loss on a draw as a function of weights by name.
+Loss = Callable[[Parameters, Draw], Tensor]
 
-def twice_differentiable() -> AbstractContextManager[Any]:
-    """Fused attention has no second derivative; within this, torch's plain one is used."""
+
+def loss_of(generator: Generator) -> Loss:
+    """The loss of `generator`, whose own weights are not looked at."""
+    return partial(functional_call, generator)
+
+
+def plain_attention() -> AbstractContextManager[Any]:
+    """Fused attention has no second derivative and cannot be stacked; here it is not used."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
@@ -27,19 +36,15 @@ class HVP(ABC):
     """A way to Hessian-vector products.
 
     Args:
-        generator: whose loss is meant; its own weights are not looked at.
+        loss: of weights and a draw, a scalar.
     """
 
-    def __init__(self, generator: Generator) -> None:
-        self.generator = generator
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
 
     @abstractmethod
     def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
         """H[:, moved] `vector` at `weights`, for the loss on `draw`."""
-
-    def loss(self, weights: Parameters, draw: Draw) -> Tensor:
-        """The generator's loss on `draw` at `weights`, a scalar."""
-        return functional_call(self.generator, weights, draw)
 
 
 class DoubleBackward(HVP):
@@ -48,7 +53,7 @@ class DoubleBackward(HVP):
     def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
         """See `HVP.__call__`."""
         leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
-        with torch.enable_grad(), twice_differentiable():
+        with torch.enable_grad(), plain_attention():
             moved = [leaves[name] for name in vector]
             gradient = torch.autograd.grad(self.loss(leaves, draw), moved, create_graph=True)
         product = torch.autograd.grad(
@@ -66,13 +71,13 @@ class Compiled(HVP):
     The first call takes a minute or more; torch keeps what it compiled for the next run.
     """
 
-    def __init__(self, generator: Generator) -> None:
-        super().__init__(generator)
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(loss)
         self._compiled: Callable[..., Parameters] = torch.compile(self._product, dynamic=False)
 
     def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
         """See `HVP.__call__`."""
-        with torch.no_grad(), twice_differentiable():
+        with torch.no_grad(), plain_attention():
             return self._compiled({n: w.detach() for n, w in weights.items()}, vector, draw)
 
     def _product(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
@@ -98,8 +103,8 @@ class Difference(HVP):
     STEP = 5e-3
     CHECK_EVERY = 100
 
-    def __init__(self, generator: Generator) -> None:
-        super().__init__(generator)
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(loss)
         self.error = 0.0
         self._products = 0
 

@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from metatrain.batch import Batch
 from metatrain.errors import UserError
-from metatrain.generators import Generator
+from metatrain.generators import Draw, Generator
 from metatrain.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
-from metatrain.inner.hvp import HVPS, Difference
+from metatrain.inner.hvp import HVPS, Difference, Loss, loss_of
 from metatrain.inner.optimizers import MOMENTUM, OPTIMIZERS, State
 from metatrain.inner.scopes import SCOPES, All
 from metatrain.parameters import Parameters
@@ -67,9 +67,10 @@ class InnerLoop:
     ) -> None:
         _refuse_batch_norm(generator)
         self.generator, self.config, self.proximity = generator, config, proximity
-        self.hvp = HVPS[hvp](generator)
-        self._gradient = Unrolled(generator) if gradient == "unrolled" else Adjoint(self.hvp)
         self.scope = SCOPES[config.scope.name].names(generator)
+        self.loss_at = self._loss()
+        self.hvp = HVPS[hvp](self.loss_at)
+        self._gradient = Unrolled(self.loss_at) if gradient == "unrolled" else Adjoint(self.hvp)
         self._parameters = dict(generator.named_parameters())
 
     def adapt(
@@ -133,7 +134,7 @@ class InnerLoop:
         moved = {name: weights.pop(name) for name in self.scope}
         state: State = {}
         for step in range(self.config.steps):
-            loss, slope = gradient(moved, weights, self.generator.draw(batch(step)))
+            loss, slope = gradient(moved, weights, self.draw(batch(step)))
             direction, state = OPTIMIZERS[self.config.optimizer](slope, state, step)
             arguments = (moved, direction, slope, step, self.config.lr)
             moved = functional_call(self.generator.inner_rule, rule, arguments)
@@ -151,7 +152,7 @@ class InnerLoop:
 
     def loss(self, phi: Parameters, batch: Batch) -> Tensor:
         """The loss on `batch` at weights `phi`, differentiable in them once."""
-        return query_loss(self.generator, phi, self.generator.draw(batch))
+        return query_loss(self.loss_at, phi, self.draw(batch))
 
     def gradient(self, batch: Batch) -> tuple[Parameters, Tensor]:
         """Gradient of the loss on `batch` in all parameters at phi, and the loss."""
@@ -160,6 +161,13 @@ class InnerLoop:
             loss, list(self._parameters.values()), materialize_grads=True
         )
         return dict(zip(self._parameters, gradients, strict=True)), loss.detach()
+
+    def draw(self, batch: Batch) -> Draw:
+        """What the loss needs of `batch`."""
+        return self.generator.draw(batch)
+
+    def _loss(self) -> Loss:
+        return loss_of(self.generator)
 
     def diagnostics(self, theta: Parameters) -> dict[str, Tensor]:
         """What to log of learned rates and of products that are not exact; scalars."""

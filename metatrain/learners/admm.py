@@ -27,6 +27,8 @@ class ADMM(Reptile):
     Use: few, large tasks, seen again and again, that pull apart.
     """
 
+    stackable = False  # duals belong to tasks
+
     class Config(Section):
         """The penalty and the regulariser."""
 

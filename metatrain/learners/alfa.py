@@ -63,6 +63,8 @@ class ALFA(MAML):
     Use: tasks that differ much, so that no one rate suits all.
     """
 
+    stackable = False  # the rates depend on means over one task's weights
+
     class Config(Section):
         """Nothing to set beyond the inner loop."""
 

@@ -28,6 +28,8 @@ class IMAML(Learner):
     Use: long inner loops, any inner optimiser.
     """
 
+    stackable = False  # conjugate gradients have lengths of their own for every task
+
     class Config(Section):
         """The proximal term and the solver."""
 
@@ -51,7 +53,7 @@ class IMAML(Learner):
 
         losses = self.inner.adapt(theta, support)
         gradient, query_loss = self.inner.gradient(episode.query_batch())
-        phi, draw = self.inner.phi(), self.inner.generator.draw(support(0))
+        phi, draw = self.inner.phi(), self.inner.draw(support(0))
         scale = 1 / self.config.proximity
 
         def product(vector: Parameters) -> Parameters:

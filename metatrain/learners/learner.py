@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +34,19 @@ class OuterGradient:
     metrics: dict[str, Tensor]
     failed: tuple[str, ...] = ()
 
+    def plus(self, other: "OuterGradient") -> "OuterGradient":
+        """The sum of both, made in this one's tensors."""
+        metrics = dict(self.metrics)
+        for name, value in other.gradient.items():
+            self.gradient[name] += value
+        for name, value in other.metrics.items():
+            metrics[name] = metrics[name] + value if name in metrics else value
+        return OuterGradient(self.gradient, metrics, self.failed + other.failed)
+
+    def is_finite(self) -> bool:
+        """Whether every metric is a finite number."""
+        return bool(torch.stack(list(self.metrics.values())).isfinite().all())
+
 
 class Learner(ABC):
     """Turns episodes into outer gradients.
@@ -44,11 +57,13 @@ class Learner(ABC):
 
     Attributes:
         scope: the scope that the method is defined by; None where any will do.
+        stackable: whether several tasks may pass through it as one whose loss is their sum.
         by_task: what it remembers of single tasks, on the CPU: part of the run's state.
     """
 
     Config: ClassVar[type[Section]]
     scope: ClassVar[str | None] = None
+    stackable: ClassVar[bool] = True
 
     def __init__(self, config: Any, inner: InnerLoop) -> None:
         self.config, self.inner = config, inner
@@ -78,18 +93,11 @@ class Learner(ABC):
         self, theta: Parameters, episodes: Sequence[Episode], step: int
     ) -> OuterGradient:
         """The sum over `episodes`, one after the other, so that memory is that of one."""
-        gradient = {name: torch.zeros_like(p) for name, p in theta.items()}
-        metrics: dict[str, Tensor] = {}
-        failed: list[str] = []
+        total = OuterGradient({name: torch.zeros_like(p) for name, p in theta.items()}, {})
         for episode in episodes:
             part = self.episode_gradient(theta, episode, step)
-            if not torch.stack(list(part.metrics.values())).isfinite().all():
-                failed.append(episode.task)
-            for name, value in part.gradient.items():
-                gradient[name] += value
-            for name, value in part.metrics.items():
-                metrics[name] = metrics[name] + value if name in metrics else value
-        return OuterGradient(gradient, metrics, tuple(failed))
+            total = total.plus(part if part.is_finite() else replace(part, failed=(episode.task,)))
+        return total
 
     def end_step(self, theta: Parameters, gather: Gather) -> None:
         """Called on every worker once the engine has applied the gradient, which gave `theta`."""

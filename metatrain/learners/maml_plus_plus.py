@@ -77,7 +77,7 @@ class MAMLPlusPlus(MAML):
     def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
         """See `Learner.episode_gradient`."""
         theta = leaves(theta)
-        order = FirstOrder(self.inner.generator) if step < self.config.first_order else None
+        order = FirstOrder(self.inner.loss_at) if step < self.config.first_order else None
         steps = list(self.inner.trace(theta, episode.support_batch, order))
         losses = [
             weight * self.inner.loss(inner_step.phi, episode.query_batch())

@@ -25,6 +25,7 @@ class MTL(Learner):
     """
 
     scope = "head"
+    stackable = False  # heads belong to tasks
 
     class Config(Section):
         """The heads' rate."""

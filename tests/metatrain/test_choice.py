@@ -1,13 +1,14 @@
 """`meta.gradient=auto`: memory is predicted from what autograd keeps, and speed is measured."""
 
+import time
+
 import pytest
 import torch
 
-from metatrain.build import build_generator, build_learner, choose_gradient
+from metatrain.build import build_generator, build_learner, choose_way
 from metatrain.config import load_config
 from metatrain.episodes import Episode
-from metatrain.inner import choice
-from metatrain.inner.choice import choose, graph_bytes
+from metatrain.inner.choice import Way, choose, graph_bytes
 from metatrain.parameters import copy_of
 
 SMALL = ["data.image_size=16", "generator.width=16", "inner.optimizer=sgd", "meta.gradient=auto"]
@@ -20,30 +21,39 @@ def bench(*overrides):
     return config, copy_of(build_generator(config)), episode
 
 
-def test_a_learner_without_second_order_has_nothing_to_choose():
-    choice = choose_gradient(*bench("learner.name=reptile"))
-    assert choice == ("adjoint", "reptile does not go back through inner steps")
+def test_a_learner_without_second_order_that_takes_tasks_apart_has_nothing_to_choose():
+    config, theta, episode = bench("learner.name=imaml")
+    assert choose_way(config, theta, [episode, episode]) == (
+        Way("adjoint", 1),
+        "there is no other way",
+    )
 
 
-def test_what_fits_is_timed_and_the_faster_one_taken():
-    picked = choose_gradient(*bench("learner.name=maml"))
-    assert "GiB, and for an episode adjoint took" in picked.reason
-    seconds = [float(word) for word in picked.reason.split() if word.count(".") == 1][1:]
-    assert picked.gradient == ("adjoint" if seconds[0] <= seconds[1] else "unrolled")
+def test_ways_that_fit_are_timed_and_the_fastest_taken():
+    config, theta, episode = bench(
+        "learner.name=maml", "meta.tasks_at_once=auto", "inner.scope.name=film"
+    )
+    picked = choose_way(config, theta, [episode, episode])
+    taken = dict(part.split(" took ") for part in picked.reason.removesuffix(" s").split(" s, "))
+    assert list(taken) == ["adjoint", "adjoint x2", "unrolled", "unrolled x2"]
+    assert str(picked.way) == min(taken, key=lambda way: float(taken[way]))
 
 
-def test_what_does_not_fit_is_not_tried(monkeypatch):
-    config, theta, episode = bench("learner.name=maml")
-    inner = build_learner(config, build_generator(config)).inner
-    wanted = inner.config.steps * graph_bytes(inner, theta, episode.support_batch)
+def test_what_does_not_fit_is_not_tried():
+    ways = [Way("adjoint", 1), Way("adjoint", 4), Way("unrolled", 1)]
+    needs = dict(zip(ways, (2, 8, 10), strict=True))
+    tried = []
 
-    def tried(way):
-        raise AssertionError("must not be tried")
+    def compute(way):
+        tried.append(way)
+        time.sleep(0.001 * needs[way])
 
-    monkeypatch.setattr(choice, "free_memory", lambda device: 4 * wanted - 8)
-    picked = choose(tried, inner, theta, episode.support_batch, sharing=2)
-    assert picked.gradient == "adjoint"
-    assert "are free" in picked.reason
+    picked = choose(ways, compute, needs.__getitem__, free=9)
+    assert set(tried) == {ways[0], ways[1]}
+    assert picked.way == ways[0]
+    assert "unrolled needs 0.00 GiB of 0.00" in picked.reason
+    # Where nothing fits, what needs the least is tried all the same.
+    assert choose(ways, compute, needs.__getitem__, free=1).way == ways[0]
 
 
 @pytest.mark.parametrize("shots", [2, 8])

@@ -548,6 +548,27 @@ def test_a_meta_batch_is_the_sum_of_its_episodes(name):
         assert value.item() == pytest.approx(sum(p.metrics[key].item() for p in parts))
 
 
+STACKABLE = [name for name, kind in LEARNERS.items() if kind.stackable]
+
+
+@pytest.mark.parametrize("network", ["unet", "dit"])
+@pytest.mark.parametrize("name", STACKABLE)
+def test_tasks_side_by_side_give_the_gradient_of_one_after_the_other(name, network):
+    scope = [] if LEARNERS[name].scope else ["inner.scope.name=film"]
+    overrides = [f"learner.name={name}", *scope]
+    apart = Bench(*overrides, network=network)
+    stacked = Bench(*overrides, "meta.tasks_at_once=2", network=network)
+    episodes = [episode_of(seed, f"task {seed}") for seed in range(3)]
+    expected = apart.learner.outer_gradient(apart.theta, episodes, 50)
+    ours = stacked.learner.outer_gradient(stacked.theta, episodes, 50)
+    assert_same(ours.gradient, expected.gradient)
+    assert ours.metrics.keys() == expected.metrics.keys()
+    for key, value in expected.metrics.items():
+        assert ours.metrics[key].item() == pytest.approx(value.item(), rel=1e-9)
+    episodes[1].support[0, 0, 0, 0] = torch.inf
+    assert stacked.learner.outer_gradient(stacked.theta, episodes, 50).failed == ("task 1",)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("rule", ["maml", "meta-sgd", "alfa"])
 def test_the_inner_loop_in_place_is_the_one_that_is_differentiated(optimizer, rule):
