@@ -305,7 +305,9 @@ def _nearest(key: str) -> str:
     """A hint at the key that was probably meant, beside the wrong one or anywhere else."""
     leaves = [key for key, _ in _leaves(Config())]
     for section, registry in _COMPONENTS.items():
-        leaves += [k for part in registry.values() for k, _ in _leaves(part.Config(), f"{section}.")]
+        leaves += [
+            k for part in registry.values() for k, _ in _leaves(part.Config(), f"{section}.")
+        ]
     known = list(dict.fromkeys([key.partition(".")[0] for key in leaves] + leaves))
     parent, _, word = key.rpartition(".")
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]

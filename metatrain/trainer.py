@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from metatrain.average import MovingAverage
+from metatrain.average import TRACKS, MovingAverage, PowerAverage
 from metatrain.config import Config, MetaConfig
 from metatrain.episodes import Episode
 from metatrain.errors import UserError
@@ -65,6 +65,7 @@ class TrainState:
         optimizer: the outer optimiser's state.
         history: means of the metrics, one record per window of outer steps.
         by_task: what the learner remembers of single tasks.
+        tracks: by relative length, the averages for post-hoc EMA; empty where none are kept.
     """
 
     step: int
@@ -73,6 +74,7 @@ class TrainState:
     optimizer: Parameters = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
     by_task: dict[str, Parameters] = field(default_factory=dict)
+    tracks: dict[str, Parameters] = field(default_factory=dict)
 
 
 class Observer:
@@ -114,6 +116,10 @@ class Trainer:
         self.device = next(iter(theta.values())).device
         average = {name: p.to(self.device) for name, p in state.average.items()}
         self.average = MovingAverage(average, config.meta.ema)
+        self.tracks = {
+            str(sigma): PowerAverage(self._track(state, sigma), sigma)
+            for sigma in (TRACKS if config.meta.post_hoc else ())
+        }
         self._window: list[Record] = []
 
     def run(self) -> None:
@@ -150,7 +156,12 @@ class Trainer:
             self.engine.optimizer_state(),
             self.history,
             dict(self.learner.by_task),
+            {sigma: track.parameters for sigma, track in self.tracks.items()},
         )
+
+    def _track(self, state: TrainState, sigma: float) -> Parameters:
+        before = state.tracks.get(str(sigma), state.parameters)
+        return {name: p.to(self.device) for name, p in before.items()}
 
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
@@ -164,7 +175,8 @@ class Trainer:
         self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
         theta = self.engine.parameters()
         self.learner.end_step(theta, self.engine.gather)
-        self.average.update(theta, self.step)
+        for average in (self.average, *self.tracks.values()):
+            average.update(theta, self.step)
         self.step += 1
         return record | {"seconds": time.perf_counter() - started}
 

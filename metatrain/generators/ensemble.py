@@ -1,5 +1,6 @@
 """Several networks as one generator: their velocities averaged, with weights that adapt."""
 
+from collections.abc import Sequence
 from typing import Literal, cast
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from metatrain.generators.flow import FlowGenerator
 from metatrain.generators.networks import NETWORKS
 from metatrain.generators.unet import UNetConfig
+from metatrain.parameters import Parameters
 from metatrain.section import Section, section_of
 
 
@@ -28,7 +30,7 @@ class Weights(nn.Module):
         self.logits = nn.Parameter(torch.zeros(members))
 
     def forward(self) -> Tensor:
-        """w = softmax(logits), [M]."""
+        """The softmax of the logits, [M]."""
         return self.logits.softmax(dim=0)
 
 
@@ -58,6 +60,14 @@ class Ensemble(FlowGenerator):
         self.members = nn.ModuleList(
             kind(config.of, image_size, channels) for _ in range(config.members)
         )
+
+    @staticmethod
+    def parameters_of(networks: Sequence[Parameters]) -> Parameters:
+        """The parameters of an ensemble of networks that have these, with equal weights."""
+        own = {
+            f"members.{i}.{n}": p for i, network in enumerate(networks) for n, p in network.items()
+        }
+        return {"weights.logits": torch.zeros(len(networks)), **own}
 
     def encode(self, support: Tensor) -> Tensor:
         """What each member remembers of the support [K, C, H, W], side by side: [K, M, ...]."""

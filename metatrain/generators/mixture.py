@@ -1,5 +1,6 @@
 """A network whose parameters are a point between models, which adapts by where the point lies."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.utils import parametrize
 from metatrain.generators.flow import FlowGenerator
 from metatrain.generators.networks import NETWORKS
 from metatrain.generators.unet import UNetConfig
+from metatrain.parameters import Parameters
 from metatrain.section import Section, section_of
 
 
@@ -72,6 +74,17 @@ class Mixture(FlowGenerator):
             for name, weight in list(module.named_parameters(recurse=False)):
                 vectors = TaskVectors(weight, self.coefficients)
                 parametrize.register_parametrization(module, name, vectors)
+
+    @staticmethod
+    def parameters_of(start: Parameters, others: Sequence[Parameters]) -> Parameters:
+        """The parameters of a mixture of the network `start` and its way to each of `others`."""
+        parameters = {"coefficients.alpha": torch.zeros(len(others))}
+        for name, weight in start.items():
+            module, _, leaf = f"network.{name}".rpartition(".")
+            inside = f"{module}.parametrizations.{leaf}"
+            parameters[f"{inside}.original"] = weight
+            parameters[f"{inside}.0.vectors"] = torch.stack([p[name] - weight for p in others])
+        return parameters
 
     def encode(self, support: Tensor) -> Tensor:
         """See `FlowGenerator.encode`."""

@@ -24,8 +24,14 @@ from metatrain.section import Section, section_of
         ("generator.heads=5", "generator.heads is 5, which does not divide the 96 channels"),
         ("generator={name: ensemble, of: {width: 9}}", "generator.of.width is 9; allowed is a mul"),
         ("generator={name: ensemble, of: {heads: 5}}", "generator.of.heads is 5, which does not"),
-        ("generator={name: mixture, of: {name: ensemble}}", 'generator.of.name is "ensemble"; allo'),
-        ("generator={name: mixture, of: {name: dit, dept: 1}}", "did you mean 'generator.of.depth'"),
+        (
+            "generator={name: mixture, of: {name: ensemble}}",
+            'generator.of.name is "ensemble"; allo',
+        ),
+        (
+            "generator={name: mixture, of: {name: dit, dept: 1}}",
+            "did you mean 'generator.of.depth'",
+        ),
         ("generator.of.width=8", "there is no key 'generator.of'"),
         ("meta.batch=1", "meta.batch is 1 for 2 cluster.workers"),
         ("run.name=../x", "run.name is"),
