@@ -15,7 +15,10 @@ from metatrain.inner.loop import RULE
 from metatrain.model import Model
 from metatrain.parameters import Parameters
 
-_ENSEMBLE_LR = 0.1
+# Measured on glyphs, 24 unseen tasks, 40 steps, by the loss on held-out images. With a good and a
+# poor member: 0.469 at 0.03, 0.450 at 0.1, 0.449 at 0.3, after 10 steps already. With two equally
+# good ones there is nothing to learn, and a high rate does harm: 0.4236 at 0.1, 0.4238 at 0.3.
+_ENSEMBLE_LR = 0.3
 _MIXTURE_LR = 0.1
 
 
