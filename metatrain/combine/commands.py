@@ -54,7 +54,7 @@ def _greedy(arguments: argparse.Namespace) -> None:
 
 
 def _greedy_arguments(parser: argparse.ArgumentParser) -> None:
-    from metatrain.commands import positive
+    from metatrain.commands import positive  # here, since it imports this module
 
     _models_arguments(parser)
     parser.add_argument("--data", metavar="URL", help="packed data (that of the first model)")

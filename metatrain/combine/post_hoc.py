@@ -20,8 +20,9 @@ from metatrain.files import filesystem_of, reaching
 from metatrain.model import Model, load_model, save_model
 from metatrain.trainer import TrainState
 
-# Beyond it the weight of a step would no longer grow with its number.
-_LONGEST = 0.28
+# Of lengths beyond it the weight of a step would no longer grow with its number; shorter ones than
+# the shortest are averages over next to nothing.
+_SHORTEST, _LONGEST = 0.01, 0.28
 
 Array = NDArray[np.floating]
 
@@ -70,8 +71,8 @@ def reconstruct(run: str, sigma: float) -> tuple[Model, float]:
     Raises:
         UserError: when `sigma` is no length that an average can have, or there are no snapshots.
     """
-    if not 0 < sigma <= _LONGEST:
-        raise UserError(f"--sigma is {sigma}; allowed is above 0 and up to {_LONGEST}.")
+    if not _SHORTEST <= sigma <= _LONGEST:
+        raise UserError(f"--sigma is {sigma}; allowed is {_SHORTEST} to {_LONGEST}.")
     snapshots = snapshots_of(run)
     if not snapshots:
         raise UserError(
