@@ -8,6 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from metatrain.adapt import Adapter
 from metatrain.checkpoint import CheckpointStore
+from metatrain.combine.post_hoc import save_snapshots
 from metatrain.config import Config
 from metatrain.episodes import Episode
 from metatrain.model import Model
@@ -85,7 +86,8 @@ class Saver(Observer):
         self._config, self._checkpoints, self._messages = config, checkpoints, messages
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Save."""
+        """Save; the averages first, so that no checkpoint is without those of its step."""
+        save_snapshots(state, self._config)
         self._checkpoints.save(state, self._config)
         self._messages.put(Message("saved", state.step))
 

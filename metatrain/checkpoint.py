@@ -125,8 +125,12 @@ class CheckpointStore:
 
 
 def _training_bytes(state: TrainState) -> bytes:
-    by_task = {f"{t}/{n}": p for t, tree in state.by_task.items() for n, p in tree.items()}
-    parts = {"parameters": state.parameters, "optimizer": state.optimizer, "by_task": by_task}
+    parts = {
+        "parameters": state.parameters,
+        "optimizer": state.optimizer,
+        "by_task": _flat(state.by_task),
+        "tracks": _flat(state.tracks),
+    }
     return save(
         {f"{part}/{n}": t.contiguous() for part, tree in parts.items() for n, t in tree.items()}
     )
@@ -144,11 +148,16 @@ def _state(step: int, files: dict[str, bytes]) -> TrainState:
         parse_model(files[MODEL], MODEL).parameters,
         part("optimizer"),
         json.loads(files[HISTORY]),
-        _by_task(part("by_task")),
+        _trees(part("by_task")),
+        _trees(part("tracks")),
     )
 
 
-def _by_task(flat: Parameters) -> dict[str, Parameters]:
+def _flat(trees: dict[str, Parameters]) -> Parameters:
+    return {f"{key}/{name}": p for key, tree in trees.items() for name, p in tree.items()}
+
+
+def _trees(flat: Parameters) -> dict[str, Parameters]:
     """Back from 'task/parameter'; a task's name may have slashes, a parameter's has none."""
     trees: dict[str, Parameters] = {}
     for name, tensor in flat.items():

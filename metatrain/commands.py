@@ -6,6 +6,7 @@ Rooms are imported when their command runs, so that `metatrain --help` does not 
 import argparse
 
 from metatrain.cli import Command
+from metatrain.combine.commands import add_ways, combine
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,5 +145,6 @@ COMMANDS = {
     "adapt": Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt),
     "generate": Command("Draw new images.", _generate_arguments, _generate),
     "evaluate": Command("Score a model on unseen tasks.", _evaluate_arguments, _evaluate),
+    "combine": Command("Make one model of several.", add_ways, combine),
     "report": Command("Write a run's page.", _report_arguments, _report),
 }

@@ -16,7 +16,7 @@ from metatrain.auxiliaries import AuxiliaryConfig
 from metatrain.episodes import TooFew
 from metatrain.errors import UserError, did_you_mean
 from metatrain.files import read_file
-from metatrain.generators import GENERATORS
+from metatrain.generators import GENERATORS, NETWORKS
 from metatrain.generators.unet import UNetConfig
 from metatrain.inner.loop import InnerConfig
 from metatrain.inner.scopes import SCOPES
@@ -91,6 +91,10 @@ class MetaConfig(Section):
         default=0.0, ge=0, description="Norm to clip the outer gradient to; 0 is never."
     )
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the average of theta.")
+    post_hoc: bool = Field(
+        default=False,
+        description="Keep what metatrain combine post-hoc makes averages of any length from.",
+    )
     gradient: Literal["adjoint", "unrolled", "auto"] = Field(
         default="adjoint",
         description="How second-order learners go back through inner steps; auto measures.",
@@ -139,8 +143,13 @@ class CheckpointConfig(Section):
     samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
 
 
-# The sections whose `name` picks a component, and what there is to pick from.
-_COMPONENTS = {"generator": GENERATORS, "learner": LEARNERS, "inner.scope": SCOPES}
+# The sections whose `name` picks a component, outer before inner, and what there is to pick from.
+_COMPONENTS = {
+    "generator": GENERATORS,
+    "generator.of": NETWORKS,
+    "learner": LEARNERS,
+    "inner.scope": SCOPES,
+}
 
 
 class Config(Section):
@@ -160,8 +169,8 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _scope_of_the_learner(cls, values: Any) -> Any:
-        """A learner that is defined by a scope brings it, so that naming the learner is enough."""
+    def _scope_is_brought(cls, values: Any) -> Any:
+        """A learner or generator that is defined by a scope brings it; naming it is enough."""
         scope = _scope_of(values)
         inner = values.get("inner", {}) if scope else None
         if isinstance(inner, dict) and "scope" not in inner:
@@ -188,6 +197,17 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _scope_suits_the_generator(self) -> Self:
+        wanted = GENERATORS[self.generator.name].scope
+        if wanted not in (None, self.inner.scope.name):
+            raise ValueError(
+                f"generator {self.generator.name} adapts by its {wanted} alone, and "
+                f"inner.scope.name is {self.inner.scope.name}; leave inner.scope out, or choose "
+                f"a learner without a scope of its own."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _every_worker_has_an_episode(self) -> Self:
         if self.cluster.workers > self.meta.batch:
             raise ValueError(
@@ -198,10 +218,13 @@ class Config(Section):
 
 
 def _scope_of(values: Any) -> str | None:
-    """The scope that the learner named in `values`, not yet validated, is defined by."""
-    learner = values.get("learner") if isinstance(values, dict) else None
-    kind = LEARNERS.get(str(learner.get("name"))) if isinstance(learner, dict) else None
-    return kind.scope if kind else None
+    """The scope that what is named in `values`, not yet validated, is defined by."""
+    for section, registry in (("learner", LEARNERS), ("generator", GENERATORS)):
+        part = values.get(section) if isinstance(values, dict) else None
+        kind = registry.get(str(part.get("name"))) if isinstance(part, dict) else None
+        if kind and kind.scope:
+            return kind.scope
+    return None
 
 
 def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -287,7 +310,8 @@ def _sentence(detail: ErrorDetails) -> str:
         value = json.dumps(detail["input"], default=str)
         return f"{key} is {value}; write {key}.name={value}."
     if detail["type"] == "value_error":  # one of our own, a sentence about several keys
-        return detail["msg"].removeprefix("Value error, ")
+        of_section = loc and isinstance(detail["input"], dict)
+        return (f"{key}." if of_section else "") + detail["msg"].removeprefix("Value error, ")
     allowed = detail["msg"].replace("Input should be", "allowed is")
     return f"{key} is {json.dumps(detail['input'], default=str)}; {allowed}."
 
@@ -295,6 +319,10 @@ def _sentence(detail: ErrorDetails) -> str:
 def _nearest(key: str) -> str:
     """A hint at the key that was probably meant, beside the wrong one or anywhere else."""
     leaves = [key for key, _ in _leaves(Config())]
+    for section, registry in _COMPONENTS.items():
+        leaves += [
+            k for part in registry.values() for k, _ in _leaves(part.Config(), f"{section}.")
+        ]
     known = list(dict.fromkeys([key.partition(".")[0] for key in leaves] + leaves))
     parent, _, word = key.rpartition(".")
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]

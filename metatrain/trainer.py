@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from metatrain.auxiliaries import Auxiliaries
-from metatrain.average import MovingAverage
+from metatrain.average import TRACKS, MovingAverage, PowerAverage
 from metatrain.config import Config, MetaConfig
 from metatrain.episodes import Episode, slots_of
 from metatrain.errors import UserError
@@ -66,6 +66,7 @@ class TrainState:
         optimizer: the outer optimiser's state.
         history: means of the metrics, one record per window of outer steps.
         by_task: what the learner remembers of single tasks.
+        tracks: by relative length, the averages for post-hoc EMA; empty where none are kept.
     """
 
     step: int
@@ -74,6 +75,7 @@ class TrainState:
     optimizer: Parameters = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
     by_task: dict[str, Parameters] = field(default_factory=dict)
+    tracks: dict[str, Parameters] = field(default_factory=dict)
 
 
 class Observer:
@@ -117,6 +119,10 @@ class Trainer:
         self.average = MovingAverage(average, config.meta.ema)
         slots = slots_of(engine.rank, engine.world, config.meta.batch)
         self.auxiliaries = Auxiliaries(config.auxiliary, learner.inner, slots, engine.gather)
+        self.tracks = {
+            str(sigma): PowerAverage(self._track(state, sigma), sigma)
+            for sigma in (TRACKS if config.meta.post_hoc else ())
+        }
         self._window: list[Record] = []
         self._saved = state.step
 
@@ -155,7 +161,12 @@ class Trainer:
             self.engine.optimizer_state(),
             self.history,
             dict(self.learner.by_task),
+            {sigma: track.parameters for sigma, track in self.tracks.items()},
         )
+
+    def _track(self, state: TrainState, sigma: float) -> Parameters:
+        before = state.tracks.get(str(sigma), state.parameters)
+        return {name: p.to(self.device) for name, p in before.items()}
 
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
@@ -169,7 +180,8 @@ class Trainer:
         self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
         theta = self.engine.parameters()
         self.learner.end_step(theta, self.engine.gather)
-        self.average.update(theta, self.step)
+        for average in (self.average, *self.tracks.values()):
+            average.update(theta, self.step)
         self.step += 1
         return record | {"seconds": time.perf_counter() - started}
 

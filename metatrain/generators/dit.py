@@ -25,8 +25,7 @@ class DiTConfig(FlowConfig):
     def _heads_divide_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(
-                f"generator.heads is {self.heads}, which does not divide generator.width "
-                f"{self.width}."
+                f"heads is {self.heads}, which does not divide the width {self.width}."
             )
         return self
 

@@ -21,6 +21,7 @@ class Generator(nn.Module, ABC):
 
     Attributes:
         Config: its section of the configuration.
+        scope: the scope that it is defined by; None where any will do.
         head: names of the modules that are its last layers; the rest is its body.
         embedding: channels of the embedding that conditions it, 0 where there is none.
         context: a vector that conditions it too, for the scope of that name.
@@ -28,6 +29,7 @@ class Generator(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Section]]
+    scope: ClassVar[str | None] = None
     head: ClassVar[tuple[str, ...]]
     embedding: int = 0
 

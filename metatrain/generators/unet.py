@@ -44,7 +44,7 @@ class UNetConfig(FlowConfig):
         lowest = self.width * self.multipliers[-1]
         if lowest % self.heads:
             raise ValueError(
-                f"generator.heads is {self.heads}, which does not divide the {lowest} channels of "
+                f"heads is {self.heads}, which does not divide the {lowest} channels of "
                 f"the lowest level."
             )
         return self

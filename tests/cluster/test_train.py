@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from metatrain.adapt import Adapter
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore
+from metatrain.combine.post_hoc import snapshots_of
 from metatrain.config import load_config
 from metatrain.episodes import EpisodeSampler, read_episode
 from metatrain.inner.loop import InnerLoop
@@ -201,7 +202,7 @@ def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_pa
 def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_happened(
     overrides, tmp_path
 ):
-    long = [*overrides, "meta.steps=240", "checkpoint.every=30"]
+    long = [*overrides, "meta.steps=240", "checkpoint.every=30", "meta.post_hoc=true"]
     whole, broken = [*long, "run.name=whole"], [*long, "run.name=broken"]
     run = Run(whole, tmp_path)
     assert run.wait() == 0, run.output
@@ -220,6 +221,11 @@ def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_
     average, of_whole = final_average(broken), final_average(whole)
     assert all(torch.equal(average[name], of_whole[name]) for name in of_whole)
     assert final_steps(broken) == final_steps(whole)
+    snapshots = [snapshots_of(load_config(None, o).run.url)[-2:] for o in (broken, whole)]
+    for snapshot, other in zip(*snapshots, strict=True):
+        assert (snapshot.step, snapshot.sigma) == (other.step, other.sigma)
+        one, two = load_model(snapshot.url).parameters, load_model(other.url).parameters
+        assert all(torch.equal(one[name], two[name]) for name in two)
     model = load_model(f"{tmp_path}/runs/broken")
     assert (model.step, model.config.run.name) == (240, "broken")
 

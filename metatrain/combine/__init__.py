@@ -1,0 +1,1 @@
+"""Combining models that were trained into one."""

@@ -1,0 +1,118 @@
+"""Post-hoc EMA: averages of theta over any length of time, chosen after the training.
+
+Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models", section 3
+and appendix C. In training two averages of different lengths are kept, and both are stored with
+every checkpoint. Any other one is nearly a linear combination of what was stored.
+"""
+
+import re
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metatrain.average import gamma_of
+from metatrain.config import Config
+from metatrain.errors import UserError
+from metatrain.files import filesystem_of, reaching
+from metatrain.model import Model, load_model, save_model
+from metatrain.trainer import TrainState
+
+# Of lengths beyond it the weight of a step would no longer grow with its number; shorter ones than
+# the shortest are averages over next to nothing.
+_SHORTEST, _LONGEST = 0.01, 0.28
+
+Array = NDArray[np.floating]
+
+_SNAPSHOT = re.compile(r"/step-(\d+)-sigma-([\d.]+)\.safetensors$")
+
+
+class Snapshot(NamedTuple):
+    """Where an average lies, how many outer steps it is over, and its relative length."""
+
+    url: str
+    step: int
+    sigma: float
+
+
+def save_snapshots(state: TrainState, config: Config) -> None:
+    """Keep the averages of `state` for good, each as a model of its own.
+
+    As `<run>/averages/step-00000100-sigma-0.05.safetensors`, not with the checkpoints, which go.
+    """
+    if state.step == 0:  # no step, no average
+        return
+    for sigma, average in state.tracks.items():
+        url = f"{config.run.url}/averages/step-{state.step:08d}-sigma-{sigma}.safetensors"
+        save_model(Model(config, average, state.step), url)
+
+
+def snapshots_of(run: str) -> list[Snapshot]:
+    """What a run has stored, by step; empty where it has stored nothing."""
+    url = f"{run.rstrip('/')}/averages"
+    filesystem, path = filesystem_of(url)
+    with reaching(url):
+        try:
+            paths = sorted(str(found) for found in filesystem.find(path))
+        except FileNotFoundError:
+            return []
+    found = [match for match in map(_SNAPSHOT.search, paths) if match]
+    return [Snapshot(url + match[0], int(match[1]), float(match[2])) for match in found]
+
+
+def reconstruct(run: str, sigma: float) -> tuple[Model, float]:
+    """The average of relative length `sigma` over all of a run, from its snapshots.
+
+    Returns:
+        The model, and the error of its profile relative to the norm of the one asked for.
+
+    Raises:
+        UserError: when `sigma` is no length that an average can have, or there are no snapshots.
+    """
+    if not _SHORTEST <= sigma <= _LONGEST:
+        raise UserError(f"--sigma is {sigma}; allowed is {_SHORTEST} to {_LONGEST}.")
+    snapshots = snapshots_of(run)
+    if not snapshots:
+        raise UserError(
+            f"there are no averages under {run}; give the folder of a run that was trained with "
+            f"meta.post_hoc=true."
+        )
+    weights, error = solve(snapshots, snapshots[-1].step, sigma)
+    newest = load_model(snapshots[-1].url)
+    # float64, since the weights have both signs and what they cancel is large.
+    mean = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in newest.parameters.items()}
+    for snapshot, weight in zip(snapshots, weights, strict=True):
+        for name, value in load_model(snapshot.url).parameters.items():
+            mean[name].add_(value, alpha=weight)
+    return replace(newest, parameters={name: p.float() for name, p in mean.items()}), error
+
+
+def solve(snapshots: list[Snapshot], step: int, sigma: float) -> tuple[Array, float]:
+    """Weights of the snapshots whose profile is nearest to that of `sigma` at `step`.
+
+    Algorithm 3 of the paper, least squares over profiles, but with weights that sum to 1, as
+    those of an average do: else what theta keeps all the time would be scaled.
+
+    Returns:
+        The weights [N], and the error of their profile relative to the norm of the wanted one.
+    """
+    t = np.array([snapshot.step for snapshot in snapshots], float)
+    gamma = np.array([gamma_of(snapshot.sigma) for snapshot in snapshots])
+    end, wanted = np.array(step, float), np.array(gamma_of(sigma))
+    among = _inner_product(t[:, None], gamma[:, None], t, gamma)
+    target = _inner_product(t, gamma, end, wanted)
+    ones = np.ones((len(t), 1))
+    bordered = np.block([[among, ones], [ones.T, np.zeros((1, 1))]])
+    weights = np.linalg.solve(bordered, np.append(target, 1.0))[:-1]
+    norm = float(_inner_product(end, wanted, end, wanted))
+    missed = norm - 2 * weights @ target + weights @ among @ weights
+    return weights, float(np.sqrt(max(0.0, missed) / norm))
+
+
+def _inner_product(t_a: Array, gamma_a: Array, t_b: Array, gamma_b: Array) -> Array:
+    """Integral of the product of two profiles (g + 1) tau^g / t^(g + 1) over [0, t]."""
+    power = np.where(t_a < t_b, gamma_b, -gamma_a)
+    scale = (gamma_a + 1) * (gamma_b + 1) / ((gamma_a + gamma_b + 1) * np.maximum(t_a, t_b))
+    return scale * (t_a / t_b) ** power

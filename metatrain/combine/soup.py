@@ -1,0 +1,78 @@
+"""Model soups: one model whose parameters are the mean of several models'.
+
+Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models improves
+accuracy without increasing inference time".
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from metatrain.combine.members import load_members, steps_behind
+from metatrain.errors import UserError
+from metatrain.model import Model
+
+
+def load_ingredients(urls: Sequence[str]) -> dict[str, Model]:
+    """The models at `urls`, whose parameters have the same names and shapes.
+
+    Raises:
+        UserError: when they have not, and as `load_members`.
+    """
+    members = load_members(urls)
+    first, *others = [
+        (url, {name: p.shape for name, p in model.parameters.items()})
+        for url, model in members.items()
+    ]
+    for url, shapes in others:
+        if shapes != first[1]:
+            raise UserError(
+                f"the parameters of {url} are not those of {first[0]}; give models of one learner "
+                f"and one inner.scope."
+            )
+    return members
+
+
+def uniform_soup(members: Mapping[str, Model]) -> Model:
+    """The mean of the members' parameters, theta = 1/M sum_i theta_i; not adapted to anything.
+
+    Its configuration is the first one's.
+    """
+    models = list(members.values())
+    mean = {
+        name: torch.stack([model.parameters[name] for model in models]).mean(dim=0)
+        for name in models[0].parameters
+    }
+    return Model(models[0].config, mean, steps_behind(members))
+
+
+def greedy_soup(
+    members: Mapping[str, Model],
+    score: Callable[[Model], float],
+    say: Callable[[str], None],
+) -> Model:
+    """The soup of those members that do it no harm (recipe 1 of the paper).
+
+    From the best member on, each joins if the soup does not become worse.
+
+    Args:
+        members: at least one, by name.
+        score: of a model; lower is better.
+        say: told of every score, and why a member was kept or left out.
+    """
+    scores = {}
+    for name, model in members.items():
+        scores[name] = score(model)
+        say(f"{name} scores {scores[name]:.4f}")
+    first, *others = sorted(members, key=lambda name: scores[name])
+    kept, best = {first: members[first]}, scores[first]
+    say(f"{first} is kept: the best of all")
+    for name in others:
+        tried = {**kept, name: members[name]}
+        found = score(uniform_soup(tried))
+        if found <= best:
+            say(f"{name} is kept: with it the soup scores {found:.4f}, without {best:.4f}")
+            kept, best = tried, found
+        else:
+            say(f"{name} is left out: with it the soup scores {found:.4f}, without {best:.4f}")
+    return uniform_soup(kept)
