@@ -29,11 +29,12 @@ def peer(name: str, case: Case) -> System:
     episodes = case.episodes()
 
     def run() -> Parameters:
-        generator.zero_grad()
         with twice_differentiable():
             for episode in episodes:
                 backward(episode)
-        return {n: p.grad for n, p in generator.named_parameters() if p.grad is not None}
+        gradient = {n: p.grad for n, p in generator.named_parameters() if p.grad is not None}
+        generator.zero_grad()
+        return gradient
 
     return run
 
