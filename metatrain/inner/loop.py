@@ -69,6 +69,9 @@ class InnerLoop:
         self.generator, self.config, self.proximity = generator, config, proximity
         self.hvp = HVPS[hvp](generator)
         self._gradient = Unrolled(generator) if gradient == "unrolled" else Adjoint(self.hvp)
+        # The way back begins with the last step, whose graph an exact product would only rebuild.
+        exact = not isinstance(self.hvp, Difference)
+        self._last = Unrolled(generator) if exact else self._gradient
         self.scope = SCOPES[config.scope.name].names(generator)
         self._parameters = dict(generator.named_parameters())
 
@@ -127,13 +130,15 @@ class InnerLoop:
             batch: the batch of each inner step.
             gradient: how to differentiate, where it is not to be the loop's own way.
         """
+        last = self._last if gradient is None else gradient
         gradient = gradient or self._gradient
         rule = {n.removeprefix(RULE): p for n, p in theta.items() if n.startswith(RULE)}
         weights = {name: p for name, p in theta.items() if not name.startswith(RULE)}
         moved = {name: weights.pop(name) for name in self.scope}
         state: State = {}
         for step in range(self.config.steps):
-            loss, slope = gradient(moved, weights, self.generator.draw(batch(step)))
+            differentiate = last if step + 1 == self.config.steps else gradient
+            loss, slope = differentiate(moved, weights, self.generator.draw(batch(step)))
             direction, state = OPTIMIZERS[self.config.optimizer](slope, state, step)
             arguments = (moved, direction, slope, step, self.config.lr)
             moved = functional_call(self.generator.inner_rule, rule, arguments)
