@@ -1,5 +1,7 @@
 """The least that a learner could do: its forward and backward passes, in place, by hand."""
 
+# torch does not export _foreach_*, and yet all its optimisers are made of them.
+# pyright: reportPrivateImportUsage=false
 from collections.abc import Callable, Iterable
 
 import torch
@@ -19,7 +21,7 @@ class _InPlace:
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
         self.names = [name for name, _ in generator.named_parameters()]
-        self.weights = list(generator.parameters())
+        self.weights: list[Tensor] = list(generator.parameters())
         self.snapshot = [w.detach().clone() for w in self.weights]
 
     def gradient(self, batch: Batch) -> Gradient:

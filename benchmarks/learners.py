@@ -84,7 +84,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    model = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     return {
         "processor": model[0].partition(":")[2].strip() if model else platform.processor(),
         "cores": len(model),

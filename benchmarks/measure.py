@@ -4,12 +4,13 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from benchmarks.cases import Case, System
+from benchmarks.cases import Case
 from benchmarks.systems import system
 from metatrain.parameters import Parameters
 
@@ -22,7 +23,7 @@ class Times:
     cpu: float
 
 
-def times(systems: dict[str, System], repeats: int) -> dict[str, Times]:
+def times(systems: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Times]:
     """Medians over `repeats` rounds, each of which runs every system once, in turn.
 
     What else the machine does then falls on all of them alike.

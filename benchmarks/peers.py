@@ -69,7 +69,8 @@ def _without_abc(generator: Generator) -> None:
     # higher patches modules by subclassing them, and cannot where ABC comes after nn.Module.
     kinds = [kind for kind in type(generator).__mro__ if issubclass(kind, Generator)]
     members = {name: value for kind in reversed(kinds) for name, value in vars(kind).items()}
-    generator.__class__ = type(type(generator).__name__, (nn.Module,), members)
+    plain = type(type(generator).__name__, (nn.Module,), members)
+    generator.__class__ = plain  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _torchopt(generator: Generator, steps: int) -> Callable[[Episode], None]:
@@ -93,7 +94,10 @@ def _learn2learn_maml() -> Callable:
     spec = importlib.util.find_spec("learn2learn")
     assert spec is not None and spec.submodule_search_locations is not None
     root = Path(spec.submodule_search_locations[0])
-    for name, folder in {"learn2learn": root, "learn2learn.algorithms": root / "algorithms"}.items():
+    for name, folder in {
+        "learn2learn": root,
+        "learn2learn.algorithms": root / "algorithms",
+    }.items():
         bare = types.ModuleType(name)
         bare.__path__ = [str(folder)]
         sys.modules.setdefault(name, bare)

@@ -48,7 +48,7 @@ class Place:
         self.weights = {name: near(p) for name, p in generator.named_parameters()}
         images = torch.rand(3, 1, 8, 8, generator=noise).to(dtype) * 2 - 1
         self.draw, other = (generator.draw(support_batch(images, seed, draw)) for draw in (0, 1))
-        # A gradient, as in an inner loop. Differences are at their worst on a vector of noise alone.
+        # A gradient, as in an inner loop; differences are at their worst on noise.
         self.vector = grad(lambda w: functional_call(generator, w, other))(self.weights)
 
     def product(self, hvp):
