@@ -36,9 +36,11 @@ def main() -> None:
         for steps in options.steps
         for tasks in options.tasks
     ]
-    found = {"machine": _machine(), "cases": [rows_of(case, options) for case in cases]}
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    found = {"machine": _machine(), "cases": []}
+    for case in cases:
+        found["cases"].append(rows_of(case, options))
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def rows_of(case: Case, options: argparse.Namespace) -> dict[str, Any]:

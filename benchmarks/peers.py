@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -89,6 +90,7 @@ def _torchopt(generator: Generator, steps: int) -> Callable[[Episode], None]:
     return backward
 
 
+@cache
 def _learn2learn_maml() -> Callable:
     # The packages' own __init__ import compiled data sets and reinforcement learning.
     spec = importlib.util.find_spec("learn2learn")
