@@ -71,6 +71,9 @@ class InnerLoop:
         self.loss_at = self._loss()
         self.hvp = HVPS[hvp](self.loss_at)
         self._gradient = Unrolled(self.loss_at) if gradient == "unrolled" else Adjoint(self.hvp)
+        # The way back begins with the last step, whose graph an exact product would only rebuild.
+        exact = not isinstance(self.hvp, Difference)
+        self._last = Unrolled(self.loss_at) if exact else self._gradient
         self._parameters = dict(generator.named_parameters())
 
     def adapt(
@@ -128,13 +131,15 @@ class InnerLoop:
             batch: the batch of each inner step.
             gradient: how to differentiate, where it is not to be the loop's own way.
         """
+        last = self._last if gradient is None else gradient
         gradient = gradient or self._gradient
         rule = {n.removeprefix(RULE): p for n, p in theta.items() if n.startswith(RULE)}
         weights = {name: p for name, p in theta.items() if not name.startswith(RULE)}
         moved = {name: weights.pop(name) for name in self.scope}
         state: State = {}
         for step in range(self.config.steps):
-            loss, slope = gradient(moved, weights, self.draw(batch(step)))
+            differentiate = last if step + 1 == self.config.steps else gradient
+            loss, slope = differentiate(moved, weights, self.draw(batch(step)))
             direction, state = OPTIMIZERS[self.config.optimizer](slope, state, step)
             arguments = (moved, direction, slope, step, self.config.lr)
             moved = functional_call(self.generator.inner_rule, rule, arguments)

@@ -1,0 +1,52 @@
+"""Peak memory of one system, in a process of its own: `python -m benchmarks.memory unet 20 1 maml`.
+
+Cold and warm are made the same: malloc is told to hand every freed tensor back to the system, so
+that the peak of the resident set is that of living tensors. The system runs once, which loads and
+compiles code; the peak is then set back, and what counts is how far it rises in the second run.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.cases import Case
+from benchmarks.systems import system
+
+# In bytes: tensors above go through mmap, whose memory is gone when they are.
+THRESHOLD = 32768
+
+
+def peak_memory(name: str, case: Case) -> float:
+    """MiB that `name` needs at most beyond what it holds at rest, measured in a new process."""
+    limits = {"MALLOC_MMAP_THRESHOLD_": f"{THRESHOLD}", "MALLOC_TRIM_THRESHOLD_": f"{THRESHOLD}"}
+    # glibc would give up mapping at 65536 tensors.
+    environment = os.environ | limits | {"MALLOC_MMAP_MAX_": "1000000"}
+    arguments = [case.network, str(case.steps), str(case.tasks), name]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.memory", *arguments]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(result.stdout)
+
+
+def _rise(name: str, case: Case) -> float:
+    run = system(name, case)
+    run()
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to the present
+    before = _status("VmRSS")
+    run()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    network, steps, tasks, name = sys.argv[1:]
+    print(_rise(name, Case(network, int(steps), int(tasks))))

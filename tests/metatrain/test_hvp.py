@@ -1,0 +1,127 @@
+"""Hessian-vector products against each other, on networks small enough to compile in a test."""
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.func import functional_call, grad
+
+from metatrain.batch import support_batch
+from metatrain.errors import UserError
+from metatrain.generators.dit import DiT, DiTConfig
+from metatrain.generators.generator import Generator
+from metatrain.inner.hvp import HVPS, Compiled, Difference, DoubleBackward, loss_of
+
+
+class Perceptron(Generator):
+    """The least that is a generator: compiles in seconds."""
+
+    head = ("net",)
+
+    def __init__(self):
+        super().__init__(None, 8, 1)
+        self.net = nn.Sequential(nn.Linear(64, 8), nn.SiLU(), nn.Linear(8, 64))
+
+    def draw(self, batch):
+        return (batch.images.flatten(1),)
+
+    def forward(self, x):
+        return (self.net(x) - x).square().mean()
+
+    def embed(self, images): ...
+
+    def restore(self, batch, hidden): ...
+
+    def sample(self, support, count, seed): ...
+
+
+class Place:
+    """Weights, a vector and a draw at which products are made."""
+
+    def __init__(self, generator, dtype, seed=0):
+        noise = torch.Generator().manual_seed(seed)
+        self.generator = generator.to(dtype)
+        self.loss = loss_of(self.generator)
+
+        def near(p):
+            return p.detach() + 0.05 * torch.randn(p.shape, generator=noise).to(p)
+
+        self.weights = {name: near(p) for name, p in generator.named_parameters()}
+        images = torch.rand(3, 1, 8, 8, generator=noise).to(dtype) * 2 - 1
+        self.draw, other = (generator.draw(support_batch(images, seed, draw)) for draw in (0, 1))
+        # A gradient, as in an inner loop; differences are at their worst on noise.
+        self.vector = grad(lambda w: functional_call(generator, w, other))(self.weights)
+
+    def product(self, hvp):
+        return hvp(self.weights, self.vector, self.draw)
+
+
+def perceptron():
+    torch.manual_seed(0)
+    return Perceptron()
+
+
+def dit():
+    torch.manual_seed(0)
+    return DiT(DiTConfig(width=16, depth=1, heads=2), 8, 1)
+
+
+def error(product, exact):
+    difference = sum((product[n] - exact[n]).square().sum() for n in exact).sqrt()
+    return float(difference / sum(e.square().sum() for e in exact.values()).sqrt())
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-8), (torch.float32, 1e-4)])
+def test_compiled_is_double_backward(dtype, tolerance):
+    place = Place(perceptron(), dtype)
+    exact = place.product(DoubleBackward(place.loss))
+    assert error(place.product(Compiled(place.loss)), exact) < tolerance
+
+
+def test_one_graph_serves_all_inner_steps_and_episodes_of_a_dit():
+    # Captured as it would be to be compiled, which itself takes a minute and more.
+    place = Place(dit(), torch.float64)
+    compiled, counter = Compiled(place.loss), CompileCounterWithBackend("eager")
+    compiled._compiled = torch.compile(compiled._product, backend=counter, dynamic=False)
+    for seed in range(4):
+        at = Place(place.generator, torch.float64, seed)
+        assert error(at.product(compiled), at.product(DoubleBackward(at.loss))) < 1e-8
+    assert counter.frame_count == 1
+
+
+def test_a_compiled_product_that_is_wrong_is_refused():
+    place = Place(perceptron(), torch.float32)
+    compiled = Compiled(place.loss)
+    honest = compiled._product
+    compiled._compiled = lambda *at: {n: 1.01 * p for n, p in honest(*at).items()}
+    with pytest.raises(UserError, match=r"is wrong by 0.01 .* meta.hvp=double_backward"):
+        place.product(compiled)
+
+
+def test_a_compiled_product_that_is_not_a_number_is_refused():
+    place = Place(perceptron(), torch.float32)
+    compiled = Compiled(place.loss)
+    compiled._compiled = lambda weights, *_: {n: w * torch.nan for n, w in weights.items()}
+    with pytest.raises(UserError, match="wrong by nan"):
+        place.product(compiled)
+
+
+@pytest.mark.parametrize("network", [perceptron, dit])
+def test_difference_is_near_and_knows_how_near(network):
+    place = Place(network(), torch.float32)
+    exact = place.product(DoubleBackward(place.loss))
+    difference = Difference(place.loss)
+    true = error(place.product(difference), exact)
+    assert true < 1e-3
+    assert difference.error / 10 < true < 10 * difference.error
+
+
+@pytest.mark.parametrize("name", HVPS)
+def test_a_part_of_the_weights_gives_its_columns(name):
+    place = Place(perceptron(), torch.float64)
+    part = {n: v for n, v in place.vector.items() if "bias" in n}
+    whole = {n: part.get(n, torch.zeros_like(v)) for n, v in place.vector.items()}
+    exact = DoubleBackward(place.loss)(place.weights, whole, place.draw)
+    product = HVPS[name](place.loss)(place.weights, part, place.draw)
+    assert product.keys() == place.weights.keys()
+    assert error(product, exact) < (1e-5 if name == "difference" else 1e-8)
