@@ -127,7 +127,7 @@ class InnerLoop:
         """The inner steps as a differentiable function of `theta`, pausing after each.
 
         Args:
-            theta: where to start, and what can be differentiated by.
+            theta: where to start: leaves that require gradients, or made of such.
             batch: the batch of each inner step.
             gradient: how to differentiate, where it is not to be the loop's own way.
         """

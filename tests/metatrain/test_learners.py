@@ -574,7 +574,7 @@ def test_tasks_side_by_side_give_the_gradient_of_one_after_the_other(name, netwo
 def test_the_inner_loop_in_place_is_the_one_that_is_differentiated(optimizer, rule):
     bench = Bench(f"learner.name={rule}", f"inner.optimizer={optimizer}")
     inner = bench.learner.inner
-    *_, last = inner.trace(bench.theta, bench.episode.support_batch)
+    *_, last = inner.trace(bench.leaves(), bench.episode.support_batch)
     losses = inner.adapt(bench.theta, bench.episode.support_batch)
     phi = {name: p for name, p in inner.phi().items() if name in last.phi}
     assert_same(phi, {n: p.detach() for n, p in last.phi.items()}, 1e-12)
