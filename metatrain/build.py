@@ -107,6 +107,7 @@ def _ways(config: Config, episodes: int) -> list[Way]:
 
 def build_adaptation(config: Config, generator: Generator) -> InnerLoop:
     """The inner loop after meta-training, with the steps and the rate of `config.adapt`."""
-    test_time = {"steps": config.adapt.steps, "lr": config.adapt.lr}
+    # Nothing compiled: a few steps would wait minutes for it.
+    test_time = {"steps": config.adapt.steps, "lr": config.adapt.lr, "compile": False}
     proximity = LEARNERS[config.learner.name].proximity(config.learner)
     return InnerLoop(generator, config.inner.model_copy(update=test_time), proximity=proximity)

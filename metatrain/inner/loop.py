@@ -30,6 +30,10 @@ class InnerConfig(Section):
     optimizer: Literal["sgd", "momentum", "adam"] = Field(
         default="adam", description="Inner optimiser; its state starts afresh with every task."
     )
+    compile: bool = Field(
+        default=False,
+        description="Compile first-order gradients: faster, after minutes at the start.",
+    )
     scope: section_of(SCOPES) = All.Config()  # pyright: ignore[reportInvalidTypeForm]
 
 
@@ -75,6 +79,7 @@ class InnerLoop:
         exact = not isinstance(self.hvp, Difference)
         self._last = Unrolled(self.loss_at) if exact else self._gradient
         self._parameters = dict(generator.named_parameters())
+        self._objective = torch.compile(generator, dynamic=False) if config.compile else generator
 
     def adapt(
         self,
@@ -105,7 +110,7 @@ class InnerLoop:
         moved = {name: self._parameters[name] for name in self.scope}
         optimizer = self._optimizer(moved)
         for step in range(self.config.steps):
-            loss = self.generator.objective(batch(step))
+            loss = self._objective(*self.draw(batch(step)))
             gradients = torch.autograd.grad(loss, list(moved.values()), materialize_grads=True)
             for (name, parameter), gradient in zip(moved.items(), gradients, strict=True):
                 if self.proximity:
@@ -161,7 +166,7 @@ class InnerLoop:
 
     def gradient(self, batch: Batch) -> tuple[Parameters, Tensor]:
         """Gradient of the loss on `batch` in all parameters at phi, and the loss."""
-        loss = self.generator.objective(batch)
+        loss = self._objective(*self.draw(batch))
         gradients = torch.autograd.grad(
             loss, list(self._parameters.values()), materialize_grads=True
         )

@@ -34,6 +34,11 @@ says what it took and why, and stays with it when the run is resumed.
 compiles for minutes first; `difference` takes central differences of gradients, for what cannot be
 differentiated twice, and logs its estimated error as `hvp_error`.
 
+`meta.tasks_at_once=4` takes four tasks through one inner loop, each with fast weights of its own
+over the network that they share: the same gradient, faster where the scope is small, in four times
+the memory. `auto` measures whether it pays. `inner.compile=true` compiles first-order gradients.
+[benchmarks-learners.md](benchmarks-learners.md) has what each of these costs.
+
 ## Auxiliary losses
 
 `auxiliary.contrast` adds InfoNCE between the tasks of a meta-batch (van den Oord et al. 2018) on

@@ -472,6 +472,17 @@ def test_imaml_has_the_implicit_gradient_of_the_parameters_it_does_not_move():
     )
 
 
+def test_compiled_first_order_gradients_are_those_that_are_not():
+    episode = quadratic_episode()
+    gradients = []
+    for compiled in (False, True):
+        learner, theta, _ = quadratic_learner("fomaml", 3, lr=0.1)
+        config = learner.inner.config.model_copy(update={"compile": compiled})
+        learner.inner = InnerLoop(learner.inner.generator, config)
+        gradients.append(learner.episode_gradient(theta, episode, 0).gradient)
+    assert_same(gradients[1], gradients[0], 1e-12)
+
+
 def test_admm_finds_the_consensus_of_quadratics():
     """min over z of sum_i f_i(z) has the mean of the centres for a solution."""
     learner, theta, _ = quadratic_learner("admm", 40, lr=0.25, rho=1.0)
