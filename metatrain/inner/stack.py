@@ -92,11 +92,11 @@ class StackedInnerLoop(InnerLoop):
         return {name: count * value for name, value in super().diagnostics(theta).items()}
 
     def _loss(self) -> Loss:
-        one, scope = super()._loss(), self.scope
+        one, scope = super()._loss(), frozenset(self.scope)
 
         def total(weights: Parameters, draw: Draw) -> Tensor:
             fixed = {name: w for name, w in weights.items() if name not in scope}
-            moved = {name: weights[name] for name in scope}
+            moved = {name: w for name, w in weights.items() if name in scope}
             with plain_attention():
                 return vmap(lambda own, drawn: one(fixed | own, drawn))(moved, draw).sum()
 
