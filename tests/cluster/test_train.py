@@ -97,12 +97,12 @@ class Run:
         return "".join(self.lines)
 
 
-def final_parameters(overrides):
+def final_state(overrides):
     config = load_config(None, overrides)
     state = CheckpointStore(config.run.url).latest()
     assert state is not None
     assert state.step == config.meta.steps
-    return state.parameters
+    return state
 
 
 def final_average(overrides):
@@ -190,7 +190,7 @@ def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_pa
     reference = plain_torch(load_config(None, shared))
     start = dict(build_generator(load_config(None, shared)).named_parameters())
     for overrides_ in (one, two):
-        parameters = final_parameters(overrides_)
+        parameters = final_state(overrides_).parameters
         for name, expected in reference.items():
             torch.testing.assert_close(parameters[name], expected, rtol=0, atol=TOLERANCE)
     assert_shown(f"{tmp_path}/runs/two/tensorboard", steps=[0, 5, 10, 15, 20])
@@ -202,7 +202,9 @@ def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_pa
 def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_happened(
     overrides, tmp_path
 ):
-    long = [*overrides, "meta.steps=240", "checkpoint.every=30", "meta.post_hoc=true"]
+    # The learner with the most to lose: a dual for every task, on every worker.
+    admm = ["learner.name=admm", "inner.scope.name=film"]
+    long = [*overrides, *admm, "meta.steps=240", "checkpoint.every=30", "meta.post_hoc=true"]
     whole, broken = [*long, "run.name=whole"], [*long, "run.name=broken"]
     run = Run(whole, tmp_path)
     assert run.wait() == 0, run.output
@@ -216,8 +218,11 @@ def test_a_run_interrupted_killed_and_robbed_of_a_worker_ends_as_if_nothing_had_
     run.kill_one_worker()
     assert run.wait() == 0, run.output
 
-    expected, parameters = final_parameters(whole), final_parameters(broken)
-    assert all(torch.equal(parameters[name], expected[name]) for name in expected)
+    expected, state = final_state(whole), final_state(broken)
+    assert all(torch.equal(state.parameters[n], p) for n, p in expected.parameters.items())
+    assert state.by_task.keys() == expected.by_task.keys() != set()
+    for task, dual in expected.by_task.items():
+        assert all(torch.equal(state.by_task[task][name], u) for name, u in dual.items())
     average, of_whole = final_average(broken), final_average(whole)
     assert all(torch.equal(average[name], of_whole[name]) for name in of_whole)
     assert final_steps(broken) == final_steps(whole)
