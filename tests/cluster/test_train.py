@@ -166,8 +166,9 @@ def ray_head(monkeypatch):
     )
     assert head.stdout
     assert any("Ray runtime started" in line for line in head.stdout)
-    family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
     yield
+    # Only now: runs have added workers and controllers, which may outlive what started them.
+    family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
     head.send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs(family, timeout=5)
     for process in alive:
