@@ -132,7 +132,7 @@ def _chosen_way(
     plans = [sampler.plan(0, slot) for slot in slots]
     episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
     choice = choose_way(config, {name: p.to(device) for name, p in theta.items()}, episodes)
-    messages.put(Message("line", f"meta.gradient is {choice.way}: {choice.reason}."))
+    messages.put(Message("line", f"auto takes {choice.way}: {choice.reason}."))
     write_file(url, json.dumps(choice.way._asdict()).encode())
     return choice.way
 
