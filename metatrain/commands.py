@@ -33,7 +33,8 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 def _pack(arguments: argparse.Namespace) -> None:
     from metatrain.pack import pack
 
-    print(pack(arguments.source, arguments.dest, size=arguments.size, seed=arguments.seed))
+    size, raw, seed = arguments.size, arguments.raw, arguments.seed
+    print(pack(arguments.source, arguments.dest, size=size, raw=raw, seed=seed))
 
 
 def _pack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,9 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("dest", metavar="DEST", help="where to: a path or any fsspec URL")
     parser.add_argument("--size", type=image_size, help="resize and crop to so many pixels")
+    parser.add_argument(
+        "--raw", action="store_true", help="store the pixels themselves: most room, fastest to read"
+    )
     parser.add_argument("--seed", type=int, default=0, help="decides which task is in which split")
 
 

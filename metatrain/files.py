@@ -7,10 +7,11 @@ from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.errors import UserError
-from metatrain.retry import retrying
+from metatrain.retry import GarbledError, retrying
 
 # A connection on which nothing comes for so long is given up.
 STALL_SECONDS = 15.0
@@ -46,7 +47,7 @@ def _options(url: str) -> dict[str, Any]:
         "max_pool_connections": _CONNECTIONS,
         "retries": {"mode": "standard", "total_max_attempts": 1},
     }
-    given = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    given = conf.get("s3", {}).get("config_kwargs", {})
     # Other processes write here too, so a listing is never remembered.
     return {"config_kwargs": config | given, "use_listings_cache": False}
 
@@ -70,7 +71,7 @@ def reaching(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, GarbledError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(f"there is nothing at {url}; check the path.") from error

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from metatrain.errors import UserError
+
 Result = TypeVar("Result")
 
 ATTEMPTS = 6
@@ -15,7 +17,7 @@ _FIRST_WAIT = 0.2
 # A storage that answers so will answer so again.
 _LASTING = (
     *(FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError),
-    *(ImportError, NotImplementedError, TypeError),
+    *(UserError, ImportError, NotImplementedError, TypeError, ValueError),
 )
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
 

@@ -75,7 +75,10 @@ def test_a_wrong_key_is_a_sentence_within_seconds(s3, monkeypatch, wrong):
     monkeypatch.setenv(wrong, "not-the-one")
     forget_connections()
     sentence, seconds = refused(f"{s3}/set")
-    assert f"cannot reach {s3}/set: Forbidden; check the address and your credentials" in sentence
+    assert (
+        f"cannot reach {s3}/set/manifest.parquet: Forbidden; check the address and your credentials"
+        in sentence
+    )
     assert "not-the-one" not in sentence
     assert seconds < 5
 
