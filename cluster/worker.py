@@ -78,7 +78,7 @@ def train(config: Config, messages: Queue) -> None:
     if engine.rank == 0:
         observers = _worker_0_observers(config, store, checkpoints, messages, state.step)
     learner = build_learner(settled, build_generator(config).to(device))
-    Trainer(config, engine, learner, episodes, state, observers).run()
+    Trainer(config, engine, learner, episodes, state, observers, store.traffic.take).run()
     if engine.rank == 0:
         messages.put(Message("done"))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from object_storage import s3, s3_server  # noqa: F401
+from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 
 from metatrain.config import Config, load_config

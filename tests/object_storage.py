@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fault_proxy import FaultProxy
 from s3fs import S3FileSystem
 
 from metatrain.s3_server import BUCKET, S3Server
@@ -34,6 +35,16 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     forget_connections()
     yield f"s3://{BUCKET}/{tmp_path.name}"
     forget_connections()
+
+
+@pytest.fixture
+def proxy(s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """The same bucket through a proxy that makes faults."""
+    proxy = FaultProxy(s3_server.endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    forget_connections()
+    yield proxy
+    proxy.close()
 
 
 def forget_connections() -> None:
