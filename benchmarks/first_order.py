@@ -23,7 +23,7 @@ LEARNERS, SCOPES = ("reptile", "fomaml", "maml"), ("film", "lora", "head", "cont
 
 def main() -> None:
     """Measure, and print a line each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Whether two settings pay.")
     parser.add_argument("--compile", action="store_true", help="measure inner.compile too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

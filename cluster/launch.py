@@ -33,9 +33,8 @@ from metatrain.checkpoint import CheckpointStore
 from metatrain.config import Config, differing_keys
 from metatrain.errors import UserError
 from metatrain.files import filesystem_of, read_file, write_file
-from metatrain.loader import training_sampler
+from metatrain.loader import open_store, training_sampler
 from metatrain.model import load_model, save_model
-from metatrain.store import EpisodeStore
 
 # What may change when a run goes on: where and how it runs, not what it computes.
 _MAY_CHANGE = (
@@ -45,7 +44,8 @@ _MAY_CHANGE = (
     "adapt.",
     "generator.sampler.",
     "data.path",
-    "data.prefetch",
+    "data.prefetch_bytes",
+    "data.cache_",
     "meta.steps",
 )
 
@@ -80,7 +80,7 @@ def launch(config: Config) -> str:
 
 def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
     """Find what would fail on the workers before any is started; returns the steps taken so far."""
-    store = EpisodeStore(config.data.path)
+    store = open_store(config.data)
     training_sampler(store, config)
     build_generator(config)
     state = checkpoints.latest()

@@ -3,6 +3,7 @@
 import time
 from typing import Any, Literal, NamedTuple
 
+from ray.util.metrics import Gauge
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
@@ -25,12 +26,17 @@ class Message(NamedTuple):
     content: Any = None
 
 
+# What reading costs, and what the line calls it where there is any.
+_READING = {"bytes": "", "requests": "", "cache_hits": "from the cache", "retries": "retries"}
+
 # Images that the sample grid shows of each task.
 _DRAWN = 4
 
 
 class ProgressLine(Observer):
     """One readable line a second, to the driver, and the same numbers to TensorBoard.
+
+    What reading costs goes to Ray's metrics too, a mean over workers and outer steps.
 
     Args:
         config: the run's configuration.
@@ -41,6 +47,7 @@ class ProgressLine(Observer):
     def __init__(self, config: Config, messages: Queue, board: SummaryWriter) -> None:
         self._config, self._messages, self._board = config, messages, board
         self._records: list[Record] = []
+        self._gauges = {name: Gauge(f"metatrain_{name}") for name in ("data_wait", *_READING)}
         self._since = time.monotonic()
         # The first step is slow, so the time left is reckoned from the second on.
         self._first: tuple[int, float] | None = None
@@ -54,6 +61,8 @@ class ProgressLine(Observer):
         means = {k: sum(r[k] for r in self._records) / len(self._records) for k in record}
         for name, value in means.items():
             self._board.add_scalar(f"train/{name}", value, step)
+            if name in self._gauges:
+                self._gauges[name].set(value)
         self._messages.put(Message("line", self._line(step, means)))
         self._since, self._records = time.monotonic(), []
 
@@ -67,9 +76,17 @@ class ProgressLine(Observer):
         return (
             f"step {step:,}/{config.meta.steps:,} | loss {means['loss']:.4f} | "
             f"{images / means['seconds']:,.0f} images/s | "
-            f"waited {sum(r['data_wait'] for r in self._records):.2f} s for data | "
+            f"waited {means['data_wait']:.0%} for data | {self._traffic()} | "
             f"ETA {self._time_left(step)}"
         )
+
+    def _traffic(self) -> str:
+        """What all workers read since the last line; the records are means over them."""
+        workers, seconds = self._config.cluster.workers, sum(r["seconds"] for r in self._records)
+        total = {k: workers * sum(r[k] for r in self._records) for k in _READING}
+        said = [f"{total['bytes'] / 1e6 / seconds:,.1f} MB/s in {total['requests']:,.0f} requests"]
+        said += [f"{total[k]:,.0f} {words}" for k, words in _READING.items() if words and total[k]]
+        return ", ".join(said)
 
     def _time_left(self, step: int) -> str:
         first, began = self._first or (step, time.monotonic())

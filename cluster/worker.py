@@ -20,7 +20,7 @@ from metatrain.episodes import EpisodeSampler, read_episode, slots_of
 from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
 from metatrain.inner.choice import Way
-from metatrain.loader import held_out_episodes, load_episodes, training_sampler
+from metatrain.loader import held_out_episodes, load_episodes, open_store, training_sampler
 from metatrain.parameters import Parameters
 from metatrain.store import EpisodeStore
 from metatrain.trainer import Observer, Trainer, TrainState, first_state
@@ -54,7 +54,7 @@ def train(config: Config, messages: Queue) -> None:
     os.environ["DS_ACCELERATOR"] = device.type
     from cluster.engine import ZeroEngine
 
-    store = EpisodeStore(config.data.path)
+    store = open_store(config.data)
     checkpoints = CheckpointStore(config.run.url)
     state = _common_state(checkpoints, device) or first_state(build_generator(config))
 
@@ -75,7 +75,7 @@ def train(config: Config, messages: Queue) -> None:
     if engine.rank == 0:
         observers = _worker_0_observers(config, store, checkpoints, messages, state.step)
     learner = build_learner(settled, build_generator(config).to(device))
-    Trainer(config, engine, learner, episodes, state, observers).run()
+    Trainer(config, engine, learner, episodes, state, observers, store.traffic.take).run()
     if engine.rank == 0:
         messages.put(Message("done"))
 

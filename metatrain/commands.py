@@ -34,7 +34,8 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 def _pack(arguments: argparse.Namespace) -> None:
     from metatrain.pack import pack
 
-    print(pack(arguments.source, arguments.dest, size=arguments.size, seed=arguments.seed))
+    size, raw, seed = arguments.size, arguments.raw, arguments.seed
+    print(pack(arguments.source, arguments.dest, size=size, raw=raw, seed=seed))
 
 
 def _pack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,9 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("dest", metavar="DEST", help="where to: a path or any fsspec URL")
     parser.add_argument("--size", type=image_size, help="resize and crop to so many pixels")
+    parser.add_argument(
+        "--raw", action="store_true", help="store the pixels themselves: most room, fastest to read"
+    )
     parser.add_argument("--seed", type=int, default=0, help="decides which task is in which split")
 
 
@@ -105,6 +109,39 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="where to (evaluation/ beside the checkpoint)")
 
 
+def _data(arguments: argparse.Namespace) -> None:
+    from metatrain.check import check, write_contact_sheet
+    from metatrain.errors import UserError
+
+    card = check(arguments.url)
+    print(card)
+    if card.faults:
+        raise UserError("\n  ".join([f"{card.url} is not whole:", *card.faults]))
+    print("  whole: every hash, count and image is as it was packed")
+    if arguments.sheet:
+        write_contact_sheet(arguments.url, arguments.sheet)
+        print(arguments.sheet)
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["check"], help="check: read and verify all of it")
+    parser.add_argument("url", metavar="URL", help="a packed data set: a path or any fsspec URL")
+    parser.add_argument("--sheet", metavar="FILE.png", help="write an image of each task there")
+
+
+def _store(arguments: argparse.Namespace) -> None:
+    from metatrain.s3_server import serve
+
+    serve(arguments.folder)
+
+
+def _store_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["start"], help="start: serve until interrupted")
+    parser.add_argument(
+        "--folder", metavar="DIR", default="store", help="where the bucket lies (store/)"
+    )
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from metatrain.report import write_report
 
@@ -142,6 +179,8 @@ def seed(text: str) -> int:
 COMMANDS = {
     "config": Command("Print the whole configuration, resolved.", _config_arguments, _config),
     "pack": Command("Pack images, grouped into tasks.", _pack_arguments, _pack),
+    "data": Command("Verify a packed data set, and say what it holds.", _data_arguments, _data),
+    "store": Command("Run an S3 server on this machine.", _store_arguments, _store),
     "adapt": Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt),
     "generate": Command("Draw new images.", _generate_arguments, _generate),
     "evaluate": Command("Score a model on unseen tasks.", _evaluate_arguments, _evaluate),

@@ -68,7 +68,15 @@ class DataConfig(Section):
         default="refuse",
         description="What becomes of tasks with fewer than shots + queries images.",
     )
-    prefetch: int = Field(default=8, ge=1, description="Episodes that each worker reads ahead.")
+    prefetch_bytes: int = Field(
+        default=64_000_000, ge=0, description="Memory of a worker for episodes it reads ahead."
+    )
+    cache_dir: str | None = Field(
+        default=None, description="Folder on each node that keeps what was read; null is none."
+    )
+    cache_bytes: int = Field(
+        default=10_000_000_000, ge=1, description="The most bytes that cache_dir may hold."
+    )
 
 
 class MetaConfig(Section):

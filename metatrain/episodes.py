@@ -41,6 +41,11 @@ class EpisodePlan:
     query: tuple[int, ...]
     seed: int
 
+    @property
+    def images(self) -> tuple[int, ...]:
+        """Indices of the support and the query images."""
+        return self.support + self.query
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -134,18 +139,16 @@ def read_episode(store: EpisodeStore, plan: EpisodePlan, size: int, channels: in
     Raises:
         UserError: when the store cannot be read, or hands out something else than was packed.
     """
-    encoded = store.read(plan.task)
-
-    def tensor(indices: tuple[int, ...]) -> Tensor:
-        try:
-            return decode([encoded[i] for i in indices], size, channels)
-        except BadImage as error:
-            raise UserError(
-                f"task '{plan.task.name}' in {store.url} has an image that cannot be used "
-                f"({error}); pack it again."
-            ) from error
-
-    return Episode(plan.task.name, tensor(plan.support), tensor(plan.query), plan.seed)
+    encoded = store.read(plan.task, plan.images)
+    try:
+        images = decode(encoded, size, channels)
+    except BadImage as error:
+        raise UserError(
+            f"task '{plan.task.name}' in {store.url} has an image that cannot be used "
+            f"({error}); pack it again."
+        ) from error
+    support, query = images.tensor_split((len(plan.support),))
+    return Episode(plan.task.name, support, query, plan.seed)
 
 
 def slots_of(rank: int, world: int, meta_batch: int) -> range:

@@ -3,12 +3,21 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.errors import UserError
+from metatrain.retry import GarbledError, retrying
+
+# A connection on which nothing comes for so long is given up.
+STALL_SECONDS = 15.0
+_CONNECT_SECONDS = 5.0
+# More than any pool of readers has threads, so that none waits for another's connection.
+_CONNECTIONS = 64
 
 
 class MissingError(UserError):
@@ -22,8 +31,25 @@ def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
         UserError: when the scheme is unknown, or its package is not installed.
     """
     with reaching(url):
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = fsspec.core.url_to_fs(url, **_options(url))
+        if fs.protocol[0] == "s3":
+            fs.retries = 1  # s3fs would multiply its own retries with botocore's and ours
     return fs, path.rstrip("/")
+
+
+def _options(url: str) -> dict[str, Any]:
+    """What we ask of a kind of storage, less what fsspec's own configuration sets."""
+    if not url.startswith(("s3://", "s3a://")):
+        return {}
+    config = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "read_timeout": STALL_SECONDS,
+        "max_pool_connections": _CONNECTIONS,
+        "retries": {"mode": "standard", "total_max_attempts": 1},
+    }
+    given = conf.get("s3", {}).get("config_kwargs", {})
+    # Other processes write here too, so a listing is never remembered.
+    return {"config_kwargs": config | given, "use_listings_cache": False}
 
 
 def read_bytes(
@@ -45,7 +71,7 @@ def reaching(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, GarbledError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(f"there is nothing at {url}; check the path.") from error
@@ -65,7 +91,7 @@ def read_file(url: str) -> bytes:
     """
     fs, path = filesystem_of(url)
     with reaching(url):
-        return read_bytes(fs, path)
+        return retrying(lambda: read_bytes(fs, path))
 
 
 def write_file(url: str, data: bytes) -> None:
@@ -80,7 +106,7 @@ def write_file(url: str, data: bytes) -> None:
             fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
         if not isinstance(fs, LocalFileSystem):
             # Object stores show an upload once it is complete, and cannot rename.
-            fs.pipe_file(path, data)
+            retrying(lambda: fs.pipe_file(path, data))
             return
         partial = Path(f"{path}.partial")
         partial.write_bytes(data)

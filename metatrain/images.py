@@ -5,6 +5,7 @@ a reason, and what is kept is an 8-bit grey or RGB still image that any decoder 
 """
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _KEPT_AS_THEY_ARE = ("PNG", "JPEG", "MPO", "WEBP")
 
 _ORIENTATION = 0x0112
+
+# The header of raw pixels: netpbm's, so that any viewer opens what is in a shard.
+_NETPBM = re.compile(rb"P([56]) (\d{1,5}) (\d{1,5}) 255\n")
 
 
 class BadImage(Exception):  # noqa: N818
@@ -51,13 +55,14 @@ class NormalisedImage:
     notes: tuple[str, ...]
 
 
-def normalise(data: bytes, size: int | None = None) -> NormalisedImage:
+def normalise(data: bytes, size: int | None = None, raw: bool = False) -> NormalisedImage:
     """Make a plain image of `data`: upright, opaque, 8 bits, grey or RGB.
 
     Args:
         data: a PNG, JPEG, WebP, GIF, BMP or TIFF file.
         size: crop to the central square and resample it to `size` x `size` pixels, so that the
             shorter side just fits; None keeps the size.
+        raw: give the pixels themselves, which decode fastest, in place of a PNG or JPEG file.
 
     Raises:
         BadImage: when the bytes are empty, corrupt, of another format, or above `MAX_PIXELS`.
@@ -68,7 +73,9 @@ def normalise(data: bytes, size: int | None = None) -> NormalisedImage:
     image = _plain(original, notes)
     if size is not None:
         image = _square(image, size)
-    if image is not original or original.format not in _KEPT_AS_THEY_ARE or notes:
+    if raw:
+        data = _as_netpbm(image)
+    elif image is not original or original.format not in _KEPT_AS_THEY_ARE or notes:
         data = _as_png(image)
     return NormalisedImage(data, image.width, image.height, tuple(notes))
 
@@ -87,7 +94,7 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
     Raises:
         BadImage: when the bytes cannot be decoded.
     """
-    image, _ = _decode(data)
+    image = _from_netpbm(data) or _decode(data)[0]
     image = _square(image.convert({1: "L", 3: "RGB"}[channels]), size)
     pixels = np.asarray(image).reshape(size, size, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
@@ -184,3 +191,20 @@ def _as_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _as_netpbm(image: Image.Image) -> bytes:
+    kind = 5 if image.mode == "L" else 6
+    return b"P%d %d %d 255\n" % (kind, image.width, image.height) + image.tobytes()
+
+
+def _from_netpbm(data: bytes) -> Image.Image | None:
+    """Raw pixels as an image, or None if `data` is something else."""
+    header = _NETPBM.match(data)
+    if not header:
+        return None
+    kind, width, height = (int(number) for number in header.groups())
+    try:
+        return Image.frombytes("L" if kind == 5 else "RGB", (width, height), data[header.end() :])
+    except ValueError as error:
+        raise BadImage("corrupt or truncated") from error

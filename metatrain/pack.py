@@ -1,28 +1,29 @@
 """Packing: from images grouped into tasks to a data set that `metatrain.store` reads.
 
-Packing the same source with the same options gives the same bytes.
+Packing the same source with the same options gives the same bytes. Packing further tasks into the
+same place adds shards and leaves those that are there as they are.
 """
 
-import json
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, groupby
 from pathlib import PurePosixPath
 from typing import Any
 
 from metatrain.errors import UserError
 from metatrain.files import filesystem_of
-from metatrain.images import BadImage, normalise
+from metatrain.images import BadImage, NormalisedImage, normalise
+from metatrain.manifest import SPLITS
 from metatrain.progress import Progress
 from metatrain.shards import DatasetWriter, sha256_of
 from metatrain.sources import GLYPHS, NOT_AN_IMAGE, Source, is_table, open_source
-from metatrain.store import SPLITS
 
 # Raise it when the same source would no longer give the same data set.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,18 @@ def pack(
     dest: str,
     *,
     size: int | None = None,
+    raw: bool = False,
     seed: int = 0,
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
 ) -> PackSummary:
-    """Pack the images of `source` as a data set at `dest`.
+    """Pack the images of `source` as a data set at `dest`, or add its new tasks to the one there.
 
     A task as a whole goes to train, val or test, so that val and test hold nothing but tasks that
     training never saw. Nothing outside of the source's folder is read: no symbolic link and no
     path in a table leads out of it. What is refused is reported on stderr, and the run goes on.
     When packing fails or is interrupted, what it wrote is removed; what a killed run left behind
-    is removed by the next.
+    is removed by the next. Tasks that are added get their splits among themselves, so that none
+    of those that are there changes its own.
 
     Args:
         source: a folder with one folder of images for each task, these perhaps within folders
@@ -80,33 +83,37 @@ def pack(
         dest: the folder to write; any fsspec URL.
         size: crop all images to squares of this many pixels a side; None keeps them as they are
             (glyphs are then drawn at 28).
+        raw: store the pixels themselves, which read fastest and take most room; needs `size`.
         seed: decides, with a task's name, the split of tasks to which the source gives none.
         split: the shares of those tasks for train, val and test; they sum to 1.
 
     Raises:
-        UserError: when there is nothing to pack, `dest` holds another data set already, or
-            either cannot be reached.
+        UserError: when there is nothing to pack, `dest` holds a data set that was packed with
+            other options or has other images of the same task, or either cannot be reached.
     """
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         raise UserError(
             f"split {split} must be three shares, for train, val and test, summing to 1."
         )
+    if raw and size is None:
+        raise UserError("raw pixels must all be of one size; give it, such as --size 32.")
     _refuse_overlap(source, dest)
     opened = open_source(source, size)
-    options = {"size": size, "seed": seed, "split": list(split), "format": _FORMAT}
-    fingerprint = sha256_of(json.dumps([opened.identity, options]).encode())
+    options = {"size": size, "raw": raw, "seed": seed, "split": list(split), "format": _FORMAT}
     writer = DatasetWriter(dest, opened.columns)
     before = writer.packed_before()
-    if before is not None:
-        return _already_packed(before, fingerprint, dest)
+    new = _new_tasks(opened.identities, options, before, dest)
+    if before and not new:
+        return PackSummary(dest, **before["summary"], already_packed=True)
     writer.begin()
-    splits = assign_splits(opened.splits, seed, split)
-    tally = _Tally(Progress("packing", sum(opened.counts.values())))
+    splits = assign_splits({name: opened.splits[name] for name in new}, seed, split)
+    tally = _Tally(Progress("packing", sum(opened.counts[name] for name in new)))
     try:
-        for row in _rows(opened, splits, size, tally):
+        for row in _rows(opened, splits, partial(normalise, size=size, raw=raw), tally):
             writer.add(row)
-        summary = tally.summary(source, splits)
-        writer.commit({"fingerprint": fingerprint, "summary": summary})
+        summary = _sum(tally.summary(source, splits), before["summary"] if before else {})
+        tasks = {**(before["tasks"] if before else {}), **new}
+        writer.commit({"options": options, "tasks": tasks, "summary": summary})
     except BaseException:
         with suppress(Exception):
             writer.clear()
@@ -116,13 +123,40 @@ def pack(
     return PackSummary(dest, **summary)
 
 
-def _already_packed(before: Mapping[str, Any], fingerprint: str, dest: str) -> PackSummary:
-    if before.get("fingerprint") != fingerprint:
+def _new_tasks(
+    identities: Mapping[str, str],
+    options: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+    dest: str,
+) -> dict[str, str]:
+    """The tasks that `dest` does not have yet, and their identities."""
+    if before is None:
+        return dict(identities)
+    if before.get("options") != options:
         raise UserError(
-            f"{dest} already holds a data set that was packed from another source or with other "
-            "options; choose another DEST, or remove that data set first."
+            f"{dest} already holds a data set that was packed with other options; "
+            "choose another DEST, or remove that data set first."
         )
-    return PackSummary(dest, **before["summary"], already_packed=True)
+    there: Mapping[str, str] = before["tasks"]
+    for name, identity in identities.items():
+        if there.get(name, identity) != identity:
+            raise UserError(
+                f"{dest} already holds a data set that has other images of task '{name}'; "
+                "choose another DEST, or remove that data set first."
+            )
+    return {name: identity for name, identity in identities.items() if name not in there}
+
+
+def _sum(summary: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary of what is added, and of what was there."""
+    together = dict(summary)
+    for key, counts in before.items():
+        if isinstance(counts, Mapping):
+            names = sorted(counts | summary[key]) if key != "tasks" else SPLITS
+            together[key] = {n: counts.get(n, 0) + summary[key].get(n, 0) for n in names}
+        else:
+            together[key] = counts + summary[key]
+    return together
 
 
 def assign_splits(
@@ -182,17 +216,22 @@ class _Tally:
 
 
 def _rows(
-    source: Source, splits: Mapping[str, str], size: int | None, tally: _Tally
+    source: Source,
+    splits: Mapping[str, str],
+    normalised: Callable[[bytes], NormalisedImage],
+    tally: _Tally,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of the data set, one task after the other; what is refused is left out."""
+    """The rows of the tasks in `splits`, one after the other; what is refused is left out."""
     for name, error in source.refused:
         tally.refuse(name, error)
-    starts = dict(zip(source.counts, accumulate(source.counts.values(), initial=0), strict=False))
-    for task, raws in groupby(source.images, key=lambda raw: raw.task):
+    counts = {task: count for task, count in source.counts.items() if task in splits}
+    starts = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
+    images = (image for image in source.images if image.task in splits)
+    for task, raws in groupby(images, key=lambda raw: raw.task):
         for done, raw in enumerate(raws, start=starts[task]):
             tally.progress.update(done)
             try:
-                image = normalise(raw.read(), size)
+                image = normalised(raw.read())
             except BadImage as error:
                 tally.refuse(raw.name, error)
                 continue

@@ -17,17 +17,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatrain.errors import UserError
-from metatrain.files import MissingError, filesystem_of, reaching, read_bytes
-from metatrain.store import FOOTERS_KEY, MANIFEST, MANIFEST_SCHEMA, RowGroup
+from metatrain.files import MissingError, filesystem_of, reaching, read_file, write_file
+from metatrain.manifest import (
+    FOOTERS_KEY,
+    MANIFEST,
+    MANIFEST_SCHEMA,
+    RowGroup,
+    parse_manifest,
+)
 
 ROW_GROUP_BYTES = 8_000_000
 SHARD_BYTES = 128_000_000
+
+# Larger than any row group: its images are one page, which can be read without its header.
+_PAGE_BYTES = 2**30
+_PAGE_ROWS = 2**31 - 1
 
 _PACK_KEY = b"metatrain.pack"
 # There while packing goes on: what lies beside it is ours to clear.
 _MARKER = "packing"
 
-_WRITTEN = re.compile(r"data-\d{5}\.parquet|manifest\.parquet(\.part)?")
+_WRITTEN = re.compile(r"(data-\d{5}|manifest)\.parquet(\.partial)?")
 
 IMAGE_SCHEMA = pa.schema(
     [
@@ -42,7 +52,10 @@ IMAGE_SCHEMA = pa.schema(
 
 
 class DatasetWriter:
-    """Writes shards, each whole at once, and the manifest last: that commits the data set."""
+    """Writes shards, each whole at once, and the manifest last: that commits the data set.
+
+    Where a data set lies already, its shards stay as they are and the new ones come after them.
+    """
 
     def __init__(self, url: str, columns: Iterable[str]) -> None:
         self._url = url
@@ -50,23 +63,26 @@ class DatasetWriter:
         self._schema = pa.schema([*IMAGE_SCHEMA, *((column, pa.string()) for column in columns)])
         self._manifest: list[RowGroup] = []
         self._footers: dict[str, str] = {}
+        self._committed: set[str] = set()
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
         self._shard: _Shard | None = None
 
     def packed_before(self) -> dict[str, Any] | None:
-        """What `commit` was told when the data set that lies there was packed."""
+        """What `commit` was told when the data set that lies there was packed, to be added to."""
         try:
-            with reaching(self._url):
-                data = read_bytes(self._fs, f"{self._root}/{MANIFEST}")
-            return json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
+            data = read_file(f"{self._url}/{MANIFEST}")
+            told = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
+            self._manifest, self._footers = parse_manifest(data)
         except MissingError:
             return None
         except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
             raise UserError(
-                f"{self._url}/{MANIFEST} is there but is not one that pack wrote; "
+                f"{self._url}/{MANIFEST} is there but is not one that this pack wrote; "
                 "choose another DEST, or remove it first."
             ) from error
+        self._committed = {MANIFEST, *self._footers}
+        return told
 
     def begin(self) -> None:
         """Mark the folder as ours, and clear what an attempt that was killed left there.
@@ -74,30 +90,35 @@ class DatasetWriter:
         Raises:
             UserError: when files lie there that no attempt of ours wrote.
         """
+        foreign = self._uncommitted()
         with reaching(self._url):
-            paths = self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
-        names = {posixpath.basename(path) for path in paths}
-        foreign = sorted(name for name in names if _WRITTEN.fullmatch(name))
-        if foreign and _MARKER not in names:
+            ours = self._fs.exists(f"{self._root}/{_MARKER}")
+        if foreign and not ours:
             raise UserError(
                 f"{self._url} holds {foreign[0]}, which pack did not write; choose another DEST."
             )
         self.clear()
-        self._write(_MARKER, b"")
+        write_file(f"{self._url}/{_MARKER}", b"")
 
     def clear(self) -> None:
-        """Remove what an attempt wrote, this one or one that was killed; the manifest first."""
+        """Remove what an attempt wrote, this one or one that was killed."""
+        uncommitted = self._uncommitted()
         with reaching(self._url):
-            if self._fs.exists(self._root):
-                paths = self._fs.ls(self._root, detail=False)
-                for path in sorted(paths, reverse=True):
-                    if _WRITTEN.fullmatch(posixpath.basename(path)):
-                        self._fs.rm_file(path)
-                if self._fs.exists(f"{self._root}/{_MARKER}"):
-                    self._fs.rm_file(f"{self._root}/{_MARKER}")
-                # Not on object stores, which have no folders, and where it may mean the bucket.
-                if not self._fs.async_impl and not self._fs.ls(self._root):
-                    self._fs.rmdir(self._root)
+            for name in uncommitted:
+                self._fs.rm_file(f"{self._root}/{name}")
+            if self._fs.exists(f"{self._root}/{_MARKER}"):
+                self._fs.rm_file(f"{self._root}/{_MARKER}")
+            # Not on object stores, which have no folders, and where it may mean the bucket.
+            folder = not self._fs.async_impl and self._fs.exists(self._root)
+            if folder and not self._fs.ls(self._root):
+                self._fs.rmdir(self._root)
+
+    def _uncommitted(self) -> list[str]:
+        """Files of a data set that no manifest names."""
+        with reaching(self._url):
+            paths = self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
+        names = sorted(posixpath.basename(path) for path in paths)
+        return [n for n in names if _WRITTEN.fullmatch(n) and n not in self._committed]
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; rows come sorted by task."""
@@ -116,11 +137,10 @@ class DatasetWriter:
         rows = [asdict(group) for group in self._manifest]
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows, schema), buffer, write_page_checksum=True)
-        # Renaming is what makes the manifest appear whole or not at all.
-        part = f"{MANIFEST}.part"
-        self._write(part, buffer.getvalue())
+        # From here on nothing is cleared any more: the manifest may be there.
+        self._committed = {MANIFEST, *self._footers}
+        write_file(f"{self._url}/{MANIFEST}", buffer.getvalue())
         with reaching(self._url):
-            self._fs.mv(f"{self._root}/{part}", f"{self._root}/{MANIFEST}")
             self._fs.rm_file(f"{self._root}/{_MARKER}")
 
     def _end_row_group(self) -> None:
@@ -136,17 +156,10 @@ class DatasetWriter:
         if self._shard is None:
             return
         data, row_groups, footer = self._shard.close()
-        self._write(self._shard.name, data)
+        write_file(f"{self._url}/{self._shard.name}", data)
         self._manifest += row_groups
         self._footers[self._shard.name] = footer
         self._shard = None
-
-    def _write(self, name: str, data: bytes) -> None:
-        with reaching(self._url):
-            # Object stores have no folders, and s3fs would make a bucket that is not there.
-            if not self._fs.async_impl:
-                self._fs.makedirs(self._root, exist_ok=True)
-            self._fs.pipe_file(f"{self._root}/{name}", data)
 
 
 class _Shard:
@@ -156,7 +169,7 @@ class _Shard:
         self.name = name
         self._schema = schema
         self._buffer = io.BytesIO()
-        self._written: list[tuple[str, str]] = []
+        self._written: list[tuple[str, str, int]] = []
         texts = [column.name for column in schema if pa.types.is_string(column.type)]
         self._writer = pq.ParquetWriter(
             self._buffer,
@@ -165,6 +178,8 @@ class _Shard:
             use_dictionary=texts,  # pyright: ignore[reportArgumentType]
             write_statistics=texts,  # pyright: ignore[reportArgumentType]
             write_page_checksum=True,
+            data_page_size=_PAGE_BYTES,
+            max_rows_per_page=_PAGE_ROWS,
         )
 
     @property
@@ -175,7 +190,8 @@ class _Shard:
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Write `rows`, all of one task, as one row group."""
         self._writer.write_table(pa.Table.from_pylist(rows, self._schema), len(rows))
-        self._written.append((rows[0]["task"], rows[0]["split"]))
+        image_bytes = sum(4 + len(row["image"]) for row in rows)
+        self._written.append((rows[0]["task"], rows[0]["split"], image_bytes))
 
     def close(self) -> tuple[bytes, list[RowGroup], str]:
         """The file, what the manifest says of its row groups, and the sha256 of its footer."""
@@ -183,12 +199,16 @@ class _Shard:
         data = self._buffer.getvalue()
         footer = pq.read_metadata(pa.BufferReader(data))
         groups, end = [], 0
-        for i, (task, split) in enumerate(self._written):
+        for i, (task, split, image_bytes) in enumerate(self._written):
             offset, length = _extent(footer.row_group(i))
             end = offset + length
+            # A page ends with its values, and theirs is the only page of its column.
+            images = _column_end(footer.row_group(i), "image") - image_bytes
             digest = sha256_of(memoryview(data)[offset:end])
             count = footer.row_group(i).num_rows
-            groups.append(RowGroup(task, split, self.name, i, offset, length, count, digest))
+            groups.append(
+                RowGroup(task, split, self.name, i, offset, length, images, count, digest)
+            )
         return data, groups, sha256_of(memoryview(data)[end:])
 
 
@@ -197,6 +217,13 @@ def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:
     columns = [group.column(i) for i in range(group.num_columns)]
     begins = min(column.dictionary_page_offset or column.data_page_offset for column in columns)
     return begins, sum(column.total_compressed_size for column in columns)
+
+
+def _column_end(group: pq.RowGroupMetaData, name: str) -> int:
+    """Where the one page of a column without a dictionary ends in its file."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    column = next(column for column in columns if column.path_in_schema == name)
+    return column.data_page_offset + column.total_compressed_size
 
 
 def sha256_of(data: bytes | memoryview) -> str:

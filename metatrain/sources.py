@@ -22,8 +22,8 @@ from metatrain.errors import UserError, did_you_mean
 from metatrain.files import MissingError, filesystem_of, reaching, read_bytes
 from metatrain.glyphs import glyph_fonts, glyph_images, glyph_tasks
 from metatrain.images import BadImage
+from metatrain.manifest import SPLITS
 from metatrain.shards import IMAGE_SCHEMA, sha256_of
-from metatrain.store import SPLITS
 
 GLYPHS = "glyphs"
 GLYPH_SIZE = 28
@@ -54,7 +54,7 @@ class Source:
         counts: how many images it may have at most, in the same order.
         images: all of them, sorted by task.
         columns: the metadata that each image has.
-        identity: changes when what would be packed changes.
+        identities: by task; each changes when what would be packed of its task changes.
         refused: files that are no candidates, and why.
     """
 
@@ -62,7 +62,7 @@ class Source:
     counts: Mapping[str, int]
     images: Iterable[RawImage]
     columns: tuple[str, ...]
-    identity: str
+    identities: Mapping[str, str]
     refused: list[tuple[str, BadImage]]
 
 
@@ -121,7 +121,9 @@ def _file_source(
             f"no task found in {source}; put the images of each task in a folder of its own (no "
             "link to one), or name a .csv or .parquet table with the columns path and task."
         )
-    listed = [(entry, sizes.get(entry.path)) for entry in entries]
+    listed: dict[str, list[Any]] = {}
+    for entry in entries:
+        listed.setdefault(entry.task, []).append((entry, sizes.get(entry.path)))
     return Source(
         splits=_given_splits(entries, source),
         counts=Counter(entry.task for entry in entries),
@@ -129,13 +131,14 @@ def _file_source(
             RawImage(e.task, e.path, partial(_read, fs, root, e.path), e.metadata) for e in entries
         ),
         columns=tuple(entries[0].metadata),
-        identity=sha256_of(json.dumps(listed).encode()),
+        identities={name: _identity(json.dumps(list_).encode()) for name, list_ in listed.items()},
         refused=refused,
     )
 
 
 def _glyph_source(size: int) -> Source:
     tasks = glyph_tasks()
+    fonts = _identity(b"".join(font.read_bytes() for font in glyph_fonts()))
     return Source(
         splits=dict.fromkeys(tasks),
         counts={name: len(glyphs) for name, glyphs in tasks.items()},
@@ -145,9 +148,14 @@ def _glyph_source(size: int) -> Source:
             for source, png in images
         ),
         columns=("source",),
-        identity=sha256_of(b"".join(font.read_bytes() for font in glyph_fonts())),
+        identities=dict.fromkeys(tasks, fonts),
         refused=[],
     )
+
+
+def _identity(data: bytes) -> str:
+    # Short, for every task's is kept; nobody gains by forging one.
+    return sha256_of(data)[:16]
 
 
 def _folder_entries(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -98,6 +98,7 @@ class Trainer:
         episodes: for every outer step from `state.step` on, this worker's episodes.
         state: where to begin.
         observers: who watches.
+        traffic: what reading has cost this worker since it was asked last.
     """
 
     def __init__(
@@ -108,7 +109,9 @@ class Trainer:
         episodes: Iterable[list[Episode]],
         state: TrainState,
         observers: Sequence[Observer],
+        traffic: Callable[[], Record] = dict,
     ) -> None:
+        self.traffic = traffic
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
@@ -174,7 +177,7 @@ class Trainer:
         waited = time.perf_counter() - started
         outer = self._outer_gradient(own)
         record = {name: value.item() for name, value in outer.metrics.items()}
-        record["data_wait"] = waited
+        record |= {"data_wait": waited} | self.traffic()
         record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
         self._check_finite(record, outer.failed)
         self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
@@ -183,7 +186,8 @@ class Trainer:
         for average in (self.average, *self.tracks.values()):
             average.update(theta, self.step)
         self.step += 1
-        return record | {"seconds": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        return record | {"data_wait": record["data_wait"] / seconds, "seconds": seconds}
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""

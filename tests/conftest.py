@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 
 from metatrain.config import Config, load_config
@@ -19,15 +20,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def packed(tmp_path_factory) -> str:
-    """A packed data set of stripes: a task is an angle and a width, an image a phase."""
+def images(tmp_path_factory) -> str:
+    """A folder of stripes: a task is an angle and a width, an image a phase."""
     source = tmp_path_factory.mktemp("stripes")
     for task in range(TASKS):
         (source / f"task-{task:02d}").mkdir()
         for image in range(IMAGES):
             _stripes(task, image).save(source / f"task-{task:02d}" / f"{image:02d}.png")
+    return str(source)
+
+
+@pytest.fixture(scope="session")
+def packed(images: str, tmp_path_factory) -> str:
+    """Those stripes as a packed data set."""
     dest = tmp_path_factory.mktemp("packed") / "data"
-    pack(str(source), str(dest))
+    pack(images, str(dest))
     return str(dest)
 
 

@@ -20,8 +20,10 @@ from PIL import Image
 from metatrain import pack as pack_module
 from metatrain import shards
 from metatrain.errors import UserError
+from metatrain.images import to_array
+from metatrain.manifest import MANIFEST
 from metatrain.pack import assign_splits, pack
-from metatrain.store import MANIFEST, EpisodeStore
+from metatrain.store import EpisodeStore
 
 TASKS, IMAGES = 10, 4
 
@@ -380,10 +382,43 @@ def test_another_data_set_is_not_overwritten(source, dest, change):
     pack(str(source), str(dest))
     before = files_of(dest)
     if change == "source":
-        write_tasks(source, ["one more"])
+        (source / "task3" / "new.png").write_bytes(noise(77))
     with pytest.raises(UserError, match=r"already holds a data set .* choose another DEST"):
         pack(str(source), str(dest), seed=1 if change == "option" else 0)
     assert files_of(dest) == before
+
+
+def test_new_tasks_are_added_and_nothing_that_is_there_is_rewritten(source, dest, monkeypatch):
+    small_pieces(monkeypatch)
+    pack(str(source), str(dest))
+    before, reader = files_of(dest), EpisodeStore(str(dest))
+    splits = {split: names_of(dest, split) for split in ("train", "val", "test")}
+    images = {task: reader.read(task) for task in reader.tasks("train")}
+    write_tasks(source, ["more a", "more b", "more c"])
+    summary = pack(str(source), str(dest))
+    after = files_of(dest)
+    assert summary.images == (TASKS + 3) * IMAGES
+    assert sum(summary.tasks.values()) == TASKS + 3
+    assert {name: after[name] for name in before if name != MANIFEST} == {
+        name: data for name, data in before.items() if name != MANIFEST
+    }
+    assert len(after) > len(before)
+    for split, names in splits.items():
+        assert set(names) <= set(names_of(dest, split))
+    assert {task: reader.read(task) for task in images} == images
+    grown = EpisodeStore(str(dest))
+    added = [task for task in grown.tasks("train") if task.name.startswith("more")]
+    assert added
+    for task in added:
+        assert grown.read(task) == [noise(hash_of(task.name) + i) for i in range(IMAGES)]
+    assert pack(str(source), str(dest)).already_packed
+
+
+def test_tasks_may_be_added_from_another_source(source, dest, tmp_path):
+    pack(str(source), str(dest))
+    pack(str(write_tasks(tmp_path / "other", ["z"])), str(dest))
+    assert names_of(dest, "train")[-1] == "z"
+    assert pack(str(source), str(dest)).already_packed
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError("disk full")])
@@ -393,11 +428,11 @@ def test_an_interrupted_packing_removes_what_it_wrote(source, dest, monkeypatch,
     (dest / "mine.txt").write_text("not ours")
     plain, calls = pack_module.normalise, []
 
-    def interrupted(data, size):
+    def interrupted(data, **options):
         calls.append(any(dest.glob("data-*.parquet")))
         if len(calls) == TASKS * IMAGES - 1:
             raise fault
-        return plain(data, size)
+        return plain(data, **options)
 
     monkeypatch.setattr(pack_module, "normalise", interrupted)
     with pytest.raises((KeyboardInterrupt, OSError)):
@@ -411,11 +446,11 @@ import os, signal, sys
 from metatrain import pack, shards
 shards.ROW_GROUP_BYTES, shards.SHARD_BYTES = 700, 3000
 plain, calls = pack.normalise, []
-def normalise(data, size):
+def normalise(data, **options):
     calls.append(1)
     if len(calls) == 35:
         os.kill(os.getpid(), signal.SIGKILL)
-    return plain(data, size)
+    return plain(data, **options)
 pack.normalise = normalise
 pack.pack(sys.argv[1], sys.argv[2])
 """
@@ -430,3 +465,43 @@ def test_after_a_kill_the_next_run_completes_to_the_same_bytes(source, dest, tmp
     pack(str(source), str(dest))
     pack(str(source), str(tmp_path / "undisturbed"))
     assert files_of(dest) == files_of(tmp_path / "undisturbed")
+
+
+def test_adding_that_was_killed_leaves_what_was_there_and_completes_next_time(
+    source, dest, tmp_path, monkeypatch
+):
+    small_pieces(monkeypatch)
+    pack(str(write_tasks(tmp_path / "few", ["a", "b"])), str(dest))
+    before = files_of(dest)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(source), str(dest)])
+    assert killed.returncode == -signal.SIGKILL
+    there = files_of(dest)
+    assert there.keys() > before.keys()
+    assert {name: there[name] for name in before} == before
+    assert names_of(dest, "train") == ["a", "b"]
+    pack(str(source), str(dest))
+    pack(str(tmp_path / "few"), str(tmp_path / "undisturbed"))
+    pack(str(source), str(tmp_path / "undisturbed"))
+    assert files_of(dest) == files_of(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_raw_pixels_are_those_of_the_images(tmp_path, mode):
+    folder = tmp_path / "source" / "task"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        picture = Image.open(io.BytesIO(noise(i, 12))).convert(mode)
+        picture.save(folder / f"{i}.png")
+    pack(str(tmp_path / "source"), str(tmp_path / "png"), size=8)
+    pack(str(tmp_path / "source"), str(tmp_path / "raw"), size=8, raw=True)
+    png, raw = EpisodeStore(str(tmp_path / "png")), EpisodeStore(str(tmp_path / "raw"))
+    (task,) = png.tasks("train")
+    for one, other in zip(png.read(task), raw.read(task), strict=True):
+        assert other.startswith(b"P5" if mode == "L" else b"P6")
+        for size, channels in ((8, 1), (8, 3), (5, 3)):
+            assert (to_array(one, size, channels) == to_array(other, size, channels)).all()
+
+
+def test_raw_pixels_need_a_size(source, dest):
+    with pytest.raises(UserError, match="give it, such as --size 32"):
+        pack(str(source), str(dest), raw=True)

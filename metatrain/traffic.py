@@ -1,0 +1,30 @@
+"""Counting what reading costs."""
+
+import threading
+
+
+class Traffic:
+    """Bytes, requests, cache hits and retries so far; threads may share it."""
+
+    def __init__(self) -> None:
+        self._counts = {"bytes": 0, "requests": 0, "cache_hits": 0, "retries": 0}
+        self._taken = dict(self._counts)
+        self._lock = threading.Lock()
+
+    def add(self, **counts: int) -> None:
+        """Count."""
+        with self._lock:
+            for name, count in counts.items():
+                self._counts[name] += count
+
+    def total(self) -> dict[str, int]:
+        """Everything counted."""
+        with self._lock:
+            return dict(self._counts)
+
+    def take(self) -> dict[str, float]:
+        """What was counted since it was taken last."""
+        with self._lock:
+            new = {name: float(n - self._taken[name]) for name, n in self._counts.items()}
+            self._taken = dict(self._counts)
+            return new

@@ -1,0 +1,35 @@
+"""What a person is told while a run goes on."""
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from cluster import watch
+from cluster.watch import ProgressLine
+
+RECORD = {
+    "loss": 0.5,
+    "data_wait": 0.25,
+    "bytes": 3e6,
+    "requests": 2.0,
+    "cache_hits": 1.0,
+    "retries": 0.0,
+    "seconds": 2.0,
+}
+
+
+class Messages(list):
+    put = list.append
+
+
+def test_the_line_and_tensorboard_say_what_reading_costs(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch.time, "monotonic", iter(range(100)).__next__)
+    messages, board = Messages(), SummaryWriter(str(tmp_path))
+    line = ProgressLine(config, messages, board)
+    line.on_step(1, RECORD)
+    board.close()
+    said = messages[0].content
+    # Of two workers, of which the record has the mean.
+    assert "waited 25% for data | 3.0 MB/s in 4 requests, 2 from the cache | " in said
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for name in ("data_wait", "bytes", "requests", "cache_hits", "retries"):
+        assert events.Scalars(f"train/{name}")[0].value == RECORD[name]

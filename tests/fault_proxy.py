@@ -1,0 +1,154 @@
+"""A proxy between an S3 client and its server that makes faults of its choice."""
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+STATUSES = {
+    "slow down": (503, "SlowDown"),
+    "error": (500, "InternalError"),
+    "forbidden": (403, "AccessDenied"),
+}
+BROKEN = ("reset", "stall", "truncated", "flipped")
+FAULTS = (*STATUSES, *BROKEN)
+PASSING = tuple(fault for fault in FAULTS if fault != "forbidden")
+STALL_SECONDS = 5.0
+
+
+class Asked(NamedTuple):
+    """A request that came by, and the fault it met."""
+
+    method: str
+    path: str
+    range: str | None
+    fault: str | None
+
+
+class FaultProxy:
+    """Passes on what it is asked, but for ranged reads that `fault` names one of `FAULTS` for.
+
+    Attributes:
+        fault: called with each ranged read's place in their order, from 0 on.
+        latency: seconds that every answer is held back.
+        asked: every request so far.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = urlsplit(upstream).netloc
+        self.fault: Callable[[int], str | None] = lambda read: None
+        self.latency = 0.0
+        self.asked: list[Asked] = []
+        self._lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"proxy": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def reads(self) -> list[Asked]:
+        """The ranged reads so far."""
+        return [asked for asked in self.asked if asked.range]
+
+    def note(self, method: str, path: str, byte_range: str | None) -> str | None:
+        """Remember a request; the fault that it is to meet."""
+        with self._lock:
+            fault = self.fault(len(self.reads())) if byte_range else None
+            self.asked.append(Asked(method, path, byte_range, fault))
+        return fault
+
+    def connect(self) -> HTTPConnection:
+        return HTTPConnection(self._upstream, timeout=30)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def every(period: int, faults: tuple[str, ...] = PASSING) -> Callable[[int], str | None]:
+    """One read in `period` meets the next of `faults`, again and again."""
+    coming: Iterator[str] = cycle(faults)
+    return lambda read: next(coming) if read % period == 0 else None
+
+
+def first(count: int, fault: str) -> Callable[[int], str | None]:
+    """The first `count` reads meet `fault`."""
+    return lambda read: fault if read < count else None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    proxy: FaultProxy
+    protocol_version = "HTTP/1.1"
+    # Headers and body in two packets would otherwise wait for each other.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def handle_expect_100(self) -> bool:
+        """Uploads wait for this before they send their body."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.proxy.note(self.command, self.path, self.headers.get("Range"))
+        time.sleep(self.proxy.latency)
+        if fault in STATUSES:
+            self._refuse(*STATUSES[fault])
+            return
+        connection = self.proxy.connect()
+        try:
+            connection.putrequest(self.command, self.path, True, True)
+            for name, value in self.headers.items():
+                if name.lower() != "expect":
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            self._answer(answer, answer.read(), fault)
+        finally:
+            connection.close()
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on  # noqa: N815
+
+    def _refuse(self, status: int, code: str) -> None:
+        body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+        self.send_response_only(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _answer(self, answer: HTTPResponse, body: bytes, fault: str | None) -> None:
+        if fault == "truncated":  # with a length that says so: no client notices
+            body = body[: len(body) // 2]
+        if fault == "flipped":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        self.send_response_only(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(body))
+        self.send_header("Content-Length", length or "0")
+        self.end_headers()
+        if fault in ("reset", "stall"):
+            self._break_off(body, fault)
+        else:
+            self.wfile.write(body)
+
+    def _break_off(self, body: bytes, fault: str) -> None:
+        self.wfile.write(body[: len(body) // 2])
+        self.wfile.flush()
+        if fault == "stall":
+            time.sleep(STALL_SECONDS)
+        linger = struct.pack("ii", 1, 0)  # closing then sends a reset
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close_connection = True

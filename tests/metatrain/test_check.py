@@ -1,0 +1,117 @@
+"""Checking finds every fault that reading would meet, and says what the data set holds."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from object_storage import upload
+from PIL import Image
+
+from metatrain import retry
+from metatrain.check import check
+from metatrain.cli import run
+from metatrain.commands import COMMANDS
+from metatrain.manifest import FOOTERS_KEY, MANIFEST
+from metatrain.pack import pack
+from metatrain.shards import DatasetWriter
+
+SHARD = "data-00000.parquet"
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(retry, "_FIRST_WAIT", 0.0)
+
+
+@pytest.fixture
+def dataset(packed, tmp_path) -> Path:
+    return Path(shutil.copytree(packed, tmp_path / "set"))
+
+
+def flip(file: Path, at: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+def test_a_whole_data_set_in_a_bucket_is_told_to_be_whole(s3, packed, tmp_path, capsys):
+    url, sheet = upload(packed, f"{s3}/set"), tmp_path / "sheet.png"
+    command = ["data", "check", url, "--sheet", str(sheet)]
+    assert run("metatrain", COMMANDS, command) == 0
+    told = capsys.readouterr().out
+    assert "train: 16 tasks, 256 images" in told
+    assert "320 images of 16 x 16 pixels" in told
+    assert "whole: every hash, count and image is as it was packed" in told
+    assert np.asarray(Image.open(sheet)).std() > 10
+
+
+def test_licences_are_counted(images, tmp_path):
+    table = [
+        {
+            "path": f"task-{task:02d}/{i:02d}.png",
+            "task": f"{task}",
+            "licence": "CC0" if i else "MIT",
+        }
+        for task in range(4)
+        for i in range(3)
+    ]
+    source = shutil.copytree(images, tmp_path / "images")
+    pq.write_table(pa.Table.from_pylist(table), source / "table.parquet")
+    pack(f"{source}/table.parquet", str(tmp_path / "set"))
+    assert check(str(tmp_path / "set")).licences == {"CC0": 8, "MIT": 4}
+
+
+@pytest.mark.parametrize("place", [4, 1000, -9, -200])
+def test_a_flipped_bit_in_a_shard_or_its_footer_is_a_fault(dataset, place, capsys):
+    flip(dataset / SHARD, place)
+    assert run("metatrain", COMMANDS, ["data", "check", str(dataset)]) == 1
+    told = capsys.readouterr().err
+    assert f"{dataset} is not whole:" in told
+    assert SHARD in told
+    assert "copy or pack it again." in told
+
+
+def test_a_missing_and_a_short_shard_are_faults(dataset):
+    data = (dataset / SHARD).read_bytes()
+    (dataset / SHARD).write_bytes(data[: len(data) // 2])
+    assert check(str(dataset)).faults
+    (dataset / SHARD).unlink()
+    (fault,) = check(str(dataset)).faults
+    assert SHARD in fault
+
+
+@pytest.mark.parametrize(("column", "value"), [("split", "test"), ("task", "other")])
+def test_a_manifest_that_says_other_than_the_shards_is_a_fault(dataset, column, value):
+    table = pq.read_table(dataset / MANIFEST)
+    at = table.schema.get_field_index(column)
+    values = [value, *table[column].to_pylist()[1:]]
+    table = table.set_column(at, table.schema.field(column), pa.array(values))
+    pq.write_table(table, dataset / MANIFEST)
+    (fault,) = check(str(dataset)).faults
+    assert "another name or split" in fault
+
+
+def test_an_image_that_cannot_be_decoded_is_a_fault(tmp_path):
+    writer = DatasetWriter(str(tmp_path / "set"), ())
+    writer.begin()
+    row = {"task": "t", "split": "train", "width": 1, "height": 1}
+    buffer = io.BytesIO()
+    Image.new("L", (9, 9)).save(buffer, "PNG")
+    for index, image in enumerate([buffer.getvalue(), b"rubbish"]):
+        writer.add({**row, "index": index, "image": image})
+    writer.commit({})
+    (fault,) = check(str(tmp_path / "set")).faults
+    assert "image 1 of task 't' cannot be decoded" in fault
+
+
+def test_a_shard_that_lacks_a_footers_hash_is_a_fault(dataset):
+    table = pq.read_table(dataset / MANIFEST)
+    metadata = table.schema.metadata | {FOOTERS_KEY: json.dumps({}).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), dataset / MANIFEST)
+    (fault,) = check(str(dataset)).faults
+    assert "footer" in fault

