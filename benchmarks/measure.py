@@ -4,6 +4,7 @@ import gc
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,16 +25,19 @@ class Times:
 
 
 def times(systems: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Times]:
-    """Medians over `repeats` rounds, each of which runs every system once, in turn.
+    """Medians over `repeats` rounds, each of which runs every system once.
 
-    What else the machine does then falls on all of them alike.
+    What else the machine does then falls on all of them alike. Each round begins with the next
+    system, since what ran before leaves memory that has to be given back or can be used again.
     """
     taken: dict[str, list[Times]] = {name: [] for name in systems}
+    order = deque(systems)
     for _ in progress(range(repeats), "rounds"):
-        for name, run in systems.items():
+        order.rotate(-1)
+        for name in order:
             gc.collect()
             wall, cpu = time.perf_counter(), time.process_time()
-            run()
+            systems[name]()
             taken[name].append(Times(time.perf_counter() - wall, time.process_time() - cpu))
     return {
         name: Times(statistics.median(t.wall for t in ts), statistics.median(t.cpu for t in ts))
