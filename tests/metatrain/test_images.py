@@ -6,11 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from metatrain.images import BadImage, normalise, to_array
+from metatrain.pictures import decode, from_uint8
 
 GREY_LEVELS = np.arange(40 * 50, dtype=np.uint32).reshape(40, 50) * 8 % 251
 PICTURE = Image.fromarray(
@@ -179,3 +181,11 @@ def test_a_damaged_image_is_plain_or_refused_and_never_anything_else(name, data)
     except BadImage:
         return
     assert to_array(result.data, 16, 1).shape == (1, 16, 16)
+
+
+def test_decoding_gives_the_values_of_from_uint8_to_the_bit():
+    pixels = np.arange(3 * 64 * 64, dtype=np.uint8).reshape(64, 64, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    expected = from_uint8(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))
+    assert torch.equal(decode([buffer.getvalue()], 64, 3), expected)
