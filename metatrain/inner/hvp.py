@@ -119,7 +119,7 @@ class Difference(HVP):
             with twice the step tells (Richardson's estimate); 0 before the first.
     """
 
-    # Of the length of the weights. Measured in float32 on the U-Net and the DiT, with random and
+    # Of the length of all weights. Measured in float32 on the U-Net and the DiT, with random and
     # with trained weights: longer, and curvature costs more than 1e-3; shorter, and rounding does.
     STEP = 1e-4
     CHECK_EVERY = 100
@@ -144,8 +144,8 @@ class Difference(HVP):
 
     def _step(self, weights: Parameters, vector: Parameters) -> float:
         length = float(_norm(vector))
-        moved = {name: weights[name] for name in vector}
-        return self.STEP * float(_norm(moved)) / length if length else 0.0
+        # Not of the moved ones alone: a context vector starts at 0.
+        return self.STEP * float(_norm(weights)) / length if length else 0.0
 
     def _central(
         self, weights: Parameters, vector: Parameters, draw: Draw, step: float

@@ -125,3 +125,12 @@ def test_a_part_of_the_weights_gives_its_columns(name):
     product = HVPS[name](place.loss)(place.weights, part, place.draw)
     assert product.keys() == place.weights.keys()
     assert error(product, exact) < (1e-5 if name == "difference" else 1e-8)
+
+
+def test_difference_in_weights_that_are_0():
+    place = Place(perceptron(), torch.float32)
+    part = {n: v for n, v in place.vector.items() if "bias" in n}
+    place.weights |= {n: torch.zeros_like(v) for n, v in part.items()}
+    exact = DoubleBackward(place.generator)(place.weights, part, place.draw)
+    product = Difference(place.generator)(place.weights, part, place.draw)
+    assert error(product, exact) < 1e-3
