@@ -1,7 +1,7 @@
 """The episodes of a configuration: streamed ahead of the trainer, or a fixed held-out list."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 
@@ -76,7 +76,7 @@ def load_episodes(
     start: int,
     rank: int = 0,
     world: int = 1,
-) -> Iterator[list[Episode]]:
+) -> Generator[list[Episode], None, None]:
     """For every outer step from `start` on, without end, the episodes of worker `rank`.
 
     Coming episodes are read and decoded ahead while they fit `config.prefetch_bytes`. Threads and
