@@ -131,6 +131,6 @@ def test_difference_in_weights_that_are_0():
     place = Place(perceptron(), torch.float32)
     part = {n: v for n, v in place.vector.items() if "bias" in n}
     place.weights |= {n: torch.zeros_like(v) for n, v in part.items()}
-    exact = DoubleBackward(place.generator)(place.weights, part, place.draw)
-    product = Difference(place.generator)(place.weights, part, place.draw)
+    exact = DoubleBackward(place.loss)(place.weights, part, place.draw)
+    product = Difference(place.loss)(place.weights, part, place.draw)
     assert error(product, exact) < 1e-3
