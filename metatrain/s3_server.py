@@ -1,5 +1,6 @@
 """An S3 server on this machine, for whoever has no bucket: SeaweedFS, reached on loopback only."""
 
+import ctypes
 import json
 import os
 import secrets
@@ -45,7 +46,12 @@ class S3Server:
             command = _command(self._folder, ports)
             # A session of its own, or the Ctrl-C of a terminal would end it before its clients.
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         try:
             self._wait_until_ready()
@@ -111,6 +117,11 @@ def serve(folder: str) -> None:
         with suppress(KeyboardInterrupt):
             server.process.wait()
             raise UserError(f"SeaweedFS ended by itself; weed.log in {folder} says why.")
+
+
+def _end_with_parent() -> None:
+    # Also when the parent is killed, and can end nothing any more: prctl(PR_SET_PDEATHSIG, ...).
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _keys_of(folder: Path) -> tuple[str, str]:
