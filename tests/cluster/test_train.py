@@ -17,12 +17,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metatrain.adapt import Adapter
-from metatrain.build import build_generator
+from metatrain.build import build_generator, build_learner
 from metatrain.checkpoint import CheckpointStore
 from metatrain.combine.post_hoc import snapshots_of
 from metatrain.config import load_config
 from metatrain.episodes import EpisodeSampler, read_episode
-from metatrain.inner.loop import InnerLoop
 from metatrain.learners import LEARNERS
 from metatrain.model import load_model
 from metatrain.parameters import copy_of
@@ -126,14 +125,14 @@ def plain_torch(config):
         seed=config.seed,
         split="train",
     )
-    learner = LEARNERS[config.learner.name](InnerLoop(build_generator(config), config.inner))
+    learner = build_learner(config, build_generator(config))
     theta = dict(build_generator(config).named_parameters())
     optimizer = torch.optim.SGD(theta.values(), lr=0.0)
     for step in range(config.meta.steps):
         detached = {name: p.detach() for name, p in theta.items()}
         slots = [sampler.plan(step, slot) for slot in range(config.meta.batch)]
         episodes = [read_episode(store, plan, config.data.image_size, 1) for plan in slots]
-        gradients = [learner.episode_gradient(detached, e).gradient for e in episodes]
+        gradients = [learner.episode_gradient(detached, e, step).gradient for e in episodes]
         for name, p in theta.items():
             p.grad = sum(g[name] for g in gradients) / config.meta.batch
         warm, fall = (step + 1) / (config.meta.warmup + 1), config.meta.steps - step
