@@ -21,7 +21,6 @@ from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
 from metatrain.inner.choice import Way
 from metatrain.loader import held_out_episodes, load_episodes, open_store, training_sampler
-from metatrain.parameters import Parameters
 from metatrain.store import EpisodeStore
 from metatrain.trainer import Observer, Trainer, TrainState, first_state
 
@@ -59,7 +58,7 @@ def train(config: Config, messages: Queue) -> None:
     state = _common_state(checkpoints, device) or first_state(build_generator(config))
 
     sampler = training_sampler(store, config)
-    settled = _settled(config, state.parameters, store, sampler, messages)
+    settled = _settled(config, state, store, sampler, messages)
     generator = build_generator(config)
     generator.load_state_dict(state.parameters)
     engine = ZeroEngine(generator.to(device), config, state.optimizer)
@@ -98,7 +97,7 @@ def _common_state(checkpoints: CheckpointStore, device: torch.device) -> TrainSt
 
 def _settled(
     config: Config,
-    theta: Parameters,
+    state: TrainState,
     store: EpisodeStore,
     sampler: EpisodeSampler,
     messages: Queue,
@@ -111,7 +110,7 @@ def _settled(
         return config
     chosen: list[Way | None] = [None]
     if dist.get_rank() == 0:
-        chosen = [_chosen_way(config, theta, store, sampler, messages)]
+        chosen = [_chosen_way(config, state, store, sampler, messages)]
     dist.broadcast_object_list(chosen, device=get_device())
     assert chosen[0] is not None, "worker 0 has chosen"
     return with_way(config, chosen[0])
@@ -119,19 +118,22 @@ def _settled(
 
 def _chosen_way(
     config: Config,
-    theta: Parameters,
+    state: TrainState,
     store: EpisodeStore,
     sampler: EpisodeSampler,
     messages: Queue,
 ) -> Way:
     url = f"{config.run.url}/way.json"
-    with suppress(MissingError):
-        return Way(**json.loads(read_file(url)))
+    if state.step > 0:  # before that, nothing depends on an earlier choice
+        with suppress(MissingError, ValueError, TypeError):
+            return Way(**json.loads(read_file(url)))
     device, data = get_device(), config.data
     slots = slots_of(0, config.cluster.workers, config.meta.batch)
     plans = [sampler.plan(0, slot) for slot in slots]
     episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
-    choice = choose_way(config, {name: p.to(device) for name, p in theta.items()}, episodes)
+    choice = choose_way(
+        config, {name: p.to(device) for name, p in state.parameters.items()}, episodes
+    )
     messages.put(Message("line", f"auto takes {choice.way}: {choice.reason}."))
     write_file(url, json.dumps(choice.way._asdict()).encode())
     return choice.way

@@ -8,8 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metatrain.episodes import Episode
-from metatrain.inner.loop import InnerLoop
-from metatrain.learners import Gather, OuterGradient
+from metatrain.learners import Gather, Learner, OuterGradient
 from metatrain.parameters import Parameters
 from metatrain.section import Section
 
@@ -32,15 +31,16 @@ class Auxiliaries:
 
     Args:
         config: their weights.
-        inner: lends its generator.
+        learner: lends its generator.
         slots: this worker's slots of the meta-batch.
         gather: see `metatrain.learners.Gather`.
     """
 
     def __init__(
-        self, config: AuxiliaryConfig, inner: InnerLoop, slots: range, gather: Gather
+        self, config: AuxiliaryConfig, learner: Learner, slots: range, gather: Gather
     ) -> None:
-        self.config, self.inner, self.slots, self.gather = config, inner, slots, gather
+        self.config, self.inner, self.slots, self.gather = config, learner.inner, slots, gather
+        self._fixed = frozenset(learner.inner.scope if learner.fixed_start else ())
 
     def add_to(
         self, outer: OuterGradient, theta: Parameters, episodes: Sequence[Episode]
@@ -88,13 +88,14 @@ class Auxiliaries:
         shape = (len(batch.images), 1, *batch.images.shape[2:])
         hidden = (torch.rand(shape, generator=stream) < self.config.hidden).to(batch.images)
         error = (self.inner.generator.restore(batch, hidden) - batch.images).square()
-        return (hidden * error).sum() / (hidden.sum() * batch.images.shape[1])
+        return (hidden * error).sum() / (hidden.sum().clamp(min=1) * batch.images.shape[1])
 
     def _add(self, gradient: Parameters, loss: Tensor) -> None:
         parameters = dict(self.inner.generator.named_parameters())
         slopes = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         for name, slope in zip(parameters, slopes, strict=True):
-            gradient[name] = gradient[name] + slope
+            if name not in self._fixed:
+                gradient[name] = gradient[name] + slope
 
 
 def info_nce(anchors: Tensor, positives: Tensor, temperature: float) -> Tensor:

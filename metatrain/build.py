@@ -84,8 +84,8 @@ def choose_way(config: Config, theta: Parameters, episodes: Sequence[Episode]) -
         # As late as can be, when every annealing is over.
         lambda way: learner(way).outer_gradient(theta, episodes, config.meta.steps),
         lambda way: step() * way.tasks_at_once * (config.inner.steps if way.unrolled else 1),
-        # Workers share the memory, and theta and the optimiser want theirs.
-        free_memory(device) // (2 * config.cluster.workers),
+        # Half, since theta and the optimiser want theirs; workers on CPUs share it.
+        free_memory(device) // (2 if device.type == "cuda" else 2 * config.cluster.workers),
     )
 
 
@@ -101,13 +101,15 @@ def _ways(config: Config, episodes: int) -> list[Way]:
     if meta.gradient == "auto":
         gradients = ["adjoint", "unrolled"] if issubclass(kind, MAML) else ["adjoint"]
     if meta.tasks_at_once == "auto":
-        counts = [1, episodes] if kind.stackable and episodes > 1 else [1]
+        counts = [1, episodes] if episodes > 1 else [1]
     return [Way(gradient, int(count)) for gradient in gradients for count in counts]
 
 
 def build_adaptation(config: Config, generator: Generator) -> InnerLoop:
     """The inner loop after meta-training, with the steps and the rate of `config.adapt`."""
-    # Nothing compiled: a few steps would wait minutes for it.
-    test_time = {"steps": config.adapt.steps, "lr": config.adapt.lr, "compile": False}
+    # Rates that were learned hold as they are, and a few steps would wait minutes for a compiler.
+    learned = any(True for _ in generator.inner_rule.parameters())
+    lr = config.inner.lr if learned else config.adapt.lr
+    test_time = {"steps": config.adapt.steps, "lr": lr, "compile": False}
     proximity = LEARNERS[config.learner.name].proximity(config.learner)
     return InnerLoop(generator, config.inner.model_copy(update=test_time), proximity=proximity)

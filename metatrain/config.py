@@ -121,7 +121,9 @@ class AdaptConfig(Section):
     """Adapting to a new task after meta-training; with the inner optimiser and scope."""
 
     steps: int = Field(default=40, ge=1, description="Inner steps; more than in training pay off.")
-    lr: float = Field(default=1e-3, gt=0, description="Inner learning rate.")
+    lr: float = Field(
+        default=1e-3, gt=0, description="Inner learning rate, where none was learned."
+    )
 
 
 class ClusterConfig(Section):
@@ -212,6 +214,15 @@ class Config(Section):
                 f"generator {self.generator.name} adapts by its {wanted} alone, and "
                 f"inner.scope.name is {self.inner.scope.name}; leave inner.scope out, or choose "
                 f"a learner without a scope of its own."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _contrast_has_tasks(self) -> Self:
+        if self.auxiliary.contrast and self.meta.batch == 1:
+            raise ValueError(
+                "auxiliary.contrast compares the tasks of a meta-batch, and meta.batch is 1; raise "
+                "meta.batch."
             )
         return self
 

@@ -121,7 +121,7 @@ class Trainer:
         average = {name: p.to(self.device) for name, p in state.average.items()}
         self.average = MovingAverage(average, config.meta.ema)
         slots = slots_of(engine.rank, engine.world, config.meta.batch)
-        self.auxiliaries = Auxiliaries(config.auxiliary, learner.inner, slots, engine.gather)
+        self.auxiliaries = Auxiliaries(config.auxiliary, learner, slots, engine.gather)
         self.tracks = {
             str(sigma): PowerAverage(self._track(state, sigma), sigma)
             for sigma in (TRACKS if config.meta.post_hoc else ())

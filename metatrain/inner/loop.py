@@ -32,7 +32,7 @@ class InnerConfig(Section):
     )
     compile: bool = Field(
         default=False,
-        description="Compile first-order gradients: faster, after minutes at the start.",
+        description="Compile gradients taken in place (reptile, fomaml, ...); starts in minutes.",
     )
     scope: section_of(SCOPES) = All.Config()  # pyright: ignore[reportInvalidTypeForm]
 
@@ -55,7 +55,8 @@ class InnerLoop:
         config: optimiser, rate, scope and number of steps.
         gradient: how `trace` is differentiated, see `metatrain.inner.gradient`.
         hvp: how Hessian-vector products are made, see `metatrain.inner.hvp`.
-        proximity: lambda of a term lambda/2 |phi - centre|^2 that joins every inner loss.
+        proximity: lambda of a term lambda/2 |phi - centre|^2 that joins the loss of every step
+            taken in place.
 
     Raises:
         UserError: when the generator has BatchNorm, or no parameter in scope.
@@ -187,7 +188,8 @@ class InnerLoop:
         if rates is not None:
             found = {"rate_min": rates.min(), "rate_mean": rates.mean(), "rate_max": rates.max()}
         if isinstance(self.hvp, Difference):
-            found["hvp_error"] = torch.tensor(self.hvp.error)
+            device = next(iter(theta.values())).device
+            found["hvp_error"] = torch.tensor(self.hvp.error, device=device)
         return found
 
     def _optimizer(self, moved: dict[str, nn.Parameter]) -> "torch.optim.Optimizer | _RuleSteps":

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from metatrain.episodes import Episode
-from metatrain.learners.learner import Gather, OuterGradient
+from metatrain.learners.learner import Gather, OuterGradient, mean_by_task
 from metatrain.learners.reptile import Reptile
 from metatrain.parameters import Parameters
 from metatrain.section import Section
@@ -17,9 +17,11 @@ class ADMM(Reptile):
     g = theta - prox(1/M sum_i (phi_i + u_i)),
     phi_i = argmin L(phi; S_i + Q_i) + rho/2 |phi - theta + u_i|^2,  then u_i += phi_i - theta
 
-    The dual decomposition of sum_i f_i(phi_i) + decay/2 |z|^2 such that every phi_i = z. Theta is
-    z, and takes the step in full with `meta.optimizer=sgd meta.lr=1`. The argmin is k inner steps
-    from theta. With u = 0, rho = 0 and no decay it is Reptile, whose path it shares.
+    The dual decomposition of sum_i (f_i(phi_i) + decay/2 |z|^2) such that every phi_i = z. Theta is
+    z; in scope all, `meta.optimizer=sgd meta.lr=1 meta.warmup=0 meta.decay=0` takes the step in
+    full. The argmin is k inner steps from theta. What is outside of the scope is no part of the
+    consensus, and gets its gradient at phi. At u = 0, with rho -> 0 and no decay, it is Reptile,
+    whose path it shares.
 
     Cost: k gradients an episode.
     Memory: one gradient's graph, and a dual of the moved parameters' size for every task, on every
@@ -33,7 +35,7 @@ class ADMM(Reptile):
         """The penalty and the regulariser."""
 
         name: Literal["admm"] = "admm"
-        rho: float = Field(default=0.1, ge=0, description="Weight rho of the penalty.")
+        rho: float = Field(default=0.1, gt=0, description="Weight rho of the penalty.")
         decay: float = Field(
             default=0.0, ge=0, description="Weight of |theta|^2 / 2 beside a task."
         )
@@ -58,14 +60,12 @@ class ADMM(Reptile):
         sums = {name: theta[name] - reptile.gradient[name] + dual[name] for name in scope}
         self._sums.append((episode.task, {name: s.cpu() for name, s in sums.items()}))
         # The proximal map of decay/2 |z|^2 is a factor, and so may come before the mean.
-        factor = (
-            self.config.rho / (self.config.rho + self.config.decay) if self.config.decay else 1.0
-        )
+        factor = self.config.rho / (self.config.rho + self.config.decay)
         gradient = {name: theta[name] - factor * sums[name] for name in scope}
         return OuterGradient(reptile.gradient | gradient, reptile.metrics)
 
     def end_step(self, theta: Parameters, gather: Gather) -> None:
         """See `Learner.end_step`: u_i + phi_i less the new theta."""
-        for task, sums in gather(self._sums):
+        for task, sums in mean_by_task(gather(self._sums)).items():
             self.by_task[task] = {name: s - theta[name].cpu() for name, s in sums.items()}
         self._sums = []

@@ -11,7 +11,7 @@ class ANIL(MAML):
 
     g = 1/M sum_i d/dtheta L(U_k(theta; S_i); Q_i), U_k moving the head alone
 
-    Cost: as MAML, with products in the head's few parameters.
+    Cost: as MAML.
     Memory: one inner step's graph and k copies of the head.
     Use: where tasks differ in how features are combined, not in which.
     """

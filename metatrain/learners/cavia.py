@@ -18,12 +18,13 @@ class CAVIA(MAML):
 
     The vector starts at 0 in every task: its start is not learned.
 
-    Cost: as MAML, with products in one vector.
+    Cost: as MAML.
     Memory: one inner step's graph.
     Use: when adapted models must be tiny: a task is `inner.scope.size` numbers.
     """
 
     scope = "context"
+    fixed_start = True
 
     class Config(Section):
         """Nothing to set beyond the inner loop."""

@@ -84,11 +84,16 @@ def conjugate_gradients(
     x = {name: torch.zeros_like(value) for name, value in b.items()}
     residual = direction = b
     square = enough = _dot(residual, residual)
-    for _ in range(iterations):
+    for iteration in range(iterations):
         if square <= 1e-30 * enough:
             break
         image = system(direction)
-        length = square / _dot(direction, image)
+        curvature = _dot(direction, image)
+        if not curvature > 0:
+            # The loss curves down more than lambda holds: keep what there is, and at the first
+            # step b itself, the gradient without the inverse.
+            return x if iteration else b
+        length = square / curvature
         x = _sum(x, direction, length)
         residual = _sum(residual, image, -length)
         square, before = _dot(residual, residual), square

@@ -57,6 +57,8 @@ class Learner(ABC):
 
     Attributes:
         scope: the scope that the method is defined by; None where any will do.
+        fixed_start: whether what its inner loop moves starts at the same values for ever, so that
+            nothing may learn them.
         stackable: whether several tasks may pass through it as one whose loss is their sum.
         by_task: what it remembers of single tasks, on the CPU: part of the run's state.
     """
@@ -64,6 +66,7 @@ class Learner(ABC):
     Config: ClassVar[type[Section]]
     scope: ClassVar[str | None] = None
     stackable: ClassVar[bool] = True
+    fixed_start: bool = False
 
     def __init__(self, config: Any, inner: InnerLoop) -> None:
         self.config, self.inner = config, inner
@@ -101,3 +104,16 @@ class Learner(ABC):
 
     def end_step(self, theta: Parameters, gather: Gather) -> None:
         """Called on every worker once the engine has applied the gradient, which gave `theta`."""
+
+
+def mean_by_task(found: Sequence[tuple[str, Parameters]]) -> dict[str, Parameters]:
+    """What was found of each task, averaged where a task came more than once in a meta-batch."""
+    trees: dict[str, list[Parameters]] = {}
+    for task, tree in found:
+        trees.setdefault(task, []).append(tree)
+    return {
+        task: {
+            name: sum((t[name] for t in same[1:]), same[0][name]) / len(same) for name in same[0]
+        }
+        for task, same in trees.items()
+    }

@@ -53,7 +53,7 @@ class MAMLPlusPlus(MAML):
     start equal and go to the last step over `multi_step` outer steps; and derivative-order
     annealing, the first `first_order` outer steps without Hessians. (Ours have no BatchNorm.)
 
-    Cost: k gradients more than MAML's while w_t is spread.
+    Cost: k - 1 gradients more than MAML's while w_t is spread.
     Memory: as MAML, and a gradient for each step while w_t is spread.
     Use: where MAML is unstable, or its inner rate hard to find.
     """

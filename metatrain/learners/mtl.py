@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from metatrain.episodes import Episode
-from metatrain.learners.learner import Gather, Learner, OuterGradient
+from metatrain.learners.learner import Gather, Learner, OuterGradient, mean_by_task
 from metatrain.parameters import Parameters
 from metatrain.section import Section
 
@@ -51,5 +51,5 @@ class MTL(Learner):
 
     def end_step(self, theta: Parameters, gather: Gather) -> None:
         """See `Learner.end_step`."""
-        self.by_task.update(gather(self._heads))
+        self.by_task.update(mean_by_task(gather(self._heads)))
         self._heads = []

@@ -25,6 +25,7 @@ class Stacked(Learner):
 
     def __init__(self, learner: Learner, alone: Learner, at_once: int) -> None:
         super().__init__(alone.config, alone.inner)
+        self.fixed_start = alone.fixed_start
         self._learner, self._alone, self._at_once = learner, alone, at_once
 
     def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:

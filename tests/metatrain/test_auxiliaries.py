@@ -31,7 +31,7 @@ def auxiliaries(slots, gather, *overrides, network="unet"):
         name: p.detach() + 0.05 * torch.randn(p.shape, generator=noise, dtype=p.dtype)
         for name, p in build_generator(config).double().named_parameters()
     }
-    return Auxiliaries(config.auxiliary, learner.inner, slots, gather), theta
+    return Auxiliaries(config.auxiliary, learner, slots, gather), theta
 
 
 def nothing(theta):
@@ -115,3 +115,9 @@ def test_without_weights_nothing_is_added():
     outer, _ = alone()
     assert not outer.metrics
     assert not any(g.any() for g in outer.gradient.values())
+
+
+def test_what_must_start_at_0_is_not_learned_by_an_auxiliary_loss_either():
+    outer, _ = alone("learner.name=cavia", "auxiliary.masked=1.0")
+    assert not outer.gradient["context.vector"].any()
+    assert outer.gradient["context.linear.weight"].any()

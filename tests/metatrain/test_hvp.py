@@ -134,3 +134,15 @@ def test_difference_in_weights_that_are_0():
     exact = DoubleBackward(place.loss)(place.weights, part, place.draw)
     product = Difference(place.loss)(place.weights, part, place.draw)
     assert error(product, exact) < 1e-3
+
+
+def test_a_product_of_zero_proves_nothing_and_the_next_is_checked():
+    place = Place(perceptron(), torch.float32)
+    compiled = Compiled(place.loss)
+    compiled._compiled = lambda weights, *_: {n: torch.ones_like(w) for n, w in weights.items()}
+    vector = place.vector
+    place.vector = {n: torch.zeros_like(v) for n, v in vector.items()}
+    place.product(compiled)
+    place.vector = vector
+    with pytest.raises(UserError, match="is wrong by"):
+        place.product(compiled)

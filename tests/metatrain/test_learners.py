@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metatrain.build import build_generator, build_learner
+from metatrain.build import build_adaptation, build_generator, build_learner
 from metatrain.config import load_config
 from metatrain.episodes import Episode
 from metatrain.errors import UserError
@@ -332,10 +332,25 @@ def test_mtl_descends_body_and_heads_jointly_and_remembers_the_heads():
 # --- ADMM ---------------------------------------------------------------------------------------
 
 
-def test_admm_without_duals_and_penalty_is_reptile():
-    admm = Bench("inner.optimizer=sgd", "learner.name=admm", "learner.rho=0.0")
+def test_admm_without_duals_is_reptile_as_the_penalty_goes_to_0():
+    admm = Bench("inner.optimizer=sgd", "learner.name=admm", "learner.rho=1e-12")
     reptile = Bench("inner.optimizer=sgd", "learner.name=reptile")
     assert_same(admm.outer().gradient, reptile.outer().gradient)
+
+
+@pytest.mark.parametrize("name", ["admm", "mtl"])
+def test_a_task_that_comes_twice_in_a_meta_batch_is_remembered_as_the_mean(name):
+    bench, images = Bench(f"learner.name={name}"), (episode_of(1, "same"), episode_of(2, "same"))
+    bench.learner.outer_gradient(bench.theta, images, 0)
+    bench.learner.end_step(bench.theta, lambda own: own)
+    singly = []
+    for episode in images:
+        alone = Bench(f"learner.name={name}")
+        alone.learner.outer_gradient(alone.theta, [episode], 0)
+        alone.learner.end_step(alone.theta, lambda own: own)
+        singly.append(alone.learner.by_task["same"])
+    expected = {n: (singly[0][n] + singly[1][n]) / 2 for n in singly[0]}
+    assert_same(bench.learner.by_task["same"], expected, 1e-12)
 
 
 def test_admm_follows_its_three_equations_over_two_outer_steps():
@@ -504,6 +519,13 @@ def test_conjugate_gradients_solve_in_as_many_steps_as_there_are_unknowns():
     assert_same(solved, {"w": torch.linalg.solve(A, b)}, 1e-10)
 
 
+def test_where_the_curvature_is_negative_conjugate_gradients_keep_what_they_have():
+    b = torch.ones(2, dtype=torch.float64)
+    down = torch.tensor([-1.0, -2.0], dtype=torch.float64)
+    solved = conjugate_gradients(lambda x: {"w": down * x["w"]}, {"w": b}, iterations=5)
+    assert torch.equal(solved["w"], b)
+
+
 # --- reductions ---------------------------------------------------------------------------------
 
 
@@ -601,6 +623,15 @@ def test_adam_takes_no_step_and_has_no_slope_where_there_never_was_a_gradient():
     gradient = learner.episode_gradient(theta, episode, 0).gradient
     assert all(g.isfinite().all() for g in gradient.values())
     assert max(g.abs().max() for g in gradient.values()) < 100
+
+
+def test_learned_rates_hold_after_meta_training_whatever_adapt_lr_says():
+    learned, fixed = (
+        Bench(f"learner.name={name}", "inner.lr=0.02", "adapt.lr=0.001")
+        for name in ("meta-sgd", "maml")
+    )
+    assert build_adaptation(learned.config, learned.generator).config.lr == 0.02
+    assert build_adaptation(fixed.config, fixed.generator).config.lr == 0.001
 
 
 @pytest.mark.parametrize("name", ["meta-sgd", "maml++", "alfa"])
