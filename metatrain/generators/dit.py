@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from metatrain.errors import UserError
-from metatrain.generators.flow import FlowConfig, FlowGenerator
+from metatrain.generators.flow import FlowConfig, FlowGenerator, refuse_uneven_patches
 from metatrain.generators.layers import FiLM, mean_of_visible, time_embedding
 
 
@@ -90,10 +89,7 @@ class DiT(FlowGenerator):
 
     def __init__(self, config: DiTConfig, image_size: int, channels: int) -> None:
         super().__init__(config, image_size, channels)
-        if image_size % config.patch:
-            raise UserError(
-                f"data.image_size {image_size} is not a multiple of generator.patch {config.patch}."
-            )
+        refuse_uneven_patches(image_size, config.patch)
         self.flow = config
         self.image_shape = (channels, image_size, image_size)
         width, folded = config.width, channels * config.patch**2

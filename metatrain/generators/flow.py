@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metatrain.batch import Batch
+from metatrain.errors import UserError
 from metatrain.generators.generator import Draw, Generator
 from metatrain.section import Section
 
@@ -141,6 +142,14 @@ class FlowGenerator(Generator):
             return conditional
         unconditional = self.velocity(x, t, memory, ~seen)
         return unconditional + guidance * (conditional - unconditional)
+
+
+def refuse_uneven_patches(image_size: int, patch: int) -> None:
+    """Raise a UserError when images cannot be cut into whole patches of `patch` pixels a side."""
+    if image_size % patch:
+        raise UserError(
+            f"data.image_size {image_size} is not a multiple of generator.patch {patch}."
+        )
 
 
 def _stream(*key: int) -> torch.Generator:
