@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metatrain.auxiliaries import Auxiliaries
 from metatrain.average import TRACKS, MovingAverage, PowerAverage
@@ -23,16 +23,43 @@ Record = dict[str, float]
 class Engine(Protocol):
     """Holds the meta-parameters, however sharded, and applies outer gradients to them.
 
+    A tree is full, shaped like theta, or local: the values that this worker keeps, flat where that
+    is a part of them. What goes value by value, such as an average, is done on local trees.
+
     Attributes:
         rank: this worker's place among those that take different episodes.
         world: how many those are.
+        device: where trees lie.
+        sharded: whether learners see local trees, and not full ones.
     """
 
     rank: int
     world: int
+    sharded: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where trees lie."""
+        ...
 
     def parameters(self) -> Parameters:
-        """Theta by name: float32, whole, not to be written to."""
+        """Theta by name as learners see it: float32, not to be written to. Collective."""
+        ...
+
+    def local(self) -> Parameters:
+        """What this worker keeps of theta: float32, not to be written to."""
+        ...
+
+    def localize(self, full: Parameters) -> Parameters:
+        """What this worker keeps of a full tree, which every worker has."""
+        ...
+
+    def full(self, local: Parameters) -> Parameters:
+        """The full tree of what all workers keep. Collective."""
+        ...
+
+    def norm(self, tree: Parameters) -> Tensor:
+        """The Euclidean length of a tree as learners see it. Collective."""
         ...
 
     def apply(self, gradient: Parameters, lr: float) -> None:
@@ -115,17 +142,15 @@ class Trainer:
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
-        learner.by_task = dict(state.by_task)
-        theta = engine.parameters()
-        self.device = next(iter(theta.values())).device
-        average = {name: p.to(self.device) for name, p in state.average.items()}
-        self.average = MovingAverage(average, config.meta.ema)
+        learner.by_task = {task: self._for_learner(tree) for task, tree in state.by_task.items()}
+        self.average = MovingAverage(engine.localize(state.average), config.meta.ema)
         slots = slots_of(engine.rank, engine.world, config.meta.batch)
         self.auxiliaries = Auxiliaries(config.auxiliary, learner, slots, engine.gather)
         self.tracks = {
             str(sigma): PowerAverage(self._track(state, sigma), sigma)
             for sigma in (TRACKS if config.meta.post_hoc else ())
         }
+        self._theta = engine.parameters()
         self._window: list[Record] = []
         self._saved = state.step
 
@@ -159,21 +184,31 @@ class Trainer:
         """The state to resume from. Collective."""
         return TrainState(
             self.step,
-            self.engine.parameters(),
-            self.average.parameters,
+            self.engine.full(self.engine.local()),
+            self.engine.full(self.average.parameters),
             self.engine.optimizer_state(),
             self.history,
-            dict(self.learner.by_task),
-            {sigma: track.parameters for sigma, track in self.tracks.items()},
+            {task: self._from_learner(tree) for task, tree in self.learner.by_task.items()},
+            {sigma: self.engine.full(track.parameters) for sigma, track in self.tracks.items()},
         )
 
     def _track(self, state: TrainState, sigma: float) -> Parameters:
-        before = state.tracks.get(str(sigma), state.parameters)
-        return {name: p.to(self.device) for name, p in before.items()}
+        return self.engine.localize(state.tracks.get(str(sigma), state.parameters))
+
+    def _for_learner(self, full: Parameters) -> Parameters:
+        """What a learner keeps of a full tree: on the CPU, since there may be one for each task."""
+        tree = self.engine.localize(full) if self.engine.sharded else full
+        return {name: value.cpu() for name, value in tree.items()}
+
+    def _from_learner(self, tree: Parameters) -> Parameters:
+        """The full tree. Collective."""
+        if not self.engine.sharded:
+            return tree
+        return self.engine.full({name: v.to(self.engine.device) for name, v in tree.items()})
 
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
-        own = [episode.to(self.device) for episode in next(episodes)]
+        own = [episode.to(self.engine.device) for episode in next(episodes)]
         waited = time.perf_counter() - started
         outer = self._outer_gradient(own)
         record = {name: value.item() for name, value in outer.metrics.items()}
@@ -181,23 +216,22 @@ class Trainer:
         record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
         self._check_finite(record, outer.failed)
         self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
-        theta = self.engine.parameters()
-        self.learner.end_step(theta, self.engine.gather)
+        self._theta = self.engine.parameters()
+        self.learner.end_step(self._theta, self.engine.gather)
         for average in (self.average, *self.tracks.values()):
-            average.update(theta, self.step)
+            average.update(self.engine.local(), self.step)
         self.step += 1
         seconds = time.perf_counter() - started
         return record | {"data_wait": record["data_wait"] / seconds, "seconds": seconds}
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
-        theta = self.engine.parameters()
-        outer = self.learner.outer_gradient(theta, episodes, self.step)
-        outer = self.auxiliaries.add_to(outer, theta, episodes)
+        outer = self.learner.outer_gradient(self._theta, episodes, self.step)
+        outer = self.auxiliaries.add_to(outer, self._theta, episodes)
         share = self.engine.world / self.config.meta.batch
         gradient = {name: share * value for name, value in outer.gradient.items()}
         metrics = {name: share * value for name, value in outer.metrics.items()}
-        metrics["gradient_norm"] = torch.nn.utils.get_total_norm(list(gradient.values()))
+        metrics["gradient_norm"] = self.engine.norm(gradient)
         return OuterGradient(gradient, metrics, outer.failed)
 
     def _check_finite(self, record: Record, failed: Sequence[str]) -> None:

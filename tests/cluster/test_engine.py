@@ -1,13 +1,9 @@
 """The DeepSpeed engine against plain torch, in real processes over gloo."""
 
-import os
-import socket
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
+from workers import run_workers
 
 from metatrain.build import build_generator
 from metatrain.config import load_config
@@ -59,12 +55,7 @@ def plain_torch(config):
     return {name: p.detach() for name, p in generator.named_parameters()}
 
 
-def worker(rank, port, folder, cases):
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(WORLD), "LOCAL_RANK": str(rank)}
-    os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+def work(rank, folder, cases):
     from cluster.engine import ZeroEngine
 
     for case in cases:
@@ -88,7 +79,6 @@ def worker(rank, port, folder, cases):
             tensors = {f"{k}/{n}": p for k, tree in results.items() for n, p in tree.items()}
             tensors |= {"mean": torch.tensor(mean), "slots": torch.tensor(slots)}
             save_file(tensors, f"{folder}/{case}.safetensors")
-    dist.destroy_process_group()
 
 
 CASES = [(s, o, c) for s in (0, 1, 2) for o in ("sgd", "adam") for c in (0.0, 1.0)]
@@ -97,10 +87,7 @@ CASES = [(s, o, c) for s in (0, 1, 2) for o in ("sgd", "adam") for c in (0.0, 1.
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(worker, (port, str(folder), CASES), nprocs=WORLD)
+    run_workers(WORLD, folder, work, str(folder), CASES)
     return {case: load_file(folder / f"{case}.safetensors") for case in CASES}
 
 
