@@ -161,16 +161,24 @@ def _torch_optimizer(kind: str, parameters: list[nn.Parameter]) -> torch.optim.O
 
 
 def _deepspeed_config(config: Config) -> dict[str, object]:
+    cluster = config.cluster
+    # Where the inner loop works on DeepSpeed's own weights, those are bf16 and their masters not.
+    bf16 = config.inner.precision == "bf16" and cluster.inner_loop == "sharded"
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         # Never left out: DeepSpeed's default clips to 1.0 and does not say so.
         "gradient_clipping": config.meta.clip,
         "zero_optimization": {
-            "stage": config.cluster.zero_stage,
+            "stage": cluster.zero_stage,
             # Parameters that DeepSpeed keeps whole would not see what is written to their shards.
             "stage3_param_persistence_threshold": 0,
+            "offload_optimizer": {"device": "cpu" if cluster.offload else "none"},
         },
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": bf16},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
     }

@@ -11,7 +11,7 @@ from metatrain.build import build_generator
 from metatrain.config import Config
 from metatrain.generators import Draw, Generator
 from metatrain.inner.loop import InnerLoop
-from metatrain.inner.loss import Loss
+from metatrain.inner.loss import Loss, Precision
 from metatrain.learners import LEARNERS, Learner
 from metatrain.parameters import Parameters
 
@@ -49,14 +49,14 @@ class ShardedInnerLoop(InnerLoop):
         return gradient, loss
 
     def _loss(self) -> Loss:
-        return _ShardedLoss(self.generator, self._engine)
+        return _ShardedLoss(self.generator, self.config.precision, self._engine)
 
 
 class _ShardedLoss(Loss):
     """The loss at shards of all weights: each worker's part of it, and the gradient's shards."""
 
-    def __init__(self, generator: Generator, engine: ShardedEngine) -> None:
-        super().__init__(generator)
+    def __init__(self, generator: Generator, precision: Precision, engine: ShardedEngine) -> None:
+        super().__init__(generator, precision)
         self._engine = engine
 
     def gradient(
@@ -69,7 +69,9 @@ class _ShardedLoss(Loss):
         # worker is needed to gather the weights.
         rows = slice(first, max(last, first + 1))
         share = self.generator.share(draw, rows)
-        gradient, loss = self._engine.gradient_at(weights, share, shards * (last - first) / count)
+        weight = shards * (last - first) / count
+        with self.computing(draw[0].device):
+            gradient, loss = self._engine.gradient_at(weights, share, weight)
         return loss, {name: gradient[name] for name in names}
 
     def dot(self, a: Parameters, b: Parameters) -> Tensor:

@@ -13,6 +13,7 @@ from deepspeed.utils import (
     safe_get_local_fp32_param,
     safe_get_local_grad,
     safe_get_local_optimizer_state,
+    safe_set_local_fp32_param,
     safe_set_local_grad,
     safe_set_local_optimizer_state,
 )
@@ -34,7 +35,11 @@ class GatheringEngine(ZeroEngine):
         self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
         self._shapes = {name: p.shape for name, p in generator.named_parameters()}
+        start = {name: p.detach().cpu().clone() for name, p in generator.named_parameters()}
         super().__init__(generator, config, optimizer_state)
+        # DeepSpeed makes the masters of bf16 weights from those, when they are rounded already.
+        for name, value in self.localize(start).items():
+            safe_set_local_fp32_param(self._named[name], self._padded(name, value))
 
     def parameters(self) -> Parameters:
         """All of theta, gathered. Collective."""

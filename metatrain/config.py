@@ -148,6 +148,9 @@ class ClusterConfig(Section):
         default="auto",
         description="Stage 3: gathered takes a whole theta on every worker, sharded none at all.",
     )
+    offload: bool = Field(
+        default=False, description="Keep the optimiser's state in the CPU's memory; stages 1 to 3."
+    )
     max_failures: int = Field(
         default=3, ge=0, description="Lost workers to recover from before giving up."
     )
@@ -239,6 +242,14 @@ class Config(Section):
             raise ValueError(
                 f"cluster.inner_loop cannot be sharded, for {obstacle}; use "
                 f"cluster.inner_loop=gathered."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _offload_has_shards(self) -> Self:
+        if self.cluster.offload and not self.cluster.zero_stage:
+            raise ValueError(
+                "cluster.offload needs cluster.zero_stage of 1 or more, and it is 0; raise it."
             )
         return self
 

@@ -14,7 +14,7 @@ from metatrain.errors import UserError
 from metatrain.generators import Draw, Generator
 from metatrain.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
 from metatrain.inner.hvp import HVPS, Difference
-from metatrain.inner.loss import Loss
+from metatrain.inner.loss import Loss, Precision
 from metatrain.inner.optimizers import MOMENTUM, OPTIMIZERS, State
 from metatrain.inner.scopes import SCOPES, All
 from metatrain.parameters import Parameters
@@ -30,6 +30,10 @@ class InnerConfig(Section):
     lr: float = Field(default=1e-3, gt=0, description="Inner learning rate (alpha).")
     optimizer: Literal["sgd", "momentum", "adam"] = Field(
         default="adam", description="Inner optimiser; its state starts afresh with every task."
+    )
+    precision: Precision = Field(
+        default="fp32",
+        description="What layers compute in; bf16 keeps float32 weights, and does not adapt.",
     )
     compile: bool = Field(
         default=False,
@@ -170,7 +174,9 @@ class InnerLoop:
 
     def _slope(self, wanted: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
         """Gradient of the loss on `batch` in the `wanted` parameters at phi, and the loss."""
-        loss = self._objective(*self.draw(batch))
+        draw = self.draw(batch)
+        with self.loss_at.computing(draw[0].device):
+            loss = self._objective(*draw)
         gradient = torch.autograd.grad(loss, list(wanted.values()), materialize_grads=True)
         return dict(zip(wanted, gradient, strict=True)), loss.detach()
 
@@ -179,7 +185,7 @@ class InnerLoop:
         return self.generator.draw(batch)
 
     def _loss(self) -> Loss:
-        return Loss(self.generator)
+        return Loss(self.generator, self.config.precision)
 
     def diagnostics(self, theta: Parameters) -> dict[str, Tensor]:
         """What to log of learned rates and of products that are not exact; scalars."""

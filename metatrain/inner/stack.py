@@ -18,7 +18,7 @@ from metatrain.generators import Draw, Generator
 from metatrain.inner.gradient import FirstOrder
 from metatrain.inner.hvp import plain_attention
 from metatrain.inner.loop import RULE, InnerLoop
-from metatrain.inner.loss import Loss
+from metatrain.inner.loss import Loss, Precision
 from metatrain.parameters import Parameters
 
 Batches = tuple[Batch, ...]
@@ -91,14 +91,14 @@ class StackedInnerLoop(InnerLoop):
         return {name: count * value for name, value in super().diagnostics(theta).items()}
 
     def _loss(self) -> Loss:
-        return _SumOfLosses(self.generator, frozenset(self.scope))
+        return _SumOfLosses(self.generator, self.config.precision, frozenset(self.scope))
 
 
 class _SumOfLosses(Loss):
     """The loss summed over tasks, of which each has weights of its own in `scope`."""
 
-    def __init__(self, generator: Generator, scope: frozenset[str]) -> None:
-        super().__init__(generator)
+    def __init__(self, generator: Generator, precision: Precision, scope: frozenset[str]) -> None:
+        super().__init__(generator, precision)
         self._scope = scope
 
     def __call__(self, weights: Parameters, draw: Draw) -> Tensor:

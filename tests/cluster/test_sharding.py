@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.func import functional_call
 from workers import run_workers
 
 from metatrain.build import build_generator, build_learner
@@ -18,8 +19,8 @@ TASKS, DECAY = 3, 0.9
 
 # Gradients are summed in another order than one process does.
 TOLERANCE = 1e-6
-# Of what the run has moved: Hessian-vector products by differences.
-DIFFERENCES = 1e-3
+# Of what the run has moved: Hessian-vector products by differences, and sums of bf16.
+ROUGHLY = {"meta.hvp=difference": 1e-3, "inner.precision=bf16": 1e-2}
 
 SGD = ("meta.optimizer=sgd", "meta.lr=0.3", "inner.optimizer=sgd", "inner.lr=0.05")
 # Adam divides by the size of gradients, and would make of the last bits of one step a difference
@@ -38,9 +39,13 @@ class Case(NamedTuple):
 
     batch: int = 2
 
-    @property
-    def by_differences(self):
-        return self.way == "sharded" and "meta.hvp=difference" in self.settings
+    def tolerance(self, moved):
+        rough = [ROUGHLY[setting] for setting in self.settings if setting in ROUGHLY]
+        return max(rough) * moved if rough else TOLERANCE
+
+    def reference(self):
+        rounded = self.way == "sharded" and "inner.precision=bf16" in self.settings
+        return plain_loop(self.learner, self.settings, self.batch, rounded)
 
     def config(self):
         sharding = [f"cluster.zero_stage={self.way if self.way in '012' else 3}"]
@@ -95,12 +100,25 @@ def flat(parameters, average, by_task, loss):
     return tensors | {"loss": loss}
 
 
+def objective_at_bf16_weights(generator):
+    """The objective at weights as bf16 keeps them, whose gradient is that at the rounded ones."""
+
+    def objective(*draw):
+        named = generator.named_parameters()
+        rounded = {n: p + (p.bfloat16().float() - p).detach() for n, p in named}
+        return functional_call(generator, rounded, draw)
+
+    return objective
+
+
 @cache
-def plain_loop(learner, settings, batch):
+def plain_loop(learner, settings, batch, rounded):
     """The same run in one process, with neither engine nor trainer."""
     config = configuration(learner, settings, batch)
     theta = {n: p.detach() for n, p in build_generator(config).named_parameters()}
     learner = build_learner(config, build_generator(config))
+    if rounded:
+        learner.inner._objective = objective_at_bf16_weights(learner.inner.generator)
     average = {name: p.clone() for name, p in theta.items()}
     optimizer = torch.optim.SGD([p.requires_grad_() for p in theta.values()], lr=config.meta.lr)
     for step in range(config.meta.steps):
@@ -125,6 +143,12 @@ TWO += [
     Case(name, "sharded", (*SGD, "meta.hvp=difference"))
     for name in ("maml", "anil", "boil", "cavia", "imaml")
 ]
+BF16 = (*SGD, "inner.precision=bf16")
+TWO += [Case(name, way, BF16) for name in ("reptile", "fomaml") for way in ("1", "sharded")]
+TWO += [
+    Case("reptile", way, (*SGD, "cluster.offload=true"))
+    for way in ("1", "2", "gathered", "sharded")
+]
 # Two groups of two.
 MESH = [Case("reptile", way, SGD, 2, 4) for way in ("0", "1", "2", "gathered")]
 MESH += [Case("reptile", "sharded", SGD, 2), Case("admm", "sharded", ADAM_ONCE, 2)]
@@ -146,12 +170,10 @@ def outcomes(tmp_path_factory):
     ("world", "case"), [(w, case) for w, cases in WORLDS.items() for case in cases], ids=str
 )
 def test_every_learner_sharded_in_any_way_ends_where_one_plain_loop_does(outcomes, world, case):
-    expected = plain_loop(case.learner, case.settings, case.batch)
-    found = outcomes(world, case)
+    expected, found = case.reference(), outcomes(world, case)
     assert found.keys() == expected.keys()
     start = build_generator(case.config()).state_dict()
     moved = max(float((expected[f"parameters/{n}"] - p).abs().max()) for n, p in start.items())
     assert moved > 1000 * TOLERANCE
-    tolerance = DIFFERENCES * moved if case.by_differences else TOLERANCE
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=tolerance)
+        torch.testing.assert_close(found[name], value, rtol=0, atol=case.tolerance(moved))

@@ -1,3 +1,4 @@
+import re
 from typing import Literal
 
 import pytest
@@ -34,6 +35,20 @@ from metatrain.section import Section, section_of
         ),
         ("generator.of.width=8", "there is no key 'generator.of'"),
         ("meta.batch=1", "meta.batch is 1 for 2 cluster.workers"),
+        ("cluster.inner_loop=sharded", "needs cluster.zero_stage=3, and it is 1"),
+        (
+            "cluster={zero_stage: 3, inner_loop: sharded} learner.name=maml",
+            "learner maml needs Hessian-vector products, which on shards meta.hvp=difference alone",
+        ),
+        (
+            "cluster={zero_stage: 3, inner_loop: sharded} learner.name=alfa",
+            "learner alfa learns its inner rates from whole layers; use cluster.inner_loop=gather",
+        ),
+        (
+            "cluster={zero_stage: 3, inner_loop: sharded} auxiliary.masked=1",
+            "auxiliary losses are taken at whole weights",
+        ),
+        ("cluster={zero_stage: 0, offload: true}", "cluster.offload needs cluster.zero_stage of 1"),
         ("run.name=../x", "run.name is"),
         ("data.path=ftp://me:secret@host/x", "must not hold a password"),
         ("seed=999999999999999999999", "seed is 999999999999999999999; allowed is less than"),
@@ -44,7 +59,7 @@ from metatrain.section import Section, section_of
 )
 def test_a_bad_value_names_the_key_the_value_and_what_is_allowed(override, sentence):
     with pytest.raises(UserError) as error:
-        load_config(None, [override])
+        load_config(None, re.split(r" (?=[a-z]+\.)", override))  # spaces stand in braces too
     assert sentence in str(error.value)
 
 
