@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cluster.mesh import TaskMesh
 from metatrain.config import Config
 from metatrain.parameters import Parameters
+from metatrain.trainer import Engine
 
 # It would be compiled for a minute, for collectives that gloo does as well here.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -26,7 +27,7 @@ COUNT = "step"
 _NOTHING = object()
 
 
-class ZeroEngine:
+class ZeroEngine(Engine):
     """Meta-parameters under DeepSpeed's ZeRO, stage 0, 1 or 2. See `metatrain.trainer.Engine`.
 
     Every worker has all of theta, and takes episodes of its own. The process group must exist.
@@ -38,8 +39,6 @@ class ZeroEngine:
         config: stage, optimiser and clipping.
         optimizer_state: what `optimizer_state` returned when the run was interrupted.
     """
-
-    sharded = False
 
     def __init__(
         self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
@@ -62,28 +61,12 @@ class ZeroEngine:
 
     @property
     def device(self) -> torch.device:
-        """Where theta lies."""
+        """See `metatrain.trainer.Engine.device`."""
         return next(iter(self._named.values())).device
 
     def parameters(self) -> Parameters:
         """Theta by name; views, which `apply` changes."""
         return {name: parameter.detach() for name, parameter in self._named.items()}
-
-    def local(self) -> Parameters:
-        """See `metatrain.trainer.Engine.local`: all of theta."""
-        return self.parameters()
-
-    def localize(self, full: Parameters) -> Parameters:
-        """See `metatrain.trainer.Engine.localize`."""
-        return {name: value.to(self.device) for name, value in full.items()}
-
-    def full(self, local: Parameters) -> Parameters:
-        """See `metatrain.trainer.Engine.full`."""
-        return local
-
-    def norm(self, tree: Parameters) -> Tensor:
-        """See `metatrain.trainer.Engine.norm`."""
-        return torch.nn.utils.get_total_norm(list(tree.values()))
 
     def apply(self, gradient: Parameters, lr: float) -> None:
         """Average `gradient` over the workers and take one optimiser step at rate `lr`."""

@@ -2,9 +2,10 @@
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,66 +21,66 @@ from metatrain.parameters import Parameters, copy_of
 Record = dict[str, float]
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """Holds the meta-parameters, however sharded, and applies outer gradients to them.
 
     A tree is full, shaped like theta, or local: the values that this worker keeps, flat where that
-    is a part of them. What goes value by value, such as an average, is done on local trees.
+    is a part of them. What goes value by value, such as an average, is done on local trees. Of
+    itself an engine keeps everything, and the two are the same.
 
     Attributes:
         rank: this worker's place among those that take different episodes.
         world: how many those are.
-        device: where trees lie.
         sharded: whether learners see local trees, and not full ones.
     """
 
     rank: int
     world: int
-    sharded: bool
+    sharded: bool = False
 
-    @property
-    def device(self) -> torch.device:
-        """Where trees lie."""
-        ...
-
+    @abstractmethod
     def parameters(self) -> Parameters:
         """Theta by name as learners see it: float32, not to be written to. Collective."""
-        ...
 
-    def local(self) -> Parameters:
-        """What this worker keeps of theta: float32, not to be written to."""
-        ...
-
-    def localize(self, full: Parameters) -> Parameters:
-        """What this worker keeps of a full tree, which every worker has."""
-        ...
-
-    def full(self, local: Parameters) -> Parameters:
-        """The full tree of what all workers keep. Collective."""
-        ...
-
-    def norm(self, tree: Parameters) -> Tensor:
-        """The Euclidean length of a tree as learners see it. Collective."""
-        ...
-
+    @abstractmethod
     def apply(self, gradient: Parameters, lr: float) -> None:
         """Average `gradient` over the workers and take one optimiser step. Collective."""
-        ...
 
+    @abstractmethod
     def mean(self, values: list[float]) -> list[float]:
         """The mean of each value over the workers. Collective."""
-        ...
 
+    @abstractmethod
     def gather(self, own: list[Any]) -> list[Any]:
         """What each worker has, one thing for each of its slots, in the order of slots.
 
         Collective.
         """
-        ...
 
+    @abstractmethod
     def optimizer_state(self) -> Parameters:
         """The optimiser's tensors by names of the engine's own, whole. Collective."""
-        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where trees lie."""
+        return next(iter(self.local().values())).device
+
+    def local(self) -> Parameters:
+        """What this worker keeps of theta: float32, not to be written to."""
+        return self.parameters()
+
+    def localize(self, full: Parameters) -> Parameters:
+        """What this worker keeps of a full tree, which every worker has."""
+        return {name: value.to(self.device) for name, value in full.items()}
+
+    def full(self, local: Parameters) -> Parameters:
+        """The full tree of what all workers keep. Collective."""
+        return local
+
+    def norm(self, tree: Parameters) -> Tensor:
+        """The Euclidean length of a tree as learners see it. Collective."""
+        return torch.nn.utils.get_total_norm(list(tree.values()))
 
 
 @dataclass

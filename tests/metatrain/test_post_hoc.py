@@ -15,7 +15,7 @@ from metatrain.errors import UserError
 from metatrain.loader import load_episodes, training_sampler
 from metatrain.model import load_model
 from metatrain.store import EpisodeStore
-from metatrain.trainer import Observer, Trainer, TrainState, first_state
+from metatrain.trainer import Engine, Observer, Trainer, TrainState, first_state
 
 STEPS = 400
 
@@ -93,7 +93,7 @@ def test_the_error_told_is_that_of_the_profile():
     assert error == pytest.approx(missed, rel=1e-3)
 
 
-class PlainEngine:
+class PlainEngine(Engine):
     """One worker, no DeepSpeed: SGD."""
 
     rank, world = 0, 1
