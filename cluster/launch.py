@@ -83,18 +83,18 @@ def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
     store = open_store(config.data)
     training_sampler(store, config)
     build_generator(config)
-    state = checkpoints.latest()
-    _check_same_data(config, store.fingerprint, begun=state is not None)
-    if state is None:
+    newest = checkpoints.newest()
+    _check_same_data(config, store.fingerprint, begun=newest is not None)
+    if newest is None:
         return 0
-    before = load_model(checkpoints.folder(state.step)).config
+    before = newest.config
     changed = [k for k in differing_keys(before, config) if not k.startswith(_MAY_CHANGE)]
     if changed:
         raise UserError(
             f"{config.run.url} was begun with other values of {', '.join(changed)}; set them back, "
             f"or choose another run.name."
         )
-    return state.step
+    return newest.step
 
 
 def _check_same_data(config: Config, fingerprint: str, *, begun: bool) -> None:

@@ -8,7 +8,7 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from metatrain.adapt import Adapter
-from metatrain.checkpoint import CheckpointStore
+from metatrain.checkpoint import CheckpointStore, draft_of
 from metatrain.combine.post_hoc import save_snapshots
 from metatrain.config import Config
 from metatrain.episodes import Episode
@@ -105,7 +105,7 @@ class Saver(Observer):
     def on_checkpoint(self, state: TrainState) -> None:
         """Save; the averages first, so that no checkpoint is without those of its step."""
         save_snapshots(state, self._config)
-        self._checkpoints.save(state, self._config)
+        self._checkpoints.save(draft_of(state, self._config))
         self._messages.put(Message("saved", state.step))
 
 

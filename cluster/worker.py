@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cluster.watch import Message, ProgressLine, SampleGrid, Saver
 from metatrain.build import build_generator, build_learner, choose_way, with_way
-from metatrain.checkpoint import CheckpointStore
+from metatrain.checkpoint import CheckpointStore, Peers
 from metatrain.config import Config, parse_config
 from metatrain.episodes import EpisodeSampler, read_episode, slots_of
 from metatrain.errors import UserError
@@ -54,8 +54,8 @@ def train(config: Config, messages: Queue) -> None:
     from cluster.engine import ZeroEngine
 
     store = open_store(config.data)
-    checkpoints = CheckpointStore(config.run.url)
-    state = _common_state(checkpoints, device) or first_state(build_generator(config))
+    checkpoints = CheckpointStore(config.run.url, lambda line: messages.put(Message("line", line)))
+    state = checkpoints.latest(_peers()) or first_state(build_generator(config))
 
     sampler = training_sampler(store, config)
     settled = _settled(config, state, store, sampler, messages)
@@ -79,20 +79,15 @@ def train(config: Config, messages: Queue) -> None:
         messages.put(Message("done"))
 
 
-def _common_state(checkpoints: CheckpointStore, device: torch.device) -> TrainState | None:
-    """The newest whole checkpoint as worker 0 sees it, so that all workers begin at one step."""
-    state = checkpoints.latest() if dist.get_rank() == 0 else None
-    step = [state.step if state else None]
-    dist.broadcast_object_list(step, device=device)
-    if state or step[0] is None:
-        return state
-    state = checkpoints.read(step[0])
-    if state is None:
-        raise UserError(
-            f"{checkpoints.folder(step[0])} is whole on worker 0's node and not on another's; "
-            f"put run.dir where all nodes reach it."
-        )
-    return state
+def _peers() -> Peers:
+    """All workers, as those who write and read checkpoints together."""
+
+    def gather(own: Any) -> list[Any]:
+        everyones: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(everyones, own)
+        return everyones
+
+    return Peers(dist.get_rank(), dist.get_world_size(), gather)
 
 
 def _settled(

@@ -150,6 +150,9 @@ class CheckpointConfig(Section):
 
     every: int = Field(default=500, ge=1, description="Outer steps between checkpoints.")
     keep: int = Field(default=2, ge=1, description="Newest checkpoints that are kept.")
+    best: bool = Field(
+        default=True, description="Keep also that of the lowest training loss since the one before."
+    )
     samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
 
 

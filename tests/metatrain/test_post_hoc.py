@@ -6,7 +6,7 @@ import torch
 
 from metatrain.average import TRACKS, PowerAverage, gamma_of
 from metatrain.build import build_generator, build_learner
-from metatrain.checkpoint import CheckpointStore
+from metatrain.checkpoint import CheckpointStore, draft_of, state_of
 from metatrain.cli import run
 from metatrain.combine.post_hoc import Snapshot, reconstruct, save_snapshots, snapshots_of, solve
 from metatrain.commands import COMMANDS
@@ -126,7 +126,7 @@ class Keeper(Observer):
 
     def on_checkpoint(self, state):
         save_snapshots(state, self.config)
-        self.checkpoints.save(state, self.config)
+        self.checkpoints.save(draft_of(state, self.config))
 
 
 def train(config, state=None):
@@ -157,7 +157,7 @@ def test_a_run_keeps_two_tracks_and_goes_on_with_them_to_the_bit(kept):
     config, last = kept
     store = CheckpointStore(config.run.url)
     assert store.steps() == [4, 6]
-    resumed = train(config, store.read(4))
+    resumed = train(config, state_of(store.open(4)))
     assert list(resumed.tracks) == ["0.05", "0.1"]
     assert all(same(resumed.tracks[s], last.tracks[s]) for s in last.tracks)
     assert not same(last.tracks["0.05"], last.tracks["0.1"])
