@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray.train.torch import get_device
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
+from cluster.backend import told_to_leave
 from cluster.watch import Message, ProgressLine, SampleGrid, Saver
 from metatrain.build import build_generator, build_learner, choose_way, with_way
 from metatrain.checkpoint import CheckpointStore, Peers
@@ -26,6 +28,9 @@ from metatrain.trainer import Observer, Trainer, TrainState, first_state
 
 # Unseen tasks in the sample grid, and real images of each.
 _GRID_TASKS, _GRID_REAL = 3, 4
+
+# A worker waits so long for the others to have written their parts of a checkpoint.
+_LONGEST_UPLOAD = timedelta(hours=1)
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -70,21 +75,35 @@ def train(config: Config, messages: Queue) -> None:
         rank=engine.rank,
         world=engine.world,
     )
-    observers = []
+    # Of its own, so that the background's gathering cannot meet the training's.
+    writers = dist.new_group(backend="gloo", timeout=_LONGEST_UPLOAD)
+    observers: list[Observer] = [Saver(config, checkpoints, _peers(writers), messages)]
     if engine.rank == 0:
-        observers = _worker_0_observers(config, store, checkpoints, messages, state.step)
+        observers += _worker_0_observers(config, store, messages, state.step)
     learner = build_learner(settled, build_generator(config).to(device))
-    Trainer(config, engine, learner, episodes, state, observers, store.traffic.take).run()
+    trainer = Trainer(
+        config,
+        engine,
+        learner,
+        episodes,
+        state,
+        observers,
+        store.traffic.take,
+        told_to_leave,
+    )
+    trainer.run()
     if engine.rank == 0:
-        messages.put(Message("done"))
+        if trainer.step < config.meta.steps:
+            messages.put(Message("line", "A worker was told to leave; starting all again."))
+        messages.put(Message("done", trainer.step))
 
 
-def _peers() -> Peers:
+def _peers(group: Any = None) -> Peers:
     """All workers, as those who write and read checkpoints together."""
 
     def gather(own: Any) -> list[Any]:
         everyones: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyones, own)
+        dist.all_gather_object(everyones, own, group)
         return everyones
 
     return Peers(dist.get_rank(), dist.get_world_size(), gather)
@@ -137,12 +156,11 @@ def _chosen_way(
 def _worker_0_observers(
     config: Config,
     store: EpisodeStore,
-    checkpoints: CheckpointStore,
     messages: Queue,
     start: int,
 ) -> list[Observer]:
     board = SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
-    observers: list[Observer] = [Saver(config, checkpoints, messages)]
+    observers: list[Observer] = []
     if config.checkpoint.samples:
         try:
             grid = held_out_episodes(
@@ -151,4 +169,4 @@ def _worker_0_observers(
             observers.append(SampleGrid(config, grid, board))
         except UserError as error:
             messages.put(Message("line", f"No sample grids: {error}"))
-    return [*observers, ProgressLine(config, messages, board)]
+    return [*observers, ProgressLine(config, dist.get_world_size(), messages, board)]

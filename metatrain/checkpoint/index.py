@@ -80,6 +80,7 @@ class Index(_Part):
         data: which episodes come next.
         config: the run's configuration, as plain values.
         history: the run's, see `TrainState`.
+        window: the run's, see `TrainState`.
         loss: the mean training loss of the last `checkpoint.every` steps; None before the first.
         files: by name, as they were written.
         tensors: by name, such as 'parameters/head.weight'.
@@ -89,6 +90,7 @@ class Index(_Part):
     data: Position
     config: dict[str, Any]
     history: list[Record]
+    window: list[Record]
     loss: float | None
     files: dict[File, FileRecord]
     tensors: dict[str, TensorRecord]

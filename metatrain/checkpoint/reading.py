@@ -83,8 +83,8 @@ class Checkpoint:
                 found[name].append(cut._replace(values=cut.values.clone()))
         return {name: joined(found[name], *wanted[name]) for name in wanted}
 
-    def check(self) -> None:
-        """Read and verify every file.
+    def verified(self) -> "Checkpoint":
+        """The same, once every file has been read and verified.
 
         Raises:
             DamagedError: when one is missing, or not as it was written.
@@ -92,6 +92,7 @@ class Checkpoint:
         """
         for file in self.index.files:
             self.read_file(file)
+        return self
 
     def read_file(self, name: str) -> bytes:
         """The bytes of a file of the checkpoint.

@@ -16,6 +16,7 @@ def draft_of(state: TrainState, config: Config, peers: Peers = ALONE) -> Draft:
         state.step,
         config,
         list(state.history),
+        list(state.window),
         [f._replace(values=f.values.to("cpu", copy=True)) for f in fragments],
         None if peers.rank else Model(config, host_copy(state.average), state.step),
     )
@@ -41,6 +42,7 @@ def state_of(checkpoint: Checkpoint) -> TrainState:
         checkpoint.index.history,
         _trees(part("by_task")),
         _trees(part("tracks")),
+        checkpoint.index.window,
     )
 
 

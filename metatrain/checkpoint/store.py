@@ -66,6 +66,7 @@ class CheckpointStore:
             data=Position(seed=draft.config.seed, step=draft.step),
             config=draft.config.model_dump(mode="json"),
             history=draft.history,
+            window=draft.window,
             loss=_recent_loss(draft.history, draft.step - draft.config.checkpoint.every),
             files={name: record for part in parts for name, record in part.files.items()},
             tensors=merged(pair for part in parts for pair in part.slices),

@@ -43,6 +43,7 @@ class Draft:
         step: outer steps taken.
         config: the run's configuration.
         history: the run's, see `TrainState`.
+        window: the run's, see `TrainState`.
         fragments: its part of the tensors; the parts of all workers cover them, once.
         model: the average as a model of its own; of worker 0 alone.
         beside: further models by their URLs, which are to be there once the checkpoint is.
@@ -51,6 +52,7 @@ class Draft:
     step: int
     config: Config
     history: list[Record]
+    window: list[Record]
     fragments: list[Fragment]
     model: Model | None = None
     beside: dict[str, Model] = field(default_factory=dict)

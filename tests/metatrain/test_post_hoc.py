@@ -1,5 +1,7 @@
 """Averages made after a training against averages made in it, by brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,14 +10,14 @@ from metatrain.average import TRACKS, PowerAverage, gamma_of
 from metatrain.build import build_generator, build_learner
 from metatrain.checkpoint import CheckpointStore, draft_of, state_of
 from metatrain.cli import run
-from metatrain.combine.post_hoc import Snapshot, reconstruct, save_snapshots, snapshots_of, solve
+from metatrain.combine.post_hoc import Snapshot, reconstruct, snapshots, snapshots_of, solve
 from metatrain.commands import COMMANDS
 from metatrain.config import load_config
 from metatrain.errors import UserError
 from metatrain.loader import load_episodes, training_sampler
 from metatrain.model import load_model
 from metatrain.store import EpisodeStore
-from metatrain.trainer import Observer, Trainer, TrainState, first_state
+from metatrain.trainer import Observer, Trainer, first_state
 
 STEPS = 400
 
@@ -125,8 +127,8 @@ class Keeper(Observer):
         self.config, self.checkpoints = config, CheckpointStore(config.run.url)
 
     def on_checkpoint(self, state):
-        save_snapshots(state, self.config)
-        self.checkpoints.save(draft_of(state, self.config))
+        draft = draft_of(state, self.config)
+        self.checkpoints.save(replace(draft, beside=snapshots(state, self.config)))
 
 
 def train(config, state=None):
@@ -198,8 +200,7 @@ def test_without_post_hoc_nothing_is_kept(overrides):
 def test_the_state_before_the_first_step_has_no_average(config):
     state = first_state(build_generator(config))
     tracks = {"0.05": state.parameters}
-    save_snapshots(TrainState(0, state.parameters, state.average, tracks=tracks), config)
-    assert snapshots_of(config.run.url) == []
+    assert snapshots(replace(state, tracks=tracks), config) == {}
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e-300, 0.3, float("nan")])
