@@ -27,6 +27,7 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.backend import WorkerConfig
 from cluster.watch import Losses
@@ -51,6 +52,9 @@ _MAY_CHANGE = (
     "data.cache_",
     "meta.steps",
 )
+
+# How often an elastic run looks whether it can have more workers.
+_GROWTH_SECONDS = 20.0
 
 
 def launch(config: Config) -> str:
@@ -178,7 +182,9 @@ def _cpus_wanted(config: Config) -> int:
 
 def _train(config: Config, saved: int) -> int:
     """Train until the last step or until the workers leave; returns the step up to which."""
-    messages = Queue(actor_options={"num_cpus": 0})
+    # Beside the driver, or the loss of a node that trains might take it away.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     fit: Future[None] = Future()
     # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon, since
     # it ends only when Ray does.
@@ -187,7 +193,7 @@ def _train(config: Config, saved: int) -> int:
         reached = _relay(messages, fit, saved)
         # Of a cluster of our own nothing has to be left tidy, and Train takes 12 s to give up on
         # a cleaner that asks a dashboard which does not run.
-        if fit.done() or os.environ.get("RAY_ADDRESS") or reached < config.meta.steps:
+        if fit.done() or os.environ.get("RAY_ADDRESS"):
             fit.result()
     except (TrainingFailedError, RayError) as error:
         raise UserError(_failure(error, config)) from error
@@ -224,6 +230,7 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
         torch_config=WorkerConfig(timeout_s=ceil(2 * cluster.timeout)),
         scaling_config=ScalingConfig(
             num_workers=elastic or cluster.workers,
+            elastic_resize_monitor_interval_s=_GROWTH_SECONDS,
             use_gpu=bool(cluster.gpus_per_worker),
             resources_per_worker=resources,
         ),

@@ -62,6 +62,9 @@ def train(config: Config, messages: Queue) -> None:
     checkpoints = CheckpointStore(config.run.url, lambda line: messages.put(Message("line", line)))
     state = checkpoints.latest(_peers()) or first_state(build_generator(config))
 
+    if dist.get_rank() == 0 and config.cluster.min_workers:
+        messages.put(Message("line", f"Going on with {dist.get_world_size()} workers."))
+
     sampler = training_sampler(store, config)
     settled = _settled(config, state, store, sampler, messages)
     generator = build_generator(config)
