@@ -132,6 +132,9 @@ class ClusterConfig(Section):
     workers: int = Field(
         default=2, ge=1, description="Training workers; each takes its own episodes."
     )
+    min_workers: int | None = Field(
+        default=None, ge=1, description="Go on with so few, and grow again; null is workers."
+    )
     cpus_per_worker: float = Field(
         default=1, gt=0, description="CPUs that a worker reserves and uses."
     )
@@ -154,6 +157,9 @@ class ClusterConfig(Section):
     max_failures: int = Field(
         default=3, ge=0, description="Lost workers to recover from before giving up."
     )
+    timeout: float = Field(
+        default=600, gt=0, description="Seconds of silence after which a worker counts as lost."
+    )
 
 
 class CheckpointConfig(Section):
@@ -161,6 +167,12 @@ class CheckpointConfig(Section):
 
     every: int = Field(default=500, ge=1, description="Outer steps between checkpoints.")
     keep: int = Field(default=2, ge=1, description="Newest checkpoints that are kept.")
+    best: bool = Field(
+        default=True, description="Keep also that of the lowest training loss since the one before."
+    )
+    max_failures: int = Field(
+        default=3, ge=0, description="Checkpoints in a row that may fail before the run gives up."
+    )
     samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
 
 
@@ -289,6 +301,15 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fewer_workers_are_fewer(self) -> Self:
+        if (self.cluster.min_workers or 1) > self.cluster.workers:
+            raise ValueError(
+                f"cluster.min_workers is {self.cluster.min_workers} and cluster.workers "
+                f"{self.cluster.workers}; lower cluster.min_workers."
+            )
+        return self
+
 
 def _scope_of(values: Any) -> str | None:
     """The scope that what is named in `values`, not yet validated, is defined by."""
@@ -352,11 +373,11 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return parse_config(tree)
 
 
-def differing_keys(a: Config, b: Config) -> list[str]:
-    """The dotted keys whose values differ."""
+def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
+    """By dotted key, the value in `a` and in `b` where they differ; None where there is no key."""
     values_a, values_b = dict(_leaves(a)), dict(_leaves(b))
-    keys = values_a | values_b
-    return [key for key in keys if values_a.get(key) != values_b.get(key)]
+    pairs = {key: (values_a.get(key), values_b.get(key)) for key in values_a | values_b}
+    return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
 
 
 def to_yaml(config: Section) -> str:

@@ -20,6 +20,9 @@ from metatrain.parameters import Parameters, copy_of
 
 Record = dict[str, float]
 
+# Travels with the metrics, so that all workers hear of it at the same step and at no cost.
+_LEAVING = "leaving"
+
 
 class Engine(ABC):
     """Holds the meta-parameters, however sharded, and applies outer gradients to them.
@@ -95,6 +98,7 @@ class TrainState:
         history: means of the metrics, one record per window of outer steps.
         by_task: what the learner remembers of single tasks.
         tracks: by relative length, the averages for post-hoc EMA; empty where none are kept.
+        window: the metrics of outer steps whose means are not in the history yet.
     """
 
     step: int
@@ -104,6 +108,7 @@ class TrainState:
     history: list[Record] = field(default_factory=list)
     by_task: dict[str, Parameters] = field(default_factory=dict)
     tracks: dict[str, Parameters] = field(default_factory=dict)
+    window: list[Record] = field(default_factory=list)
 
 
 class Observer:
@@ -113,7 +118,10 @@ class Observer:
         """Called after every outer step with its metrics."""
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Called before the first step, at the cadence of checkpoints, and after the last."""
+        """Called before the first step, at the cadence of checkpoints, and before leaving."""
+
+    def on_end(self) -> None:
+        """Called when no step will follow on this worker."""
 
 
 class Trainer:
@@ -127,6 +135,7 @@ class Trainer:
         state: where to begin.
         observers: who watches.
         traffic: what reading has cost this worker since it was asked last.
+        told_to_leave: whether this worker is to leave; if one is, all do, after a checkpoint.
     """
 
     def __init__(
@@ -138,8 +147,9 @@ class Trainer:
         state: TrainState,
         observers: Sequence[Observer],
         traffic: Callable[[], Record] = dict,
+        told_to_leave: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.traffic = traffic
+        self.traffic, self.told_to_leave = traffic, told_to_leave
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
@@ -152,28 +162,34 @@ class Trainer:
             for sigma in (TRACKS if config.meta.post_hoc else ())
         }
         self._theta = engine.parameters()
-        self._window: list[Record] = []
+        self._window = list(state.window)
         self._saved = state.step
+        self._leaving = False
 
     def run(self) -> None:
-        """Train to the last outer step.
+        """Train to the last outer step, or until one of the workers is told to leave.
 
         Raises:
             UserError: when a loss or a gradient is not finite; the weights are left as they were
-                before that step.
+                before that step. Or when checkpoints cannot be written.
         """
         if self.step == 0:
             self._checkpoint()
         episodes = iter(self.episodes)
-        while self.step < self.config.meta.steps:
+        while self.step < self.config.meta.steps and not self._leaving:
             record = self._outer_step(episodes)
             self._window.append(record)
             for observer in self.observers:
                 observer.on_step(self.step, record)
             if self._at_checkpoint() or len(self._window) == self._window_length:
                 self._end_window()
-            if self._at_checkpoint():
+            if self._at_checkpoint() or self._leaving:
                 self._checkpoint()
+        self._end()
+
+    def _end(self) -> None:
+        for observer in self.observers:
+            observer.on_end()
 
     def _checkpoint(self) -> None:
         self._saved = self.step
@@ -191,6 +207,7 @@ class Trainer:
             self.history,
             {task: self._from_learner(tree) for task, tree in self.learner.by_task.items()},
             {sigma: self.engine.full(track.parameters) for sigma, track in self.tracks.items()},
+            list(self._window),
         )
 
     def _track(self, state: TrainState, sigma: float) -> Parameters:
@@ -213,8 +230,9 @@ class Trainer:
         waited = time.perf_counter() - started
         outer = self._outer_gradient(own)
         record = {name: value.item() for name, value in outer.metrics.items()}
-        record |= {"data_wait": waited} | self.traffic()
+        record |= {"data_wait": waited} | self.traffic() | {_LEAVING: float(self.told_to_leave())}
         record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
+        self._leaving = record.pop(_LEAVING) > 0
         self._check_finite(record, outer.failed)
         self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
         self._theta = self.engine.parameters()
@@ -244,6 +262,7 @@ class Trainer:
         where = f" in task {' and '.join(repr(task) for task in tasks)}" if tasks else ""
         if self._saved != self.step:
             self._checkpoint()
+        self._end()
         raise UserError(
             f"{' and '.join(bad)} not finite at outer step {self.step + 1}{where}; the weights of "
             f"the step before are kept. Lower inner.lr or meta.lr, or set meta.clip=1.0."

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metatrain.config import Config, differing_keys, load_config, parse_config, to_yaml
+from metatrain.config import Config, differences, load_config, parse_config, to_yaml
 from metatrain.errors import UserError
 from metatrain.generators import UNet
 from metatrain.section import Section, section_of
@@ -123,9 +123,9 @@ def test_every_key_is_documented():
     ]
 
 
-def test_differing_keys_are_named():
+def test_what_differs_is_named_with_both_values():
     a, b = load_config(), load_config(None, ["inner.lr=0.5", "meta.batch=8"])
-    assert differing_keys(a, b) == ["inner.lr", "meta.batch"]
+    assert differences(a, b) == {"inner.lr": (a.inner.lr, 0.5), "meta.batch": (2, 8)}
 
 
 @pytest.mark.parametrize(("learner", "scope"), [("anil", "head"), ("cavia", "context")])
