@@ -78,7 +78,10 @@ class Engine(ABC):
         return {name: value.to(self.device) for name, value in full.items()}
 
     def full(self, local: Parameters) -> Parameters:
-        """The full tree of what all workers keep. Collective."""
+        """The full tree of what all workers keep. Collective.
+
+        For checkpoints: no more than one tensor is whole on the device at a time.
+        """
         return local
 
     def norm(self, tree: Parameters) -> Tensor:
