@@ -11,16 +11,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 
 from benchmarks.memory import give_memory_back, peak_reset, resident
-from metatrain.build import build_generator, build_learner
-from metatrain.config import Config, load_config
-from metatrain.episodes import Episode, slots_of
-from metatrain.trainer import Observer, Record, Trainer, first_state
+from benchmarks.worker import Stop, train
+from metatrain.config import load_config
 
 # The optimiser has its state after the first step, and learners what they remember.
 STEPS = 3
@@ -44,47 +41,14 @@ def measured(config: str, overrides: Sequence[str] = ()) -> list[int]:
     return [int(text.splitlines()[-1]) for text in said]
 
 
-class _Enough(Exception):
-    """The run is over."""
-
-
-class _Stop(Observer):
-    def on_step(self, step: int, record: Record) -> None:
-        if step == STEPS:
-            raise _Enough
-
-
 def _rise(path: str, overrides: Sequence[str]) -> int:
     """Bytes that the peak rises by in a run."""
-    _run(load_config(path, [*overrides, *_SMALL]))
+    train(load_config(path, [*overrides, *_SMALL]), Stop(STEPS))
     gc.collect()
     peak_reset()
     before = resident("VmRSS")
-    _run(load_config(path, overrides))
+    train(load_config(path, overrides), Stop(STEPS))
     return 1024 * (resident("VmHWM") - before)
-
-
-def _run(config: Config) -> None:
-    from cluster.engine import ZeroEngine
-
-    engine = ZeroEngine(build_generator(config), config)
-    learner = build_learner(config, build_generator(config))
-    state = first_state(build_generator(config))
-    episodes = _episodes(config, engine.rank, engine.world)
-    trainer = Trainer(config, engine, learner, episodes, state, [_Stop()])
-    del state
-    try:
-        trainer.run()
-    except _Enough:
-        return
-
-
-def _episodes(config: Config, rank: int, world: int) -> Iterator[list[Episode]]:
-    data, stream = config.data, torch.Generator().manual_seed(rank)
-    shape = (data.shots + data.queries, data.channels, data.image_size, data.image_size)
-    while True:
-        images = [torch.rand(shape, generator=stream) for _ in slots_of(rank, world, config.meta.batch)]
-        yield [Episode(f"{i}", x[: data.shots], x[data.shots :], i) for i, x in enumerate(images)]
 
 
 def _worker(path: str, overrides: Sequence[str]) -> None:

@@ -136,10 +136,22 @@ class ClusterConfig(Section):
         default=1, gt=0, description="CPUs that a worker reserves and uses."
     )
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs that a worker reserves.")
-    zero_stage: Literal[0, 1, 2] = Field(
+    zero_stage: Literal[0, 1, 2, 3] = Field(
         default=1,
-        description="What DeepSpeed shards: 1 optimiser state, 2 also gradients, 0 nothing.",
+        description="What ZeRO shards: 1 optimiser state, 2 also gradients, 3 all, 0 nothing.",
     )
+    shards_per_group: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Workers that share one copy of what is sharded; null is those of a node.",
+    )
+    inner_loop: Literal["auto", "gathered", "sharded"] = Field(
+        default="auto",
+        description="Stage 3: gathered takes a whole theta on every worker, sharded none at all.",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="Of the parameters; of bf16 fp32 masters are kept."
+    )
+    offload: bool = Field(default=False, description="Keep the optimiser's state on the CPU.")
     max_failures: int = Field(
         default=3, ge=0, description="Lost workers to recover from before giving up."
     )

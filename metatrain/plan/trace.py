@@ -1,7 +1,7 @@
 """A run's computation without its numbers: the real learner on the meta device, and a ledger."""
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -21,15 +21,23 @@ _REGULAR = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """What outer gradients take.
+    """What outer gradients take, beyond theta and the learner's generator.
 
     Attributes:
-        bytes: alive at the peak, in float32, beyond theta and the learner's generator.
+        weights: bytes at the peak of what is shaped like parameters: fast weights that are kept,
+            gradients, moments of the inner optimiser; in float32.
+        activations: bytes at the peak of everything else; in float32.
         flops: floating-point operations of one episode.
     """
 
-    bytes: int
+    weights: int
+    activations: int
     flops: int
+
+    def and_again(self, before: "Cost", times: int) -> "Cost":
+        """This cost with what it has over `before` added `times` more."""
+        pairs = zip(astuple(self), astuple(before), strict=True)
+        return Cost(*(own + times * (own - other) for own, other in pairs))
 
 
 class Ledger(TorchDispatchMode):
@@ -38,22 +46,24 @@ class Ledger(TorchDispatchMode):
     Such tensors have sizes and no values; where the code that runs asks for one, it is told 1.
 
     Args:
-        known: tensors that are not counted.
+        weights: parameters, whose shapes tell weights from activations; they are not counted.
+        others: further tensors that are not counted.
 
     Attributes:
-        alive: bytes of the tensors made since the start that still exist.
-        peak: the most that has been.
+        peak: the most bytes of counted tensors that existed at one time.
+        weights: how much of that was shaped like a parameter.
         flops: of matrix products, convolutions and attention, which is nearly all.
     """
 
-    def __init__(self, known: list[Tensor]) -> None:
+    def __init__(self, weights: list[Tensor], others: list[Tensor]) -> None:
         super().__init__()
-        self.alive, self.peak, self.flops = 0, 0, 0
-        self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+        self.peak, self.weights, self.flops = 0, 0, 0
+        self._shapes = {weight.shape for weight in weights}
+        self._known = {tensor.untyped_storage()._cdata for tensor in (*weights, *others)}
+        # Bytes that are alive, of what is shaped like a parameter and of the rest.
+        self._alive = {True: 0, False: 0}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, and note what it made."""
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
@@ -65,19 +75,23 @@ class Ledger(TorchDispatchMode):
         self.flops += count(*args, **kwargs, out_val=out) if count else 0
         for value in tree_leaves(out):
             if isinstance(value, Tensor) and value.is_meta:
-                self._note(value.untyped_storage())
+                self._note(value)
         return out
 
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self._sizes:
-            self._sizes[key] = storage.nbytes()
-            self.alive += storage.nbytes()
-            self.peak = max(self.peak, self.alive)
-            weakref.finalize(storage, self._forget, key)
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size, weight = storage._cdata, storage.nbytes(), tensor.shape in self._shapes
+        if key in self._known:
+            return
+        self._known.add(key)
+        self._alive[weight] += size
+        if sum(self._alive.values()) > self.peak:
+            self.peak, self.weights = sum(self._alive.values()), self._alive[True]
+        weakref.finalize(storage, self._forget, key, size, weight)
 
-    def _forget(self, key: int) -> None:
-        self.alive -= self._sizes.pop(key)
+    def _forget(self, key: int, size: int, weight: bool) -> None:
+        self._known.remove(key)
+        self._alive[weight] -= size
 
 
 def trace(config: Config, episodes: int, share: float = 1.0) -> Cost:
@@ -92,11 +106,7 @@ def trace(config: Config, episodes: int, share: float = 1.0) -> Cost:
     if steps <= _REGULAR:
         return _traced(config, steps, episodes, share)
     before, last = (_traced(config, k, episodes, share) for k in (_REGULAR - 2, _REGULAR - 1))
-    more = steps - (_REGULAR - 1)
-    return Cost(
-        last.bytes + more * (last.bytes - before.bytes),
-        last.flops + more * (last.flops - before.flops),
-    )
+    return last.and_again(before, steps - (_REGULAR - 1))
 
 
 def _traced(config: Config, steps: int, episodes: int, share: float) -> Cost:
@@ -112,10 +122,10 @@ def _traced(config: Config, steps: int, episodes: int, share: float) -> Cost:
         theta, images = copy_of(generator), [_episode(config, share) for _ in range(count)]
     learner = build_learner(config, generator)
     given = [tensor for e in images for tensor in (e.support, e.query)]
-    with Ledger([*generator.parameters(), *theta.values(), *given]) as ledger:
+    with Ledger([*generator.parameters(), *theta.values()], given) as ledger:
         # As late as can be, when every annealing is over.
         learner.outer_gradient(theta, images, config.meta.steps)
-    return Cost(ledger.peak, ledger.flops // count)
+    return Cost(ledger.weights, ledger.peak - ledger.weights, ledger.flops // count)
 
 
 def _episode(config: Config, share: float) -> Episode:
