@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.worker import Enough, train
+from benchmarks.worker import EnoughError, train
 from metatrain.build import build_generator
 from metatrain.config import Config, load_config
 from metatrain.plan.layout import layout_of
@@ -83,13 +83,13 @@ class _Steps(Observer):
     def on_step(self, step: int, record: Record) -> None:
         self.found, self._wire.collectives = self._wire.collectives, []
         if step == 3:
-            raise Enough
+            raise EnoughError
 
 
 def sent_in_a_step(configs: Sequence[Config]) -> list[list[Collective]]:
     """What worker 0 of `WORLD` gives to collectives in an outer step of each of `configs`."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_worker, (folder, [c.model_dump(mode="json") for c in configs]), nprocs=WORLD)
+        spawn(_worker, (folder, [c.model_dump(mode="json") for c in configs]), nprocs=WORLD)
         found = json.loads(Path(f"{folder}/found.json").read_text())
     return [[Collective(*one) for one in step] for step in found]
 
@@ -121,7 +121,7 @@ def main() -> None:
     for (learner, stage), config, found in zip(
         cases, configs, sent_in_a_step(configs), strict=True
     ):
-        legs = legs_of(config, layout_of(config, WORLD, sharded=False), count, 0)
+        legs = legs_of(config, layout_of(config, WORLD, sharded=False), count, passes=0)
         sizes = sum(c.sent for c in found), sum(g.sent for g in legs), sum(g.least for g in legs)
         megabytes = " | ".join(f"{size / 1e6:.3f}" for size in sizes)
         print(f"| {learner} | {stage} | {len(found)} | {megabytes} |", flush=True)

@@ -10,8 +10,8 @@ from metatrain.episodes import Episode, slots_of
 from metatrain.trainer import Observer, Record, Trainer, first_state
 
 
-class Enough(Exception):
-    """Enough outer steps have been taken."""
+class EnoughError(Exception):
+    """EnoughError outer steps have been taken."""
 
 
 class Stop(Observer):
@@ -23,11 +23,11 @@ class Stop(Observer):
     def on_step(self, step: int, record: Record) -> None:
         """See `Observer.on_step`."""
         if step >= self._steps:
-            raise Enough
+            raise EnoughError
 
 
 def train(config: Config, *observers: Observer) -> None:
-    """Train on random images until an observer raises `Enough`.
+    """Train on random images until an observer raises `EnoughError`.
 
     The process group must exist, and DS_ACCELERATOR say what to train on.
     """
@@ -42,7 +42,7 @@ def train(config: Config, *observers: Observer) -> None:
     del state
     try:
         trainer.run()
-    except Enough:
+    except EnoughError:
         return
 
 

@@ -28,9 +28,9 @@ class Layout:
         return self.workers // self.shards
 
     @property
-    def share(self) -> float:
-        """Share of an episode's images that a worker takes."""
-        return 1 / self.shards if self.sharded else 1.0
+    def together(self) -> int:
+        """Workers that take an episode together, each a part of its images."""
+        return self.shards if self.sharded else 1
 
 
 def layout_of(config: Config, per_node: int, *, sharded: bool) -> Layout:

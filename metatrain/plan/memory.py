@@ -54,9 +54,9 @@ def memory_of(config: Config, layout: Layout, count: int, cost: Cost) -> Memory:
         cost: what the trace of its outer gradient found.
     """
     stays = _stays(config, layout, count)
-    width, shards = _width(config), layout.shards if layout.sharded else 1
+    width = _width(config)
     inner = {
-        "inner loop's weights": cost.weights * width / _FULL / shards,
+        "inner loop's weights": cost.weights * width / _FULL,
         "activations": cost.activations * width / _FULL,
     }
     if layout.sharded:

@@ -1,6 +1,7 @@
 """A run's computation without its numbers: the real learner on the meta device, and a ledger."""
 
 import weakref
+from collections import Counter
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -28,11 +29,15 @@ class Cost:
             gradients, moments of the inner optimiser; in float32.
         activations: bytes at the peak of everything else; in float32.
         flops: floating-point operations of one episode.
+        launches: operations on tensors of one episode.
+        passes: times that one episode calls the generator.
     """
 
     weights: int
     activations: int
     flops: int
+    launches: int
+    passes: int
 
     def and_again(self, before: "Cost", times: int) -> "Cost":
         """This cost with what it has over `before` added `times` more."""
@@ -48,16 +53,19 @@ class Ledger(TorchDispatchMode):
     Args:
         weights: parameters, whose shapes tell weights from activations; they are not counted.
         others: further tensors that are not counted.
+        shards: what is shaped like a parameter counts for one of so many parts.
 
     Attributes:
         peak: the most bytes of counted tensors that existed at one time.
         weights: how much of that was shaped like a parameter.
         flops: of matrix products, convolutions and attention, which is nearly all.
+        launches: operations that made something new.
     """
 
-    def __init__(self, weights: list[Tensor], others: list[Tensor]) -> None:
+    def __init__(self, weights: list[Tensor], others: list[Tensor], shards: int) -> None:
         super().__init__()
-        self.peak, self.weights, self.flops = 0, 0, 0
+        self._shards = shards
+        self.peak, self.weights, self.flops, self.launches = 0, 0, 0, 0
         self._shapes = {weight.shape for weight in weights}
         self._known = {tensor.untyped_storage()._cdata for tensor in (*weights, *others)}
         # Bytes that are alive, of what is shaped like a parameter and of the rest.
@@ -80,10 +88,12 @@ class Ledger(TorchDispatchMode):
 
     def _note(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key, size, weight = storage._cdata, storage.nbytes(), tensor.shape in self._shapes
+        key, weight = storage._cdata, tensor.shape in self._shapes
+        size = storage.nbytes() // (self._shards if weight else 1)
         if key in self._known:
             return
         self._known.add(key)
+        self.launches += 1
         self._alive[weight] += size
         if sum(self._alive.values()) > self.peak:
             self.peak, self.weights = sum(self._alive.values()), self._alive[True]
@@ -94,22 +104,22 @@ class Ledger(TorchDispatchMode):
         self._alive[weight] -= size
 
 
-def trace(config: Config, episodes: int, share: float = 1.0) -> Cost:
+def trace(config: Config, episodes: int, shards: int = 1) -> Cost:
     """What the outer gradient of one worker costs.
 
     Args:
         config: the configuration.
         episodes: how many the worker takes.
-        share: of an episode's images that it takes.
+        shards: workers that have parts of the weights, and take parts of the images.
     """
     steps = config.inner.steps
     if steps <= _REGULAR:
-        return _traced(config, steps, episodes, share)
-    before, last = (_traced(config, k, episodes, share) for k in (_REGULAR - 2, _REGULAR - 1))
+        return _traced(config, steps, episodes, shards)
+    before, last = (_traced(config, k, episodes, shards) for k in (_REGULAR - 2, _REGULAR - 1))
     return last.and_again(before, steps - (_REGULAR - 1))
 
 
-def _traced(config: Config, steps: int, episodes: int, share: float) -> Cost:
+def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
     at_once = 1 if config.meta.tasks_at_once == "auto" else config.meta.tasks_at_once
     # While a second episode is computed, the gradient of the first is there.
     count = min(episodes, max(2, at_once))
@@ -119,19 +129,21 @@ def _traced(config: Config, steps: int, episodes: int, share: float) -> Cost:
     )
     with torch.device("meta"):
         generator = build_generator(config)
-        theta, images = copy_of(generator), [_episode(config, share) for _ in range(count)]
-    learner = build_learner(config, generator)
+        theta, images = copy_of(generator), [_episode(config, shards) for _ in range(count)]
+    learner, passes = build_learner(config, generator), Counter()
+    generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
     given = [tensor for e in images for tensor in (e.support, e.query)]
-    with Ledger([*generator.parameters(), *theta.values()], given) as ledger:
+    with Ledger([*generator.parameters(), *theta.values()], given, shards) as ledger:
         # As late as can be, when every annealing is over.
         learner.outer_gradient(theta, images, config.meta.steps)
-    return Cost(ledger.weights, ledger.peak - ledger.weights, ledger.flops // count)
+    for_one = (total // count for total in (ledger.flops, ledger.launches, passes.total()))
+    return Cost(ledger.weights, ledger.peak - ledger.weights, *for_one)
 
 
-def _episode(config: Config, share: float) -> Episode:
+def _episode(config: Config, shards: int) -> Episode:
     data = config.data
     support, query = (
-        torch.empty(max(1, round(share * count)), data.channels, data.image_size, data.image_size)
+        torch.empty(-(-count // shards), data.channels, data.image_size, data.image_size)
         for count in (data.shots, data.queries)
     )
     return Episode("planned", support, query, seed=0)

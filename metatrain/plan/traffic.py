@@ -30,25 +30,28 @@ class Leg(NamedTuple):
     apart: bool
 
 
-def legs_of(config: Config, layout: Layout, count: int, gradients: float) -> list[Leg]:
+def legs_of(config: Config, layout: Layout, count: int, passes: int) -> list[Leg]:
     """Everything of the size of theta that a worker sends.
 
     Args:
         config: the configuration.
         layout: how it comes out on workers.
         count: numbers in theta.
-        gradients: passes forward and backward in an outer step, in a loop on shards.
+        passes: times that one episode calls the generator.
     """
     width = 2 if config.cluster.precision == "bf16" else _FULL
     ring, size = (layout.shards - 1) / layout.shards, width * count
-    legs = {0: _whole, 1: _partly, 2: _partly, 3: _gathered}[config.cluster.zero_stage](ring, size)
     if layout.sharded:
-        # Forward and backward gather the weights, and the gradient is scattered.
-        legs = [Leg("inner loop on shards", 3 * ring * size * gradients, 0.0, False)]
-        legs = [legs[0]._replace(least=legs[0].sent)]
+        inside = _sharded(ring, size * passes * layout.episodes)
+    else:
+        stage = config.cluster.zero_stage
+        inside = {0: _whole, 1: _partly, 2: _partly, 3: _gathered}[stage](ring, size)
     between = 2 * (layout.groups - 1) / layout.groups * _FULL * count
-    own = between / layout.shards
-    legs.append(Leg("gradient between groups", own if layout.sharded else between, own, True))
+    least = between / layout.shards
+    legs = [
+        *inside,
+        Leg("gradient between groups", least if layout.sharded else between, least, True),
+    ]
     return [leg for leg in legs if leg.sent]
 
 
@@ -66,3 +69,8 @@ def _gathered(ring: float, size: float) -> list[Leg]:
     gradient = Leg("gradient, scattered", ring * size, ring * size, False)
     # Once to hand over the gradient, and once for the next inner loops.
     return [gradient, Leg("theta, gathered", 2 * ring * size, ring * size, False)]
+
+
+def _sharded(ring: float, size: float) -> list[Leg]:
+    # Every pass gathers the weights forward and backward, and scatters their gradient.
+    return [Leg("inner loop on shards", 3 * ring * size, 3 * ring * size, False)]

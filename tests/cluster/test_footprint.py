@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.footprint import measured
 from metatrain.config import load_config
-from metatrain.plan import plan_of
-from metatrain.plan.hardware import Hardware
+from metatrain.plan.hardware import this_machine
+from metatrain.plan.plan import plan_of
 
 DEMO = "configs/demo.yaml"
 LARGER = [
@@ -22,6 +22,7 @@ LARGER = [
 
 @pytest.mark.parametrize("overrides", [[], *LARGER], ids=["demo", "maml-dit", "fomaml-unet"])
 def test_a_plan_predicts_the_memory_of_every_worker_within_20_percent(overrides):
-    planned = plan_of(load_config(DEMO, overrides), Hardware()).memory.peak
+    config = load_config(DEMO, overrides)
+    planned = plan_of(config, this_machine(config.cluster.workers)).memory.peak
     for used in measured(DEMO, overrides):
         assert abs(planned - used) < 0.2 * used

@@ -1,0 +1,122 @@
+"""A configuration's plan, and what to change where it does not fit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from metatrain.build import build_generator
+from metatrain.config import ClusterConfig, Config
+from metatrain.errors import UserError
+from metatrain.plan.hardware import Hardware
+from metatrain.plan.layout import Layout, layout_of
+from metatrain.plan.memory import Memory, memory_of
+from metatrain.plan.pace import Pace, pace_of
+from metatrain.plan.trace import Cost, trace
+from metatrain.plan.traffic import Leg, legs_of
+
+# What needs less memory, the cheapest in time first. Sharded, second order goes by differences.
+_REMEDIES = (
+    ("meta.tasks_at_once=1",),
+    ("meta.gradient=adjoint",),
+    ("cluster.zero_stage=1",),
+    ("cluster.precision=bf16",),
+    ("cluster.offload=true",),
+    ("cluster.zero_stage=3",),
+    ("cluster.zero_stage=3", "meta.hvp=difference", "cluster.inner_loop=sharded"),
+    ("inner.optimizer=sgd",),
+    ("inner.scope.name=film",),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will need.
+
+    Attributes:
+        config: of the run.
+        hardware: what it is planned for.
+        layout: how it comes out on workers.
+        count: numbers in theta.
+        cost: of the busiest worker's outer gradient.
+        memory: of every worker.
+    """
+
+    config: Config
+    hardware: Hardware
+    layout: Layout
+    count: int
+    cost: Cost
+    memory: Memory
+
+    @property
+    def fits(self) -> bool:
+        """Whether every worker's memory is enough."""
+        return self.memory.peak <= self.hardware.memory
+
+    @property
+    def legs(self) -> list[Leg]:
+        """What a worker sends in an outer step."""
+        return legs_of(self.config, self.layout, self.count, self.cost.passes)
+
+    def pace(self) -> Pace:
+        """Seconds of an outer step; takes an episode's time where that is measured."""
+        return pace_of(self.config, self.hardware, self.layout, self.cost, self.legs)
+
+
+def plan_of(config: Config, hardware: Hardware) -> Plan:
+    """The plan of `config`; an inner loop that is `auto` gathers where that fits.
+
+    Raises:
+        UserError: when workers and groups do not come out even.
+    """
+    chosen, stage = config.cluster.inner_loop, config.cluster.zero_stage
+    plan = _plan(config, hardware, sharded=chosen == "sharded")
+    if stage == 3 and chosen == "auto" and not plan.fits:
+        return _plan(config, hardware, sharded=True)
+    return plan
+
+
+def _plan(config: Config, hardware: Hardware, *, sharded: bool) -> Plan:
+    layout = layout_of(config, hardware.per_node, sharded=sharded)
+    # What workers share of the cost does not depend on how theirs is sharded.
+    alone = config.model_copy(update={"cluster": ClusterConfig()}).model_dump_json()
+    count, cost = _count(alone), _cost(alone, layout.episodes, layout.together)
+    return Plan(config, hardware, layout, count, cost, memory_of(config, layout, count, cost))
+
+
+@lru_cache
+def _cost(config: str, episodes: int, shards: int) -> Cost:
+    return trace(Config.model_validate_json(config), episodes, shards)
+
+
+@lru_cache
+def _count(config: str) -> int:
+    with torch.device("meta"):
+        generator = build_generator(Config.model_validate_json(config))
+    return sum(p.numel() for p in generator.parameters())
+
+
+def remedy(plan: Plan, load: Callable[[list[str]], Config]) -> tuple[list[str], Plan]:
+    """Settings that make a plan fit, and the plan with them; what helps most where none does.
+
+    Args:
+        plan: of what does not fit.
+        load: its configuration with further overrides.
+    """
+    changes: list[str] = []
+    for settings in _REMEDIES:
+        if plan.fits:
+            break
+        try:
+            attempt = plan_of(load([*changes, *settings]), plan.hardware)
+        except UserError:
+            continue  # not with this learner
+        if attempt.memory.peak < 0.99 * plan.memory.peak:
+            changes, plan = [*changes, *settings], attempt
+    return _last_of_each(changes), plan
+
+
+def _last_of_each(settings: list[str]) -> list[str]:
+    return [f"{k}={v}" for k, v in dict(s.split("=") for s in settings).items()]
