@@ -1,6 +1,7 @@
 """The command `metatrain plan`: what it takes, and how it answers."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ def plan(arguments: argparse.Namespace) -> None:
     gpus = arguments.gpus
     given = [f"cluster.workers={gpus}", "cluster.gpus_per_worker=1"] if gpus else []
 
-    def load(further: list[str]) -> Config:
+    def load(further: Sequence[str]) -> Config:
         return load_config(arguments.config, [*arguments.overrides, *given, *further])
 
-    found = plan_of(load([]), _hardware(arguments, load([])))
+    found = plan_of(load(()), _hardware(arguments, load(())))
     print(table(found))
     if not found.fits:
         raise UserError(advice(*remedy(found, load)))

@@ -1,8 +1,9 @@
 """A configuration's plan, and what to change where it does not fit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import torch
 
@@ -16,7 +17,8 @@ from metatrain.plan.pace import Pace, pace_of
 from metatrain.plan.trace import Cost, trace
 from metatrain.plan.traffic import Leg, legs_of
 
-# What needs less memory, the cheapest in time first. Sharded, second order goes by differences.
+# What needs less memory, the cheapest in time first.
+_SHARDED = ("cluster.zero_stage=3", "cluster.inner_loop=sharded")
 _REMEDIES = (
     ("meta.tasks_at_once=1",),
     ("meta.gradient=adjoint",),
@@ -24,7 +26,8 @@ _REMEDIES = (
     ("cluster.precision=bf16",),
     ("cluster.offload=true",),
     ("cluster.zero_stage=3",),
-    ("cluster.zero_stage=3", "meta.hvp=difference", "cluster.inner_loop=sharded"),
+    _SHARDED,
+    (*_SHARDED, "meta.hvp=difference"),  # second order on shards goes in no other way
     ("inner.optimizer=sgd",),
     ("inner.scope.name=film",),
 )
@@ -98,25 +101,28 @@ def _count(config: str) -> int:
     return sum(p.numel() for p in generator.parameters())
 
 
-def remedy(plan: Plan, load: Callable[[list[str]], Config]) -> tuple[list[str], Plan]:
-    """Settings that make a plan fit, and the plan with them; what helps most where none does.
+def remedy(plan: Plan, load: Callable[[Sequence[str]], Config]) -> tuple[list[str], Plan]:
+    """Settings that make a plan fit, and the plan with them; what helps most where none do.
 
     Args:
         plan: of what does not fit.
         load: its configuration with further overrides.
     """
-    changes: list[str] = []
-    for settings in _REMEDIES:
-        if plan.fits:
-            break
+    best: tuple[list[str], Plan] = [], plan
+    # Each alone, then one on top of the other.
+    for settings in (*_REMEDIES, *accumulate(_REMEDIES)):
         try:
-            attempt = plan_of(load([*changes, *settings]), plan.hardware)
+            attempt = plan_of(load(settings), plan.hardware)
         except UserError:
             continue  # not with this learner
-        if attempt.memory.peak < 0.99 * plan.memory.peak:
-            changes, plan = [*changes, *settings], attempt
-    return _last_of_each(changes), plan
+        if attempt.memory.peak < best[1].memory.peak:
+            best = _needed(settings, load), attempt
+        if attempt.fits:
+            break
+    return best
 
 
-def _last_of_each(settings: list[str]) -> list[str]:
-    return [f"{k}={v}" for k, v in dict(s.split("=") for s in settings).items()]
+def _needed(settings: Sequence[str], load: Callable[[Sequence[str]], Config]) -> list[str]:
+    """The settings that change something."""
+    with_all = load(settings)
+    return [s for s in settings if load([other for other in settings if other != s]) != with_all]
