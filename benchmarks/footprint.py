@@ -18,9 +18,11 @@ import torch
 from benchmarks.memory import give_memory_back, peak_reset, resident
 from benchmarks.worker import Stop, train
 from metatrain.config import load_config
+from metatrain.plan.hardware import this_machine
+from metatrain.plan.plan import plan_of
 
 # The optimiser has its state after the first step, and learners what they remember.
-STEPS = 3
+STEPS = 2
 _SMALL = ["data.image_size=8", "generator.width=8"]
 
 
@@ -62,5 +64,13 @@ def _worker(path: str, overrides: Sequence[str]) -> None:
     torch.distributed.destroy_process_group()
 
 
+def main(path: str, overrides: Sequence[str]) -> None:
+    """Print what was planned and what was measured."""
+    config = load_config(path, overrides)
+    planned = plan_of(config, this_machine(config.cluster.workers)).memory.peak
+    for rank, used in enumerate(measured(path, overrides)):
+        print(f"worker {rank}: {used / 1e6:.1f} MB, planned {planned / 1e6:.1f} MB")
+
+
 if __name__ == "__main__":
-    _worker(sys.argv[1], sys.argv[2:])
+    (_worker if "STORE" in os.environ else main)(sys.argv[1], sys.argv[2:])

@@ -16,6 +16,7 @@ from metatrain.episodes import Episode, slots_of
 from metatrain.errors import UserError
 from metatrain.learners import Learner, OuterGradient
 from metatrain.parameters import Parameters, copy_of
+from metatrain.stopwatch import Stopwatch
 
 Record = dict[str, float]
 
@@ -112,6 +113,7 @@ class Trainer:
         traffic: Callable[[], Record] = dict,
     ) -> None:
         self.traffic = traffic
+        self.clock = Stopwatch("seconds_inner", "seconds_engine", "seconds_checkpoint")
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
@@ -151,9 +153,10 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         self._saved = self.step
-        state = self.state()
-        for observer in self.observers:
-            observer.on_checkpoint(state)
+        with self.clock("seconds_checkpoint"):
+            state = self.state()
+            for observer in self.observers:
+                observer.on_checkpoint(state)
 
     def state(self) -> TrainState:
         """The state to resume from. Collective."""
@@ -175,19 +178,23 @@ class Trainer:
         started = time.perf_counter()
         own = [episode.to(self.device) for episode in next(episodes)]
         waited = time.perf_counter() - started
-        outer = self._outer_gradient(own)
-        record = {name: value.item() for name, value in outer.metrics.items()}
+        with self.clock("seconds_inner"):
+            outer = self._outer_gradient(own)
+            record = {name: value.item() for name, value in outer.metrics.items()}
         record |= {"data_wait": waited} | self.traffic()
-        record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
+        with self.clock("seconds_engine"):
+            record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
         self._check_finite(record, outer.failed)
-        self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
+        with self.clock("seconds_engine"):
+            self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
         theta = self.engine.parameters()
         self.learner.end_step(theta, self.engine.gather)
         for average in (self.average, *self.tracks.values()):
             average.update(theta, self.step)
         self.step += 1
         seconds = time.perf_counter() - started
-        return record | {"data_wait": record["data_wait"] / seconds, "seconds": seconds}
+        record |= {"data_wait": record["data_wait"] / seconds, "seconds": seconds}
+        return record | self.clock.take()
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""

@@ -14,7 +14,7 @@ from metatrain.plan.hardware import Hardware
 from metatrain.plan.layout import Layout, layout_of
 from metatrain.plan.memory import Memory, memory_of
 from metatrain.plan.pace import Pace, pace_of
-from metatrain.plan.trace import Cost, trace
+from metatrain.plan.trace import Cost, to_be_traced, trace
 from metatrain.plan.traffic import Leg, legs_of
 
 # What needs less memory, the cheapest in time first.
@@ -83,9 +83,11 @@ def plan_of(config: Config, hardware: Hardware) -> Plan:
 
 def _plan(config: Config, hardware: Hardware, *, sharded: bool) -> Plan:
     layout = layout_of(config, hardware.per_node, sharded=sharded)
-    # What workers share of the cost does not depend on how theirs is sharded.
-    alone = config.model_copy(update={"cluster": ClusterConfig()}).model_dump_json()
-    count, cost = _count(alone), _cost(alone, layout.episodes, layout.together)
+    # As one worker sees it, so that plans for any number of workers share one trace.
+    one = {"cluster": ClusterConfig(), "meta": config.meta.model_copy(update={"batch": 2})}
+    alone = config.model_copy(update=one).model_dump_json()
+    episodes = to_be_traced(config, layout.episodes)
+    count, cost = _count(alone), _cost(alone, episodes, layout.together)
     return Plan(config, hardware, layout, count, cost, memory_of(config, layout, count, cost))
 
 

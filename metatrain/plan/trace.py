@@ -104,12 +104,19 @@ class Ledger(TorchDispatchMode):
         self._alive[weight] -= size
 
 
+def to_be_traced(config: Config, episodes: int) -> int:
+    """How many episodes tell what `episodes` of one worker take."""
+    at_once = 1 if config.meta.tasks_at_once == "auto" else config.meta.tasks_at_once
+    # While a second episode is computed, the gradient of the first is there.
+    return min(episodes, max(2, at_once))
+
+
 def trace(config: Config, episodes: int, shards: int = 1) -> Cost:
     """What the outer gradient of one worker costs.
 
     Args:
         config: the configuration.
-        episodes: how many the worker takes.
+        episodes: how many of the worker's are traced, see `to_be_traced`.
         shards: workers that have parts of the weights, and take parts of the images.
     """
     steps = config.inner.steps
@@ -121,22 +128,20 @@ def trace(config: Config, episodes: int, shards: int = 1) -> Cost:
 
 def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
     at_once = 1 if config.meta.tasks_at_once == "auto" else config.meta.tasks_at_once
-    # While a second episode is computed, the gradient of the first is there.
-    count = min(episodes, max(2, at_once))
     settled = {"inner": {"steps": steps, "compile": False}, "meta": {"tasks_at_once": at_once}}
     config = config.model_copy(
         update={k: getattr(config, k).model_copy(update=values) for k, values in settled.items()}
     )
     with torch.device("meta"):
         generator = build_generator(config)
-        theta, images = copy_of(generator), [_episode(config, shards) for _ in range(count)]
+        theta, images = copy_of(generator), [_episode(config, shards) for _ in range(episodes)]
     learner, passes = build_learner(config, generator), Counter()
     generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
     given = [tensor for e in images for tensor in (e.support, e.query)]
     with Ledger([*generator.parameters(), *theta.values()], given, shards) as ledger:
         # As late as can be, when every annealing is over.
         learner.outer_gradient(theta, images, config.meta.steps)
-    for_one = (total // count for total in (ledger.flops, ledger.launches, passes.total()))
+    for_one = (total // episodes for total in (ledger.flops, ledger.launches, passes.total()))
     return Cost(ledger.weights, ledger.peak - ledger.weights, *for_one)
 
 
