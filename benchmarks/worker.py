@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from metatrain.build import build_generator, build_learner
+from metatrain.build import build_generator
 from metatrain.config import Config
 from metatrain.episodes import Episode, slots_of
 from metatrain.trainer import Observer, Record, Trainer, first_state
@@ -32,12 +32,11 @@ def train(config: Config, *observers: Observer) -> None:
     The process group must exist, and DS_ACCELERATOR say what to train on.
     """
     # Which decides for an accelerator when it is imported.
-    from cluster.engine import ZeroEngine
+    from cluster.build import build_engine_and_learner
 
-    engine = ZeroEngine(build_generator(config), config)
-    learner = build_learner(config, build_generator(config))
-    episodes = random_episodes(config, engine.rank, engine.world)
     state = first_state(build_generator(config))
+    engine, learner = build_engine_and_learner(config, state, torch.device("cpu"))
+    episodes = random_episodes(config, engine.rank, engine.world)
     trainer = Trainer(config, engine, learner, episodes, state, observers)
     del state
     try:

@@ -63,7 +63,7 @@ def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":
         "network": arguments.network and 1e9 * arguments.network,
         "price": arguments.price,
     }
-    bf16, gpus = config.cluster.precision == "bf16", config.cluster.gpus_per_worker
+    bf16, gpus = config.inner.precision == "bf16", config.cluster.gpus_per_worker
     usual = Hardware.h100(bf16=bf16) if gpus else this_machine(config.cluster.workers)
     return replace(usual, **{name: value for name, value in said.items() if value is not None})
 

@@ -54,13 +54,11 @@ def memory_of(config: Config, layout: Layout, count: int, cost: Cost) -> Memory:
         cost: what the trace of its outer gradient found.
     """
     stays = _stays(config, layout, count)
-    width = _width(config)
-    inner = {
-        "inner loop's weights": cost.weights * width / _FULL,
-        "activations": cost.activations * width / _FULL,
-    }
+    half = config.inner.precision == "bf16"
+    # Weights and their gradients are float32 in either precision; what layers hand on is not.
+    inner = {"inner loop's weights": cost.weights, "activations": cost.activations / (1 + half)}
     if layout.sharded:
-        inner["gathered weights"] = min(count, _GATHERED) * width
+        inner["gathered weights"] = min(count, _GATHERED) * _width(config, layout)
     engine = {"outer gradient, buffers": _engine(config, layout, count)}
     host = {"episodes ahead": float(config.data.prefetch_bytes)}
     host["checkpoint"] = _state(config) * _FULL * count / layout.workers
@@ -70,19 +68,19 @@ def memory_of(config: Config, layout: Layout, count: int, cost: Cost) -> Memory:
 
 
 def _stays(config: Config, layout: Layout, count: int) -> dict[str, float]:
-    stage, width = config.cluster.zero_stage, _width(config)
+    stage, width = config.cluster.zero_stage, _width(config, layout)
     part = count / layout.shards
     third, optimised = (part if stage == 3 else count), (part if stage else count)
     stays = {
         "theta": width * third,
         "averages": _FULL * third * _averages(config),
         "optimiser": _FULL * optimised * _moments(config),
-        "phi": width * (part if layout.sharded else count),
+        "phi": _FULL * (part if layout.sharded else count),
     }
-    if stage or width < _FULL:
+    if stage:
         stays["masters"] = _FULL * optimised
     if stage == 3:
-        stays["gradient's shards"] = width * part
+        stays["gradient's shards"] = _FULL * part
     if stage == 3 and not layout.sharded:
         stays["theta, gathered"] = float(_FULL * count)
     return stays
@@ -90,22 +88,22 @@ def _stays(config: Config, layout: Layout, count: int) -> dict[str, float]:
 
 def _engine(config: Config, layout: Layout, count: int) -> float:
     """The outer gradient, and what DeepSpeed makes of it until the step is taken."""
-    width, part = _width(config), count / layout.shards
+    part = count / layout.shards
     if layout.sharded:
         return 3 * _FULL * part
     if config.cluster.zero_stage == 0:
-        return (_FULL + 2 * width) * count
+        return 3 * _FULL * count
     bucket = min(count, _BUCKET)
     buffer = _BUCKET if config.cluster.gpus_per_worker else bucket
-    reducing = width * (buffer + bucket)
+    reducing = _FULL * (buffer + bucket)
     # The gradient's part, and what torch's Adam makes of its second moment to divide by.
     stepping = _FULL * part * (3 if _moments(config) else 1)
     return _FULL * count + max(reducing, stepping)
 
 
-def _width(config: Config) -> int:
-    """Bytes of a parameter."""
-    return 2 if config.cluster.precision == "bf16" else _FULL
+def _width(config: Config, layout: Layout) -> int:
+    """Bytes of a number of the theta that DeepSpeed keeps."""
+    return 2 if layout.sharded and config.inner.precision == "bf16" else _FULL
 
 
 def _moments(config: Config) -> int:

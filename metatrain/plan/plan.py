@@ -10,6 +10,7 @@ import torch
 from metatrain.build import build_generator
 from metatrain.config import ClusterConfig, Config
 from metatrain.errors import UserError
+from metatrain.learners import LEARNERS
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.layout import Layout, layout_of
 from metatrain.plan.memory import Memory, memory_of
@@ -23,7 +24,7 @@ _REMEDIES = (
     ("meta.tasks_at_once=1",),
     ("meta.gradient=adjoint",),
     ("cluster.zero_stage=1",),
-    ("cluster.precision=bf16",),
+    ("inner.precision=bf16",),
     ("cluster.offload=true",),
     ("cluster.zero_stage=3",),
     _SHARDED,
@@ -69,16 +70,20 @@ class Plan:
 
 
 def plan_of(config: Config, hardware: Hardware) -> Plan:
-    """The plan of `config`; an inner loop that is `auto` gathers where that fits.
+    """The plan of `config`, with what an inner loop that is `auto` will come to.
 
     Raises:
         UserError: when workers and groups do not come out even.
     """
-    chosen, stage = config.cluster.inner_loop, config.cluster.zero_stage
-    plan = _plan(config, hardware, sharded=chosen == "sharded")
-    if stage == 3 and chosen == "auto" and not plan.fits:
-        return _plan(config, hardware, sharded=True)
-    return plan
+    cluster = config.cluster
+    open_yet = cluster.zero_stage == 3 and cluster.inner_loop == "auto"
+    if not open_yet or config.obstacle_to_shards():
+        return _plan(config, hardware, sharded=cluster.inner_loop == "sharded")
+    gathered = _plan(config, hardware, sharded=False)
+    # Learners of second order gather where they can, the others need not.
+    if LEARNERS[config.learner.name].products and gathered.fits:
+        return gathered
+    return _plan(config, hardware, sharded=True)
 
 
 def _plan(config: Config, hardware: Hardware, *, sharded: bool) -> Plan:

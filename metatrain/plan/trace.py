@@ -128,7 +128,8 @@ def trace(config: Config, episodes: int, shards: int = 1) -> Cost:
 
 def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
     at_once = 1 if config.meta.tasks_at_once == "auto" else config.meta.tasks_at_once
-    settled = {"inner": {"steps": steps, "compile": False}, "meta": {"tasks_at_once": at_once}}
+    inner = {"steps": steps, "compile": False, "precision": "fp32"}
+    settled = {"inner": inner, "meta": {"tasks_at_once": at_once}}
     config = config.model_copy(
         update={k: getattr(config, k).model_copy(update=values) for k, values in settled.items()}
     )

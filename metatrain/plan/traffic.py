@@ -39,10 +39,10 @@ def legs_of(config: Config, layout: Layout, count: int, passes: int) -> list[Leg
         count: numbers in theta.
         passes: times that one episode calls the generator.
     """
-    width = 2 if config.cluster.precision == "bf16" else _FULL
-    ring, size = (layout.shards - 1) / layout.shards, width * count
+    ring, size = (layout.shards - 1) / layout.shards, _FULL * count
     if layout.sharded:
-        inside = _sharded(ring, size * passes * layout.episodes)
+        weights = 2 * count if config.inner.precision == "bf16" else size
+        inside = _sharded(ring, weights, size, passes * layout.episodes)
     else:
         stage = config.cluster.zero_stage
         inside = {0: _whole, 1: _partly, 2: _partly, 3: _gathered}[stage](ring, size)
@@ -71,6 +71,7 @@ def _gathered(ring: float, size: float) -> list[Leg]:
     return [gradient, Leg("theta, gathered", 2 * ring * size, ring * size, False)]
 
 
-def _sharded(ring: float, size: float) -> list[Leg]:
+def _sharded(ring: float, weights: float, gradient: float, passes: int) -> list[Leg]:
     # Every pass gathers the weights forward and backward, and scatters their gradient.
-    return [Leg("inner loop on shards", 3 * ring * size, 3 * ring * size, False)]
+    sent = ring * passes * (2 * weights + gradient)
+    return [Leg("inner loop on shards", sent, sent, False)]
