@@ -27,6 +27,7 @@ from metatrain.config import DataConfig
 from metatrain.disk_cache import DiskCache
 from metatrain.episodes import EpisodeSampler
 from metatrain.loader import READERS, load_episodes
+from metatrain.ranges import forget_connections
 from metatrain.s3_server import BUCKET, S3Server
 from metatrain.shards import DatasetWriter
 from metatrain.store import EpisodeStore
@@ -53,6 +54,7 @@ def main() -> None:
             with _latency(server.endpoint, latency) as endpoint:
                 os.environ["AWS_ENDPOINT_URL"] = endpoint
                 S3FileSystem.clear_instance_cache()
+                forget_connections()
                 for images, url in urls.items():
                     _row(url, images, latency, f"{folder}/cache-{latency}-{images}")
 

@@ -15,13 +15,18 @@ from metatrain.retry import GarbledError, retrying
 
 # A connection on which nothing comes for so long is given up.
 STALL_SECONDS = 15.0
-_CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
 # More than any pool of readers has threads, so that none waits for another's connection.
-_CONNECTIONS = 64
+CONNECTIONS = 64
 
 
 class MissingError(UserError):
     """There is no file or folder at the address."""
+
+
+def is_s3(url: str) -> bool:
+    """Whether `url` lies in S3, or in what speaks its protocol."""
+    return url.startswith(("s3://", "s3a://"))
 
 
 def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
@@ -39,13 +44,14 @@ def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
 
 def _options(url: str) -> dict[str, Any]:
     """What we ask of a kind of storage, less what fsspec's own configuration sets."""
-    if not url.startswith(("s3://", "s3a://")):
+    if not is_s3(url):
         return {}
     config = {
-        "connect_timeout": _CONNECT_SECONDS,
+        "connect_timeout": CONNECT_SECONDS,
         "read_timeout": STALL_SECONDS,
-        "max_pool_connections": _CONNECTIONS,
+        "max_pool_connections": CONNECTIONS,
         "retries": {"mode": "standard", "total_max_attempts": 1},
+        "signature_version": "s3v4",  # botocore would sign addresses by the one before
     }
     given = conf.get("s3", {}).get("config_kwargs", {})
     # Other processes write here too, so a listing is never remembered.

@@ -83,10 +83,14 @@ class EpisodeStore:
         """
         indices = range(task.count) if indices is None else indices
         places = self._places(task, indices)
-        groups = list(dict.fromkeys(group for group, _ in places))
-        images = dict(
-            zip(groups, map(self._images, groups, self._reader.read(groups)), strict=True)
-        )
+        wanted: dict[RowGroup, list[int]] = {}
+        for group, at in places:
+            wanted.setdefault(group, []).append(at)
+        read = self._reader.read(list(wanted))
+        images = {
+            group: self._images(group, data, wanted[group])
+            for group, data in zip(wanted, read, strict=True)
+        }
         return [images[group][at] for group, at in places]
 
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:
@@ -103,9 +107,9 @@ class EpisodeStore:
             for i, index in zip(found, indices, strict=True)
         ]
 
-    def _images(self, group: RowGroup, data: bytes) -> list[bytes]:
+    def _images(self, group: RowGroup, data: bytes, wanted: list[int]) -> dict[int, bytes]:
         with self._sound(group.file):
-            return group.split_images(data)
+            return dict(zip(wanted, group.images_at(data, wanted), strict=True))
 
     def _read_manifest(self) -> bytes:
         try:
