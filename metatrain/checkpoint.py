@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from safetensors.torch import load, save
 
 from metatrain.config import Config
-from metatrain.files import MissingError, filesystem_of, reaching, read_file, write_file
+from metatrain.files import MissingError, asking, filesystem_of, read_file, write_file
 from metatrain.model import Model, model_bytes, parse_model
 from metatrain.parameters import Parameters
 from metatrain.trainer import Record, TrainState
@@ -65,8 +66,11 @@ class CheckpointStore:
         earlier = [step for step in self.steps() if step < newest]
         kept = {newest, *(earlier[1 - keep :] if keep > 1 else [])}
         for step in set(self.steps()) - kept:
-            with reaching(self.url):
-                self._filesystem.rm(f"{self._path}/{_name(step)}", recursive=True)
+            self._remove(f"{self._path}/{_name(step)}")
+
+    def _remove(self, path: str) -> None:
+        with suppress(MissingError):  # removed already, by a request whose answer was lost
+            asking(self.url, lambda: self._filesystem.rm(path, recursive=True))
 
     def folder(self, step: int) -> str:
         """Where the checkpoint of `step` lies."""
@@ -75,12 +79,11 @@ class CheckpointStore:
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, ascending."""
         self._filesystem.invalidate_cache()
-        with reaching(self.url):
-            try:
-                # Not `glob`, which would take a bracket in a path for a pattern.
-                paths = self._filesystem.find(self._path)
-            except FileNotFoundError:
-                return []
+        try:
+            # Not `glob`, which would take a bracket in a path for a pattern.
+            paths = asking(self.url, lambda: self._filesystem.find(self._path))
+        except MissingError:
+            return []
         commits = (_COMMITTED.search(str(path)) for path in paths)
         return sorted(int(commit[1]) for commit in commits if commit)
 

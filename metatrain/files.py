@@ -1,6 +1,6 @@
 """Whole files and ranges of files at a path or any fsspec URL, with errors for people."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +11,7 @@ from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.errors import UserError
-from metatrain.retry import GarbledError, retrying
+from metatrain.retry import GarbledError, Result, retrying
 
 # A connection on which nothing comes for so long is given up.
 STALL_SECONDS = 15.0
@@ -88,6 +88,17 @@ def reaching(url: str) -> Iterator[None]:
         ) from error
 
 
+def asking(url: str, question: Callable[[], Result]) -> Result:
+    """What the storage at `url` answers, asked again while it fails in a way that may pass.
+
+    Raises:
+        MissingError: when there is no such file or folder.
+        UserError: when the storage fails in any other way.
+    """
+    with reaching(url):
+        return retrying(question)
+
+
 def read_file(url: str) -> bytes:
     """All bytes of a file.
 
@@ -96,8 +107,7 @@ def read_file(url: str) -> bytes:
         UserError: when it cannot be read.
     """
     fs, path = filesystem_of(url)
-    with reaching(url):
-        return retrying(lambda: read_bytes(fs, path))
+    return asking(url, lambda: read_bytes(fs, path))
 
 
 def write_file(url: str, data: bytes) -> None:

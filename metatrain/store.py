@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from metatrain.disk_cache import DiskCache
 from metatrain.errors import UserError
-from metatrain.files import MissingError, filesystem_of, reaching, read_file
+from metatrain.files import MissingError, asking, filesystem_of, read_file
 from metatrain.manifest import MANIFEST, SPLITS, RowGroup, by_task, parse_manifest
 from metatrain.reader import RowGroupReader
 from metatrain.traffic import Traffic
@@ -116,9 +116,7 @@ class EpisodeStore:
             return read_file(f"{self.url}/{MANIFEST}")
         except MissingError:
             fs, root = filesystem_of(self.url)
-            with reaching(self.url):
-                folder_exists = fs.exists(root)
-            if not folder_exists:
+            if not asking(self.url, lambda: fs.exists(root)):
                 raise MissingError(f"there is nothing at {self.url}; check the path.") from None
             raise UserError(
                 f"{self.url} is not a packed data set, for it has no {MANIFEST}; "
