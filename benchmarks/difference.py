@@ -11,7 +11,8 @@ from benchmarks.measure import relative_error
 from benchmarks.trained import glyph_episodes, train
 from metatrain.episodes import Episode
 from metatrain.generators import Generator
-from metatrain.inner.hvp import Difference, DoubleBackward, loss_of
+from metatrain.inner.hvp import Difference, DoubleBackward
+from metatrain.inner.loss import Loss
 
 STEPS, TRAINING = (5e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5), 600
 
@@ -38,12 +39,12 @@ def errors(network: str, generator: Generator, episode: Episode) -> list[float]:
     query = generator.objective(episode.query_batch())
     vector = dict(zip(weights, torch.autograd.grad(query, [*generator.parameters()]), strict=True))
     double = tuple(t.double() if t.is_floating_point() else t for t in draw)
-    exact = DoubleBackward(loss_of(_generator(network, torch.float64)))(
+    exact = DoubleBackward(Loss(_generator(network, torch.float64)))(
         {name: w.double() for name, w in weights.items()},
         {name: v.double() for name, v in vector.items()},
         double,
     )
-    difference, found = Difference(loss_of(generator)), []
+    difference, found = Difference(Loss(generator)), []
     for step in STEPS:
         difference.STEP = step
         found.append(relative_error(difference(weights, vector, draw), exact))

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine: applies outer gradients to meta-parameters whose optimiser is sharded.
+"""The DeepSpeed engine: applies outer gradients to meta-parameters that ZeRO shards.
 
 To be imported where DS_ACCELERATOR says what a worker was given, since importing DeepSpeed decides.
 """
@@ -13,23 +13,26 @@ import torch.distributed as dist
 from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
 from torch import Tensor, nn
 
+from cluster.mesh import TaskMesh
 from metatrain.config import Config
 from metatrain.parameters import Parameters
+from metatrain.trainer import Engine
 
 # It would be compiled for a minute, for collectives that gloo does as well here.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 deepspeed.utils.logger.setLevel(logging.WARNING)
 
-_MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "sgd": ()}
-_COUNT = "step"
+MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "sgd": ()}
+COUNT = "step"
 _NOTHING = object()
 
 
-class ZeroEngine:
+class ZeroEngine(Engine):
     """Meta-parameters under DeepSpeed's ZeRO, stage 0, 1 or 2. See `metatrain.trainer.Engine`.
 
-    The process group must exist. Every worker must construct it with the same weights, and call
-    its collective methods in the same order.
+    Every worker has all of theta, and takes episodes of its own. The process group must exist.
+    Every worker must construct it with the same weights, and call its collective methods in the
+    same order.
 
     Args:
         generator: holds theta from now on; compute on another instance.
@@ -41,6 +44,7 @@ class ZeroEngine:
         self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.mesh = TaskMesh.make(config.cluster.shards_per_group)
         self._named = dict(generator.named_parameters())
         self._kind, self._stage = config.meta.optimizer, config.cluster.zero_stage
         # DeepSpeed wraps it from stage 1 on, and gives it shards for parameters.
@@ -49,10 +53,16 @@ class ZeroEngine:
             model=generator,
             optimizer=self._optimizer,
             dist_init_required=False,
+            mpu=self.mesh,
             config=_deepspeed_config(config),
         )
         if optimizer_state:
             self._restore(optimizer_state)
+
+    @property
+    def device(self) -> torch.device:
+        """See `metatrain.trainer.Engine.device`."""
+        return next(iter(self._named.values())).device
 
     def parameters(self) -> Parameters:
         """Theta by name; views, which `apply` changes."""
@@ -62,44 +72,47 @@ class ZeroEngine:
         """Average `gradient` over the workers and take one optimiser step at rate `lr`."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        # A loss whose gradient is `gradient`: the one door that all ZeRO stages leave open.
+        mean = self.mesh.mean_over_groups([gradient[name] for name in self._named])
+        self._hand_over(dict(zip(self._named, mean, strict=True)))
+        self._engine.step()
+
+    def _hand_over(self, gradient: Parameters) -> None:
+        # A loss whose gradient is `gradient`: the one door that stages 0 to 2 leave open.
         pairs = ((gradient[name], parameter) for name, parameter in self._named.items())
         self._engine.backward(torch.stack([(g * p).sum() for g, p in pairs]).sum())
-        self._engine.step()
 
     def mean(self, values: list[float]) -> list[float]:
         """The mean of each value over the workers."""
-        tensor = torch.tensor(values, dtype=torch.float64, device=self._engine.device)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
-        return (tensor / self.world).tolist()
+        return (tensor / dist.get_world_size()).tolist()
 
     def gather(self, own: list[Any]) -> list[Any]:
         """See `metatrain.trainer.Engine.gather`; slot s is worker s % world's."""
         everyones: list[list[Any]] = [[] for _ in range(self.world)]
         dist.all_gather_object(everyones, own)
-        rows = zip_longest(*everyones, fillvalue=_NOTHING)
-        return [item for row in rows for item in row if item is not _NOTHING]
+        return in_order_of_slots(everyones)
 
     def optimizer_state(self) -> Parameters:
         """The optimiser's tensors as 'parameter/moment', and its step count; collective."""
-        moments, entries = _MOMENTS[self._kind], list(self._optimizer.state.values())
+        moments, entries = MOMENTS[self._kind], list(self._optimizer.state.values())
         if not moments or not entries:
             return {}
-        tensors = {
-            f"{name}/{moment}": self._moment(parameter, moment).detach().cpu().clone()
-            for name, parameter in self._named.items()
-            for moment in moments
-        }
-        return tensors | {_COUNT: entries[0][_COUNT].detach().cpu().clone()}
+        trees = {moment: self._moments(moment) for moment in moments}
+        tensors = {f"{n}/{moment}": m for moment, tree in trees.items() for n, m in tree.items()}
+        return tensors | {COUNT: entries[0][COUNT].detach().cpu().clone()}
 
     def _restore(self, state: Parameters) -> None:
         # DeepSpeed makes its state at the first step; one of rate 0 changes nothing else.
-        self.apply({name: torch.zeros_like(p) for name, p in self._named.items()}, lr=0.0)
-        for name, parameter in self._named.items():
-            for moment in _MOMENTS[self._kind]:
-                self._set_moment(parameter, moment, state[f"{name}/{moment}"])
+        self.apply({name: torch.zeros_like(p) for name, p in self.parameters().items()}, lr=0.0)
+        for moment in MOMENTS[self._kind]:
+            self._set_moments(moment, {name: state[f"{name}/{moment}"] for name in self._named})
         for entry in self._optimizer.state.values():
-            entry[_COUNT].copy_(state[_COUNT])
+            entry[COUNT].copy_(state[COUNT])
+
+    def _moments(self, moment: str) -> Parameters:
+        """A moment of every parameter, whole, on the CPU. Collective."""
+        return {n: self._moment(p, moment).cpu().clone() for n, p in self._named.items()}
 
     def _moment(self, parameter: Tensor, moment: str) -> Tensor:
         if self._stage == 0:
@@ -108,11 +121,19 @@ class ZeroEngine:
         assert whole is not None, "every parameter is in the optimiser"
         return whole
 
-    def _set_moment(self, parameter: Tensor, moment: str, value: Tensor) -> None:
-        if self._stage == 0:
-            self._optimizer.state[parameter][moment].copy_(value)
-        else:
-            safe_set_full_optimizer_state(parameter, value.to(parameter.device), moment)
+    def _set_moments(self, moment: str, values: Parameters) -> None:
+        for name, parameter in self._named.items():
+            if self._stage == 0:
+                self._optimizer.state[parameter][moment].copy_(values[name])
+            else:
+                value = values[name].to(parameter.device)
+                safe_set_full_optimizer_state(parameter, value, moment)
+
+
+def in_order_of_slots(everyones: list[list[Any]]) -> list[Any]:
+    """What takers of every so-many-th slot have, in the order of the slots."""
+    rows = zip_longest(*everyones, fillvalue=_NOTHING)
+    return [item for row in rows for item in row if item is not _NOTHING]
 
 
 def _torch_optimizer(kind: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -123,12 +144,24 @@ def _torch_optimizer(kind: str, parameters: list[nn.Parameter]) -> torch.optim.O
 
 
 def _deepspeed_config(config: Config) -> dict[str, object]:
+    cluster = config.cluster
+    # Where the inner loop works on DeepSpeed's own weights, those are bf16 and their masters not.
+    bf16 = config.inner.precision == "bf16" and cluster.inner_loop == "sharded"
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         # Never left out: DeepSpeed's default clips to 1.0 and does not say so.
         "gradient_clipping": config.meta.clip,
-        "zero_optimization": {"stage": config.cluster.zero_stage},
+        "zero_optimization": {
+            "stage": cluster.zero_stage,
+            # Parameters that DeepSpeed keeps whole would not see what is written to their shards.
+            "stage3_param_persistence_threshold": 0,
+            "offload_optimizer": {"device": "cpu" if cluster.offload else "none"},
+        },
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": bf16},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
     }

@@ -1,5 +1,6 @@
 """Starting a training run on Ray, and telling the person who started it how it goes."""
 
+import json
 import logging
 import os
 import threading
@@ -26,11 +27,14 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.backend import WorkerConfig
+from cluster.watch import Losses
 from cluster.worker import train_worker
 from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore
-from metatrain.config import Config, differing_keys
+from metatrain.checkpoint import Checkpoint, CheckpointStore
+from metatrain.config import Config, differences
 from metatrain.errors import UserError
 from metatrain.files import filesystem_of, read_file, write_file
 from metatrain.loader import open_store, training_sampler
@@ -49,6 +53,9 @@ _MAY_CHANGE = (
     "meta.steps",
 )
 
+# How often an elastic run looks whether it can have more workers.
+_GROWTH_SECONDS = 20.0
+
 
 def launch(config: Config) -> str:
     """Train `config`'s run to its last step, going on where it was; returns its model's URL.
@@ -58,7 +65,7 @@ def launch(config: Config) -> str:
     Raises:
         UserError: when the run cannot start, or failed.
     """
-    checkpoints = CheckpointStore(config.run.url)
+    checkpoints = CheckpointStore(config.run.url, _say)
     done = _check_before_start(config, checkpoints)
     if done < config.meta.steps:
         _say(
@@ -66,14 +73,16 @@ def launch(config: Config) -> str:
             f"{config.cluster.workers} workers takes some 20 s."
         )
         with _cluster(config):
-            _train(config, done)
+            # Once more whenever the workers have left before the last step, as they were told to.
+            while done < config.meta.steps:
+                done = _train(config, done)
     else:
         _say(
             f"{config.run.url} is trained already ({done:,} of {config.meta.steps:,} outer steps)."
         )
     url = f"{config.run.url}/model.safetensors"
     # With today's configuration, of which some may have changed since the last checkpoint.
-    model = load_model(checkpoints.folder(max(done, config.meta.steps)))
+    model = load_model(checkpoints.folder(done))
     save_model(replace(model, config=config), url)
     return url
 
@@ -83,18 +92,37 @@ def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
     store = open_store(config.data)
     training_sampler(store, config)
     build_generator(config)
-    state = checkpoints.latest()
-    _check_same_data(config, store.fingerprint, begun=state is not None)
-    if state is None:
+    newest = checkpoints.newest()
+    if newest and newest.step >= config.meta.steps:
+        # No worker will read it any more.
+        newest = checkpoints.latest(read=Checkpoint.verified)
+    _check_same_data(config, store.fingerprint, begun=newest is not None)
+    if newest is None:
         return 0
-    before = load_model(checkpoints.folder(state.step)).config
-    changed = [k for k in differing_keys(before, config) if not k.startswith(_MAY_CHANGE)]
-    if changed:
+    _check_may_go_on(newest.config, config)
+    return newest.step
+
+
+def _check_may_go_on(before: Config, now: Config) -> None:
+    """Tell what differs from the configuration of the newest checkpoint.
+
+    Raises:
+        UserError: when some of it decides what is computed.
+    """
+    changes = {
+        key: f"{key} from {json.dumps(a, default=str)} to {json.dumps(b, default=str)}"
+        for key, (a, b) in differences(before, now).items()
+    }
+    forbidding = [said for key, said in changes.items() if not key.startswith(_MAY_CHANGE)]
+    others = [said for key, said in changes.items() if key.startswith(_MAY_CHANGE)]
+    if forbidding:
+        besides = f" ({', '.join(others)} may change)" if others else ""
         raise UserError(
-            f"{config.run.url} was begun with other values of {', '.join(changed)}; set them back, "
-            f"or choose another run.name."
+            f"{now.run.url} cannot go on with changed {', '.join(forbidding)}{besides}; set back "
+            f"what was changed, or choose another run.name."
         )
-    return state.step
+    if others:
+        _say(f"Changed since the newest checkpoint: {', '.join(others)}.")
 
 
 def _check_same_data(config: Config, fingerprint: str, *, begun: bool) -> None:
@@ -132,15 +160,17 @@ def _cluster(config: Config) -> Iterator[None]:
 def _check_resources(config: Config, *, fixed: bool) -> None:
     """A cluster of a fixed size must be large enough; one that may grow is waited for, aloud."""
     cluster, there = config.cluster, ray.cluster_resources()
+    workers = cluster.min_workers or cluster.workers
     wanted = {
-        "CPU": cluster.workers * cluster.cpus_per_worker,
-        "GPU": cluster.workers * cluster.gpus_per_worker,
+        "CPU": workers * cluster.cpus_per_worker,
+        "GPU": workers * cluster.gpus_per_worker,
     }
     for kind, count in wanted.items():
         has, key = there.get(kind, 0), f"cluster.{kind.lower()}s_per_worker"
-        short = f"{cluster.workers} workers need {count:g} {kind}s, and Ray has {has:g}"
+        short = f"{workers} workers need {count:g} {kind}s, and Ray has {has:g}"
         if count > has and fixed:
-            raise UserError(f"{short}; lower cluster.workers or {key}.")
+            lower = "cluster.min_workers" if cluster.min_workers else "cluster.workers"
+            raise UserError(f"{short}; lower {lower} or {key}.")
         if count > has:
             _say(f"{short}; waiting for the cluster to grow.")
 
@@ -150,20 +180,24 @@ def _cpus_wanted(config: Config) -> int:
     return max(os.cpu_count() or 1, ceil(config.cluster.workers * config.cluster.cpus_per_worker))
 
 
-def _train(config: Config, saved: int) -> None:
-    messages = Queue(actor_options={"num_cpus": 0})
+def _train(config: Config, saved: int) -> int:
+    """Train until the last step or until the workers leave; returns the step up to which."""
+    # Beside the driver, or the loss of a node that trains might take it away.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     fit: Future[None] = Future()
     # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon, since
     # it ends only when Ray does.
     threading.Thread(target=_fit, args=(_torch_trainer(config, messages), fit), daemon=True).start()
     try:
-        _relay(messages, fit, saved)
+        reached = _relay(messages, fit, saved)
         # Of a cluster of our own nothing has to be left tidy, and Train takes 12 s to give up on
         # a cleaner that asks a dashboard which does not run.
         if fit.done() or os.environ.get("RAY_ADDRESS"):
             fit.result()
     except (TrainingFailedError, RayError) as error:
         raise UserError(_failure(error, config)) from error
+    return reached
 
 
 def _fit(trainer: TorchTrainer, outcome: Future[None]) -> None:
@@ -185,11 +219,18 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
         "folder": str(Path.cwd()),
     }
     filesystem, path = filesystem_of(_absolute(config.run.url))
+    # Ray's controller, which reads this, asks the workers for a sign of life.
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(cluster.timeout)
+    elastic = cluster.min_workers and (cluster.min_workers, cluster.workers)
     return TorchTrainer(
         train_worker,
         train_loop_config=settings,
+        # The others, who wait for a silent worker, must not be the first to fail: they cannot say
+        # for whom they wait.
+        torch_config=WorkerConfig(timeout_s=ceil(2 * cluster.timeout)),
         scaling_config=ScalingConfig(
-            num_workers=cluster.workers,
+            num_workers=elastic or cluster.workers,
+            elastic_resize_monitor_interval_s=_GROWTH_SECONDS,
             use_gpu=bool(cluster.gpus_per_worker),
             resources_per_worker=resources,
         ),
@@ -198,17 +239,21 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
             storage_path=path,
             storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[Losses(messages)],
         ),
     )
 
 
-def _relay(messages: Queue, fit: Future[None], saved: int) -> None:
+def _relay(messages: Queue, fit: Future[None], saved: int) -> int:
     """Print what the workers say until training ends.
 
     Args:
         messages: from the workers.
         fit: done when training is.
         saved: the step up to which the run is safe.
+
+    Returns:
+        The step up to which it is then.
 
     Raises:
         UserError: what a worker says cannot go on.
@@ -221,7 +266,7 @@ def _relay(messages: Queue, fit: Future[None], saved: int) -> None:
                 if message.kind == "error":
                     raise UserError(message.content)
                 if message.kind == "done":
-                    return
+                    return message.content
                 if message.kind == "saved":
                     saved = message.content
                 else:
@@ -230,6 +275,7 @@ def _relay(messages: Queue, fit: Future[None], saved: int) -> None:
         raise KeyboardInterrupt(
             f"safe up to step {saved:,}; the same command goes on from there"
         ) from interrupt
+    return saved
 
 
 def _failure(error: Exception, config: Config) -> str:

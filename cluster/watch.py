@@ -1,15 +1,21 @@
 """Watching a run: worker 0 tells, draws and saves."""
 
 import time
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+from ray.train import UserCallback
+from ray.train.v2._internal.exceptions import (
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 from ray.util.metrics import Gauge
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from metatrain.adapt import Adapter
-from metatrain.checkpoint import CheckpointStore
-from metatrain.combine.post_hoc import save_snapshots
+from metatrain.checkpoint import BackgroundWriter, CheckpointStore, Peers, draft_of
+from metatrain.combine.post_hoc import snapshots
 from metatrain.config import Config
 from metatrain.episodes import Episode
 from metatrain.model import Model
@@ -20,7 +26,7 @@ from metatrain.trainer import Observer, Record, TrainState
 
 
 class Message(NamedTuple):
-    """What a worker tells the driver: a line, how far the run is saved, or how it ended."""
+    """What a worker tells the driver: a line, the step that is saved, or where or why it ends."""
 
     kind: Literal["line", "saved", "done", "error"]
     content: Any = None
@@ -40,12 +46,14 @@ class ProgressLine(Observer):
 
     Args:
         config: the run's configuration.
+        workers: how many there are.
         messages: the queue to the driver.
         board: TensorBoard's writer.
     """
 
-    def __init__(self, config: Config, messages: Queue, board: SummaryWriter) -> None:
-        self._config, self._messages, self._board = config, messages, board
+    def __init__(self, config: Config, workers: int, messages: Queue, board: SummaryWriter) -> None:
+        self._config, self._workers = config, workers
+        self._messages, self._board = messages, board
         self._records: list[Record] = []
         self._gauges = {name: Gauge(f"metatrain_{name}") for name in ("data_wait", *_READING)}
         self._since = time.monotonic()
@@ -82,8 +90,8 @@ class ProgressLine(Observer):
 
     def _traffic(self) -> str:
         """What all workers read since the last line; the records are means over them."""
-        workers, seconds = self._config.cluster.workers, sum(r["seconds"] for r in self._records)
-        total = {k: workers * sum(r[k] for r in self._records) for k in _READING}
+        seconds = sum(r["seconds"] for r in self._records)
+        total = {k: self._workers * sum(r[k] for r in self._records) for k in _READING}
         said = [f"{total['bytes'] / 1e6 / seconds:,.1f} MB/s in {total['requests']:,.0f} requests"]
         said += [f"{total[k]:,.0f} {words}" for k, words in _READING.items() if words and total[k]]
         return ", ".join(said)
@@ -97,16 +105,61 @@ class ProgressLine(Observer):
 
 
 class Saver(Observer):
-    """Writes the checkpoints, and tells the driver up to where the run is safe."""
+    """Saves while training goes on, every worker its part, and tells the driver what is safe.
 
-    def __init__(self, config: Config, checkpoints: CheckpointStore, messages: Queue) -> None:
-        self._config, self._checkpoints, self._messages = config, checkpoints, messages
+    Args:
+        config: the run's configuration.
+        checkpoints: where to.
+        peers: the workers; nothing but this may use their `gather`.
+        messages: the queue to the driver.
+    """
+
+    def __init__(
+        self, config: Config, checkpoints: CheckpointStore, peers: Peers, messages: Queue
+    ) -> None:
+        self._config, self._peers = config, peers
+        self._writer = BackgroundWriter(
+            checkpoints,
+            peers,
+            config.checkpoint.max_failures,
+            say=lambda line: messages.put(Message("line", line)),
+            saved=lambda step: messages.put(Message("saved", step)),
+        )
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Save; the averages first, so that no checkpoint is without those of its step."""
-        save_snapshots(state, self._config)
-        self._checkpoints.save(state, self._config)
-        self._messages.put(Message("saved", state.step))
+        """Begin to save, once the checkpoint before is through."""
+        draft = draft_of(state, self._config, self._peers)
+        if self._peers.rank == 0:
+            draft = replace(draft, beside=snapshots(state, self._config))
+        self._writer.save(draft)
+
+    def on_end(self) -> None:
+        """Wait until all is saved."""
+        self._writer.finish()
+
+
+class Losses(UserCallback):
+    """Tells the driver of workers that are lost; Ray Train starts them all again.
+
+    Args:
+        messages: the queue to the driver.
+    """
+
+    def __init__(self, messages: Queue) -> None:
+        self._messages = messages
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Called by Ray Train's controller with what it noticed of each worker."""
+        # The others fail too, since they wait in vain for the ones that are lost.
+        lost = {
+            rank: "has not answered for cluster.timeout"
+            if isinstance(error, WorkerHealthCheckTimeoutError)
+            else "is gone"
+            for rank, error in worker_exceptions.items()
+            if isinstance(error, WorkerHealthCheckTimeoutError | WorkerHealthCheckFailedError)
+        }
+        for rank, what in lost.items():
+            self._messages.put(Message("line", f"Worker {rank} {what}; starting all again."))
 
 
 class SampleGrid(Observer):

@@ -1,8 +1,7 @@
 """What one Ray Train worker does: resume or begin, train its share, show and save."""
 
-import json
 import os
-from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,22 @@ from ray.train.torch import get_device
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
+from cluster.backend import told_to_leave
+from cluster.settle import settle
 from cluster.watch import Message, ProgressLine, SampleGrid, Saver
-from metatrain.build import build_generator, build_learner, choose_way, with_way
-from metatrain.checkpoint import CheckpointStore
+from metatrain.build import build_generator
+from metatrain.checkpoint import CheckpointStore, Peers
 from metatrain.config import Config, parse_config
-from metatrain.episodes import EpisodeSampler, read_episode, slots_of
 from metatrain.errors import UserError
-from metatrain.files import MissingError, read_file, write_file
-from metatrain.inner.choice import Way
 from metatrain.loader import held_out_episodes, load_episodes, open_store, training_sampler
 from metatrain.store import EpisodeStore
-from metatrain.trainer import Observer, Trainer, TrainState, first_state
+from metatrain.trainer import Observer, Trainer, first_state
 
 # Unseen tasks in the sample grid, and real images of each.
 _GRID_TASKS, _GRID_REAL = 3, 4
+
+# A worker waits so long for the others to have written their parts of a checkpoint.
+_LONGEST_UPLOAD = timedelta(hours=1)
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -51,17 +52,25 @@ def train(config: Config, messages: Queue) -> None:
     device = get_device()
     # DeepSpeed takes any GPU that it sees when it is imported, also one that Ray gave to others.
     os.environ["DS_ACCELERATOR"] = device.type
-    from cluster.engine import ZeroEngine
+    from cluster.build import build_engine_and_learner
 
     store = open_store(config.data)
-    checkpoints = CheckpointStore(config.run.url)
-    state = _common_state(checkpoints, device) or first_state(build_generator(config))
+    checkpoints = CheckpointStore(config.run.url, lambda line: messages.put(Message("line", line)))
+    state = checkpoints.latest(_peers()) or first_state(build_generator(config))
+
+    if dist.get_rank() == 0 and config.cluster.min_workers:
+        messages.put(Message("line", f"Going on with {dist.get_world_size()} workers."))
 
     sampler = training_sampler(store, config)
-    settled = _settled(config, state, store, sampler, messages)
-    generator = build_generator(config)
-    generator.load_state_dict(state.parameters)
-    engine = ZeroEngine(generator.to(device), config, state.optimizer)
+    settled = settle(
+        config, state, store, sampler, lambda line: messages.put(Message("line", line))
+    )
+    engine, learner = build_engine_and_learner(settled, state, device)
+    if engine.world > config.meta.batch:
+        raise UserError(
+            f"meta.batch is {config.meta.batch} for {engine.world} task groups, and some would "
+            f"have nothing to do; raise meta.batch or cluster.shards_per_group."
+        )
     episodes = load_episodes(
         store,
         sampler,
@@ -70,84 +79,47 @@ def train(config: Config, messages: Queue) -> None:
         rank=engine.rank,
         world=engine.world,
     )
-    observers = []
-    if engine.rank == 0:
-        observers = _worker_0_observers(config, store, checkpoints, messages, state.step)
-    learner = build_learner(settled, build_generator(config).to(device))
-    Trainer(config, engine, learner, episodes, state, observers, store.traffic.take).run()
-    if engine.rank == 0:
-        messages.put(Message("done"))
-
-
-def _common_state(checkpoints: CheckpointStore, device: torch.device) -> TrainState | None:
-    """The newest whole checkpoint as worker 0 sees it, so that all workers begin at one step."""
-    state = checkpoints.latest() if dist.get_rank() == 0 else None
-    step = [state.step if state else None]
-    dist.broadcast_object_list(step, device=device)
-    if state or step[0] is None:
-        return state
-    state = checkpoints.read(step[0])
-    if state is None:
-        raise UserError(
-            f"{checkpoints.folder(step[0])} is whole on worker 0's node and not on another's; "
-            f"put run.dir where all nodes reach it."
-        )
-    return state
-
-
-def _settled(
-    config: Config,
-    state: TrainState,
-    store: EpisodeStore,
-    sampler: EpisodeSampler,
-    messages: Queue,
-) -> Config:
-    """`config` with what `auto` comes to: chosen once a run, by worker 0.
-
-    Another choice would give other last bits, and a resumed run must end as if uninterrupted.
-    """
-    if "auto" not in (config.meta.gradient, config.meta.tasks_at_once):
-        return config
-    chosen: list[Way | None] = [None]
+    # Of its own, so that the background's gathering cannot meet the training's.
+    writers = dist.new_group(backend="gloo", timeout=_LONGEST_UPLOAD)
+    observers: list[Observer] = [Saver(config, checkpoints, _peers(writers), messages)]
     if dist.get_rank() == 0:
-        chosen = [_chosen_way(config, state, store, sampler, messages)]
-    dist.broadcast_object_list(chosen, device=get_device())
-    assert chosen[0] is not None, "worker 0 has chosen"
-    return with_way(config, chosen[0])
-
-
-def _chosen_way(
-    config: Config,
-    state: TrainState,
-    store: EpisodeStore,
-    sampler: EpisodeSampler,
-    messages: Queue,
-) -> Way:
-    url = f"{config.run.url}/way.json"
-    if state.step > 0:  # before that, nothing depends on an earlier choice
-        with suppress(MissingError, ValueError, TypeError):
-            return Way(**json.loads(read_file(url)))
-    device, data = get_device(), config.data
-    slots = slots_of(0, config.cluster.workers, config.meta.batch)
-    plans = [sampler.plan(0, slot) for slot in slots]
-    episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
-    choice = choose_way(
-        config, {name: p.to(device) for name, p in state.parameters.items()}, episodes
+        observers += _worker_0_observers(config, store, messages, state.step)
+    trainer = Trainer(
+        config,
+        engine,
+        learner,
+        episodes,
+        state,
+        observers,
+        store.traffic.take,
+        told_to_leave,
     )
-    messages.put(Message("line", f"auto takes {choice.way}: {choice.reason}."))
-    write_file(url, json.dumps(choice.way._asdict()).encode())
-    return choice.way
+    trainer.run()
+    if dist.get_rank() == 0:
+        if trainer.step < config.meta.steps:
+            messages.put(Message("line", "A worker was told to leave; starting all again."))
+        messages.put(Message("done", trainer.step))
+
+
+def _peers(group: Any = None) -> Peers:
+    """All workers, as those who write and read checkpoints together."""
+
+    def gather(own: Any) -> list[Any]:
+        everyones: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(everyones, own, group)
+        return everyones
+
+    return Peers(dist.get_rank(), dist.get_world_size(), gather)
 
 
 def _worker_0_observers(
     config: Config,
     store: EpisodeStore,
-    checkpoints: CheckpointStore,
     messages: Queue,
     start: int,
 ) -> list[Observer]:
     board = SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
-    observers: list[Observer] = [Saver(config, checkpoints, messages)]
+    observers: list[Observer] = []
     if config.checkpoint.samples:
         try:
             grid = held_out_episodes(
@@ -156,4 +128,4 @@ def _worker_0_observers(
             observers.append(SampleGrid(config, grid, board))
         except UserError as error:
             messages.put(Message("line", f"No sample grids: {error}"))
-    return [*observers, ProgressLine(config, messages, board)]
+    return [*observers, ProgressLine(config, dist.get_world_size(), messages, board)]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -132,16 +132,33 @@ class ClusterConfig(Section):
     workers: int = Field(
         default=2, ge=1, description="Training workers; each takes its own episodes."
     )
+    min_workers: int | None = Field(
+        default=None, ge=1, description="Go on with so few, and grow again; null is workers."
+    )
     cpus_per_worker: float = Field(
         default=1, gt=0, description="CPUs that a worker reserves and uses."
     )
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs that a worker reserves.")
-    zero_stage: Literal[0, 1, 2] = Field(
+    zero_stage: Literal[0, 1, 2, 3] = Field(
         default=1,
-        description="What DeepSpeed shards: 1 optimiser state, 2 also gradients, 0 nothing.",
+        description="What ZeRO shards: 1 optimiser state, 2 also gradients, 3 all, 0 nothing.",
+    )
+    shards_per_group: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Workers that share one copy of what is sharded; null is those of a node.",
+    )
+    inner_loop: Literal["auto", "gathered", "sharded"] = Field(
+        default="auto",
+        description="Stage 3: gathered takes a whole theta on every worker, sharded none at all.",
+    )
+    offload: bool = Field(
+        default=False, description="Keep the optimiser's state in the CPU's memory; stages 1 to 3."
     )
     max_failures: int = Field(
         default=3, ge=0, description="Lost workers to recover from before giving up."
+    )
+    timeout: float = Field(
+        default=600, gt=0, description="Seconds of silence after which a worker counts as lost."
     )
 
 
@@ -150,6 +167,12 @@ class CheckpointConfig(Section):
 
     every: int = Field(default=500, ge=1, description="Outer steps between checkpoints.")
     keep: int = Field(default=2, ge=1, description="Newest checkpoints that are kept.")
+    best: bool = Field(
+        default=True, description="Keep also that of the lowest training loss since the one before."
+    )
+    max_failures: int = Field(
+        default=3, ge=0, description="Checkpoints in a row that may fail before the run gives up."
+    )
     samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
 
 
@@ -218,6 +241,47 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _inner_loop_can_be_sharded(self) -> Self:
+        if self.cluster.inner_loop != "sharded":
+            return self
+        if self.cluster.zero_stage < 3:
+            raise ValueError(
+                f"cluster.inner_loop=sharded needs cluster.zero_stage=3, and it is "
+                f"{self.cluster.zero_stage}; leave cluster.inner_loop out."
+            )
+        obstacle = self.obstacle_to_shards()
+        if obstacle:
+            raise ValueError(
+                f"cluster.inner_loop cannot be sharded, for {obstacle}; use "
+                f"cluster.inner_loop=gathered."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _offload_has_shards(self) -> Self:
+        if self.cluster.offload and not self.cluster.zero_stage:
+            raise ValueError(
+                "cluster.offload needs cluster.zero_stage of 1 or more, and it is 0; raise it."
+            )
+        return self
+
+    def obstacle_to_shards(self) -> str | None:
+        """Why the inner loop cannot work on shards, as part of a sentence; None where it can."""
+        kind = LEARNERS[self.learner.name]
+        if not kind.shardable:
+            return f"learner {self.learner.name} learns its inner rates from whole layers"
+        if kind.products and self.meta.hvp != "difference":
+            return (
+                f"learner {self.learner.name} needs Hessian-vector products, which on shards "
+                f"meta.hvp=difference alone can make"
+            )
+        if self.meta.tasks_at_once != 1:
+            return f"meta.tasks_at_once is {self.meta.tasks_at_once}"
+        if self.auxiliary.contrast or self.auxiliary.masked:
+            return "auxiliary losses are taken at whole weights"
+        return "inner.compile wants whole weights" if self.inner.compile else None
+
+    @model_validator(mode="after")
     def _contrast_has_tasks(self) -> Self:
         if self.auxiliary.contrast and self.meta.batch == 1:
             raise ValueError(
@@ -228,10 +292,21 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _every_worker_has_an_episode(self) -> Self:
-        if self.cluster.workers > self.meta.batch:
+        # Workers that share shards may share tasks too; how many do is known when they are there.
+        sharing = self.cluster.zero_stage == 3 and self.cluster.inner_loop != "gathered"
+        if self.cluster.workers > self.meta.batch and not sharing:
             raise ValueError(
                 f"meta.batch is {self.meta.batch} for {self.cluster.workers} cluster.workers, and "
                 f"some would have nothing to do; raise meta.batch."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fewer_workers_are_fewer(self) -> Self:
+        if (self.cluster.min_workers or 1) > self.cluster.workers:
+            raise ValueError(
+                f"cluster.min_workers is {self.cluster.min_workers} and cluster.workers "
+                f"{self.cluster.workers}; lower cluster.min_workers."
             )
         return self
 
@@ -282,11 +357,27 @@ def parse_config(values: Any) -> Config:
         raise UserError("\n  ".join(["the configuration cannot be used:", *lines])) from error
 
 
-def differing_keys(a: Config, b: Config) -> list[str]:
-    """The dotted keys whose values differ."""
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with other values at dotted keys.
+
+    Raises:
+        UserError: as `parse_config`.
+    """
+    tree = config.model_dump(mode="json")
+    for key, value in values.items():
+        *path, leaf = key.split(".")
+        section = tree
+        for name in path:
+            section = section[name]
+        section[leaf] = value
+    return parse_config(tree)
+
+
+def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
+    """By dotted key, the value in `a` and in `b` where they differ; None where there is no key."""
     values_a, values_b = dict(_leaves(a)), dict(_leaves(b))
-    keys = values_a | values_b
-    return [key for key in keys if values_a.get(key) != values_b.get(key)]
+    pairs = {key: (values_a.get(key), values_b.get(key)) for key in values_a | values_b}
+    return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
 
 
 def to_yaml(config: Section) -> str:

@@ -1,5 +1,7 @@
 """Whole files and ranges of files at a path or any fsspec URL, with errors for people."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,6 +18,8 @@ from metatrain.retry import GarbledError, Result, retrying
 # A connection on which nothing comes for so long is given up.
 STALL_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
+# What a disk says on which nothing more fits, for anybody or for this user.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # More than any pool of readers has threads, so that none waits for another's connection.
 CONNECTIONS = 64
 
@@ -73,7 +77,7 @@ def reaching(url: str) -> Iterator[None]:
 
     Raises:
         MissingError: when there is no such file or folder.
-        UserError: when the storage fails in any other way.
+        UserError: when the storage is full, or fails in any other way.
     """
     try:
         yield
@@ -81,11 +85,19 @@ def reaching(url: str) -> Iterator[None]:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(f"there is nothing at {url}; check the path.") from error
-    except Exception as error:  # Every kind of storage has exceptions of its own.
-        reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise _out_of_reach(url, error) from error
         raise UserError(
-            f"cannot reach {url}: {reason}; check the address and your credentials."
+            f"there is no room for {url} ({error.strerror}); make some, or choose another folder."
         ) from error
+    except Exception as error:  # Every kind of storage has exceptions of its own.
+        raise _out_of_reach(url, error) from error
+
+
+def _out_of_reach(url: str, error: Exception) -> UserError:
+    reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
+    return UserError(f"cannot reach {url}: {reason}; check the address and your credentials.")
 
 
 def asking(url: str, question: Callable[[], Result]) -> Result:
@@ -124,6 +136,17 @@ def write_file(url: str, data: bytes) -> None:
             # Object stores show an upload once it is complete, and cannot rename.
             retrying(lambda: fs.pipe_file(path, data))
             return
-        partial = Path(f"{path}.partial")
-        partial.write_bytes(data)
+        _write_locally(Path(path), data)
+
+
+def _write_locally(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut might leave a name without its content
         partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

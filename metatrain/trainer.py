@@ -2,12 +2,13 @@
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metatrain.auxiliaries import Auxiliaries
 from metatrain.average import TRACKS, MovingAverage, PowerAverage
@@ -19,40 +20,70 @@ from metatrain.parameters import Parameters, copy_of
 
 Record = dict[str, float]
 
+# Travels with the metrics, so that all workers hear of it at the same step and at no cost.
+_LEAVING = "leaving"
 
-class Engine(Protocol):
+
+class Engine(ABC):
     """Holds the meta-parameters, however sharded, and applies outer gradients to them.
+
+    A tree is full, shaped like theta, or local: the values that this worker keeps, flat where that
+    is a part of them. What goes value by value, such as an average, is done on local trees. Of
+    itself an engine keeps everything, and the two are the same.
 
     Attributes:
         rank: this worker's place among those that take different episodes.
         world: how many those are.
+        sharded: whether learners see local trees, and not full ones.
     """
 
     rank: int
     world: int
+    sharded: bool = False
 
+    @abstractmethod
     def parameters(self) -> Parameters:
-        """Theta by name: float32, whole, not to be written to."""
-        ...
+        """Theta by name as learners see it: float32, not to be written to. Collective."""
 
+    @abstractmethod
     def apply(self, gradient: Parameters, lr: float) -> None:
         """Average `gradient` over the workers and take one optimiser step. Collective."""
-        ...
 
+    @abstractmethod
     def mean(self, values: list[float]) -> list[float]:
         """The mean of each value over the workers. Collective."""
-        ...
 
+    @abstractmethod
     def gather(self, own: list[Any]) -> list[Any]:
         """What each worker has, one thing for each of its slots, in the order of slots.
 
         Collective.
         """
-        ...
 
+    @abstractmethod
     def optimizer_state(self) -> Parameters:
         """The optimiser's tensors by names of the engine's own, whole. Collective."""
-        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where trees lie."""
+        return next(iter(self.local().values())).device
+
+    def local(self) -> Parameters:
+        """What this worker keeps of theta: float32, not to be written to."""
+        return self.parameters()
+
+    def localize(self, full: Parameters) -> Parameters:
+        """What this worker keeps of a full tree, which every worker has."""
+        return {name: value.to(self.device) for name, value in full.items()}
+
+    def full(self, local: Parameters) -> Parameters:
+        """The full tree of what all workers keep. Collective."""
+        return local
+
+    def norm(self, tree: Parameters) -> Tensor:
+        """The Euclidean length of a tree as learners see it. Collective."""
+        return torch.nn.utils.get_total_norm(list(tree.values()))
 
 
 @dataclass
@@ -67,6 +98,7 @@ class TrainState:
         history: means of the metrics, one record per window of outer steps.
         by_task: what the learner remembers of single tasks.
         tracks: by relative length, the averages for post-hoc EMA; empty where none are kept.
+        window: the metrics of outer steps whose means are not in the history yet.
     """
 
     step: int
@@ -76,6 +108,7 @@ class TrainState:
     history: list[Record] = field(default_factory=list)
     by_task: dict[str, Parameters] = field(default_factory=dict)
     tracks: dict[str, Parameters] = field(default_factory=dict)
+    window: list[Record] = field(default_factory=list)
 
 
 class Observer:
@@ -85,7 +118,10 @@ class Observer:
         """Called after every outer step with its metrics."""
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Called before the first step, at the cadence of checkpoints, and after the last."""
+        """Called before the first step, at the cadence of checkpoints, and before leaving."""
+
+    def on_end(self) -> None:
+        """Called when no step will follow on this worker."""
 
 
 class Trainer:
@@ -99,6 +135,7 @@ class Trainer:
         state: where to begin.
         observers: who watches.
         traffic: what reading has cost this worker since it was asked last.
+        told_to_leave: whether this worker is to leave; if one is, all do, after a checkpoint.
     """
 
     def __init__(
@@ -110,44 +147,49 @@ class Trainer:
         state: TrainState,
         observers: Sequence[Observer],
         traffic: Callable[[], Record] = dict,
+        told_to_leave: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.traffic = traffic
+        self.traffic, self.told_to_leave = traffic, told_to_leave
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
-        learner.by_task = dict(state.by_task)
-        theta = engine.parameters()
-        self.device = next(iter(theta.values())).device
-        average = {name: p.to(self.device) for name, p in state.average.items()}
-        self.average = MovingAverage(average, config.meta.ema)
+        learner.by_task = {task: self._for_learner(tree) for task, tree in state.by_task.items()}
+        self.average = MovingAverage(engine.localize(state.average), config.meta.ema)
         slots = slots_of(engine.rank, engine.world, config.meta.batch)
         self.auxiliaries = Auxiliaries(config.auxiliary, learner, slots, engine.gather)
         self.tracks = {
             str(sigma): PowerAverage(self._track(state, sigma), sigma)
             for sigma in (TRACKS if config.meta.post_hoc else ())
         }
-        self._window: list[Record] = []
+        self._theta = engine.parameters()
+        self._window = list(state.window)
         self._saved = state.step
+        self._leaving = False
 
     def run(self) -> None:
-        """Train to the last outer step.
+        """Train to the last outer step, or until one of the workers is told to leave.
 
         Raises:
             UserError: when a loss or a gradient is not finite; the weights are left as they were
-                before that step.
+                before that step. Or when checkpoints cannot be written.
         """
         if self.step == 0:
             self._checkpoint()
         episodes = iter(self.episodes)
-        while self.step < self.config.meta.steps:
+        while self.step < self.config.meta.steps and not self._leaving:
             record = self._outer_step(episodes)
             self._window.append(record)
             for observer in self.observers:
                 observer.on_step(self.step, record)
             if self._at_checkpoint() or len(self._window) == self._window_length:
                 self._end_window()
-            if self._at_checkpoint():
+            if self._at_checkpoint() or self._leaving:
                 self._checkpoint()
+        self._end()
+
+    def _end(self) -> None:
+        for observer in self.observers:
+            observer.on_end()
 
     def _checkpoint(self) -> None:
         self._saved = self.step
@@ -159,45 +201,56 @@ class Trainer:
         """The state to resume from. Collective."""
         return TrainState(
             self.step,
-            self.engine.parameters(),
-            self.average.parameters,
+            self.engine.full(self.engine.local()),
+            self.engine.full(self.average.parameters),
             self.engine.optimizer_state(),
             self.history,
-            dict(self.learner.by_task),
-            {sigma: track.parameters for sigma, track in self.tracks.items()},
+            {task: self._from_learner(tree) for task, tree in self.learner.by_task.items()},
+            {sigma: self.engine.full(track.parameters) for sigma, track in self.tracks.items()},
+            list(self._window),
         )
 
     def _track(self, state: TrainState, sigma: float) -> Parameters:
-        before = state.tracks.get(str(sigma), state.parameters)
-        return {name: p.to(self.device) for name, p in before.items()}
+        return self.engine.localize(state.tracks.get(str(sigma), state.parameters))
+
+    def _for_learner(self, full: Parameters) -> Parameters:
+        """What a learner keeps of a full tree: on the CPU, since there may be one for each task."""
+        tree = self.engine.localize(full) if self.engine.sharded else full
+        return {name: value.cpu() for name, value in tree.items()}
+
+    def _from_learner(self, tree: Parameters) -> Parameters:
+        """The full tree. Collective."""
+        if not self.engine.sharded:
+            return tree
+        return self.engine.full({name: v.to(self.engine.device) for name, v in tree.items()})
 
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
-        own = [episode.to(self.device) for episode in next(episodes)]
+        own = [episode.to(self.engine.device) for episode in next(episodes)]
         waited = time.perf_counter() - started
         outer = self._outer_gradient(own)
         record = {name: value.item() for name, value in outer.metrics.items()}
-        record |= {"data_wait": waited} | self.traffic()
+        record |= {"data_wait": waited} | self.traffic() | {_LEAVING: float(self.told_to_leave())}
         record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
+        self._leaving = record.pop(_LEAVING) > 0
         self._check_finite(record, outer.failed)
         self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
-        theta = self.engine.parameters()
-        self.learner.end_step(theta, self.engine.gather)
+        self._theta = self.engine.parameters()
+        self.learner.end_step(self._theta, self.engine.gather)
         for average in (self.average, *self.tracks.values()):
-            average.update(theta, self.step)
+            average.update(self.engine.local(), self.step)
         self.step += 1
         seconds = time.perf_counter() - started
         return record | {"data_wait": record["data_wait"] / seconds, "seconds": seconds}
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
-        theta = self.engine.parameters()
-        outer = self.learner.outer_gradient(theta, episodes, self.step)
-        outer = self.auxiliaries.add_to(outer, theta, episodes)
+        outer = self.learner.outer_gradient(self._theta, episodes, self.step)
+        outer = self.auxiliaries.add_to(outer, self._theta, episodes)
         share = self.engine.world / self.config.meta.batch
         gradient = {name: share * value for name, value in outer.gradient.items()}
         metrics = {name: share * value for name, value in outer.metrics.items()}
-        metrics["gradient_norm"] = torch.nn.utils.get_total_norm(list(gradient.values()))
+        metrics["gradient_norm"] = self.engine.norm(gradient)
         return OuterGradient(gradient, metrics, outer.failed)
 
     def _check_finite(self, record: Record, failed: Sequence[str]) -> None:
@@ -209,6 +262,7 @@ class Trainer:
         where = f" in task {' and '.join(repr(task) for task in tasks)}" if tasks else ""
         if self._saved != self.step:
             self._checkpoint()
+        self._end()
         raise UserError(
             f"{' and '.join(bad)} not finite at outer step {self.step + 1}{where}; the weights of "
             f"the step before are kept. Lower inner.lr or meta.lr, or set meta.clip=1.0."

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 
@@ -12,6 +13,10 @@ from metatrain.config import Config, load_config
 from metatrain.pack import pack
 
 TASKS, IMAGES, SIZE = 20, 16, 16
+
+# How long an example takes says more about what else the machine does than about us.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

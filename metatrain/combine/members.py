@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from metatrain.config import Config, differing_keys
+from metatrain.config import Config, differences
 from metatrain.errors import UserError
 from metatrain.generators.flow import FlowConfig
 from metatrain.model import Model, load_model
@@ -41,5 +41,5 @@ def steps_behind(members: Mapping[str, Model]) -> int:
 
 
 def _differing(a: Config, b: Config) -> list[str]:
-    keys = [key for key in differing_keys(a, b) if key.startswith(_NETWORK)]
+    keys = [key for key in differences(a, b) if key.startswith(_NETWORK)]
     return [key for key in keys if not key.startswith(_FLOW)]

@@ -17,7 +17,8 @@ from metatrain.average import gamma_of
 from metatrain.config import Config
 from metatrain.errors import UserError
 from metatrain.files import MissingError, asking, filesystem_of
-from metatrain.model import Model, load_model, save_model
+from metatrain.model import Model, load_model
+from metatrain.parameters import host_copy
 from metatrain.trainer import TrainState
 
 # Of lengths beyond it the weight of a step would no longer grow with its number; shorter ones than
@@ -37,16 +38,19 @@ class Snapshot(NamedTuple):
     sigma: float
 
 
-def save_snapshots(state: TrainState, config: Config) -> None:
-    """Keep the averages of `state` for good, each as a model of its own.
+def snapshots(state: TrainState, config: Config) -> dict[str, Model]:
+    """The averages of `state` to be kept for good, as models, by their URLs.
 
     As `<run>/averages/step-00000100-sigma-0.05.safetensors`, not with the checkpoints, which go.
     """
     if state.step == 0:  # no step, no average
-        return
-    for sigma, average in state.tracks.items():
-        url = f"{config.run.url}/averages/step-{state.step:08d}-sigma-{sigma}.safetensors"
-        save_model(Model(config, average, state.step), url)
+        return {}
+    return {
+        f"{config.run.url}/averages/step-{state.step:08d}-sigma-{sigma}.safetensors": Model(
+            config, host_copy(average), state.step
+        )
+        for sigma, average in state.tracks.items()
+    }
 
 
 def snapshots_of(run: str) -> list[Snapshot]:

@@ -73,6 +73,11 @@ class FlowGenerator(Generator):
         visible = self._visible(batch) & kept[:, None].to(x1.device)
         return x1, x0.to(x1), t.to(x1), batch.support, visible
 
+    def share(self, draw: Draw, rows: slice) -> Draw:
+        """See `Generator.share`; the support is everyone's."""
+        x1, x0, t, support, visible = draw
+        return x1[rows], x0[rows], t[rows], support, visible[rows]
+
     def forward(self, *draw: Tensor) -> Tensor:
         """Mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 per pixel."""
         x1, x0, t, support, visible = draw

@@ -57,6 +57,10 @@ class Generator(nn.Module, ABC):
     def forward(self, *draw: Tensor) -> Tensor:
         """The objective, a scalar; a function of the weights and of `draw` alone."""
 
+    def share(self, draw: Draw, rows: slice) -> Draw:
+        """The part of `draw` that is about the images `rows` of its batch."""
+        return tuple(tensor[rows] for tensor in draw)
+
     def objective(self, batch: Batch) -> Tensor:
         """The objective on `batch`."""
         return self(*self.draw(batch))

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from metatrain.generators import Draw
-from metatrain.inner.hvp import HVP, Loss, plain_attention
+from metatrain.inner.hvp import HVP, plain_attention
+from metatrain.inner.loss import Loss
 from metatrain.parameters import Parameters
 
 
@@ -39,11 +40,7 @@ class FirstOrder(InnerGradient):
         self, moved: Parameters, fixed: Parameters, draw: Draw
     ) -> tuple[Tensor, Parameters]:
         """See `InnerGradient.__call__`."""
-        leaves = {name: w.detach().requires_grad_() for name, w in moved.items()}
-        constants = {name: w.detach() for name, w in fixed.items()}
-        loss = self.loss(constants | leaves, draw)
-        gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return loss.detach(), dict(zip(moved, gradient, strict=True))
+        return self.loss.gradient(fixed | moved, tuple(moved), draw)
 
 
 class Unrolled(InnerGradient):
@@ -97,13 +94,9 @@ class _AdjointGradient(torch.autograd.Function):
         ctx.at = at
         ctx.save_for_backward(*values)
         weights = dict(zip((*at.moved, *at.fixed), values, strict=True))
-        leaves = [weights[name].detach().requires_grad_() for name in at.moved]
-        with torch.enable_grad():
-            loss = at.hvp.loss(weights | dict(zip(at.moved, leaves, strict=True)), at.draw)
-        gradient = torch.autograd.grad(loss, leaves, materialize_grads=True)
-        loss = loss.detach()
+        loss, gradient = at.hvp.loss.gradient(weights, at.moved, at.draw)
         ctx.mark_non_differentiable(loss)
-        return loss, *gradient
+        return loss, *gradient.values()
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -124,11 +117,9 @@ class _QueryLoss(torch.autograd.Function):
     def forward(
         ctx: Any, loss_at: Loss, names: tuple[str, ...], draw: Draw, *values: Tensor
     ) -> Tensor:
-        leaves = [value.detach().requires_grad_() for value in values]
-        with torch.enable_grad():
-            loss = loss_at(dict(zip(names, leaves, strict=True)), draw)
-        ctx.save_for_backward(*torch.autograd.grad(loss, leaves, materialize_grads=True))
-        return loss.detach()
+        loss, gradient = loss_at.gradient(dict(zip(names, values, strict=True)), names, draw)
+        ctx.save_for_backward(*gradient.values())
+        return loss
 
     @staticmethod
     @once_differentiable

@@ -7,25 +7,17 @@ weights: H[:, moved] vector.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad
+from torch.func import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metatrain.errors import UserError
-from metatrain.generators import Draw, Generator
+from metatrain.generators import Draw
+from metatrain.inner.loss import Loss
 from metatrain.parameters import Parameters
-
-# The loss on a draw as a function of weights by name.
-Loss = Callable[[Parameters, Draw], Tensor]
-
-
-def loss_of(generator: Generator) -> Loss:
-    """The loss of `generator`, whose own weights are not looked at."""
-    return partial(functional_call, generator)
 
 
 def plain_attention() -> AbstractContextManager[Any]:
@@ -94,9 +86,10 @@ class Compiled(HVP):
 
     def _agrees(self, product: Parameters, exact: Parameters) -> bool:
         """Whether there was anything to compare; raises where it differs."""
-        error = float(_norm({name: product[name] - e for name, e in exact.items()}) / _norm(exact))
-        if not float(_norm(exact)):
+        length = self.loss.norm(exact)
+        if not length:
             return False  # behind layers that start at 0 every product is 0 at first
+        error = self.loss.norm({name: product[name] - e for name, e in exact.items()}) / length
         # Written so that a product that is not a number fails too.
         if not error <= self.TOLERANCE:
             raise UserError(
@@ -141,16 +134,16 @@ class Difference(HVP):
         product = self._central(weights, vector, draw, step)
         if self._products % self.CHECK_EVERY == 0:
             coarse = self._central(weights, vector, draw, 2 * step)
-            difference = _norm({n: coarse[n] - p for n, p in product.items()})
-            length = float(_norm(product))
-            self.error = float(difference) / 3 / length if length else self.error
+            difference = self.loss.norm({n: coarse[n] - p for n, p in product.items()})
+            length = self.loss.norm(product)
+            self.error = difference / 3 / length if length else self.error
         self._products += 1
         return product
 
     def _step(self, weights: Parameters, vector: Parameters) -> float:
-        length = float(_norm(vector))
+        length = self.loss.norm(vector)
         # Not of the moved ones alone: a context vector starts at 0.
-        return self.STEP * float(_norm(weights)) / length if length else 0.0
+        return self.STEP * self.loss.norm(weights) / length if length else 0.0
 
     def _central(
         self, weights: Parameters, vector: Parameters, draw: Draw, step: float
@@ -162,16 +155,8 @@ class Difference(HVP):
     def _gradient(
         self, weights: Parameters, vector: Parameters, draw: Draw, step: float
     ) -> Parameters:
-        moved = {name: weights[name].detach() + step * v for name, v in vector.items()}
-        leaves = {n: w.detach().requires_grad_() for n, w in (weights | moved).items()}
-        with torch.enable_grad():
-            loss = self.loss(leaves, draw)
-        gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return dict(zip(leaves, gradient, strict=True))
-
-
-def _norm(tree: Parameters) -> Tensor:
-    return torch.nn.utils.get_total_norm(list(tree.values()))
+        moved = {name: weights[name] + step * v for name, v in vector.items()}
+        return self.loss.gradient(weights | moved, tuple(weights), draw)[1]
 
 
 HVPS: dict[str, type[HVP]] = {

@@ -1,6 +1,6 @@
 """The inner loop: a few steps on one task, from meta-parameters to fast weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,7 +13,8 @@ from metatrain.batch import Batch
 from metatrain.errors import UserError
 from metatrain.generators import Draw, Generator
 from metatrain.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
-from metatrain.inner.hvp import HVPS, Difference, Loss, loss_of
+from metatrain.inner.hvp import HVPS, Difference
+from metatrain.inner.loss import Loss, Precision
 from metatrain.inner.optimizers import MOMENTUM, OPTIMIZERS, State
 from metatrain.inner.scopes import SCOPES, All
 from metatrain.parameters import Parameters
@@ -29,6 +30,10 @@ class InnerConfig(Section):
     lr: float = Field(default=1e-3, gt=0, description="Inner learning rate (alpha).")
     optimizer: Literal["sgd", "momentum", "adam"] = Field(
         default="adam", description="Inner optimiser; its state starts afresh with every task."
+    )
+    precision: Precision = Field(
+        default="fp32",
+        description="What layers compute in; bf16 keeps float32 weights, and does not adapt.",
     )
     compile: bool = Field(
         default=False,
@@ -111,16 +116,14 @@ class InnerLoop:
         moved = {name: self._parameters[name] for name in self.scope}
         optimizer = self._optimizer(moved)
         for step in range(self.config.steps):
-            loss = self._objective(*self.draw(batch(step)))
-            gradients = torch.autograd.grad(loss, list(moved.values()), materialize_grads=True)
-            for (name, parameter), gradient in zip(moved.items(), gradients, strict=True):
+            gradient, loss = self._slope(moved, batch(step))
+            for name, parameter in moved.items():
                 if self.proximity:
-                    gradient = gradient + self.proximity * (
-                        parameter.detach() - (centre or theta)[name]
-                    )
-                parameter.grad = gradient
+                    away = parameter.detach() - (centre or theta)[name]
+                    gradient[name] = gradient[name] + self.proximity * away
+                parameter.grad = gradient[name]
             optimizer.step()
-            yield loss.detach()
+            yield loss
         for parameter in moved.values():
             parameter.grad = None
 
@@ -167,18 +170,22 @@ class InnerLoop:
 
     def gradient(self, batch: Batch) -> tuple[Parameters, Tensor]:
         """Gradient of the loss on `batch` in all parameters at phi, and the loss."""
-        loss = self._objective(*self.draw(batch))
-        gradients = torch.autograd.grad(
-            loss, list(self._parameters.values()), materialize_grads=True
-        )
-        return dict(zip(self._parameters, gradients, strict=True)), loss.detach()
+        return self._slope(self._parameters, batch)
+
+    def _slope(self, wanted: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
+        """Gradient of the loss on `batch` in the `wanted` parameters at phi, and the loss."""
+        draw = self.draw(batch)
+        with self.loss_at.computing(draw[0].device):
+            loss = self._objective(*draw)
+        gradient = torch.autograd.grad(loss, list(wanted.values()), materialize_grads=True)
+        return dict(zip(wanted, gradient, strict=True)), loss.detach()
 
     def draw(self, batch: Batch) -> Draw:
         """What the loss needs of `batch`."""
         return self.generator.draw(batch)
 
     def _loss(self) -> Loss:
-        return loss_of(self.generator)
+        return Loss(self.generator, self.config.precision)
 
     def diagnostics(self, theta: Parameters) -> dict[str, Tensor]:
         """What to log of learned rates and of products that are not exact; scalars."""

@@ -14,10 +14,11 @@ from torch.func import vmap
 
 from metatrain.batch import Batch
 from metatrain.episodes import Episode
-from metatrain.generators import Draw
+from metatrain.generators import Draw, Generator
 from metatrain.inner.gradient import FirstOrder
-from metatrain.inner.hvp import Loss, plain_attention
+from metatrain.inner.hvp import plain_attention
 from metatrain.inner.loop import RULE, InnerLoop
+from metatrain.inner.loss import Loss, Precision
 from metatrain.parameters import Parameters
 
 Batches = tuple[Batch, ...]
@@ -76,10 +77,8 @@ class StackedInnerLoop(InnerLoop):
 
     def gradient(self, batch: Any) -> tuple[Parameters, Tensor]:
         """See `InnerLoop.gradient`; the loss is the sum over the tasks."""
-        leaves = {name: p.detach().requires_grad_() for name, p in self._phi.items()}
-        loss = self.loss_at(leaves, self.draw(batch))
-        gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return dict(zip(leaves, gradient, strict=True)), loss.detach()
+        loss, gradient = self.loss_at.gradient(self._phi, tuple(self._phi), self.draw(batch))
+        return gradient, loss
 
     def draw(self, batch: Any) -> Draw:
         """See `InnerLoop.draw`; the tasks' dimension comes first."""
@@ -92,12 +91,20 @@ class StackedInnerLoop(InnerLoop):
         return {name: count * value for name, value in super().diagnostics(theta).items()}
 
     def _loss(self) -> Loss:
-        one, scope = super()._loss(), frozenset(self.scope)
+        return _SumOfLosses(self.generator, self.config.precision, frozenset(self.scope))
 
-        def total(weights: Parameters, draw: Draw) -> Tensor:
-            fixed = {name: w for name, w in weights.items() if name not in scope}
-            moved = {name: w for name, w in weights.items() if name in scope}
-            with plain_attention():
-                return vmap(lambda own, drawn: one(fixed | own, drawn))(moved, draw).sum()
 
-        return total
+class _SumOfLosses(Loss):
+    """The loss summed over tasks, of which each has weights of its own in `scope`."""
+
+    def __init__(self, generator: Generator, precision: Precision, scope: frozenset[str]) -> None:
+        super().__init__(generator, precision)
+        self._scope = scope
+
+    def __call__(self, weights: Parameters, draw: Draw) -> Tensor:
+        """See `Loss.__call__`."""
+        one = super().__call__
+        fixed = {name: w for name, w in weights.items() if name not in self._scope}
+        moved = {name: w for name, w in weights.items() if name in self._scope}
+        with plain_attention():
+            return vmap(lambda own, drawn: one(fixed | own, drawn))(moved, draw).sum()

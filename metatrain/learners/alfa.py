@@ -65,6 +65,8 @@ class ALFA(MAML):
 
     stackable = False  # the rates depend on means over one task's weights
 
+    shardable = False  # rates belong to parameters and layers as a whole
+
     class Config(Section):
         """Nothing to set beyond the inner loop."""
 

@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from metatrain.batch import Batch
 from metatrain.episodes import Episode
+from metatrain.inner.loss import dot
 from metatrain.learners.learner import Learner, OuterGradient
 from metatrain.parameters import Parameters
 from metatrain.section import Section
@@ -28,6 +30,7 @@ class IMAML(Learner):
     Use: long inner loops, any inner optimiser.
     """
 
+    products = True
     stackable = False  # conjugate gradients have lengths of their own for every task
 
     class Config(Section):
@@ -64,7 +67,7 @@ class IMAML(Learner):
             return {name: value + scale * hessian_x[name] for name, value in x.items()}
 
         query = {name: gradient[name] for name in self.inner.scope}
-        solved = conjugate_gradients(system, query, self.config.iterations)
+        solved = conjugate_gradients(system, query, self.config.iterations, self.inner.loss_at.dot)
         mixed = product(solved)
         fixed = {n: g - scale * mixed[n] for n, g in gradient.items() if n not in query}
         metrics = {"loss": query_loss, "inner_first": losses[0], "inner_last": losses[-1]}
@@ -72,7 +75,10 @@ class IMAML(Learner):
 
 
 def conjugate_gradients(
-    system: Callable[[Parameters], Parameters], b: Parameters, iterations: int
+    system: Callable[[Parameters], Parameters],
+    b: Parameters,
+    iterations: int,
+    dot: Callable[[Parameters, Parameters], Tensor] = dot,
 ) -> Parameters:
     """Solve A x = b for a symmetric positive A (Hestenes and Stiefel 1952), starting from x = 0.
 
@@ -80,15 +86,16 @@ def conjugate_gradients(
         system: x -> A x.
         b: the right-hand side.
         iterations: at most so many products; the solution may be found before.
+        dot: the inner product.
     """
     x = {name: torch.zeros_like(value) for name, value in b.items()}
     residual = direction = b
-    square = enough = _dot(residual, residual)
+    square = enough = float(dot(residual, residual))
     for iteration in range(iterations):
         if square <= 1e-30 * enough:
             break
         image = system(direction)
-        curvature = _dot(direction, image)
+        curvature = float(dot(direction, image))
         if not curvature > 0:
             # The loss curves down more than lambda holds: keep what there is, and at the first
             # step b itself, the gradient without the inverse.
@@ -96,13 +103,9 @@ def conjugate_gradients(
         length = square / curvature
         x = _sum(x, direction, length)
         residual = _sum(residual, image, -length)
-        square, before = _dot(residual, residual), square
+        square, before = float(dot(residual, residual)), square
         direction = _sum(residual, direction, square / before)
     return x
-
-
-def _dot(a: Parameters, b: Parameters) -> float:
-    return float(sum((a[name] * b[name]).sum() for name in a))
 
 
 def _sum(a: Parameters, b: Parameters, factor: float) -> Parameters:

@@ -59,12 +59,17 @@ class Learner(ABC):
         scope: the scope that the method is defined by; None where any will do.
         fixed_start: whether what its inner loop moves starts at the same values for ever, so that
             nothing may learn them.
+        products: whether it needs Hessian-vector products.
+        shardable: whether all that it does with trees goes value by value, or through the inner
+            loop, so that it works on shards.
         stackable: whether several tasks may pass through it as one whose loss is their sum.
         by_task: what it remembers of single tasks, on the CPU: part of the run's state.
     """
 
     Config: ClassVar[type[Section]]
     scope: ClassVar[str | None] = None
+    products: ClassVar[bool] = False
+    shardable: ClassVar[bool] = True
     stackable: ClassVar[bool] = True
     fixed_start: bool = False
 

@@ -23,6 +23,8 @@ class MAML(Learner):
     Use: where FOMAML's bias hurts: long inner loops, learned rates.
     """
 
+    products = True
+
     class Config(Section):
         """Nothing to set beyond the inner loop."""
 

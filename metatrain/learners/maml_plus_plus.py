@@ -58,6 +58,8 @@ class MAMLPlusPlus(MAML):
     Use: where MAML is unstable, or its inner rate hard to find.
     """
 
+    shardable = False  # rates belong to parameters and layers as a whole
+
     class Config(Section):
         """The two annealings."""
 

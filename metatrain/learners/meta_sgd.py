@@ -48,6 +48,8 @@ class MetaSGD(MAML):
     Use: one or few inner steps, where each has to count.
     """
 
+    shardable = False  # rates belong to parameters and layers as a whole
+
     class Config(Section):
         """Nothing to set beyond the inner loop."""
 

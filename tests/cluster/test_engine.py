@@ -1,16 +1,13 @@
 """The DeepSpeed engine against plain torch, in real processes over gloo."""
 
-import os
-import socket
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
+from workers import run_workers
 
 from metatrain.build import build_generator
 from metatrain.config import load_config
+from metatrain.trainer import TrainState, first_state
 
 WORLD, STEPS = 2, 4
 
@@ -18,15 +15,18 @@ WORLD, STEPS = 2, 4
 TOLERANCE = 1e-6
 
 
-def configuration(stage, optimizer, clip):
+def configuration(way, optimizer, clip):
+    sharding = [f"cluster.zero_stage={way}"]
+    if way in ("gathered", "sharded"):
+        sharding = ["cluster.zero_stage=3", f"cluster.inner_loop={way}"]
     return load_config(
         None,
         [
             "data.image_size=8",
             "generator.width=8",
-            f"cluster.zero_stage={stage}",
             f"meta.optimizer={optimizer}",
             f"meta.clip={clip}",
+            *sharding,
         ],
     )
 
@@ -35,7 +35,7 @@ def gradient_of(rank, step):
     """What worker `rank` would hand over at `step`; the last step's are large enough to clip."""
     noise = torch.Generator().manual_seed(1000 * step + rank)
     scale = 10.0 if step == STEPS - 1 else 0.01
-    named = build_generator(configuration(0, "sgd", 0.0)).named_parameters()
+    named = build_generator(configuration("0", "sgd", 0.0)).named_parameters()
     return {name: scale * torch.randn(p.shape, generator=noise) for name, p in named}
 
 
@@ -59,48 +59,55 @@ def plain_torch(config):
     return {name: p.detach() for name, p in generator.named_parameters()}
 
 
-def worker(rank, port, folder, cases):
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(WORLD), "LOCAL_RANK": str(rank)}
-    os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    from cluster.engine import ZeroEngine
+def work(rank, folder, cases):
+    from cluster.build import build_engine_and_learner
 
-    for case in cases:
+    def engine_from(config, state):
+        return build_engine_and_learner(config, state, torch.device("cpu"))[0]
+
+    def take(engine, step):
+        if engine.sharded:  # one group, whose workers adapt to the same tasks
+            parts = [gradient_of(r, step) for r in range(WORLD)]
+            mean = {name: sum(part[name] for part in parts) / WORLD for name in parts[0]}
+            engine.apply(engine.localize(mean), rate(step))
+        else:
+            engine.apply(gradient_of(rank, step), rate(step))
+
+    for index, case in enumerate(cases):
         config = configuration(*case)
-        straight = ZeroEngine(build_generator(config), config)
-        first = ZeroEngine(build_generator(config), config)
+        start = first_state(build_generator(config))
+        straight, first = engine_from(config, start), engine_from(config, start)
         for step in range(STEPS):
-            straight.apply(gradient_of(rank, step), rate(step))
+            take(straight, step)
             if step < STEPS // 2:
-                first.apply(gradient_of(rank, step), rate(step))
-        generator = build_generator(config)
-        generator.load_state_dict({n: p.clone() for n, p in first.parameters().items()})
-        resumed = ZeroEngine(generator, config, first.optimizer_state())
+                take(first, step)
+        half = {n: p.clone() for n, p in first.full(first.local()).items()}
+        state = TrainState(STEPS // 2, half, half, first.optimizer_state())
+        resumed = engine_from(config, state)
+        elsewhere = engine_from(configuration(cases[index - 1][0], *case[1:]), state)
         for step in range(STEPS // 2, STEPS):
-            resumed.apply(gradient_of(rank, step), rate(step))
+            take(resumed, step)
+            take(elsewhere, step)
         mean = straight.mean([float(rank), 1.0])
-        # Five slots: worker 0 has 0, 2 and 4, worker 1 has 1 and 3.
-        slots = straight.gather([float(slot) for slot in range(rank, 5, WORLD)])
+        # Five slots, which every other worker takes.
+        own = range(straight.rank, 5, straight.world)
+        slots = straight.gather([float(slot) for slot in own])
+        engines = {"straight": straight, "resumed": resumed, "elsewhere": elsewhere}
+        results = {name: engine.full(engine.local()) for name, engine in engines.items()}
         if rank == 0:
-            results = {"straight": straight.parameters(), "resumed": resumed.parameters()}
             tensors = {f"{k}/{n}": p for k, tree in results.items() for n, p in tree.items()}
             tensors |= {"mean": torch.tensor(mean), "slots": torch.tensor(slots)}
             save_file(tensors, f"{folder}/{case}.safetensors")
-    dist.destroy_process_group()
 
 
-CASES = [(s, o, c) for s in (0, 1, 2) for o in ("sgd", "adam") for c in (0.0, 1.0)]
+WAYS = ("0", "1", "2", "gathered", "sharded")
+CASES = [(way, o, c) for o in ("sgd", "adam") for c in (0.0, 1.0) for way in WAYS]
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(worker, (port, str(folder), CASES), nprocs=WORLD)
+    run_workers(WORLD, folder, work, str(folder), CASES)
     return {case: load_file(folder / f"{case}.safetensors") for case in CASES}
 
 
@@ -120,6 +127,13 @@ def test_a_restored_engine_goes_on_bit_for_bit(outcomes, case):
     straight = parameters(outcomes[case], "straight")
     resumed = parameters(outcomes[case], "resumed")
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_engine_restored_at_another_stage_goes_on_as_if_at_its_own(outcomes, case):
+    straight = parameters(outcomes[case], "straight")
+    for name, parameter in parameters(outcomes[case], "elsewhere").items():
+        torch.testing.assert_close(parameter, straight[name], rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_what_workers_have_is_gathered_in_the_order_of_slots(outcomes):

@@ -183,7 +183,7 @@ def free_port():
 def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_path):
     shared = [*overrides, *SGD, "meta.batch=3"]
     one = [*shared, "run.name=one", "cluster.workers=1", "cluster.zero_stage=0"]
-    two = [*shared, "run.name=two", "cluster.workers=2", "cluster.zero_stage=2"]
+    two = [*shared, "run.name=two", "cluster.workers=2", "cluster.zero_stage=3"]
     two += ["checkpoint.samples=true"]
     for run in (Run(one, tmp_path), Run(two, tmp_path)):
         assert run.wait() == 0, run.output

@@ -24,7 +24,7 @@ class Messages(list):
 def test_the_line_and_tensorboard_say_what_reading_costs(config, tmp_path, monkeypatch):
     monkeypatch.setattr(watch.time, "monotonic", iter(range(100)).__next__)
     messages, board = Messages(), SummaryWriter(str(tmp_path))
-    line = ProgressLine(config, messages, board)
+    line = ProgressLine(config, 2, messages, board)
     line.on_step(1, RECORD)
     board.close()
     said = messages[0].content

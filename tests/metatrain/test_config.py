@@ -1,10 +1,11 @@
+import re
 from typing import Literal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metatrain.config import Config, differing_keys, load_config, parse_config, to_yaml
+from metatrain.config import Config, differences, load_config, parse_config, to_yaml
 from metatrain.errors import UserError
 from metatrain.generators import UNet
 from metatrain.section import Section, section_of
@@ -34,6 +35,20 @@ from metatrain.section import Section, section_of
         ),
         ("generator.of.width=8", "there is no key 'generator.of'"),
         ("meta.batch=1", "meta.batch is 1 for 2 cluster.workers"),
+        ("cluster.inner_loop=sharded", "needs cluster.zero_stage=3, and it is 1"),
+        (
+            "cluster={zero_stage: 3, inner_loop: sharded} learner.name=maml",
+            "learner maml needs Hessian-vector products, which on shards meta.hvp=difference alone",
+        ),
+        (
+            "cluster={zero_stage: 3, inner_loop: sharded} learner.name=alfa",
+            "learner alfa learns its inner rates from whole layers; use cluster.inner_loop=gather",
+        ),
+        (
+            "cluster={zero_stage: 3, inner_loop: sharded} auxiliary.masked=1",
+            "auxiliary losses are taken at whole weights",
+        ),
+        ("cluster={zero_stage: 0, offload: true}", "cluster.offload needs cluster.zero_stage of 1"),
         ("run.name=../x", "run.name is"),
         ("data.path=ftp://me:secret@host/x", "must not hold a password"),
         ("seed=999999999999999999999", "seed is 999999999999999999999; allowed is less than"),
@@ -44,7 +59,7 @@ from metatrain.section import Section, section_of
 )
 def test_a_bad_value_names_the_key_the_value_and_what_is_allowed(override, sentence):
     with pytest.raises(UserError) as error:
-        load_config(None, [override])
+        load_config(None, re.split(r" (?=[a-z]+\.)", override))  # spaces stand in braces too
     assert sentence in str(error.value)
 
 
@@ -108,9 +123,9 @@ def test_every_key_is_documented():
     ]
 
 
-def test_differing_keys_are_named():
+def test_what_differs_is_named_with_both_values():
     a, b = load_config(), load_config(None, ["inner.lr=0.5", "meta.batch=8"])
-    assert differing_keys(a, b) == ["inner.lr", "meta.batch"]
+    assert differences(a, b) == {"inner.lr": (a.inner.lr, 0.5), "meta.batch": (2, 8)}
 
 
 @pytest.mark.parametrize(("learner", "scope"), [("anil", "head"), ("cavia", "context")])

@@ -10,7 +10,8 @@ from metatrain.batch import support_batch
 from metatrain.errors import UserError
 from metatrain.generators.dit import DiT, DiTConfig
 from metatrain.generators.generator import Generator
-from metatrain.inner.hvp import HVPS, Compiled, Difference, DoubleBackward, loss_of
+from metatrain.inner.hvp import HVPS, Compiled, Difference, DoubleBackward
+from metatrain.inner.loss import Loss
 
 
 class Perceptron(Generator):
@@ -41,7 +42,7 @@ class Place:
     def __init__(self, generator, dtype, seed=0):
         noise = torch.Generator().manual_seed(seed)
         self.generator = generator.to(dtype)
-        self.loss = loss_of(self.generator)
+        self.loss = Loss(self.generator)
 
         def near(p):
             return p.detach() + 0.05 * torch.randn(p.shape, generator=noise).to(p)

@@ -12,7 +12,7 @@ import torch
 from object_storage import forget_connections, upload
 
 from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore
+from metatrain.checkpoint import CheckpointStore, draft_of
 from metatrain.cli import run
 from metatrain.commands import COMMANDS
 from metatrain.errors import UserError
@@ -60,7 +60,7 @@ def test_checkpoints_in_a_bucket_are_written_listed_pruned_and_read(s3, config):
     assert checkpoints.latest() is None
     state = first_state(build_generator(config))
     for step in (5, 10, 15):
-        checkpoints.save(replace(state, step=step), config)
+        checkpoints.save(draft_of(replace(state, step=step), config))
     assert checkpoints.steps() == [10, 15]
     found = checkpoints.latest()
     assert found.step == 15

@@ -1,21 +1,22 @@
 """Averages made after a training against averages made in it, by brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from plain_engine import train
 
 from metatrain.average import TRACKS, PowerAverage, gamma_of
-from metatrain.build import build_generator, build_learner
-from metatrain.checkpoint import CheckpointStore
+from metatrain.build import build_generator
+from metatrain.checkpoint import CheckpointStore, draft_of, state_of
 from metatrain.cli import run
-from metatrain.combine.post_hoc import Snapshot, reconstruct, save_snapshots, snapshots_of, solve
+from metatrain.combine.post_hoc import Snapshot, reconstruct, snapshots, snapshots_of, solve
 from metatrain.commands import COMMANDS
 from metatrain.config import load_config
 from metatrain.errors import UserError
-from metatrain.loader import load_episodes, training_sampler
 from metatrain.model import load_model
-from metatrain.store import EpisodeStore
-from metatrain.trainer import Observer, Trainer, TrainState, first_state
+from metatrain.trainer import Observer, first_state
 
 STEPS = 400
 
@@ -93,31 +94,6 @@ def test_the_error_told_is_that_of_the_profile():
     assert error == pytest.approx(missed, rel=1e-3)
 
 
-class PlainEngine:
-    """One worker, no DeepSpeed: SGD."""
-
-    rank, world = 0, 1
-
-    def __init__(self, parameters):
-        self._parameters = {n: p.clone() for n, p in parameters.items()}
-
-    def parameters(self):
-        return self._parameters
-
-    def apply(self, gradient, lr):
-        for name, p in self._parameters.items():
-            p -= lr * gradient[name]
-
-    def mean(self, values):
-        return values
-
-    def gather(self, own):
-        return own
-
-    def optimizer_state(self):
-        return {}
-
-
 class Keeper(Observer):
     """What the cluster's Saver does, and theta after every step."""
 
@@ -125,20 +101,8 @@ class Keeper(Observer):
         self.config, self.checkpoints = config, CheckpointStore(config.run.url)
 
     def on_checkpoint(self, state):
-        save_snapshots(state, self.config)
-        self.checkpoints.save(state, self.config)
-
-
-def train(config, state=None):
-    generator = build_generator(config)
-    store = EpisodeStore(config.data.path)
-    state = state or first_state(generator)
-    sampler = training_sampler(store, config)
-    episodes = load_episodes(store, sampler, config.data, start=state.step)
-    learner, engine = build_learner(config, generator), PlainEngine(state.parameters)
-    trainer = Trainer(config, engine, learner, episodes, state, [Keeper(config)])
-    trainer.run()
-    return trainer.state()
+        draft = draft_of(state, self.config)
+        self.checkpoints.save(replace(draft, beside=snapshots(state, self.config)))
 
 
 @pytest.fixture
@@ -146,7 +110,7 @@ def kept(overrides):
     """A run of 6 steps with a checkpoint every 2, and its state at the end."""
     small = [*overrides, "meta.post_hoc=true", "meta.steps=6", "checkpoint.every=2"]
     config = load_config(None, small)
-    return config, train(config)
+    return config, train(config, [Keeper(config)])
 
 
 def same(a, b):
@@ -157,7 +121,7 @@ def test_a_run_keeps_two_tracks_and_goes_on_with_them_to_the_bit(kept):
     config, last = kept
     store = CheckpointStore(config.run.url)
     assert store.steps() == [4, 6]
-    resumed = train(config, store.read(4))
+    resumed = train(config, [Keeper(config)], state_of(store.open(4)))
     assert list(resumed.tracks) == ["0.05", "0.1"]
     assert all(same(resumed.tracks[s], last.tracks[s]) for s in last.tracks)
     assert not same(last.tracks["0.05"], last.tracks["0.1"])
@@ -189,7 +153,7 @@ def test_an_average_is_made_by_a_command(kept, tmp_path, capsys):
 
 def test_without_post_hoc_nothing_is_kept(overrides):
     config = load_config(None, [*overrides, "meta.steps=2", "checkpoint.every=1"])
-    assert train(config).tracks == {}
+    assert train(config, [Keeper(config)]).tracks == {}
     assert snapshots_of(config.run.url) == []
     with pytest.raises(UserError, match=r"no averages under .*meta\.post_hoc=true"):
         reconstruct(config.run.url, 0.1)
@@ -198,8 +162,7 @@ def test_without_post_hoc_nothing_is_kept(overrides):
 def test_the_state_before_the_first_step_has_no_average(config):
     state = first_state(build_generator(config))
     tracks = {"0.05": state.parameters}
-    save_snapshots(TrainState(0, state.parameters, state.average, tracks=tracks), config)
-    assert snapshots_of(config.run.url) == []
+    assert snapshots(replace(state, tracks=tracks), config) == {}
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e-300, 0.3, float("nan")])

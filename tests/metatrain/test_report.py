@@ -14,7 +14,7 @@ import torch
 
 from metatrain.build import build_generator
 from metatrain.charts import Axis, Curve, Point, draw
-from metatrain.checkpoint import CheckpointStore
+from metatrain.checkpoint import CheckpointStore, draft_of
 from metatrain.config import Config, load_config
 from metatrain.errors import UserError
 from metatrain.evaluate import Evaluation, Score, strip_folder
@@ -73,7 +73,8 @@ def train(run: str, config: Config) -> None:
         for s in range(1, 21)
     ]
     average = {name: weight.clone() for name, weight in weights.items()}
-    CheckpointStore(run).save(TrainState(20, weights, average, {}, history), config)
+    state = TrainState(20, weights, average, {}, history)
+    CheckpointStore(run).save(draft_of(state, config))
     save_model(Model(config, average, 20), f"{run}/model.safetensors")
 
 

@@ -10,7 +10,8 @@ from fault_proxy import WRITING, FaultProxy, every, first
 
 from metatrain import retry, shards
 from metatrain.build import build_generator
-from metatrain.checkpoint import TRAINING, CheckpointStore
+from metatrain.checkpoint import CheckpointStore, draft_of
+from metatrain.checkpoint.index import COMMIT
 from metatrain.errors import UserError
 from metatrain.manifest import MANIFEST
 from metatrain.pack import pack
@@ -100,7 +101,7 @@ def test_checkpoints_through_faults_are_saved_listed_and_pruned(proxy, s3, confi
     proxy.fault = every(3, WRITING)
     checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(build_generator(config))
     for step in (5, 10, 15):
-        checkpoints.save(replace(state, step=step), config)
+        checkpoints.save(draft_of(replace(state, step=step), config))
     assert checkpoints.steps() == [10, 15]
     found = checkpoints.latest()
     assert found.step == 15
@@ -109,10 +110,10 @@ def test_checkpoints_through_faults_are_saved_listed_and_pruned(proxy, s3, confi
 
 def test_a_checkpoint_that_cannot_be_uploaded_leaves_the_one_before(proxy, s3, config):
     checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(build_generator(config))
-    checkpoints.save(replace(state, step=5), config)
-    refuse(proxy, TRAINING)
-    with pytest.raises(UserError, match=f"cannot reach .*{TRAINING}"):
-        checkpoints.save(replace(state, step=10), config)
+    checkpoints.save(draft_of(replace(state, step=5), config))
+    refuse(proxy, COMMIT)
+    with pytest.raises(UserError, match=f"cannot reach .*{COMMIT}"):
+        checkpoints.save(draft_of(replace(state, step=10), config))
     assert checkpoints.steps() == [5]
     assert checkpoints.latest().step == 5
 

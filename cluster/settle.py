@@ -1,0 +1,109 @@
+"""What `auto` comes to: chosen by worker 0 at a run's first start, and then kept.
+
+Another choice would give other last bits, and a resumed run must end as if uninterrupted.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import torch.distributed as dist
+from ray.train.torch import get_device
+
+from metatrain.build import choose_way
+from metatrain.config import Config, with_values
+from metatrain.episodes import EpisodeSampler, read_episode, slots_of
+from metatrain.files import MissingError, read_file, write_file
+from metatrain.inner.choice import Choice, free_memory
+from metatrain.learners import LEARNERS
+from metatrain.store import EpisodeStore
+from metatrain.trainer import TrainState
+
+# Values by the key that they are for.
+Values = dict[str, Any]
+
+
+def settle(
+    config: Config,
+    state: TrainState,
+    store: EpisodeStore,
+    sampler: EpisodeSampler,
+    say: Callable[[str], None],
+) -> Config:
+    """`config` with values in the place of every `auto`. Collective.
+
+    Args:
+        config: the run's configuration.
+        state: where the run begins or goes on.
+        store: the training data.
+        sampler: of the training episodes.
+        say: tells the person who watches what was chosen, and why.
+    """
+    if config.cluster.zero_stage < 3 and "auto" not in (
+        config.meta.gradient,
+        config.meta.tasks_at_once,
+    ):
+        return config
+    values: list[Values | None] = [None]
+    if dist.get_rank() == 0:
+        values = [_before(config, state) or _chosen(config, state, store, sampler, say)]
+    dist.broadcast_object_list(values, device=get_device())
+    assert values[0] is not None, "worker 0 has chosen"
+    return with_values(config, values[0])
+
+
+def _url(config: Config) -> str:
+    return f"{config.run.url}/settled.json"
+
+
+def _before(config: Config, state: TrainState) -> Values | None:
+    """What an earlier start chose, if any step depends on it."""
+    if state.step > 0:
+        with suppress(MissingError, ValueError):
+            return json.loads(read_file(_url(config)))
+    return None
+
+
+def _chosen(
+    config: Config,
+    state: TrainState,
+    store: EpisodeStore,
+    sampler: EpisodeSampler,
+    say: Callable[[str], None],
+) -> Values:
+    values: Values = {}
+    if config.cluster.zero_stage == 3 and config.cluster.inner_loop == "auto":
+        values["cluster.inner_loop"], reason = _inner_loop(config, state)
+        say(f"auto takes the {values['cluster.inner_loop']} inner loop: {reason}.")
+    if "auto" in (config.meta.gradient, config.meta.tasks_at_once):
+        choice = _way(config, state, store, sampler)
+        values |= {f"meta.{key}": value for key, value in choice.way._asdict().items()}
+        say(f"auto takes {choice.way}: {choice.reason}.")
+    write_file(_url(config), json.dumps(values).encode())
+    return values
+
+
+def _inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
+    """Sharded where that is exact; where it is not, only if whole trees do not fit."""
+    obstacle = config.obstacle_to_shards()
+    if obstacle:
+        return "gathered", obstacle
+    if not LEARNERS[config.learner.name].products:
+        return "sharded", "nothing is then ever whole"
+    tree = sum(4 * p.numel() for p in state.parameters.values())
+    # Theta, phi, the gradient and an episode's part of it, and phi after every inner step.
+    needed = (4 + config.inner.steps) * tree
+    device = get_device()
+    free = free_memory(device) // (1 if device.type == "cuda" else config.cluster.workers)
+    said = f"whole trees need {needed / 2**30:.2f} GiB of {free / 2**30:.2f}"
+    return ("gathered" if needed < free // 2 else "sharded"), said
+
+
+def _way(config: Config, state: TrainState, store: EpisodeStore, sampler: EpisodeSampler) -> Choice:
+    device, data = get_device(), config.data
+    slots = slots_of(0, config.cluster.workers, config.meta.batch)
+    plans = [sampler.plan(0, slot) for slot in slots]
+    episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
+    theta = {name: p.to(device) for name, p in state.parameters.items()}
+    return choose_way(config, theta, episodes)

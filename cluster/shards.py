@@ -1,0 +1,176 @@
+"""ZeRO stage 3: theta itself in shards, and an inner loop that works on them.
+
+Trees of this module have flat tensors: of each parameter the values that this worker keeps. All
+that learners do with trees goes value by value, so most of them never know.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from deepspeed.runtime.zero import GatheredParameters
+from deepspeed.utils import (
+    safe_get_local_fp32_param,
+    safe_get_local_grad,
+    safe_get_local_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_grad,
+    safe_set_local_optimizer_state,
+)
+from torch import Tensor, nn
+
+from cluster.engine import ZeroEngine, in_order_of_slots
+from metatrain.config import Config
+from metatrain.generators import Draw
+from metatrain.parameters import Parameters
+
+
+class GatheringEngine(ZeroEngine):
+    """Stage 3 with a whole theta while learners work: any learner, each worker on its own tasks.
+
+    Between outer steps only shards are kept, of the averages too.
+    """
+
+    def __init__(
+        self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
+    ) -> None:
+        self._shapes = {name: p.shape for name, p in generator.named_parameters()}
+        start = {name: p.detach().cpu().clone() for name, p in generator.named_parameters()}
+        super().__init__(generator, config, optimizer_state)
+        # DeepSpeed makes the masters of bf16 weights from those, when they are rounded already.
+        for name, value in self.localize(start).items():
+            safe_set_local_fp32_param(self._named[name], self._padded(name, value))
+
+    def parameters(self) -> Parameters:
+        """All of theta, gathered. Collective."""
+        return self.full(self.local())
+
+    def local(self) -> Parameters:
+        """See `metatrain.trainer.Engine.local`: this worker's shards; views."""
+        return {
+            name: _present(safe_get_local_fp32_param(p))[: self._real(name)]
+            for name, p in self._named.items()
+        }
+
+    def localize(self, full: Parameters) -> Parameters:
+        """See `metatrain.trainer.Engine.localize`."""
+        return {
+            name: value.reshape(-1)[self._start(name) :][: self._real(name)].to(self.device)
+            for name, value in full.items()
+        }
+
+    def full(self, local: Parameters) -> Parameters:
+        """See `metatrain.trainer.Engine.full`; one collective."""
+        padded = {name: self._padded(name, value) for name, value in local.items()}
+        everyones = self.mesh.gather_shards(torch.cat(list(padded.values())))
+        columns = everyones.split([len(value) for value in padded.values()], dim=1)
+        return {
+            name: column.reshape(-1)[: self._shapes[name].numel()].view(self._shapes[name])
+            for name, column in zip(padded, columns, strict=True)
+        }
+
+    def _hand_over(self, gradient: Parameters) -> None:
+        with GatheredParameters(list(self._named.values())):
+            super()._hand_over(gradient)
+
+    def _moments(self, moment: str) -> Parameters:
+        local = {
+            name: _present(safe_get_local_optimizer_state(p, moment))[: self._real(name)]
+            for name, p in self._named.items()
+        }
+        return {name: value.cpu() for name, value in self.full(local).items()}
+
+    def _set_moments(self, moment: str, values: Parameters) -> None:
+        for name, value in self.localize(values).items():
+            padded = self._padded(name, value)
+            safe_set_local_optimizer_state(self._named[name], padded, moment)
+
+    def _shard(self, name: str) -> Tensor:
+        """Where DeepSpeed keeps this worker's values, and padding."""
+        parameter: Any = self._named[name]
+        return parameter.ds_tensor
+
+    def _width(self, name: str) -> int:
+        """Values that every worker of the group has room for."""
+        return self._shard(name).numel()
+
+    def _start(self, name: str) -> int:
+        return self.mesh.shard * self._width(name)
+
+    def _real(self, name: str) -> int:
+        """Values that are this worker's; the last workers' shards end in padding."""
+        return max(0, min(self._width(name), self._shapes[name].numel() - self._start(name)))
+
+    def _padded(self, name: str, value: Tensor) -> Tensor:
+        return F.pad(value, (0, self._width(name) - len(value)))
+
+
+class ShardedEngine(GatheringEngine):
+    """Stage 3 with nothing whole at any time: the workers of a group adapt to the same tasks.
+
+    Learners see shards, and their inner loop is a `cluster.sharded_loop.ShardedInnerLoop`.
+    """
+
+    sharded = True
+
+    def __init__(
+        self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
+    ) -> None:
+        super().__init__(generator, config, optimizer_state)
+        self.rank, self.world = self.mesh.group, self.mesh.groups
+
+    def parameters(self) -> Parameters:
+        """This worker's shards of theta; views, which `apply` changes."""
+        return self.local()
+
+    def norm(self, tree: Parameters) -> Tensor:
+        """See `metatrain.trainer.Engine.norm`. Collective."""
+        return self.dot(tree, tree).sqrt()
+
+    def dot(self, a: Parameters, b: Parameters) -> Tensor:
+        """The inner product of two trees of shards. Collective in the group."""
+        own = torch.stack([(value * b[name]).sum() for name, value in a.items()]).sum()
+        return self.mesh.sum_over_shards(own)
+
+    def gather(self, own: list[Any]) -> list[Any]:
+        """See `metatrain.trainer.Engine.gather`: among those who keep the same shards."""
+        return in_order_of_slots(self.mesh.gather_from_peers(own))
+
+    def gradient_at(self, phi: Parameters, draw: Draw, weight: float) -> tuple[Parameters, Tensor]:
+        """Gradient of the group's mean loss at weights `phi`, and this worker's part of that loss.
+
+        Theta is not lost: `apply` writes it anew. Collective in the group.
+
+        Args:
+            phi: shards of all weights.
+            draw: this worker's images.
+            weight: what its mean loss counts in the group's mean over workers.
+        """
+        self._write(phi)
+        optimizer: Any = self._engine.optimizer
+        optimizer.zero_grad()
+        for name, parameter in self._named.items():
+            # A parameter that the loss does not touch would keep its last gradient.
+            safe_set_local_grad(parameter, torch.zeros_like(self._shard(name)))
+        with torch.enable_grad():
+            loss = weight * self._engine(*draw)
+            self._engine.backward(loss)
+        gradient = {
+            name: _present(safe_get_local_grad(p))[: self._real(name)].clone()
+            for name, p in self._named.items()
+        }
+        return gradient, loss.detach()
+
+    def _write(self, phi: Parameters) -> None:
+        for name, value in phi.items():
+            self._shard(name).data[: self._real(name)].copy_(value)
+
+    def _hand_over(self, gradient: Parameters) -> None:
+        self._engine.allreduce_gradients()  # nothing is left to reduce; DeepSpeed opens its buffers
+        for name, parameter in self._named.items():
+            safe_set_local_grad(parameter, self._padded(name, gradient[name]))
+
+
+def _present(value: Tensor | None) -> Tensor:
+    assert value is not None, "every parameter is in the optimiser"
+    return value.detach()

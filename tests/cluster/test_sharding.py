@@ -1,0 +1,179 @@
+"""Every learner under every way of sharding against one plain loop, in real processes over gloo."""
+
+from functools import cache
+from typing import NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.func import functional_call
+from workers import run_workers
+
+from metatrain.build import build_generator, build_learner
+from metatrain.config import load_config
+from metatrain.episodes import Episode
+from metatrain.learners import LEARNERS
+from metatrain.trainer import Trainer, first_state
+
+TASKS, DECAY = 3, 0.9
+
+# Gradients are summed in another order than one process does.
+TOLERANCE = 1e-6
+# Of what the run has moved: Hessian-vector products by differences, and sums of bf16.
+ROUGHLY = {"meta.hvp=difference": 1e-3, "inner.precision=bf16": 1e-2}
+
+SGD = ("meta.optimizer=sgd", "meta.lr=0.3", "inner.optimizer=sgd", "inner.lr=0.05")
+# Adam divides by the size of gradients, and would make of the last bits of one step a difference
+# in the next: one step, then, where the learner passes it on.
+ADAM = ("meta.optimizer=sgd", "meta.lr=0.3", "inner.optimizer=adam", "inner.lr=0.001")
+ADAM_ONCE = (*ADAM, "meta.steps=1")
+
+
+class Case(NamedTuple):
+    """A run: its learner and settings, and how it is sharded."""
+
+    learner: str
+    way: str
+    settings: tuple[str, ...] = SGD
+    shards: int | None = None
+
+    batch: int = 2
+
+    def tolerance(self, moved):
+        rough = [ROUGHLY[setting] for setting in self.settings if setting in ROUGHLY]
+        return max(rough) * moved if rough else TOLERANCE
+
+    def reference(self):
+        rounded = self.way == "sharded" and "inner.precision=bf16" in self.settings
+        return plain_loop(self.learner, self.settings, self.batch, rounded)
+
+    def config(self):
+        sharding = [f"cluster.zero_stage={self.way if self.way in '012' else 3}"]
+        sharding += [f"cluster.inner_loop={self.way}"] if self.way not in "012" else []
+        sharding += [f"cluster.shards_per_group={self.shards}"] if self.shards else []
+        return configuration(self.learner, self.settings, self.batch, sharding)
+
+
+def configuration(learner, settings, batch, sharding=()):
+    return load_config(
+        None,
+        [
+            "data.image_size=8", "generator.width=8", "inner.steps=2", "meta.steps=2",
+            f"meta.batch={batch}", "meta.warmup=0", "meta.decay=0", f"meta.ema={DECAY}",
+            f"learner.name={learner}", "checkpoint.every=100", *settings, *sharding,
+        ],
+    )  # fmt: skip
+
+
+def episode(step, slot, batch):
+    """Four support images and three query images, which do not divide among two workers."""
+    noise = torch.Generator().manual_seed(100 * step + slot)
+    images = torch.rand((7, 1, 8, 8), generator=noise) * 2 - 1
+    task = f"task-{(step * batch + slot) % TASKS}"
+    return Episode(task, images[:4], images[4:], 17 * step + slot)
+
+
+def work(rank, folder, cases):
+    from cluster.build import build_engine_and_learner
+
+    for index, case in enumerate(cases):
+        config = case.config()
+        state = first_state(build_generator(config))
+        engine, learner = build_engine_and_learner(config, state, torch.device("cpu"))
+        slots = range(engine.rank, case.batch, engine.world)
+        episodes = (
+            [episode(step, s, case.batch) for s in slots] for step in range(config.meta.steps)
+        )
+        trainer = Trainer(config, engine, learner, episodes, state, [])
+        trainer.run()
+        state = trainer.state()
+        if rank == 0:
+            loss = torch.tensor(state.history[-1]["loss"])
+            save_file(
+                flat(state.parameters, state.average, state.by_task, loss), f"{folder}/{index}"
+            )
+
+
+def flat(parameters, average, by_task, loss):
+    trees = {"parameters": parameters, "average": average, **by_task}
+    tensors = {f"{k}/{n}": p.contiguous() for k, tree in trees.items() for n, p in tree.items()}
+    return tensors | {"loss": loss}
+
+
+def objective_at_bf16_weights(generator):
+    """The objective at weights as bf16 keeps them, whose gradient is that at the rounded ones."""
+
+    def objective(*draw):
+        named = generator.named_parameters()
+        rounded = {n: p + (p.bfloat16().float() - p).detach() for n, p in named}
+        return functional_call(generator, rounded, draw)
+
+    return objective
+
+
+@cache
+def plain_loop(learner, settings, batch, rounded):
+    """The same run in one process, with neither engine nor trainer."""
+    config = configuration(learner, settings, batch)
+    theta = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    learner = build_learner(config, build_generator(config))
+    if rounded:
+        learner.inner._objective = objective_at_bf16_weights(learner.inner.generator)
+    average = {name: p.clone() for name, p in theta.items()}
+    optimizer = torch.optim.SGD([p.requires_grad_() for p in theta.values()], lr=config.meta.lr)
+    for step in range(config.meta.steps):
+        episodes = [episode(step, slot, batch) for slot in range(batch)]
+        outer = learner.outer_gradient({n: p.detach() for n, p in theta.items()}, episodes, step)
+        for name, p in theta.items():
+            p.grad = outer.gradient[name] / batch
+        optimizer.step()
+        learner.end_step({n: p.detach() for n, p in theta.items()}, lambda own: own)
+        decay = min(DECAY, (1 + step) / (10 + step))
+        average = {n: decay * average[n] + (1 - decay) * p.detach() for n, p in theta.items()}
+    theta = {name: p.detach() for name, p in theta.items()}
+    return flat(theta, average, learner.by_task, outer.metrics["loss"] / batch)
+
+
+TWO = [Case(name, way) for name in LEARNERS for way in ("0", "1", "2", "gathered")]
+TWO += [Case(name, "sharded") for name in ("reptile", "joint", "mtl", "fomaml", "admm")]
+TWO += [Case(name, "sharded", ADAM) for name in ("reptile", "fomaml")]
+TWO += [Case("admm", "sharded", ADAM_ONCE), Case("maml", "gathered", ADAM_ONCE)]
+TWO += [Case("reptile", "sharded", (*SGD, f"inner.scope.name={s}")) for s in ("film", "lora")]
+TWO += [
+    Case(name, "sharded", (*SGD, "meta.hvp=difference"))
+    for name in ("maml", "anil", "boil", "cavia", "imaml")
+]
+BF16 = (*SGD, "inner.precision=bf16")
+TWO += [Case(name, way, BF16) for name in ("reptile", "fomaml") for way in ("1", "sharded")]
+TWO += [
+    Case("reptile", way, (*SGD, "cluster.offload=true"))
+    for way in ("1", "2", "gathered", "sharded")
+]
+# Two groups of two.
+MESH = [Case("reptile", way, SGD, 2, 4) for way in ("0", "1", "2", "gathered")]
+MESH += [Case("reptile", "sharded", SGD, 2), Case("admm", "sharded", ADAM_ONCE, 2)]
+MESH += [Case("admm", "1", ADAM_ONCE, 2, 4), Case("maml", "gathered", SGD, 2, 4)]
+# Four shards, which neither parameters nor images divide by.
+MESH += [Case("reptile", way, SGD, 4, 4) for way in ("2", "gathered", "sharded")]
+WORLDS = {2: TWO, 4: MESH}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    folders = {world: tmp_path_factory.mktemp(f"world-{world}") for world in WORLDS}
+    for world, cases in WORLDS.items():
+        run_workers(world, folders[world], work, str(folders[world]), cases)
+    return lambda world, case: load_file(folders[world] / str(WORLDS[world].index(case)))
+
+
+@pytest.mark.parametrize(
+    ("world", "case"), [(w, case) for w, cases in WORLDS.items() for case in cases], ids=str
+)
+def test_every_learner_sharded_in_any_way_ends_where_one_plain_loop_does(outcomes, world, case):
+    expected, found = case.reference(), outcomes(world, case)
+    assert found.keys() == expected.keys()
+    start = build_generator(case.config()).state_dict()
+    moved = max(float((expected[f"parameters/{n}"] - p).abs().max()) for n, p in start.items())
+    assert moved > 1000 * TOLERANCE
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=case.tolerance(moved))

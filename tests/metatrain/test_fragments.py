@@ -1,0 +1,67 @@
+"""Slices of tensors: whatever is cut comes together again, each element once."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metatrain.fragments import assemble, batches_of, fragments_of, joined, share_of
+
+SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
+TREES = st.dictionaries(st.text(max_size=3), SHAPES, max_size=6).map(
+    lambda shapes: {name: torch.randn(shape) for name, shape in shapes.items()}
+)
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) and a[name].shape == b[name].shape for name in a)
+
+
+@given(TREES, st.integers(1, 9))
+def test_the_shares_of_all_workers_are_the_whole_tree(tree, world):
+    shares = [share_of(tree, rank, world) for rank in range(world)]
+    assert_same(assemble(f for share in reversed(shares) for f in share), tree)
+
+
+@given(TREES, st.integers(1, 9))
+def test_shares_are_even(tree, world):
+    sizes = [sum(f.values.numel() for f in share_of(tree, r, world)) for r in range(world)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(TREES, st.integers(1, 9), st.integers(8, 100))
+def test_batches_are_small_and_lose_nothing(tree, world, size):
+    fragments = [f for rank in range(world) for f in share_of(tree, rank, world)]
+    batches = list(batches_of(fragments, size))
+    assert all(sum(f.values.nbytes for f in batch) <= size for batch in batches)
+    assert_same(assemble(f for batch in batches for f in batch), tree)
+
+
+@given(st.integers(0, 30), st.data())
+def test_any_slice_comes_from_the_fragments_that_it_touches(length, data):
+    tree = {"w": torch.arange(length)}
+    start = data.draw(st.integers(0, length))
+    stop = data.draw(st.integers(start, length))
+    shares = [f for rank in range(4) for f in share_of(tree, rank, 4)]
+    cuts = [f.cut(start, stop) for f in shares]
+    touched = [cut for cut in cuts if cut.values.numel()]
+    if touched:
+        assert torch.equal(joined(touched, start, stop), tree["w"][start:stop])
+    else:
+        assert start == stop
+
+
+@pytest.mark.parametrize("wrong", ["missing", "twice"])
+def test_what_is_missing_or_comes_twice_is_refused(wrong):
+    tree = {"w": torch.arange(10.0)}
+    fragments = [f for rank in range(3) for f in share_of(tree, rank, 3)]
+    fragments = fragments[1:] if wrong == "missing" else [*fragments, fragments[0]]
+    with pytest.raises(ValueError, match="are missing or come twice"):
+        assemble(fragments)
+
+
+def test_a_fragment_is_a_view():
+    tree = {"w": torch.zeros(4, 2)}
+    fragments_of(tree)[0].values[3] = 1.0
+    assert tree["w"][1, 1] == 1.0

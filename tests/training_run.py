@@ -1,0 +1,83 @@
+"""One start of the training command in its own process, and what may be done to it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+COMMAND = [sys.executable, "-m", "cluster", "train"]
+ROOT = Path(__file__).parents[1]
+
+
+class Run:
+    """One start of the training command, followed line by line."""
+
+    def __init__(self, overrides: list[str], folder: Path) -> None:
+        config = folder / "empty.yaml"
+        config.write_text("seed: 0\n")
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [*COMMAND, str(config), *overrides],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            # A shell that starts things in the background has them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def until(self, step: int) -> "Run":
+        """Read on until the run says that it has taken `step` outer steps."""
+        return self.until_line(lambda line: step_of(line) >= step, f"step {step}")
+
+    def until_said(self, words: str) -> "Run":
+        """Read on until the run says `words`."""
+        return self.until_line(lambda line: words in line, words)
+
+    def until_line(self, wanted, what: str) -> "Run":
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if wanted(line):
+                return self
+        raise AssertionError(f"ended before {what}:\n" + self.output)
+
+    def wait(self) -> int:
+        """Read to the end and return the exit status."""
+        assert self.process.stdout
+        self.lines += self.process.stdout
+        return self.process.wait()
+
+    def kill_driver(self) -> None:
+        """SIGKILL, and wait until Ray has noticed and ended what trains."""
+        rest = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        self.wait()
+        _, alive = psutil.wait_procs(rest, timeout=10)
+        # Ray's agents look for their raylet once in a while only; they hold no resources.
+        assert all("Agent" in process.name() for process in alive), f"orphans: {alive}"
+        for agent in alive:
+            agent.kill()
+
+    def signal_a_worker(self, number: int) -> None:
+        """Send a signal to the last of the processes that train."""
+        workers = [
+            process
+            for process in psutil.Process(self.process.pid).children(recursive=True)
+            if "RayTrainWorker" in " ".join(process.cmdline())
+        ]
+        workers[-1].send_signal(number)
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+
+def step_of(line: str) -> int:
+    """The outer step that a progress line tells of; -1 for any other line."""
+    return int(line.split()[1].partition("/")[0]) if line.startswith("step ") else -1
