@@ -36,23 +36,28 @@ class EpisodeStore:
 
     Attributes:
         url: where the data set lies.
+        manifest: the bytes of the manifest that is read by.
         fingerprint: sha256 of the manifest, which itself holds the sha256 of everything else.
         row_groups: the rows of the manifest.
         footers: the sha256 of each shard's footer, by the shard's name.
     """
 
-    def __init__(self, url: str, cache: DiskCache | None = None) -> None:
+    def __init__(
+        self, url: str, cache: DiskCache | None = None, manifest: bytes | None = None
+    ) -> None:
         """Read the manifest of the data set at `url`, whose images `cache` is to keep.
+
+        An earlier `manifest` of it may be given, to see it as it was then.
 
         Raises:
             UserError: when there is no data set, its manifest is damaged or cannot be reached, or
                 the cache has no room for a single one of its row groups.
         """
         self.url = url.rstrip("/")
-        manifest = self._read_manifest()
-        self.fingerprint = hashlib.sha256(manifest).hexdigest()
+        self.manifest = self._read_manifest() if manifest is None else manifest
+        self.fingerprint = hashlib.sha256(self.manifest).hexdigest()
         with self._sound(MANIFEST):
-            self.row_groups, self.footers = parse_manifest(manifest)
+            self.row_groups, self.footers = parse_manifest(self.manifest)
             self._by_task = by_task(self.row_groups)
         if cache:
             cache.check_room(max(group.length for group in self.row_groups))
