@@ -1,7 +1,7 @@
-"""What an episode's images cost to decode, by how they were packed: `python -m benchmarks.decoding`.
+"""What an episode's images cost to decode, as they were packed: `python -m benchmarks.decoding`.
 
-CPU time of one thread for the 10 images of an episode; of smooth noise, which compresses about as
-photographs do.
+CPU time of one thread for the 10 images of an episode; smooth noise, which compresses better than
+photographs.
 """
 
 import io

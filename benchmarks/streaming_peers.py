@@ -1,7 +1,8 @@
 """Other libraries reading the images of one task from a bucket, each as its documentation says.
 
 The same images, encoded alike, in each library's own format and its documented size of shards;
-WebDataset, which only reads from front to back, gets the kindest there is, one tar a task.
+WebDataset, which only reads from front to back, gets the kindest there is, one tar a task. MosaicML
+Streaming does not install beside the others: see docs/benchmarks-streaming.md.
 """
 
 import importlib
