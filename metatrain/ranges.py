@@ -10,6 +10,7 @@ import re
 import time
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -68,7 +69,7 @@ def _origin(address: str) -> str:
 @lru_cache(maxsize=64)
 def _connections(origin: str, process: int) -> URLLib3Session:
     """The connections of this process to `origin`: none may be shared across a fork."""
-    fs, _ = filesystem_of("s3://")
+    fs: Any = filesystem_of("s3://")[0]
     verify = fs.client_kwargs.get("verify")
     if verify is None:
         verify = botocore.session.get_session().get_config_variable("ca_bundle") or True
