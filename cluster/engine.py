@@ -4,6 +4,7 @@ To be imported where DS_ACCELERATOR says what a worker was given, since importin
 """
 
 import logging
+from datetime import timedelta
 from itertools import zip_longest
 from typing import Any
 
@@ -44,7 +45,8 @@ class ZeroEngine(Engine):
         self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.mesh = TaskMesh.make(config.cluster.shards_per_group)
+        timeout = timedelta(seconds=2 * config.cluster.timeout)
+        self.mesh = TaskMesh.make(config.cluster.shards_per_group, timeout)
         self._named = dict(generator.named_parameters())
         self._kind, self._stage = config.meta.optimizer, config.cluster.zero_stage
         # DeepSpeed wraps it from stage 1 on, and gives it shards for parameters.
@@ -54,7 +56,7 @@ class ZeroEngine(Engine):
             optimizer=self._optimizer,
             dist_init_required=False,
             mpu=self.mesh,
-            config=_deepspeed_config(config),
+            config=_deepspeed_config(config, sum(p.numel() for p in generator.parameters())),
         )
         if optimizer_state:
             self._restore(optimizer_state)
@@ -72,14 +74,19 @@ class ZeroEngine(Engine):
         """Average `gradient` over the workers and take one optimiser step at rate `lr`."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        mean = self.mesh.mean_over_groups([gradient[name] for name in self._named])
-        self._hand_over(dict(zip(self._named, mean, strict=True)))
+        self._hand_over(gradient)
         self._engine.step()
 
     def _hand_over(self, gradient: Parameters) -> None:
-        # A loss whose gradient is `gradient`: the one door that stages 0 to 2 leave open.
-        pairs = ((gradient[name], parameter) for name, parameter in self._named.items())
+        """Have DeepSpeed hold the mean of `gradient` over the workers."""
+        mean = self._mean_over_groups(gradient)
+        # A loss whose gradient that is: the one door that stages 0 to 2 leave open.
+        pairs = ((mean[name], parameter) for name, parameter in self._named.items())
         self._engine.backward(torch.stack([(g * p).sum() for g, p in pairs]).sum())
+
+    def _mean_over_groups(self, gradient: Parameters) -> Parameters:
+        mean = self.mesh.mean_over_groups([gradient[name] for name in self._named])
+        return dict(zip(self._named, mean, strict=True))
 
     def mean(self, values: list[float]) -> list[float]:
         """The mean of each value over the workers."""
@@ -143,7 +150,7 @@ def _torch_optimizer(kind: str, parameters: list[nn.Parameter]) -> torch.optim.O
     return torch.optim.Adam(parameters, lr=0.0)
 
 
-def _deepspeed_config(config: Config) -> dict[str, object]:
+def _deepspeed_config(config: Config, parameters: int) -> dict[str, object]:
     cluster = config.cluster
     # Where the inner loop works on DeepSpeed's own weights, those are bf16 and their masters not.
     bf16 = config.inner.precision == "bf16" and cluster.inner_loop == "sharded"
@@ -154,8 +161,16 @@ def _deepspeed_config(config: Config) -> dict[str, object]:
         "gradient_clipping": config.meta.clip,
         "zero_optimization": {
             "stage": cluster.zero_stage,
-            # Parameters that DeepSpeed keeps whole would not see what is written to their shards.
+            # The buffer is made at once, and its default has room for half a billion numbers.
+            "reduce_bucket_size": min(parameters, 500_000_000),
+            # Parameters that DeepSpeed keeps whole would not see what is written to their shards,
+            # and one that it gathers early or keeps for later is whole when nobody needs it.
             "stage3_param_persistence_threshold": 0,
+            "stage3_max_reuse_distance": 0,
+            "stage3_max_live_parameters": 0,
+            "stage3_prefetch_bucket_size": 0,
+            # On a stream of its own a gathering would not wait for what is written to the shards.
+            "overlap_comm": False,
             "offload_optimizer": {"device": "cpu" if cluster.offload else "none"},
         },
         "zero_force_ds_cpu_optimizer": False,

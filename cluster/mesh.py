@@ -3,13 +3,12 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-from metatrain.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -34,29 +33,22 @@ class TaskMesh:
     _alone: dist.ProcessGroup
 
     @classmethod
-    def make(cls, shards_per_group: int | None) -> "TaskMesh":
+    def make(cls, shards_per_group: int | None, timeout: timedelta | None = None) -> "TaskMesh":
         """The mesh of the process group that exists. Collective.
 
         Args:
-            shards_per_group: workers a group; None for those of one node.
-
-        Raises:
-            UserError: when groups of that size do not come out even.
+            shards_per_group: workers a group; None for those of one node. Where groups of that
+                size do not come out even, as after a worker was lost for good, the next smaller
+                size that does.
+            timeout: of what its process groups do; torch's own by default.
         """
         rank, world = dist.get_rank(), dist.get_world_size()
-        shards = shards_per_group or _workers_of_a_node(world)
-        if world % shards:
-            raise UserError(
-                f"cluster.shards_per_group is {shards}, which does not divide the {world} workers; "
-                f"choose a divisor of cluster.workers."
-            )
-        groups = world // shards
-        # Every worker has to take part in making every process group, in the same order.
-        members = [_process_group(range(g * shards, (g + 1) * shards)) for g in range(groups)]
-        peers = [_process_group(range(s, world, shards)) for s in range(shards)]
-        alone = [_process_group([r]) for r in range(world)]
+        shards = largest_divisor(world, shards_per_group or _workers_of_a_node(world))
         group, shard = divmod(rank, shards)
-        return cls(group, groups, shard, shards, members[group], peers[shard], alone[rank])
+        members = range(group * shards, (group + 1) * shards)
+        peers = range(shard, world, shards)
+        groups = (_process_group(ranks, timeout) for ranks in (members, peers, [rank]))
+        return cls(group, world // shards, shard, shards, *groups)
 
     def sum_over_shards(self, value: Tensor) -> Tensor:
         """The sum of `value` over the workers of the group. Collective in the group."""
@@ -71,6 +63,17 @@ class TaskMesh:
         everyones = own.new_empty(self.shards * len(own))
         dist.all_gather_single(everyones, own, group=self._members)
         return everyones.view(self.shards, -1)
+
+    def mean_of_own_shard(self, rows: Tensor) -> Tensor:
+        """[n], of [shards, n] on every worker of the group: its own row's mean over them.
+
+        Collective in the group.
+        """
+        if self.shards == 1:
+            return rows[0]
+        own = rows.new_empty(rows.shape[1])
+        dist.reduce_scatter_single(own, rows.reshape(-1), group=self._members)
+        return own / self.shards
 
     def mean_over_groups(self, tensors: list[Tensor]) -> list[Tensor]:
         """The mean of each over the groups, in one collective among peers."""
@@ -114,11 +117,18 @@ class TaskMesh:
         return 0
 
 
-def _process_group(ranks: Iterable[int]) -> Any:
-    return dist.new_group(list(ranks))  # whose type allows for workers that are not in it
+def largest_divisor(world: int, most: int) -> int:
+    """The largest number of at most `most` that divides `world`."""
+    return next(size for size in range(min(most, world), 0, -1) if world % size == 0)
+
+
+def _process_group(ranks: Iterable[int], timeout: timedelta | None) -> Any:
+    # Those that are in it alone take part, or a thousand workers would meet a thousand times.
+    return dist.new_group(list(ranks), timeout=timeout, use_local_synchronization=True)
 
 
 def _workers_of_a_node(world: int) -> int:
-    """As many as a node has, where all nodes have as many; else all of them."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    return local if world % local == 0 else world
+    """As many as every node has; all of them where nodes differ."""
+    everyones: list[int] = [0] * world
+    dist.all_gather_object(everyones, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+    return everyones[0] if len(set(everyones)) == 1 else world

@@ -62,7 +62,7 @@ class _ShardedLoss(Loss):
     def gradient(
         self, weights: Parameters, names: tuple[str, ...], draw: Draw
     ) -> tuple[Tensor, Parameters]:
-        """See `Loss.gradient`; the mean over the group's workers of the losses is the loss."""
+        """See `Loss.gradient`. Collective in the group."""
         shard, shards, count = self._engine.mesh.shard, self._engine.mesh.shards, len(draw[0])
         first, last = count * shard // shards, count * (shard + 1) // shards
         # With fewer images than workers some have none, and take one that does not count: every
@@ -70,8 +70,7 @@ class _ShardedLoss(Loss):
         rows = slice(first, max(last, first + 1))
         share = self.generator.share(draw, rows)
         weight = shards * (last - first) / count
-        with self.computing(draw[0].device):
-            gradient, loss = self._engine.gradient_at(weights, share, weight)
+        gradient, loss = self._engine.gradient_at(weights, share, weight)
         return loss, {name: gradient[name] for name in names}
 
     def dot(self, a: Parameters, b: Parameters) -> Tensor:

@@ -4,11 +4,11 @@ Trees of this module have flat tensors: of each parameter the values that this w
 that learners do with trees goes value by value, so most of them never know.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from deepspeed.runtime.zero import GatheredParameters
 from deepspeed.utils import (
     safe_get_local_fp32_param,
     safe_get_local_grad,
@@ -22,31 +22,30 @@ from torch import Tensor, nn
 from cluster.engine import ZeroEngine, in_order_of_slots
 from metatrain.config import Config
 from metatrain.generators import Draw
-from metatrain.parameters import Parameters
+from metatrain.parameters import Parameters, host_copy
+
+# Numbers that a checkpoint gathers at once.
+_AT_ONCE = 16_000_000
 
 
 class GatheringEngine(ZeroEngine):
-    """Stage 3 with a whole theta while learners work: any learner, each worker on its own tasks.
+    """Stage 3 with a whole theta for learners: any of them, each worker on tasks of its own.
 
-    Between outer steps only shards are kept, of the averages too.
+    What is sharded are theta in the engine, the optimiser and the averages.
     """
 
     def __init__(
         self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
         self._shapes = {name: p.shape for name, p in generator.named_parameters()}
-        start = {name: p.detach().cpu().clone() for name, p in generator.named_parameters()}
         super().__init__(generator, config, optimizer_state)
-        # DeepSpeed makes the masters of bf16 weights from those, when they are rounded already.
-        for name, value in self.localize(start).items():
-            safe_set_local_fp32_param(self._named[name], self._padded(name, value))
 
     def parameters(self) -> Parameters:
         """All of theta, gathered by one collective."""
         return self._gathered(self.local())
 
     def local(self) -> Parameters:
-        """See `metatrain.trainer.Engine.local`: this worker's shards; views."""
+        """See `metatrain.trainer.Engine.local`: this worker's shards."""
         return {
             name: _present(safe_get_local_fp32_param(p))[: self._real(name)]
             for name, p in self._named.items()
@@ -61,7 +60,22 @@ class GatheringEngine(ZeroEngine):
 
     def full(self, local: Parameters) -> Parameters:
         """See `metatrain.trainer.Engine.full`: in the host's memory."""
-        return {n: self._gathered({n: v})[n].cpu() for n, v in local.items()}
+        found: Parameters = {}
+        for names in self._batches(local):
+            gathered = self._gathered({name: local[name] for name in names})
+            found |= {name: value.cpu() for name, value in gathered.items()}
+        return found
+
+    def _batches(self, names: Iterable[str]) -> Iterator[list[str]]:
+        """The names of tensors that are few enough to be whole at once, or of one alone."""
+        batch, room = [], _AT_ONCE
+        for name in names:
+            room -= self._shapes[name].numel()
+            if batch and room < 0:
+                yield batch
+                batch, room = [], _AT_ONCE - self._shapes[name].numel()
+            batch.append(name)
+        yield batch
 
     def _gathered(self, local: Parameters) -> Parameters:
         padded = {name: self._padded(name, value) for name, value in local.items()}
@@ -73,8 +87,24 @@ class GatheringEngine(ZeroEngine):
         }
 
     def _hand_over(self, gradient: Parameters) -> None:
-        with GatheredParameters(list(self._named.values())):
-            super()._hand_over(gradient)
+        self._hand_over_shards(self._mean_shards(gradient))
+
+    def _mean_shards(self, gradient: Parameters) -> Parameters:
+        """This worker's shards of the group's mean of full gradients; one collective."""
+        shards, widths = self.mesh.shards, [self._width(name) for name in self._named]
+        rows = [
+            F.pad(gradient[name].reshape(-1), (0, shards * width - gradient[name].numel()))
+            for name, width in zip(self._named, widths, strict=True)
+        ]
+        own = self.mesh.mean_of_own_shard(torch.cat([row.view(shards, -1) for row in rows], dim=1))
+        parts = zip(self._named, own.split(widths), strict=True)
+        return {name: part[: self._real(name)] for name, part in parts}
+
+    def _hand_over_shards(self, gradient: Parameters) -> None:
+        mean = self._mean_over_groups(gradient)
+        self._engine.allreduce_gradients()  # nothing is left to reduce; DeepSpeed opens its buffers
+        for name, parameter in self._named.items():
+            safe_set_local_grad(parameter, self._padded(name, mean[name]))
 
     def _moments(self, moment: str) -> Parameters:
         local = {
@@ -119,11 +149,20 @@ class ShardedEngine(GatheringEngine):
     def __init__(
         self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
+        bf16 = config.inner.precision == "bf16"
+        start = host_copy(dict(generator.named_parameters())) if bf16 else {}
+        if bf16:
+            # Within DeepSpeed's own call, which ends what is around it.
+            device = next(generator.parameters()).device
+            generator.forward = torch.autocast(device.type, torch.bfloat16)(generator.forward)
         super().__init__(generator, config, optimizer_state)
         self.rank, self.world = self.mesh.group, self.mesh.groups
+        # DeepSpeed makes masters of weights that are rounded already.
+        for name, value in self.localize(start).items():
+            safe_set_local_fp32_param(self._named[name], self._padded(name, value))
 
     def parameters(self) -> Parameters:
-        """This worker's shards of theta; views, which `apply` changes."""
+        """This worker's shards of theta."""
         return self.local()
 
     def norm(self, tree: Parameters) -> Tensor:
@@ -140,7 +179,7 @@ class ShardedEngine(GatheringEngine):
         return in_order_of_slots(self.mesh.gather_from_peers(own))
 
     def gradient_at(self, phi: Parameters, draw: Draw, weight: float) -> tuple[Parameters, Tensor]:
-        """Gradient of the group's mean loss at weights `phi`, and this worker's part of that loss.
+        """Gradient of the group's mean loss at weights `phi`, and that loss.
 
         Theta is not lost: `apply` writes it anew. Collective in the group.
 
@@ -162,16 +201,15 @@ class ShardedEngine(GatheringEngine):
             name: _present(safe_get_local_grad(p))[: self._real(name)].clone()
             for name, p in self._named.items()
         }
-        return gradient, loss.detach()
+        # So that all of them notice a loss that is not finite.
+        return gradient, self.mesh.sum_over_shards(loss.detach()) / self.mesh.shards
 
     def _write(self, phi: Parameters) -> None:
         for name, value in phi.items():
             self._shard(name).data[: self._real(name)].copy_(value)
 
     def _hand_over(self, gradient: Parameters) -> None:
-        self._engine.allreduce_gradients()  # nothing is left to reduce; DeepSpeed opens its buffers
-        for name, parameter in self._named.items():
-            safe_set_local_grad(parameter, self._padded(name, gradient[name]))
+        self._hand_over_shards(gradient)
 
 
 def _present(value: Tensor | None) -> Tensor:

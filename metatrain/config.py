@@ -258,6 +258,26 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _differences_can_be_seen(self) -> Self:
+        rounded = self.inner.precision == "bf16" and self.meta.hvp == "difference"
+        if rounded and LEARNERS[self.learner.name].products:
+            raise ValueError(
+                "meta.hvp=difference looks at changes smaller than inner.precision=bf16 can tell; "
+                "use inner.precision=fp32, or another meta.hvp."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_come_out_even(self) -> Self:
+        shards = self.cluster.shards_per_group
+        if shards and self.cluster.workers % shards:
+            raise ValueError(
+                f"cluster.shards_per_group is {shards}, which does not divide the "
+                f"{self.cluster.workers} cluster.workers; choose a divisor."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _offload_has_shards(self) -> Self:
         if self.cluster.offload and not self.cluster.zero_stage:
             raise ValueError(
@@ -270,6 +290,8 @@ class Config(Section):
         kind = LEARNERS[self.learner.name]
         if not kind.shardable:
             return f"learner {self.learner.name} learns its inner rates from whole layers"
+        if kind.products and self.meta.gradient == "unrolled":
+            return "meta.gradient=unrolled keeps graphs of whole weights"
         if kind.products and self.meta.hvp != "difference":
             return (
                 f"learner {self.learner.name} needs Hessian-vector products, which on shards "
@@ -293,7 +315,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _every_worker_has_an_episode(self) -> Self:
         # Workers that share shards may share tasks too; how many do is known when they are there.
-        sharing = self.cluster.zero_stage == 3 and self.cluster.inner_loop != "gathered"
+        way = self.cluster.inner_loop
+        sharing = way == "sharded" or (way == "auto" and not self.obstacle_to_shards())
+        sharing = sharing and self.cluster.zero_stage == 3
         if self.cluster.workers > self.meta.batch and not sharing:
             raise ValueError(
                 f"meta.batch is {self.meta.batch} for {self.cluster.workers} cluster.workers, and "

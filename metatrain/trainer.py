@@ -81,7 +81,7 @@ class Engine(ABC):
     def full(self, local: Parameters) -> Parameters:
         """The full tree of what all workers keep. Collective.
 
-        For checkpoints: no more than one tensor is whole on the device at a time.
+        For checkpoints: in the host's memory, if it is not whole already.
         """
         return local
 
@@ -244,6 +244,7 @@ class Trainer:
         self._check_finite(record, outer.failed)
         with self.clock("seconds_engine"):
             self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
+            self._theta = {}  # or an engine that gathers it would hold the old one too
             self._theta = self.engine.parameters()
         self.learner.end_step(self._theta, self.engine.gather)
         for average in (self.average, *self.tracks.values()):

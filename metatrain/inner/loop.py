@@ -33,7 +33,7 @@ class InnerConfig(Section):
     )
     precision: Precision = Field(
         default="fp32",
-        description="What layers compute in; bf16 keeps float32 weights, and does not adapt.",
+        description="What layers compute in while training; adapting is in fp32.",
     )
     compile: bool = Field(
         default=False,

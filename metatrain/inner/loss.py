@@ -20,7 +20,7 @@ class Loss:
 
     Args:
         generator: what has the loss.
-        precision: what layers compute in; weights and gradients are float32.
+        precision: what layers compute in; trees are float32.
     """
 
     def __init__(self, generator: Generator, precision: Precision = "fp32") -> None:
