@@ -26,7 +26,8 @@ def build_engine_and_learner(
     """
     generator = build_generator(config)
     generator.load_state_dict(state.parameters)
-    generator.to(device)
+    if config.cluster.zero_stage < 3:
+        generator.to(device)
     if config.cluster.inner_loop == "sharded":
         engine = ShardedEngine(generator, config, state.optimizer)
         return engine, build_sharded_learner(config, engine)

@@ -47,6 +47,14 @@ class ZeroEngine(Engine):
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         timeout = timedelta(seconds=2 * config.cluster.timeout)
         self.mesh = TaskMesh.make(config.cluster.shards_per_group, timeout)
+        settings = _deepspeed_config(config, sum(p.numel() for p in generator.parameters()))
+        if config.cluster.zero_stage == 3:
+            # One parameter at a time, so that it need not fit on the device as a whole.
+            deepspeed.zero.Init(
+                module=generator,
+                data_parallel_group=self.mesh.get_data_parallel_group(),
+                config_dict_or_path=settings,
+            )
         self._named = dict(generator.named_parameters())
         self._kind, self._stage = config.meta.optimizer, config.cluster.zero_stage
         # DeepSpeed wraps it from stage 1 on, and gives it shards for parameters.
@@ -56,7 +64,7 @@ class ZeroEngine(Engine):
             optimizer=self._optimizer,
             dist_init_required=False,
             mpu=self.mesh,
-            config=_deepspeed_config(config, sum(p.numel() for p in generator.parameters())),
+            config=settings,
         )
         if optimizer_state:
             self._restore(optimizer_state)

@@ -4,6 +4,7 @@ Trees of this module have flat tensors: of each parameter the values that this w
 that learners do with trees goes value by value, so most of them never know.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -153,8 +154,8 @@ class ShardedEngine(GatheringEngine):
         start = host_copy(dict(generator.named_parameters())) if bf16 else {}
         if bf16:
             # Within DeepSpeed's own call, which ends what is around it.
-            device = next(generator.parameters()).device
-            generator.forward = torch.autocast(device.type, torch.bfloat16)(generator.forward)
+            device = os.environ["DS_ACCELERATOR"]
+            generator.forward = torch.autocast(device, torch.bfloat16)(generator.forward)
         super().__init__(generator, config, optimizer_state)
         self.rank, self.world = self.mesh.group, self.mesh.groups
         # DeepSpeed makes masters of weights that are rounded already.
