@@ -1,78 +1,182 @@
 """How fast episodes come from object storage: `python -m benchmarks.streaming`.
 
 Ours, cold and from the cache on disk, beside the bound: plain ranged GETs of the same bytes by the
-same number of threads, neither verified nor decoded. One S3 server on this machine, behind a proxy
-that adds latency; both are measured in turn, several times, and the median of the paired shares is
-told. Everything is noise of raw pixels, since PNG would measure its decoder. Takes some minutes.
+same number of threads, neither verified nor decoded; and whichever of MosaicML Streaming, LitData,
+WebDataset and Hugging Face datasets is installed (the extra `bench`), reading the same images.
+One S3 server on this machine, behind a proxy that adds latency and counts. All images are noise of
+raw pixels, for PNG would measure its decoder. Takes some ten minutes.
 """
 
+import argparse
+import json
 import os
+import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import botocore.session
+import fsspec
 import numpy as np
 from botocore.config import Config as ClientConfig
 from s3fs import S3FileSystem
 
+from benchmarks.latency import Latency, latency
+from benchmarks.streaming_peers import SIDE, Peer, image, installed
 from metatrain.config import DataConfig
 from metatrain.disk_cache import DiskCache
 from metatrain.episodes import EpisodeSampler
 from metatrain.loader import READERS, load_episodes
+from metatrain.pictures import decode
+from metatrain.ranges import forget_connections
 from metatrain.s3_server import BUCKET, S3Server
 from metatrain.shards import DatasetWriter
 from metatrain.store import EpisodeStore
 
-SHOTS, QUERIES, SIDE = 5, 5, 58  # an image is 10 kB
+SHOTS, QUERIES = 5, 5
 LATENCIES = (0.001, 0.010, 0.050)
 # Images of a task: row groups of 0.1, 1 and 4 MiB.
 TASK_IMAGES = (10, 104, 415)
+# The peers' shards are of 64 MB, so that the set must be of several.
+DATASET_BYTES = 400_000_000
 # Episodes come before the clock starts, so that as many are on their way when it does as when it
 # stops.
-DATASET_BYTES, ROUNDS, BEFORE, EPISODES = 128_000_000, 3, 70, 150
+BEFORE, EPISODES, PEER_EPISODES = 70, 100, 16
+# Of what is read ahead: enough for all readers at 4 MiB.
+BUDGET = 256_000_000
 
-Measured = tuple[float, float]  # seconds, requests an episode
+
+Row = dict[str, Any]
+
+
+class Bench:
+    """What is measured: a server's data sets, and the proxy through which all are read.
+
+    Args:
+        proxy: what counts.
+        scratch: a folder for what readers keep.
+        rounds: how often ours and the bound are measured, in turn.
+    """
+
+    def __init__(self, proxy: Latency, scratch: str, rounds: int) -> None:
+        self._proxy, self._scratch, self._rounds = proxy, scratch, rounds
+
+    def ours_and_bound(self, url: str) -> list[Row]:
+        """Ours, cold and warm, and the bound."""
+        store = EpisodeStore(url)
+        systems = {"bound": lambda: _plain_gets(store), "ours": lambda: _episodes(store)}
+        for read in systems.values():
+            self._cost(read())  # opens the connections
+        taken: dict[str, list[Row]] = {name: [] for name in systems}
+        for name in ["bound", "ours", "ours", "bound"] * (self._rounds // 2):
+            taken[name].append(self._cost(systems[name]()))
+        shares = [
+            ours["images_per_second"] / bound["images_per_second"]
+            for ours, bound in zip(taken["ours"], taken["bound"], strict=True)
+        ]
+        cached = EpisodeStore(url, DiskCache(tempfile.mkdtemp(dir=self._scratch), DATASET_BYTES))
+        warm = [self._cost(_episodes(cached)) for _ in range(2)][1]
+        rows = {name: _median(costs) for name, costs in taken.items()} | {"ours, warm": warm}
+        rows["ours"]["share"], rows["bound"]["share"] = statistics.median(shares), 1.0
+        rows["ours"]["shares"] = shares
+        return [{"system": name} | row for name, row in rows.items()]
+
+    def peer(self, peer: Peer, url: str, images: int) -> Row:
+        """A peer, from an empty folder on."""
+        os.environ["AWS_ENDPOINT_URL"] = self._proxy.endpoint
+        read = peer.open(url, tempfile.mkdtemp(dir=self._scratch), images)
+        plans = np.random.default_rng(0)
+        tasks = [int(plans.integers(_tasks(images))) for _ in range(PEER_EPISODES)]
+        wanted = [[int(i) for i in plans.permutation(images)[: SHOTS + QUERIES]] for _ in tasks]
+
+        def episodes() -> Iterator[object]:
+            with ThreadPoolExecutor(READERS) as pool:
+                yield
+                for task, at, found in zip(
+                    tasks, wanted, pool.map(read, tasks, wanted), strict=True
+                ):
+                    assert found == [image(task * images + i) for i in at]
+                    yield decode(found, SIDE, 3)
+
+        return self._cost(episodes(), PEER_EPISODES, before=1)
+
+    def _cost(self, episodes: Iterator, count: int = EPISODES, before: int = BEFORE) -> Row:
+        """What an episode costs, after so many of them."""
+        for _ in islice(episodes, before):
+            pass
+        passed, cpu, began = self._proxy.passed(), time.process_time(), time.perf_counter()
+        for _ in islice(episodes, count):
+            pass
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        requests, moved = (b - a for a, b in zip(passed, self._proxy.passed(), strict=True))
+        getattr(episodes, "close", lambda: None)()
+        time.sleep(0.3)  # what is on its way ahead must not disturb what is measured next
+        return {
+            "images_per_second": count * (SHOTS + QUERIES) / seconds,
+            "cpu_ms": 1000 * cpu / count,
+            "requests": requests / count,
+            "mb": moved / count / 1e6,
+        }
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure, print a table, write all of it."""
+    options, rows = _options(), []
     with tempfile.TemporaryDirectory() as folder, S3Server(f"{folder}/store") as server:
         os.environ |= dict(server.environment)
-        urls = {images: _write(images) for images in TASK_IMAGES}
-        print("| row group | latency | ours, images/s | of the bound | requests | from the cache |")
-        print("|---|---|---|---|---|---|")
-        for latency in LATENCIES:
-            with _latency(server.endpoint, latency) as endpoint:
-                os.environ["AWS_ENDPOINT_URL"] = endpoint
+        urls = {images: _write(images) for images in options.images}
+        peers = installed() if options.peers_at else {}
+        places = {name: _write_peer(p, folder, options.peers_at) for name, p in peers.items()}
+        print("| row group | latency | system | images/s | / bound | CPU ms | requests | MB |")
+        print("|---|---|---|--:|--:|--:|--:|--:|")
+        for seconds in options.latencies:
+            with latency(server.endpoint, seconds) as proxy:
+                os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
                 S3FileSystem.clear_instance_cache()
+                forget_connections()
+                bench = Bench(proxy, folder, options.rounds)
                 for images, url in urls.items():
-                    _row(url, images, latency, f"{folder}/cache-{latency}-{images}")
+                    case = {"images": images, "latency": seconds}
+                    found = [case | row for row in bench.ours_and_bound(url)]
+                    for name, peer in peers.items() if images == options.peers_at else ():
+                        row = bench.peer(peer, places[name] or url, images)
+                        share = row["images_per_second"] / found[0]["images_per_second"]
+                        found.append(case | {"system": name, "share": share} | row)
+                    _print(found)
+                    rows += found
+    Path(options.out).write_text(json.dumps(rows, indent=1))
 
 
-def _row(url: str, images: int, latency: float, cache: str) -> None:
-    store = EpisodeStore(url)
-    _ours(store)  # opens the connections
-    pairs = [(_bound(store), _ours(store)) for _ in range(ROUNDS)]
-    cached = EpisodeStore(url, DiskCache(cache, 2 * DATASET_BYTES))
-    _ours(cached)
-    warm, _ = _ours(cached)
-    seconds = statistics.median(ours for _, (ours, _) in pairs)
-    share = statistics.median(bound / ours for bound, (ours, _) in pairs)
-    shown = EPISODES * (SHOTS + QUERIES)
-    print(
-        f"| {images * 3 * SIDE**2 / 2**20:.1f} MiB | {1000 * latency:.0f} ms | "
-        f"{shown / seconds:,.0f} | {share:.2f} | {pairs[0][1][1]:.2f} an episode | "
-        f"{shown / warm:,.0f} |",
-        flush=True,
-    )
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming")
+    parser.add_argument("--latencies", type=float, nargs="+", default=LATENCIES)
+    parser.add_argument("--images", type=int, nargs="+", default=TASK_IMAGES, help="of a task")
+    parser.add_argument("--peers-at", type=int, default=104, help="their images a task; 0: none")
+    parser.add_argument("--rounds", type=int, default=6, help="an even number")
+    parser.add_argument("--out", default="streaming.json")
+    return parser.parse_args()
+
+
+def _print(rows: list[Row]) -> None:
+    for row in rows:
+        group = row["images"] * 3 * SIDE**2 / 2**20
+        share = f"{row['share']:.2f}" if "share" in row else ""
+        print(
+            f"| {group:.1f} MiB | {1000 * row['latency']:.0f} ms | {row['system']} | "
+            f"{row['images_per_second']:,.0f} | {share} | {row['cpu_ms']:.1f} | "
+            f"{row['requests']:.2f} | {row['mb']:.2f} |",
+            flush=True,
+        )
+
+
+def _median(rows: list[Row]) -> Row:
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
 
 
 def _sampler(store: EpisodeStore) -> EpisodeSampler:
@@ -81,23 +185,12 @@ def _sampler(store: EpisodeStore) -> EpisodeSampler:
     )
 
 
-def _ours(store: EpisodeStore) -> Measured:
-    config = DataConfig(image_size=SIDE, channels=3)
-    episodes = load_episodes(store, _sampler(store), config, start=0)
-    for _ in islice(episodes, BEFORE):
-        pass
-    store.traffic.take()
-    started = time.perf_counter()
-    for _ in islice(episodes, EPISODES):
-        pass
-    seconds = time.perf_counter() - started
-    requests = store.traffic.take()["requests"] / EPISODES
-    episodes.close()
-    time.sleep(0.5)  # what was on its way ahead of us must not disturb what is measured next
-    return seconds, requests
+def _episodes(store: EpisodeStore) -> Iterator[object]:
+    config = DataConfig(image_size=SIDE, channels=3, prefetch_bytes=BUDGET)
+    return load_episodes(store, _sampler(store), config, start=0)
 
 
-def _bound(store: EpisodeStore) -> float:
+def _plain_gets(store: EpisodeStore) -> Iterator[object]:
     options = ClientConfig(max_pool_connections=READERS)
     client = botocore.session.get_session().create_client("s3", config=options)
     groups = {group.task: group for group in store.row_groups}
@@ -110,13 +203,11 @@ def _bound(store: EpisodeStore) -> float:
         return len(client.get_object(Bucket=BUCKET, Key=key, Range=byte_range)["Body"].read())
 
     with ThreadPoolExecutor(READERS) as pool:
-        coming = pool.map(get, range(BEFORE + EPISODES + READERS))
-        for _ in islice(coming, BEFORE):
-            pass
-        started = time.perf_counter()
-        for _ in islice(coming, EPISODES):
-            pass
-        return time.perf_counter() - started
+        yield from pool.map(get, range(BEFORE + EPISODES + READERS))
+
+
+def _tasks(images: int) -> int:
+    return min(1000, DATASET_BYTES // (images * 3 * SIDE**2))
 
 
 def _write(images: int) -> str:
@@ -124,27 +215,25 @@ def _write(images: int) -> str:
     url = f"s3://{BUCKET}/{images}"
     writer = DatasetWriter(url, ())
     writer.begin()
-    draws = np.random.default_rng(0)
-    header = b"P6 %d %d 255\n" % (SIDE, SIDE)
-    for task in range(min(200, DATASET_BYTES // (images * 3 * SIDE**2))):
-        row = {"task": f"{task:04d}", "split": "train", "width": SIDE, "height": SIDE}
+    for task in range(_tasks(images)):
+        row = {"task": f"{task:05d}", "split": "train", "width": SIDE, "height": SIDE}
         for index in range(images):
-            image = header + draws.bytes(3 * SIDE**2)
-            writer.add({**row, "index": index, "image": image})
+            writer.add({**row, "index": index, "image": image(task * images + index)})
     writer.commit({})
     return url
 
 
-@contextmanager
-def _latency(endpoint: str, seconds: float) -> Iterator[str]:
-    port = str(urlsplit(endpoint).port)
-    command = [sys.executable, "-m", "benchmarks.latency", port, str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
-        assert proxy.stdout
-        try:
-            yield f"http://127.0.0.1:{int(proxy.stdout.readline())}"
-        finally:
-            proxy.terminate()
+def _write_peer(peer: Peer, folder: str, images: int) -> str | None:
+    """The same in a peer's own format; None where it reads ours."""
+    if peer.write is None:
+        return None
+    place = tempfile.mkdtemp(dir=folder)
+    peer.write(place, _tasks(images), images)
+    url = f"s3://{BUCKET}/{peer.module}"
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.put(f"{place}/", root, recursive=True)
+    shutil.rmtree(place)
+    return url
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from metatrain.build import build_generator
 from metatrain.checkpoint import Checkpoint, CheckpointStore
 from metatrain.config import Config, differences
 from metatrain.errors import UserError
-from metatrain.files import filesystem_of, read_file, write_file
-from metatrain.loader import open_store, training_sampler
+from metatrain.files import filesystem_of
+from metatrain.loader import begin_run_with, open_store, store_of_run, training_sampler
 from metatrain.model import load_model, save_model
 
 # What may change when a run goes on: where and how it runs, not what it computes.
@@ -89,15 +89,15 @@ def launch(config: Config) -> str:
 
 def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
     """Find what would fail on the workers before any is started; returns the steps taken so far."""
-    store = open_store(config.data)
-    training_sampler(store, config)
     build_generator(config)
     newest = checkpoints.newest()
     if newest and newest.step >= config.meta.steps:
         # No worker will read it any more.
         newest = checkpoints.latest(read=Checkpoint.verified)
-    _check_same_data(config, store.fingerprint, begun=newest is not None)
+    store = store_of_run(config) if newest else open_store(config.data)
+    training_sampler(store, config)
     if newest is None:
+        begin_run_with(store, config)
         return 0
     _check_may_go_on(newest.config, config)
     return newest.step
@@ -123,18 +123,6 @@ def _check_may_go_on(before: Config, now: Config) -> None:
         )
     if others:
         _say(f"Changed since the newest checkpoint: {', '.join(others)}.")
-
-
-def _check_same_data(config: Config, fingerprint: str, *, begun: bool) -> None:
-    """A run goes on with the data set it was begun with, wherever that now lies."""
-    url = f"{config.run.url}/data.sha256"
-    if not begun:
-        write_file(url, fingerprint.encode())
-    elif read_file(url).decode() != fingerprint:
-        raise UserError(
-            f"{config.run.url} was begun with another data set than is at {config.data.path}; "
-            f"name that one, or choose another run.name."
-        )
 
 
 @contextmanager

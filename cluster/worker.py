@@ -18,7 +18,7 @@ from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore, Peers
 from metatrain.config import Config, parse_config
 from metatrain.errors import UserError
-from metatrain.loader import held_out_episodes, load_episodes, open_store, training_sampler
+from metatrain.loader import held_out_episodes, load_episodes, store_of_run, training_sampler
 from metatrain.store import EpisodeStore
 from metatrain.trainer import Observer, Trainer, first_state
 
@@ -54,7 +54,7 @@ def train(config: Config, messages: Queue) -> None:
     os.environ["DS_ACCELERATOR"] = device.type
     from cluster.build import build_engine_and_learner
 
-    store = open_store(config.data)
+    store = store_of_run(config)
     checkpoints = CheckpointStore(config.run.url, lambda line: messages.put(Message("line", line)))
     state = checkpoints.latest(_peers()) or first_state(build_generator(config))
 

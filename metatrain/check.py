@@ -149,7 +149,7 @@ class _Shard:
         where = f"task '{group.task}'"
         if {(row["task"], row["split"]) for row in rows} != {(group.task, group.split)}:
             self._fault(f"{where} is of another name or split than in the manifest")
-        if [row["image"] for row in rows] != group.split_images(data):
+        if [row["image"] for row in rows] != group.images_at(data, range(group.count)):
             self._fault(f"{where} has other images than the manifest says")
         for row in rows:
             self.sides[row["width"], row["height"]] += 1

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,19 +13,24 @@ from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.errors import UserError
-from metatrain.retry import GarbledError, retrying
+from metatrain.retry import GarbledError, Result, retrying
 
 # A connection on which nothing comes for so long is given up.
 STALL_SECONDS = 15.0
-_CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
 # What a disk says on which nothing more fits, for anybody or for this user.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # More than any pool of readers has threads, so that none waits for another's connection.
-_CONNECTIONS = 64
+CONNECTIONS = 64
 
 
 class MissingError(UserError):
     """There is no file or folder at the address."""
+
+
+def is_s3(url: str) -> bool:
+    """Whether `url` lies in S3, or in what speaks its protocol."""
+    return url.startswith(("s3://", "s3a://"))
 
 
 def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
@@ -43,13 +48,14 @@ def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
 
 def _options(url: str) -> dict[str, Any]:
     """What we ask of a kind of storage, less what fsspec's own configuration sets."""
-    if not url.startswith(("s3://", "s3a://")):
+    if not is_s3(url):
         return {}
     config = {
-        "connect_timeout": _CONNECT_SECONDS,
+        "connect_timeout": CONNECT_SECONDS,
         "read_timeout": STALL_SECONDS,
-        "max_pool_connections": _CONNECTIONS,
+        "max_pool_connections": CONNECTIONS,
         "retries": {"mode": "standard", "total_max_attempts": 1},
+        "signature_version": "s3v4",  # botocore would sign addresses by the one before
     }
     given = conf.get("s3", {}).get("config_kwargs", {})
     # Other processes write here too, so a listing is never remembered.
@@ -94,6 +100,17 @@ def _out_of_reach(url: str, error: Exception) -> UserError:
     return UserError(f"cannot reach {url}: {reason}; check the address and your credentials.")
 
 
+def asking(url: str, question: Callable[[], Result]) -> Result:
+    """What the storage at `url` answers, asked again while it fails in a way that may pass.
+
+    Raises:
+        MissingError: when there is no such file or folder.
+        UserError: when the storage fails in any other way.
+    """
+    with reaching(url):
+        return retrying(question)
+
+
 def read_file(url: str) -> bytes:
     """All bytes of a file.
 
@@ -102,8 +119,7 @@ def read_file(url: str) -> bytes:
         UserError: when it cannot be read.
     """
     fs, path = filesystem_of(url)
-    with reaching(url):
-        return retrying(lambda: read_bytes(fs, path))
+    return asking(url, lambda: read_bytes(fs, path))
 
 
 def write_file(url: str, data: bytes) -> None:

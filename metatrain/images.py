@@ -94,10 +94,13 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
     Raises:
         BadImage: when the bytes cannot be decoded.
     """
-    image = _from_netpbm(data) or _decode(data)[0]
-    image = _square(image.convert({1: "L", 3: "RGB"}[channels]), size)
-    pixels = np.asarray(image).reshape(size, size, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    header = _netpbm_header(size, size, channels)
+    if data.startswith(header) and len(data) == len(header) + size * size * channels:
+        pixels = np.frombuffer(data, np.uint8, offset=len(header))  # as they are wanted
+    else:
+        image = _from_netpbm(data) or _decode(data)[0]
+        pixels = np.asarray(_square(image.convert({1: "L", 3: "RGB"}[channels]), size))
+    return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
 
 
 def _decode(data: bytes) -> tuple[Image.Image, list[str]]:
@@ -194,8 +197,12 @@ def _as_png(image: Image.Image) -> bytes:
 
 
 def _as_netpbm(image: Image.Image) -> bytes:
-    kind = 5 if image.mode == "L" else 6
-    return b"P%d %d %d 255\n" % (kind, image.width, image.height) + image.tobytes()
+    channels = len(image.getbands())
+    return _netpbm_header(image.width, image.height, channels) + image.tobytes()
+
+
+def _netpbm_header(width: int, height: int, channels: int) -> bytes:
+    return b"P%d %d %d 255\n" % ({1: 5, 3: 6}[channels], width, height)
 
 
 def _from_netpbm(data: bytes) -> Image.Image | None:

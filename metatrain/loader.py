@@ -8,6 +8,9 @@ from itertools import count
 from metatrain.config import Config, DataConfig
 from metatrain.disk_cache import DiskCache
 from metatrain.episodes import Episode, EpisodePlan, EpisodeSampler, read_episode, slots_of
+from metatrain.errors import UserError
+from metatrain.files import read_file, write_file
+from metatrain.manifest import MANIFEST
 from metatrain.store import EpisodeStore
 
 # Requests on their way at once: what hides 50 ms of latency is many of them.
@@ -16,14 +19,48 @@ READERS = 16
 _AHEAD = 4 * READERS
 
 
-def open_store(config: DataConfig) -> EpisodeStore:
+def open_store(config: DataConfig, manifest: bytes | None = None) -> EpisodeStore:
     """The data set of a configuration, with its cache on this node.
+
+    Args:
+        config: where both are.
+        manifest: how the data set was at an earlier time; as it is now by default.
 
     Raises:
         UserError: when either cannot be used.
     """
     folder = config.cache_dir
-    return EpisodeStore(config.path, DiskCache(folder, config.cache_bytes) if folder else None)
+    cache = DiskCache(folder, config.cache_bytes) if folder else None
+    return EpisodeStore(config.path, cache, manifest)
+
+
+def begin_run_with(store: EpisodeStore, config: Config) -> None:
+    """Keep with the run what its data set is now.
+
+    Raises:
+        UserError: when the run's folder cannot be written.
+    """
+    write_file(_manifest_of(config), store.manifest)
+
+
+def store_of_run(config: Config) -> EpisodeStore:
+    """The data set as it was when the run began, whatever has been packed into it since.
+
+    Raises:
+        UserError: when it no longer holds all that it held, or cannot be used.
+    """
+    now = open_store(config.data)
+    then = open_store(config.data, read_file(_manifest_of(config)))
+    if not set(then.row_groups) <= set(now.row_groups):
+        raise UserError(
+            f"{config.run.url} was begun with another data set than is at {config.data.path}; "
+            f"name that one, or choose another run.name."
+        )
+    return then
+
+
+def _manifest_of(config: Config) -> str:
+    return f"{config.run.url}/data-{MANIFEST}"
 
 
 def training_sampler(store: EpisodeStore, config: Config) -> EpisodeSampler:

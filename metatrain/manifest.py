@@ -5,7 +5,7 @@ Readers hold the manifest and nothing else: neither listings nor the footers of 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -59,21 +59,22 @@ class RowGroup:
         """The first byte after it."""
         return self.offset + self.length
 
-    def split_images(self, data: bytes) -> list[bytes]:
-        """The encoded images in `data`, the bytes of this row group.
+    def images_at(self, data: bytes, indices: Iterable[int]) -> list[bytes]:
+        """The encoded images at `indices` of `data`, the bytes of this row group.
 
         Raises:
             ValueError: when they do not lie there as the manifest says.
         """
-        images: list[bytes] = []
+        bounds: list[slice] = []
         at = self.images - self.offset
         for _ in range(self.count):
             begin = at + 4
             at = begin + int.from_bytes(data[at:begin], "little")
             if at > len(data):
-                raise ValueError(f"{len(images)} images in place of {self.count}")
-            images.append(data[begin:at])
-        return images
+                raise ValueError(f"{len(bounds)} images in place of {self.count}")
+            bounds.append(slice(begin, at))
+        # Only what is wanted is copied: an episode wants few of a large task's images.
+        return [data[bounds[index]] for index in indices]
 
 
 def parse_manifest(data: bytes) -> tuple[list[RowGroup], dict[str, str]]:

@@ -7,8 +7,9 @@ from concurrent.futures import Future
 
 from metatrain.disk_cache import DiskCache
 from metatrain.errors import UserError
-from metatrain.files import MissingError, filesystem_of, reaching, read_bytes
+from metatrain.files import MissingError, reaching
 from metatrain.manifest import RowGroup
+from metatrain.ranges import read_range
 from metatrain.retry import GarbledError, retrying
 from metatrain.traffic import Traffic
 
@@ -77,8 +78,7 @@ class RowGroupReader:
         where = f"{self.url}/{file}"
 
         def attempt() -> list[bytes]:
-            fs, path = filesystem_of(where)
-            data = read_bytes(fs, path, start, end)
+            data = read_range(where, start, end)
             self.traffic.add(requests=1, bytes=len(data))
             return [_verified(data, start, group) for group in span]
 

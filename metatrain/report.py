@@ -4,6 +4,7 @@ import base64
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +15,7 @@ from metatrain.config import to_yaml
 from metatrain.errors import UserError
 from metatrain.evaluate import STRIPS, Evaluation, Score, strip_folder
 from metatrain.figures import kid_figure, share_figure, training_figures
-from metatrain.files import MissingError, filesystem_of, reaching, read_file, write_file
+from metatrain.files import MissingError, asking, filesystem_of, read_file, write_file
 from metatrain.model import load_model
 from metatrain.progress import human_duration
 from metatrain.trainer import Record
@@ -116,9 +117,7 @@ def _read_evaluation(run: str) -> Evaluation:
 
 def _what_is_missing(run: str) -> str:
     fs, path = filesystem_of(f"{run}/model.safetensors")
-    with reaching(run):
-        trained = fs.exists(path)
-    if trained:
+    if asking(run, lambda: fs.exists(path)):
         return f"{run} has not been evaluated yet; run `metatrain evaluate {run}` first."
     return f"{run} has no trained model yet; run `metatrain train CONFIG` first, then evaluate it."
 
@@ -133,9 +132,9 @@ def _read_panels(run: str, evaluation: Evaluation) -> list[Panel]:
         for part in parts
         for n in range(part.count)
     ]
-    with reaching(f"{run}/evaluation/strips"):
-        # Not `cat`, which would take a bracket in a path for a pattern.
-        files = iter(fs.cat_ranges(paths, None, None, on_error="raise"))
+    # Not `cat`, which would take a bracket in a path for a pattern.
+    read = partial(fs.cat_ranges, paths, None, None, on_error="raise")
+    files = iter(asking(f"{run}/evaluation/strips", read))
     return [
         Panel(
             task,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatrain.errors import UserError
-from metatrain.files import MissingError, filesystem_of, reaching, read_file, write_file
+from metatrain.files import MissingError, asking, filesystem_of, read_file, write_file
 from metatrain.manifest import (
     FOOTERS_KEY,
     MANIFEST,
@@ -64,6 +64,7 @@ class DatasetWriter:
         self._manifest: list[RowGroup] = []
         self._footers: dict[str, str] = {}
         self._committed: set[str] = set()
+        self._committing = False
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
         self._shard: _Shard | None = None
@@ -91,9 +92,7 @@ class DatasetWriter:
             UserError: when files lie there that no attempt of ours wrote.
         """
         foreign = self._uncommitted()
-        with reaching(self._url):
-            ours = self._fs.exists(f"{self._root}/{_MARKER}")
-        if foreign and not ours:
+        if foreign and not self._is_there(_MARKER):
             raise UserError(
                 f"{self._url} holds {foreign[0]}, which pack did not write; choose another DEST."
             )
@@ -102,21 +101,23 @@ class DatasetWriter:
 
     def clear(self) -> None:
         """Remove what an attempt wrote, this one or one that was killed."""
-        uncommitted = self._uncommitted()
-        with reaching(self._url):
-            for name in uncommitted:
-                self._fs.rm_file(f"{self._root}/{name}")
-            if self._fs.exists(f"{self._root}/{_MARKER}"):
-                self._fs.rm_file(f"{self._root}/{_MARKER}")
-            # Not on object stores, which have no folders, and where it may mean the bucket.
-            folder = not self._fs.async_impl and self._fs.exists(self._root)
-            if folder and not self._fs.ls(self._root):
-                self._fs.rmdir(self._root)
+        if self._committing:  # the manifest may be there
+            return
+        for name in self._uncommitted():
+            self._remove(name)
+        if self._is_there(_MARKER):
+            self._remove(_MARKER)
+        # Not on object stores, which have no folders, and where it may mean the bucket.
+        folder = not self._fs.async_impl and self._fs.exists(self._root)
+        if folder and not self._fs.ls(self._root):
+            self._fs.rmdir(self._root)
 
     def _uncommitted(self) -> list[str]:
         """Files of a data set that no manifest names."""
-        with reaching(self._url):
-            paths = self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
+        try:
+            paths = asking(self._url, lambda: self._fs.ls(self._root, detail=False))
+        except MissingError:
+            return []
         names = sorted(posixpath.basename(path) for path in paths)
         return [n for n in names if _WRITTEN.fullmatch(n) and n not in self._committed]
 
@@ -137,11 +138,15 @@ class DatasetWriter:
         rows = [asdict(group) for group in self._manifest]
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows, schema), buffer, write_page_checksum=True)
-        # From here on nothing is cleared any more: the manifest may be there.
-        self._committed = {MANIFEST, *self._footers}
+        self._committing = True
         write_file(f"{self._url}/{MANIFEST}", buffer.getvalue())
-        with reaching(self._url):
-            self._fs.rm_file(f"{self._root}/{_MARKER}")
+        self._remove(_MARKER)
+
+    def _is_there(self, name: str) -> bool:
+        return asking(self._url, lambda: self._fs.exists(f"{self._root}/{name}"))
+
+    def _remove(self, name: str) -> None:
+        asking(self._url, lambda: self._fs.rm_file(f"{self._root}/{name}"))
 
     def _end_row_group(self) -> None:
         if not self._rows:

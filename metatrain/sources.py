@@ -19,7 +19,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.errors import UserError, did_you_mean
-from metatrain.files import MissingError, filesystem_of, reaching, read_bytes
+from metatrain.files import MissingError, asking, filesystem_of, read_bytes
 from metatrain.glyphs import glyph_fonts, glyph_images, glyph_tasks
 from metatrain.images import BadImage
 from metatrain.manifest import SPLITS
@@ -84,24 +84,24 @@ def open_source(source: str, size: int | None) -> Source:
     if source == GLYPHS:
         return _glyph_source(GLYPH_SIZE if size is None else size)
     fs, path = filesystem_of(source)
-    with reaching(source):
-        found = fs.isfile(path) if is_table(source) else fs.isdir(path)
-    if not found:
-        kind = "table" if is_table(source) else "folder"
-        raise UserError(f"there is no {kind} at {source}; check the path of SOURCE.")
-    return _table_source(fs, path, source) if is_table(source) else _folder_source(fs, path, source)
+    if is_table(source):
+        return _table_source(fs, path, source)
+    if not asking(source, lambda: fs.isdir(path)):
+        raise UserError(f"there is no folder at {source}; check the path of SOURCE.")
+    return _folder_source(fs, path, source)
 
 
 def _table_source(fs: AbstractFileSystem, path: str, source: str) -> Source:
-    with reaching(source):
-        data = read_bytes(fs, path)
+    try:
+        data = asking(source, lambda: read_bytes(fs, path))
+    except MissingError as error:
+        raise UserError(f"there is no table at {source}; check the path of SOURCE.") from error
     entries, refused = _table_entries(_table_rows(data, source), source)
     return _file_source(fs, posixpath.dirname(path), entries, refused, {}, source)
 
 
 def _folder_source(fs: AbstractFileSystem, root: str, source: str) -> Source:
-    with reaching(source):
-        listing = fs.find(root, detail=True)
+    listing = asking(source, lambda: fs.find(root, detail=True))
     assert isinstance(listing, dict)  # By `detail`; fsspec's own types leave it open.
     sizes = {file.removeprefix(root).lstrip("/"): info["size"] for file, info in listing.items()}
     entries, refused = _folder_entries(sizes, source)
@@ -260,11 +260,10 @@ def _read(fs: AbstractFileSystem, root: str, name: str) -> bytes:
     if isinstance(fs, LocalFileSystem) and not os.access(path, os.R_OK):
         raise BadImage("cannot be read")
     try:
-        with reaching(path):
-            info = fs.info(path)
-            # A named pipe would keep us waiting for ever.
-            if info["type"] == "file" and (info["size"] or 0) <= MAX_FILE_BYTES:
-                return read_bytes(fs, path)
+        info = asking(path, lambda: fs.info(path))
+        # A named pipe would keep us waiting for ever.
+        if info["type"] == "file" and (info["size"] or 0) <= MAX_FILE_BYTES:
+            return asking(path, lambda: read_bytes(fs, path))
     except MissingError as error:
         raise BadImage("cannot be read") from error
     if info["type"] != "file":

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from metatrain.disk_cache import DiskCache
 from metatrain.errors import UserError
-from metatrain.files import MissingError, filesystem_of, reaching, read_file
+from metatrain.files import MissingError, asking, filesystem_of, read_file
 from metatrain.manifest import MANIFEST, SPLITS, RowGroup, by_task, parse_manifest
 from metatrain.reader import RowGroupReader
 from metatrain.traffic import Traffic
@@ -36,23 +36,28 @@ class EpisodeStore:
 
     Attributes:
         url: where the data set lies.
+        manifest: the bytes of the manifest that is read by.
         fingerprint: sha256 of the manifest, which itself holds the sha256 of everything else.
         row_groups: the rows of the manifest.
         footers: the sha256 of each shard's footer, by the shard's name.
     """
 
-    def __init__(self, url: str, cache: DiskCache | None = None) -> None:
+    def __init__(
+        self, url: str, cache: DiskCache | None = None, manifest: bytes | None = None
+    ) -> None:
         """Read the manifest of the data set at `url`, whose images `cache` is to keep.
+
+        An earlier `manifest` of it may be given, to see it as it was then.
 
         Raises:
             UserError: when there is no data set, its manifest is damaged or cannot be reached, or
                 the cache has no room for a single one of its row groups.
         """
         self.url = url.rstrip("/")
-        manifest = self._read_manifest()
-        self.fingerprint = hashlib.sha256(manifest).hexdigest()
+        self.manifest = self._read_manifest() if manifest is None else manifest
+        self.fingerprint = hashlib.sha256(self.manifest).hexdigest()
         with self._sound(MANIFEST):
-            self.row_groups, self.footers = parse_manifest(manifest)
+            self.row_groups, self.footers = parse_manifest(self.manifest)
             self._by_task = by_task(self.row_groups)
         if cache:
             cache.check_room(max(group.length for group in self.row_groups))
@@ -83,10 +88,14 @@ class EpisodeStore:
         """
         indices = range(task.count) if indices is None else indices
         places = self._places(task, indices)
-        groups = list(dict.fromkeys(group for group, _ in places))
-        images = dict(
-            zip(groups, map(self._images, groups, self._reader.read(groups)), strict=True)
-        )
+        wanted: dict[RowGroup, list[int]] = {}
+        for group, at in places:
+            wanted.setdefault(group, []).append(at)
+        read = self._reader.read(list(wanted))
+        images = {
+            group: self._images(group, data, wanted[group])
+            for group, data in zip(wanted, read, strict=True)
+        }
         return [images[group][at] for group, at in places]
 
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:
@@ -103,18 +112,16 @@ class EpisodeStore:
             for i, index in zip(found, indices, strict=True)
         ]
 
-    def _images(self, group: RowGroup, data: bytes) -> list[bytes]:
+    def _images(self, group: RowGroup, data: bytes, wanted: list[int]) -> dict[int, bytes]:
         with self._sound(group.file):
-            return group.split_images(data)
+            return dict(zip(wanted, group.images_at(data, wanted), strict=True))
 
     def _read_manifest(self) -> bytes:
         try:
             return read_file(f"{self.url}/{MANIFEST}")
         except MissingError:
             fs, root = filesystem_of(self.url)
-            with reaching(self.url):
-                folder_exists = fs.exists(root)
-            if not folder_exists:
+            if not asking(self.url, lambda: fs.exists(root)):
                 raise MissingError(f"there is nothing at {self.url}; check the path.") from None
             raise UserError(
                 f"{self.url} is not a packed data set, for it has no {MANIFEST}; "

@@ -18,6 +18,9 @@ STATUSES = {
 }
 BROKEN = ("reset", "stall", "truncated", "flipped")
 FAULTS = (*STATUSES, *BROKEN)
+# An upload cut off half way, and an answer that is lost after all was done.
+UNHEARD = ("cut off", "unanswered")
+WRITING = ("slow down", "error", *UNHEARD)
 PASSING = tuple(fault for fault in FAULTS if fault != "forbidden")
 STALL_SECONDS = 5.0
 
@@ -32,10 +35,11 @@ class Asked(NamedTuple):
 
 
 class FaultProxy:
-    """Passes on what it is asked, but for ranged reads that `fault` names one of `FAULTS` for.
+    """Passes on what it is asked, but for requests that `fault` names a fault for.
 
     Attributes:
-        fault: called with each ranged read's place in their order, from 0 on.
+        prone: which requests may meet one; ranged reads, if nothing else is said.
+        fault: called with the place of each of those in their order, from 0 on.
         latency: seconds that every answer is held back.
         asked: every request so far.
     """
@@ -43,6 +47,7 @@ class FaultProxy:
     def __init__(self, upstream: str) -> None:
         self._upstream = urlsplit(upstream).netloc
         self.fault: Callable[[int], str | None] = lambda read: None
+        self.prone: Callable[[Asked], bool] = lambda asked: asked.range is not None
         self.latency = 0.0
         self.asked: list[Asked] = []
         self._lock = threading.Lock()
@@ -59,8 +64,10 @@ class FaultProxy:
     def note(self, method: str, path: str, byte_range: str | None) -> str | None:
         """Remember a request; the fault that it is to meet."""
         with self._lock:
-            fault = self.fault(len(self.reads())) if byte_range else None
-            self.asked.append(Asked(method, path, byte_range, fault))
+            asked = Asked(method, path, byte_range, None)
+            prone = self.prone(asked)
+            fault = self.fault(sum(map(self.prone, self.asked))) if prone else None
+            self.asked.append(asked._replace(fault=fault))
         return fault
 
     def connect(self) -> HTTPConnection:
@@ -99,9 +106,14 @@ class _Handler(BaseHTTPRequestHandler):
         return going_on
 
     def _pass_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.proxy.note(self.command, self.path, self.headers.get("Range"))
+        path = self.path.partition("?")[0]  # less the signature of an address that was signed
+        fault = self.proxy.note(self.command, path, self.headers.get("Range"))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length // 2 if fault == "cut off" else length)
         time.sleep(self.proxy.latency)
+        if fault == "cut off":
+            self._reset()
+            return
         if fault in STATUSES:
             self._refuse(*STATUSES[fault])
             return
@@ -113,7 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
                     connection.putheader(name, value)
             connection.endheaders(body)
             answer = connection.getresponse()
-            self._answer(answer, answer.read(), fault)
+            if fault == "unanswered":
+                self._reset()
+            else:
+                self._answer(answer, answer.read(), fault)
         finally:
             connection.close()
 
@@ -149,6 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         if fault == "stall":
             time.sleep(STALL_SECONDS)
+        self._reset()
+
+    def _reset(self) -> None:
         linger = struct.pack("ii", 1, 0)  # closing then sends a reset
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close_connection = True

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from metatrain.checkpoint.reading import Checkpoint, DamagedError
 from metatrain.checkpoint.state import state_of
 from metatrain.checkpoint.writing import ALONE, Draft, Part, Peers, write_part
 from metatrain.errors import UserError
-from metatrain.files import MissingError, filesystem_of, reaching, read_file, write_file
+from metatrain.files import MissingError, asking, filesystem_of, read_file, write_file
 from metatrain.trainer import Record
 
 Found = TypeVar("Found")
@@ -105,16 +106,15 @@ class CheckpointStore:
         """Remove what an attempt at the same step that was killed has left."""
         named = {INDEX, COMMIT, *self.open(step).index.files}
         for name in self._sizes(_name(step)).keys() - named:
-            with reaching(self.url):
-                self._filesystem.rm_file(f"{self._path}/{_name(step)}/{name}")
+            self._ask(partial(self._filesystem.rm_file, f"{self._path}/{_name(step)}/{name}"))
 
     def _remove(self, step: int) -> None:
         path = f"{self._path}/{_name(step)}"
-        with reaching(self.url), suppress(FileNotFoundError):
-            # First what makes it a checkpoint, for the rest does not go at once.
-            with suppress(FileNotFoundError):
-                self._filesystem.rm_file(f"{path}/{COMMIT}")
-            self._filesystem.rm(path, recursive=True)
+        # First what makes it a checkpoint, for the rest does not go at once.
+        with suppress(MissingError):
+            self._ask(lambda: self._filesystem.rm_file(f"{path}/{COMMIT}"))
+        with suppress(MissingError):
+            self._ask(lambda: self._filesystem.rm(path, recursive=True))
 
     def folder(self, step: int) -> str:
         """Where the checkpoint of `step` lies."""
@@ -217,14 +217,16 @@ class CheckpointStore:
         """The bytes of every file under `folder`, by its path from there."""
         self._filesystem.invalidate_cache()
         path = f"{self._path}/{folder}".rstrip("/")
-        with reaching(self.url):
-            try:
-                # Not `glob`, which would take a bracket in a path for a pattern.
-                found = self._filesystem.find(path, detail=True)
-            except FileNotFoundError:
-                return {}
+        try:
+            # Not `glob`, which would take a bracket in a path for a pattern.
+            found = self._ask(lambda: self._filesystem.find(path, detail=True))
+        except MissingError:
+            return {}
         assert isinstance(found, dict)  # fsspec's own types leave it open.
         return {str(f)[len(path) + 1 :]: info["size"] for f, info in found.items()}
+
+    def _ask(self, question: Callable[[], Found]) -> Found:
+        return asking(self.url, question)
 
 
 def _attempt(action: Callable[[], Found]) -> tuple[Found | None, str | None]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from metatrain.average import gamma_of
 from metatrain.config import Config
 from metatrain.errors import UserError
-from metatrain.files import filesystem_of, reaching
+from metatrain.files import MissingError, asking, filesystem_of
 from metatrain.model import Model, load_model
 from metatrain.parameters import host_copy
 from metatrain.trainer import TrainState
@@ -57,12 +57,11 @@ def snapshots_of(run: str) -> list[Snapshot]:
     """What a run has stored, by step; empty where it has stored nothing."""
     url = f"{run.rstrip('/')}/averages"
     filesystem, path = filesystem_of(url)
-    with reaching(url):
-        try:
-            paths = sorted(str(found) for found in filesystem.find(path))
-        except FileNotFoundError:
-            return []
-    found = [match for match in map(_SNAPSHOT.search, paths) if match]
+    try:
+        paths = asking(url, lambda: filesystem.find(path))
+    except MissingError:
+        return []
+    found = [match for match in map(_SNAPSHOT.search, sorted(map(str, paths))) if match]
     return [Snapshot(url + match[0], int(match[1]), float(match[2])) for match in found]
 
 

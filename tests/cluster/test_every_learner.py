@@ -25,7 +25,11 @@ def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, ray_head)
     ]  # fmt: skip
     # One that remembers tasks has to tell the other worker.
     workers = {"admm": 2, "mtl": 2}
-    chosen = {"maml": ["meta.gradient=auto", "auxiliary.contrast=0.1", "auxiliary.masked=0.1"]}
+    chosen = {
+        "maml": ["meta.gradient=auto", "auxiliary.contrast=0.1", "auxiliary.masked=0.1"],
+        "fomaml": ["cluster.zero_stage=3", "inner.precision=bf16"],
+        "imaml": ["cluster.zero_stage=3"],
+    }
 
     def train(name):
         overrides = [
@@ -52,4 +56,6 @@ def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, ray_head)
         adapted = Adapter(model).adapt(torch.zeros(3, 1, 16, 16)).parameters
         assert any(not torch.equal(adapted[n], p) for n, p in model.parameters.items()), name
     assert "auto takes " in runs["maml"][1]
+    assert "auto takes the sharded inner loop" in runs["fomaml"][1]
+    assert "auto takes the gathered inner loop: learner imaml needs" in runs["imaml"][1]
     assert {"contrast", "masked"} <= CheckpointStore(f"{tmp_path}/runs/maml").history()[-1].keys()
