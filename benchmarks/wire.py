@@ -75,14 +75,14 @@ class Wire(TorchDispatchMode):
 
 
 class _Steps(Observer):
-    """Keeps what the wire saw in one outer step: the third, when all states exist."""
+    """Keeps what the wire saw in one outer step: the second, when all states exist."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire, self.found = wire, []
 
     def on_step(self, step: int, record: Record) -> None:
         self.found, self._wire.collectives = self._wire.collectives, []
-        if step == 3:
+        if step == 2:
             raise EnoughError
 
 

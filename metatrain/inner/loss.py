@@ -1,6 +1,7 @@
 """A generator's loss as a function of its weights: all that inner loops ask of a generator."""
 
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,9 +32,11 @@ class Loss:
         with self.computing(draw[0].device):
             return functional_call(self.generator, weights, draw)
 
-    def computing(self, device: torch.device) -> torch.autocast:
+    def computing(self, device: torch.device) -> AbstractContextManager[Any]:
         """Inside, layers on `device` compute in the loss's precision."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)
 
     def gradient(
         self, weights: Parameters, names: tuple[str, ...], draw: Draw

@@ -59,6 +59,7 @@ def memory_of(config: Config, layout: Layout, count: int, cost: Cost) -> Memory:
     inner = {"inner loop's weights": cost.weights, "activations": cost.activations / (1 + half)}
     if layout.sharded:
         inner["gathered weights"] = min(count, _GATHERED) * _width(config, layout)
+        inner["gradient to scatter"] = _FULL * min(count, _BUCKET)
     engine = {"outer gradient, buffers": _engine(config, layout, count)}
     host = {"episodes ahead": float(config.data.prefetch_bytes)}
     host["checkpoint"] = _state(config) * _FULL * count / layout.workers
@@ -81,6 +82,7 @@ def _stays(config: Config, layout: Layout, count: int) -> dict[str, float]:
         stays["masters"] = _FULL * optimised
     if stage == 3:
         stays["gradient's shards"] = _FULL * part
+        stays["gradient's bucket"] = _FULL * _bucket(config, count)
     if stage == 3 and not layout.sharded:
         stays["theta, gathered"] = float(_FULL * count)
     return stays
@@ -93,9 +95,9 @@ def _engine(config: Config, layout: Layout, count: int) -> float:
         return 3 * _FULL * part
     if config.cluster.zero_stage == 0:
         return 3 * _FULL * count
-    bucket = min(count, _BUCKET)
-    buffer = _BUCKET if config.cluster.gpus_per_worker else bucket
-    reducing = _FULL * (buffer + bucket)
+    if config.cluster.zero_stage == 3:  # the bucket is there already; theta is gathered once more
+        return 3 * _FULL * count
+    reducing = _FULL * (_bucket(config, count) + min(count, _BUCKET))
     # The gradient's part, and what torch's Adam makes of its second moment to divide by.
     stepping = _FULL * part * (3 if _moments(config) else 1)
     return _FULL * count + max(reducing, stepping)
@@ -104,6 +106,11 @@ def _engine(config: Config, layout: Layout, count: int) -> float:
 def _width(config: Config, layout: Layout) -> int:
     """Bytes of a number of the theta that DeepSpeed keeps."""
     return 2 if layout.sharded and config.inner.precision == "bf16" else _FULL
+
+
+def _bucket(config: Config, count: int) -> int:
+    """Numbers in a bucket's buffer; of one on a CPU what is never written takes no room."""
+    return _BUCKET if config.cluster.gpus_per_worker else min(count, _BUCKET)
 
 
 def _moments(config: Config) -> int:

@@ -130,6 +130,13 @@ def remedy(plan: Plan, load: Callable[[Sequence[str]], Config]) -> tuple[list[st
 
 
 def _needed(settings: Sequence[str], load: Callable[[Sequence[str]], Config]) -> list[str]:
-    """The settings that change something."""
+    """The settings that change something, or that others need."""
     with_all = load(settings)
-    return [s for s in settings if load([other for other in settings if other != s]) != with_all]
+
+    def changes(setting: str) -> bool:
+        try:
+            return load([other for other in settings if other != setting]) != with_all
+        except UserError:
+            return True
+
+    return [setting for setting in settings if changes(setting)]

@@ -64,7 +64,10 @@ def test_a_long_inner_loop_is_continued_as_if_it_had_been_traced(monkeypatch):
 
 def test_each_stage_needs_less_than_the_one_before_and_shards_the_least():
     stages = [
-        planned(f"cluster.zero_stage={stage}", "cluster.workers=8").memory for stage in range(4)
+        planned(
+            f"cluster.zero_stage={n}", "cluster.inner_loop=gathered", "cluster.workers=8"
+        ).memory
+        for n in range(4)
     ]
     stays = [sum(memory.stays.values()) for memory in stages]
     assert stays[0] > stays[1] == stays[2]
