@@ -94,6 +94,7 @@ def train(config: Config, messages: Queue) -> None:
         store.traffic.take,
         told_to_leave,
     )
+    del state  # its trees are whole; a trainer keeps what this worker's engine does
     trainer.run()
     if dist.get_rank() == 0:
         if trainer.step < config.meta.steps:

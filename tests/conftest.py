@@ -8,6 +8,7 @@ import torch
 from hypothesis import settings
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
+from ray_head import ray_head  # noqa: F401
 
 from metatrain.config import Config, load_config
 from metatrain.pack import pack

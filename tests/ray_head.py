@@ -1,4 +1,4 @@
-"""What tests with whole runs share."""
+"""A Ray cluster that runs already, for tests to join."""
 
 import secrets
 import signal
