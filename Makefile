@@ -21,7 +21,9 @@ demo: .venv/ready
 	@$(METATRAIN) report $(RUN)
 
 test: .venv/ready
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest tests/metatrain --numprocesses=auto --maxprocesses=8 --dist=loadgroup
+	@# These start workers of their own, for which they want the whole machine.
+	@.venv/bin/python -m pytest tests/cluster
 
 lint: .venv/ready
 	@.venv/bin/ruff check .

@@ -22,9 +22,7 @@ THRESHOLD = 32768
 
 def peak_memory(name: str, case: Case) -> float:
     """MiB that `name` needs at most beyond what it holds at rest, measured in a new process."""
-    limits = {"MALLOC_MMAP_THRESHOLD_": f"{THRESHOLD}", "MALLOC_TRIM_THRESHOLD_": f"{THRESHOLD}"}
-    # glibc would give up mapping at 65536 tensors.
-    environment = os.environ | limits | {"MALLOC_MMAP_MAX_": "1000000"}
+    environment = os.environ | give_memory_back()
     arguments = [case.network, str(case.steps), str(case.tasks), name]
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.memory", *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -35,13 +33,26 @@ def _rise(name: str, case: Case) -> float:
     run = system(name, case)
     run()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to the present
-    before = _status("VmRSS")
+    peak_reset()
+    before = resident("VmRSS")
     run()
-    return (_status("VmHWM") - before) / 1024
+    return (resident("VmHWM") - before) / 1024
 
 
-def _status(field: str) -> int:
+def give_memory_back() -> dict[str, str]:
+    """The environment in which malloc hands every freed tensor back to the system."""
+    limits = {"MALLOC_MMAP_THRESHOLD_": f"{THRESHOLD}", "MALLOC_TRIM_THRESHOLD_": f"{THRESHOLD}"}
+    # glibc would give up mapping at 65536 tensors.
+    return limits | {"MALLOC_MMAP_MAX_": "1000000"}
+
+
+def peak_reset() -> None:
+    """Set the peak of this process's resident set back to the present."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident(field: str) -> int:
+    """KiB of this process's resident set: VmRSS now, VmHWM at its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 

@@ -15,7 +15,7 @@ from metatrain.build import choose_way
 from metatrain.config import Config, with_values
 from metatrain.episodes import EpisodeSampler, read_episode, slots_of
 from metatrain.files import MissingError, read_file, write_file
-from metatrain.inner.choice import Choice, free_memory
+from metatrain.inner.choice import Choice, Way, free_memory
 from metatrain.learners import LEARNERS
 from metatrain.store import EpisodeStore
 from metatrain.trainer import TrainState
@@ -40,28 +40,35 @@ def settle(
         sampler: of the training episodes.
         say: tells the person who watches what was chosen, and why.
     """
-    if config.cluster.zero_stage < 3 and "auto" not in (
-        config.meta.gradient,
-        config.meta.tasks_at_once,
-    ):
+    keys = _left_open(config)
+    if not keys:
         return config
     values: list[Values | None] = [None]
     if dist.get_rank() == 0:
-        values = [_before(config, state) or _chosen(config, state, store, sampler, say)]
+        values = [_before(config, state, keys) or _chosen(config, state, store, sampler, say)]
     dist.broadcast_object_list(values, device=get_device())
     assert values[0] is not None, "worker 0 has chosen"
     return with_values(config, values[0])
+
+
+def _left_open(config: Config) -> list[str]:
+    """The keys whose value is `auto`, as far as anything depends on it."""
+    keys = [f"meta.{k}" for k in Way._fields if getattr(config.meta, k) == "auto"]
+    if config.cluster.zero_stage == 3 and config.cluster.inner_loop == "auto":
+        keys.append("cluster.inner_loop")
+    return keys
 
 
 def _url(config: Config) -> str:
     return f"{config.run.url}/settled.json"
 
 
-def _before(config: Config, state: TrainState) -> Values | None:
-    """What an earlier start chose, if any step depends on it."""
+def _before(config: Config, state: TrainState, keys: list[str]) -> Values | None:
+    """What an earlier start chose for all of `keys`, if any step depends on it."""
     if state.step > 0:
-        with suppress(MissingError, ValueError):
-            return json.loads(read_file(_url(config)))
+        with suppress(MissingError, ValueError, KeyError):
+            before = json.loads(read_file(_url(config)))
+            return {key: before[key] for key in keys}
     return None
 
 
@@ -72,11 +79,11 @@ def _chosen(
     sampler: EpisodeSampler,
     say: Callable[[str], None],
 ) -> Values:
-    values: Values = {}
-    if config.cluster.zero_stage == 3 and config.cluster.inner_loop == "auto":
+    keys, values = _left_open(config), {}
+    if "cluster.inner_loop" in keys:
         values["cluster.inner_loop"], reason = _inner_loop(config, state)
         say(f"auto takes the {values['cluster.inner_loop']} inner loop: {reason}.")
-    if "auto" in (config.meta.gradient, config.meta.tasks_at_once):
+    if any(key.startswith("meta.") for key in keys):
         choice = _way(config, state, store, sampler)
         values |= {f"meta.{key}": value for key, value in choice.way._asdict().items()}
         say(f"auto takes {choice.way}: {choice.reason}.")

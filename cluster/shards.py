@@ -42,8 +42,8 @@ class GatheringEngine(ZeroEngine):
             safe_set_local_fp32_param(self._named[name], self._padded(name, value))
 
     def parameters(self) -> Parameters:
-        """All of theta, gathered. Collective."""
-        return self.full(self.local())
+        """All of theta, gathered by one collective."""
+        return self._gathered(self.local())
 
     def local(self) -> Parameters:
         """See `metatrain.trainer.Engine.local`: this worker's shards; views."""
@@ -60,7 +60,10 @@ class GatheringEngine(ZeroEngine):
         }
 
     def full(self, local: Parameters) -> Parameters:
-        """See `metatrain.trainer.Engine.full`; one collective."""
+        """See `metatrain.trainer.Engine.full`: in the host's memory."""
+        return {n: self._gathered({n: v})[n].cpu() for n, v in local.items()}
+
+    def _gathered(self, local: Parameters) -> Parameters:
         padded = {name: self._padded(name, value) for name, value in local.items()}
         everyones = self.mesh.gather_shards(torch.cat(list(padded.values())))
         columns = everyones.split([len(value) for value in padded.values()], dim=1)
@@ -78,7 +81,7 @@ class GatheringEngine(ZeroEngine):
             name: _present(safe_get_local_optimizer_state(p, moment))[: self._real(name)]
             for name, p in self._named.items()
         }
-        return {name: value.cpu() for name, value in self.full(local).items()}
+        return self.full(local)
 
     def _set_moments(self, moment: str, values: Parameters) -> None:
         for name, value in self.localize(values).items():

@@ -7,6 +7,8 @@ import argparse
 
 from metatrain.cli import Command
 from metatrain.combine.commands import add_ways, combine
+from metatrain.plan.commands import add_arguments as add_plan_arguments
+from metatrain.plan.commands import plan
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,6 +180,7 @@ def seed(text: str) -> int:
 
 COMMANDS = {
     "config": Command("Print the whole configuration, resolved.", _config_arguments, _config),
+    "plan": Command("Predict a run's memory, traffic, time and cost.", add_plan_arguments, plan),
     "pack": Command("Pack images, grouped into tasks.", _pack_arguments, _pack),
     "data": Command("Verify a packed data set, and say what it holds.", _data_arguments, _data),
     "store": Command("Run an S3 server on this machine.", _store_arguments, _store),

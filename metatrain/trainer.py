@@ -17,6 +17,7 @@ from metatrain.episodes import Episode, slots_of
 from metatrain.errors import UserError
 from metatrain.learners import Learner, OuterGradient
 from metatrain.parameters import Parameters, copy_of
+from metatrain.stopwatch import Stopwatch
 
 Record = dict[str, float]
 
@@ -78,7 +79,10 @@ class Engine(ABC):
         return {name: value.to(self.device) for name, value in full.items()}
 
     def full(self, local: Parameters) -> Parameters:
-        """The full tree of what all workers keep. Collective."""
+        """The full tree of what all workers keep. Collective.
+
+        For checkpoints: no more than one tensor is whole on the device at a time.
+        """
         return local
 
     def norm(self, tree: Parameters) -> Tensor:
@@ -150,6 +154,7 @@ class Trainer:
         told_to_leave: Callable[[], bool] = lambda: False,
     ) -> None:
         self.traffic, self.told_to_leave = traffic, told_to_leave
+        self.clock = Stopwatch("seconds_inner", "seconds_engine", "seconds_checkpoint")
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
@@ -193,9 +198,10 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         self._saved = self.step
-        state = self.state()
-        for observer in self.observers:
-            observer.on_checkpoint(state)
+        with self.clock("seconds_checkpoint"):
+            state = self.state()
+            for observer in self.observers:
+                observer.on_checkpoint(state)
 
     def state(self) -> TrainState:
         """The state to resume from. Collective."""
@@ -228,20 +234,24 @@ class Trainer:
         started = time.perf_counter()
         own = [episode.to(self.engine.device) for episode in next(episodes)]
         waited = time.perf_counter() - started
-        outer = self._outer_gradient(own)
-        record = {name: value.item() for name, value in outer.metrics.items()}
+        with self.clock("seconds_inner"):
+            outer = self._outer_gradient(own)
+            record = {name: value.item() for name, value in outer.metrics.items()}
         record |= {"data_wait": waited} | self.traffic() | {_LEAVING: float(self.told_to_leave())}
-        record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
+        with self.clock("seconds_engine"):
+            record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
         self._leaving = record.pop(_LEAVING) > 0
         self._check_finite(record, outer.failed)
-        self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
-        self._theta = self.engine.parameters()
+        with self.clock("seconds_engine"):
+            self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
+            self._theta = self.engine.parameters()
         self.learner.end_step(self._theta, self.engine.gather)
         for average in (self.average, *self.tracks.values()):
             average.update(self.engine.local(), self.step)
         self.step += 1
         seconds = time.perf_counter() - started
-        return record | {"data_wait": record["data_wait"] / seconds, "seconds": seconds}
+        record |= {"data_wait": record["data_wait"] / seconds, "seconds": seconds}
+        return record | self.clock.take()
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""

@@ -20,8 +20,15 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast ones first: whole runs on Ray come last."""
+    """The fast ones first: whole runs on Ray come last.
+
+    Where several processes share the tests, a file stays in one, for its fixtures, and so do all
+    that need the S3 server: two of them looking for free ports would take each other's.
+    """
     items.sort(key=lambda item: "cluster" in item.path.parts)
+    for item in items:
+        shared = "s3_server" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("s3" if shared else item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -205,8 +205,9 @@ class InnerLoop:
             return _RuleSteps(self.generator, moved, self.config)
         lr, parameters = self.config.lr, list(moved.values())
         if self.config.optimizer == "adam":
-            # Fused, or its many small operations cost a tenth of an inner step on a CPU.
-            return torch.optim.Adam(parameters, lr=lr, fused=True)
+            # Fused, or its many small operations cost a tenth of an inner step on a CPU; without
+            # values, as a plan has it, there is nothing to fuse.
+            return torch.optim.Adam(parameters, lr=lr, fused=not parameters[0].is_meta)
         return torch.optim.SGD(
             parameters, lr=lr, momentum=MOMENTUM if self.config.optimizer == "momentum" else 0.0
         )

@@ -2,13 +2,10 @@
 
 import os
 import re
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -16,15 +13,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metatrain.adapt import Adapter
 from metatrain.build import build_generator, build_learner
 from metatrain.checkpoint import CheckpointStore
 from metatrain.combine.post_hoc import snapshots_of
 from metatrain.config import load_config
 from metatrain.episodes import EpisodeSampler, read_episode
-from metatrain.learners import LEARNERS
 from metatrain.model import load_model
-from metatrain.parameters import copy_of
 from metatrain.store import EpisodeStore
 
 # One worker sums a meta-batch slot by slot, two sum their parts and add them: another order, and
@@ -150,36 +144,6 @@ def assert_shown(folder, steps):
     assert board.Scalars("train/loss")[-1].step == steps[-1]
 
 
-@pytest.fixture
-def ray_head(monkeypatch):
-    """A Ray cluster of its own process, as an operator starts one; RAY_ADDRESS leads to it."""
-    port = free_port()
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
-    options = [f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--block"]
-    head = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert head.stdout
-    assert any("Ray runtime started" in line for line in head.stdout)
-    yield
-    # Only now: runs have added workers and controllers, which may outlive what started them.
-    family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
-    head.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=5)
-    for process in alive:
-        process.kill()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_path):
     shared = [*overrides, *SGD, "meta.batch=3"]
     one = [*shared, "run.name=one", "cluster.workers=1", "cluster.zero_stage=0"]
@@ -254,46 +218,6 @@ def test_on_a_cluster_that_runs_already_a_loss_that_is_not_finite_is_told_in_a_s
     kept = CheckpointStore(load_config(None, broken).run.url).latest()
     assert kept is not None
     assert all(p.isfinite().all() for p in kept.parameters.values())
-
-
-@pytest.mark.timeout(900)
-def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path):
-    """The command as it is typed, with one line for each learner."""
-    shared = [
-        "run.dir=" + str(tmp_path / "runs"), f"data.path={glyphs}", "data.image_size=16",
-        "data.shots=3", "data.queries=3", "generator.width=8", "inner.steps=2", "adapt.steps=3",
-        "meta.steps=20", "meta.warmup=2", "checkpoint.every=20", "checkpoint.samples=false",
-    ]  # fmt: skip
-    # One that remembers tasks has to tell the other worker.
-    workers = {"admm": 2, "mtl": 2}
-    chosen = {"maml": ["meta.gradient=auto", "auxiliary.contrast=0.1", "auxiliary.masked=0.1"]}
-
-    def train(name):
-        overrides = [
-            *shared, f"run.name={name.replace('+', 'p')}", f"learner.name={name}",
-            f"cluster.workers={workers.get(name, 1)}", *chosen.get(name, []),
-        ]  # fmt: skip
-        run = Run(overrides, tmp_path)
-        assert run.wait() == 0, f"{name}: {run.output}"
-        return overrides, run.output
-
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        runs = dict(zip(LEARNERS, pool.map(train, LEARNERS), strict=True))
-    for name, (overrides, _) in runs.items():
-        config = load_config(None, overrides)
-        state = CheckpointStore(config.run.url).latest()
-        start = copy_of(build_generator(config))
-        assert state is not None, name
-        assert state.step == 20
-        assert any(not torch.equal(state.parameters[n], p) for n, p in start.items()), name
-        assert all(p.isfinite().all() for p in state.parameters.values()), name
-        assert ("rate_min" in state.history[-1]) == (name in ("meta-sgd", "maml++", "alfa"))
-        assert bool(state.by_task) == (name in workers)
-        model = load_model(config.run.url)
-        adapted = Adapter(model).adapt(torch.zeros(3, 1, 16, 16)).parameters
-        assert any(not torch.equal(adapted[n], p) for n, p in model.parameters.items()), name
-    assert "auto takes " in runs["maml"][1]
-    assert {"contrast", "masked"} <= CheckpointStore(f"{tmp_path}/runs/maml").history()[-1].keys()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""A run's computation without its numbers: the real learner on the meta device, and a ledger."""
+
+import weakref
+from collections import Counter
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from metatrain.build import build_generator, build_learner
+from metatrain.config import Config
+from metatrain.episodes import Episode
+from metatrain.parameters import copy_of
+
+# From so many inner steps on, each further one adds what the one before it did.
+_REGULAR = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What outer gradients take, beyond theta and the learner's generator.
+
+    Attributes:
+        weights: bytes at the peak of what is shaped like parameters: fast weights that are kept,
+            gradients, moments of the inner optimiser; in float32.
+        activations: bytes at the peak of everything else; in float32.
+        flops: floating-point operations of one episode.
+        launches: operations on tensors of one episode.
+        passes: times that one episode calls the generator.
+    """
+
+    weights: int
+    activations: int
+    flops: int
+    launches: int
+    passes: int
+
+    def and_again(self, before: "Cost", times: int) -> "Cost":
+        """This cost with what it has over `before` added `times` more."""
+        pairs = zip(astuple(self), astuple(before), strict=True)
+        return Cost(*(own + times * (own - other) for own, other in pairs))
+
+
+class Ledger(TorchDispatchMode):
+    """Counts the bytes of meta tensors that come and go, and the operations on them.
+
+    Such tensors have sizes and no values; where the code that runs asks for one, it is told 1.
+
+    Args:
+        weights: parameters, whose shapes tell weights from activations; they are not counted.
+        others: further tensors that are not counted.
+        shards: what is shaped like a parameter counts for one of so many parts.
+
+    Attributes:
+        peak: the most bytes of counted tensors that existed at one time.
+        weights: how much of that was shaped like a parameter.
+        flops: of matrix products, convolutions and attention, which is nearly all.
+        launches: operations that made something new.
+    """
+
+    def __init__(self, weights: list[Tensor], others: list[Tensor], shards: int) -> None:
+        super().__init__()
+        self._shards = shards
+        self.peak, self.weights, self.flops, self.launches = 0, 0, 0, 0
+        self._shapes = {weight.shape for weight in weights}
+        self._known = {tensor.untyped_storage()._cdata for tensor in (*weights, *others)}
+        # Bytes that are alive, of what is shaped like a parameter and of the rest.
+        self._alive = {True: 0, False: 0}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation, and note what it made."""
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1.0
+        if func is torch.ops.aten._to_copy.default and args[0].is_meta and "device" in kwargs:
+            return args[0]  # to the CPU, where learners keep what they remember of tasks
+        out = func(*args, **kwargs)
+        count = flop_registry.get(func._overloadpacket)
+        self.flops += count(*args, **kwargs, out_val=out) if count else 0
+        for value in tree_leaves(out):
+            if isinstance(value, Tensor) and value.is_meta:
+                self._note(value)
+        return out
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, weight = storage._cdata, tensor.shape in self._shapes
+        size = storage.nbytes() // (self._shards if weight else 1)
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.launches += 1
+        self._alive[weight] += size
+        if sum(self._alive.values()) > self.peak:
+            self.peak, self.weights = sum(self._alive.values()), self._alive[True]
+        weakref.finalize(storage, self._forget, key, size, weight)
+
+    def _forget(self, key: int, size: int, weight: bool) -> None:
+        self._known.remove(key)
+        self._alive[weight] -= size
+
+
+def to_be_traced(config: Config, episodes: int) -> int:
+    """How many episodes tell what `episodes` of one worker take."""
+    at_once = 1 if config.meta.tasks_at_once == "auto" else config.meta.tasks_at_once
+    # While a second episode is computed, the gradient of the first is there.
+    return min(episodes, max(2, at_once))
+
+
+def trace(config: Config, episodes: int, shards: int = 1) -> Cost:
+    """What the outer gradient of one worker costs.
+
+    Args:
+        config: the configuration.
+        episodes: how many of the worker's are traced, see `to_be_traced`.
+        shards: workers that have parts of the weights, and take parts of the images.
+    """
+    steps = config.inner.steps
+    if steps <= _REGULAR:
+        return _traced(config, steps, episodes, shards)
+    before, last = (_traced(config, k, episodes, shards) for k in (_REGULAR - 2, _REGULAR - 1))
+    return last.and_again(before, steps - (_REGULAR - 1))
+
+
+def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
+    at_once = 1 if config.meta.tasks_at_once == "auto" else config.meta.tasks_at_once
+    inner = {"steps": steps, "compile": False, "precision": "fp32"}
+    settled = {"inner": inner, "meta": {"tasks_at_once": at_once}}
+    config = config.model_copy(
+        update={k: getattr(config, k).model_copy(update=values) for k, values in settled.items()}
+    )
+    with torch.device("meta"):
+        generator = build_generator(config)
+        theta, images = copy_of(generator), [_episode(config, shards) for _ in range(episodes)]
+    learner, passes = build_learner(config, generator), Counter()
+    generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
+    given = [tensor for e in images for tensor in (e.support, e.query)]
+    with Ledger([*generator.parameters(), *theta.values()], given, shards) as ledger:
+        # As late as can be, when every annealing is over.
+        learner.outer_gradient(theta, images, config.meta.steps)
+    for_one = (total // episodes for total in (ledger.flops, ledger.launches, passes.total()))
+    return Cost(ledger.weights, ledger.peak - ledger.weights, *for_one)
+
+
+def _episode(config: Config, shards: int) -> Episode:
+    data = config.data
+    support, query = (
+        torch.empty(-(-count // shards), data.channels, data.image_size, data.image_size)
+        for count in (data.shots, data.queries)
+    )
+    return Episode("planned", support, query, seed=0)
