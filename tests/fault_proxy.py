@@ -37,6 +37,8 @@ class FaultProxy:
     Attributes:
         fault: called with each ranged read's place in their order, from 0 on.
         latency: seconds that every answer is held back.
+        down: whether everything that is asked is refused.
+        gate: nothing is answered until it is set.
         asked: every request so far.
     """
 
@@ -44,6 +46,9 @@ class FaultProxy:
         self._upstream = urlsplit(upstream).netloc
         self.fault: Callable[[int], str | None] = lambda read: None
         self.latency = 0.0
+        self.down = False
+        self.gate = threading.Event()
+        self.gate.set()
         self.asked: list[Asked] = []
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"proxy": self})
@@ -60,6 +65,7 @@ class FaultProxy:
         """Remember a request; the fault that it is to meet."""
         with self._lock:
             fault = self.fault(len(self.reads())) if byte_range else None
+            fault = "slow down" if self.down else fault
             self.asked.append(Asked(method, path, byte_range, fault))
         return fault
 
@@ -101,6 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.proxy.note(self.command, self.path, self.headers.get("Range"))
+        self.proxy.gate.wait(60)
         time.sleep(self.proxy.latency)
         if fault in STATUSES:
             self._refuse(*STATUSES[fault])

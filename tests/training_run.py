@@ -80,4 +80,6 @@ class Run:
 
 def step_of(line: str) -> int:
     """The outer step that a progress line tells of; -1 for any other line."""
-    return int(line.split()[1].partition("/")[0]) if line.startswith("step ") else -1
+    if not line.startswith("step "):
+        return -1
+    return int(line.split()[1].partition("/")[0].replace(",", ""))
