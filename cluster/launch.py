@@ -54,7 +54,7 @@ _MAY_CHANGE = (
 )
 
 # How often an elastic run looks whether it can have more workers.
-_GROWTH_SECONDS = 20.0
+_GROWTH_SECONDS = 10.0
 
 
 def launch(config: Config) -> str:
@@ -222,6 +222,9 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
     # Ray's controller, which reads this, asks the workers for a sign of life.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(cluster.timeout)
     elastic = cluster.min_workers and (cluster.min_workers, cluster.workers)
+    if elastic:
+        # As many as there were are waited for so long, before it is tried with fewer.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     return TorchTrainer(
         train_worker,
         train_loop_config=settings,
