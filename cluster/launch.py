@@ -66,7 +66,7 @@ def launch(config: Config) -> str:
         UserError: when the run cannot start, or failed.
     """
     checkpoints = CheckpointStore(config.run.url, _say)
-    done = _check_before_start(config, checkpoints)
+    done = steps_taken(config, checkpoints)
     if done < config.meta.steps:
         _say(
             f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}; starting "
@@ -87,8 +87,12 @@ def launch(config: Config) -> str:
     return url
 
 
-def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
-    """Find what would fail on the workers before any is started; returns the steps taken so far."""
+def steps_taken(config: Config, checkpoints: CheckpointStore) -> int:
+    """The outer steps taken so far, once what would fail on the workers has been looked for.
+
+    Raises:
+        UserError: when the run cannot go on, or cannot begin.
+    """
     store = open_store(config.data)
     training_sampler(store, config)
     build_generator(config)
