@@ -86,7 +86,7 @@ def stall(config: Config) -> Stall:
     dist.init_process_group("gloo", address, rank=0, world_size=1)
     state = first_state(build_generator(config))
     store, watch = open_store(config.data), _Watch(config)
-    episodes = load_episodes(store, training_sampler(store, config), config.data)
+    episodes = load_episodes(store, training_sampler(store, config), config.data, start=0)
     engine = ZeroEngine(build_generator(config), config)
     learner = build_learner(config, build_generator(config))
     Trainer(config, engine, learner, episodes, state, [watch]).run()
@@ -135,7 +135,7 @@ def _steps(run: "subprocess.Popen[str]") -> Iterator[int]:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="What surviving costs.")
     parser.add_argument("--out", metavar="FILE", help="also write what was measured as JSON")
     out = parser.parse_args().out
     with tempfile.TemporaryDirectory() as folder:
