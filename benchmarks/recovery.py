@@ -110,7 +110,7 @@ def seconds_after_kill(overrides: list[str]) -> float:
     run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         steps = _steps(run)
-        while (reached := next(steps)) < 100:
+        while (reached := next(steps)) < 40:
             pass
         workers = [
             process
@@ -143,9 +143,9 @@ def main() -> None:
         overrides = [f"run.dir={folder}/runs", f"data.path={folder}/data"]
         every = load_config(_DEMO).checkpoint.every
         # Checkpoints more often than the demo's, for there would be three of them.
-        often = ["run.name=stall", "meta.steps=120", "checkpoint.every=20", "cluster.workers=1"]
+        often = ["run.name=stall", "meta.steps=60", "checkpoint.every=10", "cluster.workers=1"]
         found = stall(load_config(_DEMO, [*overrides, *often]))
-        kill = seconds_after_kill([*overrides, "checkpoint.every=50", "checkpoint.samples=false"])
+        kill = seconds_after_kill([*overrides, "checkpoint.every=20", "checkpoint.samples=false"])
     print(f"a step                                  {found.step * 1e3:8.1f} ms")
     print(f"a step while a checkpoint is written    {found.step_beside * 1e3:8.1f} ms")
     print(f"training waits for a checkpoint         {found.checkpoint * 1e3:8.1f} ms")
