@@ -78,7 +78,7 @@ class _Watch(Observer):
 
 def stall(config: Config) -> Stall:
     """What checkpoints cost one worker that trains as `config` says."""
-    os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}
     from cluster.engine import ZeroEngine
 
     torch.set_num_threads(1)
@@ -137,10 +137,13 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description="What surviving costs.")
     parser.add_argument("--out", metavar="FILE", help="also write what was measured as JSON")
-    out = parser.parse_args().out
+    parser.add_argument("--data", metavar="DIR", help="glyphs of 28 pixels; packed where missing")
+    arguments = parser.parse_args()
+    out = arguments.out
     with tempfile.TemporaryDirectory() as folder:
-        pack("glyphs", f"{folder}/data", size=28)
-        overrides = [f"run.dir={folder}/runs", f"data.path={folder}/data"]
+        data = arguments.data or f"{folder}/data"
+        pack("glyphs", data, size=28)
+        overrides = [f"run.dir={folder}/runs", f"data.path={data}"]
         every = load_config(_DEMO).checkpoint.every
         # Checkpoints more often than the demo's, for there would be three of them.
         often = ["run.name=stall", "meta.steps=60", "checkpoint.every=10", "cluster.workers=1"]
