@@ -54,7 +54,7 @@ _MAY_CHANGE = (
 )
 
 # How often an elastic run looks whether it can have more workers.
-_GROWTH_SECONDS = 20.0
+_GROWTH_SECONDS = 10.0
 
 
 def launch(config: Config) -> str:
@@ -66,7 +66,7 @@ def launch(config: Config) -> str:
         UserError: when the run cannot start, or failed.
     """
     checkpoints = CheckpointStore(config.run.url, _say)
-    done = _check_before_start(config, checkpoints)
+    done = steps_taken(config, checkpoints)
     if done < config.meta.steps:
         _say(
             f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}; starting "
@@ -87,8 +87,12 @@ def launch(config: Config) -> str:
     return url
 
 
-def _check_before_start(config: Config, checkpoints: CheckpointStore) -> int:
-    """Find what would fail on the workers before any is started; returns the steps taken so far."""
+def steps_taken(config: Config, checkpoints: CheckpointStore) -> int:
+    """The outer steps taken so far, once what would fail on the workers has been looked for.
+
+    Raises:
+        UserError: when the run cannot go on, or cannot begin.
+    """
     build_generator(config)
     newest = checkpoints.newest()
     if newest and newest.step >= config.meta.steps:
@@ -210,6 +214,9 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
     # Ray's controller, which reads this, asks the workers for a sign of life.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(cluster.timeout)
     elastic = cluster.min_workers and (cluster.min_workers, cluster.workers)
+    if elastic:
+        # As many as there were are waited for so long, before it is tried with fewer.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     return TorchTrainer(
         train_worker,
         train_loop_config=settings,

@@ -18,6 +18,7 @@ from metatrain.checkpoint import BackgroundWriter, CheckpointStore, Peers, draft
 from metatrain.combine.post_hoc import snapshots
 from metatrain.config import Config
 from metatrain.episodes import Episode
+from metatrain.errors import UserError
 from metatrain.model import Model
 from metatrain.pictures import to_uint8
 from metatrain.progress import human_duration
@@ -150,7 +151,6 @@ class Losses(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train's controller with what it noticed of each worker."""
-        # The others fail too, since they wait in vain for the ones that are lost.
         lost = {
             rank: "has not answered for cluster.timeout"
             if isinstance(error, WorkerHealthCheckTimeoutError)
@@ -158,8 +158,18 @@ class Losses(UserCallback):
             for rank, error in worker_exceptions.items()
             if isinstance(error, WorkerHealthCheckTimeoutError | WorkerHealthCheckFailedError)
         }
-        for rank, what in lost.items():
+        # Those who wait for a lost worker fail too, and may be the first to be noticed.
+        waiting = {
+            rank: f"waited in vain for another ({_reason(error)})"
+            for rank, error in worker_exceptions.items()
+            if not isinstance(error, UserError)
+        }
+        for rank, what in (lost or waiting).items():
             self._messages.put(Message("line", f"Worker {rank} {what}; starting all again."))
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
 
 
 class SampleGrid(Observer):

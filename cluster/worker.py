@@ -98,7 +98,8 @@ def train(config: Config, messages: Queue) -> None:
     trainer.run()
     if dist.get_rank() == 0:
         if trainer.step < config.meta.steps:
-            messages.put(Message("line", "A worker was told to leave; starting all again."))
+            saved = f"saved at step {trainer.step:,}"
+            messages.put(Message("line", f"A worker was told to leave; {saved}, starting again."))
         messages.put(Message("done", trainer.step))
 
 

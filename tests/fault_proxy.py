@@ -41,6 +41,8 @@ class FaultProxy:
         prone: which requests may meet one; ranged reads, if nothing else is said.
         fault: called with the place of each of those in their order, from 0 on.
         latency: seconds that every answer is held back.
+        down: whether everything that is asked is refused.
+        gate: nothing is answered until it is set.
         asked: every request so far.
     """
 
@@ -49,6 +51,9 @@ class FaultProxy:
         self.fault: Callable[[int], str | None] = lambda read: None
         self.prone: Callable[[Asked], bool] = lambda asked: asked.range is not None
         self.latency = 0.0
+        self.down = False
+        self.gate = threading.Event()
+        self.gate.set()
         self.asked: list[Asked] = []
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"proxy": self})
@@ -67,6 +72,7 @@ class FaultProxy:
             asked = Asked(method, path, byte_range, None)
             prone = self.prone(asked)
             fault = self.fault(sum(map(self.prone, self.asked))) if prone else None
+            fault = "slow down" if self.down else fault
             self.asked.append(asked._replace(fault=fault))
         return fault
 
@@ -110,6 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.proxy.note(self.command, path, self.headers.get("Range"))
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length // 2 if fault == "cut off" else length)
+        self.proxy.gate.wait(60)
         time.sleep(self.proxy.latency)
         if fault == "cut off":
             self._reset()

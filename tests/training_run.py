@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import psutil
+import torch
+
+from metatrain.build import build_generator, build_learner
+from metatrain.episodes import EpisodeSampler, read_episode
+from metatrain.store import EpisodeStore
 
 COMMAND = [sys.executable, "-m", "cluster", "train"]
 ROOT = Path(__file__).parents[1]
@@ -80,4 +85,34 @@ class Run:
 
 def step_of(line: str) -> int:
     """The outer step that a progress line tells of; -1 for any other line."""
-    return int(line.split()[1].partition("/")[0]) if line.startswith("step ") else -1
+    if not line.startswith("step "):
+        return -1
+    return int(line.split()[1].partition("/")[0].replace(",", ""))
+
+
+def plain_torch(config, steps):
+    """The same run as one loop: no engine, no trainer, no workers."""
+    store = EpisodeStore(config.data.path)
+    sampler = EpisodeSampler(
+        store.tasks("train"),
+        shots=config.data.shots,
+        queries=config.data.queries,
+        meta_batch=config.meta.batch,
+        seed=config.seed,
+        split="train",
+    )
+    learner = build_learner(config, build_generator(config))
+    theta = dict(build_generator(config).named_parameters())
+    optimizer = torch.optim.SGD(theta.values(), lr=0.0)
+    for step in range(steps):
+        detached = {name: p.detach() for name, p in theta.items()}
+        slots = [sampler.plan(step, slot) for slot in range(config.meta.batch)]
+        episodes = [read_episode(store, plan, config.data.image_size, 1) for plan in slots]
+        gradients = [learner.episode_gradient(detached, e, step).gradient for e in episodes]
+        for name, p in theta.items():
+            p.grad = sum(g[name] for g in gradients) / config.meta.batch
+        warm, fall = (step + 1) / (config.meta.warmup + 1), config.meta.steps - step
+        fall /= config.meta.decay * config.meta.steps
+        optimizer.param_groups[0]["lr"] = config.meta.lr * min(1.0, warm, fall)
+        optimizer.step()
+    return {name: p.detach() for name, p in theta.items()}

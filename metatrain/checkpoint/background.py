@@ -77,14 +77,19 @@ class BackgroundWriter:
 
     def _write(self, draft: Draft, done: "Future[None]") -> None:
         try:
-            self._store.save(draft, self._peers)
-        except UserError as error:
-            if self._peers.rank == 0:
-                self._say(f"The checkpoint of step {draft.step:,} is left out: {error}")
-            done.set_exception(error)
+            self._tell(draft)
         except BaseException as error:
             done.set_exception(error)
         else:
-            if self._peers.rank == 0:
-                self._saved(draft.step)
             done.set_result(None)
+
+    def _tell(self, draft: Draft) -> None:
+        first = self._peers.rank == 0
+        try:
+            self._store.save(draft, self._peers)
+        except UserError as error:
+            if first:
+                self._say(f"The checkpoint of step {draft.step:,} cannot be written: {error}")
+            raise
+        if first:
+            self._saved(draft.step)

@@ -1,0 +1,112 @@
+"""Runs that suffer what a cluster does to them, and end as if nothing had happened."""
+
+import re
+import signal
+
+import pytest
+import torch
+from ray.cluster_utils import Cluster
+from training_run import Run, plain_torch
+
+from metatrain.build import build_generator
+from metatrain.checkpoint import CheckpointStore
+from metatrain.combine.post_hoc import snapshots_of
+from metatrain.config import load_config
+from metatrain.model import load_model
+
+LOST = re.compile(r"Worker \d (is gone|waited in vain)")
+
+
+def store_of(overrides):
+    return CheckpointStore(load_config(None, overrides).run.url)
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.timeout(1800)
+def test_a_run_that_is_interrupted_killed_told_to_leave_and_hung_ends_as_if_nothing_had_happened(
+    overrides, tmp_path
+):
+    # The learner with the most to lose: a dual for every task, on every worker.
+    admm = ["learner.name=admm", "inner.scope.name=film", "meta.post_hoc=true"]
+    long = [*overrides, *admm, "meta.steps=160", "checkpoint.every=20", "cluster.timeout=20"]
+    # On a busy machine a worker may be silent for so long without having been stopped.
+    long += ["cluster.max_failures=10"]
+    whole, broken = [*long, "run.name=whole"], [*long, "run.name=broken"]
+    run = Run(whole, tmp_path)
+    assert run.wait() == 0, run.output
+
+    run = Run(broken, tmp_path).until(step=25)
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 130
+    assert "the same command goes on from there" in run.output
+    Run(broken, tmp_path).until(step=45).kill_driver()
+
+    run = Run(broken, tmp_path).until(step=65)
+    run.signal_a_worker(signal.SIGTERM)
+    run.until_said("A worker was told to leave")
+    left = int(re.search(r"saved at step (\d+)", run.output)[1])
+    assert store_of(broken).steps()[-1] == left >= 65
+    run.until(step=left + 5).signal_a_worker(signal.SIGSTOP)
+    run.until_line(re.compile(r"Worker \d has not answered for cluster.timeout").search, "silence")
+    run.until(step=left + 20).signal_a_worker(signal.SIGKILL)
+    run.until_line(LOST.search, "a loss")
+    assert run.wait() == 0, run.output
+
+    expected, state = (store_of(o).latest() for o in (whole, broken))
+    assert state.step == expected.step == 160
+    for part in ("parameters", "average", "optimizer"):
+        assert_same(getattr(state, part), getattr(expected, part))
+    for part in ("by_task", "tracks"):
+        trees, others = getattr(state, part), getattr(expected, part)
+        assert trees.keys() == others.keys() != set()
+        for key in trees:
+            assert_same(trees[key], others[key])
+    steps, of_whole = ([r["step"] for r in s.history] for s in (state, expected))
+    assert steps == of_whole
+    snapshots = [snapshots_of(load_config(None, o).run.url)[-2:] for o in (broken, whole)]
+    for snapshot, other in zip(*snapshots, strict=True):
+        assert (snapshot.step, snapshot.sigma) == (other.step, other.sigma)
+        assert_same(load_model(snapshot.url).parameters, load_model(other.url).parameters)
+    model = load_model(f"{tmp_path}/runs/broken")
+    assert (model.step, model.config.run.name) == (160, "broken")
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """A cluster with a node for the driver, which trains nothing, and two that train."""
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    yield cluster, [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.shutdown()
+
+
+@pytest.mark.timeout(1800)
+def test_a_run_that_loses_a_node_goes_on_with_the_other_and_grows_again_with_the_same_parameters(
+    overrides, tmp_path, nodes
+):
+    sgd = ["inner.optimizer=sgd", "inner.lr=0.02", "meta.optimizer=sgd", "meta.lr=0.05"]
+    elastic = [*overrides, *sgd, "cluster.min_workers=1", "cluster.zero_stage=2"]
+    elastic += ["meta.steps=100000", "checkpoint.every=10"]
+    cluster, [_, doomed] = nodes
+    run = Run(elastic, tmp_path).until_said("Going on with 2 workers").until(step=15)
+    cluster.remove_node(doomed, allow_graceful=False)
+    run.until_said("Going on with 1 workers")
+    cluster.add_node(num_cpus=1)
+    run.until_said("Going on with 2 workers")
+    resumed = store_of(elastic).steps()[-1]
+    run.until(step=resumed + 15).process.send_signal(signal.SIGINT)
+    assert run.wait() == 130
+    assert LOST.search(run.output)
+
+    state, config = store_of(elastic).latest(), load_config(None, elastic)
+    assert state.step >= resumed + 10
+    start = dict(build_generator(config).named_parameters())
+    for name, expected in plain_torch(config, state.step).items():
+        torch.testing.assert_close(state.parameters[name], expected, rtol=0, atol=1e-5)
+    assert max((p - start[name]).abs().max() for name, p in state.parameters.items()) > 0.01

@@ -1,0 +1,309 @@
+"""Training on a storage that fails, and processes that are killed while they write."""
+
+import resource
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from plain_engine import train
+
+from metatrain import retry
+from metatrain.build import build_generator
+from metatrain.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of, state_of
+from metatrain.config import load_config
+from metatrain.errors import UserError
+from metatrain.trainer import Observer, first_state
+
+
+class Saver(Observer):
+    """What saves in training, with a list for what it says and one for what is safe."""
+
+    def __init__(self, config):
+        self.config, self.said, self.safe = config, [], []
+        self.store = CheckpointStore(config.run.url, self.said.append)
+        failures = config.checkpoint.max_failures
+        self.writer = BackgroundWriter(
+            self.store, ALONE, failures, self.said.append, self.safe.append
+        )
+
+    def on_checkpoint(self, state):
+        self.writer.save(draft_of(state, self.config))
+
+    def on_end(self):
+        self.writer.finish()
+
+
+class At(Observer):
+    """Does something at a step."""
+
+    def __init__(self, step, action):
+        self.step, self.action = step, action
+
+    def on_step(self, step, record):
+        if step == self.step:
+            self.action()
+
+
+def configured(overrides, *more):
+    return load_config(None, [*overrides, "checkpoint.every=2", "meta.steps=12", *more])
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def files_under(folder):
+    return sorted(str(file) for file in Path(folder).rglob("*") if file.is_file())
+
+
+def test_a_run_outlives_a_storage_that_is_down_for_a_while(overrides, proxy, s3, monkeypatch):
+    monkeypatch.setattr(retry, "_FIRST_WAIT", 0.01)
+    config = configured(overrides, f"run.dir={s3}")
+    saver = Saver(config)
+
+    def go_down():
+        saver.writer.finish()
+        proxy.down = True
+
+    def come_back():
+        wait_until(lambda: len(saver.said) == 2)
+        proxy.down = False
+
+    last = train(config, [saver, At(3, go_down), At(7, come_back)])
+    assert saver.safe == [0, 2, 8, 10, 12]
+    assert [line.partition(": ")[0] for line in saver.said] == [
+        "The checkpoint of step 4 cannot be written",
+        "The checkpoint of step 6 cannot be written",
+    ]
+    assert "SlowDown" in saver.said[0]
+    found = saver.store.latest()
+    assert found.step == 12
+    assert_same(found.parameters, last.parameters)
+    assert_same(last.parameters, train(config, []).parameters)
+
+
+def test_after_the_stated_number_of_failures_in_a_row_a_run_gives_up_in_a_sentence(
+    overrides, proxy, s3, monkeypatch
+):
+    monkeypatch.setattr(retry, "_FIRST_WAIT", 0.01)
+    config = configured(overrides, f"run.dir={s3}", "checkpoint.max_failures=2")
+    saver, steps = Saver(config), []
+
+    def go_down():
+        saver.writer.finish()
+        proxy.down = True
+
+    class Steps(Observer):
+        def on_step(self, step, record):
+            steps.append(step)
+
+    with pytest.raises(UserError) as error:
+        train(config, [saver, At(3, go_down), Steps()])
+    assert str(error.value).startswith(
+        "3 checkpoints in a row could not be written, more than checkpoint.max_failures=2: "
+    )
+    assert steps[-1] == 10  # 4, 6 and 8 have failed
+    proxy.down = False
+    assert saver.store.latest().step == 2
+
+
+def test_the_last_checkpoint_is_tried_again_until_it_is_written(overrides, tmp_path):
+    config = configured(overrides)
+    saver = Saver(config)
+    blocker = Path(saver.store.folder(12))
+
+    def block():
+        saver.writer.finish()
+        blocker.write_text("a file where a folder should be")
+
+    class Unblocking(list):
+        def append(self, line):
+            super().append(line)
+            blocker.unlink()
+
+    said = Unblocking()
+    saver.writer._say = said.append
+    train(config, [saver, At(11, block)])
+    assert len(said) == 1
+    assert saver.store.latest().step == 12
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_of_what_was_at_its_step(
+    overrides, proxy, s3
+):
+    config = configured(overrides, f"run.dir={s3}")
+    saver, held = Saver(config), []
+
+    def release():
+        held.append(list(saver.safe))
+        proxy.gate.set()
+
+    def hold():
+        saver.writer.finish()
+        proxy.gate.clear()
+
+    # What step 10 writes is held until step 11 has been taken, and changed theta.
+    train(config, [saver, At(9, hold), At(11, release)])
+    assert held == [[0, 2, 4, 6, 8]]
+    assert saver.safe == [0, 2, 4, 6, 8, 10, 12]
+    at_10 = train(config, [], told_to_leave=after(10))
+    assert at_10.step == 10
+    assert_same(state_of(saver.store.open(10)).parameters, at_10.parameters)
+
+
+def after(steps):
+    """Tells a worker at its outer step `steps` to leave."""
+    asked = count(1)
+    return lambda: next(asked) >= steps
+
+
+def wait_until(true):
+    while not true():
+        time.sleep(0.01)
+
+
+def test_a_worker_told_to_leave_saves_at_that_step_and_the_run_ends_as_if_it_had_not(overrides):
+    config = configured(overrides, "checkpoint.every=10", "meta.steps=450")
+    whole = train(config, [], told_to_leave=after(20))
+    saver = Saver(config)
+    left = train(config, [saver], told_to_leave=after(13))
+    assert (left.step, saver.safe) == (13, [0, 10, 13])
+    assert len(left.window) == 1  # of the two steps that make a record of the history
+    state = saver.store.latest()
+    resumed = train(config, [], state, told_to_leave=after(7))
+    assert_same(resumed.parameters, whole.parameters)
+    assert_same(resumed.average, whole.average)
+    steps = [record["step"] for record in whole.history]
+    assert [record["step"] for record in resumed.history] == steps
+    losses = [record["loss"] for record in whole.history]
+    assert [record["loss"] for record in resumed.history] == losses
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own on which little fits; none where mounting is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk takes root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_files():
+    """No file may become large, as where a quota is used up."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_nothing_half(
+    config, small_disk
+):
+    said = []
+    store = CheckpointStore(str(small_disk / "run"), said.append)
+    state = first_state(build_generator(config))
+    store.save(draft_of(replace(state, step=5), config))
+    whole = files_under(small_disk)
+    ballast = small_disk / "ballast"
+    with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(UserError) as error:
+        store.save(draft_of(replace(state, step=10), config))
+    assert f"there is no room for {store.folder(10)}" in str(error.value)
+    ballast.unlink()
+    assert files_under(small_disk) == whole
+    assert not Path(store.folder(10)).exists()
+    assert store.latest().step == 5
+    store.save(draft_of(replace(state, step=10), config))
+    assert store.latest().step == 10
+
+
+def test_a_quota_that_is_used_up_is_told_as_a_full_disk_is(config, tmp_path, small_files):
+    store = CheckpointStore(str(tmp_path / "run"))
+    with pytest.raises(UserError, match=f"there is no room for {store.folder(5)}"):
+        store.save(draft_of(replace(first_state(build_generator(config)), step=5), config))
+    assert files_under(tmp_path) == []
+
+
+WRITER = """
+import sys
+from datetime import timedelta
+import torch
+import torch.distributed as dist
+from metatrain.checkpoint import CheckpointStore, Draft, Peers
+from metatrain.config import load_config
+from metatrain.fragments import share_of
+
+run, rank, port = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", timedelta(seconds=60), 2, rank)
+
+def gather(own):
+    everyones = [None, None]
+    dist.all_gather_object(everyones, own)
+    return everyones
+
+peers, config = Peers(rank, 2, gather), load_config()
+store = CheckpointStore(run)
+step = store.latest(peers, lambda checkpoint: checkpoint.verified().step) or 0
+while True:
+    step += 1
+    tree = {f"parameters/{n}": torch.full((100, 50), float(step)) for n in range(20)}
+    store.save(Draft(step, config, [], [], share_of(tree, rank, 2)), peers)
+    print(step, flush=True)
+"""
+
+
+@contextmanager
+def start_writers(run):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, run, rank, port],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        yield writers
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+
+
+def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_newest_that_was_complete(
+    tmp_path,
+):
+    """Two processes do nothing but write checkpoints, and one of them is killed at any moment."""
+    store, safe = CheckpointStore(str(tmp_path)), 0
+    for rank, wait in ((1, 0.0), (0, 0.013)):
+        with start_writers(str(tmp_path)) as writers:
+            for _ in range(4):
+                safe = int(writers[0].stdout.readline())
+            time.sleep(wait)
+            writers[rank].kill()
+            safe = max([safe, *map(int, writers[0].stdout)])
+        found = store.latest(read=lambda checkpoint: checkpoint)
+        assert found.step in (safe, safe + 1)  # which was complete, and not said any more
+        tensors = found.verified().tensors("parameters")
+        assert len(tensors) == 20
+        assert all((t == found.step).all() for t in tensors.values())
