@@ -7,9 +7,8 @@ from metatrain.plan.layout import Layout
 from metatrain.plan.trace import Cost
 
 _FULL = 4  # bytes of a number in float32
-# DeepSpeed's defaults, in numbers and not in bytes: it reduces gradients in buckets of this size,
-# whose buffer a GPU has to find room for at once, and at stage 3 gathers so many weights at most.
-_BUCKET, _GATHERED = 500_000_000, 1_000_000_000
+# Numbers in a bucket of gradients, which DeepSpeed reduces at once; as `cluster.engine` has it.
+_BUCKET = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,14 @@ class Memory:
         return sum(self.at_peak.values())
 
 
-def memory_of(config: Config, layout: Layout, count: int, cost: Cost) -> Memory:
+def memory_of(config: Config, layout: Layout, count: int, largest: int, cost: Cost) -> Memory:
     """What one worker of `config` needs.
 
     Args:
         config: the configuration.
         layout: how it comes out on workers.
         count: numbers in theta.
+        largest: numbers in its largest parameter.
         cost: what the trace of its outer gradient found.
     """
     stays = _stays(config, layout, count)
@@ -58,7 +58,7 @@ def memory_of(config: Config, layout: Layout, count: int, cost: Cost) -> Memory:
     # Weights and their gradients are float32 in either precision; what layers hand on is not.
     inner = {"inner loop's weights": cost.weights, "activations": cost.activations / (1 + half)}
     if layout.sharded:
-        inner["gathered weights"] = min(count, _GATHERED) * _width(config, layout)
+        inner["a layer, gathered"] = float(largest * _width(config, layout))
         inner["gradient to scatter"] = _FULL * min(count, _BUCKET)
     engine = {"outer gradient, buffers": _engine(config, layout, count)}
     host = {"episodes ahead": float(config.data.prefetch_bytes)}
@@ -82,7 +82,9 @@ def _stays(config: Config, layout: Layout, count: int) -> dict[str, float]:
         stays["masters"] = _FULL * optimised
     if stage == 3:
         stays["gradient's shards"] = _FULL * part
-        stays["gradient's bucket"] = _FULL * _bucket(config, count)
+    # What is never written takes no room on a CPU, and only an inner loop on shards fills it.
+    if stage == 3 and (layout.sharded or config.cluster.gpus_per_worker):
+        stays["gradient's bucket"] = float(_FULL * min(count, _BUCKET))
     if stage == 3 and not layout.sharded:
         stays["theta, gathered"] = float(_FULL * count)
     return stays
@@ -95,9 +97,9 @@ def _engine(config: Config, layout: Layout, count: int) -> float:
         return 3 * _FULL * part
     if config.cluster.zero_stage == 0:
         return 3 * _FULL * count
-    if config.cluster.zero_stage == 3:  # the bucket is there already; theta is gathered once more
+    if config.cluster.zero_stage == 3:  # to scatter it, it is padded and laid out by workers
         return 3 * _FULL * count
-    reducing = _FULL * (_bucket(config, count) + min(count, _BUCKET))
+    reducing = 2 * _FULL * min(count, _BUCKET)  # a bucket, and what it is filled from
     # The gradient's part, and what torch's Adam makes of its second moment to divide by.
     stepping = _FULL * part * (3 if _moments(config) else 1)
     return _FULL * count + max(reducing, stepping)
@@ -106,11 +108,6 @@ def _engine(config: Config, layout: Layout, count: int) -> float:
 def _width(config: Config, layout: Layout) -> int:
     """Bytes of a number of the theta that DeepSpeed keeps."""
     return 2 if layout.sharded and config.inner.precision == "bf16" else _FULL
-
-
-def _bucket(config: Config, count: int) -> int:
-    """Numbers in a bucket's buffer; of one on a CPU what is never written takes no room."""
-    return _BUCKET if config.cluster.gpus_per_worker else min(count, _BUCKET)
 
 
 def _moments(config: Config) -> int:

@@ -92,8 +92,9 @@ def _plan(config: Config, hardware: Hardware, *, sharded: bool) -> Plan:
     one = {"cluster": ClusterConfig(), "meta": config.meta.model_copy(update={"batch": 2})}
     alone = config.model_copy(update=one).model_dump_json()
     episodes = to_be_traced(config, layout.episodes)
-    count, cost = _count(alone), _cost(alone, episodes, layout.together)
-    return Plan(config, hardware, layout, count, cost, memory_of(config, layout, count, cost))
+    (count, largest), cost = _numbers(alone), _cost(alone, episodes, layout.together)
+    memory = memory_of(config, layout, count, largest, cost)
+    return Plan(config, hardware, layout, count, cost, memory)
 
 
 @lru_cache
@@ -102,10 +103,12 @@ def _cost(config: str, episodes: int, shards: int) -> Cost:
 
 
 @lru_cache
-def _count(config: str) -> int:
+def _numbers(config: str) -> tuple[int, int]:
+    """Of all parameters, and of the largest."""
     with torch.device("meta"):
         generator = build_generator(Config.model_validate_json(config))
-    return sum(p.numel() for p in generator.parameters())
+    sizes = [p.numel() for p in generator.parameters()]
+    return sum(sizes), max(sizes)
 
 
 def remedy(plan: Plan, load: Callable[[Sequence[str]], Config]) -> tuple[list[str], Plan]:
