@@ -1,12 +1,16 @@
 """The DeepSpeed engine against plain torch, in real processes over gloo."""
 
+import os
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from workers import run_workers
 
+from cluster.mesh import TaskMesh, largest_divisor
 from metatrain.build import build_generator
 from metatrain.config import load_config
+from metatrain.episodes import Episode
 from metatrain.trainer import TrainState, first_state
 
 WORLD, STEPS = 2, 4
@@ -15,10 +19,10 @@ WORLD, STEPS = 2, 4
 TOLERANCE = 1e-6
 
 
-def configuration(way, optimizer, clip):
-    sharding = [f"cluster.zero_stage={way}"]
+def configuration(way, optimizer, clip, *others):
+    sharding = [f"cluster.zero_stage={way}", *others]
     if way in ("gathered", "sharded"):
-        sharding = ["cluster.zero_stage=3", f"cluster.inner_loop={way}"]
+        sharding = ["cluster.zero_stage=3", f"cluster.inner_loop={way}", *others]
     return load_config(
         None,
         [
@@ -84,7 +88,8 @@ def work(rank, folder, cases):
         half = {n: p.clone() for n, p in first.full(first.local()).items()}
         state = TrainState(STEPS // 2, half, half, first.optimizer_state())
         resumed = engine_from(config, state)
-        elsewhere = engine_from(configuration(cases[index - 1][0], *case[1:]), state)
+        other = cases[index - 1][0] if case[3:] != ("cluster.offload=true",) else case[0]
+        elsewhere = engine_from(configuration(other, *case[1:3]), state)
         for step in range(STEPS // 2, STEPS):
             take(resumed, step)
             take(elsewhere, step)
@@ -102,6 +107,9 @@ def work(rank, folder, cases):
 
 WAYS = ("0", "1", "2", "gathered", "sharded")
 CASES = [(way, o, c) for o in ("sgd", "adam") for c in (0.0, 1.0) for way in WAYS]
+CASES += [(way, "adam", 1.0, "cluster.offload=true") for way in WAYS[1:]]
+# Its masters are float32, and of them nothing may be lost when they are restored.
+CASES += [("sharded", "adam", 0.0, "inner.precision=bf16")]
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +142,51 @@ def test_an_engine_restored_at_another_stage_goes_on_as_if_at_its_own(outcomes, 
     straight = parameters(outcomes[case], "straight")
     for name, parameter in parameters(outcomes[case], "elsewhere").items():
         torch.testing.assert_close(parameter, straight[name], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_groups_are_of_the_workers_of_a_node_where_nodes_are_alike_and_else_of_all(tmp_path):
+    run_workers(WORLD, tmp_path, meshes, str(tmp_path))
+    assert load_file(tmp_path / "meshes")["shards"].tolist() == [1, 2, 2, 1]
+
+
+def meshes(rank, folder):
+    shards = []
+    for nodes in ((1, 1), (2, 2), (1, 2)):
+        os.environ["LOCAL_WORLD_SIZE"] = str(nodes[rank])
+        shards.append(TaskMesh.make(None).shards)
+    if rank == 0:
+        save_file({"shards": torch.tensor([*shards, largest_divisor(3, 2)])}, f"{folder}/meshes")
+
+
+def test_no_more_than_a_layer_is_whole_while_an_inner_loop_on_shards_computes(tmp_path):
+    run_workers(WORLD, tmp_path, live_weights, str(tmp_path))
+    live, largest, total = load_file(tmp_path / "live")["numbers"].tolist()
+    assert live <= largest < total / 4
+
+
+def live_weights(rank, folder):
+    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+
+    from cluster.build import build_engine_and_learner
+
+    config = configuration("sharded", "sgd", 0.0)
+    start = first_state(build_generator(config))
+    engine, learner = build_engine_and_learner(config, start, torch.device("cpu"))
+    live, backward = [], engine._engine.backward
+
+    def count_and_go_back(loss):
+        there = [p for p in engine._named.values() if p.ds_status == ZeroParamStatus.AVAILABLE]
+        live.append(sum(p.ds_numel for p in there))
+        return backward(loss)
+
+    engine._engine.backward = count_and_go_back
+    images = torch.rand((4, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    for step in range(2):
+        learner.outer_gradient(engine.parameters(), [Episode("t", images, images, 0)], step)
+    sizes = [p.ds_numel for p in engine._named.values()]
+    if rank == 0:
+        numbers = torch.tensor([max(live), 2 * max(sizes), sum(sizes)])
+        save_file({"numbers": numbers}, f"{folder}/live")
 
 
 def test_what_workers_have_is_gathered_in_the_order_of_slots(outcomes):

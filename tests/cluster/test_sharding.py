@@ -143,6 +143,7 @@ TWO += [
     Case(name, "sharded", (*SGD, "meta.hvp=difference"))
     for name in ("maml", "anil", "boil", "cavia", "imaml")
 ]
+TWO += [Case("reptile", "sharded", (*SGD, "generator.name=dit", "generator.patch=2"))]
 BF16 = (*SGD, "inner.precision=bf16")
 TWO += [Case(name, way, BF16) for name in ("reptile", "fomaml") for way in ("1", "sharded")]
 TWO += [
