@@ -111,6 +111,30 @@ def asking(url: str, question: Callable[[], Result]) -> Result:
         return retrying(question)
 
 
+def sizes_under(url: str) -> dict[str, int]:
+    """The bytes of every file under `url`, by its path from there; empty where nothing is there.
+
+    Raises:
+        UserError: when any of it cannot be listed, which is not to say that it is not there.
+    """
+    fs, path = filesystem_of(url)
+    fs.invalidate_cache()
+    # Of a disk, fsspec would leave out what it fails to list.
+    strictly: dict[str, Any] = {} if fs.async_impl else {"on_error": _unless_gone}
+    try:
+        # Not `glob`, which would take a bracket in a path for a pattern.
+        found = asking(url, lambda: fs.find(path, detail=True, **strictly))
+    except MissingError:
+        return {}
+    assert isinstance(found, dict)  # fsspec's own types leave it open.
+    return {str(file)[len(path) + 1 :]: info["size"] for file, info in found.items()}
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def read_file(url: str) -> bytes:
     """All bytes of a file.
 

@@ -1,7 +1,6 @@
 """Fragments: slices of named tensors, the form in which a sharded state is stored and moved."""
 
 from collections.abc import Iterable, Iterator
-from math import prod
 from typing import NamedTuple
 
 import torch
@@ -76,21 +75,6 @@ def batches_of(fragments: Iterable[Fragment], size: int) -> Iterator[list[Fragme
         room -= (fragment.stop - at) * width
     if batch:
         yield batch
-
-
-def assemble(fragments: Iterable[Fragment]) -> Parameters:
-    """The whole tensors that `fragments` are of, which may come in any order.
-
-    Raises:
-        ValueError: when elements of a tensor are missing, or come twice.
-    """
-    by_name: dict[str, list[Fragment]] = {}
-    for fragment in fragments:
-        by_name.setdefault(fragment.name, []).append(fragment)
-    return {
-        name: joined(parts, 0, prod(parts[0].shape)).reshape(parts[0].shape)
-        for name, parts in by_name.items()
-    }
 
 
 def joined(parts: Iterable[Fragment], start: int, stop: int) -> Tensor:

@@ -1,5 +1,6 @@
 """What tests of both packages share: a small real data set and a configuration to train on it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import settings
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 from ray_head import ray_head  # noqa: F401
+from training_run import Run
 
 from metatrain.config import Config, load_config
 from metatrain.pack import pack
@@ -93,6 +95,14 @@ def overrides(packed: str, tmp_path: Path) -> list[str]:
 def config(overrides: list[str]) -> Config:
     """The configuration of that run."""
     return load_config(None, overrides)
+
+
+@pytest.fixture(autouse=True)
+def _no_run_outlives_its_test() -> Iterator[None]:
+    """One that goes on after a failure would take the machine from the tests that follow."""
+    yield
+    while Run.started:
+        Run.started.pop().end()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import sys
 
 import psutil
 import pytest
+from training_run import end
 
 
 @pytest.fixture
@@ -33,8 +34,7 @@ def ray_head(monkeypatch):
     family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
     head.send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs(family, timeout=5)
-    for process in alive:
-        process.kill()
+    end(alive)
 
 
 def free_port():

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import torch
@@ -20,10 +22,13 @@ ROOT = Path(__file__).parents[1]
 class Run:
     """One start of the training command, followed line by line."""
 
+    started: ClassVar[list["Run"]] = []
+
     def __init__(self, overrides: list[str], folder: Path) -> None:
         config = folder / "empty.yaml"
         config.write_text("seed: 0\n")
         self.lines: list[str] = []
+        Run.started.append(self)
         self.process = subprocess.Popen(
             [*COMMAND, str(config), *overrides],
             cwd=ROOT,
@@ -63,24 +68,43 @@ class Run:
         rest = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.wait()
-        _, alive = psutil.wait_procs(rest, timeout=10)
         # Ray's agents look for their raylet once in a while only; they hold no resources.
-        assert all("Agent" in process.name() for process in alive), f"orphans: {alive}"
-        for agent in alive:
-            agent.kill()
+        agents = [process for process in rest if "Agent" in _said_of(process, "name")]
+        _, alive = psutil.wait_procs([p for p in rest if p not in agents], timeout=60)
+        assert not alive, f"orphans: {alive}"
+        end(agents)
+
+    def end(self) -> None:
+        """End what still runs, whatever the test was about."""
+        if self.process.poll() is None:
+            family = psutil.Process(self.process.pid).children(recursive=True)
+            end([psutil.Process(self.process.pid), *family])
 
     def signal_a_worker(self, number: int) -> None:
         """Send a signal to the last of the processes that train."""
         workers = [
             process
             for process in psutil.Process(self.process.pid).children(recursive=True)
-            if "RayTrainWorker" in " ".join(process.cmdline())
+            if "RayTrainWorker" in _said_of(process, "cmdline")
         ]
         workers[-1].send_signal(number)
 
     @property
     def output(self) -> str:
         return "".join(self.lines)
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Kill those that have not ended meanwhile."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _said_of(process: psutil.Process, what: str) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return str(getattr(process, what)())
+    return ""
 
 
 def step_of(line: str) -> int:

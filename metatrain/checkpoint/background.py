@@ -1,6 +1,8 @@
 """Writing checkpoints while training goes on, and living with a storage that fails for a while."""
 
+import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -54,7 +56,10 @@ class BackgroundWriter:
         Raises:
             UserError: when too many in a row have failed.
         """
+        wait = 1.0
         while failed := self._settle():
+            time.sleep(wait * random.uniform(0.5, 1))
+            wait *= 2
             self.save(failed)
 
     def _settle(self) -> Draft | None:

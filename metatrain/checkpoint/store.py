@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -14,7 +14,14 @@ from metatrain.checkpoint.reading import Checkpoint, DamagedError
 from metatrain.checkpoint.state import state_of
 from metatrain.checkpoint.writing import ALONE, Draft, Part, Peers, write_part
 from metatrain.errors import UserError
-from metatrain.files import MissingError, asking, filesystem_of, read_file, write_file
+from metatrain.files import (
+    MissingError,
+    asking,
+    filesystem_of,
+    read_file,
+    sizes_under,
+    write_file,
+)
 from metatrain.trainer import Record
 
 Found = TypeVar("Found")
@@ -80,24 +87,26 @@ class CheckpointStore:
         self.open(draft.step)
         try:
             self._prune(draft)
-        except UserError as error:
-            self._say(f"Older checkpoints are kept, for they cannot be removed: {error}")
+        except Exception as error:  # whatever it is, the new checkpoint is there
+            with suppress(Exception):
+                self._say(f"Older checkpoints are kept, for they cannot be removed: {error}")
 
     def _prune(self, draft: Draft) -> None:
         """Leave the new checkpoint, those before it up to `keep` in all, and the best.
 
         Later ones are of a future that was abandoned, since they turned out not to be whole.
         """
+        there = self._sizes()
         losses: dict[int, float | None] = {}
-        for step in self.steps():
+        for step in _committed(there):
             with suppress(DamagedError):
                 if step <= draft.step:
                     losses[step] = self.open(step).index.loss
-        kept = set(sorted(losses)[-draft.config.checkpoint.keep :])
+        kept = {draft.step, *sorted(losses)[-draft.config.checkpoint.keep :]}
         if draft.config.checkpoint.best:
             rated = {step: loss for step, loss in losses.items() if loss is not None}
             kept |= {min(rated, key=lambda step: (rated[step], -step))} if rated else set()
-        folders = {name.partition("/")[0] for name in self._sizes()}
+        folders = {name.partition("/")[0] for name in there}
         for step in {int(match[1]) for match in map(_FOLDER.search, folders) if match} - kept:
             self._remove(step)
         self._tidy(draft.step)
@@ -126,8 +135,7 @@ class CheckpointStore:
         Raises:
             UserError: when the storage cannot be reached, which is not to say that there are none.
         """
-        matches = map(_COMMITTED.search, self._sizes())
-        return sorted(int(match[1]) for match in matches if match)
+        return _committed(self._sizes())
 
     def open(self, step: int) -> Checkpoint:
         """The checkpoint of `step`, whose files are all there and of the right length.
@@ -180,7 +188,8 @@ class CheckpointStore:
             What `read` returned; None where there is no checkpoint that is whole.
 
         Raises:
-            UserError: when the storage cannot be reached, or is not the same for all workers.
+            UserError: when there are checkpoints and none can be used, or the storage cannot be
+                reached, or is not the same for all workers.
         """
         [steps, *_] = peers.gather(self.steps() if peers.rank == 0 else None)
         for step in reversed(steps):
@@ -190,6 +199,11 @@ class CheckpointStore:
                 return found
             if peers.rank == 0:
                 self._say(problems[0])
+        if steps:  # or the run would begin anew, and remove them
+            raise UserError(
+                f"{self.url} has checkpoints and none of them can be used; move them away, or "
+                f"choose another run.name."
+            )
         return None
 
     def _try(
@@ -215,18 +229,15 @@ class CheckpointStore:
 
     def _sizes(self, folder: str = "") -> dict[str, int]:
         """The bytes of every file under `folder`, by its path from there."""
-        self._filesystem.invalidate_cache()
-        path = f"{self._path}/{folder}".rstrip("/")
-        try:
-            # Not `glob`, which would take a bracket in a path for a pattern.
-            found = self._ask(lambda: self._filesystem.find(path, detail=True))
-        except MissingError:
-            return {}
-        assert isinstance(found, dict)  # fsspec's own types leave it open.
-        return {str(f)[len(path) + 1 :]: info["size"] for f, info in found.items()}
+        return sizes_under(f"{self.url}/{folder}".rstrip("/"))
 
     def _ask(self, question: Callable[[], Found]) -> Found:
         return asking(self.url, question)
+
+
+def _committed(files: Iterable[str]) -> list[int]:
+    """Steps of the checkpoints among `files` that are committed, ascending."""
+    return sorted(int(match[1]) for match in map(_COMMITTED.search, files) if match)
 
 
 def _attempt(action: Callable[[], Found]) -> tuple[Found | None, str | None]:

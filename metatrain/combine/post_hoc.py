@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from metatrain.average import gamma_of
 from metatrain.config import Config
 from metatrain.errors import UserError
-from metatrain.files import MissingError, asking, filesystem_of
+from metatrain.files import sizes_under
 from metatrain.model import Model, load_model
 from metatrain.parameters import host_copy
 from metatrain.trainer import TrainState
@@ -43,8 +43,9 @@ def snapshots(state: TrainState, config: Config) -> dict[str, Model]:
 
     As `<run>/averages/step-00000100-sigma-0.05.safetensors`, not with the checkpoints, which go.
     """
-    if state.step == 0:  # no step, no average
-        return {}
+    last = state.step == config.meta.steps
+    if state.step == 0 or (state.step % config.checkpoint.every and not last):
+        return {}  # no step, no average; nor at a step that a worker was told to leave at
     return {
         f"{config.run.url}/averages/step-{state.step:08d}-sigma-{sigma}.safetensors": Model(
             config, host_copy(average), state.step
@@ -56,12 +57,8 @@ def snapshots(state: TrainState, config: Config) -> dict[str, Model]:
 def snapshots_of(run: str) -> list[Snapshot]:
     """What a run has stored, by step; empty where it has stored nothing."""
     url = f"{run.rstrip('/')}/averages"
-    filesystem, path = filesystem_of(url)
-    try:
-        paths = asking(url, lambda: filesystem.find(path))
-    except MissingError:
-        return []
-    found = [match for match in map(_SNAPSHOT.search, sorted(map(str, paths))) if match]
+    paths = sorted(f"/{name}" for name in sizes_under(url))
+    found = [match for match in map(_SNAPSHOT.search, paths) if match]
     return [Snapshot(url + match[0], int(match[1]), float(match[2])) for match in found]
 
 

@@ -32,7 +32,7 @@ def test_a_run_that_is_interrupted_killed_told_to_leave_and_hung_ends_as_if_noth
 ):
     # The learner with the most to lose: a dual for every task, on every worker.
     admm = ["learner.name=admm", "inner.scope.name=film", "meta.post_hoc=true"]
-    long = [*overrides, *admm, "meta.steps=160", "checkpoint.every=20", "cluster.timeout=20"]
+    long = [*overrides, *admm, "meta.steps=360", "checkpoint.every=20", "cluster.timeout=20"]
     # On a busy machine a worker may be silent for so long without having been stopped.
     long += ["cluster.max_failures=10"]
     whole, broken = [*long, "run.name=whole"], [*long, "run.name=broken"]
@@ -57,7 +57,7 @@ def test_a_run_that_is_interrupted_killed_told_to_leave_and_hung_ends_as_if_noth
     assert run.wait() == 0, run.output
 
     expected, state = (store_of(o).latest() for o in (whole, broken))
-    assert state.step == expected.step == 160
+    assert state.step == expected.step == 360
     for part in ("parameters", "average", "optimizer"):
         assert_same(getattr(state, part), getattr(expected, part))
     for part in ("by_task", "tracks"):
@@ -65,14 +65,14 @@ def test_a_run_that_is_interrupted_killed_told_to_leave_and_hung_ends_as_if_noth
         assert trees.keys() == others.keys() != set()
         for key in trees:
             assert_same(trees[key], others[key])
-    steps, of_whole = ([r["step"] for r in s.history] for s in (state, expected))
-    assert steps == of_whole
-    snapshots = [snapshots_of(load_config(None, o).run.url)[-2:] for o in (broken, whole)]
+    losses, of_whole = ([(r["step"], r["loss"]) for r in s.history] for s in (state, expected))
+    assert losses == of_whole
+    snapshots = [snapshots_of(load_config(None, o).run.url) for o in (broken, whole)]
     for snapshot, other in zip(*snapshots, strict=True):
         assert (snapshot.step, snapshot.sigma) == (other.step, other.sigma)
         assert_same(load_model(snapshot.url).parameters, load_model(other.url).parameters)
     model = load_model(f"{tmp_path}/runs/broken")
-    assert (model.step, model.config.run.name) == (160, "broken")
+    assert (model.step, model.config.run.name) == (360, "broken")
 
 
 @pytest.fixture
@@ -109,4 +109,4 @@ def test_a_run_that_loses_a_node_goes_on_with_the_other_and_grows_again_with_the
     start = dict(build_generator(config).named_parameters())
     for name, expected in plain_torch(config, state.step).items():
         torch.testing.assert_close(state.parameters[name], expected, rtol=0, atol=1e-5)
-    assert max((p - start[name]).abs().max() for name, p in state.parameters.items()) > 0.01
+    assert max((p - start[name]).abs().max() for name, p in state.parameters.items()) > 1e-3

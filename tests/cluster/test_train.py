@@ -85,4 +85,4 @@ def test_a_mistake_is_told_in_a_sentence_before_anything_is_trained(
     assert run.wait() == 1
     assert sentence in run.output
     assert "Traceback" not in run.output
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60  # training, or waiting for workers, takes minutes

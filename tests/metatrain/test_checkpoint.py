@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -243,6 +244,16 @@ def test_storage_that_fails_is_not_mistaken_for_a_run_without_checkpoints(
     def refuse(*_, **__):
         raise PermissionError("access denied")
 
-    monkeypatch.setattr(LocalFileSystem, "cat_file", refuse)
-    with pytest.raises(UserError, match="access denied"):
+    for place, name in ((LocalFileSystem, "cat_file"), (os, "scandir")):
+        with monkeypatch.context() as patched, pytest.raises(UserError, match="access denied"):
+            patched.setattr(place, name, refuse)
+            store.latest()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(tmp_path, config):
+    store = CheckpointStore(str(tmp_path), lambda line: None)
+    store.save(draft_of(state(config, 5), config))
+    for shard in Path(store.folder(5)).glob("shard-*"):
+        shard.write_bytes(b"")
+    with pytest.raises(UserError, match="none of them can be used; move them away, or choose"):
         store.latest()

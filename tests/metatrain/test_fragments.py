@@ -1,16 +1,29 @@
 """Slices of tensors: whatever is cut comes together again, each element once."""
 
+from math import prod
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metatrain.fragments import assemble, batches_of, fragments_of, joined, share_of
+from metatrain.fragments import batches_of, fragments_of, joined, share_of
 
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 TREES = st.dictionaries(st.text(max_size=3), SHAPES, max_size=6).map(
     lambda shapes: {name: torch.randn(shape) for name, shape in shapes.items()}
 )
+
+
+def assemble(fragments):
+    """The whole tensors that `fragments`, in any order, are of."""
+    by_name = {}
+    for fragment in fragments:
+        by_name.setdefault(fragment.name, []).append(fragment)
+    return {
+        name: joined(parts, 0, prod(parts[0].shape)).reshape(parts[0].shape)
+        for name, parts in by_name.items()
+    }
 
 
 def assert_same(a, b):

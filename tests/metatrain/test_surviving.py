@@ -1,7 +1,6 @@
 """Training on a storage that fails, and processes that are killed while they write."""
 
 import resource
-import socket
 import subprocess
 import sys
 import time
@@ -199,13 +198,15 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
     """No file may become large, as where a quota is used up."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_nothing_half(
@@ -231,10 +232,12 @@ def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_
     assert store.latest().step == 10
 
 
-def test_a_quota_that_is_used_up_is_told_as_a_full_disk_is(config, tmp_path, small_files):
+def test_a_quota_that_is_used_up_is_told_as_a_full_disk_is(config, tmp_path):
     store = CheckpointStore(str(tmp_path / "run"))
-    with pytest.raises(UserError, match=f"there is no room for {store.folder(5)}"):
-        store.save(draft_of(replace(first_state(build_generator(config)), step=5), config))
+    draft = draft_of(replace(first_state(build_generator(config)), step=5), config)
+    no_room = pytest.raises(UserError, match=f"there is no room for {store.folder(5)}")
+    with no_room, small_files():
+        store.save(draft)
     assert files_under(tmp_path) == []
 
 
@@ -247,9 +250,9 @@ from metatrain.checkpoint import CheckpointStore, Draft, Peers
 from metatrain.config import load_config
 from metatrain.fragments import share_of
 
-run, rank, port = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+run, rank, meeting = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
-dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", timedelta(seconds=60), 2, rank)
+dist.init_process_group("gloo", f"file://{meeting}", timedelta(seconds=300), 2, rank)
 
 def gather(own):
     everyones = [None, None]
@@ -268,16 +271,12 @@ while True:
 
 
 @contextmanager
-def start_writers(run):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+def start_writers(run, meeting):
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, run, rank, port],
+            [sys.executable, "-c", WRITER, run, rank, meeting],
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
         for rank in ("0", "1")
@@ -296,7 +295,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_newest_that_was_complet
     """Two processes do nothing but write checkpoints, and one of them is killed at any moment."""
     store, safe = CheckpointStore(str(tmp_path)), 0
     for rank, wait in ((1, 0.0), (0, 0.013)):
-        with start_writers(str(tmp_path)) as writers:
+        with start_writers(str(tmp_path), str(tmp_path / f"meeting-{rank}")) as writers:
             for _ in range(4):
                 safe = int(writers[0].stdout.readline())
             time.sleep(wait)
