@@ -13,14 +13,11 @@ from training_run import end
 
 @pytest.fixture
 def ray_head(monkeypatch):
-    """A Ray cluster of its own process, as an operator starts one; RAY_ADDRESS leads to it.
-
-    It says that it has more cores than there are, for what a run mostly does is wait.
-    """
+    """A Ray cluster of its own process, as an operator starts one; RAY_ADDRESS leads to it."""
     port = free_port()
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
-    options = [f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=8", "--block"]
+    options = [f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--block"]
     head = subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", *options],
         stdout=subprocess.PIPE,

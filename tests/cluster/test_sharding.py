@@ -50,7 +50,8 @@ class Case(NamedTuple):
     def config(self):
         sharding = [f"cluster.zero_stage={self.way if self.way in '012' else 3}"]
         sharding += [f"cluster.inner_loop={self.way}"] if self.way not in "012" else []
-        sharding += [f"cluster.shards_per_group={self.shards}"] if self.shards else []
+        if self.shards:
+            sharding += [f"cluster.shards_per_group={self.shards}", "cluster.workers=4"]
         return configuration(self.learner, self.settings, self.batch, sharding)
 
 
