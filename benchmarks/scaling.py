@@ -115,7 +115,8 @@ def model_table(name: str) -> tuple[str, list[dict[str, float]]]:
         rows.append(row)
         kept = rows[0]["weak"] / w.step, rows[0]["strong"] * rows[0]["gpus"] / s.step / gpus
         cells = (row["memory"] / 1e9, row["sent"] / 1e9, w.step, w.wire / w.step, kept[0])
-        written = " | ".join(f"{cell:.3g}" for cell in (*cells, s.step, kept[1]))
+        every = (*cells, s.step, kept[1])
+        written = " | ".join(f"{c:,.0f}" if c >= 100 else f"{c:.3g}" for c in every)
         lines.append(f"| {gpus:,} | {written} |")
     return "\n".join(lines), rows
 

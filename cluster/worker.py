@@ -52,55 +52,47 @@ def train(config: Config, messages: Queue) -> None:
     device = get_device()
     # DeepSpeed takes any GPU that it sees when it is imported, also one that Ray gave to others.
     os.environ["DS_ACCELERATOR"] = device.type
-    from cluster.build import build_engine_and_learner
-
-    store = store_of_run(config)
-    checkpoints = CheckpointStore(config.run.url, lambda line: messages.put(Message("line", line)))
-    state = checkpoints.latest(_peers()) or first_state(build_generator(config))
-
-    if dist.get_rank() == 0 and config.cluster.min_workers:
-        messages.put(Message("line", f"Going on with {dist.get_world_size()} workers."))
-
-    sampler = training_sampler(store, config)
-    settled = settle(
-        config, state, store, sampler, lambda line: messages.put(Message("line", line))
-    )
-    engine, learner = build_engine_and_learner(settled, state, device)
-    if engine.world > config.meta.batch:
-        raise UserError(
-            f"meta.batch is {config.meta.batch} for {engine.world} task groups, and some would "
-            f"have nothing to do; raise meta.batch or cluster.shards_per_group."
-        )
-    episodes = load_episodes(
-        store,
-        sampler,
-        config.data,
-        start=state.step,
-        rank=engine.rank,
-        world=engine.world,
-    )
-    # Of its own, so that the background's gathering cannot meet the training's.
-    writers = dist.new_group(backend="gloo", timeout=_LONGEST_UPLOAD)
-    observers: list[Observer] = [Saver(config, checkpoints, _peers(writers), messages)]
-    if dist.get_rank() == 0:
-        observers += _worker_0_observers(config, store, messages, state.step)
-    trainer = Trainer(
-        config,
-        engine,
-        learner,
-        episodes,
-        state,
-        observers,
-        store.traffic.take,
-        told_to_leave,
-    )
-    del state  # its trees are whole; a trainer keeps what this worker's engine does
+    trainer = _trainer(config, device, messages)
     trainer.run()
     if dist.get_rank() == 0:
         if trainer.step < config.meta.steps:
             saved = f"saved at step {trainer.step:,}"
             messages.put(Message("line", f"A worker was told to leave; {saved}, starting again."))
         messages.put(Message("done", trainer.step))
+
+
+def _trainer(config: Config, device: torch.device, messages: Queue) -> Trainer:
+    """What trains this worker's share; of the state that it goes on from it keeps no more."""
+    from cluster.build import build_engine_and_learner
+
+    def say(line: str) -> None:
+        messages.put(Message("line", line))
+
+    store, checkpoints = store_of_run(config), CheckpointStore(config.run.url, say)
+    state = checkpoints.latest(_peers()) or first_state(build_generator(config))
+    if dist.get_rank() == 0 and config.cluster.min_workers:
+        say(f"Going on with {dist.get_world_size()} workers.")
+    sampler = training_sampler(store, config)
+    settled = settle(config, state, store, sampler, say)
+    engine, learner = build_engine_and_learner(settled, state, device)
+    _refuse_idle_groups(engine.world, config)
+    place = {"start": state.step, "rank": engine.rank, "world": engine.world}
+    episodes = load_episodes(store, sampler, config.data, **place)
+    # Of its own, so that the background's gathering cannot meet the training's.
+    writers = dist.new_group(backend="gloo", timeout=_LONGEST_UPLOAD)
+    observers: list[Observer] = [Saver(config, checkpoints, _peers(writers), messages)]
+    if dist.get_rank() == 0:
+        observers += _worker_0_observers(config, store, messages, state.step)
+    watching = (observers, store.traffic.take, told_to_leave)
+    return Trainer(config, engine, learner, episodes, state, *watching)
+
+
+def _refuse_idle_groups(groups: int, config: Config) -> None:
+    if groups > config.meta.batch:
+        raise UserError(
+            f"meta.batch is {config.meta.batch} for {groups} task groups, and some would have "
+            f"nothing to do; raise meta.batch or cluster.shards_per_group."
+        )
 
 
 def _peers(group: Any = None) -> Peers:

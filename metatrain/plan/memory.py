@@ -62,7 +62,9 @@ def memory_of(config: Config, layout: Layout, count: int, largest: int, cost: Co
         inner["gradient to scatter"] = _FULL * min(count, _BUCKET)
     engine = {"outer gradient, buffers": _engine(config, layout, count)}
     host = {"episodes ahead": float(config.data.prefetch_bytes)}
-    host["checkpoint"] = _state(config) * _FULL * count / layout.workers
+    # What is in shards is gathered, of which each worker writes a part.
+    kept = 1 if config.cluster.zero_stage == 3 else layout.workers
+    host["checkpoint"] = _state(config) * _FULL * count / kept
     if config.cluster.offload:
         host["offloaded optimiser"] = stays.pop("optimiser") + stays.pop("masters", 0.0)
     return Memory(stays, inner, engine, host)
