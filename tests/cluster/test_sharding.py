@@ -26,7 +26,7 @@ SGD = ("meta.optimizer=sgd", "meta.lr=0.3", "inner.optimizer=sgd", "inner.lr=0.0
 # Adam divides by the size of gradients, and would make of the last bits of one step a difference
 # in the next: one step, then, where the learner passes it on.
 ADAM = ("meta.optimizer=sgd", "meta.lr=0.3", "inner.optimizer=adam", "inner.lr=0.001")
-ADAM_ONCE = (*ADAM, "meta.steps=1")
+ADAM_ONCE = (*ADAM, "meta.steps=1", "meta.lr=1")
 
 
 class Case(NamedTuple):
@@ -176,6 +176,6 @@ def test_every_learner_sharded_in_any_way_ends_where_one_plain_loop_does(outcome
     assert found.keys() == expected.keys()
     start = build_generator(case.config()).state_dict()
     moved = max(float((expected[f"parameters/{n}"] - p).abs().max()) for n, p in start.items())
-    assert moved > 100 * TOLERANCE
+    assert moved > 1000 * TOLERANCE
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=case.tolerance(moved))
