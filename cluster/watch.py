@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from ray.train import UserCallback
 from ray.train.v2._internal.exceptions import (
@@ -13,6 +13,7 @@ from ray.util.metrics import Gauge
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
+from cluster.messages import Message
 from metatrain.adapt import Adapter
 from metatrain.checkpoint import BackgroundWriter, CheckpointStore, Peers, draft_of
 from metatrain.combine.post_hoc import snapshots
@@ -24,14 +25,6 @@ from metatrain.pictures import to_uint8
 from metatrain.progress import human_duration
 from metatrain.strips import draw_strip, strips_picture
 from metatrain.trainer import Observer, Record, TrainState
-
-
-class Message(NamedTuple):
-    """What a worker tells the driver: a line, the step that is saved, or where or why it ends."""
-
-    kind: Literal["line", "saved", "done", "error"]
-    content: Any = None
-
 
 # What reading costs, and what the line calls it where there is any.
 _READING = {"bytes": "", "requests": "", "cache_hits": "from the cache", "retries": "retries"}
