@@ -82,12 +82,13 @@ class Sight:
 
 
 class Validation:
-    """The same tasks of the split val at every look.
+    """The same unseen tasks at every look.
 
     Args:
         config: the run's configuration; its `validation` says how many tasks and images.
         store: the data set.
         network: in whose space images are compared.
+        split: of the tasks.
 
     Attributes:
         episodes: one for each task.
@@ -96,15 +97,17 @@ class Validation:
         UserError: when fewer than two tasks have images enough.
     """
 
-    def __init__(self, config: Config, store: EpisodeStore, network: HashedNetwork) -> None:
+    def __init__(
+        self, config: Config, store: EpisodeStore, network: HashedNetwork, split: str = "val"
+    ) -> None:
         wanted = config.validation
         self.episodes = held_out_episodes(
-            store, config, split="val", tasks=wanted.tasks, queries=wanted.images
+            store, config, split=split, tasks=wanted.tasks, queries=wanted.images
         )
         if len(self.episodes) < 2:
             raise UserError(
-                f"split 'val' of {config.data.path} has one task with enough images; scores need "
-                f"two, so lower validation.images or data.shots, or pack more tasks."
+                f"split '{split}' of {config.data.path} has one task with enough images; scores "
+                f"need two, so lower validation.images or data.shots, or pack more tasks."
             )
         self._images, self._network = wanted.images, network
         self._ks = steps_scored(config.adapt.steps, wanted.points)

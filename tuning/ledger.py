@@ -100,9 +100,8 @@ class Ledger:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep, self.url = sweep, sweep.settings.url
         _begin_or_go_on(sweep)
-        names = sorted(n for n in sizes_under(f"{self.url}/trials") if n.endswith(".json"))
         self._spent, self._since = _read_spent(self.url), None
-        self.records = {r.number: r for r in (_read(f"{self.url}/trials/{n}") for n in names)}
+        self.records = {record.number: record for record in read_records(self.url)}
 
     def add(self, values: Values) -> Record:
         """The record of a new trial."""
@@ -165,6 +164,12 @@ def trial_name(number: int) -> str:
 def read_record(sweep: str, number: int) -> Record:
     """The record of one trial of the sweep at a URL."""
     return _read(f"{sweep}/trials/{trial_name(number)}.json")
+
+
+def read_records(sweep: str) -> list[Record]:
+    """The records of all trials of the sweep at a URL, by number."""
+    names = sorted(n for n in sizes_under(f"{sweep}/trials") if n.endswith(".json"))
+    return [_read(f"{sweep}/trials/{name}") for name in names]
 
 
 def _read(url: str) -> Record:
