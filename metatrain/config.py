@@ -351,6 +351,15 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         UserError: naming the key, its value and what is allowed, or the file that cannot be read.
     """
+    return parse_config(load_values(path, overrides))
+
+
+def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> Any:
+    """The plain values of a YAML file with overrides, as they were given.
+
+    Raises:
+        UserError: when they cannot be read.
+    """
     malformed = [override for override in overrides if "=" not in override]
     if malformed:
         raise UserError(
@@ -359,13 +368,12 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
     try:
         tree = OmegaConf.create(read_file(path).decode() if path else {})
         tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(tree, resolve=True)
+        return OmegaConf.to_container(tree, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
         first_line = str(error).splitlines()[0]
         raise UserError(
             f"{path or 'the overrides'} cannot be read as YAML keys and values: {first_line}."
         ) from error
-    return parse_config(values)
 
 
 def parse_config(values: Any) -> Config:
