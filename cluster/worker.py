@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cluster.backend import told_to_leave
 from cluster.messages import Message
+from cluster.metrics import RunMetrics
 from cluster.settle import settle
 from cluster.watch import ProgressLine, SampleGrid, Saver
 from metatrain.build import build_generator
@@ -85,6 +86,7 @@ def _trainer(config: Config, device: torch.device, messages: Queue) -> Trainer:
     # Of its own, so that the background's gathering cannot meet the training's.
     writers = dist.new_group(backend="gloo", timeout=_LONGEST_UPLOAD)
     observers: list[Observer] = [Saver(config, checkpoints, _peers(writers), messages)]
+    observers.append(RunMetrics(config, dist.get_rank()))
     if dist.get_rank() == 0:
         observers += _worker_0_observers(config, store, messages, state.step)
     watching = (observers, store.traffic.take, told_to_leave)
