@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import asdict, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from ray.train import UserCallback
@@ -15,6 +15,7 @@ from ray.util.metrics import Gauge
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
+from cluster.messages import Message
 from metatrain.adapt import Adapter
 from metatrain.checkpoint import BackgroundWriter, CheckpointStore, Peers, draft_of
 from metatrain.combine.post_hoc import snapshots
@@ -27,26 +28,6 @@ from metatrain.progress import human_duration
 from metatrain.strips import draw_strip, strips_picture
 from metatrain.trainer import Observer, Record, TrainState
 from metatrain.validation import Validated, Validation, read_validations, write_validations
-
-
-class Message(NamedTuple):
-    """What a worker tells the driver.
-
-    A `line` to print, with its numbers where it tells of progress; what is `validated`; the step
-    that is `saved`; the step where training is `done`, or why it ends, an `error`.
-    """
-
-    kind: Literal["line", "validated", "saved", "done", "error"]
-    content: Any = None
-    numbers: Record | None = None
-
-
-class Verdict(NamedTuple):
-    """Whether a run is to go on after its validation at an outer step."""
-
-    step: int
-    go_on: bool
-
 
 # What reading costs, and what the line calls it where there is any.
 _READING = {"bytes": "", "requests": "", "cache_hits": "from the cache", "retries": "retries"}
@@ -175,7 +156,7 @@ class Validator(Observer):
     def _tell(self, found: Validated) -> None:
         before = [v for v in read_validations(self._config.run.url) if v.step < found.step]
         write_validations(self._config.run.url, [*before, found])
-        self._messages.put(Message("validated", found))
+        self._messages.put(Message("validated", found.step))
         if self._board:
             for name, value in asdict(found.curve[-1]).items():
                 self._board.add_scalar(f"validation/{name}", value, found.step)

@@ -1,6 +1,7 @@
 """What one Ray Train worker does: resume or begin, train its share, show and save."""
 
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from cluster.backend import told_to_leave
+from cluster.messages import Message
 from cluster.settle import settle
-from cluster.watch import Message, ProgressLine, SampleGrid, Saver, Validator
+from cluster.watch import ProgressLine, SampleGrid, Saver, Validator
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore, Peers
 from metatrain.config import Config, parse_config
@@ -54,6 +56,8 @@ def train(config: Config, messages: Queue, verdicts: Queue | None = None) -> Non
     device = get_device()
     # DeepSpeed takes any GPU that it sees when it is imported, also one that Ray gave to others.
     os.environ["DS_ACCELERATOR"] = device.type
+    # Its autotuner, which nobody uses here, would import MLflow where there is one: a second.
+    sys.modules.setdefault("mlflow", None)  # pyright: ignore[reportArgumentType]
     trainer = _trainer(config, device, messages, verdicts)
     trainer.run()
     if dist.get_rank() == 0:
