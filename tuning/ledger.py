@@ -1,6 +1,7 @@
 """What a sweep knows of its trials, safe at any moment: one small JSON file a trial."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +44,11 @@ class Report:
     seconds: float
     order: int
     curve: dict[int, float]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the score is a number to compare with."""
+        return math.isfinite(self.score)
 
 
 @dataclass

@@ -17,9 +17,11 @@ from metatrain.errors import UserError
 from metatrain.files import asking, filesystem_of
 from metatrain.loader import open_store, training_sampler
 from metatrain.validation import validation_of
+from tuning.best import write_best
 from tuning.config import Sweep
 from tuning.ledger import Ledger
 from tuning.loggers import loggers_of
+from tuning.report import write_report
 from tuning.schedule import scheduler_of
 from tuning.suggestions import Suggestions
 from tuning.trial import Job, TrialRun
@@ -160,8 +162,9 @@ def _conclude(ledger: Ledger) -> str:
     best = ledger.best()
     if best is None:
         reasons = "; ".join(f"{r.name}: {r.reason}" for r in ledger.records.values() if r.reason)
-        raise UserError(f"no trial of {ledger.url} finished ({reasons or 'budget too small'}).")
-    return ledger.url
+        raise UserError(f"no trial of {ledger.url} finished ({reasons or 'the budget is over'}).")
+    print(f"The best trial is {best.name}; metatrain train {write_best(ledger, best)}")
+    return write_report(ledger, best)
 
 
 def _absolute(url: str) -> str:

@@ -164,7 +164,7 @@ class Table(tune.Callback):
         last, numbers = record.last, self._news.numbers(record.number)
         step = max(int(numbers.get("step", 0)), last.step if last else 0)
         left = numbers.get("left") if record.state == "running" else None
-        values = "  ".join(f"{_short(k)}={_brief(v)}" for k, v in record.values.items())
+        values = "  ".join(f"{_short(k)}={brief(v)}" for k, v in record.values.items())
         cells = [
             record.name,
             record.state + ("" if not record.retries else f" ({record.retries + 1}.)"),
@@ -209,5 +209,6 @@ def _short(key: str) -> str:
     return key.rpartition(".")[2] if not key.endswith(".name") else key.split(".")[-2]
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value in few digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
