@@ -41,7 +41,7 @@ def full_kid(sweep: str, record: Record, tasks: int, images: int) -> float:
 def cheap_scores(sweep: str, record: Record) -> dict[str, float]:
     """Every candidate at its best k, as the sweep saw the trial last; lower is better."""
     found = read_validations(f"{sweep}/runs/{record.run}")[-1]
-    return {name: found.best(name)[1] for name in METRICS}
+    return {name: min(found.by_k(name).values()) for name in METRICS}
 
 
 def ranks(values: Sequence[float]) -> list[float]:

@@ -30,7 +30,7 @@ from metatrain.errors import UserError
 from metatrain.files import filesystem_of
 from metatrain.loader import begin_run_with, open_store, store_of_run, training_sampler
 from metatrain.model import load_model, save_model
-from metatrain.validation import Validated
+from metatrain.validation import read_validations
 
 # What may change when a run goes on: where and how it runs, not what it computes.
 _MAY_CHANGE = (
@@ -69,7 +69,7 @@ def launch(config: Config) -> str:
             check_resources(config, fixed=own)
             # Once more whenever the workers have left before the last step, as they were told to.
             while done < config.meta.steps:
-                done = _relay(Training(config), done, to_the_end=not own)
+                done = _relay(Training(config), config.run.url, done, to_the_end=not own)
     else:
         _say(
             f"{config.run.url} is trained already ({done:,} of {config.meta.steps:,} outer steps)."
@@ -289,11 +289,12 @@ def _torch_trainer(config: Config, messages: Queue, verdicts: Queue | None) -> T
     )
 
 
-def _relay(training: Training, saved: int, *, to_the_end: bool) -> int:
+def _relay(training: Training, run: str, saved: int, *, to_the_end: bool) -> int:
     """Print what the workers say until training ends.
 
     Args:
         training: the workers.
+        run: the URL of what they train.
         saved: the step up to which the run is safe.
         to_the_end: whether to wait until nothing is left of them. Of a cluster of our own nothing
             has to be left tidy, and Train takes 12 s to give up on a cleaner that asks a dashboard
@@ -310,9 +311,10 @@ def _relay(training: Training, saved: int, *, to_the_end: bool) -> int:
         for message in training.messages():
             if message.kind in ("saved", "done"):
                 saved = message.content
+            elif message.kind == "validated":
+                _say(_found(run))
             else:
-                said = message.content
-                _say(_sentence_of(said) if message.kind == "validated" else said)
+                _say(message.content)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(
             f"safe up to step {saved:,}; the same command goes on from there"
@@ -322,7 +324,9 @@ def _relay(training: Training, saved: int, *, to_the_end: bool) -> int:
     return saved
 
 
-def _sentence_of(found: Validated) -> str:
+def _found(run: str) -> str:
+    """What the newest validation of a run found, in a sentence."""
+    found = read_validations(run)[-1]
     last = found.curve[-1]
     return (
         f"step {found.step:,}: {last.own_task:.1%} of what is drawn of unseen tasks after {last.k} "

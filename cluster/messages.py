@@ -1,4 +1,4 @@
-"""What workers and driver tell each other, through queues.
+"""What workers and their driver tell each other, through queues.
 
 Apart from what they say it with: a queue's own process imports this, and nothing else of ours.
 """
@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 class Message(NamedTuple):
     """What a worker tells the driver.
 
-    A `line` to print, with its numbers where it tells of progress; what is `validated`; the step
-    that is `saved`; the step where training is `done`, or why it ends, an `error`.
+    A `line` to print, with its numbers where it tells of progress; the step that was `validated`;
+    the step that is `saved`; the step where training is `done`, or why it ends, an `error`.
     """
 
     kind: Literal["line", "validated", "saved", "done", "error"]

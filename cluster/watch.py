@@ -150,7 +150,7 @@ class Validator(Observer):
     def _tell(self, found: Validated) -> None:
         before = [v for v in read_validations(self._config.run.url) if v.step < found.step]
         write_validations(self._config.run.url, [*before, found])
-        self._messages.put(Message("validated", found))
+        self._messages.put(Message("validated", found.step))
         if self._board:
             for name, value in asdict(found.curve[-1]).items():
                 self._board.add_scalar(f"validation/{name}", value, found.step)

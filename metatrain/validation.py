@@ -63,14 +63,15 @@ class Validated:
     step: int
     curve: list[Scores]
 
-    def best(self, metric: str) -> tuple[Scores, float]:
-        """The scores at the best k, and what `metric` makes of them; lower is better.
+    def by_k(self, metric: str) -> dict[int, float]:
+        """What `metric` makes of the scores at each k; lower is better, infinite is no number."""
+        values = {scores.k: METRICS[metric](scores) for scores in self.curve}
+        return {k: value if math.isfinite(value) else math.inf for k, value in values.items()}
 
-        What is not finite counts as worst.
-        """
-        values = [METRICS[metric](scores) for scores in self.curve]
-        values = [value if math.isfinite(value) else math.inf for value in values]
-        return min(zip(self.curve, values, strict=True), key=lambda pair: pair[1])
+    def best(self, metric: str) -> Scores:
+        """The scores at the k where `metric` is lowest."""
+        values = self.by_k(metric)
+        return min(self.curve, key=lambda scores: values[scores.k])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from metatrain.config import Config, to_yaml
 from metatrain.files import write_file
 from metatrain.model import load_model
-from metatrain.validation import read_validations
 from tuning.ledger import Ledger, Record
 
 
@@ -22,18 +21,12 @@ def best_config(ledger: Ledger, record: Record) -> Config:
 
 def write_best(ledger: Ledger, record: Record) -> str:
     """Write `best.yaml`; returns where it lies."""
-    config, last = best_config(ledger, record), record.reports[-1]
-    metric = ledger.sweep.settings.metric
+    config, last, metric = best_config(ledger, record), record.reports[-1], ledger.metric
     said = [
         f"Trial {record.name} of the sweep {ledger.url}: {metric} {last.score:.4f} on unseen tasks",
-        f"after {last.k} inner steps. Trained with inner.steps {config.inner.steps}; of all numbers",
-        f"of steps up to {load_steps(ledger, record)}, {last.k} was best to adapt with (adapt.steps).",
+        f"after {last.k} inner steps. It was trained with inner.steps {config.inner.steps}; of all",
+        f"numbers of steps up to {max(last.curve)}, {last.k} was best to adapt with (adapt.steps).",
     ]
     url = f"{ledger.url}/best.yaml"
     write_file(url, ("".join(f"# {line}\n" for line in said) + to_yaml(config)).encode())
     return url
-
-
-def load_steps(ledger: Ledger, record: Record) -> int:
-    """The most inner steps that were scored."""
-    return read_validations(f"{ledger.url}/runs/{record.run}")[-1].curve[-1].k

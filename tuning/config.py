@@ -139,13 +139,19 @@ class Sweep:
         settings: from the sweep's file.
         base: what was given of the base configuration, plain and nested.
 
+    Attributes:
+        asked: the base configuration.
+        base: the same as trials have it, validated and saved at every look.
+
     Raises:
         UserError: when some extreme of the space is not a configuration.
     """
 
     def __init__(self, settings: SweepConfig, base: Mapping[str, Any]) -> None:
         self.settings, self._base = settings, base
-        self.base = self._base_config()
+        # First, so that its own mistakes are not laid to the space.
+        self.asked = parse_config(base)
+        self.base = self.config({})
         for key, values in corners(settings.space):
             try:
                 self.config(values)
@@ -168,10 +174,6 @@ class Sweep:
         every = -(-config.meta.steps // self.settings.scheduler.looks)
         checkpoint = config.checkpoint.model_copy(update={"every": every, "samples": False})
         return config.model_copy(update={"validation": validation, "checkpoint": checkpoint})
-
-    def _base_config(self) -> Config:
-        parse_config(self._base)  # so that its own mistakes are not laid to the space
-        return self.config({})
 
 
 def load_sweep(path: str, overrides: Sequence[str] = ()) -> Sweep:

@@ -1,11 +1,14 @@
 """What a sweep knows of its trials, safe at any moment: one small JSON file a trial."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from metatrain.config import Config, differences, parse_config
 from metatrain.errors import UserError
@@ -31,6 +34,7 @@ class Report:
         loss: query loss there.
         seconds: time of the trial until then, all starts together.
         order: which report of the sweep it is.
+        curve: by number of inner steps, what the metric makes of it.
     """
 
     step: int
@@ -39,6 +43,12 @@ class Report:
     loss: float
     seconds: float
     order: int
+    curve: dict[int, float]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the score is a number to compare with."""
+        return math.isfinite(self.score)
 
 
 @dataclass
@@ -116,6 +126,11 @@ class Ledger:
         write_file(f"{self.url}/trials/{record.name}.json", content)
         self._write_spent()
 
+    @property
+    def metric(self) -> str:
+        """What is minimised."""
+        return self.sweep.settings.metric
+
     def spent(self) -> float:
         """Seconds that the sweep has taken, all of its starts together."""
         return self._spent + (time.monotonic() - self._since if self._since else 0.0)
@@ -174,9 +189,9 @@ def read_records(sweep: str) -> list[Record]:
 
 def _read(url: str) -> Record:
     try:
-        values = json.loads(read_file(url))
-        return Record(**values | {"reports": [Report(**r) for r in values["reports"]]})
-    except (ValueError, KeyError, TypeError) as error:
+        # Pydantic, since JSON has turned the numbers of steps into strings.
+        return TypeAdapter(Record).validate_json(read_file(url))
+    except ValidationError as error:
         raise UserError(f"{url} is damaged ({error}); remove it.") from error
 
 

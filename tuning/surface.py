@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 # Tried for every length, in units of the axis from its first to its last point, and for how the
 # variance divides: into the surface, what a trial has for itself, and noise.

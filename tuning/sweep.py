@@ -17,13 +17,15 @@ from metatrain.errors import UserError
 from metatrain.files import asking, filesystem_of
 from metatrain.loader import open_store, training_sampler
 from metatrain.validation import validation_of
+from tuning.best import write_best
 from tuning.config import Sweep
 from tuning.ledger import Ledger
 from tuning.loggers import loggers_of
+from tuning.report import write_report
 from tuning.schedule import scheduler_of
 from tuning.suggestions import Suggestions
 from tuning.trial import Job, TrialRun
-from tuning.watch import Bookkeeper, Table, write_hparams
+from tuning.watch import Bookkeeper, News, Table, write_hparams
 
 
 def sweep(chosen: Sweep) -> str:
@@ -112,9 +114,10 @@ def _run(ledger: Ledger, at_once: int, loggers: list[tune.Callback]) -> None:
         flush=True,
     )
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    news = Queue(actor_options={"num_cpus": 0})
+    queue = Queue(actor_options={"num_cpus": 0})
+    news = News(queue)
     table = Table(ledger, news)
-    job = Job(ledger.sweep, str(Path.cwd()), news)
+    job = Job(ledger.sweep, str(Path.cwd()), queue)
     trainable = tune.with_parameters(TrialRun, job=job)
     fs, path = filesystem_of(_absolute(f"{settings.url}/ray"))
     tuner = tune.Tuner(
@@ -132,7 +135,7 @@ def _run(ledger: Ledger, at_once: int, loggers: list[tune.Callback]) -> None:
             stop=Budget(ledger),
             failure_config=tune.FailureConfig(max_failures=settings.max_failures),
             callbacks=[
-                Bookkeeper(ledger, lambda record: write_hparams(ledger, record)),
+                Bookkeeper(ledger, news, lambda record: write_hparams(ledger, record)),
                 table,
                 *loggers,
             ],
@@ -149,7 +152,7 @@ def _run(ledger: Ledger, at_once: int, loggers: list[tune.Callback]) -> None:
         ) from interrupt
     finally:
         table.show()
-        news.shutdown()
+        queue.shutdown()
     # Nothing in it is needed to go on: the ledger has it all.
     with suppress(FileNotFoundError):
         asking(settings.url, lambda: fs.rm(path, recursive=True))
@@ -159,8 +162,9 @@ def _conclude(ledger: Ledger) -> str:
     best = ledger.best()
     if best is None:
         reasons = "; ".join(f"{r.name}: {r.reason}" for r in ledger.records.values() if r.reason)
-        raise UserError(f"no trial of {ledger.url} finished ({reasons or 'budget too small'}).")
-    return ledger.url
+        raise UserError(f"no trial of {ledger.url} finished ({reasons or 'the budget is over'}).")
+    print(f"The best trial is {best.name}; metatrain train {write_best(ledger, best)}")
+    return write_report(ledger, best)
 
 
 def _absolute(url: str) -> str:

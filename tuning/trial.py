@@ -30,7 +30,7 @@ class Job:
     Attributes:
         sweep: its settings and its base.
         folder: the driver's working directory, for relative paths.
-        news: the queue to the driver: the number of a trial with what its workers say.
+        news: the queue to the driver: the number of a trial, and what its workers say.
     """
 
     sweep: Sweep
@@ -68,7 +68,8 @@ class TrialRun(tune.Trainable):
         """
         try:
             found = self._next()
-        except WorkersFailedError:
+        except WorkersFailedError as error:
+            self._job.news.put((self._number, Message("error", str(error))))
             raise
         except UserError as error:
             # Nothing would be otherwise the next time: to Tune the trial is through.
@@ -103,37 +104,39 @@ class TrialRun(tune.Trainable):
             self._seen = step
 
     def _next(self) -> Validated:
-        steps = self._config.meta.steps
         self._go_on()
-        while True:
-            found = self._listen() if self._training else None
-            if found and found.step < steps:
-                return found
+        while not (self._training and self._listen()):
             if self._through():
                 finish(self._config)
-                return read_validations(self._config.run.url)[-1]
+                break
             self._training = Training(self._config, self._verdicts)
             self._messages = self._training.messages()
+        return read_validations(self._config.run.url)[-1]
 
     def _go_on(self) -> None:
         if self._training:
             self._verdicts.put(Verdict(self._seen, go_on=True))
 
-    def _listen(self) -> Validated | None:
-        """The next validation that Tune does not know; None when the workers have ended."""
+    def _listen(self) -> bool:
+        """Wait for the next validation but the last, or until the workers have ended.
+
+        Returns:
+            Whether there was one.
+        """
+        assert self._training
         for message in self._messages:
-            if message.kind == "validated" and message.content.step > self._seen:
-                self._seen = message.content.step
-                if self._seen < self._config.meta.steps:
-                    return message.content
-            if message.kind == "validated":
-                self._go_on()
             if message.kind == "line":
                 self._job.news.put((self._number, message))
-        assert self._training
+            elif message.kind == "validated":
+                # Of a checkpoint that was lost with its workers it comes again.
+                known = message.content <= self._seen
+                self._seen = max(self._seen, message.content)
+                if not known and self._seen < self._config.meta.steps:
+                    return True
+                self._go_on()
         self._training.close()
         self._training = None
-        return None
+        return False
 
     def _through(self) -> bool:
         """Whether the last outer step has been taken, and its checkpoint is whole."""
@@ -141,12 +144,14 @@ class TrialRun(tune.Trainable):
         return steps_taken(self._config, checkpoints) == self._config.meta.steps
 
     def _report(self, found: Validated) -> dict[str, Any]:
-        best, score = found.best(self._job.sweep.settings.metric)
+        metric = self._job.sweep.settings.metric
+        curve, best = found.by_k(metric), found.best(metric)
         return {
             "step": found.step,
-            "score": score,
+            "score": curve[best.k],
             "k": best.k,
             "loss": best.loss,
+            "curve": curve,
             "seconds": self._before + time.monotonic() - self._since,
             "run": self._config.run.name,
             "done": found.step == self._config.meta.steps,

@@ -12,8 +12,39 @@ from ray.util.queue import Empty, Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from metatrain.progress import human_duration
-from metatrain.trainer import Record as Numbers
 from tuning.ledger import Ledger, Record, Report
+
+
+class News:
+    """What the workers of all trials said last, as far as anybody asks.
+
+    Args:
+        queue: the queue that trials put it into.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._numbers: dict[int, dict[str, float]] = {}
+        self._errors: dict[int, str] = {}
+
+    def numbers(self, trial: int) -> dict[str, float]:
+        """Of its newest line; empty where there was none."""
+        self._hear()
+        return self._numbers.get(trial, {})
+
+    def error(self, trial: int) -> str:
+        """Why it crashed."""
+        self._hear()
+        return self._errors.get(trial, "its process was lost")
+
+    def _hear(self) -> None:
+        with suppress(Empty):
+            while True:
+                trial, message = self._queue.get_nowait()
+                if message.kind == "error":
+                    self._errors[trial] = message.content
+                elif message.numbers:
+                    self._numbers[trial] = message.numbers
 
 
 class Bookkeeper(tune.Callback):
@@ -21,11 +52,12 @@ class Bookkeeper(tune.Callback):
 
     Args:
         ledger: of the sweep.
+        news: what the workers of trials say.
         ended: is told of each trial that is over.
     """
 
-    def __init__(self, ledger: Ledger, ended: Callable[[Record], None]) -> None:
-        self._ledger, self._ended = ledger, ended
+    def __init__(self, ledger: Ledger, news: News, ended: Callable[[Record], None]) -> None:
+        self._ledger, self._news, self._ended = ledger, news, ended
         self._order = len(ledger.reports())
 
     def on_trial_start(
@@ -40,7 +72,7 @@ class Bookkeeper(tune.Callback):
         """See `tune.Callback`; `done` says whether the trial is over, by itself or by Tune."""
         record, steps = self._record(trial), self._ledger.sweep.base.meta.steps
         if "score" in result:
-            seen = {k: result[k] for k in ("step", "score", "k", "loss", "seconds")}
+            seen = {k: result[k] for k in ("step", "score", "k", "loss", "curve", "seconds")}
             record.reports.append(Report(**seen, order=self._order))
             record.run, self._order = result["run"], self._order + 1
         if "failed" in result:
@@ -67,12 +99,8 @@ class Bookkeeper(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """See `tune.Callback`."""
-        lines = [
-            line.strip()
-            for line in ((trial.get_error() and str(trial.get_error())) or "").splitlines()
-        ]
-        said = [line for line in lines if line]
-        self._set(trial, state="failed", reason=said[-1] if said else "it crashed")
+        record = self._record(trial)
+        self._set(trial, state="failed", reason=self._news.error(record.number))
 
     def _set(self, trial: Trial, **changes: Any) -> None:
         record = self._record(trial)
@@ -95,10 +123,9 @@ class Table(tune.Callback):
         stream: where to.
     """
 
-    def __init__(self, ledger: Ledger, news: Queue, stream: TextIO = sys.stdout) -> None:
+    def __init__(self, ledger: Ledger, news: News, stream: TextIO = sys.stdout) -> None:
         self._ledger, self._news, self._stream = ledger, news, stream
         self._live = stream.isatty()
-        self._numbers: dict[int, Numbers] = {}
         self._lines, self._shown = 0, 0.0
         self._said: dict[int, tuple[Any, ...]] = {}
 
@@ -107,11 +134,6 @@ class Table(tune.Callback):
         if time.monotonic() - self._shown < 1.0:
             return
         self._shown = time.monotonic()
-        with suppress(Empty):
-            while True:
-                number, message = self._news.get_nowait()
-                if message.numbers:
-                    self._numbers[number] = message.numbers
         self.show()
 
     def show(self) -> None:
@@ -139,10 +161,10 @@ class Table(tune.Callback):
         return [title, _HEAD, *(self._row(record) for record in records[-_SHOWN:])]
 
     def _row(self, record: Record) -> str:
-        last, numbers = record.last, self._numbers.get(record.number, {})
+        last, numbers = record.last, self._news.numbers(record.number)
         step = max(int(numbers.get("step", 0)), last.step if last else 0)
         left = numbers.get("left") if record.state == "running" else None
-        values = "  ".join(f"{_short(k)}={_brief(v)}" for k, v in record.values.items())
+        values = "  ".join(f"{_short(k)}={brief(v)}" for k, v in record.values.items())
         cells = [
             record.name,
             record.state + ("" if not record.retries else f" ({record.retries + 1}.)"),
@@ -187,5 +209,6 @@ def _short(key: str) -> str:
     return key.rpartition(".")[2] if not key.endswith(".name") else key.split(".")[-2]
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value in few digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
