@@ -7,7 +7,8 @@ come at any world size, and resuming needs nothing but the step.
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from itertools import zip_longest
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ TooFew = Literal["refuse", "skip", "repeat"]
 
 # Domains of the counter-based generator: draws for one purpose never reuse another's numbers.
 _ORDER, _IMAGES = 0, 1
+
+_NOTHING = object()
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,12 @@ def read_episode(store: EpisodeStore, plan: EpisodePlan, size: int, channels: in
 def slots_of(rank: int, world: int, meta_batch: int) -> range:
     """The slots of the meta-batch that worker `rank` of `world` takes."""
     return range(rank, meta_batch, world)
+
+
+def in_order_of_slots(everyones: list[list[Any]]) -> list[Any]:
+    """What takers of every so-many-th slot have, in the order of the slots."""
+    rows = zip_longest(*everyones, fillvalue=_NOTHING)
+    return [item for row in rows for item in row if item is not _NOTHING]
 
 
 def _usable(tasks: list[Task], wanted: int, split: str, too_few: TooFew) -> list[Task]:
