@@ -144,6 +144,43 @@ def _store_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _tune_adaptation(arguments: argparse.Namespace) -> None:
+    from metatrain.model import load_model
+    from metatrain.tune_adaptation import table, tune_adaptation, write_outcome
+
+    model, out = load_model(arguments.checkpoint), arguments.out.rstrip("/")
+    outcome = tune_adaptation(
+        model,
+        arguments.data or model.config.data.path,
+        f"{out}/metric.safetensors",
+        scopes=arguments.scopes,
+        tasks=arguments.tasks,
+        metric=arguments.metric,
+    )
+    print(table(outcome))
+    print(write_outcome(outcome, out))
+
+
+def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
+    parser.add_argument("--data", metavar="URL", help="packed data (that of the training)")
+    parser.add_argument("--tasks", type=positive, default=24, help="unseen tasks at most (24)")
+    parser.add_argument(
+        "--scopes",
+        nargs="*",
+        default=["film", "lora"],
+        choices=["all", "film", "lora", "head", "body", "context"],
+        help="to try beside the model's own (film lora)",
+    )
+    parser.add_argument(
+        "--metric",
+        default="kid",
+        choices=["kid", "task_kid", "similarity", "own_task", "loss"],
+        help="what to judge by (kid)",
+    )
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from metatrain.report import write_report
 
@@ -187,6 +224,9 @@ COMMANDS = {
     "adapt": Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt),
     "generate": Command("Draw new images.", _generate_arguments, _generate),
     "evaluate": Command("Score a model on unseen tasks.", _evaluate_arguments, _evaluate),
+    "tune-adaptation": Command(
+        "Find how a model adapts best.", _tune_adaptation_arguments, _tune_adaptation
+    ),
     "combine": Command("Make one model of several.", add_ways, combine),
     "report": Command("Write a run's page.", _report_arguments, _report),
 }

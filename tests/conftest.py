@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Where several processes share the tests, a file stays in one, for its fixtures, and so do all
     that need the S3 server: two of them looking for free ports would take each other's.
     """
-    items.sort(key=lambda item: "cluster" in item.path.parts)
+    items.sort(key=lambda item: bool({"cluster", "tuning"} & set(item.path.parts)))
     for item in items:
         shared = "s3_server" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("s3" if shared else item.path.name))
