@@ -55,5 +55,21 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _leave(arguments: argparse.Namespace) -> None:
+    with _installed("leaving"):
+        from cluster.leave import leave
+    leave(arguments.within, arguments.node)
+
+
+def _leave_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--within", type=float, default=100.0, metavar="S", help="seconds for saving (100)"
+    )
+    parser.add_argument(
+        "--node", metavar="ID", help="that of this machine's nodes of Ray; without it, all"
+    )
+
+
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
 SUBMIT = Command("Train or sweep as a job on a cluster, or resume.", _submit_arguments, _submit)
+LEAVE = Command("Save, and take this machine out of the cluster.", _leave_arguments, _leave)

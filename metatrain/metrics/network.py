@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from metatrain.config import DataConfig
+from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
 from metatrain.generators.layers import group_norm
 from metatrain.model import read_metadata
@@ -47,9 +48,10 @@ class MetricNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class HashedNetwork:
-    """A metric network, with the hash of its file that stands beside every score of its making."""
+    """A metric network, with what stands beside every score of its making: see `FeatureSpace`."""
 
     network: MetricNetwork
+    name: str
     sha256: str
 
     @torch.no_grad()
@@ -60,7 +62,7 @@ class HashedNetwork:
 
 
 def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> HashedNetwork:
-    """The network at `url`, trained first where there is none for this data set.
+    """The network at `url`, trained first where there is none; what is there is never replaced.
 
     Args:
         store: the data set; only its training tasks are looked at.
@@ -68,20 +70,16 @@ def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> HashedNet
         url: a safetensors file, a path or any fsspec URL.
 
     Raises:
-        UserError: when the data cannot be read or the file not be written.
+        UserError: when the data cannot be read, the file not be written, or was made for other
+            data than this.
     """
-    made_for = {
-        "data": store.fingerprint,
-        "image_size": str(data.image_size),
-        "channels": str(data.channels),
-    }
-    found = _load(url, data.channels, made_for)
-    if found is None:
+    try:
+        content = read_file(url)
+    except MissingError:
         network = train_metric_network(store, data)
-        write_file(url, save(network.state_dict(), made_for))
-        found = _load(url, data.channels, made_for)
-        assert found is not None, "what was written must be readable"
-    return found
+        content = save(network.state_dict(), _made_for(store, data))
+        write_file(url, content)
+    return _parse(content, _made_for(store, data), url)
 
 
 def train_metric_network(store: EpisodeStore, data: DataConfig, seed: int = 0) -> MetricNetwork:
@@ -125,17 +123,31 @@ def _training_images(store: EpisodeStore, data: DataConfig) -> tuple[Tensor, Ten
     return torch.cat(images), labels
 
 
-def _load(url: str, channels: int, made_for: dict[str, str]) -> HashedNetwork | None:
-    """The network at `url` if it was made for this data; None where there is none such."""
+def _made_for(store: EpisodeStore, data: DataConfig) -> dict[str, str]:
+    """What a network's file says of the data that it was trained on."""
+    return {
+        "benchmark": store.url.rpartition("/")[2],
+        "data": store.fingerprint,
+        "image_size": str(data.image_size),
+        "channels": str(data.channels),
+    }
+
+
+def _parse(content: bytes, made_for: dict[str, str], url: str) -> HashedNetwork:
     try:
-        content = read_file(url)
-    except MissingError:
-        return None
-    try:
-        if read_metadata(content) != made_for:
-            return None
-        network = MetricNetwork(channels)
-        network.load_state_dict(load(content))
-    except (ValueError, RuntimeError, SafetensorError):
-        return None
-    return HashedNetwork(network.eval(), hashlib.sha256(content).hexdigest())
+        found, tensors = read_metadata(content), load(content)
+        name = found["benchmark"]
+        network = MetricNetwork(int(found["channels"]))
+        network.load_state_dict(tensors)
+    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{url} is not a metric network, or is damaged; remove it, and one will be trained."
+        ) from error
+    for key in ("data", "image_size", "channels"):
+        if found.get(key) != made_for[key]:
+            raise UserError(
+                f"the metric network {url} was made for '{name}' with {key} {found.get(key)}, and "
+                f"here it is {made_for[key]}; scores in another network cannot be compared, so "
+                f"name another file, or remove this one to have one trained."
+            )
+    return HashedNetwork(network.eval(), "metric network", hashlib.sha256(content).hexdigest())

@@ -1,0 +1,1 @@
+"""Evaluation on unseen tasks: one protocol, with the baselines and intervals beside it."""

@@ -1,0 +1,82 @@
+"""Features that another program computed, such as Inception's or DINO's, read from a file.
+
+A network given as a file is a program of a stranger, however it is stored; so none is ever run
+here. What is read is numbers: a safetensors file with the features of each image, found again by
+the sha256 of the image's pixels.
+"""
+
+import hashlib
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from metatrain.errors import UserError
+from metatrain.files import read_file
+from metatrain.model import read_metadata
+from metatrain.pictures import to_uint8
+
+_HASH, _FEATURES, _NAME = "sha256", "features", "name"
+
+
+class Precomputed:
+    """A table of features by image.
+
+    Args:
+        url: a safetensors file, a path or any fsspec URL, with `sha256`, uint8 [N, 32], the hash
+            of each image's pixels (`pixel_hash`); `features`, float [N, D]; and the features'
+            `name` in its metadata.
+
+    Raises:
+        UserError: when there is no such file, or it is not as described.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        content = read_file(url)
+        try:
+            tensors, self.name = load(content), read_metadata(content)[_NAME]
+            hashes, self._rows = tensors[_HASH], tensors[_FEATURES]
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise self._refused(f"cannot be read ({error})") from error
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        if hashes.shape != (len(self._rows), 32) or self._rows.ndim != 2:
+            raise self._refused(f"has shapes {list(hashes.shape)} and {list(self._rows.shape)}")
+        if not self._rows.isfinite().all():
+            raise self._refused("has features that are not finite")
+        self._place = {bytes(row.tolist()): i for i, row in enumerate(hashes.to(torch.uint8))}
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features [..., D] of images [..., C, H, W] in [-1, 1].
+
+        Raises:
+            UserError: when the file lacks an image.
+        """
+        hashes = [pixel_hash(image) for image in images.flatten(0, -4)]
+        missing = [h for h in hashes if h not in self._place]
+        if missing:
+            raise UserError(
+                f"{self._url} lacks the features of {len(missing)} of {len(hashes)} images, such "
+                f"as that with sha256 {missing[0].hex()}; compute them for every image that was "
+                f"exported, and of every system that is compared."
+            )
+        places = torch.tensor([self._place[h] for h in hashes])
+        return self._rows[places].unflatten(0, images.shape[:-3])
+
+    def _refused(self, reason: str) -> UserError:
+        return UserError(
+            f"{self._url} {reason}; it must be a safetensors file of '{_HASH}', uint8 [N, 32], and "
+            f"'{_FEATURES}', float [N, D], with '{_NAME}' in its metadata."
+        )
+
+
+def pixel_hash(image: Tensor) -> bytes:
+    """The sha256 of an image's 8-bit pixels, row by row, the channels of a pixel together.
+
+    What numpy gives of its PNG file: `hashlib.sha256(np.asarray(Image.open(f)).tobytes())`.
+
+    Args:
+        image: [C, H, W] in [-1, 1].
+    """
+    return hashlib.sha256(to_uint8(image).permute(1, 2, 0).numpy().tobytes()).digest()

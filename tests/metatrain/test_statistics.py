@@ -1,0 +1,92 @@
+"""Intervals hold what they promise, and a difference is called one no more often than promised."""
+
+import pytest
+import torch
+
+from metatrain.evaluation.statistics import (
+    Difference,
+    difference,
+    estimate,
+    mean_of,
+    mean_of_pairs,
+    mean_over,
+    resamples,
+)
+from metatrain.metrics.frechet import Frechet
+from metatrain.metrics.kid import kid_of_pairs
+
+
+def normal(*shape, seed):
+    noise = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=noise, dtype=torch.float64)
+
+
+def test_resamples_draw_as_many_tasks_as_there_are_and_follow_from_the_seed():
+    drawn = resamples(30, count=500)
+    assert (drawn.sum(dim=1) == 30).all()
+    assert drawn.mean().item() == 1
+    # Each task is drawn by a binomial distribution of 30 draws at 1 / 30.
+    assert drawn.var().item() == pytest.approx(29 / 30, rel=0.03)
+    assert drawn.equal(resamples(30, count=500))
+    assert not drawn.equal(resamples(30, count=500, seed=1))
+
+
+def test_the_interval_of_a_mean_is_that_of_its_standard_error():
+    values = normal(100, seed=0) + 3
+    found = estimate(mean_of(values), 100)
+    assert found.value == pytest.approx(values.mean().item())
+    error = values.std().item() / 10
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_the_interval_of_kid_holds_the_true_one_as_often_as_it_says():
+    # Of Gaussian tasks: the true score is that of very many tasks.
+    def sample(tasks, seed):
+        centres = normal(tasks, 1, 4, seed=seed)
+        real, drawn = centres + 0.3 * normal(2, tasks, 4, 4, seed=seed + 5000)
+        # How far off the system is, differs from task to task.
+        off = 1 + 0.5 * normal(tasks, 1, 1, seed=seed + 9000)
+        return kid_of_pairs(drawn + 0.5 * off, real)
+
+    truth = sample(1000, 10_000).mean().item()
+    found = [estimate(mean_of_pairs(sample(40, seed)), 40) for seed in range(200)]
+    held = sum(interval.low <= truth <= interval.high for interval in found) / 200
+    assert 0.88 <= held <= 0.99
+
+
+def test_pooled_scores_are_of_all_tasks_and_their_intervals_lie_around_them():
+    x, y = normal(2, 20, 5, 3, seed=0)
+    for statistic in (Frechet(x, y), mean_of_pairs(kid_of_pairs(x, y))):
+        found = estimate(statistic, 20)
+        assert found.value == statistic(torch.ones(1, 20)).item()
+        assert found.low < found.value < found.high
+
+
+def test_seeds_are_averaged_and_not_counted_as_further_tasks():
+    values = normal(50, seed=0)
+    once, twice = mean_of(values), mean_over([mean_of(values), mean_of(values)])
+    assert estimate(once, 50) == estimate(twice, 50)
+
+
+def test_a_difference_of_nothing_is_called_significant_once_in_twenty():
+    found = []
+    for seed in range(400):
+        task = 5 * normal(40, seed=seed)  # what the systems share
+        a, b = task + normal(2, 40, seed=seed + 1000)
+        found.append(difference(mean_of(a), mean_of(b), 40).significant)
+    assert 0.02 <= sum(found) / 400 <= 0.09
+
+
+def test_what_systems_share_does_not_hide_how_they_differ():
+    task = 5 * normal(40, seed=0)
+    a, b = task + 0.1 * normal(2, 40, seed=1)
+    found = difference(mean_of(a + 0.2), mean_of(b), 40)
+    assert found.significant
+    assert found.low < 0.2 < found.high
+    # Each alone is known far less well than their difference.
+    assert estimate(mean_of(a), 40).high - estimate(mean_of(a), 40).low > 10 * 0.2
+
+
+def test_equal_systems_do_not_differ():
+    values = mean_of(normal(20, seed=0))
+    assert difference(values, values, 20) == Difference(0, 0, 0, 1)
