@@ -109,10 +109,10 @@ def _judge(job_id: str, info: JobDetails) -> None:
         code = info.driver_exit_code
         reason = (info.message or "").strip().partition("\n")[0].rstrip(".")
         how = f"exit status {code}" if code else reason
-        raise JobFailedError(f"job {job_id} failed ({how}); mended, {again}.", _status(code))
+        raise JobFailedError(f"job {job_id} failed ({how}); mended, {again}.", exit_status(code))
 
 
-def _status(code: int | None) -> int:
+def exit_status(code: int | None) -> int:
     """A job's exit status as a shell has it: 128 and the signal's number where one ended it."""
     if not code:
         return 1

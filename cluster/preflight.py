@@ -78,10 +78,10 @@ def talking(address: str) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        given = "RAY_AUTH_TOKEN was refused" if _has_token() else "a token is wanted"
+        wanted = "required" in str(error)  # or Ray says that it failed
         raise UserError(
-            f"{given} at {address}; set RAY_AUTH_TOKEN to what `ray get-auth-token` prints on the "
-            f"cluster's head."
+            f"{'a token is wanted' if wanted else 'the token was refused'} at {address}; set "
+            f"RAY_AUTH_TOKEN to what `ray get-auth-token` prints on the cluster's head."
         ) from error
     except (RequestException, ConnectionError, RuntimeError, KeyError) as error:
         reason = str(error).strip().rpartition("\n")[2].rstrip(".")
@@ -89,10 +89,6 @@ def talking(address: str) -> Iterator[None]:
             f"{address} does not answer as a Ray dashboard does ({reason}); give --address "
             f"http://HEAD:8265."
         ) from error
-
-
-def _has_token() -> bool:
-    return "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
 
 
 def ask(client: JobSubmissionClient, path: str) -> Any:

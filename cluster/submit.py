@@ -1,12 +1,14 @@
 """Submitting a run or a sweep as a job, by Ray's Jobs API, so that submitting again resumes."""
 
 import json
+import os
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from ray.job_submission import JobSubmissionClient
 
@@ -105,11 +107,15 @@ def submit(work: Work, address: str | None, *, wait: bool) -> None:
         warning = check_size(client, work.config.cluster)
         if warning:
             print(warning)
-        job_id = _running(client, work) or _submit(client, work, folder)
-    if wait:
-        _follow(client, job_id)
-    else:
-        print(_how_to(client, job_id))
+        running = _running(client, work)
+        job_id = running or _submit(client, work, folder)
+    try:
+        already = " already" if running else ""
+        print(f"Job {job_id} works on {work.url}{already}.\n{_how_to(client, job_id)}", flush=True)
+        if wait:
+            follow(client, job_id)
+    except KeyboardInterrupt:
+        _detach_or_stop(client, job_id)
 
 
 def _find_in_package(file: str, shipped: dict[Path, int]) -> None:
@@ -131,12 +137,10 @@ def _running(client: JobSubmissionClient, work: Work) -> str | None:
             continue
         assert info.submission_id
         if info.entrypoint == work.entrypoint:
-            print(f"Job {info.submission_id} does that already.")
             return info.submission_id
         raise UserError(
             f"job {info.submission_id} works on {work.url} with other settings "
-            f"({info.entrypoint}); stop it first: ray job stop {info.submission_id} --address "
-            f"{client.get_address()}"
+            f"({info.entrypoint}); stop it first.\n{_how_to(client, info.submission_id)}"
         )
     return None
 
@@ -158,27 +162,24 @@ def _submit(client: JobSubmissionClient, work: Work, folder: Path) -> str:
     except RuntimeError as error:
         reason = str(error).strip(" .\n").rpartition("\n")[2]
         raise UserError(f"the cluster refused job {job_id}: {reason}.") from error
-    print(f"Submitted {work.url} as job {job_id}.", flush=True)
     return job_id
 
 
 def _how_to(client: JobSubmissionClient, job_id: str) -> str:
+    # Of itself, Ray's own command takes no notice of RAY_AUTH_TOKEN.
+    ray = "RAY_AUTH_MODE=token ray" if os.environ.get("RAY_AUTH_MODE") == "token" else "ray"
     at = f"{job_id} --address {client.get_address()}"
-    return f"  to follow it: ray job logs --follow {at}\n  to stop it:   ray job stop {at}"
+    return f"  to follow it: {ray} job logs --follow {at}\n  to stop it:   {ray} job stop {at}"
 
 
-def _follow(client: JobSubmissionClient, job_id: str) -> None:
-    try:
-        follow(client, job_id)
-    except KeyboardInterrupt:
-        if not _wants_to_stop(job_id):
-            raise KeyboardInterrupt(
-                f"job {job_id} goes on without you\n{_how_to(client, job_id)}"
-            ) from None
-        client.stop_job(job_id)
-        print(f"Stopping job {job_id} ...", flush=True)
-        info = ended(client, job_id)
-        raise JobFailedError(f"job {job_id} is {info.status.lower()}.", status=130) from None
+def _detach_or_stop(client: JobSubmissionClient, job_id: str) -> NoReturn:
+    """What becomes of a job whose follower is interrupted, as whoever did that decides."""
+    if not _wants_to_stop(job_id):
+        raise KeyboardInterrupt(f"job {job_id} goes on without you; see above how to stop it")
+    client.stop_job(job_id)
+    print(f"Stopping job {job_id} ...", flush=True)
+    info = ended(client, job_id)
+    raise JobFailedError(f"job {job_id} is {info.status.lower()}.", status=130)
 
 
 def _wants_to_stop(job_id: str) -> bool:
