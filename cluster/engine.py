@@ -5,7 +5,6 @@ To be imported where DS_ACCELERATOR says what a worker was given, since importin
 
 import logging
 from datetime import timedelta
-from itertools import zip_longest
 from typing import Any
 
 import deepspeed
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from cluster.mesh import TaskMesh
 from metatrain.config import Config
+from metatrain.episodes import in_order_of_slots
 from metatrain.parameters import Parameters
 from metatrain.trainer import Engine
 
@@ -25,7 +25,6 @@ deepspeed.utils.logger.setLevel(logging.WARNING)
 
 MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "sgd": ()}
 COUNT = "step"
-_NOTHING = object()
 
 
 class ZeroEngine(Engine):
@@ -143,12 +142,6 @@ class ZeroEngine(Engine):
             else:
                 value = values[name].to(parameter.device)
                 safe_set_full_optimizer_state(parameter, value, moment)
-
-
-def in_order_of_slots(everyones: list[list[Any]]) -> list[Any]:
-    """What takers of every so-many-th slot have, in the order of the slots."""
-    rows = zip_longest(*everyones, fillvalue=_NOTHING)
-    return [item for row in rows for item in row if item is not _NOTHING]
 
 
 def _torch_optimizer(kind: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -11,16 +11,6 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
-# Ray reads these when it is imported. A worker lost between two looks is noticed late, and usage
-# reports want a network.
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Ray would warn that it leaves GPUs visible to a worker that asks for none; see `worker.train`.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-if "RAY_AUTH_TOKEN" in os.environ:
-    # A token that Ray was given it should use; to a cluster named by address it does not of itself.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-
 import ray
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
@@ -30,6 +20,7 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.backend import WorkerConfig
+from cluster.messages import Message
 from cluster.watch import Losses
 from cluster.worker import train_worker
 from metatrain.build import build_generator
@@ -39,10 +30,12 @@ from metatrain.errors import UserError
 from metatrain.files import filesystem_of
 from metatrain.loader import begin_run_with, open_store, store_of_run, training_sampler
 from metatrain.model import load_model, save_model
+from metatrain.validation import read_validations
 
 # What may change when a run goes on: where and how it runs, not what it computes.
 _MAY_CHANGE = (
     "run.",
+    "validation.",
     "cluster.",
     "checkpoint.",
     "adapt.",
@@ -72,17 +65,23 @@ def launch(config: Config) -> str:
             f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}; starting "
             f"{config.cluster.workers} workers takes some 20 s."
         )
-        with _cluster(config):
+        with joined_cluster(_cpus_wanted(config)) as own:
+            check_resources(config, fixed=own)
             # Once more whenever the workers have left before the last step, as they were told to.
             while done < config.meta.steps:
-                done = _train(config, done)
+                done = _relay(Training(config), config.run.url, done, to_the_end=not own)
     else:
         _say(
             f"{config.run.url} is trained already ({done:,} of {config.meta.steps:,} outer steps)."
         )
+    return finish(config)
+
+
+def finish(config: Config) -> str:
+    """Write the model of a run that has taken its last step; returns its URL."""
     url = f"{config.run.url}/model.safetensors"
     # With today's configuration, of which some may have changed since the last checkpoint.
-    model = load_model(checkpoints.folder(done))
+    model = load_model(CheckpointStore(config.run.url).folder(config.meta.steps))
     save_model(replace(model, config=config), url)
     return url
 
@@ -130,10 +129,26 @@ def _check_may_go_on(before: Config, now: Config) -> None:
 
 
 @contextmanager
-def _cluster(config: Config) -> Iterator[None]:
+def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
+    """Join the cluster at RAY_ADDRESS, or start one on this machine for as long as it takes.
+
+    Args:
+        cpus: how many a cluster of our own has.
+        dashboard: whether it has one. Where runs are to end without leaving anything behind, Train
+            needs it: it asks there which of its actors live.
+
+    Yields:
+        Whether the cluster is of our own.
+
+    Raises:
+        UserError: when Ray cannot be joined or started.
+    """
     address = os.environ.get("RAY_ADDRESS")
     # "local", or Ray would join whatever cluster happens to run on this machine.
-    alone = {"address": "local", "num_cpus": _cpus_wanted(config), "include_dashboard": False}
+    alone = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
+    if not address:
+        # Nobody announces that he takes this machine away, and to listen takes Train 2.5 s.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else alone))
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
@@ -143,13 +158,12 @@ def _cluster(config: Config) -> Iterator[None]:
             raise UserError(f"Ray cannot be joined at {address} ({reason}); {hint}.") from error
         raise UserError(f"Ray cannot be started on this machine: {reason}.") from error
     try:
-        _check_resources(config, fixed=not address)
-        yield
+        yield not address
     finally:
         ray.shutdown()
 
 
-def _check_resources(config: Config, *, fixed: bool) -> None:
+def check_resources(config: Config, *, fixed: bool) -> None:
     """A cluster of a fixed size must be large enough; one that may grow is waited for, aloud."""
     cluster, there = config.cluster, ray.cluster_resources()
     workers = cluster.min_workers or cluster.workers
@@ -172,24 +186,59 @@ def _cpus_wanted(config: Config) -> int:
     return max(os.cpu_count() or 1, ceil(config.cluster.workers * config.cluster.cpus_per_worker))
 
 
-def _train(config: Config, saved: int) -> int:
-    """Train until the last step or until the workers leave; returns the step up to which."""
-    # Beside the driver, or the loss of a node that trains might take it away.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    fit: Future[None] = Future()
-    # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon, since
-    # it ends only when Ray does.
-    threading.Thread(target=_fit, args=(_torch_trainer(config, messages), fit), daemon=True).start()
-    try:
-        reached = _relay(messages, fit, saved)
-        # Of a cluster of our own nothing has to be left tidy, and Train takes 12 s to give up on
-        # a cleaner that asks a dashboard which does not run.
-        if fit.done() or os.environ.get("RAY_ADDRESS"):
-            fit.result()
-    except (TrainingFailedError, RayError) as error:
-        raise UserError(_failure(error, config)) from error
-    return reached
+class WorkersFailedError(UserError):
+    """What has failed is not the user's doing: the same again may succeed."""
+
+
+class Training:
+    """One run's workers, at work since this was made, in a cluster that is joined already.
+
+    Args:
+        config: the run's configuration.
+        verdicts: brings the workers, after each of their validations, whether to go on; without
+            it, they do.
+    """
+
+    def __init__(self, config: Config, verdicts: Queue | None = None) -> None:
+        self._config = config
+        # Beside the driver, or the loss of a node that trains might take it away.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        self._fit: Future[None] = Future()
+        trainer = _torch_trainer(config, self._queue, verdicts)
+        # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon,
+        # since it ends only when Ray does.
+        threading.Thread(target=_fit, args=(trainer, self._fit), daemon=True).start()
+
+    def messages(self) -> Iterator[Message]:
+        """What the workers say, until they are done or have left.
+
+        Raises:
+            UserError: what a worker says cannot go on.
+            WorkersFailedError: when Ray gave up on them.
+        """
+        while not (self._fit.done() and self._queue.empty()):
+            with suppress(Empty):
+                message = self._queue.get(timeout=0.5)
+                if message.kind == "error":
+                    raise UserError(message.content)
+                yield message
+                if message.kind == "done":
+                    return
+        self.close()
+
+    def close(self) -> None:
+        """Wait until nothing of the workers is left.
+
+        Raises:
+            WorkersFailedError: when Ray gave up on them.
+        """
+        try:
+            self._fit.result()
+        except (TrainingFailedError, RayError) as error:
+            raise WorkersFailedError(_failure(error, self._config)) from error
+        finally:
+            self._queue.shutdown()
 
 
 def _fit(trainer: TorchTrainer, outcome: Future[None]) -> None:
@@ -200,7 +249,7 @@ def _fit(trainer: TorchTrainer, outcome: Future[None]) -> None:
         outcome.set_exception(error)
 
 
-def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
+def _torch_trainer(config: Config, messages: Queue, verdicts: Queue | None) -> TorchTrainer:
     cluster = config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
@@ -208,6 +257,7 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
     settings = {
         "config": config.model_dump(mode="json"),
         "messages": messages,
+        "verdicts": verdicts,
         "folder": str(Path.cwd()),
     }
     filesystem, path = filesystem_of(_absolute(config.run.url))
@@ -239,13 +289,16 @@ def _torch_trainer(config: Config, messages: Queue) -> TorchTrainer:
     )
 
 
-def _relay(messages: Queue, fit: Future[None], saved: int) -> int:
+def _relay(training: Training, run: str, saved: int, *, to_the_end: bool) -> int:
     """Print what the workers say until training ends.
 
     Args:
-        messages: from the workers.
-        fit: done when training is.
+        training: the workers.
+        run: the URL of what they train.
         saved: the step up to which the run is safe.
+        to_the_end: whether to wait until nothing is left of them. Of a cluster of our own nothing
+            has to be left tidy, and Train takes 12 s to give up on a cleaner that asks a dashboard
+            which does not run.
 
     Returns:
         The step up to which it is then.
@@ -255,22 +308,30 @@ def _relay(messages: Queue, fit: Future[None], saved: int) -> int:
         KeyboardInterrupt: with how far the run is safe.
     """
     try:
-        while not (fit.done() and messages.empty()):
-            with suppress(Empty):
-                message = messages.get(timeout=0.5)
-                if message.kind == "error":
-                    raise UserError(message.content)
-                if message.kind == "done":
-                    return message.content
-                if message.kind == "saved":
-                    saved = message.content
-                else:
-                    _say(message.content)
+        for message in training.messages():
+            if message.kind in ("saved", "done"):
+                saved = message.content
+            elif message.kind == "validated":
+                _say(_found(run))
+            else:
+                _say(message.content)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(
             f"safe up to step {saved:,}; the same command goes on from there"
         ) from interrupt
+    if to_the_end:
+        training.close()
     return saved
+
+
+def _found(run: str) -> str:
+    """What the newest validation of a run found, in a sentence."""
+    found = read_validations(run)[-1]
+    last = found.curve[-1]
+    return (
+        f"step {found.step:,}: {last.own_task:.1%} of what is drawn of unseen tasks after {last.k} "
+        f"inner steps is nearest to its own, KID {last.kid:.3f}, query loss {last.loss:.4f}"
+    )
 
 
 def _failure(error: Exception, config: Config) -> str:

@@ -20,8 +20,9 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
-from cluster.engine import ZeroEngine, in_order_of_slots
+from cluster.engine import ZeroEngine
 from metatrain.config import Config
+from metatrain.episodes import in_order_of_slots
 from metatrain.generators import Draw
 from metatrain.parameters import Parameters, host_copy
 

@@ -1,37 +1,32 @@
 """Watching a run: worker 0 tells, draws and saves."""
 
+import math
 import time
-from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, replace
+from typing import Any
 
+import torch
 from ray.train import UserCallback
 from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
-from ray.util.metrics import Gauge
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
+from cluster.messages import Message
 from metatrain.adapt import Adapter
 from metatrain.checkpoint import BackgroundWriter, CheckpointStore, Peers, draft_of
 from metatrain.combine.post_hoc import snapshots
 from metatrain.config import Config
-from metatrain.episodes import Episode
+from metatrain.episodes import Episode, in_order_of_slots
 from metatrain.errors import UserError
 from metatrain.model import Model
 from metatrain.pictures import to_uint8
 from metatrain.progress import human_duration
 from metatrain.strips import draw_strip, strips_picture
 from metatrain.trainer import Observer, Record, TrainState
-
-
-class Message(NamedTuple):
-    """What a worker tells the driver: a line, the step that is saved, or where or why it ends."""
-
-    kind: Literal["line", "saved", "done", "error"]
-    content: Any = None
-
+from metatrain.validation import Validated, Validation, read_validations, write_validations
 
 # What reading costs, and what the line calls it where there is any.
 _READING = {"bytes": "", "requests": "", "cache_hits": "from the cache", "retries": "retries"}
@@ -42,8 +37,6 @@ _DRAWN = 4
 
 class ProgressLine(Observer):
     """One readable line a second, to the driver, and the same numbers to TensorBoard.
-
-    What reading costs goes to Ray's metrics too, a mean over workers and outer steps.
 
     Args:
         config: the run's configuration.
@@ -56,7 +49,6 @@ class ProgressLine(Observer):
         self._config, self._workers = config, workers
         self._messages, self._board = messages, board
         self._records: list[Record] = []
-        self._gauges = {name: Gauge(f"metatrain_{name}") for name in ("data_wait", *_READING)}
         self._since = time.monotonic()
         # The first step is slow, so the time left is reckoned from the second on.
         self._first: tuple[int, float] | None = None
@@ -70,23 +62,23 @@ class ProgressLine(Observer):
         means = {k: sum(r[k] for r in self._records) / len(self._records) for k in record}
         for name, value in means.items():
             self._board.add_scalar(f"train/{name}", value, step)
-            if name in self._gauges:
-                self._gauges[name].set(value)
-        self._messages.put(Message("line", self._line(step, means)))
+        left = self._time_left(step)
+        numbers = {"step": float(step), "loss": means["loss"], "left": left}
+        self._messages.put(Message("line", self._line(step, means, left), numbers))
         self._since, self._records = time.monotonic(), []
 
     def on_checkpoint(self, state: TrainState) -> None:
         """Bring TensorBoard up to date: after the last one nobody waits for it."""
         self._board.flush()
 
-    def _line(self, step: int, means: Record) -> str:
+    def _line(self, step: int, means: Record, left: float) -> str:
         config = self._config
         images = config.meta.batch * (config.data.shots + config.data.queries)
         return (
             f"step {step:,}/{config.meta.steps:,} | loss {means['loss']:.4f} | "
             f"{images / means['seconds']:,.0f} images/s | "
             f"waited {means['data_wait']:.0%} for data | {self._traffic()} | "
-            f"ETA {self._time_left(step)}"
+            f"ETA {human_duration(left) if math.isfinite(left) else 'unknown'}"
         )
 
     def _traffic(self) -> str:
@@ -97,12 +89,71 @@ class ProgressLine(Observer):
         said += [f"{total[k]:,.0f} {words}" for k, words in _READING.items() if words and total[k]]
         return ", ".join(said)
 
-    def _time_left(self, step: int) -> str:
+    def _time_left(self, step: int) -> float:
+        """Seconds; infinite while nothing is known."""
         first, began = self._first or (step, time.monotonic())
         if step == first:
-            return "unknown"
+            return math.inf
         pace = (time.monotonic() - began) / (step - first)
-        return human_duration(pace * (self._config.meta.steps - step))
+        return pace * (self._config.meta.steps - step)
+
+
+class Validator(Observer):
+    """Validates with every checkpoint, and asks whether the run is worth going on with.
+
+    To be called before `Saver`: what a checkpoint holds has then been validated.
+
+    Args:
+        config: the run's configuration.
+        validation: the tasks, which the workers share out.
+        device: where to adapt.
+        peers: the workers.
+        messages: the queue to the driver.
+        board: TensorBoard's writer; None but on worker 0.
+        verdicts: brings, after every look, whether to go on; without it, the run does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        validation: Validation,
+        device: torch.device,
+        peers: Peers,
+        messages: Queue,
+        board: SummaryWriter | None,
+        verdicts: Queue | None,
+    ) -> None:
+        self._config, self._validation, self._device = config, validation, device
+        self._peers, self._messages, self._board = peers, messages, board
+        self._verdicts = verdicts
+
+    def on_checkpoint(self, state: TrainState) -> None:
+        """Adapt to this worker's share of the tasks, gather, tell, and hear whether to go on."""
+        if state.step == 0:
+            return
+        average = {name: value.to(self._device) for name, value in state.average.items()}
+        adapter = Adapter(Model(self._config, average, state.step))
+        own = self._validation.episodes[self._peers.rank :: self._peers.world]
+        everyones = self._peers.gather([self._validation.look(adapter, e) for e in own])
+        if self._peers.rank == 0:
+            self._tell(Validated(state.step, self._validation.scores(in_order_of_slots(everyones))))
+        self.leave = not all(self._peers.gather(self._goes_on(state.step)))
+
+    def _goes_on(self, step: int) -> bool:
+        """The verdict; of a validation that was repeated, there may be several of one step."""
+        while self._peers.rank == 0 and self._verdicts is not None:
+            verdict = self._verdicts.get()
+            if verdict.step >= step or not verdict.go_on:
+                return verdict.go_on
+        return True
+
+    def _tell(self, found: Validated) -> None:
+        before = [v for v in read_validations(self._config.run.url) if v.step < found.step]
+        write_validations(self._config.run.url, [*before, found])
+        self._messages.put(Message("validated", found.step))
+        if self._board:
+            for name, value in asdict(found.curve[-1]).items():
+                self._board.add_scalar(f"validation/{name}", value, found.step)
 
 
 class Saver(Observer):

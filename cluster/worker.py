@@ -1,6 +1,7 @@
 """What one Ray Train worker does: resume or begin, train its share, show and save."""
 
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from cluster.backend import told_to_leave
+from cluster.messages import Message
+from cluster.metrics import RunMetrics
 from cluster.settle import settle
-from cluster.watch import Message, ProgressLine, SampleGrid, Saver
+from cluster.watch import ProgressLine, SampleGrid, Saver, Validator
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore, Peers
 from metatrain.config import Config, parse_config
@@ -21,6 +24,7 @@ from metatrain.errors import UserError
 from metatrain.loader import held_out_episodes, load_episodes, store_of_run, training_sampler
 from metatrain.store import EpisodeStore
 from metatrain.trainer import Observer, Trainer, first_state
+from metatrain.validation import Validation, validation_of
 
 # Unseen tasks in the sample grid, and real images of each.
 _GRID_TASKS, _GRID_REAL = 3, 4
@@ -34,25 +38,28 @@ def train_worker(settings: dict[str, Any]) -> None:
 
     Args:
         settings: `config`, the configuration's plain values; `messages`, the queue to the
-            driver; and `folder`, the driver's working directory, for relative paths.
+            driver; `verdicts`, the queue from it, or None; and `folder`, the driver's working
+            directory, for relative paths.
     """
     if Path(settings["folder"]).is_dir():
         os.chdir(settings["folder"])
     config, messages = parse_config(settings["config"]), settings["messages"]
     try:
-        train(config, messages)
+        train(config, messages, settings["verdicts"])
     except UserError as error:
         messages.put(Message("error", str(error)))
         raise
 
 
-def train(config: Config, messages: Queue) -> None:
+def train(config: Config, messages: Queue, verdicts: Queue | None = None) -> None:
     """Train from the newest checkpoint, or from the beginning, to the last outer step."""
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     device = get_device()
     # DeepSpeed takes any GPU that it sees when it is imported, also one that Ray gave to others.
     os.environ["DS_ACCELERATOR"] = device.type
-    trainer = _trainer(config, device, messages)
+    # Its autotuner, which nobody uses here, would import MLflow where there is one: a second.
+    sys.modules.setdefault("mlflow", None)  # pyright: ignore[reportArgumentType]
+    trainer = _trainer(config, device, messages, verdicts)
     trainer.run()
     if dist.get_rank() == 0:
         if trainer.step < config.meta.steps:
@@ -61,7 +68,9 @@ def train(config: Config, messages: Queue) -> None:
         messages.put(Message("done", trainer.step))
 
 
-def _trainer(config: Config, device: torch.device, messages: Queue) -> Trainer:
+def _trainer(
+    config: Config, device: torch.device, messages: Queue, verdicts: Queue | None
+) -> Trainer:
     """What trains this worker's share; of the state that it goes on from it keeps no more."""
     from cluster.build import build_engine_and_learner
 
@@ -80,9 +89,16 @@ def _trainer(config: Config, device: torch.device, messages: Queue) -> Trainer:
     episodes = load_episodes(store, sampler, config.data, **place)
     # Of its own, so that the background's gathering cannot meet the training's.
     writers = dist.new_group(backend="gloo", timeout=_LONGEST_UPLOAD)
-    observers: list[Observer] = [Saver(config, checkpoints, _peers(writers), messages)]
-    if dist.get_rank() == 0:
-        observers += _worker_0_observers(config, store, messages, state.step)
+    board = _board(config, state.step)
+    observers: list[Observer] = []
+    if config.validation.tasks:
+        validation = _validation(config, store)
+        place = (device, _peers(), messages, board, verdicts)
+        observers.append(Validator(config, validation, *place))
+    observers.append(Saver(config, checkpoints, _peers(writers), messages))
+    observers.append(RunMetrics(config, dist.get_rank()))
+    if board:
+        observers += _worker_0_observers(config, store, messages, board)
     watching = (observers, store.traffic.take, told_to_leave)
     return Trainer(config, engine, learner, episodes, state, *watching)
 
@@ -106,13 +122,27 @@ def _peers(group: Any = None) -> Peers:
     return Peers(dist.get_rank(), dist.get_world_size(), gather)
 
 
+def _board(config: Config, start: int) -> SummaryWriter | None:
+    """Where worker 0 draws; None on others."""
+    if dist.get_rank():
+        return None
+    return SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
+
+
+def _validation(config: Config, store: EpisodeStore) -> Validation:
+    """The validation of this run. Collective: worker 0 trains the metric network if need be."""
+    if dist.get_rank():
+        dist.barrier()
+        return validation_of(config, store)
+    try:
+        return validation_of(config, store)
+    finally:
+        dist.barrier()
+
+
 def _worker_0_observers(
-    config: Config,
-    store: EpisodeStore,
-    messages: Queue,
-    start: int,
+    config: Config, store: EpisodeStore, messages: Queue, board: SummaryWriter
 ) -> list[Observer]:
-    board = SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
     observers: list[Observer] = []
     if config.checkpoint.samples:
         try:

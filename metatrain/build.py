@@ -109,7 +109,7 @@ def build_adaptation(config: Config, generator: Generator) -> InnerLoop:
     """The inner loop after meta-training, with the steps and the rate of `config.adapt`."""
     # Rates that were learned hold as they are, and a few steps would wait minutes for a compiler.
     learned = any(True for _ in generator.inner_rule.parameters())
-    lr = config.inner.lr if learned else config.adapt.lr
+    lr = config.inner.lr_at(config.meta.steps) if learned else config.adapt.lr
     test_time = {"steps": config.adapt.steps, "lr": lr, "compile": False, "precision": "fp32"}
     proximity = LEARNERS[config.learner.name].proximity(config.learner)
     return InnerLoop(generator, config.inner.model_copy(update=test_time), proximity=proximity)

@@ -176,8 +176,31 @@ class CheckpointConfig(Section):
     samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
 
 
+class ValidationConfig(Section):
+    """Scores on unseen tasks with every checkpoint; a sweep needs them, and turns them on."""
+
+    tasks: int = Field(
+        default=0, ge=0, description="Tasks of the split val to adapt to, 2 or more; 0 is never."
+    )
+    images: int = Field(
+        default=5, ge=2, description="Images drawn of each, and real ones to compare with."
+    )
+    points: int = Field(
+        default=8, ge=1, description="How many numbers of inner steps up to adapt.steps to score."
+    )
+    network: Location | None = Field(
+        default=None, description="File of the metric network; null is one in the run's folder."
+    )
+
+    @model_validator(mode="after")
+    def _tasks_are_compared(self) -> Self:
+        if self.tasks == 1:
+            raise ValueError("tasks is 1, and scores compare tasks; take 2 or more, or 0.")
+        return self
+
+
 # The sections whose `name` picks a component, outer before inner, and what there is to pick from.
-_COMPONENTS = {
+COMPONENTS = {
     "generator": GENERATORS,
     "generator.of": NETWORKS,
     "learner": LEARNERS,
@@ -198,6 +221,7 @@ class Config(Section):
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
     adapt: AdaptConfig = AdaptConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    validation: ValidationConfig = ValidationConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="before")
@@ -351,6 +375,15 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         UserError: naming the key, its value and what is allowed, or the file that cannot be read.
     """
+    return parse_config(load_values(path, overrides))
+
+
+def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> Any:
+    """The plain values of a YAML file with overrides, as they were given.
+
+    Raises:
+        UserError: when they cannot be read.
+    """
     malformed = [override for override in overrides if "=" not in override]
     if malformed:
         raise UserError(
@@ -359,13 +392,12 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
     try:
         tree = OmegaConf.create(read_file(path).decode() if path else {})
         tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(tree, resolve=True)
+        return OmegaConf.to_container(tree, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
         first_line = str(error).splitlines()[0]
         raise UserError(
             f"{path or 'the overrides'} cannot be read as YAML keys and values: {first_line}."
         ) from error
-    return parse_config(values)
 
 
 def parse_config(values: Any) -> Config:
@@ -430,7 +462,7 @@ def _yaml(value: Any) -> str:
 
 def _sentence(detail: ErrorDetails) -> str:
     loc = [str(part) for part in detail["loc"]]
-    for section in _COMPONENTS:
+    for section in COMPONENTS:
         depth = section.count(".") + 1
         if ".".join(loc[:depth]) == section:
             del loc[depth : depth + 1]  # pydantic puts the component's name before its keys
@@ -439,7 +471,7 @@ def _sentence(detail: ErrorDetails) -> str:
         return f"there is no key '{key}'{_nearest(key)}"
     if detail["type"] == "union_tag_invalid":
         name = json.dumps(detail["input"].get("name"), default=str)
-        return f"{key}.name is {name}; allowed is {', '.join(_COMPONENTS[key])}."
+        return f"{key}.name is {name}; allowed is {', '.join(COMPONENTS[key])}."
     if detail["type"] == "union_tag_not_found":
         value = json.dumps(detail["input"], default=str)
         return f"{key} is {value}; write {key}.name={value}."
@@ -453,7 +485,7 @@ def _sentence(detail: ErrorDetails) -> str:
 def _nearest(key: str) -> str:
     """A hint at the key that was probably meant, beside the wrong one or anywhere else."""
     leaves = [key for key, _ in _leaves(Config())]
-    for section, registry in _COMPONENTS.items():
+    for section, registry in COMPONENTS.items():
         leaves += [
             k for part in registry.values() for k, _ in _leaves(part.Config(), f"{section}.")
         ]

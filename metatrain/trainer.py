@@ -116,7 +116,13 @@ class TrainState:
 
 
 class Observer:
-    """Who watches a run: logs it, draws it, saves it. Override what is of interest."""
+    """Who watches a run: logs it, draws it, saves it. Override what is of interest.
+
+    Attributes:
+        leave: whether training is to end with this checkpoint; the same on all workers.
+    """
+
+    leave: bool = False
 
     def on_step(self, step: int, record: Record) -> None:
         """Called after every outer step with its metrics."""
@@ -202,6 +208,7 @@ class Trainer:
             state = self.state()
             for observer in self.observers:
                 observer.on_checkpoint(state)
+        self._leaving |= any(observer.leave for observer in self.observers)
 
     def state(self) -> TrainState:
         """The state to resume from. Collective."""
@@ -256,6 +263,7 @@ class Trainer:
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
+        self.learner.begin_step(self.step)
         outer = self.learner.outer_gradient(self._theta, episodes, self.step)
         outer = self.auxiliaries.add_to(outer, self._theta, episodes)
         share = self.engine.world / self.config.meta.batch

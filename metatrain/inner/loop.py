@@ -1,7 +1,7 @@
 """The inner loop: a few steps on one task, from meta-parameters to fast weights."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -28,6 +28,9 @@ class InnerConfig(Section):
 
     steps: int = Field(default=4, ge=1, description="Inner steps (k) of an episode.")
     lr: float = Field(default=1e-3, gt=0, description="Inner learning rate (alpha).")
+    lr_changes: dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="Other inner rates from outer steps on, as {300: 0.002}."
+    )
     optimizer: Literal["sgd", "momentum", "adam"] = Field(
         default="adam", description="Inner optimiser; its state starts afresh with every task."
     )
@@ -40,6 +43,11 @@ class InnerConfig(Section):
         description="Compile gradients taken in place (reptile, fomaml, ...); starts in minutes.",
     )
     scope: section_of(SCOPES) = All.Config()  # pyright: ignore[reportInvalidTypeForm]
+
+    def lr_at(self, step: int) -> float:
+        """The inner rate of outer step `step`, from 0."""
+        begun = [first for first in self.lr_changes if first <= step]
+        return self.lr_changes[max(begun)] if begun else self.lr
 
 
 class InnerStep(NamedTuple):
@@ -63,6 +71,9 @@ class InnerLoop:
         proximity: lambda of a term lambda/2 |phi - centre|^2 that joins the loss of every step
             taken in place.
 
+    Attributes:
+        lr: the inner rate; a learner sets it at every outer step.
+
     Raises:
         UserError: when the generator has BatchNorm, or no parameter in scope.
     """
@@ -77,6 +88,7 @@ class InnerLoop:
     ) -> None:
         _refuse_batch_norm(generator)
         self.generator, self.config, self.proximity = generator, config, proximity
+        self.lr = config.lr
         self.scope = SCOPES[config.scope.name].names(generator)
         self.loss_at = self._loss()
         self.hvp = HVPS[hvp](self.loss_at)
@@ -150,7 +162,7 @@ class InnerLoop:
             differentiate = last if step + 1 == self.config.steps else gradient
             loss, slope = differentiate(moved, weights, self.draw(batch(step)))
             direction, state = OPTIMIZERS[self.config.optimizer](slope, state, step)
-            arguments = (moved, direction, slope, step, self.config.lr)
+            arguments = (moved, direction, slope, step, self.lr)
             moved = functional_call(self.generator.inner_rule, rule, arguments)
             yield InnerStep(weights | moved, loss)
 
@@ -191,7 +203,7 @@ class InnerLoop:
         """What to log of learned rates and of products that are not exact; scalars."""
         self.start({name: p for name, p in theta.items() if name.startswith(RULE)})
         found = {}
-        rates = self.generator.inner_rule.rates(self.config.lr)
+        rates = self.generator.inner_rule.rates(self.lr)
         if rates is not None:
             found = {"rate_min": rates.min(), "rate_mean": rates.mean(), "rate_max": rates.max()}
         if isinstance(self.hvp, Difference):
@@ -202,8 +214,8 @@ class InnerLoop:
     def _optimizer(self, moved: dict[str, nn.Parameter]) -> "torch.optim.Optimizer | _RuleSteps":
         # A new one for every task: moments of one task must not reach another.
         if len(list(self.generator.inner_rule.parameters())):
-            return _RuleSteps(self.generator, moved, self.config)
-        lr, parameters = self.config.lr, list(moved.values())
+            return _RuleSteps(self.generator, moved, self.config.optimizer, self.lr)
+        lr, parameters = self.lr, list(moved.values())
         if self.config.optimizer == "adam":
             # Fused, or its many small operations cost a tenth of an inner step on a CPU; without
             # values, as a plan has it, there is nothing to fuse.
@@ -217,9 +229,10 @@ class _RuleSteps:
     """Takes the steps of a learned update rule in place, as torch's optimisers take theirs."""
 
     def __init__(
-        self, generator: Generator, moved: dict[str, nn.Parameter], config: InnerConfig
+        self, generator: Generator, moved: dict[str, nn.Parameter], optimizer: str, lr: float
     ) -> None:
-        self._rule, self._moved, self._config = generator.inner_rule, moved, config
+        self._rule, self._moved, self._lr = generator.inner_rule, moved, lr
+        self._optimizer = OPTIMIZERS[optimizer]
         self._state: State = {}
         self._step = 0
 
@@ -227,9 +240,8 @@ class _RuleSteps:
     def step(self) -> None:
         """Move the parameters by their gradients."""
         gradient = {n: p.grad for n, p in self._moved.items() if p.grad is not None}
-        optimizer = OPTIMIZERS[self._config.optimizer]
-        direction, self._state = optimizer(gradient, self._state, self._step)
-        phi = self._rule({**self._moved}, direction, gradient, self._step, self._config.lr)
+        direction, self._state = self._optimizer(gradient, self._state, self._step)
+        phi = self._rule({**self._moved}, direction, gradient, self._step, self._lr)
         for name, parameter in self._moved.items():
             parameter.copy_(phi[name])
         self._step += 1

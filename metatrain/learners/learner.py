@@ -107,6 +107,10 @@ class Learner(ABC):
             total = total.plus(part if part.is_finite() else replace(part, failed=(episode.task,)))
         return total
 
+    def begin_step(self, step: int) -> None:
+        """Called before the outer gradient of outer step `step`: sets its inner rate."""
+        self.inner.lr = self.inner.config.lr_at(step)
+
     def end_step(self, theta: Parameters, gather: Gather) -> None:
         """Called on every worker once the engine has applied the gradient, which gave `theta`."""
 

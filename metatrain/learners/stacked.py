@@ -28,6 +28,11 @@ class Stacked(Learner):
         self.fixed_start = alone.fixed_start
         self._learner, self._alone, self._at_once = learner, alone, at_once
 
+    def begin_step(self, step: int) -> None:
+        """See `Learner.begin_step`."""
+        for learner in (self._learner, self._alone):
+            learner.begin_step(step)
+
     def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
         """See `Learner.episode_gradient`."""
         return self._alone.episode_gradient(theta, episode, step)

@@ -1,0 +1,8 @@
+"""`python -m tuning sweep SWEEP`, where nothing is installed: a job's working directory."""
+
+import sys
+
+from metatrain.cli import run
+from tuning.commands import SWEEP
+
+sys.exit(run("python -m tuning", {"sweep": SWEEP}))

@@ -1,0 +1,126 @@
+"""A sweep's page: what was tried, what came of it, and what to train with."""
+
+import base64
+import math
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import Tensor
+
+from metatrain import __version__
+from metatrain.adapt import Adapter
+from metatrain.config import Config
+from metatrain.files import read_file, write_file
+from metatrain.loader import held_out_episodes, store_of_run
+from metatrain.metrics.network import metric_network
+from metatrain.model import load_model
+from metatrain.pictures import grid, png
+from metatrain.progress import human_duration
+from metatrain.strips import draw_strip
+from tuning.figures import (
+    curves_over_k,
+    curves_over_steps,
+    importance_figure,
+    parallel_coordinates,
+    response,
+)
+from tuning.ledger import Ledger, Record
+from tuning.watch import brief
+
+# Unseen tasks that are shown, and images drawn of each.
+_TASKS, _DRAWN = 6, 5
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One unseen task as the best trial draws it: data URLs of rows of images."""
+
+    task: str
+    given: str
+    drawn: str
+    real: str
+
+
+def write_report(ledger: Ledger, best: Record) -> str:
+    """Write the page of a sweep; returns where it lies.
+
+    The page is one file that needs nothing else: no network, no script.
+
+    Args:
+        ledger: of the sweep.
+        best: its best trial.
+    """
+    model = load_model(f"{ledger.url}/runs/{best.run}")
+    importance, compared_at = importance_figure(ledger)
+    page = (
+        _environment()
+        .get_template("sweep.html.j2")
+        .render(
+            settings=ledger.sweep.settings,
+            ledger=ledger,
+            best=best,
+            config=model.config,
+            trials=sorted(ledger.records.values(), key=_order),
+            keys=list(ledger.sweep.settings.space),
+            parallel=parallel_coordinates(ledger),
+            response=response(ledger),
+            importance=importance,
+            compared_at=compared_at,
+            curves=[f for f in (curves_over_k(ledger), curves_over_steps(ledger)) if f],
+            strips=_strips(ledger, best),
+            network=_network(ledger),
+            spent=human_duration(ledger.spent()),
+            yaml=read_file(f"{ledger.url}/best.yaml").decode(),
+            version=__version__,
+        )
+    )
+    url = f"{ledger.url}/report.html"
+    write_file(url, page.encode())
+    return url
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tuning"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"brief": brief, "duration": human_duration}
+    return environment
+
+
+def _order(record: Record) -> tuple[bool, int, float]:
+    """Finished trials first, the best of them at the top; then by how far they came."""
+    last = record.last
+    if last is None:
+        return True, 0, math.inf
+    return record.state != "finished", -last.step, last.score
+
+
+def _strips(ledger: Ledger, best: Record) -> list[Strip]:
+    model = load_model(f"{ledger.url}/runs/{best.run}")
+    config = model.config
+    k = best.reports[-1].k
+    episodes = held_out_episodes(
+        store_of_run(config), config, split="val", tasks=_TASKS, queries=_DRAWN
+    )
+    adapter, found = Adapter(model), []
+    for episode in episodes:
+        strip = draw_strip(adapter, episode, {k}, _DRAWN)
+        rows = (strip.support, strip.drawn[k], strip.query)
+        found.append(Strip(strip.task, *(_data_url(rows_, config) for rows_ in rows)))
+    return found
+
+
+def _data_url(images: Tensor, config: Config) -> str:
+    scale = max(1, 64 // config.data.image_size)
+    content = png(grid(images, columns=len(images)), scale)
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def _network(ledger: Ledger) -> str:
+    base = ledger.sweep.base
+    assert base.validation.network
+    return metric_network(store_of_run(base), base.data, base.validation.network).sha256
