@@ -7,6 +7,8 @@ import argparse
 
 from metatrain.cli import Command
 from metatrain.combine.commands import add_ways, combine
+from metatrain.evaluation.commands import add_arguments as add_evaluate_arguments
+from metatrain.evaluation.commands import evaluate
 from metatrain.plan.commands import add_arguments as add_plan_arguments
 from metatrain.plan.commands import plan
 
@@ -87,28 +89,6 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=positive, default=64, help="how many images (64)")
     parser.add_argument("--seed", type=seed, default=0, help="the same seed, the same images (0)")
     parser.add_argument("--out", required=True, metavar="FILE.png", help="the picture to write")
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from metatrain.evaluate import evaluate_to_folder, table
-    from metatrain.model import load_model
-
-    model = load_model(arguments.checkpoint)
-    folder = arguments.checkpoint.rstrip("/")
-    if folder.endswith(".safetensors"):
-        folder = folder.rpartition("/")[0] or "."
-    out = arguments.out or f"{folder}/evaluation"
-    data = arguments.data or model.config.data.path
-    evaluation = evaluate_to_folder(model, data, out, split=arguments.split, tasks=arguments.tasks)
-    print(table(evaluation))
-
-
-def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
-    parser.add_argument("--data", metavar="URL", help="packed data (that of the training)")
-    parser.add_argument("--split", default="test", choices=["train", "val", "test"])
-    parser.add_argument("--tasks", type=positive, default=64, help="how many tasks at most (64)")
-    parser.add_argument("--out", metavar="DIR", help="where to (evaluation/ beside the checkpoint)")
 
 
 def _data(arguments: argparse.Namespace) -> None:
@@ -223,7 +203,7 @@ COMMANDS = {
     "store": Command("Run an S3 server on this machine.", _store_arguments, _store),
     "adapt": Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt),
     "generate": Command("Draw new images.", _generate_arguments, _generate),
-    "evaluate": Command("Score a model on unseen tasks.", _evaluate_arguments, _evaluate),
+    "evaluate": Command("Score models on unseen tasks.", add_evaluate_arguments, evaluate),
     "tune-adaptation": Command(
         "Find how a model adapts best.", _tune_adaptation_arguments, _tune_adaptation
     ),

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Strip:
         drawn: after so many inner steps, the images drawn, [N, C, H, W]; always from the same
             noise.
         query_loss: after so many inner steps, the loss on the query; always the same noise.
+        seconds: what so many inner steps took, with nothing drawn.
         query: real images that the model never saw, [Q, C, H, W].
     """
 
@@ -42,18 +44,23 @@ class Strip:
     support: Tensor
     drawn: dict[int, Tensor]
     query_loss: dict[int, float]
+    seconds: dict[int, float]
     query: Tensor
 
 
 def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count: int) -> Strip:
     """Adapt to the support, drawing `count` images after each number of steps in `shown`."""
     episode = episode.to(next(adapter.generator.parameters()).device)
-    drawn, losses = {}, {}
+    drawn, losses, seconds, adapting = {}, {}, {}, 0.0
+    started = time.perf_counter()
     for step in adapter.steps(episode.support, episode.seed):
+        adapting += time.perf_counter() - started
         if step in shown:
             drawn[step] = adapter.generator.sample(episode.support, count, episode.seed)
             losses[step] = _query_loss(adapter.generator, episode)
-    return Strip(episode.task, episode.support, drawn, losses, episode.query)
+            seconds[step] = adapting
+        started = time.perf_counter()
+    return Strip(episode.task, episode.support, drawn, losses, seconds, episode.query)
 
 
 def draw_strips(
