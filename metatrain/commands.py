@@ -39,7 +39,9 @@ def _pack(arguments: argparse.Namespace) -> None:
     from metatrain.pack import pack
 
     size, raw, seed = arguments.size, arguments.raw, arguments.seed
-    print(pack(arguments.source, arguments.dest, size=size, raw=raw, seed=seed))
+    variant = "wide" if arguments.wide else "style" if arguments.task == "style" else None
+    packed = pack(arguments.source, arguments.dest, size=size, raw=raw, seed=seed, variant=variant)
+    print(packed)
 
 
 def _pack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="a folder with one subfolder per task, a .csv or .parquet with columns path and task, "
-        "or the word glyphs",
+        "or the word glyphs or icons: a benchmark",
     )
     parser.add_argument("dest", metavar="DEST", help="where to: a path or any fsspec URL")
     parser.add_argument("--size", type=image_size, help="resize and crop to so many pixels")
@@ -55,6 +57,14 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "--raw", action="store_true", help="store the pixels themselves: most room, fastest to read"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides which task is in which split")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--wide", action="store_true", help="of icons: more and smaller tasks")
+    only.add_argument(
+        "--task",
+        choices=["character", "style"],
+        default="character",
+        help="of glyphs: whether a task is a character (the default) or a typeface",
+    )
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
