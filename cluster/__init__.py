@@ -1,6 +1,7 @@
 """Distribute meta-training: Ray Train workers, each with a DeepSpeed engine.
 
 launch -> worker -> engine
+submit -> package, preflight, follow: the same launch as a job on a cluster
 """
 
 import os
@@ -11,6 +12,6 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray would warn that it leaves GPUs visible to a worker that asks for none; see `worker.train`.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
     # A token that Ray was given it should use; to a cluster named by address it does not of itself.
     os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -2,7 +2,7 @@
 
 import sys
 
-from cluster.commands import TRAIN
+from cluster.commands import LEAVE, SUBMIT, TRAIN
 from metatrain.cli import run
 
-sys.exit(run("python -m cluster", {"train": TRAIN}))
+sys.exit(run("python -m cluster", {"train": TRAIN, "submit": SUBMIT, "leave": LEAVE}))

@@ -1,22 +1,75 @@
 """The commands that this package adds to `metatrain`."""
 
 import argparse
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from metatrain.cli import Command
 from metatrain.commands import add_config_arguments
 from metatrain.errors import UserError
 
 
-def _train(arguments: argparse.Namespace) -> None:
+@contextmanager
+def _installed(what: str) -> Iterator[None]:
     try:
-        from cluster.launch import launch
+        yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f"training needs {error.name}; install it with pip install 'metatrain[cluster]'."
+            f"{what} needs {error.name}; install it with pip install 'metatrain[cluster]'."
         ) from error
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    with _installed("training"):
+        from cluster.launch import launch
     from metatrain.config import load_config
 
     print(launch(load_config(arguments.config, arguments.overrides)))
 
 
+def _submit(arguments: argparse.Namespace) -> None:
+    with _installed("submitting"):
+        from cluster.submit import submit, sweep, training
+
+    logging.disable(logging.INFO)  # Ray's client tells of every file that says what to leave out
+    work = (sweep if arguments.sweep else training)(arguments.config, arguments.overrides)
+    submit(work, arguments.address, wait=arguments.wait)
+
+
+def _submit_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    parser.add_argument("--sweep", action="store_true", help="CONFIG is a sweep's file")
+    _add_address(parser)
+    parser.add_argument(
+        "--wait", action="store_true", help="follow the job, and end with its exit status"
+    )
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--address",
+        metavar="URL",
+        help="of the cluster's dashboard (RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+        "http://127.0.0.1:8265)",
+    )
+
+
+def _leave(arguments: argparse.Namespace) -> None:
+    with _installed("leaving"):
+        from cluster.leave import leave
+    leave(arguments.within, arguments.node)
+
+
+def _leave_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--within", type=float, default=100.0, metavar="S", help="seconds for saving (100)"
+    )
+    parser.add_argument(
+        "--node", metavar="ID", help="that of this machine's nodes of Ray; without it, all"
+    )
+
+
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
+SUBMIT = Command("Train or sweep as a job on a cluster, or resume.", _submit_arguments, _submit)
+LEAVE = Command("Save, and take this machine out of the cluster.", _leave_arguments, _leave)

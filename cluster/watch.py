@@ -11,7 +11,6 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
-from ray.util.metrics import Gauge
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
@@ -39,8 +38,6 @@ _DRAWN = 4
 class ProgressLine(Observer):
     """One readable line a second, to the driver, and the same numbers to TensorBoard.
 
-    What reading costs goes to Ray's metrics too, a mean over workers and outer steps.
-
     Args:
         config: the run's configuration.
         workers: how many there are.
@@ -52,7 +49,6 @@ class ProgressLine(Observer):
         self._config, self._workers = config, workers
         self._messages, self._board = messages, board
         self._records: list[Record] = []
-        self._gauges = {name: Gauge(f"metatrain_{name}") for name in ("data_wait", *_READING)}
         self._since = time.monotonic()
         # The first step is slow, so the time left is reckoned from the second on.
         self._first: tuple[int, float] | None = None
@@ -66,8 +62,6 @@ class ProgressLine(Observer):
         means = {k: sum(r[k] for r in self._records) / len(self._records) for k in record}
         for name, value in means.items():
             self._board.add_scalar(f"train/{name}", value, step)
-            if name in self._gauges:
-                self._gauges[name].set(value)
         left = self._time_left(step)
         numbers = {"step": float(step), "loss": means["loss"], "left": left}
         self._messages.put(Message("line", self._line(step, means, left), numbers))

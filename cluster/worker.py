@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cluster.backend import told_to_leave
 from cluster.messages import Message
+from cluster.metrics import RunMetrics
 from cluster.settle import settle
 from cluster.watch import ProgressLine, SampleGrid, Saver, Validator
 from metatrain.build import build_generator
@@ -95,6 +96,7 @@ def _trainer(
         place = (device, _peers(), messages, board, verdicts)
         observers.append(Validator(config, validation, *place))
     observers.append(Saver(config, checkpoints, _peers(writers), messages))
+    observers.append(RunMetrics(config, dist.get_rank()))
     if board:
         observers += _worker_0_observers(config, store, messages, board)
     watching = (observers, store.traffic.take, told_to_leave)

@@ -25,8 +25,8 @@ class Command:
 def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
     """Parse `argv`, run the command it names, and return the process's exit status.
 
-    0 when the command succeeded, 1 when it failed with a sentence, 130 when it was interrupted;
-    argparse itself exits with 2 on wrong usage.
+    0 when the command succeeded, the error's own, 1 as a rule, when it failed with a sentence, 130
+    when it was interrupted; argparse itself exits with 2 on wrong usage.
     """
     parser = argparse.ArgumentParser(prog=program, description="Few-shot image generation.")
     parser.add_argument("--version", action="version", version=f"metatrain {__version__}")
@@ -40,7 +40,7 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
         arguments.run(arguments)
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except KeyboardInterrupt as interrupt:
         print(
             f"\n{program}: interrupted{f'; {interrupt}' if interrupt.args else ''}.",

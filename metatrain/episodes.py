@@ -5,6 +5,7 @@ come at any world size, and resuming needs nothing but the step.
 """
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
@@ -86,6 +87,9 @@ class EpisodeSampler:
     Every task comes once before any comes twice: outer step after outer step walks through a
     permutation of the tasks that is keyed by seed, split and epoch.
 
+    Where images of a task share sources, no source is in both the support and the query, if that
+    leaves either its images: what is learned from some must hold for others.
+
     Args:
         tasks: the tasks of the split.
         shots: support images of an episode (K).
@@ -121,14 +125,18 @@ class EpisodeSampler:
         task = self.tasks[_permutation(self._key, epoch, len(self.tasks))[position]]
         draws = _generator(self._key, _IMAGES, step, slot)
         order = draws.permutation(task.count)
-        support, query = self._divide(order)
+        support, query = self._divide(order, task.sources)
         return EpisodePlan(task, support, query, int(draws.integers(2**62)))
 
-    def _divide(self, order: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _divide(
+        self, order: np.ndarray, sources: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The support and the query among a task's shuffled images, each filled by repeating."""
         wanted = self.shots + self.queries
         # A task too small for both gives each side its share, and never an image to both.
         share = min(self.shots, max(1, len(order) * self.shots // wanted))
+        if sources:
+            order = _apart(order, sources, share, min(self.queries, len(order) - share))
         support, query = order[:share], order[share:][: self.queries]
         return (
             tuple(int(i) for i in np.resize(support, self.shots)),
@@ -180,6 +188,27 @@ def _usable(tasks: list[Task], wanted: int, split: str, too_few: TooFew) -> list
     if not usable:
         raise UserError(f"split '{split}' has no task with {least} images; pack more images.")
     return usable
+
+
+def _apart(order: np.ndarray, sources: tuple[int, ...], support: int, query: int) -> np.ndarray:
+    """`order` with `support` images in front whose sources none of the next `query` images shares.
+
+    The order decides as far as it can: the support claims one source after the other as they
+    come, but none without which too few images were left to the query. Where it runs out of images
+    before it is complete, `order` stays as it is.
+    """
+    sizes, claimed, left = Counter(sources), set[int](), len(order)
+    taken: list[int] = []
+    for image in order:
+        source = sources[image]
+        if source not in claimed and left - sizes[source] >= query:
+            claimed.add(source)
+            left -= sizes[source]
+        if source in claimed:
+            taken.append(image)
+        if len(taken) == support:
+            return np.array(taken + [i for i in order if sources[i] not in claimed])
+    return order
 
 
 def _key(seed: int, split: str) -> int:

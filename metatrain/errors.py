@@ -4,9 +4,11 @@
 class UserError(Exception):
     """Something the user can mend: one sentence saying what is wrong, where, and what to do.
 
-    The command line prints the sentence alone and exits with status 1; a traceback is for our
+    The command line prints the sentence alone and exits with `status`; a traceback is for our
     own mistakes only.
     """
+
+    status = 1
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

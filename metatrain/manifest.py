@@ -31,6 +31,9 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
+# A column of its own, there only where images share a source.
+SOURCES_FIELD = pa.field("sources", pa.list_(pa.int32()), nullable=False)
+
 # A manifest may come from a stranger: what it names must stay within its own folder.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,6 +45,9 @@ class RowGroup:
 
     The images lie one after the other from byte `images` of the file on, each behind its length
     as 4 bytes, little end first: that is how Parquet writes a plain page.
+
+    `sources` says which images of the task come from the same source, by the index within the task
+    of that source's first image; it is empty where every image here is the first of its source.
     """
 
     task: str
@@ -53,6 +59,7 @@ class RowGroup:
     images: int
     count: int
     sha256: str
+    sources: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
@@ -86,11 +93,17 @@ def parse_manifest(data: bytes) -> tuple[list[RowGroup], dict[str, str]]:
     """
     table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     footers = json.loads((table.schema.metadata or {})[FOOTERS_KEY])
-    rows = table.select(MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA).to_pylist()
-    groups = [RowGroup(**row) for row in rows]
+    schema = manifest_schema(SOURCES_FIELD.name in table.column_names)
+    rows = table.select(schema.names).cast(schema).to_pylist()
+    groups = [RowGroup(**row | {"sources": tuple(row.get("sources", ()))}) for row in rows]
     for group in groups:
         _check(group)
     return groups, footers
+
+
+def manifest_schema(sources: bool) -> pa.Schema:
+    """The columns of a manifest, with those of a data set whose images share sources or without."""
+    return MANIFEST_SCHEMA.append(SOURCES_FIELD) if sources else MANIFEST_SCHEMA
 
 
 def by_task(groups: Sequence[RowGroup]) -> dict[str, list[RowGroup]]:
@@ -119,3 +132,5 @@ def _check(group: RowGroup) -> None:
         raise ValueError(f"task '{group.task}' has its images outside of its range")
     if not _SHA256.fullmatch(group.sha256):
         raise ValueError(f"task '{group.task}' has a sha256 that is none")
+    if group.sources and (len(group.sources) != group.count or min(group.sources) < 0):
+        raise ValueError(f"task '{group.task}' has sources that cannot be")

@@ -21,8 +21,8 @@ from metatrain.files import MissingError, asking, filesystem_of, read_file, writ
 from metatrain.manifest import (
     FOOTERS_KEY,
     MANIFEST,
-    MANIFEST_SCHEMA,
     RowGroup,
+    manifest_schema,
     parse_manifest,
 )
 
@@ -67,6 +67,7 @@ class DatasetWriter:
         self._committing = False
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
+        self._firsts: dict[str, int] = {}
         self._shard: _Shard | None = None
 
     def packed_before(self) -> dict[str, Any] | None:
@@ -134,10 +135,14 @@ class DatasetWriter:
         self._end_row_group()
         self._end_shard()
         metadata = {FOOTERS_KEY: json.dumps(self._footers), _PACK_KEY: json.dumps(told)}
-        schema = MANIFEST_SCHEMA.with_metadata(metadata)
+        schema = manifest_schema(any(group.sources for group in self._manifest))
         rows = [asdict(group) for group in self._manifest]
         buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows, schema), buffer, write_page_checksum=True)
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema.with_metadata(metadata)),
+            buffer,
+            write_page_checksum=True,
+        )
         self._committing = True
         write_file(f"{self._url}/{MANIFEST}", buffer.getvalue())
         self._remove(_MARKER)
@@ -152,10 +157,21 @@ class DatasetWriter:
         if not self._rows:
             return
         self._shard = self._shard or _Shard(f"data-{len(self._footers):05d}.parquet", self._schema)
-        self._shard.write(self._rows)
+        self._shard.write(self._rows, self._sources())
         self._rows, self._row_bytes = [], 0
         if self._shard.size >= SHARD_BYTES:
             self._end_shard()
+
+    def _sources(self) -> tuple[int, ...]:
+        """Of each row, the index of the first image of its source, as the manifest has it."""
+        own = tuple(row["index"] for row in self._rows)
+        if own[0] == 0:
+            self._firsts = {}
+        named = [(row.get("source"), row["index"]) for row in self._rows]
+        firsts = tuple(
+            self._firsts.setdefault(source, at) if source else at for source, at in named
+        )
+        return () if firsts == own else firsts
 
     def _end_shard(self) -> None:
         if self._shard is None:
@@ -174,7 +190,7 @@ class _Shard:
         self.name = name
         self._schema = schema
         self._buffer = io.BytesIO()
-        self._written: list[tuple[str, str, int]] = []
+        self._written: list[tuple[str, str, int, tuple[int, ...]]] = []
         texts = [column.name for column in schema if pa.types.is_string(column.type)]
         self._writer = pq.ParquetWriter(
             self._buffer,
@@ -192,11 +208,11 @@ class _Shard:
         """Bytes written so far."""
         return self._buffer.tell()
 
-    def write(self, rows: list[dict[str, Any]]) -> None:
+    def write(self, rows: list[dict[str, Any]], sources: tuple[int, ...]) -> None:
         """Write `rows`, all of one task, as one row group."""
         self._writer.write_table(pa.Table.from_pylist(rows, self._schema), len(rows))
         image_bytes = sum(4 + len(row["image"]) for row in rows)
-        self._written.append((rows[0]["task"], rows[0]["split"], image_bytes))
+        self._written.append((rows[0]["task"], rows[0]["split"], image_bytes, sources))
 
     def close(self) -> tuple[bytes, list[RowGroup], str]:
         """The file, what the manifest says of its row groups, and the sha256 of its footer."""
@@ -204,16 +220,15 @@ class _Shard:
         data = self._buffer.getvalue()
         footer = pq.read_metadata(pa.BufferReader(data))
         groups, end = [], 0
-        for i, (task, split, image_bytes) in enumerate(self._written):
+        for i, (task, split, image_bytes, sources) in enumerate(self._written):
             offset, length = _extent(footer.row_group(i))
             end = offset + length
             # A page ends with its values, and theirs is the only page of its column.
             images = _column_end(footer.row_group(i), "image") - image_bytes
             digest = sha256_of(memoryview(data)[offset:end])
             count = footer.row_group(i).num_rows
-            groups.append(
-                RowGroup(task, split, self.name, i, offset, length, images, count, digest)
-            )
+            place = (self.name, i, offset, length, images, count, digest)
+            groups.append(RowGroup(task, split, *place, sources))
         return data, groups, sha256_of(memoryview(data)[end:])
 
 

@@ -24,11 +24,20 @@ from metatrain.traffic import Traffic
 
 @dataclass(frozen=True)
 class Task:
-    """Images that belong together: their task's name, its split, and how many they are."""
+    """Images that belong together.
+
+    Attributes:
+        name: the task's.
+        split: 'train', 'val' or 'test'.
+        count: how many images it has.
+        sources: of each image, the index of the first image from the same source (such as an icon
+            set or a scanner); empty where every image has a source of its own, or none is known.
+    """
 
     name: str
     split: str
     count: int
+    sources: tuple[int, ...] = ()
 
 
 class EpisodeStore:
@@ -73,7 +82,7 @@ class EpisodeStore:
         if split not in SPLITS:
             raise UserError(f"there is no split '{split}'; the splits are {', '.join(SPLITS)}.")
         return [
-            Task(name, split, sum(group.count for group in groups))
+            Task(name, split, sum(group.count for group in groups), _sources(groups))
             for name, groups in sorted(self._by_task.items())
             if groups[0].split == split
         ]
@@ -138,3 +147,11 @@ class EpisodeStore:
             raise UserError(
                 f"{self.url}/{file} is malformed ({reason}); copy or pack the data set again."
             ) from error
+
+
+def _sources(groups: Sequence[RowGroup]) -> tuple[int, ...]:
+    """A task's sources, put together from those of its row groups."""
+    sources: list[int] = []
+    for group in groups:
+        sources += group.sources or range(len(sources), len(sources) + group.count)
+    return tuple(sources) if any(group.sources for group in groups) else ()

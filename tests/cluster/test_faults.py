@@ -2,11 +2,12 @@
 
 import re
 import signal
+import subprocess
 
 import pytest
 import torch
 from ray.cluster_utils import Cluster
-from training_run import Run, plain_torch
+from training_run import COMMAND, ROOT, Run, plain_torch
 
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore
@@ -87,18 +88,25 @@ def nodes(monkeypatch):
 
 
 @pytest.mark.timeout(1800)
-def test_a_run_that_loses_a_node_goes_on_with_the_other_and_grows_again_with_the_same_parameters(
+def test_a_run_whose_nodes_leave_and_are_lost_goes_on_with_the_others_and_the_same_parameters(
     overrides, tmp_path, nodes
 ):
     sgd = ["inner.optimizer=sgd", "inner.lr=0.02", "meta.optimizer=sgd", "meta.lr=0.05"]
     elastic = [*overrides, *sgd, "cluster.min_workers=1", "cluster.zero_stage=2"]
     elastic += ["meta.steps=100000", "checkpoint.every=10"]
-    cluster, [_, doomed] = nodes
+    cluster, [doomed, leaving] = nodes
     run = Run(elastic, tmp_path).until_said("Going on with 2 workers").until(step=15)
-    cluster.remove_node(doomed, allow_graceful=False)
-    run.until_said("Going on with 1 workers")
+    # As a pod does before it ends, and then it does end.
+    there = ["--within", "60", "--node", leaving.node_id]
+    subprocess.run([*COMMAND[:-1], "leave", *there], cwd=ROOT, check=True)
+    run.until_said("A worker was told to leave").until_said("Going on with 1 workers")
+    assert not LOST.search(run.output)
+    cluster.remove_node(leaving)
     cluster.add_node(num_cpus=1)
     run.until_said("Going on with 2 workers")
+    run.until(step=store_of(elastic).steps()[-1] + 15)
+    cluster.remove_node(doomed, allow_graceful=False)
+    run.until_said("Going on with 1 workers")
     resumed = store_of(elastic).steps()[-1]
     run.until(step=resumed + 120).process.send_signal(signal.SIGINT)
     assert run.wait() == 130

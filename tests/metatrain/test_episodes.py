@@ -1,3 +1,4 @@
+import hashlib
 from collections import Counter
 
 import pytest
@@ -80,6 +81,64 @@ def test_splits_seeds_steps_and_slots_draw_independently(seed):
     others = [draws(seed=seed + 1), draws(split="val")]
     assert base not in [other.plan(3, 1).seed for other in others]
     assert base not in [draws().plan(3, 2).seed, draws().plan(4, 1).seed]
+
+
+def test_without_sources_the_episodes_are_those_that_they_always_were():
+    digest = hashlib.sha256()
+    for too_few in ("repeat", "skip"):
+        for shots, queries in ((2, 2), (5, 5), (8, 3)):
+            drawn = sampler(
+                [40, 9, 4, 25, 12, 3, 64], seed=7, shots=shots, queries=queries, too_few=too_few
+            )
+            for plan in (drawn.plan(step, slot) for step in range(40) for slot in range(4)):
+                told = (plan.task.name, plan.support, plan.query, plan.seed)
+                digest.update(repr(told).encode())
+    known = "7a7896b51765fa777318da0e40f5aa15aee7bae6e5762f7917288ba64c8da81c"
+    assert digest.hexdigest() == known, "every run that has begun would go on with other episodes"
+
+
+def drawn_from(sources, shots, queries, step=0, too_few="repeat"):
+    firsts = {}
+    task = Task(
+        "t", "train", len(sources), tuple(firsts.setdefault(s, i) for i, s in enumerate(sources))
+    )
+    options = {"meta_batch": 1, "seed": 0, "split": "train", "too_few": too_few}
+    return EpisodeSampler([task], shots=shots, queries=queries, **options).plan(step, 0)
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=4, max_size=60),
+    st.integers(1, 8),
+    st.integers(1, 8),
+    st.integers(0, 1000),
+)
+def test_support_and_query_come_from_different_sources(sources, shots, queries, step):
+    plan = drawn_from(sources, shots, queries, step)
+    assert not set(plan.support) & set(plan.query)
+    assert (len(plan.support), len(plan.query)) == (shots, queries)
+    largest = Counter(sources).most_common(1)[0][1]
+    if len(sources) >= shots + queries + largest - 1:
+        assert not {sources[i] for i in plan.support} & {sources[i] for i in plan.query}
+        assert len(set(plan.support + plan.query)) == shots + queries
+
+
+@given(st.integers(4, 40), st.integers(1, 6), st.integers(1, 6), st.integers(0, 1000))
+def test_images_that_all_have_their_own_source_are_drawn_as_if_it_were_unknown(n, k, q, step):
+    plain = sampler([n], 1, shots=k, queries=q, too_few="repeat").plan(step, 0)
+    plan = drawn_from(range(n), k, q, step)
+    assert (plan.support, plan.query, plan.seed) == (plain.support, plain.query, plain.seed)
+
+
+def test_the_support_is_any_images_whose_sources_the_query_can_spare():
+    sources = [i // 3 for i in range(30)]
+    for step in range(20):
+        plain = sampler([30], 1, shots=5, queries=9).plan(step, 0)
+        assert drawn_from(sources, shots=5, queries=9, step=step).support == plain.support
+
+
+def test_a_task_of_one_source_still_gives_disjoint_episodes():
+    plan = drawn_from([0] * 8, shots=4, queries=4)
+    assert sorted(plan.support + plan.query) == list(range(8))
 
 
 def test_a_task_with_too_few_images_is_refused_by_name():

@@ -250,6 +250,33 @@ def test_a_table_names_tasks_splits_and_metadata(source, dest, suffix):
     assert set(pq.read_table(dest / "data-00000.parquet")["licence"].to_pylist()) == {"CC0"}
 
 
+def test_a_column_source_tells_which_images_of_a_task_belong_together(
+    source, dest, monkeypatch, tmp_path
+):
+    rows = [row | {"source": f"set {n % 3}"} for n, row in enumerate(table_rows(source))]
+    rows[0]["source"] = rows[3]["source"] = ""
+    write_csv(source.parent / "table.csv", rows)
+    pack(str(source.parent / "table.csv"), str(dest))
+    small_pieces(monkeypatch)
+    pack(str(source.parent / "table.csv"), str(tmp_path / "pieces"))
+    for url in (str(dest), str(tmp_path / "pieces")):
+        first, second, *_ = EpisodeStore(url).tasks("train")
+        assert first.sources == (), "an image without a source is alone"
+        assert second.sources == (0, 1, 2, 0), "set 1, set 2, set 0, set 1"
+
+
+def test_a_manifest_whose_sources_cannot_be_is_refused(source, dest):
+    rows = [row | {"source": "one"} for row in table_rows(source)]
+    write_csv(source.parent / "table.csv", rows)
+    pack(str(source.parent / "table.csv"), str(dest))
+    manifest = pq.read_table(dest / MANIFEST)
+    forged = pa.array([[0]] * manifest.num_rows, pa.list_(pa.int32()))
+    at = manifest.column_names.index("sources")
+    pq.write_table(manifest.set_column(at, "sources", forged), dest / MANIFEST)
+    with pytest.raises(UserError, match="sources that cannot be"):
+        EpisodeStore(str(dest))
+
+
 def test_a_table_cannot_lead_out_of_its_folder(source, dest, tmp_path, capsys):
     (tmp_path / "secret.png").write_bytes(noise(1))
     paths = ["../secret.png", "a/../../secret.png", str(tmp_path / "secret.png"), "task0/0.png"]

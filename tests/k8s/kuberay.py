@@ -1,0 +1,83 @@
+"""What KubeRay v1.7.0's operator itself refuses, of what its schemas let pass."""
+
+import re
+from collections.abc import Iterator
+
+from manifests import Object
+
+_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+# So that the names of clusters and services, which it makes of a name, come out short enough.
+_LONGEST = {"RayJob": 47, "RayCluster": 53}
+
+# What is deleted later contains what is deleted before.
+DELETIONS = ("DeleteWorkers", "DeleteCluster", "DeleteSelf")
+
+
+def objections(ray: Object) -> Iterator[str]:
+    """Its complaints about a RayJob or RayCluster, with its features at their defaults."""
+    name, spec = ray["metadata"]["name"], ray["spec"]
+    if len(name) > _LONGEST[ray["kind"]] or not _LABEL.fullmatch(name):
+        yield f"the name {name}"
+    if ray["kind"] == "RayJob":
+        yield from _of_a_job(spec)
+    yield from _of_a_cluster(spec.get("rayClusterSpec", spec))
+
+
+def _of_a_job(spec: Object) -> Iterator[str]:
+    shutdown, strategy = spec.get("shutdownAfterJobFinishes"), spec.get("deletionStrategy")
+    if spec.get("ttlSecondsAfterFinished") and not shutdown:
+        yield "ttlSecondsAfterFinished without shutdownAfterJobFinishes"
+    if spec.get("suspend") and not shutdown:
+        yield "suspend without shutdownAfterJobFinishes"
+    rules = (strategy or {}).get("deletionRules", [])
+    if strategy is not None and not rules:
+        yield "a deletionStrategy without rules"
+    if rules and shutdown:
+        yield "deletionRules beside shutdownAfterJobFinishes"
+    after = deletions(spec)
+    if sum(map(len, after.values())) < len(rules):
+        yield "two rules for one policy and status"
+    for status, policies in after.items():
+        order = [policies[policy] for policy in DELETIONS if policy in policies]
+        if order != sorted(order):
+            yield f"deletions after {status} out of order"
+        if "DeleteWorkers" in policies and spec["rayClusterSpec"].get("enableInTreeAutoscaling"):
+            yield "DeleteWorkers of an autoscaled cluster"
+    if "clusterSelector" in spec and spec.get("backoffLimit"):
+        yield "backoffLimit with clusterSelector"
+    own = spec.keys() & {"submitterPodTemplate", "submitterConfig"}
+    if spec.get("submissionMode") == "SidecarMode" and own:
+        yield f"SidecarMode with {', '.join(sorted(own))}"
+
+
+def deletions(job: Object) -> dict[str, dict[str, int]]:
+    """By how a job ended and by policy: after how many seconds what is deleted."""
+    found: dict[str, dict[str, int]] = {}
+    for rule in job.get("deletionStrategy", {}).get("deletionRules", []):
+        (status,) = (rule["condition"].keys() - {"ttlSeconds"}) or {None}
+        after = found.setdefault(rule["condition"].get(status), {})
+        after[rule["policy"]] = rule["condition"].get("ttlSeconds", 0)
+    return found
+
+
+def _of_a_cluster(spec: Object) -> Iterator[str]:
+    autoscaled = spec.get("enableInTreeAutoscaling", False)
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    for group in groups:
+        if group.get("resources") and group["rayStartParams"].keys() & {"num-cpus", "num-gpus"}:
+            yield "resources beside rayStartParams"
+        v2 = autoscaled and spec.get("autoscalerOptions", {}).get("version") == "v2"
+        if v2 and group["template"]["spec"].get("restartPolicy", "Never") != "Never":
+            yield "autoscaler v2 with pods that restart"
+    for group in spec["workerGroupSpecs"]:
+        if not autoscaled and not {"minReplicas", "maxReplicas"} <= group.keys():
+            yield f"group {group['groupName']} without minReplicas and maxReplicas"
+        if group.get("minReplicas", 0) > group.get("maxReplicas", 2**31):
+            yield f"group {group['groupName']} with minReplicas above maxReplicas"
+    if spec.get("authOptions", {}).get("mode") == "token":
+        version = tuple(int(part) for part in spec.get("rayVersion", "0").split("."))
+        if version < (2, 52):
+            yield "token authentication without a rayVersion of 2.52 or later"
+    for gated in ("networkPolicy", "tlsOptions", "historyServerOptions"):
+        if gated in spec:
+            yield f"{gated}, whose feature is off"
