@@ -175,3 +175,21 @@ def test_random_trials_come_from_the_seed(path):
 
     assert trials("name=a") == trials("name=b")
     assert trials("name=a") != trials("name=c", "seed=1")
+
+
+def test_a_random_search_that_goes_on_does_not_begin_again(path):
+    chosen = load_sweep(path, ["searcher=random", "scheduler.name=none"])
+    run_until(Ledger(chosen), 5)
+    again = run_until(Ledger(chosen), 10)
+    assert len({record.values["inner.lr"] for record in again.records.values()}) == 10
+
+
+def test_a_trial_that_an_earlier_start_began_teaches_the_searcher_too(path):
+    ledger = Ledger(load_sweep(path))
+    record = ledger.add(Searcher(ledger).ask(0))
+    searcher = Searcher(Ledger(load_sweep(path)))
+    record.reports.append(Report(400, 0.5, 1, 0.0, 60.0, 0, {1: 0.5}))
+    record.state = "finished"
+    searcher.tell(record)
+    [known] = searcher._study.trials
+    assert known.value == 0.5
