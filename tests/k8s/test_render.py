@@ -71,14 +71,14 @@ def test_a_runs_manifest_passes_every_check_and_is_sized_by_its_plan(render):
     assert {IMAGE} == {pod.container["image"] for pod in ray_pods(objects)}
 
 
-def test_a_larger_model_has_larger_pods(render):
+def test_a_run_that_reads_further_ahead_has_larger_pods(render):
     def memory(*words):
         words = [*STORED, *words, "--overlay=dev", "--workers=2"]
         objects = rendered(render, str(ROOT / "configs/demo.yaml"), *words)
         (worker,) = (pod for pod in ray_pods(objects) if pod.role == "worker")
         return test_overlays.quantity(worker.container["resources"]["limits"]["memory"])
 
-    assert memory("generator.width=128") > memory("generator.width=32")
+    assert memory("data.prefetch_bytes=9000000000") > memory()
 
 
 def test_a_sweeps_manifest_passes_every_check_and_its_file_is_what_was_asked_for(render, tmp_path):
