@@ -193,7 +193,7 @@ def load_sweep(path: str, overrides: Sequence[str] = ()) -> Sweep:
     own = [o for o in overrides if o.partition("=")[0].partition(".")[0] in _OWN]
     settings = _parse(path, load_values(path, own))
     base = load_values(settings.base) if settings.base else {}
-    base = placed(base, settings.overrides, list(COMPONENTS))
+    base = placed(base, dict(_leaves(settings.overrides)), list(COMPONENTS))
     given = load_values(None, [o for o in overrides if o not in own])
     return Sweep(settings, placed(base, dict(_leaves(given)), list(COMPONENTS)))
 
