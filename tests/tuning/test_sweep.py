@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_run import ROOT, Run
+from training_run import ROOT, Run, said_of
 
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import load_config
@@ -164,10 +164,10 @@ def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_pat
 
 
 def kill_trial(sweep: Run) -> None:
-    """SIGKILL Tune's process of the trial that runs."""
+    """SIGKILL Tune's process of the trial that runs, under whichever name Tune wraps its class."""
     [trial] = [
         process
         for process in psutil.Process(sweep.process.pid).children(recursive=True)
-        if "TrialRun" in " ".join(process.cmdline())
+        if re.search(r"ray::\S*(TrialRun|ResourceTrainable|_Inner)", said_of(process, "cmdline"))
     ]
     trial.send_signal(signal.SIGKILL)
