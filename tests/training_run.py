@@ -72,7 +72,7 @@ class Run:
         self.process.kill()
         self.wait()
         # Ray's agents look for their raylet once in a while only; they hold no resources.
-        agents = [process for process in rest if "Agent" in _said_of(process, "name")]
+        agents = [process for process in rest if "Agent" in said_of(process, "name")]
         _, alive = psutil.wait_procs([p for p in rest if p not in agents], timeout=60)
         assert not alive, f"orphans: {alive}"
         end(agents)
@@ -88,7 +88,7 @@ class Run:
         workers = [
             process
             for process in psutil.Process(self.process.pid).children(recursive=True)
-            if "RayTrainWorker" in _said_of(process, "cmdline")
+            if "RayTrainWorker" in said_of(process, "cmdline")
         ]
         workers[-1].send_signal(number)
 
@@ -104,7 +104,8 @@ def end(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
-def _said_of(process: psutil.Process, what: str) -> str:
+def said_of(process: psutil.Process, what: str) -> str:
+    """Its name or command line; empty where it has ended."""
     with suppress(psutil.NoSuchProcess):
         return str(getattr(process, what)())
     return ""

@@ -15,7 +15,7 @@ def best_config(ledger: Ledger, record: Record) -> Config:
     asked = ledger.sweep.asked
     adapt = config.adapt.model_copy(update={"steps": record.reports[-1].k})
     run = asked.run.model_copy(update={"name": f"{ledger.sweep.settings.name}-best"})
-    kept = {"checkpoint": asked.checkpoint, "validation": asked.validation}
+    kept = {part: getattr(asked, part) for part in ("checkpoint", "cluster", "validation")}
     return config.model_copy(update={"adapt": adapt, "run": run, **kept})
 
 

@@ -81,7 +81,7 @@ class SweepConfig(Section):
     scheduler: SchedulerConfig = SchedulerConfig()
     budget: BudgetConfig = BudgetConfig()
     max_failures: int = Field(
-        default=1, ge=0, description="Times that a trial which crashed goes on from where it was."
+        default=2, ge=0, description="Times that a trial which crashed goes on from where it was."
     )
     loggers: LoggersConfig = LoggersConfig()
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seeds the searcher.")
@@ -171,9 +171,17 @@ class Sweep:
                 "network": config.validation.network or f"{self.settings.url}/metric.safetensors",
             }
         )
-        every = -(-config.meta.steps // self.settings.scheduler.looks)
-        checkpoint = config.checkpoint.model_copy(update={"every": every, "samples": False})
-        return config.model_copy(update={"validation": validation, "checkpoint": checkpoint})
+        looks = self.settings.scheduler.looks
+        every = -(-config.meta.steps // looks)
+        # Others may go on from a checkpoint of long ago.
+        keep = looks + 1 if self.settings.scheduler.name == "pbt" else config.checkpoint.keep
+        checkpoint = config.checkpoint.model_copy(
+            update={"every": every, "samples": False, "keep": keep}
+        )
+        # Tune starts a trial again that lost a worker; Train would too one that cannot succeed.
+        cluster = config.cluster.model_copy(update={"max_failures": 0})
+        parts = {"validation": validation, "checkpoint": checkpoint, "cluster": cluster}
+        return config.model_copy(update=parts)
 
 
 def load_sweep(path: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -185,7 +193,7 @@ def load_sweep(path: str, overrides: Sequence[str] = ()) -> Sweep:
     own = [o for o in overrides if o.partition("=")[0].partition(".")[0] in _OWN]
     settings = _parse(path, load_values(path, own))
     base = load_values(settings.base) if settings.base else {}
-    base = placed(base, settings.overrides, list(COMPONENTS))
+    base = placed(base, dict(_leaves(settings.overrides)), list(COMPONENTS))
     given = load_values(None, [o for o in overrides if o not in own])
     return Sweep(settings, placed(base, dict(_leaves(given)), list(COMPONENTS)))
 

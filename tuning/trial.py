@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,12 @@ class TrialRun(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Name the run's own checkpoint, once it is written; for others that go on from it."""
         self._go_on()
+        held = []
         for message in self._messages:
             if message.kind == "saved" and message.content >= self._seen:
                 break
+            held.append(message)
+        self._messages = chain(held, self._messages)
         return {"config": self._config.model_dump(mode="json"), "step": self._seen}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:

@@ -121,6 +121,14 @@ def test_overrides_reach_the_sweep_or_its_base(tmp_path):
     assert sweep.asked.checkpoint.every == 500
 
 
+def test_overrides_of_a_section_leave_the_rest_of_it(tmp_path):
+    (tmp_path / "base.yaml").write_text("data: {image_size: 16, shots: 3}")
+    text = f"base: {tmp_path}/base.yaml\noverrides: {{data: {{shots: 4}}, inner.steps: 3}}\n"
+    sweep = load_sweep(sweep_file(tmp_path, text + "space: {inner.lr: {choice: [0.1]}}"))
+    assert (sweep.base.data.image_size, sweep.base.data.shots) == (16, 4)
+    assert sweep.base.inner.steps == 3
+
+
 def test_a_trial_is_the_base_with_its_values(tmp_path):
     path = sweep_file(
         tmp_path,

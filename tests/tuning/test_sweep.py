@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_run import ROOT, Run
+from training_run import ROOT, Run, said_of
 
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import load_config
@@ -36,16 +36,23 @@ scheduler: {{looks: {looks}}}
 budget: {{trials: {trials}}}
 """
 
-# What else holds something of the cluster, once a sweep is over.
+# What still holds something of the cluster once a sweep is over; Ray takes a moment to count.
 _LEFT = """
-import json, ray
+import json, ray, time
 from ray.util import placement_group_table
 from ray.util.state import list_actors
+
+def left():
+    groups = [g["name"] for g in placement_group_table().values() if g["state"] != "REMOVED"]
+    actors = [a.class_name for a in list_actors() if a.state != "DEAD"]
+    held = ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0)
+    return [groups, actors, held]
+
 ray.init(log_to_driver=False)
-groups = [g for g in placement_group_table().values() if g["state"] != "REMOVED"]
-actors = [a.class_name for a in list_actors() if a.state != "DEAD"]
-total, free = ray.cluster_resources(), ray.available_resources()
-print(json.dumps([groups, actors, total["CPU"] - free.get("CPU", 0)]))
+until = time.monotonic() + 60
+while left() != [[], [], 0] and time.monotonic() < until:
+    time.sleep(0.5)
+print(json.dumps(left()))
 """
 
 
@@ -164,10 +171,10 @@ def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_pat
 
 
 def kill_trial(sweep: Run) -> None:
-    """SIGKILL Tune's process of the trial that runs."""
+    """SIGKILL Tune's process of the trial that runs, under whichever name Tune wraps its class."""
     [trial] = [
         process
         for process in psutil.Process(sweep.process.pid).children(recursive=True)
-        if "TrialRun" in " ".join(process.cmdline())
+        if re.search(r"ray::\S*(TrialRun|ResourceTrainable|_Inner)", said_of(process, "cmdline"))
     ]
     trial.send_signal(signal.SIGKILL)
