@@ -57,7 +57,7 @@ def nodes(patient: Patient) -> Iterator[Finding]:
 
 def versions(patient: Patient) -> Iterator[Finding]:
     """The driver's versions are every node's."""
-    here, well = patient.driver.versions, True
+    here, well = patient.driver, True
     for node, facts in patient.heard:
         for name, version in here.items():
             there = facts.versions[name]
@@ -73,18 +73,19 @@ def versions(patient: Patient) -> Iterator[Finding]:
 
 def gpus(patient: Patient) -> Iterator[Finding]:
     """Ray offers the GPUs that there are."""
-    counts: Counter[int] = Counter()
+    counts = Counter(len(facts.gpus) for _, facts in patient.heard)
+    well = True
     for node, facts in patient.heard:
         there, offered = len(facts.gpus), int(node.resources.get("GPU", 0))
-        counts[there] += 1
         if there != offered:
+            well = False
             said = f"{there} GPUs by nvidia-smi, and Ray offers {offered}"
             verdict = "fail" if patient.gpus else "warn"
             yield Finding(verdict, "GPUs", node.name, said, "start Ray with --num-gpus, or mend it")
     if patient.gpus and not any(facts.gpus for _, facts in patient.heard):
         fix = "add GPU nodes, or set cluster.gpus_per_worker=0"
         yield Finding("fail", "GPUs", "all", "none, and every worker takes one", fix)
-    else:
+    elif well:
         said = ", ".join(f"{n} nodes with {count}" for count, n in sorted(counts.items()))
         yield Finding("pass", "GPUs", "all", said)
 

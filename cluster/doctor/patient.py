@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.doctor import wire
-from cluster.doctor.probe import Facts, clock, probe
+from cluster.doctor.probe import Facts, clock, probe, versions
 from metatrain.config import Config
 
 _PATIENCE = 180.0
@@ -41,14 +41,14 @@ class Patient:
 
     Attributes:
         nodes: those that live.
-        driver: what the driver's own process says.
+        driver: versions of Python and packages where the driver runs.
         config: of the run; None where none is planned.
         bandwidth: bytes a second of an all-reduce between the nodes.
         apart: why they do not come together; '' where they do.
     """
 
     nodes: list[Node]
-    driver: Facts
+    driver: dict[str, str]
     config: Config | None = None
     bandwidth: float = 0.0
     apart: str = ""
@@ -79,7 +79,7 @@ def examine(config: Config | None) -> Patient:
     # All at once: what takes long is to start a worker and to import torch.
     asked = [_on(node, probe).remote(*places) for node in found]
     nodes = [_heard(node, reference) for node, reference in zip(found, asked, strict=True)]
-    patient = Patient(nodes, probe(None, None, None), config)
+    patient = Patient(nodes, versions(), config)
     return _wired(patient) if all(node.facts for node in nodes) else patient
 
 
@@ -102,7 +102,10 @@ def _heard(node: Node, reference: Any) -> Node:
 
 
 def _wired(patient: Patient) -> Patient:
-    training = [n for n in patient.nodes if n.resources.get("GPU" if patient.gpus else "CPU")]
+    kind = "GPU" if patient.gpus else "CPU"
+    training = [node for node in patient.nodes if node.resources.get(kind)]
+    if sum(node.resources[kind] for node in training) < 2:
+        return patient  # nobody would have anybody to add up with
     try:
         bandwidth, apart = wire.all_reduce([n.id for n in training], gpus=patient.gpus), ""
     except RuntimeError as error:

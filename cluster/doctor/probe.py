@@ -90,7 +90,7 @@ def probe(data: str | None, run: str | None, cache: str | None) -> Facts:
     storage += [_writing(run)] if run else []
     remote = any(is_s3(url) for url in (data or "", run or ""))
     return Facts(
-        _versions(),
+        versions(),
         _gpus(),
         shutil.disk_usage("/dev/shm").total,
         shutil.disk_usage(_existing(cache or "/tmp")).free,
@@ -102,7 +102,8 @@ def probe(data: str | None, run: str | None, cache: str | None) -> Facts:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that all nodes must have alike."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         found[name] = ""

@@ -21,7 +21,7 @@ PLACES = [Storage("s3://b/data", reads=GB), Storage("s3://b/runs", reads=GB, wri
 
 def patient(*facts, resources=RESOURCES, run=RUN, **further):
     nodes = [Node(str(i), f"10.0.0.{i}", resources, f) for i, f in enumerate(facts)]
-    return Patient(nodes, WELL, load_config(None, run), **({"bandwidth": 5e9} | further))
+    return Patient(nodes, VERSIONS, load_config(None, run), **({"bandwidth": 5e9} | further))
 
 
 def found(who, *verdicts):
@@ -62,9 +62,8 @@ def test_what_would_fail_a_run_is_told_with_its_node_and_a_fix():
 def test_what_is_merely_slow_or_scarce_is_a_warning():
     scarce = replace(WELL, shm=64 * 10**6, disk=GB, storage=[Storage("s3://b", "", 1e6, 1e6)])
     who = patient(WELL, scarce, bandwidth=1e8)
-    late = Patient(
-        [*who.nodes, replace(who.nodes[0], name="late", skew=9.0)], WELL, who.config, 1e8
-    )
+    nodes = [*who.nodes, replace(who.nodes[0], name="late", skew=9.0)]
+    late = Patient(nodes, VERSIONS, who.config, bandwidth=1e8)
     assert set(found(late, "warn")) == {
         *(("/dev/shm", "10.0.0.1"), ("free disk", "10.0.0.1"), ("storage", "10.0.0.1")),
         *(("NCCL all-reduce", "all"), ("clock", "late")),
@@ -81,7 +80,7 @@ def test_a_run_that_does_not_fit_is_told_by_room_and_by_memory():
 
 def test_a_node_that_says_nothing_fails_and_the_others_are_told_of():
     who = patient(WELL)
-    silent = Patient([*who.nodes, Node("9", "10.0.0.9", RESOURCES, trouble="no ray")], WELL)
+    silent = Patient([*who.nodes, Node("9", "10.0.0.9", RESOURCES, trouble="no ray")], VERSIONS)
     findings = found(silent, "pass", "fail")
     assert findings["node", "10.0.0.9"].said == "no ray"
     assert findings["versions", "all"].verdict == "pass"
