@@ -21,9 +21,9 @@ demo: .venv/ready
 	@$(METATRAIN) report $(RUN)
 
 test: .venv/ready
-	@.venv/bin/python -m pytest tests/metatrain --numprocesses=auto --maxprocesses=8 --dist=loadgroup
-	@# These start workers of their own, for which they want the whole machine.
-	@.venv/bin/python -m pytest tests/cluster
+	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 --dist=loadgroup
+	@# Whole runs with workers of their own, two at a time: a start waits about as long as it computes.
+	@.venv/bin/python -m pytest tests/cluster tests/tuning --numprocesses=2 --dist=loadgroup
 
 lint: .venv/ready
 	@.venv/bin/ruff check .

@@ -7,6 +7,8 @@ import argparse
 
 from metatrain.cli import Command
 from metatrain.combine.commands import add_ways, combine
+from metatrain.evaluation.commands import add_arguments as add_evaluate_arguments
+from metatrain.evaluation.commands import evaluate
 from metatrain.plan.commands import add_arguments as add_plan_arguments
 from metatrain.plan.commands import plan
 
@@ -37,7 +39,9 @@ def _pack(arguments: argparse.Namespace) -> None:
     from metatrain.pack import pack
 
     size, raw, seed = arguments.size, arguments.raw, arguments.seed
-    print(pack(arguments.source, arguments.dest, size=size, raw=raw, seed=seed))
+    variant = "wide" if arguments.wide else "style" if arguments.task == "style" else None
+    packed = pack(arguments.source, arguments.dest, size=size, raw=raw, seed=seed, variant=variant)
+    print(packed)
 
 
 def _pack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +49,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="a folder with one subfolder per task, a .csv or .parquet with columns path and task, "
-        "or the word glyphs",
+        "or the word glyphs or icons: a benchmark",
     )
     parser.add_argument("dest", metavar="DEST", help="where to: a path or any fsspec URL")
     parser.add_argument("--size", type=image_size, help="resize and crop to so many pixels")
@@ -53,6 +57,14 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "--raw", action="store_true", help="store the pixels themselves: most room, fastest to read"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides which task is in which split")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--wide", action="store_true", help="of icons: more and smaller tasks")
+    only.add_argument(
+        "--task",
+        choices=["character", "style"],
+        default="character",
+        help="of glyphs: whether a task is a character (the default) or a typeface",
+    )
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
@@ -89,28 +101,6 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE.png", help="the picture to write")
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from metatrain.evaluate import evaluate_to_folder, table
-    from metatrain.model import load_model
-
-    model = load_model(arguments.checkpoint)
-    folder = arguments.checkpoint.rstrip("/")
-    if folder.endswith(".safetensors"):
-        folder = folder.rpartition("/")[0] or "."
-    out = arguments.out or f"{folder}/evaluation"
-    data = arguments.data or model.config.data.path
-    evaluation = evaluate_to_folder(model, data, out, split=arguments.split, tasks=arguments.tasks)
-    print(table(evaluation))
-
-
-def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
-    parser.add_argument("--data", metavar="URL", help="packed data (that of the training)")
-    parser.add_argument("--split", default="test", choices=["train", "val", "test"])
-    parser.add_argument("--tasks", type=positive, default=64, help="how many tasks at most (64)")
-    parser.add_argument("--out", metavar="DIR", help="where to (evaluation/ beside the checkpoint)")
-
-
 def _data(arguments: argparse.Namespace) -> None:
     from metatrain.check import check, write_contact_sheet
     from metatrain.errors import UserError
@@ -141,6 +131,43 @@ def _store_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["start"], help="start: serve until interrupted")
     parser.add_argument(
         "--folder", metavar="DIR", default="store", help="where the bucket lies (store/)"
+    )
+
+
+def _tune_adaptation(arguments: argparse.Namespace) -> None:
+    from metatrain.model import load_model
+    from metatrain.tune_adaptation import table, tune_adaptation, write_outcome
+
+    model, out = load_model(arguments.checkpoint), arguments.out.rstrip("/")
+    outcome = tune_adaptation(
+        model,
+        arguments.data or model.config.data.path,
+        f"{out}/metric.safetensors",
+        scopes=arguments.scopes,
+        tasks=arguments.tasks,
+        metric=arguments.metric,
+    )
+    print(table(outcome))
+    print(write_outcome(outcome, out))
+
+
+def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
+    parser.add_argument("--data", metavar="URL", help="packed data (that of the training)")
+    parser.add_argument("--tasks", type=positive, default=24, help="unseen tasks at most (24)")
+    parser.add_argument(
+        "--scopes",
+        nargs="*",
+        default=["film", "lora"],
+        choices=["all", "film", "lora", "head", "body", "context"],
+        help="to try beside the model's own (film lora)",
+    )
+    parser.add_argument(
+        "--metric",
+        default="kid",
+        choices=["kid", "task_kid", "similarity", "own_task", "loss"],
+        help="what to judge by (kid)",
     )
 
 
@@ -186,7 +213,10 @@ COMMANDS = {
     "store": Command("Run an S3 server on this machine.", _store_arguments, _store),
     "adapt": Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt),
     "generate": Command("Draw new images.", _generate_arguments, _generate),
-    "evaluate": Command("Score a model on unseen tasks.", _evaluate_arguments, _evaluate),
+    "evaluate": Command("Score models on unseen tasks.", add_evaluate_arguments, evaluate),
+    "tune-adaptation": Command(
+        "Find how a model adapts best.", _tune_adaptation_arguments, _tune_adaptation
+    ),
     "combine": Command("Make one model of several.", add_ways, combine),
     "report": Command("Write a run's page.", _report_arguments, _report),
 }

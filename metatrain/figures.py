@@ -3,8 +3,13 @@
 import math
 
 from metatrain.charts import Curve, Figure, Level, Point, draw
-from metatrain.evaluate import Evaluation
+from metatrain.evaluation.baselines import COPY, REAL
+from metatrain.evaluation.results import Evaluation
+from metatrain.evaluation.statistics import Estimate
 from metatrain.trainer import Record
+
+# Baselines that a chart shows.
+BESIDE = (COPY, REAL)
 
 
 def training_figures(history: list[Record]) -> list[Figure]:
@@ -37,31 +42,35 @@ def _running_mean(points: list[Point]) -> list[Point]:
 
 
 def kid_figure(evaluation: Evaluation) -> Figure:
-    """KID over the inner steps, with the baselines."""
-    points = [Point(n, score.kid) for n, score in sorted(evaluation.steps.items())]
-    levels = {name: score.kid for name, score in evaluation.baselines.items()}
-    return _score_figure("KID, lower is better", points, levels)
+    """KID over the inner steps with its intervals, and the baselines."""
+    return _score_figure("KID, lower is better", evaluation, "kid", 1)
 
 
 def share_figure(evaluation: Evaluation) -> Figure:
-    """Own-task share over the inner steps with its standard errors, and the baselines."""
+    """Own-task share over the inner steps with its intervals, and the baselines."""
+    return _score_figure("Own-task share in %, higher is better", evaluation, "own_task", 100)
+
+
+def _score_figure(title: str, evaluation: Evaluation, metric: str, unit: float) -> Figure:
+    space = evaluation.spaces[0].name
     points = [
-        Point(n, 100 * score.own_task, 100 * score.own_task_error)
-        for n, score in sorted(evaluation.steps.items())
+        Point(n, unit * e.value, unit * (e.high - e.low) / 2)
+        for n, e in _estimates(evaluation, metric)
     ]
-    levels = {name: 100 * score.own_task for name, score in evaluation.baselines.items()}
-    return _score_figure("Own-task share in %, higher is better", points, levels)
-
-
-def _score_figure(title: str, points: list[Point], baselines: dict[str, float]) -> Figure:
     curve = Curve("the model", "model", _finite(points), marked=True)
+    baselines = {name: evaluation.results[name].scores[space][metric].value for name in BESIDE}
     levels = [
-        Level(name, name.replace(" ", "-"), value)
+        Level(name, name.replace(" ", "-"), unit * value)
         for name, value in baselines.items()
         if math.isfinite(value)
     ]
     # The ceiling first, since it may equal copy-support, whose dots show on top of its dashes.
     return draw(title, [curve], levels[::-1], x_label="inner steps")
+
+
+def _estimates(evaluation: Evaluation, metric: str) -> list[tuple[int, Estimate]]:
+    curve = sorted(evaluation.result.curve.items())
+    return [(steps, point.scores[metric]) for steps, point in curve]
 
 
 def _finite(points: list[Point]) -> list[Point]:

@@ -103,6 +103,16 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
 
 
+def shape_of(data: bytes) -> tuple[int, int, int]:
+    """Height, width and channels (1 or 3) of an encoded image that `normalise` has passed.
+
+    Raises:
+        BadImage: when the bytes cannot be decoded.
+    """
+    image = _from_netpbm(data) or _decode(data)[0]
+    return image.height, image.width, 1 if image.mode == "L" else 3
+
+
 def _decode(data: bytes) -> tuple[Image.Image, list[str]]:
     """The first frame of `data`, upright, and notes on what was peculiar about it."""
     if not data:

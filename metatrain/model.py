@@ -72,16 +72,28 @@ def load_model(url: str) -> Model:
     Raises:
         UserError: when there is none, or it is damaged or not a metatrain model.
     """
-    if not url.endswith(".safetensors"):
-        url = f"{url.rstrip('/')}/model.safetensors"
+    url = model_url(url)
+    return parse_model(read_model(url), url)
+
+
+def model_url(url: str) -> str:
+    """The file that `url` means: itself, or the one in a run's or a checkpoint's folder."""
+    return url if url.endswith(".safetensors") else f"{url.rstrip('/')}/model.safetensors"
+
+
+def read_model(url: str) -> bytes:
+    """The bytes of the model file `url`.
+
+    Raises:
+        UserError: when there is none, or it cannot be read.
+    """
     try:
-        data = read_file(url)
+        return read_file(url)
     except MissingError as error:
         raise UserError(
             f"there is no model at {url}; give the folder of a finished run or of a "
             f"checkpoint, or a file that metatrain wrote."
         ) from error
-    return parse_model(data, url)
 
 
 def read_metadata(data: bytes) -> dict[str, str]:

@@ -14,13 +14,15 @@ from itertools import accumulate, groupby
 from pathlib import PurePosixPath
 from typing import Any
 
+from metatrain.built_in import BUILT_IN
 from metatrain.errors import UserError
-from metatrain.files import filesystem_of
+from metatrain.files import filesystem_of, write_file
 from metatrain.images import BadImage, NormalisedImage, normalise
 from metatrain.manifest import SPLITS
 from metatrain.progress import Progress
+from metatrain.raw_images import Source
 from metatrain.shards import DatasetWriter, sha256_of
-from metatrain.sources import GLYPHS, NOT_AN_IMAGE, Source, is_table, open_source
+from metatrain.sources import NOT_AN_IMAGE, is_table, open_source
 
 # Raise it when the same source would no longer give the same data set.
 _FORMAT = 2
@@ -65,6 +67,7 @@ def pack(
     raw: bool = False,
     seed: int = 0,
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    variant: str | None = None,
 ) -> PackSummary:
     """Pack the images of `source` as a data set at `dest`, or add its new tasks to the one there.
 
@@ -78,14 +81,16 @@ def pack(
     Args:
         source: a folder with one folder of images for each task, these perhaps within folders
             named train, val and test; or a .csv or .parquet table with columns path (relative to
-            the table) and task, perhaps split, and metadata to be kept; or 'glyphs', the built-in
-            set (for a folder of that name, write './glyphs'). Any fsspec URL.
+            the table) and task, perhaps split, and metadata to be kept; or 'glyphs' or 'icons', the
+            benchmarks (for a folder of that name, write './icons'). Any fsspec URL.
         dest: the folder to write; any fsspec URL.
         size: crop all images to squares of this many pixels a side; None keeps them as they are
-            (glyphs are then drawn at 28).
+            (glyphs are then drawn at 28, icons at 32).
         raw: store the pixels themselves, which read fastest and take most room; needs `size`.
         seed: decides, with a task's name, the split of tasks to which the source gives none.
         split: the shares of those tasks for train, val and test; they sum to 1.
+        variant: of a benchmark: 'style' of glyphs, whose tasks are then faces in place of
+            characters; 'wide' of icons, which then has more and smaller tasks.
 
     Raises:
         UserError: when there is nothing to pack, `dest` holds a data set that was packed with
@@ -98,8 +103,9 @@ def pack(
     if raw and size is None:
         raise UserError("raw pixels must all be of one size; give it, such as --size 32.")
     _refuse_overlap(source, dest)
-    opened = open_source(source, size)
+    opened = open_source(source, size, variant)
     options = {"size": size, "raw": raw, "seed": seed, "split": list(split), "format": _FORMAT}
+    options |= {"variant": variant} if variant else {}
     writer = DatasetWriter(dest, opened.columns)
     before = writer.packed_before()
     new = _new_tasks(opened.identities, options, before, dest)
@@ -113,6 +119,8 @@ def pack(
             writer.add(row)
         summary = _sum(tally.summary(source, splits), before["summary"] if before else {})
         tasks = {**(before["tasks"] if before else {}), **new}
+        for name, data in opened.beside().items():
+            write_file(f"{dest}/{name}", data)
         writer.commit({"options": options, "tasks": tasks, "summary": summary})
     except BaseException:
         with suppress(Exception):
@@ -250,7 +258,7 @@ def _rows(
 
 def _refuse_overlap(source: str, dest: str) -> None:
     """Packing into the source would pack what was packed, or overwrite what is to be packed."""
-    if source == GLYPHS:
+    if source in BUILT_IN:
         return
     (source_fs, path), (dest_fs, root) = filesystem_of(source), filesystem_of(dest)
     if is_table(source):

@@ -1,21 +1,24 @@
 """A run's page: what it learned to draw, how well, and all one needs to know to believe it."""
 
 import base64
-import math
 import re
 from dataclasses import dataclass
 from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from pydantic import TypeAdapter, ValidationError
 
 from metatrain import __version__
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import to_yaml
 from metatrain.errors import UserError
-from metatrain.evaluate import STRIPS, Evaluation, Score, strip_folder
+from metatrain.evaluation.candidates import STRIPS, strip_folder
+from metatrain.evaluation.measure import METRICS
+from metatrain.evaluation.protocol import UNADAPTED
+from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
+from metatrain.evaluation.statistics import Difference, Estimate
+from metatrain.evaluation.table import MAIN
 from metatrain.figures import kid_figure, share_figure, training_figures
-from metatrain.files import MissingError, asking, filesystem_of, read_file, write_file
+from metatrain.files import MissingError, asking, filesystem_of, write_file
 from metatrain.model import load_model
 from metatrain.progress import human_duration
 from metatrain.trainer import Record
@@ -63,7 +66,9 @@ def write_report(run: str) -> str:
         UserError: when the run has not been trained or evaluated, or cannot be read.
     """
     run = run.rstrip("/")
+    folder = f"{run}/evaluation"
     evaluation = _read_evaluation(run)
+    gains = _gains(folder, evaluation)
     model = load_model(run)
     history = CheckpointStore(run).history()
     page = _template().render(
@@ -71,8 +76,11 @@ def write_report(run: str) -> str:
         evaluation=evaluation,
         model=model,
         unseen=_unseen(evaluation),
-        verdict=_verdict(evaluation),
+        verdict=_verdict(gains),
         finding=_finding(evaluation),
+        metrics=METRICS,
+        main=MAIN,
+        rows=_rows(evaluation),
         panels=_read_panels(run, evaluation),
         image_width=_displayed(model.config.data.image_size),
         figures=[*training_figures(history), kid_figure(evaluation), share_figure(evaluation)],
@@ -96,8 +104,8 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "kid": _kid,
-        "share": _share,
+        "number": _number,
+        "interval": _interval,
         "counted": _counted,
         "duration": human_duration,
     }
@@ -105,14 +113,10 @@ def _template() -> Template:
 
 
 def _read_evaluation(run: str) -> Evaluation:
-    url = f"{run}/evaluation/evaluation.json"
     try:
-        # Pydantic, since JSON has turned the numbers of steps into strings.
-        return TypeAdapter(Evaluation).validate_json(read_file(url))
+        return read_evaluation(f"{run}/evaluation")
     except MissingError as error:
         raise UserError(_what_is_missing(run)) from error
-    except ValidationError as error:
-        raise UserError(f"{url} is damaged; run `metatrain evaluate {run}` again.") from error
 
 
 def _what_is_missing(run: str) -> str:
@@ -125,7 +129,7 @@ def _what_is_missing(run: str) -> str:
 def _read_panels(run: str, evaluation: Evaluation) -> list[Panel]:
     """The strips that the evaluation kept, all of their images read in one go."""
     fs, root = filesystem_of(f"{run}/evaluation")
-    tasks, parts = evaluation.tasks[:STRIPS], _parts(evaluation)
+    tasks, parts = evaluation.episodes.tasks[:STRIPS], _parts(evaluation)
     paths = [
         f"{root}/{strip_folder(i)}/{part.folder}/{n}.png"
         for i in range(len(tasks))
@@ -147,12 +151,13 @@ def _read_panels(run: str, evaluation: Evaluation) -> list[Panel]:
 
 def _parts(evaluation: Evaluation) -> list[Part]:
     """The parts of every strip, from top to bottom."""
+    images = evaluation.episodes.images
     drawn = [
-        Part(f"step-{n:04d}", "drawn", _counted(n, "step") if n else "before", evaluation.images)
-        for n in sorted(evaluation.steps)
+        Part(f"step-{n:04d}", "drawn", _counted(n, "step") if n else "before", images)
+        for n in sorted(evaluation.result.curve)
     ]
-    given = Part("support", "given", "given", evaluation.shots)
-    return [given, *drawn, Part("real", "real", "real", evaluation.images)]
+    given = Part("support", "given", "given", evaluation.episodes.shots)
+    return [given, *drawn, Part("real", "real", "real", images)]
 
 
 def _data_url(png: bytes) -> str:
@@ -173,37 +178,79 @@ def _displayed(image_size: int) -> int:
 
 
 def _unseen(evaluation: Evaluation) -> str:
-    return "training" if evaluation.split == "train" else "unseen"
+    return "training" if evaluation.episodes.split == "train" else "unseen"
 
 
-def _verdict(evaluation: Evaluation) -> str:
-    """What can be said for sure: both scores must agree, the share by two standard errors."""
-    before, after = _before_after(evaluation)
-    error = math.hypot(before.own_task_error, after.own_task_error)
-    gain, drop = after.own_task - before.own_task, before.kid - after.kid
-    if gain > 2 * error and drop > 0:
-        return "Adapting helps."
-    if gain < -2 * error and drop < 0:
-        return "Adapting hurts."
+@dataclass(frozen=True)
+class ScoreRow:
+    """A row of the table of scores: a system, or the model on its way."""
+
+    kind: str
+    name: str
+    about: str
+    scores: dict[str, Estimate]
+
+
+def _rows(evaluation: Evaluation) -> list[ScoreRow]:
+    """The systems from the worst that is expected of them to the best, the model step by step."""
+    space, rows = evaluation.spaces[0].name, []
+    for name, result in evaluation.results.items():
+        if name == UNADAPTED:
+            continue  # the first step of the model's own rows
+        if name != evaluation.system:
+            rows.append(ScoreRow("baseline", name, result.about, result.scores[space]))
+            continue
+        *way, (last, end) = sorted(result.curve.items())
+        rows += [
+            ScoreRow("between", f"after {_counted(n, 'step')}", "", point.scores)
+            if n
+            else ScoreRow(
+                "between",
+                UNADAPTED,
+                "",
+                evaluation.results[UNADAPTED].scores[space] | point.scores,
+            )
+            for n, point in way
+        ]
+        name = f"adapted, {_counted(last, 'step')}"
+        rows.append(ScoreRow("adapted", name, "", result.scores[space] | end.scores))
+    return rows
+
+
+def _gains(folder: str, evaluation: Evaluation) -> dict[str, Difference]:
+    """What adapting changes, by paired tests."""
+    space = evaluation.spaces[0].name
+    before = read_scores(folder, evaluation, UNADAPTED)[space]
+    after = read_scores(folder, evaluation, evaluation.system)[space]
+    return {metric: after[metric].minus(before[metric]) for metric in ("kid", "own_task")}
+
+
+def _verdict(gains: dict[str, Difference]) -> str:
+    """What can be said for sure: both scores must agree, and neither be chance."""
+    kid, share = gains["kid"], gains["own_task"]
+    if kid.significant and share.significant:
+        if share.value > 0 > kid.value:
+            return "Adapting helps."
+        if share.value < 0 < kid.value:
+            return "Adapting hurts."
     return "Adapting brings no clear gain."
 
 
 def _finding(evaluation: Evaluation) -> str:
     """The result in one sentence that holds however the run went."""
-    before, after = _before_after(evaluation)
-    move = "falls" if after.kid < before.kid else "rises" if after.kid > before.kid else "goes"
+    space = evaluation.spaces[0].name
+    after = evaluation.result.scores[space]
+    before = evaluation.results[UNADAPTED].scores[space]
+    down = after["kid"].value - before["kid"].value
+    move = "falls" if down < 0 else "rises" if down > 0 else "goes"
     article = "an" if _unseen(evaluation) == "unseen" else "a"
     return (
-        f"After {_counted(max(evaluation.steps), 'inner step')} on "
-        f"{_counted(evaluation.shots, 'image')} of {article} {_unseen(evaluation)} task, "
-        f"{_share(after)} of what the model draws is recognised as that task, against "
-        f"{_share(before)} before; KID {move} from {_kid(before.kid)} to {_kid(after.kid)}, where "
-        f"0 is perfect."
+        f"After {_counted(max(evaluation.result.curve), 'inner step')} on "
+        f"{_counted(evaluation.episodes.shots, 'image')} of {article} {_unseen(evaluation)} task, "
+        f"{_number(after['own_task'], 'own_task')} of what the model draws is recognised as that "
+        f"task, against {_number(before['own_task'], 'own_task')} before; KID {move} from "
+        f"{_number(before['kid'], 'kid')} to {_number(after['kid'], 'kid')}, where 0 is perfect."
     )
-
-
-def _before_after(evaluation: Evaluation) -> tuple[Score, Score]:
-    return evaluation.steps[0], evaluation.steps[max(evaluation.steps)]
 
 
 def _seconds(history: list[Record]) -> float:
@@ -216,9 +263,19 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _kid(kid: float) -> str:
-    return f"{kid:z.3f}".replace("-", "−")
+def _number(found: Estimate, metric: str) -> str:
+    return _plain(found.value, metric) + ("%" if _is_share(metric) else "")
 
 
-def _share(score: Score) -> str:
-    return f"{score.own_task:.1%} ± {score.own_task_error:.1%}"
+def _interval(found: Estimate, metric: str) -> str:
+    return f"{_plain(found.low, metric)} to {_plain(found.high, metric)}"
+
+
+def _plain(value: float, metric: str) -> str:
+    digits = 4 if metric == "query_loss" else 3
+    text = f"{100 * value:z.1f}" if _is_share(metric) else f"{value:z.{digits}f}"
+    return text.replace("-", "−")
+
+
+def _is_share(metric: str) -> bool:
+    return metric in METRICS and METRICS[metric].share

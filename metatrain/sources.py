@@ -1,4 +1,4 @@
-"""What can be packed: folders of images, tables of paths, and the built-in glyphs."""
+"""What can be packed: folders of images, tables of paths, and what has a word of its own."""
 
 import csv
 import io
@@ -7,8 +7,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -18,15 +17,14 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from metatrain.built_in import BUILT_IN, open_built_in
 from metatrain.errors import UserError, did_you_mean
 from metatrain.files import MissingError, asking, filesystem_of, read_bytes
-from metatrain.glyphs import glyph_fonts, glyph_images, glyph_tasks
 from metatrain.images import BadImage
 from metatrain.manifest import SPLITS
-from metatrain.shards import IMAGE_SCHEMA, sha256_of
+from metatrain.raw_images import RawImage, Source, identity_of
+from metatrain.shards import IMAGE_SCHEMA
 
-GLYPHS = "glyphs"
-GLYPH_SIZE = 28
 MAX_FILE_BYTES = 512_000_000
 NOT_AN_IMAGE = "not an image"
 
@@ -34,36 +32,6 @@ NOT_AN_IMAGE = "not an image"
 _IMAGE_SUFFIX = re.compile(
     r"(\.(a?png|jpe?g?|jfif|webp|gif|bmp|dib|tiff?|hei[cf]|avif|jxl|jp2|svg|ico|psd|tga|p[pgbn]m))?"
 )
-
-
-class RawImage(NamedTuple):
-    """An image not yet read: its task, what messages call it, how to read it, and metadata."""
-
-    task: str
-    name: str
-    read: Callable[[], bytes]
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is to be packed, with no image read yet.
-
-    Attributes:
-        splits: every task there may be, sorted, and the split that the source gives it, or None.
-        counts: how many images it may have at most, in the same order.
-        images: all of them, sorted by task.
-        columns: the metadata that each image has.
-        identities: by task; each changes when what would be packed of its task changes.
-        refused: files that are no candidates, and why.
-    """
-
-    splits: Mapping[str, str | None]
-    counts: Mapping[str, int]
-    images: Iterable[RawImage]
-    columns: tuple[str, ...]
-    identities: Mapping[str, str]
-    refused: list[tuple[str, BadImage]]
 
 
 class _Entry(NamedTuple):
@@ -75,14 +43,19 @@ class _Entry(NamedTuple):
     metadata: Mapping[str, str]
 
 
-def open_source(source: str, size: int | None) -> Source:
+def open_source(source: str, size: int | None, variant: str | None = None) -> Source:
     """List what there is to pack.
+
+    Args:
+        source: as in `metatrain.pack.pack`.
+        size: of what is drawn, in pixels.
+        variant: of a built-in source that has several.
 
     Raises:
         UserError: when the source cannot be reached, is of no known kind, or has no task.
     """
-    if source == GLYPHS:
-        return _glyph_source(GLYPH_SIZE if size is None else size)
+    if variant or source in BUILT_IN:
+        return open_built_in(source, size, variant)
     fs, path = filesystem_of(source)
     if is_table(source):
         return _table_source(fs, path, source)
@@ -131,31 +104,11 @@ def _file_source(
             RawImage(e.task, e.path, partial(_read, fs, root, e.path), e.metadata) for e in entries
         ),
         columns=tuple(entries[0].metadata),
-        identities={name: _identity(json.dumps(list_).encode()) for name, list_ in listed.items()},
+        identities={
+            name: identity_of(json.dumps(list_).encode()) for name, list_ in listed.items()
+        },
         refused=refused,
     )
-
-
-def _glyph_source(size: int) -> Source:
-    tasks = glyph_tasks()
-    fonts = _identity(b"".join(font.read_bytes() for font in glyph_fonts()))
-    return Source(
-        splits=dict.fromkeys(tasks),
-        counts={name: len(glyphs) for name, glyphs in tasks.items()},
-        images=(
-            RawImage(name, f"{name} of {source}", lambda png=png: png, {"source": source})
-            for name, images in glyph_images(size)
-            for source, png in images
-        ),
-        columns=("source",),
-        identities=dict.fromkeys(tasks, fonts),
-        refused=[],
-    )
-
-
-def _identity(data: bytes) -> str:
-    # Short, for every task's is kept; nobody gains by forging one.
-    return sha256_of(data)[:16]
 
 
 def _folder_entries(

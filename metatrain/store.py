@@ -17,6 +17,7 @@ import pyarrow as pa
 from metatrain.disk_cache import DiskCache
 from metatrain.errors import UserError
 from metatrain.files import MissingError, asking, filesystem_of, read_file
+from metatrain.images import shape_of
 from metatrain.manifest import MANIFEST, SPLITS, RowGroup, by_task, parse_manifest
 from metatrain.reader import RowGroupReader
 from metatrain.traffic import Traffic
@@ -106,6 +107,12 @@ class EpisodeStore:
             for group, data in zip(wanted, read, strict=True)
         }
         return [images[group][at] for group, at in places]
+
+    def shape(self) -> tuple[int, int]:
+        """The size that the first image has on its shorter side, and its channels (1 or 3)."""
+        task = next(task for split in SPLITS for task in self.tasks(split))
+        height, width, channels = shape_of(self.read(task, [0])[0])
+        return min(height, width), channels
 
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:
         """How many bytes `read` would ask for."""

@@ -121,11 +121,12 @@ class Validation:
         return Sight(drawn, strip.query_loss)
 
     def scores(self, sights: Sequence[Sight]) -> list[Scores]:
-        """The scores at every k of what was seen of all tasks, in the order of `episodes`."""
+        """The scores at every k of what was seen of the first tasks, in order of `episodes`."""
         return [self._scores(k, sights) for k in self._ks]
 
     def _scores(self, k: int, sights: Sequence[Sight]) -> Scores:
-        drawn, real = torch.stack([sight.features[k] for sight in sights]), self._reference
+        drawn = torch.stack([sight.features[k] for sight in sights])
+        real = self._reference[: len(sights)]
         own = [kid(x[None], y[None]) for x, y in zip(drawn, real, strict=True)]
         return Scores(
             k=k,

@@ -26,12 +26,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The fast ones first: whole runs on Ray come last.
 
     Where several processes share the tests, a file stays in one, for its fixtures, and so do all
-    that need the S3 server: two of them looking for free ports would take each other's.
+    that need the S3 server, since two of them looking for free ports would take each other's, and
+    all that submit jobs, for which one cluster is enough.
     """
-    items.sort(key=lambda item: "cluster" in item.path.parts)
+    items.sort(key=lambda item: bool({"cluster", "tuning"} & set(item.path.parts)))
     for item in items:
-        shared = "s3_server" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("s3" if shared else item.path.name))
+        shared = {"s3_server", "jobs_head"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.name)))
 
 
 @pytest.fixture(scope="session")

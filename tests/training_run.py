@@ -24,13 +24,16 @@ class Run:
 
     started: ClassVar[list["Run"]] = []
 
-    def __init__(self, overrides: list[str], folder: Path) -> None:
+    def __init__(
+        self, overrides: list[str], folder: Path, command: list[str] | None = None
+    ) -> None:
         config = folder / "empty.yaml"
         config.write_text("seed: 0\n")
+        command = command or [*COMMAND, str(config)]
         self.lines: list[str] = []
         Run.started.append(self)
         self.process = subprocess.Popen(
-            [*COMMAND, str(config), *overrides],
+            [*command, *overrides],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

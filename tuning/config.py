@@ -48,7 +48,7 @@ class SchedulerConfig(Section):
 class LoggersConfig(Section):
     """Where else trials are told of."""
 
-    mlflow: str | None = Field(
+    mlflow: Location | None = Field(
         default=None, description="Tracking URI, such as file:mlruns; null is none."
     )
     wandb: str | None = Field(default=None, description="Project at W&B; null is none.")

@@ -1,6 +1,8 @@
 """MLflow and W&B, each by one line of the sweep's file."""
 
+import os
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from ray import tune
 
@@ -17,6 +19,9 @@ def loggers_of(settings: SweepConfig) -> list[tune.Callback]:
     found: list[tune.Callback] = []
     if settings.loggers.mlflow:
         _need("mlflow", "mlflow-skinny")
+        if urlsplit(settings.loggers.mlflow).scheme in ("", "file"):
+            # MLflow 3 takes a folder only from those who ask for one, as this line does.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
         found.append(

@@ -57,13 +57,25 @@ def _scheduler(sweep: Sweep) -> TrialScheduler:
     return FIFOScheduler()
 
 
+class _Past:
+    """As much of Tune's controller as schedulers ask when nothing runs."""
+
+    def get_live_trials(self) -> list[Trial]:
+        """None: what is replayed is over, or begins again."""
+        return []
+
+
 def _replay(scheduler: TrialScheduler, ledger: Ledger) -> None:
     """Show `scheduler` what was seen, in the order in which it was."""
-    controller = cast(TuneController, None)  # which it asks nothing then
+    controller = cast(TuneController, _Past())
     trials: dict[int, Trial] = {}
+    stopped: set[int] = set()
     for record, report in ledger.reports():
         if record.number not in trials:
             trials[record.number] = Trial("earlier", stub=True, trial_id=record.name)
             scheduler.on_trial_add(controller, trials[record.number])
         seen: dict[str, Any] = {"step": report.step, "score": report.score}
-        scheduler.on_trial_result(controller, trials[record.number], seen)
+        # What it would have stopped it need not see more of.
+        if record.number not in stopped:
+            decision = scheduler.on_trial_result(controller, trials[record.number], seen)
+            stopped |= {record.number} if decision == TrialScheduler.STOP else set()

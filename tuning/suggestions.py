@@ -1,6 +1,5 @@
 """Where trials come from: those left unfinished, then what Optuna suggests."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import optuna
@@ -80,10 +79,13 @@ class Searcher:
         settings = ledger.sweep.settings
         self._space: Space = settings.space
         self._grid = grid(self._space) if settings.searcher == "grid" else None
-        self._study = optuna.create_study(sampler=_sampler(settings.searcher, settings.seed))
+        # A start that goes on must not suggest again what the one before did.
+        seed = (settings.seed + len(ledger.records)) % 2**32
+        self._study = optuna.create_study(sampler=_sampler(settings.searcher, seed))
         self._asked: dict[int, optuna.Trial] = {}
         for record in ledger.records.values():
-            self._remember(record)
+            if record.over:
+                self.tell(record)
 
     def ask(self, number: int) -> Values | None:
         """Values for trial `number`; None where every point of the grid was given."""
@@ -93,17 +95,15 @@ class Searcher:
         return suggest(self._space, trial)
 
     def tell(self, record: Record) -> None:
-        """Learn from a trial that is over."""
-        if record.number in self._asked:
-            for step, value in _looks(record):
-                self._asked[record.number].report(value, step)
-            state, score = _outcome(record)
-            self._study.tell(self._asked.pop(record.number), score, state)
-
-    def _remember(self, record: Record) -> None:
-        state, score = _outcome(record) if record.over else (TrialState.WAITING, None)
-        if state is not TrialState.WAITING:
+        """Learn from a trial that is over, whichever start of the sweep suggested it."""
+        state, score = _outcome(record)
+        asked = self._asked.pop(record.number, None)
+        if asked is None:
             self._study.add_trial(frozen(self._space, record, state, score))
+            return
+        for report in record.reports:
+            asked.report(report.score, report.step)
+        self._study.tell(asked, score, state)
 
 
 def frozen(space: Space, record: Record, state: TrialState, score: float | None) -> FrozenTrial:
@@ -115,12 +115,8 @@ def frozen(space: Space, record: Record, state: TrialState, score: float | None)
         value=score,
         params={key: space[key].to_optuna(value) for key, value in searched.items()},
         distributions=distributions,
-        intermediate_values=dict(_looks(record)),
+        intermediate_values={report.step: report.score for report in record.reports},
     )
-
-
-def _looks(record: Record) -> Iterator[tuple[int, float]]:
-    yield from ((report.step, report.score) for report in record.reports)
 
 
 def _outcome(record: Record) -> tuple[TrialState, float | None]:

@@ -1,5 +1,6 @@
 """While a sweep runs: its ledger is kept, people see a table, and loggers hear of trials."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -140,7 +141,9 @@ class Table(tune.Callback):
         """Bring what is shown up to date."""
         if self._live:
             self._stream.write(f"\x1b[{self._lines}A\x1b[J" if self._lines else "")
-            rows = self.rows()
+            # A row that wraps would be two to go up over.
+            width = shutil.get_terminal_size().columns
+            rows = [row[: width - 1] for row in self.rows()]
             self._lines = len(rows)
             self._stream.write("".join(f"{row}\n" for row in rows))
         else:
@@ -175,9 +178,7 @@ class Table(tune.Callback):
             human_duration(left) if left is not None and left < 1e9 else "",
         ]
         cells = [cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)]
-        return "  ".join([*cells, values]).rstrip() + (
-            f"  {record.reason}" if record.reason else ""
-        )
+        return "  ".join([*cells, values, record.reason.partition("\n")[0]]).rstrip()
 
 
 _SHOWN = 24

@@ -5,7 +5,6 @@ import math
 import torch
 
 from metatrain.errors import UserError
-from metatrain.evaluate import IMAGES
 from metatrain.loader import held_out_episodes
 from metatrain.metrics.kid import kid
 from metatrain.metrics.network import metric_network
@@ -13,6 +12,9 @@ from metatrain.model import Model
 from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
 from metatrain.strips import draw_strips
+
+# Images drawn of a task, and its reference images.
+IMAGES = 5
 
 
 class Validation:

@@ -51,6 +51,42 @@ class Difference:
         return self.p < SIGNIFICANT
 
 
+@dataclass(frozen=True)
+class Score:
+    """A score of all tasks, and of every resample of them, [RESAMPLES].
+
+    The resamples are the same for whoever is scored on the same tasks, so any two scores are
+    paired.
+    """
+
+    value: float
+    resampled: Tensor
+
+    @property
+    def estimate(self) -> Estimate:
+        """The score with its interval.
+
+        Percentiles of the resampled scores (Efron and Tibshirani 1993, "An Introduction to the
+        Bootstrap", chapter 13), moved so that their mean is the score: a pooled distance is larger
+        of resampled tasks, which are fewer (their section 10.2).
+        """
+        return Estimate(self.value, *_interval(self.value + self._moved()))
+
+    def minus(self, other: "Score") -> Difference:
+        """The difference to `other`, by the paired bootstrap.
+
+        p is the two-sided share of resamples whose difference lies as far from the mean as the
+        observed one from 0 (their section 16.4), the observed one counted among them.
+        """
+        found = Score(self.value - other.value, self.resampled - other.resampled)
+        moved = found._moved()
+        p = (1 + int((moved.abs() >= abs(found.value)).sum())) / (1 + len(moved))
+        return Difference(found.value, *_interval(found.value + moved), p)
+
+    def _moved(self) -> Tensor:
+        return self.resampled - self.resampled.mean()
+
+
 def mean_of(values: Tensor) -> Statistic:
     """The mean of what each task got, [T]."""
     values = values.double()
@@ -72,32 +108,10 @@ def mean_over(statistics: Sequence[Statistic]) -> Statistic:
     return lambda weights: torch.stack([s(weights) for s in statistics]).mean(dim=0)
 
 
-def estimate(statistic: Statistic, tasks: int, seed: int = 0) -> Estimate:
-    """The score of all tasks, and its 95% interval by the bootstrap over tasks.
-
-    Percentiles of the resampled scores (Efron and Tibshirani 1993, "An Introduction to the
-    Bootstrap", chapter 13), moved so that their mean is the score: that of pooled distances is
-    too large, as resampled tasks are fewer (their section 10.2).
-
-    Args:
-        statistic: the score.
-        tasks: how many there are.
-        seed: of the resamples; the same for all systems, so that they can be paired.
-    """
-    value, moved = _resampled(statistic, tasks, seed)
-    return Estimate(value, *_interval(value + moved))
-
-
-def difference(a: Statistic, b: Statistic, tasks: int, seed: int = 0) -> Difference:
-    """The score `a` minus the score `b`, by the paired bootstrap: both see the same tasks.
-
-    p is the two-sided share of resamples that lie as far from their own mean as the difference
-    from 0 (their section 16.4), the observed one counted among them.
-    """
-    value, moved = _resampled(lambda weights: a(weights) - b(weights), tasks, seed)
-    beyond = int((moved.abs() >= abs(value)).sum())
-    p = (1 + beyond) / (1 + len(moved))
-    return Difference(value, *_interval(value + moved), p)
+def score(statistic: Statistic, tasks: int) -> Score:
+    """The score of `tasks` tasks and of their resamples."""
+    value = statistic(torch.ones(1, tasks).double()).item()
+    return Score(value, statistic(resamples(tasks)))
 
 
 def resamples(tasks: int, count: int = RESAMPLES, seed: int = 0) -> Tensor:
@@ -107,13 +121,6 @@ def resamples(tasks: int, count: int = RESAMPLES, seed: int = 0) -> Tensor:
     return (
         torch.zeros(count, tasks).double().scatter_add_(1, drawn, torch.ones_like(drawn).double())
     )
-
-
-def _resampled(statistic: Statistic, tasks: int, seed: int) -> tuple[float, Tensor]:
-    """The score of all tasks, and how far each resample's lies from the mean of those."""
-    value = statistic(torch.ones(1, tasks).double()).item()
-    found = statistic(resamples(tasks, seed=seed))
-    return value, found - found.mean()
 
 
 def _interval(values: Tensor) -> tuple[float, float]:

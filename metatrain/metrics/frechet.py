@@ -22,6 +22,7 @@ class Frechet:
     """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
+        x, y = _in_their_span(x.double(), y.double())
         self._x, self._y = _Sums(x), _Sums(y)
 
     def __call__(self, weights: Tensor) -> Tensor:
@@ -30,13 +31,21 @@ class Frechet:
         return torch.cat([frechet_distance(*self._x(w), *self._y(w)) for w in chunks])
 
 
+def _in_their_span(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The same features by coordinates in their span, where that has fewer: no distance changes."""
+    rows = torch.cat([x.flatten(0, 1), y.flatten(0, 1)])
+    if len(rows) >= rows.shape[1]:
+        return x, y
+    basis = torch.linalg.qr(rows.T).Q
+    return x @ basis, y @ basis
+
+
 class _Sums:
     """Sums over the images of each task, from which moments of any resample of tasks follow."""
 
     def __init__(self, features: Tensor) -> None:
-        x = features.double()
-        self._count, self._first = x.shape[1], x.sum(dim=1)
-        self._second = torch.einsum("tnd,tne->tde", x, x)
+        self._count, self._first = features.shape[1], features.sum(dim=1)
+        self._second = torch.einsum("tnd,tne->tde", features, features)
 
     def __call__(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Means [B, D] and covariances [B, D, D]."""
@@ -65,7 +74,7 @@ def floor(features: Tensor, draws: int = 64, seed: int = 0) -> float:
         seed: of the draws.
     """
     noise = torch.Generator().manual_seed(seed)
-    _, covariance = _Sums(features)(torch.ones(1, len(features)).double())
+    _, covariance = _Sums(features.double())(torch.ones(1, len(features)).double())
     root = _root(covariance)[0]
     sample = (*features.shape[:2], len(root))
 

@@ -58,8 +58,8 @@ class Precomputed:
         if missing:
             raise UserError(
                 f"{self._url} lacks the features of {len(missing)} of {len(hashes)} images, such "
-                f"as that with sha256 {missing[0].hex()}; compute them for every image that was "
-                f"exported, and of every system that is compared."
+                f"as that with sha256 {missing[0].hex()}; compute them of all that "
+                f"metatrain evaluate --export DIR writes."
             )
         places = torch.tensor([self._place[h] for h in hashes])
         return self._rows[places].unflatten(0, images.shape[:-3])

@@ -17,13 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add = parser.add_argument
     add("--gpus", type=positive, metavar="N", help="plan for N GPUs, a worker each")
-    add("--gpu-memory", type=_above_0, metavar="GB", help="of one GPU (80)")
+    add("--gpu-memory", type=above_0, metavar="GB", help="of one GPU (80)")
     add("--per-node", type=positive, metavar="N", help="workers of a node (8)")
-    add("--tflops", type=_above_0, metavar="T", help="of one GPU (fp32 67, bf16 989: H100)")
-    add("--efficiency", type=_above_0, metavar="E", help="share of them that is reached (0.3)")
-    add("--link", type=_above_0, metavar="GB/S", help="from GPU to GPU in a node (300)")
-    add("--network", type=_above_0, metavar="GB/S", help="from GPU to GPU between nodes (40)")
-    add("--price", type=_above_0, metavar="P", help="of a GPU for an hour, in any currency")
+    add("--tflops", type=above_0, metavar="T", help="of one GPU (fp32 67, bf16 989: H100)")
+    add("--efficiency", type=above_0, metavar="E", help="share of them that is reached (0.3)")
+    add("--link", type=above_0, metavar="GB/S", help="from GPU to GPU in a node (300)")
+    add("--network", type=above_0, metavar="GB/S", help="from GPU to GPU between nodes (40)")
+    add("--price", type=above_0, metavar="P", help="of a GPU for an hour, in any currency")
 
 
 def plan(arguments: argparse.Namespace) -> None:
@@ -68,7 +68,8 @@ def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":
     return replace(usual, **{name: value for name, value in said.items() if value is not None})
 
 
-def _above_0(text: str) -> float:
+def above_0(text: str) -> float:
+    """A number above 0, for argparse."""
     number = float(text)
     if not number > 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")

@@ -2,15 +2,20 @@
 
 import re
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_run import Run, plain_torch
 
+from metatrain.adapt import Adapter
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import load_config
+from metatrain.model import load_model
+from metatrain.store import EpisodeStore
+from metatrain.validation import read_validations, validation_of
 
 # One worker sums a meta-batch slot by slot, two sum their parts and add them: another order, and
 # so other last bits. With SGD inside and outside, since Adam would hide a gradient wrongly scaled
@@ -35,11 +40,22 @@ def assert_shown(folder, steps):
     assert board.Scalars("train/loss")[-1].step == steps[-1]
 
 
+def assert_validated(config):
+    """Every checkpoint but the first was, as one worker alone would have done it."""
+    found = read_validations(config.run.url)
+    assert [validated.step for validated in found] == [5, 10, 15, 20]
+    validation = validation_of(config, EpisodeStore(config.data.path))
+    adapter = Adapter(load_model(config.run.url))
+    alone = validation.scores([validation.look(adapter, e) for e in validation.episodes])
+    for scores, expected in zip(found[-1].curve, alone, strict=True):
+        assert asdict(scores) == pytest.approx(asdict(expected), rel=1e-4, abs=1e-5)
+
+
 def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_path):
     shared = [*overrides, *SGD, "meta.batch=3"]
     one = [*shared, "run.name=one", "cluster.workers=1", "cluster.zero_stage=0"]
     two = [*shared, "run.name=two", "cluster.workers=2", "cluster.zero_stage=3"]
-    two += ["checkpoint.samples=true"]
+    two += ["checkpoint.samples=true", "validation.tasks=3", "validation.images=3"]
     for run in (Run(one, tmp_path), Run(two, tmp_path)):
         assert run.wait() == 0, run.output
     reference = plain_torch(load_config(None, shared), steps=20)
@@ -49,6 +65,7 @@ def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_pa
         for name, expected in reference.items():
             torch.testing.assert_close(parameters[name], expected, rtol=0, atol=TOLERANCE)
     assert_shown(f"{tmp_path}/runs/two/tensorboard", steps=[0, 5, 10, 15, 20])
+    assert_validated(load_config(None, two))
     moved = max((reference[name] - start[name]).abs().max() for name in start)
     assert moved > 1000 * TOLERANCE
 

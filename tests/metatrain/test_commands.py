@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import IMAGES
 from PIL import Image
 from safetensors import safe_open
 
@@ -65,22 +64,18 @@ def test_one_safetensors_file_holds_all_that_generating_needs(trained, five_imag
     assert metatrain("generate", tmp_path / "adapted.safetensors", *arguments) == 0
 
 
-def test_evaluate_prints_the_model_beside_its_baselines_and_keeps_strips(trained, capsys):
-    # `packed` has 2 test tasks of 16 images; 3 shots and 2 times 5 images are needed of each.
-    assert metatrain("evaluate", trained) == 0
+def test_a_run_is_evaluated_beside_itself_and_has_a_page(trained, capsys):
+    arguments = ("evaluate", trained, "--seeds", 1, "--workers", 1)
+    assert metatrain(*arguments) == 0
     table = capsys.readouterr().out
-    for row in ("copy-support", "unadapted", "adapted, 3 steps", "held-out real"):
+    for row in ("copy-support", "unadapted", "from scratch", "small", "held-out real"):
         assert row in table
-    found = json.loads((trained / "evaluation" / "evaluation.json").read_text())
-    assert set(found["steps"]) == {"0", "1", "3"}
-    assert found["shots"] + 2 * found["images"] <= IMAGES
-    strips = sorted((trained / "evaluation" / "strips").iterdir())
-    assert [len(list(strip.glob("*/*.png"))) for strip in strips] == [3 + 5 + 3 * 5] * len(strips)
     network = (trained / "evaluation" / "metric.safetensors").read_bytes()
-
-    assert metatrain("evaluate", trained) == 0
+    assert metatrain(*arguments) == 0
     assert capsys.readouterr().out == table, "the same model has the same scores"
     assert (trained / "evaluation" / "metric.safetensors").read_bytes() == network
+    assert metatrain("report", trained) == 0
+    assert capsys.readouterr().out.strip() == f"{trained}/report/index.html"
 
 
 @pytest.mark.parametrize(

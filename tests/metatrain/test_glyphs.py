@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from metatrain.evaluation.episode_list import PUBLISHED, list_episodes
 from metatrain.glyphs import MIN_FACES, glyph_tasks
 from metatrain.pack import PackSummary, pack
 from metatrain.store import EpisodeStore
@@ -78,3 +79,10 @@ def test_computer_modern_draws_what_its_glyph_names_say():
     assert faces["U+0393"]["cmr10"] == "\xa1", "a capital gamma, where TeX had it"
     assert "cmti10" not in faces["U+0024"], "its dollar is a pound"
     assert not any("LastResortHE-Regular" in drawn for drawn in faces.values())
+
+
+def test_the_published_list_of_the_built_in_tasks_is_the_one_that_is_made(packed):
+    made = list_episodes(EpisodeStore(packed[1]), "test")
+    assert PUBLISHED[made.data] == ("glyphs-16", made.sha256)
+    assert made.published
+    assert not made.first(3, 3).published

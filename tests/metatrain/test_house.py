@@ -10,8 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ABOVE = {
-    "metatrain": {"cluster", "tuning", "ray", "deepspeed"},
-    "cluster": {"tuning"},
+    "metatrain": {"cluster", "tuning", "k8s", "ray", "deepspeed"},
+    "cluster": {"tuning", "k8s"},
+    "tuning": {"k8s"},
+    # It is used where nothing trains.
+    "k8s": {"ray", "deepspeed"},
 }
 
 

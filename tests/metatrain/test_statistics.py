@@ -5,12 +5,11 @@ import torch
 
 from metatrain.evaluation.statistics import (
     Difference,
-    difference,
-    estimate,
     mean_of,
     mean_of_pairs,
     mean_over,
     resamples,
+    score,
 )
 from metatrain.metrics.frechet import Frechet
 from metatrain.metrics.kid import kid_of_pairs
@@ -19,6 +18,14 @@ from metatrain.metrics.kid import kid_of_pairs
 def normal(*shape, seed):
     noise = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=noise, dtype=torch.float64)
+
+
+def estimate(statistic, tasks):
+    return score(statistic, tasks).estimate
+
+
+def difference(a, b, tasks):
+    return score(a, tasks).minus(score(b, tasks))
 
 
 def test_resamples_draw_as_many_tasks_as_there_are_and_follow_from_the_seed():

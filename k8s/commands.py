@@ -1,0 +1,40 @@
+"""The command that this package adds to `metatrain`."""
+
+import argparse
+
+from metatrain.cli import Command
+from metatrain.commands import add_config_arguments, positive
+from metatrain.plan.commands import above_0
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    render = commands.add_parser(
+        "render",
+        help="Print the manifest of a run, or of a sweep, for kubectl apply -f -.",
+        description="Print the manifest of a run, sized by what metatrain plan says of it.",
+    )
+    add_config_arguments(render)
+    add = render.add_argument
+    add(
+        "--overlay",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="of k8s/overlays: dev, gpu, spot, kueue, volcano, and sweep, for which CONFIG is a "
+        "sweep's file; may be given several times",
+    )
+    add("--workers", type=positive, required=True, metavar="N", help="pods that train, a node each")
+    add("--gpus", type=positive, metavar="N", help="of each pod; a worker of Ray Train each")
+    add("--gpu-memory", type=above_0, metavar="GB", help="of one GPU (80)")
+    add("--image", required=True, metavar="IMAGE", help="by digest: registry/name@sha256:...")
+
+
+def _render(arguments: argparse.Namespace) -> None:
+    from k8s.render import render
+    from k8s.request import request_of
+
+    print(render(request_of(arguments)), end="")
+
+
+K8S = Command("Manifests for Kubernetes.", _arguments, _render)

@@ -1,0 +1,159 @@
+"""Evaluating models: what each has to do, what each got, and what is kept of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from metatrain.errors import UserError
+from metatrain.evaluation.baselines import COPY, JITTERED, REAL
+from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Entrant, Protocol
+from metatrain.evaluation.results import Evaluation, write_evaluation
+from metatrain.evaluation.runner import Runner, do_all
+from metatrain.evaluation.work import System, Work, from_scratch, outcomes, system_at
+from metatrain.files import write_file
+from metatrain.model import Model
+from metatrain.pictures import from_uint8, png
+
+# Tasks whose images are kept, to be looked at.
+STRIPS = 12
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to evaluate.
+
+    Attributes:
+        name: what it is called in tables.
+        system: its file.
+        model: what is in that.
+        folder: where its evaluation goes.
+    """
+
+    name: str
+    system: System
+    model: Model
+    folder: str
+
+
+def read_candidates(urls: Sequence[str], out: str | None) -> list[Candidate]:
+    """The models at `urls`, each with a name of its own.
+
+    Each is evaluated to a folder beside it, or to `out`, or if there are several, to ones in it.
+
+    Raises:
+        UserError: when one cannot be read.
+    """
+    candidates: list[Candidate] = []
+    taken = {COPY, JITTERED, REAL, UNADAPTED, SCRATCH, JOINT}
+    for url in urls:
+        system, model = system_at(url)
+        name = model.config.run.name
+        if name in taken:
+            name = f"{name} ({url})"
+        taken.add(name)
+        folder = f"{system.url.rpartition('/')[0] or '.'}/evaluation"
+        if out:
+            folder = out if len(urls) == 1 else f"{out}/{len(candidates):02d}"
+        candidates.append(Candidate(name, system, model, folder))
+    return candidates
+
+
+def read_joint(url: str) -> Candidate:
+    """The model at `url`, that was trained jointly, as a baseline.
+
+    Raises:
+        UserError: when it cannot be read, or was trained otherwise.
+    """
+    system, model = system_at(url)
+    if model.config.learner.name != "joint":
+        raise UserError(
+            f"{url} was trained by learner {model.config.learner.name}; --joint wants one that was "
+            f"trained by learner joint."
+        )
+    return Candidate(JOINT, system, model, "")
+
+
+def check_same_images(candidates: Sequence[Candidate]) -> None:
+    """That all models draw images of one size.
+
+    Raises:
+        UserError: when they do not.
+    """
+    first, *others = candidates
+    wanted = first.model.config.data
+    for other in others:
+        data = other.model.config.data
+        if (data.image_size, data.channels) != (wanted.image_size, wanted.channels):
+            raise UserError(
+                f"'{other.name}' draws {data.image_size} pixels with {data.channels} channels, and "
+                f"'{first.name}' {wanted.image_size} with {wanted.channels}; evaluate them apart."
+            )
+
+
+def evaluate_models(
+    protocol: Protocol,
+    candidates: Sequence[Candidate],
+    joint: Candidate | None,
+    others: dict[str, Entrant],
+    runner: Runner,
+) -> Iterator[tuple[Evaluation, dict[str, Entrant]]]:
+    """Have all models adapt and draw, then score them one after the other.
+
+    Args:
+        protocol: the episodes and the scores.
+        candidates: the models.
+        joint: the jointly trained baseline, if there is one.
+        others: systems that have been scored already.
+        runner: who does the work.
+
+    Yields:
+        For each candidate what was written of it, and the systems that it compares.
+    """
+    home = candidates[0].folder
+    works = [_Works(protocol, candidate, home) for candidate in candidates]
+    joints = protocol.works(joint.system, home) if joint else []
+    do_all([*joints, *(piece for w in works for piece in (*w.own, *w.scratch))], runner)
+    if joint:
+        others = {JOINT: protocol.model(JOINT, joint.model, joint.system, joints), **others}
+    for candidate, of in zip(candidates, works, strict=True):
+        name, model = candidate.name, candidate.model
+        entrants = {
+            UNADAPTED: protocol.unadapted(of.own),
+            SCRATCH: protocol.model(SCRATCH, model, of.untrained, of.scratch),
+            **others,
+            name: protocol.model(name, model, candidate.system, of.own),
+        }
+        entrants = protocol.beside(entrants)
+        evaluation = protocol.evaluation(name, model.step, entrants)
+        _write_strips(protocol, of.own, candidate.folder)
+        write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, candidate.folder)
+        yield evaluation, entrants
+
+
+class _Works:
+    """What a candidate has to do, and what its generator from scratch has.
+
+    The latter's outcomes go to `home`, where candidates of one configuration share them.
+    """
+
+    def __init__(self, protocol: Protocol, candidate: Candidate, home: str) -> None:
+        self.untrained = from_scratch(candidate.system, candidate.model)
+        self.own = protocol.works(candidate.system, candidate.folder)
+        self.scratch = protocol.works(self.untrained, home)
+
+
+def _write_strips(protocol: Protocol, works: Sequence[Work], folder: str) -> None:
+    """Keep the images of the first tasks, of the first seed, to be looked at."""
+    benchmark = protocol.benchmark
+    count = min(STRIPS, len(benchmark.tasks))
+    for i, drawn in enumerate(outcomes(works[:count])):
+        parts = {"support": benchmark.support[0, i], "real": benchmark.reference[0, i]}
+        for step, images in zip(drawn.steps.tolist(), from_uint8(drawn.images), strict=True):
+            parts[f"step-{step:04d}"] = images
+        for part, images in parts.items():
+            for n, image in enumerate(images):
+                write_file(f"{folder}/{strip_folder(i)}/{part}/{n}.png", png(image))
+
+
+def strip_folder(index: int) -> str:
+    """The folder of a strip: by number, since a task's name may have any character."""
+    return f"strips/{index:02d}"

@@ -1,0 +1,192 @@
+"""`metatrain evaluate`: scoring models, what other systems drew, and what that needs."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from metatrain.errors import UserError
+
+if TYPE_CHECKING:
+    from metatrain.evaluation.benchmark import Benchmark
+    from metatrain.evaluation.episode_list import EpisodeList
+    from metatrain.evaluation.protocol import Entrant, Protocol
+    from metatrain.evaluation.runner import Runner
+    from metatrain.store import EpisodeStore
+
+# Words that stand where models would.
+_EPISODES, _TRAIN_METRIC = "episodes", "train-metric"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    from metatrain.commands import positive  # here, since it imports this module
+
+    parser.add_argument(
+        "what",
+        metavar="CHECKPOINT",
+        nargs="*",
+        help="model files, or folders of runs or checkpoints; or the word episodes, to write the "
+        "list of episodes to --out and the supports to --export; or the word train-metric, to "
+        "train the metric network of --data to --out",
+    )
+    add = parser.add_argument
+    add("--data", metavar="URL", help="packed data (that of the first model's training)")
+    add("--split", default="test", choices=["train", "val", "test"], help="whose tasks (test)")
+    add("--shots", type=positive, metavar="K", help="support images (those of the training)")
+    add("--tasks", type=positive, default=1000, help="how many of the list's tasks at most (1000)")
+    add("--seeds", type=positive, default=3, help="how many of the list's seeds at most (3)")
+    add("--episodes", metavar="FILE", help="the list of episodes (the one that follows from data)")
+    add("--joint", metavar="CHECKPOINT", help="a jointly trained model, to be fine-tuned")
+    add("--samples", metavar="DIR", help="images that another system drew of the episodes")
+    add("--metric", metavar="FILE", help="metric network (metric.safetensors in the output)")
+    add("--features", metavar="FILE", help="features that another program computed")
+    add("--workers", type=positive, metavar="N", help="processes that share the work (all cores)")
+    add("--size", type=positive, help="of images without a model, in pixels (that of the data)")
+    add("--export", metavar="DIR", help="write the images that were compared, or the supports")
+    add("--out", metavar="DIR", help="where to (evaluation/ beside each checkpoint)")
+
+
+def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> None:
+    """Do what was asked for; `runner` does the work, processes of this machine by default.
+
+    Raises:
+        UserError: when something is missing or cannot be used.
+    """
+    if arguments.what == [_EPISODES]:
+        _write_episodes(arguments)
+    elif arguments.what == [_TRAIN_METRIC]:
+        _train_metric(arguments)
+    elif arguments.what:
+        _score_models(arguments, runner)
+    elif arguments.samples:
+        _score_samples(arguments)
+    else:
+        raise UserError("there is nothing to evaluate; name a CHECKPOINT, or give --samples.")
+
+
+def _write_episodes(arguments: argparse.Namespace) -> None:
+    from metatrain.evaluation.samples import export
+    from metatrain.files import write_file
+
+    if not (arguments.out or arguments.export):
+        raise UserError("give --out, a file for the list, or --export, a folder for supports.")
+    store = _store(arguments.data)
+    whole = _list(arguments, store)
+    if arguments.export:
+        size, channels = store.shape()
+        benchmark = _benchmark(arguments, store, whole, (arguments.size or size, channels))
+        export(benchmark, whole, arguments.export)
+        print(arguments.export)
+    if arguments.out:
+        write_file(arguments.out, whole.content())
+        print(arguments.out)
+    published = "published" if whole.published else "not published"
+    print(f"{len(whole.tasks)} tasks, {whole.seeds} seeds; sha256 {whole.sha256} ({published})")
+
+
+def _train_metric(arguments: argparse.Namespace) -> None:
+    from metatrain.config import DataConfig
+    from metatrain.metrics.network import metric_network
+
+    if not arguments.out:
+        raise UserError("give --out, a .safetensors file for the metric network.")
+    store = _store(arguments.data)
+    size, channels = store.shape()
+    data = DataConfig.model_validate({"image_size": arguments.size or size, "channels": channels})
+    network = metric_network(store, data, arguments.out)
+    print(f"{arguments.out}\nsha256 {network.sha256}")
+
+
+def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> None:
+    from metatrain.evaluation.candidates import (
+        check_same_images,
+        evaluate_models,
+        read_candidates,
+        read_joint,
+    )
+    from metatrain.evaluation.runner import Here
+    from metatrain.evaluation.table import comparisons, table
+
+    candidates = read_candidates(arguments.what, arguments.out)
+    joint = read_joint(arguments.joint) if arguments.joint else None
+    check_same_images([*candidates, *([joint] if joint else [])])
+    data = candidates[0].model.config.data
+    arguments.data = arguments.data or data.path
+    arguments.shots = arguments.shots or data.shots
+    folder = candidates[0].folder
+    protocol = _protocol(arguments, (data.image_size, data.channels), folder)
+    samples = _samples(arguments, protocol) if arguments.samples else {}
+    runner = runner or Here(arguments.workers)
+    models: dict[str, Entrant] = {}
+    for evaluation, entrants in evaluate_models(protocol, candidates, joint, samples, runner):
+        print(table(evaluation))
+        print(comparisons(evaluation.system, entrants | models), end="\n\n")
+        models[evaluation.system] = entrants[evaluation.system]
+
+
+def _score_samples(arguments: argparse.Namespace) -> None:
+    from metatrain.evaluation.results import write_evaluation
+    from metatrain.evaluation.samples import shape_of_samples
+    from metatrain.evaluation.table import comparisons, table
+
+    folder = arguments.out or f"{arguments.samples.rstrip('/')}/evaluation"
+    protocol = _protocol(arguments, shape_of_samples(arguments.samples), folder)
+    samples = _samples(arguments, protocol)
+    entrants = protocol.beside(samples)
+    evaluation = protocol.evaluation(next(iter(samples)), 0, entrants)
+    write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, folder)
+    print(table(evaluation))
+    print(comparisons(evaluation.system, entrants))
+
+
+def _samples(arguments: argparse.Namespace, protocol: "Protocol") -> dict[str, "Entrant"]:
+    from metatrain.evaluation.samples import read_samples
+
+    folder = arguments.samples.rstrip("/")
+    name = f"samples {folder.rpartition('/')[2]}"
+    return {name: protocol.images(name, folder, read_samples(folder, protocol.benchmark))}
+
+
+def _protocol(arguments: argparse.Namespace, shape: tuple[int, int], folder: str) -> "Protocol":
+    from metatrain.config import DataConfig
+    from metatrain.evaluation.protocol import Protocol
+    from metatrain.metrics.hog import Hog
+    from metatrain.metrics.network import metric_network
+    from metatrain.metrics.pixels import ExportedPixels, Pixels
+    from metatrain.metrics.precomputed import Precomputed
+
+    store = _store(arguments.data)
+    whole = _list(arguments, store)
+    benchmark = _benchmark(arguments, store, whole, shape)
+    data = DataConfig.model_validate({"image_size": shape[0], "channels": shape[1]})
+    network = metric_network(store, data, arguments.metric or f"{folder}/metric.safetensors")
+    pixels = ExportedPixels(arguments.export) if arguments.export else Pixels()
+    given = [Precomputed(arguments.features)] if arguments.features else []
+    return Protocol(store, whole, benchmark, [network, Hog(), pixels, *given])
+
+
+def _store(url: str | None) -> "EpisodeStore":
+    from metatrain.store import EpisodeStore
+
+    if not url:
+        raise UserError("give --data, the URL of a packed data set.")
+    return EpisodeStore(url)
+
+
+def _list(arguments: argparse.Namespace, store: "EpisodeStore") -> "EpisodeList":
+    from metatrain.evaluation.episode_list import list_episodes, read_list
+
+    if arguments.episodes:
+        return read_list(arguments.episodes, store)
+    return list_episodes(store, arguments.split)
+
+
+def _benchmark(
+    arguments: argparse.Namespace,
+    store: "EpisodeStore",
+    whole: "EpisodeList",
+    shape: tuple[int, int],
+) -> "Benchmark":
+    from metatrain.evaluation.benchmark import read_benchmark
+
+    first = whole.first(arguments.tasks, arguments.seeds)
+    return read_benchmark(store, first, arguments.shots, *shape)

@@ -1,0 +1,164 @@
+"""The protocol: every system on the same episodes, by the same scores, beside the same baselines.
+
+Of every task a system sees `shots` support images and nothing else. Of the others, some are the
+reference that everything is compared with, and as many play the perfect generator. All images are
+rounded to 8 bits first, as those are that another system hands in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metatrain.evaluation.baselines import baselines
+from metatrain.evaluation.benchmark import Benchmark
+from metatrain.evaluation.episode_list import EpisodeList
+from metatrain.evaluation.measure import Judge, Scores
+from metatrain.evaluation.results import (
+    Episodes,
+    Evaluation,
+    Moment,
+    Result,
+    Space,
+    estimates,
+)
+from metatrain.evaluation.work import Drawn, System, Work, outcomes
+from metatrain.metrics.frechet import floor
+from metatrain.metrics.space import FeatureSpace
+from metatrain.model import Model
+from metatrain.pictures import from_uint8
+from metatrain.store import EpisodeStore
+
+UNADAPTED, SCRATCH, JOINT = "unadapted", "from scratch", "joint + fine-tuning"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A system with what it got: the numbers to show, and the scores to compare."""
+
+    result: Result
+    scores: Scores
+
+
+class Protocol:
+    """Scores systems on the episodes of a benchmark.
+
+    Args:
+        store: the data set.
+        whole: the list that the benchmark's episodes are the first of.
+        benchmark: the episodes with their images.
+        spaces: the feature spaces, the first of which has all metrics.
+    """
+
+    def __init__(
+        self,
+        store: EpisodeStore,
+        whole: EpisodeList,
+        benchmark: Benchmark,
+        spaces: Sequence[FeatureSpace],
+    ) -> None:
+        self.benchmark = benchmark
+        self._store, self._whole, self._spaces = store, whole, spaces
+        self._judge = Judge(benchmark, spaces)
+        self._baselines = {
+            name: self.images(name, "", images) for name, images in baselines(benchmark).items()
+        }
+
+    def works(self, system: System, folder: str) -> list[Work]:
+        """What `system` has to do, with the outcomes to go under `folder`."""
+        episodes = self.benchmark.episodes
+        return [
+            Work(
+                system,
+                self._store.url,
+                self._store.fingerprint,
+                episodes.split,
+                episode,
+                self.benchmark.shots,
+                f"{folder}/work",
+            )
+            for episode in episodes.episodes
+        ]
+
+    def images(self, name: str, about: str, images: Tensor) -> Entrant:
+        """Score images [S, T, N, C, H, W] in [-1, 1]."""
+        scores = self._judge.scores(images)
+        shown = {space: estimates(metrics) for space, metrics in scores.items()}
+        own_task = self._judge.own_task(images).tolist()
+        return Entrant(Result(name, about, "", shown, own_task, {}), scores)
+
+    def model(self, name: str, model: Model, system: System, works: Sequence[Work]) -> Entrant:
+        """Score what a model drew after its last inner step, and its way there."""
+        drawn = outcomes(works)
+        images = self._drawn(drawn)
+        steps = drawn[0].steps.tolist()
+        moments = [self._moment(drawn, images[i], i) for i in range(len(steps))]
+        last = self.images(name, _about(model, system), images[-1])
+        result = replace(
+            last.result,
+            sha256="" if system.untrained else system.sha256,
+            curve=dict(zip(steps, moments, strict=True)),
+        )
+        return replace(last, result=result)
+
+    def unadapted(self, works: Sequence[Work]) -> Entrant:
+        """Score what a model drew before its first inner step."""
+        return self.images(UNADAPTED, "", self._drawn(outcomes(works))[0])
+
+    def beside(self, entrants: dict[str, Entrant]) -> dict[str, Entrant]:
+        """`entrants` between the copies and the ceiling, in the order of a table."""
+        *copies, (real, ceiling) = self._baselines.items()
+        return {**dict(copies), **entrants, real: ceiling}
+
+    def evaluation(self, system: str, outer_steps: int, entrants: dict[str, Entrant]) -> Evaluation:
+        """All that there is to know of one system, with the others beside it."""
+        missing = [] if JOINT in entrants else [f"no {JOINT}: give its checkpoint with --joint"]
+        return Evaluation(
+            self._episodes(),
+            [Space(space.name, space.sha256) for space in self._spaces],
+            self._floor(),
+            system,
+            {name: entrant.result for name, entrant in entrants.items()},
+            outer_steps,
+            missing,
+        )
+
+    def _episodes(self) -> Episodes:
+        benchmark, whole = self.benchmark, self._whole
+        return Episodes(
+            whole.benchmark,
+            whole.sha256,
+            whole.published,
+            whole.data,
+            whole.split,
+            benchmark.shots,
+            benchmark.images,
+            benchmark.episodes.seeds,
+            benchmark.tasks,
+            (len(whole.tasks), whole.seeds),
+        )
+
+    def _floor(self) -> float:
+        features = self._spaces[0].features(self.benchmark.reference)
+        return sum(floor(seed) for seed in features) / len(features)
+
+    def _drawn(self, drawn: Sequence[Drawn]) -> Tensor:
+        """Images in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
+        images = torch.stack([outcome.images for outcome in drawn], dim=1)
+        return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
+
+    def _moment(self, drawn: Sequence[Drawn], images: Tensor, index: int) -> Moment:
+        seeds = (self.benchmark.episodes.seeds, -1)
+        losses = torch.stack([outcome.losses[index] for outcome in drawn]).unflatten(0, seeds)
+        scores = self._judge.point(images) | {"query_loss": self._judge.of_tasks(losses)}
+        seconds = torch.stack([outcome.seconds[index] for outcome in drawn])
+        return Moment(estimates(scores), seconds.median().item())
+
+
+def _about(model: Model, system: System) -> str:
+    """What a model is, in a few words."""
+    config = model.config
+    trained = f"{config.learner.name}, {model.step:,} outer steps"
+    start = "random weights" if system.untrained else trained
+    return f"{start}, {config.adapt.steps} inner steps"

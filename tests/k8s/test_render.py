@@ -1,0 +1,150 @@
+"""metatrain k8s render: a run's manifest is the overlays', and passes all that they pass."""
+
+import re
+
+import pytest
+import test_overlays
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kuberay import objections
+from manifests import ROOT, clusters, of_kind, ray_pods
+from test_broken import CHECKS
+
+from k8s.commands import K8S
+from k8s.render import job_name
+from metatrain.cli import run
+from metatrain.config import parse_config
+from tuning.config import load_sweep
+
+IMAGE = f"registry.example.com/metatrain@sha256:{64 * 'a'}"
+STORED = ["run.dir=s3://bucket/runs", "data.path=s3://bucket/icons"]
+RUN = [str(ROOT / "configs/demo.yaml"), *STORED, "cluster.cpus_per_worker=4"]
+NODES = ["--workers=4", "--gpus=8"]
+SWEEP = """
+name: rates
+dir: s3://bucket/sweeps
+base: {base}
+space: {{inner.lr: {{loguniform: [0.0001, 0.01]}}}}
+"""
+
+
+@pytest.fixture
+def render(capsys):
+    """What the command says, and its exit status."""
+
+    def said(*words, image=IMAGE):
+        status = run("metatrain", {"k8s": K8S}, ["k8s", "render", *words, f"--image={image}"])
+        printed = capsys.readouterr()
+        return status, printed.out if status == 0 else printed.err
+
+    return said
+
+
+def rendered(render, *words):
+    status, text = render(*words)
+    assert status == 0, text
+    return [*yaml.load_all(text, yaml.CSafeLoader)]
+
+
+def passes_every_check(objects):
+    for check in CHECKS.values():
+        check(objects)
+
+
+def test_a_runs_manifest_passes_every_check_and_is_sized_by_its_plan(render):
+    words = ["run.name=Big_1", "meta.batch=32", "--overlay=spot", "--overlay=kueue"]
+    objects = rendered(render, *RUN, *words, *NODES)
+    passes_every_check(objects)
+    (job,) = of_kind(objects, "RayJob")
+    assert job["metadata"]["name"] == job_name("Big_1")
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
+    assert job["spec"]["backoffLimit"] == 10
+    worker = next(pod for pod in ray_pods(objects) if pod.role == "worker")
+    assert worker.count == 4
+    # 8 workers of 4 CPUs, and one for Ray.
+    limits = worker.container["resources"]["limits"]
+    assert (limits["cpu"], limits["nvidia.com/gpu"]) == ("33", "8")
+    config = parse_config(yaml.safe_load(test_overlays.configuration(objects)["run.yaml"]))
+    assert (config.cluster.workers, config.cluster.min_workers) == (32, 8)
+    assert (config.run.name, config.generator.name) == ("Big_1", "unet")
+    assert {IMAGE} == {pod.container["image"] for pod in ray_pods(objects)}
+
+
+def test_a_run_that_reads_further_ahead_has_larger_pods(render):
+    def memory(*words):
+        words = [*STORED, *words, "--overlay=dev", "--workers=2"]
+        objects = rendered(render, str(ROOT / "configs/demo.yaml"), *words)
+        (worker,) = (pod for pod in ray_pods(objects) if pod.role == "worker")
+        return test_overlays.quantity(worker.container["resources"]["limits"]["memory"])
+
+    assert memory("data.prefetch_bytes=9000000000") > memory()
+
+
+def test_a_sweeps_manifest_passes_every_check_and_its_file_is_what_was_asked_for(render, tmp_path):
+    (tmp_path / "base.yaml").write_text("learner: {name: fomaml}\ndata: {path: s3://bucket/x}\n")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(SWEEP.format(base=tmp_path / "base.yaml"))
+    words = [str(file), "budget.trials=7", "meta.steps=50", "--overlay=dev", "--overlay=sweep"]
+    objects = rendered(render, *words, "--workers=3")
+    passes_every_check(objects)
+    (cluster,) = clusters(objects)
+    assert cluster["workerGroupSpecs"][0]["maxReplicas"] == 3
+    data = test_overlays.configuration(objects)
+    # As its pods read it, but for where that is.
+    (tmp_path / "run.yaml").write_text(data["run.yaml"])
+    mounted = data["sweep.yaml"].replace("/etc/metatrain", str(tmp_path))
+    (tmp_path / "mounted.yaml").write_text(mounted)
+    sweep = load_sweep(str(tmp_path / "mounted.yaml"))
+    assert (sweep.settings.name, sweep.settings.budget.trials) == ("rates", 7)
+    assert (sweep.base.learner.name, sweep.base.meta.steps) == ("fomaml", 50)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--overlay=gpu", "--workers=4"], "--gpus N and --overlay gpu"),
+        (["--overlay=dev", "--workers=4", "--gpus=8"], "--gpus N and --overlay gpu"),
+        (["--overlay=gpus", "--workers=4"], "did you mean 'gpu'?"),
+        (["--overlay=interactive", "--workers=4"], "runs nothing"),
+        (["--overlay=kueue", "--overlay=sweep", "--workers=4", "--gpus=8"], "Kueue admits gangs"),
+        (["run.dir=runs", "--overlay=dev", "--workers=4"], "run.dir is runs, a folder that ends"),
+        (["data.path=/d", "--overlay=dev", "--workers=4"], "data.path is /d, a folder that ends"),
+        (["--overlay=gpu", "--workers=9", "--gpus=8"], "than the 64 that"),
+    ],
+)
+def test_what_cannot_run_is_one_sentence(render, words, sentence):
+    overrides = [w for w in words if not w.startswith("--")]
+    options = [w for w in words if w.startswith("--")]
+    status, said = render(*RUN, "meta.batch=160", *overrides, *options)
+    assert status == 1
+    assert sentence in said
+
+
+def test_a_run_that_does_not_fit_is_told_what_would_help(render):
+    words = [str(ROOT / "configs/demo.yaml"), *STORED, "meta.batch=8", "--overlay=gpu"]
+    status, said = render(*words, "--workers=1", "--gpus=8", "--gpu-memory=0.001")
+    assert status == 1
+    assert "memory is too small" in said
+
+
+def test_an_image_by_its_tag_and_a_missing_kubectl_are_one_sentence_each(render, monkeypatch):
+    status, said = render(*RUN, "meta.batch=32", "--overlay=gpu", *NODES, image="metatrain:latest")
+    assert status == 1
+    assert "by its digest" in said
+    monkeypatch.setenv("PATH", "")
+    status, said = render(*RUN, "meta.batch=32", "--overlay=gpu", *NODES)
+    assert status == 1
+    assert "kubectl is not installed" in said
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text("aB9._-", max_size=60).map("x".__add__), unique=True, max_size=5))
+def test_every_run_has_a_jobs_name_of_its_own_which_kuberay_accepts(runs):
+    names = [job_name(run) for run in runs]
+    assert len(set(names)) == len(runs)
+    spec = {"headGroupSpec": {"template": {"spec": {}}}, "workerGroupSpecs": []}
+    for name in names:
+        job = {"kind": "RayJob", "metadata": {"name": name}, "spec": {"rayClusterSpec": spec}}
+        assert not list(objections(job))
+        assert re.fullmatch("[a-z0-9-]+", name)

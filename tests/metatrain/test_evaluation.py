@@ -1,0 +1,340 @@
+"""One protocol: the same episodes for every system, and the same numbers however they were got."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from metatrain.build import build_generator
+from metatrain.cli import run
+from metatrain.commands import COMMANDS
+from metatrain.config import load_config
+from metatrain.errors import UserError
+from metatrain.evaluation import runner
+from metatrain.evaluation.baselines import COPY, JITTERED, REAL, baselines
+from metatrain.evaluation.benchmark import read_benchmark
+from metatrain.evaluation.candidates import read_candidates
+from metatrain.evaluation.episode_list import (
+    IMAGES,
+    SEEDS,
+    SHOTS,
+    EpisodeList,
+    list_episodes,
+    read_list,
+)
+from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED
+from metatrain.evaluation.results import read_evaluation, read_scores
+from metatrain.evaluation.work import from_scratch, perform
+from metatrain.metrics.precomputed import pixel_hash
+from metatrain.model import Model, save_model
+from metatrain.pictures import decode
+from metatrain.store import EpisodeStore
+
+# Three of the training tasks, since the stripes have but two for testing.
+FEW = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 3]
+
+
+def metatrain(*arguments):
+    return run("metatrain", COMMANDS, [str(a) for a in arguments])
+
+
+def save(packed, folder, *overrides):
+    """An untrained model as a run leaves it, small enough to adapt in no time."""
+    config = load_config(
+        None,
+        [
+            f"data.path={packed}",
+            "data.image_size=16",
+            "generator.width=8",
+            "generator.sampler.steps=2",
+            "adapt.steps=2",
+            *overrides,
+        ],
+    )
+    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    # Not as it was made, or from scratch would be the same.
+    moved = {n: p + 0.01 for n, p in parameters.items()}
+    save_model(Model(config, moved, step=7), f"{folder}/model.safetensors")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def places(packed, tmp_path_factory):
+    """Two models and a joint one, and a metric network that all tests share."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("evaluation")
+    for name in ("one", "two"):
+        save(packed, root / name, f"run.name={name}", f"seed={len(name)}")
+    save(packed, root / "joint", "run.name=joint", "learner.name=joint")
+    metric = root / "metric.safetensors"
+    assert metatrain("evaluate", "train-metric", "--data", packed, "--out", metric) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def evaluated(places):
+    """Where a model was evaluated by one worker, with a joint baseline."""
+    out = places / "evaluated"
+    options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
+    command = ["evaluate", places / "one", *options, *FEW, "--workers", 1, "--out", out]
+    assert metatrain(*command) == 0
+    return out
+
+
+def numbers(folder):
+    """All that was measured but time."""
+    values = json.loads((Path(folder) / "evaluation.json").read_text())
+    for result in values["results"].values():
+        for point in result["curve"].values():
+            assert point.pop("seconds") > 0
+    return values
+
+
+@pytest.fixture(scope="module")
+def listed(packed):
+    return list_episodes(EpisodeStore(packed), "train")
+
+
+def test_the_list_follows_from_the_data_and_nothing_given_away_is_scored(packed, listed):
+    assert list_episodes(EpisodeStore(packed), "train").content() == listed.content()
+    assert EpisodeList.model_validate_json(listed.content()) == listed
+    assert (len(listed.tasks), listed.seeds) == (16, SEEDS)
+    assert [e.task for e in listed.episodes] == listed.tasks * SEEDS
+    for episode in listed.episodes:
+        images = [*episode.support, *episode.reference, *episode.held_out]
+        assert sorted(images) == sorted(set(images))
+        assert episode.counts == (max(SHOTS), IMAGES, IMAGES)
+    drawn = [e.support for e in listed.episodes if e.task == listed.tasks[0]]
+    assert len(set(drawn)) == SEEDS
+    assert len({e.noise for e in listed.episodes}) == len(listed.episodes)
+
+
+def test_more_shots_are_further_images_of_the_same_episode(packed, listed):
+    store, few = EpisodeStore(packed), listed.first(2, 1)
+    one, eight = (read_benchmark(store, few, k, 16, 1) for k in (1, 8))
+    assert one.support.equal(eight.support[:, :, :1])
+    assert one.reference.equal(eight.reference)
+    assert one.held_out.equal(eight.held_out)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda v: v.update(data="0" * 64), "name the data that the list was made for"),
+        (lambda v: v.update(format="other"), "is of format other"),
+        (lambda v: v.pop("split"), "is no list of episodes, or is damaged: split"),
+        (lambda v: v["episodes"].pop(), "same two tasks or more in each of its seeds"),
+        (lambda v: v["episodes"][5].update(reference=[0, 0, 1, 2]), "twice in one episode"),
+        (lambda v: v["episodes"][5].update(task="none"), "same two tasks"),
+        (lambda v: v["episodes"][5].update(support=list(range(99, 107))), "that .* lacks"),
+        (lambda v: v["episodes"][5].update(held_out=[]), "they must be"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(packed, listed, tmp_path, change, sentence):
+    values = json.loads(listed.content())
+    change(values)
+    (tmp_path / "list").write_text(json.dumps(values))
+    with pytest.raises(UserError, match=sentence):
+        read_list(f"{tmp_path}/list", EpisodeStore(packed))
+
+
+def test_every_system_is_scored_beside_the_baselines(evaluated, packed):
+    found = read_evaluation(str(evaluated))
+    order = [COPY, JITTERED, UNADAPTED, SCRATCH, JOINT, "one", REAL]
+    assert list(found.results) == order
+    assert (found.system, found.outer_steps, found.missing) == ("one", 7, [])
+    assert [space.name for space in found.spaces] == ["metric network", "HOG", "pixels"]
+    episodes = found.episodes
+    assert (episodes.tasks, episodes.shots, episodes.seeds) == (episodes.tasks[:3], 3, 2)
+    assert episodes.listed == (16, SEEDS)
+    assert episodes.data == EpisodeStore(packed).fingerprint
+    assert set(found.result.curve) == {0, 1, 2}
+    assert found.results[COPY].scores["pixels"]["memorised"].value == 1
+    for result in found.results.values():
+        for metrics in result.scores.values():
+            for estimate in metrics.values():
+                assert estimate.low <= estimate.value <= estimate.high
+    strips = sorted((evaluated / "strips").iterdir())
+    assert [len(list(strip.glob("*/*.png"))) for strip in strips] == [3 + 4 + 3 * 4] * 3
+
+
+def test_scores_are_kept_with_their_resamples_for_paired_tests_later(evaluated):
+    found = read_evaluation(str(evaluated))
+    scores = read_scores(str(evaluated), found, "one")
+    same = scores["pixels"]["kid"].minus(scores["pixels"]["kid"])
+    assert (same.value, same.significant) == (0, False)
+    for space, metrics in scores.items():
+        for name, score in metrics.items():
+            assert score.estimate.value == found.result.scores[space][name].value
+
+
+def test_two_workers_get_the_numbers_of_one(places, evaluated):
+    out = places / "by-two"
+    options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
+    command = ["evaluate", places / "one", *options, *FEW, "--workers", 2, "--out", out]
+    assert metatrain(*command) == 0
+    assert numbers(out) == numbers(evaluated)
+
+
+def test_what_was_interrupted_goes_on_where_it_was(places, evaluated, monkeypatch, capsys):
+    out, done = places / "interrupted", []
+
+    def until_interrupted(work):
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        done.append(work.key)
+        perform(work)
+
+    def counted(work):
+        done.append(work.key)
+        perform(work)
+
+    options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
+    command = ["evaluate", places / "one", *options, *FEW, "--workers", 1, "--out", out]
+    monkeypatch.setattr(runner, "perform", until_interrupted)
+    assert metatrain(*command) == 130
+    assert not (out / "evaluation.json").exists()
+    monkeypatch.setattr(runner, "perform", counted)
+    assert metatrain(*command) == 0
+    assert len(done) == len(set(done)) == 3 * 2 * 3
+    assert numbers(out) == numbers(evaluated)
+    capsys.readouterr()
+    assert metatrain(*command) == 0
+    assert len(done) == 3 * 2 * 3, "nothing is done twice"
+
+
+def test_several_models_are_compared_on_the_same_episodes(places, evaluated, capsys):
+    out = places / "both"
+    options = ["--metric", places / "metric.safetensors", *FEW, "--workers", 1, "--out", out]
+    assert metatrain("evaluate", places / "one", places / "two", *options) == 0
+    said = capsys.readouterr().out
+    assert "two against one: KID" in said
+    assert "no joint + fine-tuning: give its checkpoint with --joint" in said
+    alone, one = numbers(evaluated), numbers(out / "00")
+    assert one["results"]["one"] == alone["results"]["one"]
+    assert numbers(out / "01")["results"][REAL] == one["results"][REAL]
+
+
+def test_a_difference_that_chance_may_make_is_said_to_be_none(places, capsys):
+    out = places / "twice"
+    options = ["--metric", places / "metric.safetensors", *FEW, "--workers", 1, "--out", out]
+    assert metatrain("evaluate", places / "one", places / "one", *options) == 0
+    again = next(line for line in capsys.readouterr().out.splitlines() if " against one: " in line)
+    assert again.count("not significant, p = 1.00") == 3
+
+
+def test_from_scratch_knows_the_configuration_and_not_the_weights(places, packed, tmp_path):
+    other = save(packed, tmp_path / "other", "run.name=other", "seed=3", "meta.steps=3")
+    one, two, longer = read_candidates(
+        [str(places / "one"), other, save(packed, tmp_path / "c", "adapt.steps=3", "seed=3")], None
+    )
+    of = [from_scratch(c.system, c.model).sha256 for c in (one, two, longer)]
+    assert of[0] == of[1] != of[2]
+
+
+def test_copies_are_the_support_and_jittered_ones_are_near_it(packed, listed):
+    benchmark = read_benchmark(EpisodeStore(packed), listed.first(4, 2), 3, 16, 1)
+    found = baselines(benchmark)
+    order = [0, 1, 2, 0]  # four images of three
+    assert found[COPY].equal(benchmark.support[:, :, order])
+    assert found[REAL].equal(benchmark.held_out)
+    moved = (found[JITTERED] - found[COPY]).flatten(3).square().mean(dim=3)
+    assert (moved > 0).all()
+    assert found[JITTERED].equal(baselines(benchmark)[JITTERED])
+    assert found[JITTERED].abs().max() <= 1
+
+
+@pytest.fixture(scope="module")
+def exported(places, packed):
+    """The episodes as another system gets them, which hands back what it was given."""
+    folder = places / "other-system"
+    options = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 4]
+    assert metatrain("evaluate", "episodes", "--data", packed, *options, "--export", folder) == 0
+    for support in folder.glob("seed-*/*/support"):
+        for file in support.iterdir():
+            shutil.copy(file, support.parent / file.name)
+    return folder
+
+
+def score_samples(exported, packed, places, *more):
+    options = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 4, "--data", packed]
+    metric = ["--metric", places / "metric.safetensors"]
+    return metatrain("evaluate", "--samples", exported, *options, *metric, *more)
+
+
+def test_what_another_system_drew_is_scored_as_ours_is(exported, packed, places):
+    assert score_samples(exported, packed, places) == 0
+    found = read_evaluation(f"{exported}/evaluation")
+    copies = found.results[COPY].scores
+    assert found.results["samples other-system"].scores == copies
+    whole = read_list(f"{exported}/episodes.json", EpisodeStore(packed))
+    assert (whole.sha256, len(whole.tasks)) == (found.episodes.sha256, 16)
+
+
+def test_samples_that_cannot_be_scored_are_named(exported, packed, places, tmp_path, capsys):
+    shutil.copytree(exported, tmp_path / "s")
+    missing = tmp_path / "s" / "seed-1" / "0002" / "3.png"
+    missing.unlink()
+    assert score_samples(tmp_path / "s", packed, places) == 1
+    assert "lacks 1 of 24 images, the first of them seed-1/0002/3.png" in capsys.readouterr().err
+    Image.new("L", (20, 20)).save(missing)
+    assert score_samples(tmp_path / "s", packed, places) == 1
+    assert "is 20 x 20 pixels, and others are 16 x 16" in capsys.readouterr().err
+    assert score_samples(tmp_path / "none", packed, places) == 1
+    assert "there are no samples in" in capsys.readouterr().err
+
+
+def test_features_of_another_program_are_one_more_space(exported, packed, places, tmp_path):
+    assert score_samples(exported, packed, places, "--export", tmp_path / "images") == 0
+    files = sorted((tmp_path / "images").iterdir())
+    images = decode([file.read_bytes() for file in files], 16, 1)
+    names = [pixel_hash(image).hex() for image in images]
+    assert [file.stem for file in files] == names
+    hashes = torch.from_numpy(np.stack([np.frombuffer(bytes.fromhex(n), np.uint8) for n in names]))
+    table = {"sha256": hashes, "features": images.flatten(1)}
+    save_file(table, tmp_path / "table", {"name": "theirs"})
+    assert score_samples(exported, packed, places, "--features", tmp_path / "table") == 0
+    scores = read_evaluation(f"{exported}/evaluation").result.scores
+    assert scores["theirs"] == scores["pixels"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["{one}", "--shots", 9], "up to 8 shots, and 9 were asked for"),
+        (["{one}", "--joint", "{two}"], "was trained by learner reptile"),
+        (["{one}", "{large}"], "draws 32 pixels with 1 channels, and 'one' 16"),
+        (["{one}", "--data", "{one}"], "is not a packed data set"),
+        (["{one}", "--episodes", "{one}/model.safetensors"], "is no list of episodes"),
+        (["{one}", "--metric", "{one}/model.safetensors"], "is not a metric network"),
+        ([], "nothing to evaluate"),
+        (["episodes", "--out", "x"], "give --data"),
+        (["episodes", "--data", "{data}"], "give --out"),
+        (["train-metric", "--data", "{data}"], "give --out"),
+    ],
+)
+def test_a_mistake_is_one_sentence(places, packed, tmp_path, capsys, arguments, sentence):
+    names = {"one": places / "one", "two": places / "two", "data": packed}
+    names["large"] = save(packed, tmp_path / "large", "data.image_size=32", "run.name=large")
+    given = [str(a).format(**names) for a in arguments]
+    assert metatrain("evaluate", *given) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_an_evaluation_that_is_damaged_or_older_is_to_be_made_again(evaluated, tmp_path):
+    for content, sentence in (("{", "is damaged"), ('{"split": "test"}', "older metatrain")):
+        (tmp_path / "evaluation.json").write_text(content)
+        with pytest.raises(UserError, match=f"{sentence}; run `metatrain evaluate` again"):
+            read_evaluation(str(tmp_path))
+    shutil.copytree(evaluated, tmp_path / "copy")
+    (tmp_path / "copy" / "scores.safetensors").write_bytes(b"")
+    found = read_evaluation(f"{tmp_path}/copy")
+    with pytest.raises(UserError, match=r"scores\.safetensors is damaged"):
+        read_scores(f"{tmp_path}/copy", found, "one")

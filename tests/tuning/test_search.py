@@ -1,0 +1,195 @@
+"""Searcher and scheduler without any training: Tune's and Optuna's own, on a known objective."""
+
+import math
+
+import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from metatrain.errors import UserError
+from metatrain.files import write_file
+from tuning.config import load_sweep
+from tuning.importance import importances
+from tuning.ledger import Ledger, Report, read_record
+from tuning.loggers import loggers_of
+from tuning.schedule import scheduler_of
+from tuning.suggestions import Searcher
+from tuning.sweep import Budget, trials_at_once
+
+SWEEP = """
+dir: {dir}
+overrides: {{meta.steps: 400}}
+space:
+  inner.lr: {{loguniform: [1.0e-5, 1.0]}}
+  adapt.lr: {{same_as: inner.lr}}
+  inner.steps: {{int: [1, 8]}}
+  inner.scope.name: {{choice: [all, film, lora]}}
+  inner.scope.rank: {{int: [1, 8], when: {{inner.scope.name: lora}}}}
+budget: {{trials: 40}}
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(SWEEP.format(dir=tmp_path / "sweeps"))
+    return str(file)
+
+
+def planted(values, step, steps=400):
+    """Lowest at inner.lr 0.003, 5 steps, scope film; training makes every score better."""
+    far = (math.log10(values["inner.lr"]) - math.log10(0.003)) ** 2 / 4
+    far += (values["inner.steps"] - 5) ** 2 / 40
+    far += {"film": 0.0, "all": 0.2, "lora": 0.4}[values["inner.scope.name"]]
+    return far + 0.3 * (1 - step / steps)
+
+
+def run_until(ledger, trials):
+    """What Tune does with a trial, one after the other: looks at it until it is to stop."""
+    searcher, scheduler = Searcher(ledger), scheduler_of(ledger)
+    steps, every = ledger.sweep.base.meta.steps, ledger.sweep.base.checkpoint.every
+    while len(ledger.records) < trials:
+        record = ledger.add(searcher.ask(len(ledger.records)))
+        trial = Trial("planted", stub=True, trial_id=record.name)
+        scheduler.on_trial_add(None, trial)
+        for step in range(every, steps + 1, every):
+            score = planted(record.values, step)
+            order = sum(len(r.reports) for r in ledger.records.values())
+            record.reports.append(Report(step, score, 1, 0.0, 60.0, order, {1: score}))
+            seen = {"step": step, "score": score}
+            if scheduler.on_trial_result(None, trial, seen) == TrialScheduler.STOP:
+                break
+        record.state = "finished" if step == steps else "stopped"
+        ledger.write(record)
+        searcher.tell(record)
+    return ledger
+
+
+def test_the_planted_best_region_is_found_and_most_trials_are_stopped(path):
+    ledger = run_until(Ledger(load_sweep(path)), 40)
+    best = ledger.best().values
+    assert 3e-4 < best["inner.lr"] < 3e-2  # one of five magnitudes either side
+    assert best["inner.scope.name"] == "film"
+    assert planted(best, 400) < 0.25
+    stopped = sum(record.state == "stopped" for record in ledger.records.values())
+    assert 10 < stopped < 40
+    shares, _ = importances(ledger)
+    assert next(iter(shares)) in ("inner.lr", "inner.scope.name")
+    assert shares["inner.steps"] < 0.5
+
+
+def test_a_search_that_was_interrupted_goes_on_with_what_it_knew(path):
+    run_until(Ledger(load_sweep(path)), 25)
+    again = Ledger(load_sweep(path))
+    assert len(again.records) == 25
+    run_until(again, 40)
+    assert 3e-4 < again.best().values["inner.lr"] < 3e-2
+    # Not a new search: what comes after the 25 is nearer than random trials are.
+    late = [planted(again.records[n].values, 400) for n in range(25, 40)]
+    early = [planted(again.records[n].values, 400) for n in range(6)]
+    assert sum(late) / len(late) < sum(early) / len(early)
+
+
+def test_a_scheduler_that_is_told_of_earlier_starts_decides_as_one_that_saw_them(path):
+    ledger = run_until(Ledger(load_sweep(path)), 12)
+    told = scheduler_of(Ledger(load_sweep(path)))
+    alone = scheduler_of(Ledger(load_sweep(path, ["name=other"])))
+    every = ledger.sweep.base.checkpoint.every
+    for scheduler, expected in ((told, TrialScheduler.STOP), (alone, TrialScheduler.CONTINUE)):
+        trial = Trial("new", stub=True, trial_id="new")
+        scheduler.on_trial_add(None, trial)
+        bad = {"step": every, "score": 100.0}
+        assert scheduler.on_trial_result(None, trial, bad) == expected
+
+
+def test_median_stopping_hears_of_earlier_starts_too(path):
+    chosen = ["scheduler.name=median", "searcher=random"]
+    ledger = run_until(Ledger(load_sweep(path, chosen)), 0)
+    for n, score in enumerate((1.0, 1.1, 0.9, 1.2)):
+        record = ledger.add({"inner.lr": 0.1, "adapt.lr": 0.1, "inner.steps": 1})
+        record.reports = [
+            Report(step, score, 1, 0.0, 60.0, n, {1: score}) for step in (100, 200, 300, 400)
+        ]
+        record.state = "finished"
+        ledger.write(record)
+    told = scheduler_of(Ledger(load_sweep(path, chosen)))
+    for score, expected in ((5.0, TrialScheduler.STOP), (0.5, TrialScheduler.CONTINUE)):
+        trial = Trial("new", stub=True, trial_id=f"new-{score}")
+        told.on_trial_add(None, trial)
+        assert told.on_trial_result(None, trial, {"step": 100, "score": score}) == expected
+
+
+def test_another_space_or_base_under_the_same_name_is_refused_and_said(path, tmp_path):
+    Ledger(load_sweep(path))
+    Ledger(load_sweep(path, ["budget.trials=99", "cluster.workers=1", "loggers.wandb=p"]))
+    with pytest.raises(UserError, match=r"meta.steps from 400 to 500.*choose another name"):
+        Ledger(load_sweep(path, ["meta.steps=500"]))
+    with pytest.raises(UserError, match=r'searcher from "tpe" to "random"'):
+        Ledger(load_sweep(path, ["searcher=random"]))
+    text = (tmp_path / "sweep.yaml").read_text().replace("[1, 8]}", "[1, 6]}", 1)
+    (tmp_path / "sweep.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"space.inner.steps from .*\[1, 8\].* to .*\[1, 6\]"):
+        Ledger(load_sweep(path))
+
+
+def test_records_are_read_back_as_they_were_and_damage_is_said(path):
+    ledger = run_until(Ledger(load_sweep(path)), 2)
+    for record in ledger.records.values():
+        assert read_record(ledger.url, record.number) == record
+    write_file(f"{ledger.url}/trials/001.json", b"{")
+    with pytest.raises(UserError, match=r"001.json is damaged"):
+        Ledger(load_sweep(path))
+
+
+def test_budgets_count_what_earlier_starts_took(path):
+    ledger = run_until(Ledger(load_sweep(path, ["cluster.gpus_per_worker=1"])), 3)
+    assert not Budget(ledger).stop_all()
+    gpu_hours = sum(r.seconds for r in ledger.records.values()) * 2 / 3600
+    for hours, over in ((0.9 * gpu_hours, True), (1.1 * gpu_hours, False)):
+        chosen = load_sweep(path, ["cluster.gpus_per_worker=1", f"budget.gpu_hours={hours}"])
+        assert Budget(Ledger(chosen)).stop_all() is over
+
+
+def test_trials_at_once_are_what_the_nodes_have_room_for(path):
+    base = load_sweep(path, ["cluster.workers=2", "cluster.cpus_per_worker=3", "meta.batch=2"]).base
+    # 5 CPUs have room for one worker of 3, however many such nodes there are.
+    assert trials_at_once(base, [{"CPU": 5.0}] * 4) == 2
+    assert trials_at_once(base, [{"CPU": 8.0}] * 3) == 3
+    assert trials_at_once(base, [{"CPU": 1.0}]) == 1  # it waits, aloud, for the cluster to grow
+    third = load_sweep(path, ["name=b", "cluster.cpus_per_worker=0.3333333333333333"]).base
+    assert trials_at_once(third, [{"CPU": 2.0}]) == 3
+    gpus = load_sweep(path, ["name=c", "cluster.gpus_per_worker=1"]).base
+    assert trials_at_once(gpus, [{"CPU": 64.0, "GPU": 8.0}]) == 4
+
+
+def test_a_logger_that_is_not_installed_is_said_with_what_to_install(path):
+    with pytest.raises(UserError, match="pip install wandb"):
+        loggers_of(load_sweep(path, ["loggers.wandb=project"]).settings)
+    assert loggers_of(load_sweep(path).settings) == []
+
+
+def test_random_trials_come_from_the_seed(path):
+    def trials(*overrides):
+        searcher = Searcher(Ledger(load_sweep(path, ["searcher=random", *overrides])))
+        return [searcher.ask(n) for n in range(5)]
+
+    assert trials("name=a") == trials("name=b")
+    assert trials("name=a") != trials("name=c", "seed=1")
+
+
+def test_a_random_search_that_goes_on_does_not_begin_again(path):
+    chosen = load_sweep(path, ["searcher=random", "scheduler.name=none"])
+    run_until(Ledger(chosen), 5)
+    again = run_until(Ledger(chosen), 10)
+    assert len({record.values["inner.lr"] for record in again.records.values()}) == 10
+
+
+def test_a_trial_that_an_earlier_start_began_teaches_the_searcher_too(path):
+    ledger = Ledger(load_sweep(path))
+    record = ledger.add(Searcher(ledger).ask(0))
+    searcher = Searcher(Ledger(load_sweep(path)))
+    record.reports.append(Report(400, 0.5, 1, 0.0, 60.0, 0, {1: 0.5}))
+    record.state = "finished"
+    searcher.tell(record)
+    [known] = searcher._study.trials
+    assert known.value == 0.5

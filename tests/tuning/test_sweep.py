@@ -1,0 +1,173 @@
+"""Whole sweeps: the command as a person types it, real Ray, real workers, real kills."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training_run import ROOT, Run
+
+from metatrain.checkpoint import CheckpointStore
+from metatrain.config import load_config
+from metatrain.model import load_model
+from tuning.ledger import read_records
+
+SWEEP = """
+name: small
+dir: {dir}
+overrides:
+  data: {{path: {packed}, image_size: 16, shots: 3, queries: 3}}
+  generator: {{width: 8, sampler: {{steps: 2}}}}
+  meta: {{steps: 12, warmup: 2}}
+  adapt: {{steps: 4}}
+  validation: {{tasks: 2, images: 3, points: 4}}
+  cluster: {{cpus_per_worker: 0.5}}
+space:
+  inner.lr: {{choice: {rates}}}
+  adapt.lr: {{same_as: inner.lr}}
+searcher: grid
+scheduler: {{looks: {looks}}}
+budget: {{trials: {trials}}}
+"""
+
+# What else holds something of the cluster, once a sweep is over.
+_LEFT = """
+import json, ray
+from ray.util import placement_group_table
+from ray.util.state import list_actors
+ray.init(log_to_driver=False)
+groups = [g for g in placement_group_table().values() if g["state"] != "REMOVED"]
+actors = [a.class_name for a in list_actors() if a.state != "DEAD"]
+total, free = ray.cluster_resources(), ray.available_resources()
+print(json.dumps([groups, actors, total["CPU"] - free.get("CPU", 0)]))
+"""
+
+
+def write_sweep(folder: Path, packed: str, rates: list[float], looks: int) -> Path:
+    file = folder / "sweep.yaml"
+    text = SWEEP.format(
+        dir=folder / "sweeps", packed=packed, rates=rates, looks=looks, trials=len(rates)
+    )
+    file.write_text(text)
+    return file
+
+
+def start(file: Path, *overrides: str) -> Run:
+    return Run([*overrides], file.parent, [sys.executable, "-m", "tuning", "sweep", str(file)])
+
+
+def test_six_trials_of_two_workers_find_a_best_stop_the_rest_and_leave_nothing(
+    packed, tmp_path, ray_head
+):
+    rates = [3e-3, 1e-3, 1e30, 2e-3, 5e-4, 1e-9]
+    file = write_sweep(tmp_path, packed, rates, looks=2)
+    sweep = start(file, f"loggers.mlflow={tmp_path.as_uri()}/mlruns")
+    assert sweep.wait() == 0, sweep.output
+    assert "6 trials, 2 at a time" in sweep.output
+    url = f"{tmp_path}/sweeps/small"
+    records = read_records(url)
+    states = [record.state for record in records]
+    assert states[2] == "failed", states
+    assert "not finite" in records[2].reason
+    assert "stopped" in states
+    assert "finished" in states
+    assert set(states) == {"failed", "stopped", "finished"}
+    for record in records:
+        steps = {"failed": [], "stopped": [6], "finished": [6, 12]}[record.state]
+        assert [report.step for report in record.reports] == steps
+        assert all(set(report.curve) == {1, 2, 3, 4} for report in record.reports)
+    assert_nothing_left(url, records)
+    assert_best_can_be_trained(url, records)
+    assert_told(url, tmp_path, records)
+
+
+def assert_nothing_left(url, records):
+    """Of the trials neither workers nor placement groups, and no files but what is kept."""
+    left = subprocess.run(
+        [sys.executable, "-c", _LEFT], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert json.loads(left.stdout.splitlines()[-1]) == [[], [], 0]
+    finished = {record.run for record in records if record.state == "finished"}
+    assert {path.name for path in Path(url, "runs").iterdir()} == finished
+    assert not Path(url, "ray").exists()
+
+
+def assert_best_can_be_trained(url, records):
+    best = min(
+        (r for r in records if r.state == "finished"), key=lambda record: record.reports[-1].score
+    )
+    text = Path(url, "best.yaml").read_text()
+    assert text.startswith(f"# Trial {best.name} of the sweep {url}")
+    config = load_config(f"{url}/best.yaml")
+    assert config.inner.lr == best.values["inner.lr"]
+    assert config.adapt.steps == best.reports[-1].k
+    assert load_model(f"{url}/runs/{best.run}").config.inner == config.inner
+    page = Path(url, "report.html").read_text()
+    assert f"Trial {best.name} is best" in page
+    assert "not finite" in page
+    assert page.count("data:image/png;base64,") >= 3
+    assert not re.search(r"(src|href)=.https?:", page)
+
+
+def assert_told(url, folder, records):
+    """TensorBoard's HParams and MLflow's files have every trial."""
+    for record in records:
+        board = EventAccumulator(f"{url}/tensorboard/{record.name}")
+        board.Reload()
+        assert "_hparams_/session_start_info" in board.summary_metadata
+        if record.reports:
+            [score] = board.Scalars("sweep/score")
+            assert score.value == pytest.approx(record.reports[-1].score, rel=1e-5)
+    rates = [float(path.read_text()) for path in folder.glob("mlruns/*/*/params/inner.lr")]
+    assert sorted(rates) == sorted(record.values["inner.lr"] for record in records)
+    assert len(list(folder.glob("mlruns/*/*/metrics/score"))) == 5
+
+
+def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_path):
+    file = write_sweep(tmp_path, packed, [3e-3, 1e-3], looks=3)
+    # One at a time, whatever this machine has.
+    alone = [f"cluster.cpus_per_worker={os.cpu_count()}", "cluster.workers=1"]
+    chosen = [*alone, "scheduler.name=none", "overrides.checkpoint.keep=9"]
+    url = f"{tmp_path}/sweeps/small"
+    first = (
+        start(file, *chosen)
+        .until_said("trial 000  finished")
+        .until_line(
+            lambda line: re.match(r"trial 001  running +\d+/12 +[-\d]", line), "a look at trial 001"
+        )
+    )
+    first.kill_driver()
+    kept = Path(url, "trials/000.json").read_bytes()
+    steps = CheckpointStore(f"{url}/runs/001").steps()
+    second = start(file, *chosen).until_line(
+        lambda line: re.match(r"trial 001  running +(8|9|1\d)/12 +[-\d]", line), "its second look"
+    )
+    kill_trial(second)
+    assert second.wait() == 0, second.output
+    records = read_records(url)
+    assert [record.state for record in records] == ["finished", "finished"]
+    assert Path(url, "trials/000.json").read_bytes() == kept
+    assert [report.step for report in records[1].reports] == [4, 8, 12]
+    assert records[1].retries == 1
+    assert steps, "it had a checkpoint when it was killed"
+    assert "trial 000  finished" in second.output
+    assert start(file, *chosen).wait() == 0
+    changed = start(file, *chosen, "inner.steps=2")
+    assert changed.wait() == 1
+    assert "was begun as another sweep: inner.steps from 4 to 2" in changed.output
+
+
+def kill_trial(sweep: Run) -> None:
+    """SIGKILL Tune's process of the trial that runs."""
+    [trial] = [
+        process
+        for process in psutil.Process(sweep.process.pid).children(recursive=True)
+        if "TrialRun" in " ".join(process.cmdline())
+    ]
+    trial.send_signal(signal.SIGKILL)
