@@ -2,7 +2,8 @@
 
 import sys
 
-from cluster.commands import LEAVE, SUBMIT, TRAIN
+from cluster.commands import DOCTOR, LEAVE, SUBMIT, TRAIN
 from metatrain.cli import run
 
-sys.exit(run("python -m cluster", {"train": TRAIN, "submit": SUBMIT, "leave": LEAVE}))
+COMMANDS = {"train": TRAIN, "submit": SUBMIT, "doctor": DOCTOR, "leave": LEAVE}
+sys.exit(run("python -m cluster", COMMANDS))

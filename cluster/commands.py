@@ -46,6 +46,30 @@ def _submit_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _doctor(arguments: argparse.Namespace) -> None:
+    with _installed("examining a cluster"):
+        from cluster.doctor.doctor import doctor
+        from cluster.submit import examination, submit
+    from metatrain.config import load_config
+
+    file, overrides = arguments.config, arguments.overrides
+    if arguments.address:
+        logging.disable(logging.INFO)
+        submit(examination(file, overrides), arguments.address, wait=True)
+    else:
+        doctor(load_config(file, overrides) if file else None)
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="of a run that it is to take")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as meta.batch=8")
+    parser.add_argument(
+        "--address",
+        metavar="URL",
+        help="of a cluster's dashboard; without it, the cluster at RAY_ADDRESS, or this machine",
+    )
+
+
 def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address",
@@ -71,5 +95,6 @@ def _leave_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
+DOCTOR = Command("Say what on a cluster would fail a run.", _doctor_arguments, _doctor)
 SUBMIT = Command("Train or sweep as a job on a cluster, or resume.", _submit_arguments, _submit)
 LEAVE = Command("Save, and take this machine out of the cluster.", _leave_arguments, _leave)

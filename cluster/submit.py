@@ -26,16 +26,16 @@ class Work:
     Attributes:
         name: of the run or the sweep, stable, so that the same name goes on with it.
         url: where it lies; no two jobs work on the same at once.
-        file: the YAML file that says what it is.
+        file: the YAML file that says what it is; None where there is none.
         command: what the job runs.
-        config: of the run, or of each of the sweep's.
+        config: of the run, or of each of the sweep's; None where any cluster is large enough.
     """
 
     name: str
     url: str
-    file: str
+    file: str | None
     command: Sequence[str]
-    config: Config
+    config: Config | None
 
     @property
     def entrypoint(self) -> str:
@@ -72,6 +72,20 @@ def sweep(file: str, overrides: Sequence[str]) -> Work:
     return Work(name, f"{folder.rstrip('/')}/{name}", file, command, config)
 
 
+def examination(file: str | None, overrides: Sequence[str]) -> Work:
+    """What `metatrain doctor` does, on the cluster itself.
+
+    Raises:
+        UserError: as `training`.
+    """
+    if file:
+        training(file, overrides)
+    given = [file, *overrides] if file else []
+    command = ["python", "-m", "cluster", "doctor", *given]
+    # A cluster that is too small is one of its findings.
+    return Work("doctor", "the examination", file, command, None)
+
+
 # What a job depends on of a sweep's file, and what it is where nothing is said.
 _OF_SWEEP = {"name": "sweep", "dir": "sweeps", "base": None, "overrides": {}}
 # What begins an override of its base; `seed` is that of its searcher.
@@ -104,7 +118,7 @@ def submit(work: Work, address: str | None, *, wait: bool) -> None:
     _find_in_package(work.file, files_to_ship(folder))
     client = connect(address)
     with talking(address):
-        warning = check_size(client, work.config.cluster)
+        warning = work.config and check_size(client, work.config.cluster)
         if warning:
             print(warning)
         running = _running(client, work)
@@ -118,8 +132,8 @@ def submit(work: Work, address: str | None, *, wait: bool) -> None:
         _detach_or_stop(client, job_id)
 
 
-def _find_in_package(file: str, shipped: dict[Path, int]) -> None:
-    if "://" not in file and Path(file) not in shipped:
+def _find_in_package(file: str | None, shipped: dict[Path, int]) -> None:
+    if file and "://" not in file and Path(file) not in shipped:
         raise UserError(
             f"{file} is not among the files that the job carries along; give it by its path from "
             f"{Path.cwd()}, and list it in neither .gitignore nor .rayignore."

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-import shutil
+import shlex
 import subprocess
 import sys
 import threading
@@ -19,7 +19,7 @@ from terminal import Terminal
 from cluster.follow import LogLines, exit_status
 from cluster.preflight import address_of, check_size, connect
 from cluster.submit import submit, sweep, training
-from metatrain.config import ClusterConfig, load_config
+from metatrain.config import ClusterConfig
 from metatrain.errors import UserError
 from metatrain.model import load_model
 
@@ -54,21 +54,6 @@ class Command:
         assert self.process.stdout
         self.output += self.process.stdout.read()
         return self.process.wait()
-
-
-@pytest.fixture
-def checkout(tmp_path, overrides):
-    """A working directory with the code and a configuration, its run apart from it."""
-    folder = tmp_path / "checkout"
-    for package in ("metatrain", "cluster", "tuning"):
-        if (ROOT / package).is_dir():
-            junk = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / package, folder / package, ignore=junk)
-    for name in (".rayignore", ".gitignore"):
-        shutil.copy(ROOT / name, folder)
-    config = load_config(None, [*overrides, "cluster.workers=1", "cluster.zero_stage=0"])
-    (folder / "my.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    return folder
 
 
 # Before anything is sent.
@@ -264,13 +249,38 @@ def scraped(head, run):
     }
 
 
-@pytest.mark.timeout(600)
+@pytest.fixture
+def entrypoint(checkout):
+    """The line of the rendered RayJob, and what it names where it names it.
+
+    Where this user may not write there, the line names the checkout's file instead.
+    """
+    overlay = ROOT / "k8s" / "overlays" / "gpu"
+    rendered = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True)
+    assert rendered.returncode == 0, rendered.stderr
+    objects = yaml.load_all(rendered.stdout, yaml.CSafeLoader)
+    [line] = [o["spec"]["entrypoint"] for o in objects if o["kind"] == "RayJob"]
+    folder = Path(line.split()[-1]).parent
+    assert Path(line.split()[-1]).name == "run.yaml"
+    try:
+        folder.symlink_to(checkout)
+    except OSError:
+        yield shlex.split(line.replace(f"{folder}/", ""))
+        return
+    yield shlex.split(line)
+    folder.unlink()
+
+
+@pytest.mark.timeout(1200)
 def test_a_job_is_followed_scraped_stopped_resubmitted_detached_from_and_ends_as_one_run(
-    jobs_head, checkout, tmp_path
+    jobs_head, checkout, entrypoint, tmp_path
 ):
-    """One run through four jobs: Ray's own command, and ours thrice."""
+    """One run, four jobs: what Kubernetes would run, by Ray's own command, and ours thrice."""
     plain = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", "."]
-    plain += ["--", "python", "-m", "cluster", "train", "my.yaml", "meta.steps=10"]
+    begun = yaml.safe_load((checkout / "my.yaml").read_text())
+    begun["meta"]["steps"] = 10
+    (checkout / "run.yaml").write_text(yaml.safe_dump(begun))
+    plain += ["--", *entrypoint]
     ray_s_own = Command(plain, jobs_head, checkout, RAY_AUTH_MODE="token")
     assert ray_s_own.wait() == 0, ray_s_own.output
     assert "step 10/10" in ray_s_own.output
@@ -310,3 +320,23 @@ def test_a_job_that_fails_says_why_and_its_status_is_the_commands(jobs_head, che
     assert job.wait() == 1
     assert "is not a packed data set" in job.output
     assert re.search(r"job small-\d failed \(exit status 1\); mended, the same", job.output)
+
+
+@pytest.mark.timeout(1200)
+def test_a_sweep_is_a_job_that_ends_with_its_best_trial(jobs_head, checkout, tmp_path):
+    given = {
+        "name": "rates",
+        "dir": f"{tmp_path}/sweeps",
+        "base": "my.yaml",
+        "overrides": {"meta": {"steps": 4}, "validation": {"tasks": 2, "images": 3, "points": 2}},
+        "space": {"inner.lr": {"choice": [1e-3]}},
+        "searcher": "grid",
+        "scheduler": {"looks": 1},
+        "budget": {"trials": 1},
+    }
+    (checkout / "rates.yaml").write_text(yaml.safe_dump(given))
+    command = [*SUBMIT[:-1], "--sweep", "rates.yaml", "adapt.steps=4", "--wait"]
+    job = Command(command, jobs_head, checkout)
+    assert job.wait() == 0, job.output
+    assert f"Job rates-1 works on {tmp_path}/sweeps/rates." in job.output
+    assert (tmp_path / "sweeps" / "rates" / "best.yaml").is_file()

@@ -1,0 +1,73 @@
+"""What Prometheus is told of a run, and what a dashboard and alerts make of it.
+
+That every metric they name is told by a real run is held by test_submit.
+"""
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.metrics import parts_of
+
+FOLDER = Path(__file__).parents[2] / "k8s" / "overlays" / "serve-metrics"
+
+
+def test_the_parts_of_a_step_are_all_of_it():
+    record = {"seconds": 2.0, "data_wait": 0.25, "seconds_inner": 1.0, "seconds_engine": 0.3}
+    parts = parts_of(record | {"seconds_checkpoint": 0.7})
+    assert parts == pytest.approx(
+        {"data": 0.5, "inner": 1.0, "engine": 0.3, "other": 0.2, "checkpoint": 0.7}
+    )
+    # Clocks that are read one after the other may add up to more.
+    assert parts_of(record | {"seconds": 1.0, "seconds_checkpoint": 0.0})["other"] == 0.0
+
+
+def panels():
+    return json.loads((FOLDER / "dashboard.json").read_text())["panels"]
+
+
+def rules():
+    groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["spec"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_panels_lie_side_by_side_and_each_asks_the_chosen_prometheus():
+    taken = set()
+    for panel in panels():
+        at = panel["gridPos"]
+        columns, rows = range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])
+        cells = set(itertools.product(columns, rows))
+        assert not cells & taken, panel["title"]
+        assert max(columns) < 24
+        taken |= cells
+        assert panel["title"]
+        assert panel["description"]
+        for target in panel["targets"]:
+            assert target["datasource"]["uid"] == "${datasource}"
+    assert len({panel["id"] for panel in panels()}) == len(panels())
+
+
+@pytest.mark.parametrize("wanted", ["tasks", "loss", "data", "time", "memory", "restart"])
+def test_the_dashboard_shows_it(wanted):
+    assert any(wanted in (panel["title"] + panel["description"]).lower() for panel in panels())
+
+
+def test_every_alert_says_what_is_wrong_where_and_what_to_do():
+    for rule in rules():
+        assert set(rule) == {"alert", "expr", "labels", "annotations"} | set(rule) & {"for"}
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert re.search(r"\$labels\.(run|ip)", rule["annotations"]["summary"])
+        assert len(rule["annotations"]["description"]) > 40
+    assert len({rule["alert"] for rule in rules()}) == len(rules())
+
+
+def test_expressions_are_balanced_and_say_of_whom():
+    expressions = [t["expr"] for panel in panels() for t in panel["targets"]]
+    for expression in [*expressions, *(rule["expr"] for rule in rules())]:
+        for opening, closing in ("()", "[]", "{}"):
+            assert expression.count(opening) == expression.count(closing), expression
+        assert re.search(r"\bby \((run|part|ip|node_type)\b", expression), expression
