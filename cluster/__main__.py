@@ -2,7 +2,9 @@
 
 import sys
 
-from cluster.commands import LEAVE, SUBMIT, TRAIN
+from cluster.commands import EVALUATE, LEAVE, SUBMIT, TRAIN
 from metatrain.cli import run
 
-sys.exit(run("python -m cluster", {"train": TRAIN, "submit": SUBMIT, "leave": LEAVE}))
+COMMANDS = {"train": TRAIN, "submit": SUBMIT, "leave": LEAVE, "evaluate": EVALUATE}
+
+sys.exit(run("python -m cluster", COMMANDS))
