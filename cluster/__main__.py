@@ -2,8 +2,14 @@
 
 import sys
 
-from cluster.commands import DOCTOR, LEAVE, SUBMIT, TRAIN
+from cluster.commands import DOCTOR, EVALUATE, LEAVE, SUBMIT, TRAIN
 from metatrain.cli import run
 
-COMMANDS = {"train": TRAIN, "submit": SUBMIT, "doctor": DOCTOR, "leave": LEAVE}
+COMMANDS = {
+    "train": TRAIN,
+    "submit": SUBMIT,
+    "doctor": DOCTOR,
+    "leave": LEAVE,
+    "evaluate": EVALUATE,
+}
 sys.exit(run("python -m cluster", COMMANDS))

@@ -2,12 +2,15 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from metatrain.cli import Command
 from metatrain.commands import add_config_arguments
 from metatrain.errors import UserError
+from metatrain.evaluation.commands import add_arguments as add_evaluate_arguments
+from metatrain.evaluation.commands import evaluate
 
 
 @contextmanager
@@ -94,7 +97,20 @@ def _leave_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _evaluate(arguments: argparse.Namespace) -> None:
+    runner = None
+    if "RAY_ADDRESS" in os.environ:
+        with _installed("evaluating on a cluster"):
+            from cluster.evaluate import OnRay
+
+        runner = OnRay(arguments.workers)
+    evaluate(arguments, runner)
+
+
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
 DOCTOR = Command("Say what on a cluster would fail a run.", _doctor_arguments, _doctor)
 SUBMIT = Command("Train or sweep as a job on a cluster, or resume.", _submit_arguments, _submit)
 LEAVE = Command("Save, and take this machine out of the cluster.", _leave_arguments, _leave)
+EVALUATE = Command(
+    "Score models on unseen tasks, here or on a cluster.", add_evaluate_arguments, _evaluate
+)

@@ -260,7 +260,7 @@ def _torch_trainer(config: Config, messages: Queue, verdicts: Queue | None) -> T
         "verdicts": verdicts,
         "folder": str(Path.cwd()),
     }
-    filesystem, path = filesystem_of(_absolute(config.run.url))
+    filesystem, path = filesystem_of(absolute(config.run.url))
     # Ray's controller, which reads this, asks the workers for a sign of life.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(cluster.timeout)
     elastic = cluster.min_workers and (cluster.min_workers, cluster.workers)
@@ -344,7 +344,8 @@ def _failure(error: Exception, config: Config) -> str:
     )
 
 
-def _absolute(url: str) -> str:
+def absolute(url: str) -> str:
+    """`url`, or where it is a path, one that holds in any folder."""
     return url if "://" in url else str(Path(url).absolute())
 
 

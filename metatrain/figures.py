@@ -1,11 +1,11 @@
 """The curves of a report: what training did, and what adapting does."""
 
 import math
+from collections.abc import Mapping
 
 from metatrain.charts import Curve, Figure, Level, Point, draw
 from metatrain.evaluation.baselines import COPY, REAL
 from metatrain.evaluation.results import Evaluation
-from metatrain.evaluation.statistics import Estimate
 from metatrain.trainer import Record
 
 # Baselines that a chart shows.
@@ -41,36 +41,45 @@ def _running_mean(points: list[Point]) -> list[Point]:
     ]
 
 
-def kid_figure(evaluation: Evaluation) -> Figure:
-    """KID over the inner steps with its intervals, and the baselines."""
-    return _score_figure("KID, lower is better", evaluation, "kid", 1)
-
-
-def share_figure(evaluation: Evaluation) -> Figure:
-    """Own-task share over the inner steps with its intervals, and the baselines."""
-    return _score_figure("Own-task share in %, higher is better", evaluation, "own_task", 100)
-
-
-def _score_figure(title: str, evaluation: Evaluation, metric: str, unit: float) -> Figure:
-    space = evaluation.spaces[0].name
-    points = [
-        Point(n, unit * e.value, unit * (e.high - e.low) / 2)
-        for n, e in _estimates(evaluation, metric)
+def score_figures(evaluation: Evaluation) -> list[Figure]:
+    """KID and own-task share over inner steps, and over the seconds that these take."""
+    curve = evaluation.result.curve
+    over = {
+        "inner steps": {n: float(n) for n in curve},
+        "seconds of adapting": {n: moment.seconds for n, moment in curve.items()},
+    }
+    titles = {
+        "kid": ("KID, lower is better", 1),
+        "own_task": ("Own-task share in %, higher is better", 100),
+    }
+    return [
+        _score_figure(title, evaluation, metric, unit, places, x_label)
+        for metric, (title, unit) in titles.items()
+        for x_label, places in over.items()
     ]
+
+
+def _score_figure(
+    title: str,
+    evaluation: Evaluation,
+    metric: str,
+    unit: float,
+    places: Mapping[int, float],
+    x_label: str,
+) -> Figure:
+    """A metric over the `places` of the numbers of inner steps, times `unit`."""
+    moments = sorted(evaluation.result.curve.items())
+    found = [(places[n], moment.scores[metric]) for n, moment in moments]
+    points = [Point(x, unit * e.value, unit * (e.high - e.low) / 2) for x, e in found]
     curve = Curve("the model", "model", _finite(points), marked=True)
-    baselines = {name: evaluation.results[name].scores[space][metric].value for name in BESIDE}
+    space = evaluation.spaces[0].name
     levels = [
         Level(name, name.replace(" ", "-"), unit * value)
-        for name, value in baselines.items()
-        if math.isfinite(value)
+        for name in BESIDE
+        if math.isfinite(value := evaluation.results[name].scores[space][metric].value)
     ]
     # The ceiling first, since it may equal copy-support, whose dots show on top of its dashes.
-    return draw(title, [curve], levels[::-1], x_label="inner steps")
-
-
-def _estimates(evaluation: Evaluation, metric: str) -> list[tuple[int, Estimate]]:
-    curve = sorted(evaluation.result.curve.items())
-    return [(steps, point.scores[metric]) for steps, point in curve]
+    return draw(title, [curve], levels[::-1], x_label=x_label)
 
 
 def _finite(points: list[Point]) -> list[Point]:

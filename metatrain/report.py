@@ -13,18 +13,21 @@ from metatrain.config import to_yaml
 from metatrain.errors import UserError
 from metatrain.evaluation.candidates import STRIPS, strip_folder
 from metatrain.evaluation.measure import METRICS
+from metatrain.evaluation.offenders import offender_file
 from metatrain.evaluation.protocol import UNADAPTED
-from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
+from metatrain.evaluation.results import Evaluation, Offender, read_evaluation, read_scores
 from metatrain.evaluation.statistics import Difference, Estimate
 from metatrain.evaluation.table import MAIN
-from metatrain.figures import kid_figure, share_figure, training_figures
-from metatrain.files import MissingError, asking, filesystem_of, write_file
+from metatrain.figures import score_figures, training_figures
+from metatrain.files import MissingError, asking, filesystem_of, read_file, write_file
 from metatrain.model import load_model
 from metatrain.progress import human_duration
 from metatrain.trainer import Record
 
 # About how wide images are shown, in CSS pixels.
 _IMAGE_WIDTH = 56
+
+_PAIR = ("drawn", "given")
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def write_report(run: str) -> str:
         rows=_rows(evaluation),
         panels=_read_panels(run, evaluation),
         image_width=_displayed(model.config.data.image_size),
-        figures=[*training_figures(history), kid_figure(evaluation), share_figure(evaluation)],
+        figures=[*training_figures(history), *score_figures(evaluation)],
+        offenders=_read_offenders(run, evaluation),
         weights=sum(weight.numel() for weight in model.parameters.values()),
         seconds=_seconds(history),
         config=to_yaml(model.config),
@@ -146,6 +150,26 @@ def _read_panels(run: str, evaluation: Evaluation) -> list[Panel]:
             [Row(part, [_data_url(next(files)) for _ in range(part.count)]) for part in parts],
         )
         for task in tasks
+    ]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An image that is near to what was given, with that, both as data URLs."""
+
+    of: Offender
+    drawn: str
+    given: str
+
+
+def _read_offenders(run: str, evaluation: Evaluation) -> list[Copy]:
+    folder = f"{run}/evaluation"
+    return [
+        Copy(
+            offender,
+            *(_data_url(read_file(f"{folder}/{offender_file(i, part)}")) for part in _PAIR),
+        )
+        for i, offender in enumerate(evaluation.offenders)
     ]
 
 

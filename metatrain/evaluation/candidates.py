@@ -123,7 +123,9 @@ def evaluate_models(
             name: protocol.model(name, model, candidate.system, of.own),
         }
         entrants = protocol.beside(entrants)
-        evaluation = protocol.evaluation(name, model.step, entrants)
+        evaluation = protocol.evaluation(
+            name, model.step, entrants, protocol.drawn(of.own), candidate.folder
+        )
         _write_strips(protocol, of.own, candidate.folder)
         write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, candidate.folder)
         yield evaluation, entrants

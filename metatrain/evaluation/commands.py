@@ -104,6 +104,7 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
         read_joint,
     )
     from metatrain.evaluation.runner import Here
+    from metatrain.evaluation.samples import read_samples
     from metatrain.evaluation.table import comparisons, table
 
     candidates = read_candidates(arguments.what, arguments.out)
@@ -114,7 +115,11 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
     arguments.shots = arguments.shots or data.shots
     folder = candidates[0].folder
     protocol = _protocol(arguments, (data.image_size, data.channels), folder)
-    samples = _samples(arguments, protocol) if arguments.samples else {}
+    samples: dict[str, Entrant] = {}
+    if arguments.samples:
+        name = _name_of_samples(arguments)
+        images = read_samples(arguments.samples, protocol.benchmark)
+        samples[name] = protocol.images(name, arguments.samples, images)
     runner = runner or Here(arguments.workers)
     models: dict[str, Entrant] = {}
     for evaluation, entrants in evaluate_models(protocol, candidates, joint, samples, runner):
@@ -125,25 +130,22 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
 
 def _score_samples(arguments: argparse.Namespace) -> None:
     from metatrain.evaluation.results import write_evaluation
-    from metatrain.evaluation.samples import shape_of_samples
+    from metatrain.evaluation.samples import read_samples, shape_of_samples
     from metatrain.evaluation.table import comparisons, table
 
     folder = arguments.out or f"{arguments.samples.rstrip('/')}/evaluation"
     protocol = _protocol(arguments, shape_of_samples(arguments.samples), folder)
-    samples = _samples(arguments, protocol)
-    entrants = protocol.beside(samples)
-    evaluation = protocol.evaluation(next(iter(samples)), 0, entrants)
+    images = read_samples(arguments.samples, protocol.benchmark)
+    name = _name_of_samples(arguments)
+    entrants = protocol.beside({name: protocol.images(name, arguments.samples, images)})
+    evaluation = protocol.evaluation(name, 0, entrants, images, folder)
     write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, folder)
     print(table(evaluation))
     print(comparisons(evaluation.system, entrants))
 
 
-def _samples(arguments: argparse.Namespace, protocol: "Protocol") -> dict[str, "Entrant"]:
-    from metatrain.evaluation.samples import read_samples
-
-    folder = arguments.samples.rstrip("/")
-    name = f"samples {folder.rpartition('/')[2]}"
-    return {name: protocol.images(name, folder, read_samples(folder, protocol.benchmark))}
+def _name_of_samples(arguments: argparse.Namespace) -> str:
+    return f"samples {arguments.samples.rstrip('/').rpartition('/')[2]}"
 
 
 def _protocol(arguments: argparse.Namespace, shape: tuple[int, int], folder: str) -> "Protocol":

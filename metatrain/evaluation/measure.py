@@ -20,7 +20,7 @@ from metatrain.metrics.density_coverage import coverage, density
 from metatrain.metrics.diversity import diversity
 from metatrain.metrics.frechet import Frechet
 from metatrain.metrics.kid import kid_of_pairs
-from metatrain.metrics.memorisation import Memorisation
+from metatrain.metrics.memorisation import Memorisation, nearest_index
 from metatrain.metrics.precision_recall import precision, recall
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.metrics.space import FeatureSpace
@@ -50,6 +50,27 @@ class Metric:
     statistic: Callable[[Tensor, Real], Statistic]
     share: bool = True
     everywhere: bool = False
+
+
+@dataclass(frozen=True)
+class NearCopy:
+    """An image by its place [seed, task, image], and the support image that it is nearest to.
+
+    Attributes:
+        seed: its seed.
+        task: its task, by number.
+        image: which of the task's images it is.
+        support: the nearest of the support.
+        ratio: that distance, by the mean one of the task's reference images.
+        memorised: whether the ratio is as small as only 5% of those of held-out images.
+    """
+
+    seed: int
+    task: int
+    image: int
+    support: int
+    ratio: float
+    memorised: bool
 
 
 # Their formulas are in `metatrain.metrics`.
@@ -120,6 +141,20 @@ class Judge:
         space = self.spaces[0]
         seeds = zip(space.features(images), self._real[space.name], strict=True)
         return torch.stack([own_task_share(x, real.reference) for x, real in seeds]).mean(dim=0)
+
+    def near_copies(self, images: Tensor) -> list["NearCopy"]:
+        """Every image with the support image it is nearest to in the first space, nearest first."""
+        space, found = self.spaces[0], []
+        seeds = zip(space.features(images), self._real[space.name], strict=True)
+        for seed, (x, real) in enumerate(seeds):
+            memorised = Memorisation(x, real.held_out, real.reference, real.support)
+            index = nearest_index(x, real.support)
+            found += [
+                NearCopy(seed, t, n, int(index[t, n]), r, r <= memorised.threshold)
+                for t, row in enumerate(memorised.ratios.tolist())
+                for n, r in enumerate(row)
+            ]
+        return sorted(found, key=lambda copy: copy.ratio)
 
     def _in(
         self, space: FeatureSpace, images: Tensor, metrics: Collection[str]

@@ -15,6 +15,7 @@ from metatrain.evaluation.baselines import baselines
 from metatrain.evaluation.benchmark import Benchmark
 from metatrain.evaluation.episode_list import EpisodeList
 from metatrain.evaluation.measure import Judge, Scores
+from metatrain.evaluation.offenders import keep_offenders
 from metatrain.evaluation.results import (
     Episodes,
     Evaluation,
@@ -102,6 +103,10 @@ class Protocol:
         )
         return replace(last, result=result)
 
+    def drawn(self, works: Sequence[Work]) -> Tensor:
+        """What came of `works` after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
+        return self._drawn(outcomes(works))[-1]
+
     def unadapted(self, works: Sequence[Work]) -> Entrant:
         """Score what a model drew before its first inner step."""
         return self.images(UNADAPTED, "", self._drawn(outcomes(works))[0])
@@ -111,8 +116,23 @@ class Protocol:
         *copies, (real, ceiling) = self._baselines.items()
         return {**dict(copies), **entrants, real: ceiling}
 
-    def evaluation(self, system: str, outer_steps: int, entrants: dict[str, Entrant]) -> Evaluation:
-        """All that there is to know of one system, with the others beside it."""
+    def evaluation(
+        self,
+        system: str,
+        outer_steps: int,
+        entrants: dict[str, Entrant],
+        images: Tensor,
+        folder: str,
+    ) -> Evaluation:
+        """All that there is to know of one system, with the others beside it.
+
+        Args:
+            system: its name.
+            outer_steps: outer steps behind its model; 0 where it has none.
+            entrants: itself and all others, by name, in the order of a table.
+            images: what it drew, [S, T, N, C, H, W]; the nearest copies are kept.
+            folder: where those go.
+        """
         missing = [] if JOINT in entrants else [f"no {JOINT}: give its checkpoint with --joint"]
         return Evaluation(
             self._episodes(),
@@ -122,6 +142,7 @@ class Protocol:
             {name: entrant.result for name, entrant in entrants.items()},
             outer_steps,
             missing,
+            keep_offenders(self.benchmark, images, self._judge.near_copies(images), folder),
         )
 
     def _episodes(self) -> Episodes:

@@ -88,6 +88,25 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Offender:
+    """One of the images that are nearest to their support.
+
+    Attributes:
+        task: its task's name.
+        ratio: its distance, by the mean one of the task's reference images.
+        memorised: whether that is as small as only 5% of those of held-out images.
+        psnr: peak signal to noise ratio to the nearest support image in dB; None where equal.
+        ssim: structural similarity to it.
+    """
+
+    task: str
+    ratio: float
+    memorised: bool
+    psnr: float | None
+    ssim: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One system on one list of episodes, with the baselines.
 
@@ -99,6 +118,7 @@ class Evaluation:
         results: by name, of the baselines and the system, in the order of a table.
         outer_steps: outer steps behind the system's model; 0 where it has none.
         missing: a sentence for each baseline that could not be had.
+        offenders: the images of the system that are nearest to their support, nearest first.
         format: of this file.
     """
 
@@ -109,6 +129,7 @@ class Evaluation:
     results: dict[str, Result]
     outer_steps: int
     missing: list[str]
+    offenders: list[Offender]
     format: str = FORMAT
 
     @property

@@ -49,7 +49,7 @@ class Here:
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self._workers = _cores() if workers is None else workers
+        self._workers = cores() if workers is None else workers
 
     def __call__(self, works: Sequence[Work]) -> Iterator[object]:
         """Do all `works`."""
@@ -87,7 +87,7 @@ def prepare_process() -> None:
     torch.set_num_threads(1)
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use, where the system tells; else all of them."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1

@@ -26,6 +26,7 @@ class Memorisation:
 
     Attributes:
         ratios: r of each image, [T, N].
+        threshold: the r at or below which an image counts as memorised.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Memorisation:
         self.ratios = _ratio(nearest(images, support), scale)
         self._calibration, order = _ratio(nearest(held_out, support), scale).flatten().sort()
         self._owners = torch.div(order, held_out.shape[1], rounding_mode="floor")
+        self.threshold = self._thresholds(torch.ones(1, len(images)).double()).item()
 
     def __call__(self, weights: Tensor) -> Tensor:
         """The rates [B] where task t counts `weights[b, t]` times, threshold and all."""

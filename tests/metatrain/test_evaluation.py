@@ -276,6 +276,18 @@ def test_what_another_system_drew_is_scored_as_ours_is(exported, packed, places)
     assert (whole.sha256, len(whole.tasks)) == (found.episodes.sha256, 16)
 
 
+def test_the_nearest_copies_are_kept_beside_what_was_given(exported, packed, places, evaluated):
+    assert score_samples(exported, packed, places) == 0
+    found = read_evaluation(f"{exported}/evaluation").offenders
+    assert len(found) == 12
+    assert {(o.ratio, o.memorised, o.psnr) for o in found} == {(0, True, None)}
+    for kept in (exported / "evaluation" / "offenders").iterdir():
+        assert (kept / "drawn.png").read_bytes() == (kept / "given.png").read_bytes()
+    ratios = [o.ratio for o in read_evaluation(str(evaluated)).offenders]
+    assert ratios == sorted(ratios)
+    assert ratios[0] > 0
+
+
 def test_samples_that_cannot_be_scored_are_named(exported, packed, places, tmp_path, capsys):
     shutil.copytree(exported, tmp_path / "s")
     missing = tmp_path / "s" / "seed-1" / "0002" / "3.png"

@@ -17,11 +17,13 @@ from metatrain.errors import UserError
 from metatrain.evaluation.baselines import COPY, JITTERED, REAL
 from metatrain.evaluation.candidates import strip_folder
 from metatrain.evaluation.measure import METRICS, Scores
+from metatrain.evaluation.offenders import offender_file
 from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import (
     Episodes,
     Evaluation,
     Moment,
+    Offender,
     Result,
     Space,
     estimates,
@@ -41,6 +43,9 @@ OVERRIDES = ["run.name=small", "data.image_size=8", "generator.width=8", "meta.s
 
 # KID and own-task share of copies, after 0, 5 and 10 inner steps, and of real images.
 SCORES = [(-0.046, 0.919), (0.111, 0.044), (0.107, 0.375), (0.007, 0.769), (-0.052, 0.925)]
+
+
+OFFENDERS = [Offender("first", 0.25, True, None, 1.0), Offender("second", 0.5, False, 17.4, 0.83)]
 
 
 def score(value: float, seed: int) -> Score:
@@ -78,7 +83,9 @@ def measured(tasks: list[str], scores=SCORES, outer_steps=20) -> tuple[Evaluatio
     }
     episodes = Episodes("b", "c" * 64, True, "d" * 64, "test", 5, 3, 2, tasks, (len(tasks), 3))
     spaces = [Space("metric network", "e" * 64), Space("HOG", "")]
-    found = Evaluation(episodes, spaces, 1.5, "small", results, outer_steps, ["no joint"])
+    found = Evaluation(
+        episodes, spaces, 1.5, "small", results, outer_steps, ["no joint"], OFFENDERS
+    )
     return found, systems
 
 
@@ -93,6 +100,10 @@ def make_run(run: str, tasks: list[str], scores=SCORES, outer_steps=20) -> str:
             for n in range(count):
                 folder = f"{run}/evaluation/{strip_folder(i)}/{part}"
                 write_file(f"{folder}/{n}.png", png(images[n]))
+    for i, image in enumerate(images[:4]):
+        write_file(
+            f"{run}/evaluation/{offender_file(i // 2, ('drawn', 'given')[i % 2])}", png(image)
+        )
     write_evaluation(found, systems, f"{run}/evaluation")
     return run
 
@@ -172,9 +183,18 @@ def test_every_score_appears_with_its_interval(shown):
 def test_every_image_is_inlined_in_order(shown):
     rows = 5 + 3 * 3 + 3
     images = [attributes["src"] for tag, attributes in shown.elements if tag == "img"]
-    assert len(images) == 4 * rows
+    assert len(images) == 4 * rows + 2 * len(OFFENDERS)
     first = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))[0] * 2 - 1
     assert images[0] == f"data:image/png;base64,{base64.b64encode(png(first)).decode()}"
+
+
+def test_what_is_nearest_to_the_support_is_shown_beside_it(shown):
+    assert "first0.25 · SSIM 1.00 · equal" in shown.text
+    assert "second0.50 · SSIM 0.83 · 17 dB" in shown.text
+    framed = [
+        a for tag, a in shown.elements if tag == "figure" and "memorised" in a.get("class", "")
+    ]
+    assert len(framed) == 1
 
 
 def test_what_was_measured_is_told(shown):

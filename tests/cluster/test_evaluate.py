@@ -1,0 +1,33 @@
+"""An evaluation on a Ray cluster has the numbers of one alone."""
+
+import argparse
+import json
+from pathlib import Path
+
+from cluster.evaluate import OnRay
+from metatrain.build import build_generator
+from metatrain.evaluation.commands import add_arguments, evaluate
+from metatrain.evaluation.runner import Here
+from metatrain.model import Model, save_model
+
+
+def numbers(folder):
+    """All that was measured but time."""
+    values = json.loads(Path(folder, "evaluation.json").read_text())
+    for result in values["results"].values():
+        for moment in result["curve"].values():
+            del moment["seconds"]
+    return values
+
+
+def test_workers_of_ray_get_the_numbers_of_one_process(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # paths are relative to where the workers are not
+    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    save_model(Model(config, parameters, step=3), "run/model.safetensors")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = ["run", "--split", "train", "--tasks", "3", "--seeds", "1", "--metric", "m"]
+    evaluate(parser.parse_args([*options, "--out", "here"]), Here(1))
+    evaluate(parser.parse_args([*options, "--out", "there"]), OnRay(2))
+    assert numbers("there") == numbers("here")
+    assert len(list(Path("there/work").iterdir())) == 3 * 2
