@@ -13,7 +13,7 @@ demo: .venv/ready
 	@echo "== Meta-training on 2 Ray workers with DeepSpeed"
 	@$(METATRAIN) train configs/demo.yaml
 	@echo "== Adapting to unseen tasks, and scoring what the model draws of them"
-	@$(METATRAIN) evaluate $(RUN) --tasks 32
+	@$(METATRAIN) evaluate $(RUN) --tasks 32 --seeds 1
 	@echo "== Adapting to 5 images of one unseen task, and drawing 64 more"
 	@$(METATRAIN) adapt $(RUN) $(RUN)/evaluation/strips/00/support --out $(RUN)/adapted
 	@$(METATRAIN) generate $(RUN)/adapted/adapted.safetensors -n 64 --out $(RUN)/adapted/grid.png
