@@ -121,15 +121,16 @@ def test_a_job_has_deadlines_before_it_runs_and_altogether(objects):
         assert 0 < before < altogether
 
 
-def test_another_attempt_is_a_fresh_cluster_which_resumes_by_the_runs_name(objects):
+def test_another_attempt_is_a_fresh_cluster_which_resumes_by_the_name_of_its_work(objects):
     for job in jobs(objects):
         assert job["backoffLimit"] >= 1
         assert "clusterSelector" not in job
         assert "jobId" not in job
         assert "gcsFaultToleranceOptions" not in job["rayClusterSpec"]
-        run = load_config_of(configuration(objects)["run.yaml"]).run
-        assert run.name != "default"
-        assert run.dir.startswith("s3://")
+        files = {name: yaml.safe_load(text) for name, text in configuration(objects).items()}
+        work = files.get("sweep.yaml") or files["run.yaml"]["run"]
+        assert work["name"]
+        assert work["dir"].startswith("s3://")
 
 
 def test_the_submission_mode_is_explicit_and_the_submitter_never_tries_again(objects):
