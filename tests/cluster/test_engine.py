@@ -106,7 +106,7 @@ def work(rank, folder, cases):
 
 
 WAYS = ("0", "1", "2", "gathered", "sharded")
-CASES = [(way, o, c) for o in ("sgd", "adam") for c in (0.0, 1.0) for way in WAYS]
+CASES = [(way, *chosen) for chosen in (("sgd", 0.0), ("adam", 1.0)) for way in WAYS]
 CASES += [(way, "adam", 1.0, "cluster.offload=true") for way in WAYS[1:]]
 # Its masters are float32, and of them nothing may be lost when they are restored.
 CASES += [("sharded", "adam", 0.0, "inner.precision=bf16")]
