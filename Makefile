@@ -23,7 +23,8 @@ demo: .venv/ready
 test: .venv/ready
 	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 --dist=loadgroup
 	@# Whole runs with workers of their own, two at a time: a start waits about as long as it computes.
-	@.venv/bin/python -m pytest tests/cluster tests/tuning --numprocesses=2 --dist=loadgroup
+	@# Whole sweeps take minutes more, and have a line of their own: pytest tests/tuning/test_sweep.py
+	@.venv/bin/python -m pytest tests/cluster tests/tuning --ignore=tests/tuning/test_sweep.py --numprocesses=2 --dist=loadgroup
 
 lint: .venv/ready
 	@.venv/bin/ruff check .
