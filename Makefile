@@ -21,10 +21,10 @@ demo: .venv/ready
 	@$(METATRAIN) report $(RUN)
 
 test: .venv/ready
-	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 --dist=loadgroup
+	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 	@# Whole runs with workers of their own, two at a time: a start waits about as long as it computes.
 	@# Whole sweeps take minutes more, and have a line of their own: pytest tests/tuning/test_sweep.py
-	@.venv/bin/python -m pytest tests/cluster tests/tuning --ignore=tests/tuning/test_sweep.py --numprocesses=2 --dist=loadgroup
+	@.venv/bin/python -m pytest tests/cluster tests/tuning --ignore=tests/tuning/test_sweep.py --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	@.venv/bin/ruff check .

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 from ray_head import jobs_head, ray_head  # noqa: F401
 from training_run import Run
+from xdist.scheduler import LoadFileScheduling
 
 from metatrain.config import Config, load_config
 from metatrain.pack import pack
@@ -22,18 +24,35 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast ones first: whole runs on Ray come last.
+# Files that share a server: S3's, of which two looking for free ports would take each other's, and
+# the cluster that takes jobs, of which one is enough.
+_TOGETHER = {
+    "test_check.py": "s3",
+    "test_object_storage.py": "s3",
+    "test_streaming.py": "s3",
+    "test_surviving.py": "s3",
+    "test_writing.py": "s3",
+    "test_doctor.py": "jobs",
+    "test_submit.py": "jobs",
+}
 
-    Where several processes share the tests, a file stays in one, for its fixtures, and so do all
-    that need the S3 server, since two of them looking for free ports would take each other's, and
-    all that submit jobs, for which one cluster is enough.
-    """
+
+class _ByFile(LoadFileScheduling):
+    """Where several processes share the tests, a file stays in one, for its fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return _TOGETHER.get(Path(file).name, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Called where tests are shared."""
+    return _ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The fast ones first: whole runs on Ray come last."""
     items.sort(key=lambda item: bool({"cluster", "tuning"} & set(item.path.parts)))
-    for item in items:
-        shared = {"s3_server", "jobs_head"} & set(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.name)))
 
 
 @pytest.fixture(scope="session")
