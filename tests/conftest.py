@@ -35,6 +35,8 @@ _TOGETHER = {
     "test_doctor.py": "jobs",
     "test_submit.py": "jobs",
 }
+# Files of long tests that share nothing, so that none waits for another.
+_APART = ("test_faults.py", "test_train.py")
 
 
 class _ByFile(LoadFileScheduling):
@@ -42,7 +44,8 @@ class _ByFile(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return _TOGETHER.get(Path(file).name, file)
+        name = Path(file).name
+        return nodeid if name in _APART else _TOGETHER.get(name, file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:

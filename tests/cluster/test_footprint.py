@@ -13,14 +13,10 @@ LARGER = [
         "learner.name=maml", "inner.steps=2", "generator.name=dit", "generator.width=192",
         "cluster.workers=1", "cluster.zero_stage=2",
     ],
-    [
-        "learner.name=fomaml", "inner.optimizer=sgd", "generator.width=96", "meta.post_hoc=true",
-        "cluster.zero_stage=0",
-    ],
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("overrides", [[], *LARGER], ids=["demo", "maml-dit", "fomaml-unet"])
+@pytest.mark.parametrize("overrides", [[], *LARGER], ids=["demo", "maml-dit"])
 def test_a_plan_predicts_the_memory_of_every_worker_within_20_percent(overrides):
     config = load_config(DEMO, overrides)
     planned = plan_of(config, this_machine(config.cluster.workers)).memory.peak
