@@ -35,8 +35,8 @@ _TOGETHER = {
     "test_doctor.py": "jobs",
     "test_submit.py": "jobs",
 }
-# Files of long tests that share nothing, so that none waits for another.
-_APART = ("test_faults.py", "test_train.py")
+# Files of long tests that share nothing.
+_APART = ("test_every_learner.py", "test_faults.py", "test_train.py")
 
 
 class _ByFile(LoadFileScheduling):
@@ -54,8 +54,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast ones first: whole runs on Ray come last."""
-    items.sort(key=lambda item: bool({"cluster", "tuning"} & set(item.path.parts)))
+    """The fast ones first, whole runs on Ray last: of these the longest before what fills gaps."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if not {"cluster", "tuning"} & set(item.path.parts):
+        return 0
+    return 1 if item.path.name in _APART else 2
 
 
 @pytest.fixture(scope="session")
