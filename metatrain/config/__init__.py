@@ -1,0 +1,33 @@
+"""The configuration: one typed, frozen tree, read from YAML with dotted overrides.
+
+sections -> tree -> reading; values writes what was read
+"""
+
+from metatrain.config.reading import load_config, load_values, parse_config, with_values
+from metatrain.config.sections import (
+    CheckpointConfig,
+    ClusterConfig,
+    DataConfig,
+    Location,
+    MetaConfig,
+    StableName,
+)
+from metatrain.config.tree import COMPONENTS, Config
+from metatrain.config.values import differences, to_yaml
+
+__all__ = [
+    "COMPONENTS",
+    "CheckpointConfig",
+    "ClusterConfig",
+    "Config",
+    "DataConfig",
+    "Location",
+    "MetaConfig",
+    "StableName",
+    "differences",
+    "load_config",
+    "load_values",
+    "parse_config",
+    "to_yaml",
+    "with_values",
+]

@@ -1,0 +1,113 @@
+"""From files, overrides and plain values to a configuration, with a sentence for every mistake."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from metatrain.config.tree import COMPONENTS, Config
+from metatrain.config.values import leaves
+from metatrain.errors import UserError, did_you_mean
+from metatrain.files import read_file
+
+
+def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file (a path or any fsspec URL), then apply overrides such as `inner.lr=0.01`.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed, or the file that cannot be read.
+    """
+    return parse_config(load_values(path, overrides))
+
+
+def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> Any:
+    """The plain values of a YAML file with overrides, as they were given.
+
+    Raises:
+        UserError: when they cannot be read.
+    """
+    malformed = [override for override in overrides if "=" not in override]
+    if malformed:
+        raise UserError(
+            f"'{malformed[0]}' is not an override; write key=value, as in inner.lr=0.01."
+        )
+    try:
+        tree = OmegaConf.create(read_file(path).decode() if path else {})
+        tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
+        return OmegaConf.to_container(tree, resolve=True)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise UserError(
+            f"{path or 'the overrides'} cannot be read as YAML keys and values: {first_line}."
+        ) from error
+
+
+def parse_config(values: Any) -> Config:
+    """A `Config` from plain values, such as those a checkpoint carries.
+
+    Raises:
+        UserError: one line for every key that is unknown or has a value that is not allowed.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_sentence(detail) for detail in error.errors()]
+        raise UserError("\n  ".join(["the configuration cannot be used:", *lines])) from error
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with other values at dotted keys.
+
+    Raises:
+        UserError: as `parse_config`.
+    """
+    tree = config.model_dump(mode="json")
+    for key, value in values.items():
+        *path, leaf = key.split(".")
+        section = tree
+        for name in path:
+            section = section[name]
+        section[leaf] = value
+    return parse_config(tree)
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    loc = [str(part) for part in detail["loc"]]
+    for section in COMPONENTS:
+        depth = section.count(".") + 1
+        if ".".join(loc[:depth]) == section:
+            del loc[depth : depth + 1]  # pydantic puts the component's name before its keys
+    key = ".".join(loc) or "the top level"
+    if detail["type"] == "extra_forbidden":
+        return f"there is no key '{key}'{_nearest(key)}"
+    if detail["type"] == "union_tag_invalid":
+        name = json.dumps(detail["input"].get("name"), default=str)
+        return f"{key}.name is {name}; allowed is {', '.join(COMPONENTS[key])}."
+    if detail["type"] == "union_tag_not_found":
+        value = json.dumps(detail["input"], default=str)
+        return f"{key} is {value}; write {key}.name={value}."
+    if detail["type"] == "value_error":  # one of our own, a sentence about several keys
+        of_section = loc and isinstance(detail["input"], dict)
+        return (f"{key}." if of_section else "") + detail["msg"].removeprefix("Value error, ")
+    allowed = detail["msg"].replace("Input should be", "allowed is")
+    return f"{key} is {json.dumps(detail['input'], default=str)}; {allowed}."
+
+
+def _nearest(key: str) -> str:
+    """A hint at the key that was probably meant, beside the wrong one or anywhere else."""
+    keys = [key for key, _ in leaves(Config())]
+    for section, registry in COMPONENTS.items():
+        keys += [k for part in registry.values() for k, _ in leaves(part.Config(), f"{section}.")]
+    known = list(dict.fromkeys([key.partition(".")[0] for key in keys] + keys))
+    parent, _, word = key.rpartition(".")
+    siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
+    hint = did_you_mean(word, siblings)
+    if hint and parent:
+        return hint.replace("'", f"'{parent}.", 1)
+    elsewhere = [key for key in known if key.rpartition(".")[2] == word]
+    return hint or (f"; did you mean '{elsewhere[0]}'?" if elsewhere else "")

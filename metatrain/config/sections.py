@@ -1,0 +1,187 @@
+"""The sections of the configuration that belong to no one component."""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from metatrain.episodes import TooFew
+from metatrain.section import Section
+
+
+def _without_password(url: str) -> str:
+    if urlsplit(url).password:
+        raise ValueError(
+            "a URL in the configuration must not hold a password, for the configuration is printed "
+            "and stored with every model; give credentials by the environment."
+        )
+    return url
+
+
+# A path or any fsspec URL.
+Location = Annotated[str, AfterValidator(_without_password)]
+
+# Of a folder of its own, for as long as it is worked on.
+StableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class RunConfig(Section):
+    """Where a run lives: everything it writes lies under `dir`/`name`."""
+
+    name: StableName = Field(
+        default="default",
+        description="Stable name of the run; training with the same name again resumes it.",
+    )
+    dir: Location = Field(
+        default="runs", description="Folder of all runs: a path or any fsspec URL."
+    )
+
+    @property
+    def url(self) -> str:
+        """Where this run lives."""
+        return f"{self.dir.rstrip('/')}/{self.name}"
+
+
+class DataConfig(Section):
+    """Which images, and how they become episodes."""
+
+    path: Location = Field(
+        default="data", description="A packed data set: a path or any fsspec URL."
+    )
+    image_size: int = Field(default=28, ge=8, le=512, description="Height and width in pixels.")
+    channels: Literal[1, 3] = Field(default=1, description="1 for grey, 3 for colour.")
+    shots: int = Field(default=5, ge=1, description="Support images of an episode (K).")
+    queries: int = Field(default=5, ge=1, description="Query images of an episode.")
+    too_few: TooFew = Field(
+        default="refuse",
+        description="What becomes of tasks with fewer than shots + queries images.",
+    )
+    prefetch_bytes: int = Field(
+        default=64_000_000, ge=0, description="Memory of a worker for episodes it reads ahead."
+    )
+    cache_dir: str | None = Field(
+        default=None, description="Folder on each node that keeps what was read; null is none."
+    )
+    cache_bytes: int = Field(
+        default=10_000_000_000, ge=1, description="The most bytes that cache_dir may hold."
+    )
+
+
+class MetaConfig(Section):
+    """The outer loop of meta-training."""
+
+    steps: int = Field(default=1000, ge=1, description="Outer steps.")
+    batch: int = Field(default=2, ge=1, description="Episodes of an outer step (the meta-batch).")
+    optimizer: Literal["sgd", "adam"] = Field(default="adam", description="Outer optimiser.")
+    lr: float = Field(default=1e-3, gt=0, description="Outer learning rate.")
+    warmup: int = Field(
+        default=50, ge=0, description="Outer steps over which the rate rises from 0."
+    )
+    decay: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Final fraction of training over which the rate falls linearly to 0.",
+    )
+    clip: float = Field(
+        default=0.0, ge=0, description="Norm to clip the outer gradient to; 0 is never."
+    )
+    ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the average of theta.")
+    post_hoc: bool = Field(
+        default=False,
+        description="Keep what metatrain combine post-hoc makes averages of any length from.",
+    )
+    gradient: Literal["adjoint", "unrolled", "auto"] = Field(
+        default="adjoint",
+        description="How second-order learners go back through inner steps; auto measures.",
+    )
+    tasks_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=1,
+        description="Episodes in one inner loop: fast for small scopes, memory in proportion.",
+    )
+    hvp: Literal["double_backward", "compiled", "difference"] = Field(
+        default="double_backward",
+        description="How Hessian-vector products are made; difference is not exact.",
+    )
+
+
+class AdaptConfig(Section):
+    """Adapting to a new task after meta-training; with the inner optimiser and scope."""
+
+    steps: int = Field(default=40, ge=1, description="Inner steps; more than in training pay off.")
+    lr: float = Field(
+        default=1e-3, gt=0, description="Inner learning rate, where none was learned."
+    )
+
+
+class ClusterConfig(Section):
+    """Ray workers and DeepSpeed."""
+
+    workers: int = Field(
+        default=2, ge=1, description="Training workers; each takes its own episodes."
+    )
+    min_workers: int | None = Field(
+        default=None, ge=1, description="Go on with so few, and grow again; null is workers."
+    )
+    cpus_per_worker: float = Field(
+        default=1, gt=0, description="CPUs that a worker reserves and uses."
+    )
+    gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs that a worker reserves.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        default=1,
+        description="What ZeRO shards: 1 optimiser state, 2 also gradients, 3 all, 0 nothing.",
+    )
+    shards_per_group: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Workers that share one copy of what is sharded; null is those of a node.",
+    )
+    inner_loop: Literal["auto", "gathered", "sharded"] = Field(
+        default="auto",
+        description="Stage 3: gathered takes a whole theta on every worker, sharded none at all.",
+    )
+    offload: bool = Field(
+        default=False, description="Keep the optimiser's state in the CPU's memory; stages 1 to 3."
+    )
+    max_failures: int = Field(
+        default=3, ge=0, description="Lost workers to recover from before giving up."
+    )
+    timeout: float = Field(
+        default=600, gt=0, description="Seconds of silence after which a worker counts as lost."
+    )
+
+
+class CheckpointConfig(Section):
+    """What is kept of a run while it goes on."""
+
+    every: int = Field(default=500, ge=1, description="Outer steps between checkpoints.")
+    keep: int = Field(default=2, ge=1, description="Newest checkpoints that are kept.")
+    best: bool = Field(
+        default=True, description="Keep also that of the lowest training loss since the one before."
+    )
+    max_failures: int = Field(
+        default=3, ge=0, description="Checkpoints in a row that may fail before the run gives up."
+    )
+    samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
+
+
+class ValidationConfig(Section):
+    """Scores on unseen tasks with every checkpoint; a sweep needs them, and turns them on."""
+
+    tasks: int = Field(
+        default=0, ge=0, description="Tasks of the split val to adapt to, 2 or more; 0 is never."
+    )
+    images: int = Field(
+        default=5, ge=2, description="Images drawn of each, and real ones to compare with."
+    )
+    points: int = Field(
+        default=8, ge=1, description="How many numbers of inner steps up to adapt.steps to score."
+    )
+    network: Location | None = Field(
+        default=None, description="File of the metric network; null is one in the run's folder."
+    )
+
+    @model_validator(mode="after")
+    def _tasks_are_compared(self) -> Self:
+        if self.tasks == 1:
+            raise ValueError("tasks is 1, and scores compare tasks; take 2 or more, or 0.")
+        return self

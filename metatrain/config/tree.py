@@ -1,0 +1,191 @@
+"""The whole tree, and what its sections demand of each other."""
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from metatrain.auxiliaries import AuxiliaryConfig
+from metatrain.config.sections import (
+    AdaptConfig,
+    CheckpointConfig,
+    ClusterConfig,
+    DataConfig,
+    MetaConfig,
+    RunConfig,
+    ValidationConfig,
+)
+from metatrain.generators import GENERATORS, NETWORKS
+from metatrain.generators.unet import UNetConfig
+from metatrain.inner.loop import InnerConfig
+from metatrain.inner.scopes import SCOPES
+from metatrain.learners import LEARNERS, Reptile
+from metatrain.section import Section, section_of
+
+# The sections whose `name` picks a component, outer before inner, and what there is to pick from.
+COMPONENTS = {
+    "generator": GENERATORS,
+    "generator.of": NETWORKS,
+    "learner": LEARNERS,
+    "inner.scope": SCOPES,
+}
+
+
+class Config(Section):
+    """Everything that a run depends on."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seeds weights, episodes and noise.")
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    generator: section_of(GENERATORS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    learner: section_of(LEARNERS) = Reptile.Config()  # pyright: ignore[reportInvalidTypeForm]
+    inner: InnerConfig = InnerConfig()
+    meta: MetaConfig = MetaConfig()
+    auxiliary: AuxiliaryConfig = AuxiliaryConfig()
+    adapt: AdaptConfig = AdaptConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    validation: ValidationConfig = ValidationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scope_is_brought(cls, values: Any) -> Any:
+        """A learner or generator that is defined by a scope brings it; naming it is enough."""
+        scope = _scope_of(values)
+        inner = values.get("inner", {}) if scope else None
+        if isinstance(inner, dict) and "scope" not in inner:
+            return values | {"inner": inner | {"scope": {"name": scope}}}
+        return values
+
+    @model_validator(mode="after")
+    def _scope_suits_the_learner(self) -> Self:
+        wanted = LEARNERS[self.learner.name].scope
+        if wanted not in (None, self.inner.scope.name):
+            raise ValueError(
+                f"learner {self.learner.name} moves the {wanted} in its inner loop, and "
+                f"inner.scope.name is {self.inner.scope.name}; leave inner.scope out."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_can_be_stacked(self) -> Self:
+        if self.meta.tasks_at_once != 1 and not LEARNERS[self.learner.name].stackable:
+            raise ValueError(
+                f"learner {self.learner.name} takes tasks apart, and meta.tasks_at_once is "
+                f"{self.meta.tasks_at_once}; leave meta.tasks_at_once at 1."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scope_suits_the_generator(self) -> Self:
+        wanted = GENERATORS[self.generator.name].scope
+        if wanted not in (None, self.inner.scope.name):
+            raise ValueError(
+                f"generator {self.generator.name} adapts by its {wanted} alone, and "
+                f"inner.scope.name is {self.inner.scope.name}; leave inner.scope out, or choose "
+                f"a learner without a scope of its own."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _inner_loop_can_be_sharded(self) -> Self:
+        if self.cluster.inner_loop != "sharded":
+            return self
+        if self.cluster.zero_stage < 3:
+            raise ValueError(
+                f"cluster.inner_loop=sharded needs cluster.zero_stage=3, and it is "
+                f"{self.cluster.zero_stage}; leave cluster.inner_loop out."
+            )
+        obstacle = self.obstacle_to_shards()
+        if obstacle:
+            raise ValueError(
+                f"cluster.inner_loop cannot be sharded, for {obstacle}; use "
+                f"cluster.inner_loop=gathered."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _differences_can_be_seen(self) -> Self:
+        rounded = self.inner.precision == "bf16" and self.meta.hvp == "difference"
+        if rounded and LEARNERS[self.learner.name].products:
+            raise ValueError(
+                "meta.hvp=difference looks at changes smaller than inner.precision=bf16 can tell; "
+                "use inner.precision=fp32, or another meta.hvp."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_come_out_even(self) -> Self:
+        shards = self.cluster.shards_per_group
+        if shards and self.cluster.workers % shards:
+            raise ValueError(
+                f"cluster.shards_per_group is {shards}, which does not divide the "
+                f"{self.cluster.workers} cluster.workers; choose a divisor."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _offload_has_shards(self) -> Self:
+        if self.cluster.offload and not self.cluster.zero_stage:
+            raise ValueError(
+                "cluster.offload needs cluster.zero_stage of 1 or more, and it is 0; raise it."
+            )
+        return self
+
+    def obstacle_to_shards(self) -> str | None:
+        """Why the inner loop cannot work on shards, as part of a sentence; None where it can."""
+        kind = LEARNERS[self.learner.name]
+        if not kind.shardable:
+            return f"learner {self.learner.name} learns its inner rates from whole layers"
+        if kind.products and self.meta.gradient == "unrolled":
+            return "meta.gradient=unrolled keeps graphs of whole weights"
+        if kind.products and self.meta.hvp != "difference":
+            return (
+                f"learner {self.learner.name} needs Hessian-vector products, which on shards "
+                f"meta.hvp=difference alone can make"
+            )
+        if self.meta.tasks_at_once != 1:
+            return f"meta.tasks_at_once is {self.meta.tasks_at_once}"
+        if self.auxiliary.contrast or self.auxiliary.masked:
+            return "auxiliary losses are taken at whole weights"
+        return "inner.compile wants whole weights" if self.inner.compile else None
+
+    @model_validator(mode="after")
+    def _contrast_has_tasks(self) -> Self:
+        if self.auxiliary.contrast and self.meta.batch == 1:
+            raise ValueError(
+                "auxiliary.contrast compares the tasks of a meta-batch, and meta.batch is 1; raise "
+                "meta.batch."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_worker_has_an_episode(self) -> Self:
+        # Workers that share shards may share tasks too; how many do is known when they are there.
+        way = self.cluster.inner_loop
+        sharing = way == "sharded" or (way == "auto" and not self.obstacle_to_shards())
+        sharing = sharing and self.cluster.zero_stage == 3
+        if self.cluster.workers > self.meta.batch and not sharing:
+            raise ValueError(
+                f"meta.batch is {self.meta.batch} for {self.cluster.workers} cluster.workers, and "
+                f"some would have nothing to do; raise meta.batch."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fewer_workers_are_fewer(self) -> Self:
+        if (self.cluster.min_workers or 1) > self.cluster.workers:
+            raise ValueError(
+                f"cluster.min_workers is {self.cluster.min_workers} and cluster.workers "
+                f"{self.cluster.workers}; lower cluster.min_workers."
+            )
+        return self
+
+
+def _scope_of(values: Any) -> str | None:
+    """The scope that what is named in `values`, not yet validated, is defined by."""
+    for section, registry in (("learner", LEARNERS), ("generator", GENERATORS)):
+        part = values.get(section) if isinstance(values, dict) else None
+        kind = registry.get(str(part.get("name"))) if isinstance(part, dict) else None
+        if kind and kind.scope:
+            return kind.scope
+    return None

@@ -1,0 +1,50 @@
+"""The values of a configuration: by dotted key, side by side, and as YAML."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from metatrain.section import Section
+
+
+def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key, after `prefix`, and its value."""
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def differences(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
+    """By dotted key, the value in `a` and in `b` where they differ; None where there is no key."""
+    values_a, values_b = dict(leaves(a)), dict(leaves(b))
+    pairs = {key: (values_a.get(key), values_b.get(key)) for key in values_a | values_b}
+    return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
+
+
+def to_yaml(config: Section) -> str:
+    """The configuration as YAML, every key with what it means as a comment."""
+    return "\n".join(_yaml_lines(config, indent="")) + "\n"
+
+
+def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            yield f"{indent}{key}:"
+            yield from _yaml_lines(value, indent + "  ")
+        else:
+            written = f"{indent}{key}: {_yaml(value)}"
+            yield f"{written:<32}  # {field.description}" if field.description else written
+
+
+def _yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    # Strings always in quotes: OmegaConf takes more of them for numbers than PyYAML does.
+    quotes = '"' if isinstance(value, str) else None
+    written = yaml.safe_dump(plain, default_flow_style=True, default_style=quotes, width=math.inf)
+    return written.removesuffix("...\n").strip()
