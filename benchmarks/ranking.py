@@ -15,11 +15,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import progress
-from metatrain.adapt import Adapter
 from metatrain.metrics.network import metric_network
 from metatrain.model import load_model
 from metatrain.store import EpisodeStore
-from metatrain.validation import METRICS, Validation, read_validations
+from metatrain.validation import METRICS, Validation, curves_of, read_validations
 from tuning.ledger import Record, read_records
 
 # Scores whose ranks are added up.
@@ -34,8 +33,8 @@ def full_kid(sweep: str, record: Record, tasks: int, images: int) -> float:
     store = EpisodeStore(config.data.path)
     network = metric_network(store, config.data, f"{sweep}/metric.safetensors")
     judge = Validation(config, store, network, split="test")
-    adapter = Adapter(model)
-    return min(s.kid for s in judge.scores([judge.look(adapter, e) for e in judge.episodes]))
+    [curve] = curves_of([model], judge)
+    return min(scores.kid for scores in curve)
 
 
 def cheap_scores(sweep: str, record: Record) -> dict[str, float]:

@@ -1,9 +1,8 @@
 """Strips: what a model draws of a task before adapting, on the way, and after."""
 
 import os
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,6 @@ from metatrain.adapt import Adapter
 from metatrain.config import Config
 from metatrain.episodes import Episode
 from metatrain.generators import Generator
-from metatrain.model import Model
 from metatrain.pictures import grid
 
 Item = TypeVar("Item")
@@ -61,21 +59,6 @@ def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count
             seconds[step] = adapting
         started = time.perf_counter()
     return Strip(episode.task, episode.support, drawn, losses, seconds, episode.query)
-
-
-def draw_strips(
-    model: Model, episodes: Sequence[Episode], shown: Collection[int], count: int
-) -> Iterator[Strip]:
-    """The strips of many tasks, in order, several at a time on a CPU."""
-    own = threading.local()
-
-    def draw(episode: Episode) -> Strip:
-        if not hasattr(own, "adapter"):
-            own.adapter = Adapter(model)
-        return draw_strip(own.adapter, episode, shown, count)
-
-    on_cpu = next(iter(model.parameters.values())).device.type == "cpu"
-    yield from on_every_core(draw, episodes) if on_cpu else map(draw, episodes)
 
 
 def on_every_core(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

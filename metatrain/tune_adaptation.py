@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from metatrain.adapt import Adapter
 from metatrain.build import build_generator
 from metatrain.config import Config, with_values
 from metatrain.files import write_file
@@ -20,10 +19,8 @@ from metatrain.inner.loop import RULE
 from metatrain.learners import LEARNERS
 from metatrain.model import Model, save_model
 from metatrain.parameters import copy_of
-from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
-from metatrain.strips import on_every_core
-from metatrain.validation import Scores, Validated, Validation, validation_of
+from metatrain.validation import Scores, Validated, curves_of, validation_of
 
 # Rates that are tried, as multiples of the model's own.
 _FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -85,7 +82,7 @@ def tune_adaptation(
     tried: list[Tried] = []
     for count in _rounds(len(validation.episodes)):
         models = [adapting(replace(model, config=asked), c) for c in candidates]
-        curves = _look_at(models, validation, count)
+        curves = curves_of(models, validation, count)
         seen = [
             Tried(candidate, count, Validated(model.step, curve))
             for candidate, curve in zip(candidates, curves, strict=True)
@@ -160,15 +157,3 @@ def _asked(config: Config, data: str, network: str, tasks: int) -> Config:
 def _rounds(tasks: int) -> list[int]:
     """How many tasks each round looks at."""
     return sorted({max(2, tasks // _HALVING**2), max(2, tasks // _HALVING), tasks})
-
-
-def _look_at(models: Sequence[Model], validation: Validation, tasks: int) -> list[list[Scores]]:
-    """The curve of every model on the first tasks; a thread per core, each on one task."""
-    episodes = validation.episodes[:tasks]
-    pairs = [(model, episode) for model in models for episode in episodes]
-    progress, sights = Progress(f"adapting to {tasks} tasks", len(pairs)), []
-    for sight in on_every_core(lambda pair: validation.look(Adapter(pair[0]), pair[1]), pairs):
-        sights.append(sight)
-        progress.update(len(sights))
-    progress.close()
-    return [validation.scores(sights[i : i + tasks]) for i in range(0, len(pairs), tasks)]

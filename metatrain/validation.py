@@ -21,8 +21,10 @@ from metatrain.loader import held_out_episodes
 from metatrain.metrics.kid import kid
 from metatrain.metrics.network import HashedNetwork, metric_network
 from metatrain.metrics.retrieval import own_task_share
+from metatrain.model import Model
+from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
-from metatrain.strips import draw_strip
+from metatrain.strips import draw_strip, on_every_core
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,30 @@ def validation_of(config: Config, store: EpisodeStore) -> Validation:
     return Validation(config, store, metric_network(store, config.data, url))
 
 
+def curves_of(
+    models: Sequence[Model], validation: Validation, tasks: int | None = None
+) -> list[list[Scores]]:
+    """The scores of every model at every k, on the first `tasks` or on all.
+
+    One thread a core, each on one task.
+    """
+    episodes = validation.episodes[:tasks]
+    pairs = [(model, episode) for model in models for episode in episodes]
+    progress, sights = Progress(f"adapting to {len(episodes)} tasks", len(pairs)), []
+    for sight in on_every_core(lambda pair: validation.look(Adapter(pair[0]), pair[1]), pairs):
+        sights.append(sight)
+        progress.update(len(sights))
+    progress.close()
+    each = len(episodes)
+    return [validation.scores(sights[i : i + each]) for i in range(0, len(pairs), each)]
+
+
 def steps_scored(last: int, points: int) -> list[int]:
-    """About `points` numbers of inner steps from 1 to `last`: all of them, or in equal ratios."""
+    """About `points` numbers of inner steps up to `last`: all of them, or in equal ratios."""
     if points >= last:
         return list(range(1, last + 1))
-    ratios = [i / max(1, points - 1) for i in range(points)]
-    return sorted({last, *(round(last**ratio) for ratio in ratios)})
+    ratios = [1 - i / max(1, points - 1) for i in range(points)]
+    return sorted({round(last**ratio) for ratio in ratios})
 
 
 def read_validations(run: str) -> list[Validated]:

@@ -41,15 +41,14 @@ def _uniform(arguments: argparse.Namespace) -> None:
 
 
 def _greedy(arguments: argparse.Namespace) -> None:
-    from metatrain.combine.soup import greedy_soup, load_ingredients
-    from metatrain.combine.validation import Validation
+    from metatrain.combine.soup import greedy_soup, kid_of, load_ingredients
 
     members = load_ingredients(arguments.models)
     first = next(iter(members.values()))
     data = arguments.data or first.config.data.path
     # Beside the model, as evaluate keeps it beside its scores.
     network = f"{arguments.out.rpartition('/')[0] or '.'}/metric.safetensors"
-    score = Validation(first, data, network, arguments.tasks)
+    score = kid_of(first.config, data, network, arguments.tasks)
     _write(greedy_soup(members, score, say=print), arguments.out)
 
 

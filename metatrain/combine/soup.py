@@ -5,12 +5,16 @@ accuracy without increasing inference time".
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from metatrain.combine.members import load_members, steps_behind
+from metatrain.config import Config, with_values
 from metatrain.errors import UserError
 from metatrain.model import Model
+from metatrain.store import EpisodeStore
+from metatrain.validation import Validated, curves_of, validation_of
 
 
 def load_ingredients(urls: Sequence[str]) -> dict[str, Model]:
@@ -44,6 +48,30 @@ def uniform_soup(members: Mapping[str, Model]) -> Model:
         for name in models[0].parameters
     }
     return Model(models[0].config, mean, steps_behind(members))
+
+
+def kid_of(config: Config, data: str, network: str, tasks: int) -> Callable[[Model], float]:
+    """How good models are that adapt as `config` says, as their soup will: KID, lower is better.
+
+    Args:
+        config: the first model's.
+        data: URL of a packed data set, to whose tasks of the split val models adapt.
+        network: URL of the metric network, which is trained where there is none.
+        tasks: how many tasks at most.
+
+    Raises:
+        UserError: when the data cannot be read, or fewer than two tasks have images enough.
+    """
+    where = {"data.path": data, "validation.network": network}
+    asked = with_values(config, {"validation.tasks": tasks, "validation.points": 1, **where})
+    validation = validation_of(asked, EpisodeStore(data))
+
+    def score(model: Model) -> float:
+        [curve] = curves_of([replace(model, config=asked)], validation)
+        [found] = Validated(model.step, curve).by_k("kid").values()
+        return found
+
+    return score
 
 
 def greedy_soup(
