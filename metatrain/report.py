@@ -1,11 +1,10 @@
 """A run's page: what it learned to draw, how well, and all one needs to know to believe it."""
 
-import base64
 import re
 from dataclasses import dataclass
 from functools import partial
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from metatrain import __version__
 from metatrain.checkpoint import CheckpointStore
@@ -21,6 +20,7 @@ from metatrain.evaluation.table import MAIN
 from metatrain.figures import score_figures, training_figures
 from metatrain.files import MissingError, asking, filesystem_of, read_file, write_file
 from metatrain.model import load_model
+from metatrain.pages import data_url, page_template
 from metatrain.progress import human_duration
 from metatrain.trainer import Record
 
@@ -99,21 +99,13 @@ def write_report(run: str) -> str:
 
 
 def _template() -> Template:
-    # Task names are other people's data: everything is escaped, whatever the template is called.
-    environment = Environment(
-        loader=PackageLoader("metatrain"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "number": _number,
         "interval": _interval,
         "counted": _counted,
         "duration": human_duration,
     }
-    return environment.get_template("report.html.j2")
+    return page_template("metatrain", "report.html.j2", filters)
 
 
 def _read_evaluation(run: str) -> Evaluation:
@@ -147,7 +139,7 @@ def _read_panels(run: str, evaluation: Evaluation) -> list[Panel]:
         Panel(
             task,
             _character(task),
-            [Row(part, [_data_url(next(files)) for _ in range(part.count)]) for part in parts],
+            [Row(part, [data_url(next(files)) for _ in range(part.count)]) for part in parts],
         )
         for task in tasks
     ]
@@ -167,7 +159,7 @@ def _read_offenders(run: str, evaluation: Evaluation) -> list[Copy]:
     return [
         Copy(
             offender,
-            *(_data_url(read_file(f"{folder}/{offender_file(i, part)}")) for part in _PAIR),
+            *(data_url(read_file(f"{folder}/{offender_file(i, part)}")) for part in _PAIR),
         )
         for i, offender in enumerate(evaluation.offenders)
     ]
@@ -182,10 +174,6 @@ def _parts(evaluation: Evaluation) -> list[Part]:
     ]
     given = Part("support", "given", "given", evaluation.episodes.shots)
     return [given, *drawn, Part("real", "real", "real", images)]
-
-
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _character(task: str) -> str:

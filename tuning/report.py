@@ -1,11 +1,9 @@
 """A sweep's page: what was tried, what came of it, and what to train with."""
 
-import base64
 import hashlib
 import math
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from metatrain import __version__
@@ -13,7 +11,8 @@ from metatrain.adapt import Adapter
 from metatrain.config import Config
 from metatrain.files import read_file, write_file
 from metatrain.loader import held_out_episodes, store_of_run
-from metatrain.model import load_model
+from metatrain.model import Model, load_model
+from metatrain.pages import data_url, page_template
 from metatrain.pictures import grid, png
 from metatrain.progress import human_duration
 from metatrain.strips import draw_strip
@@ -52,43 +51,30 @@ def write_report(ledger: Ledger, best: Record) -> str:
     """
     model = load_model(f"{ledger.url}/runs/{best.run}")
     importance, compared_at = importance_figure(ledger)
-    page = (
-        _environment()
-        .get_template("sweep.html.j2")
-        .render(
-            settings=ledger.sweep.settings,
-            ledger=ledger,
-            best=best,
-            config=model.config,
-            trials=sorted(ledger.records.values(), key=_order),
-            keys=list(ledger.sweep.settings.space),
-            parallel=parallel_coordinates(ledger),
-            response=response(ledger),
-            importance=importance,
-            compared_at=compared_at,
-            curves=[f for f in (curves_over_k(ledger), curves_over_steps(ledger)) if f],
-            strips=_strips(ledger, best),
-            network=_network(ledger),
-            spent=human_duration(ledger.spent()),
-            yaml=read_file(f"{ledger.url}/best.yaml").decode(),
-            version=__version__,
-        )
+    template = page_template(
+        "tuning", "sweep.html.j2", {"brief": brief, "duration": human_duration}
+    )
+    page = template.render(
+        settings=ledger.sweep.settings,
+        ledger=ledger,
+        best=best,
+        config=model.config,
+        trials=sorted(ledger.records.values(), key=_order),
+        keys=list(ledger.sweep.settings.space),
+        parallel=parallel_coordinates(ledger),
+        response=response(ledger),
+        importance=importance,
+        compared_at=compared_at,
+        curves=[f for f in (curves_over_k(ledger), curves_over_steps(ledger)) if f],
+        strips=_strips(model, best.reports[-1].k),
+        network=_network(ledger),
+        spent=human_duration(ledger.spent()),
+        yaml=read_file(f"{ledger.url}/best.yaml").decode(),
+        version=__version__,
     )
     url = f"{ledger.url}/report.html"
     write_file(url, page.encode())
     return url
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tuning"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"brief": brief, "duration": human_duration}
-    return environment
 
 
 def _order(record: Record) -> tuple[bool, int, float]:
@@ -99,10 +85,9 @@ def _order(record: Record) -> tuple[bool, int, float]:
     return record.state != "finished", -last.step, last.score
 
 
-def _strips(ledger: Ledger, best: Record) -> list[Strip]:
-    model = load_model(f"{ledger.url}/runs/{best.run}")
+def _strips(model: Model, k: int) -> list[Strip]:
+    """Unseen tasks as `model` draws them after `k` inner steps."""
     config = model.config
-    k = best.reports[-1].k
     episodes = held_out_episodes(
         store_of_run(config), config, split="val", tasks=_TASKS, queries=_DRAWN
     )
@@ -110,14 +95,13 @@ def _strips(ledger: Ledger, best: Record) -> list[Strip]:
     for episode in episodes:
         strip = draw_strip(adapter, episode, {k}, _DRAWN)
         rows = (strip.support, strip.drawn[k], strip.query)
-        found.append(Strip(strip.task, *(_data_url(rows_, config) for rows_ in rows)))
+        found.append(Strip(strip.task, *(_picture(rows_, config) for rows_ in rows)))
     return found
 
 
-def _data_url(images: Tensor, config: Config) -> str:
+def _picture(images: Tensor, config: Config) -> str:
     scale = max(1, 64 // config.data.image_size)
-    content = png(grid(images, columns=len(images)), scale)
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return data_url(png(grid(images, columns=len(images)), scale))
 
 
 def _network(ledger: Ledger) -> str:
