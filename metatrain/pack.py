@@ -7,7 +7,7 @@ same place adds shards and leaves those that are there as they are.
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, groupby
@@ -96,12 +96,7 @@ def pack(
         UserError: when there is nothing to pack, `dest` holds a data set that was packed with
             other options or has other images of the same task, or either cannot be reached.
     """
-    if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
-        raise UserError(
-            f"split {split} must be three shares, for train, val and test, summing to 1."
-        )
-    if raw and size is None:
-        raise UserError("raw pixels must all be of one size; give it, such as --size 32.")
+    _check_options(size, raw, split)
     _refuse_overlap(source, dest)
     opened = open_source(source, size, variant)
     options = {"size": size, "raw": raw, "seed": seed, "split": list(split), "format": _FORMAT}
@@ -111,24 +106,40 @@ def pack(
     new = _new_tasks(opened.identities, options, before, dest)
     if before and not new:
         return PackSummary(dest, **before["summary"], already_packed=True)
-    writer.begin()
     splits = assign_splits({name: opened.splits[name] for name in new}, seed, split)
     tally = _Tally(Progress("packing", sum(opened.counts[name] for name in new)))
-    try:
-        for row in _rows(opened, splits, partial(normalise, size=size, raw=raw), tally):
+    rows = _rows(opened, splits, partial(normalise, size=size, raw=raw), tally)
+    known = before or {"tasks": {}, "summary": {}}
+    with _attempt(writer), closing(tally.progress):
+        for row in rows:
             writer.add(row)
-        summary = _sum(tally.summary(source, splits), before["summary"] if before else {})
-        tasks = {**(before["tasks"] if before else {}), **new}
         for name, data in opened.beside().items():
             write_file(f"{dest}/{name}", data)
+        summary = _sum(tally.summary(source, splits), known["summary"])
+        tasks = {**known["tasks"], **new}
         writer.commit({"options": options, "tasks": tasks, "summary": summary})
+    return PackSummary(dest, **summary)
+
+
+def _check_options(size: int | None, raw: bool, split: tuple[float, float, float]) -> None:
+    if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
+        raise UserError(
+            f"split {split} must be three shares, for train, val and test, summing to 1."
+        )
+    if raw and size is None:
+        raise UserError("raw pixels must all be of one size; give it, such as --size 32.")
+
+
+@contextmanager
+def _attempt(writer: DatasetWriter) -> Iterator[None]:
+    """What is written inside is committed, or removed."""
+    writer.begin()
+    try:
+        yield
     except BaseException:
         with suppress(Exception):
             writer.clear()
         raise
-    finally:
-        tally.progress.close()
-    return PackSummary(dest, **summary)
 
 
 def _new_tasks(

@@ -34,8 +34,13 @@ class Progress:
         self._width = 0
 
     def update(self, done: int) -> None:
-        """Say that `done` of the total are finished, if it is time to say something."""
+        """Say that `done` of the total are finished, if it is time to say something.
+
+        With none done the work begins only now: what was waited for until then is no measure of it.
+        """
         now = time.monotonic()
+        if not done:
+            self._started = now
         if now - self._printed >= (1.0 if self._rewrites else 5.0):
             self._printed = now
             self._show(self._line(done, now - self._started))
