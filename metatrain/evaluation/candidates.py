@@ -8,7 +8,7 @@ from metatrain.evaluation.baselines import COPY, JITTERED, REAL
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Entrant, Protocol
 from metatrain.evaluation.results import Evaluation, write_evaluation
 from metatrain.evaluation.runner import Runner, do_all
-from metatrain.evaluation.work import System, Work, from_scratch, outcomes, system_at
+from metatrain.evaluation.work import Drawn, System, from_scratch, outcomes, system_at
 from metatrain.files import write_file
 from metatrain.model import Model
 from metatrain.pictures import from_uint8, png
@@ -113,20 +113,21 @@ def evaluate_models(
     joints = protocol.works(joint.system, home) if joint else []
     do_all([*joints, *(piece for w in works for piece in (*w.own, *w.scratch))], runner)
     if joint:
-        others = {JOINT: protocol.model(JOINT, joint.model, joint.system, joints), **others}
+        drawn = outcomes(joints)
+        others = {JOINT: protocol.model(JOINT, joint.model, joint.system, drawn), **others}
     for candidate, of in zip(candidates, works, strict=True):
-        name, model = candidate.name, candidate.model
+        name, model, drawn = candidate.name, candidate.model, outcomes(of.own)
         entrants = {
-            UNADAPTED: protocol.unadapted(of.own),
-            SCRATCH: protocol.model(SCRATCH, model, of.untrained, of.scratch),
+            UNADAPTED: protocol.unadapted(drawn),
+            SCRATCH: protocol.model(SCRATCH, model, of.untrained, outcomes(of.scratch)),
             **others,
-            name: protocol.model(name, model, candidate.system, of.own),
+            name: protocol.model(name, model, candidate.system, drawn),
         }
         entrants = protocol.beside(entrants)
         evaluation = protocol.evaluation(
-            name, model.step, entrants, protocol.drawn(of.own), candidate.folder
+            name, model.step, entrants, protocol.adapted(drawn), candidate.folder
         )
-        _write_strips(protocol, of.own, candidate.folder)
+        _write_strips(protocol, drawn, candidate.folder)
         write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, candidate.folder)
         yield evaluation, entrants
 
@@ -143,11 +144,11 @@ class _Works:
         self.scratch = protocol.works(self.untrained, home)
 
 
-def _write_strips(protocol: Protocol, works: Sequence[Work], folder: str) -> None:
+def _write_strips(protocol: Protocol, outcome: Sequence[Drawn], folder: str) -> None:
     """Keep the images of the first tasks, of the first seed, to be looked at."""
     benchmark = protocol.benchmark
     count = min(STRIPS, len(benchmark.tasks))
-    for i, drawn in enumerate(outcomes(works[:count])):
+    for i, drawn in enumerate(outcome[:count]):
         parts = {"support": benchmark.support[0, i], "real": benchmark.reference[0, i]}
         for step, images in zip(drawn.steps.tolist(), from_uint8(drawn.images), strict=True):
             parts[f"step-{step:04d}"] = images

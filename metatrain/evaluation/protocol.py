@@ -24,7 +24,7 @@ from metatrain.evaluation.results import (
     Space,
     estimates,
 )
-from metatrain.evaluation.work import Drawn, System, Work, outcomes
+from metatrain.evaluation.work import Drawn, System, Work
 from metatrain.metrics.frechet import floor
 from metatrain.metrics.space import FeatureSpace
 from metatrain.model import Model
@@ -89,10 +89,9 @@ class Protocol:
         own_task = self._judge.own_task(images).tolist()
         return Entrant(Result(name, about, "", shown, own_task, {}), scores)
 
-    def model(self, name: str, model: Model, system: System, works: Sequence[Work]) -> Entrant:
+    def model(self, name: str, model: Model, system: System, drawn: Sequence[Drawn]) -> Entrant:
         """Score what a model drew after its last inner step, and its way there."""
-        drawn = outcomes(works)
-        images = self._drawn(drawn)
+        images = self._by_steps(drawn)
         steps = drawn[0].steps.tolist()
         moments = [self._moment(drawn, images[i], i) for i in range(len(steps))]
         last = self.images(name, _about(model, system), images[-1])
@@ -103,13 +102,13 @@ class Protocol:
         )
         return replace(last, result=result)
 
-    def drawn(self, works: Sequence[Work]) -> Tensor:
-        """What came of `works` after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
-        return self._drawn(outcomes(works))[-1]
+    def adapted(self, drawn: Sequence[Drawn]) -> Tensor:
+        """What was drawn after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
+        return self._by_steps(drawn)[-1]
 
-    def unadapted(self, works: Sequence[Work]) -> Entrant:
+    def unadapted(self, drawn: Sequence[Drawn]) -> Entrant:
         """Score what a model drew before its first inner step."""
-        return self.images(UNADAPTED, "", self._drawn(outcomes(works))[0])
+        return self.images(UNADAPTED, "", self._by_steps(drawn)[0])
 
     def beside(self, entrants: dict[str, Entrant]) -> dict[str, Entrant]:
         """`entrants` between the copies and the ceiling, in the order of a table."""
@@ -164,7 +163,7 @@ class Protocol:
         features = self._spaces[0].features(self.benchmark.reference)
         return sum(floor(seed) for seed in features) / len(features)
 
-    def _drawn(self, drawn: Sequence[Drawn]) -> Tensor:
+    def _by_steps(self, drawn: Sequence[Drawn]) -> Tensor:
         """Images in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
         images = torch.stack([outcome.images for outcome in drawn], dim=1)
         return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))

@@ -35,14 +35,6 @@ def export(benchmark: Benchmark, whole: EpisodeList, folder: str) -> None:
     write_file(f"{folder}/{LIST}", whole.content())
 
 
-def write_images(images: Tensor, folder: str) -> None:
-    """Write images [S, T, N, C, H, W] as another system would hand them in."""
-    for seed, tasks in enumerate(images):
-        for task, drawn in enumerate(tasks):
-            for n, image in enumerate(drawn):
-                write_file(f"{folder}/{_place(seed, task)}/{n}.png", png(image))
-
-
 def shape_of_samples(folder: str) -> tuple[int, int]:
     """Size and channels of the images under `folder`, by the first of them.
 
@@ -54,8 +46,8 @@ def shape_of_samples(folder: str) -> tuple[int, int]:
         height, width, channels = shape_of(normalise(read_file(url)).data)
     except MissingError as error:
         raise UserError(
-            f"there are no samples in {folder}; the first is to be at {url}. Write the supports "
-            f"there are with metatrain evaluate episodes --export DIR."
+            f"there are no samples in {folder}; the first is to be at {url}, drawn from a support "
+            f"that metatrain evaluate episodes --export DIR writes."
         ) from error
     except BadImage as error:
         raise UserError(f"{url} cannot be used: {error}.") from error
