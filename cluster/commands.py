@@ -3,8 +3,9 @@
 import argparse
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from metatrain.cli import Command
 from metatrain.commands import add_config_arguments
@@ -12,9 +13,17 @@ from metatrain.errors import UserError
 from metatrain.evaluation.commands import add_arguments as add_evaluate_arguments
 from metatrain.evaluation.commands import evaluate
 
+if TYPE_CHECKING:
+    from cluster.submit import Work
+
 
 @contextmanager
-def _installed(what: str) -> Iterator[None]:
+def installed(what: str) -> Iterator[None]:
+    """Say what to install where `what` needs a package that is not there.
+
+    Raises:
+        UserError: in place of ModuleNotFoundError.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
@@ -24,7 +33,7 @@ def _installed(what: str) -> Iterator[None]:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    with _installed("training"):
+    with installed("training"):
         from cluster.launch import launch
     from metatrain.config import load_config
 
@@ -32,17 +41,25 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _submit(arguments: argparse.Namespace) -> None:
-    with _installed("submitting"):
-        from cluster.submit import submit, sweep, training
+    with installed("submitting"):
+        from cluster.submit import training
+
+    submit_work(arguments, training)
+
+
+def submit_work(
+    arguments: argparse.Namespace, work_of: "Callable[[str, Sequence[str]], Work]"
+) -> None:
+    """Submit what `work_of` makes of the file and the overrides that were given."""
+    from cluster.submit import submit
 
     logging.disable(logging.INFO)  # Ray's client tells of every file that says what to leave out
-    work = (sweep if arguments.sweep else training)(arguments.config, arguments.overrides)
+    work = work_of(arguments.config, arguments.overrides)
     submit(work, arguments.address, wait=arguments.wait)
 
 
 def _submit_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument("--sweep", action="store_true", help="CONFIG is a sweep's file")
     _add_address(parser)
     parser.add_argument(
         "--wait", action="store_true", help="follow the job, and end with its exit status"
@@ -50,7 +67,7 @@ def _submit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    with _installed("examining a cluster"):
+    with installed("examining a cluster"):
         from cluster.doctor.doctor import doctor
         from cluster.submit import examination, submit
     from metatrain.config import load_config
@@ -83,7 +100,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 
 
 def _leave(arguments: argparse.Namespace) -> None:
-    with _installed("leaving"):
+    with installed("leaving"):
         from cluster.leave import leave
     leave(arguments.within, arguments.node)
 
@@ -100,7 +117,7 @@ def _leave_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     runner = None
     if "RAY_ADDRESS" in os.environ:
-        with _installed("evaluating on a cluster"):
+        with installed("evaluating on a cluster"):
             from cluster.evaluate import OnRay
 
         runner = OnRay(arguments.workers)
@@ -109,7 +126,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
 DOCTOR = Command("Say what on a cluster would fail a run.", _doctor_arguments, _doctor)
-SUBMIT = Command("Train or sweep as a job on a cluster, or resume.", _submit_arguments, _submit)
+SUBMIT = Command("Train as a job on a cluster, or resume.", _submit_arguments, _submit)
 LEAVE = Command("Save, and take this machine out of the cluster.", _leave_arguments, _leave)
 EVALUATE = Command(
     "Score models on unseen tasks, here or on a cluster.", add_evaluate_arguments, _evaluate

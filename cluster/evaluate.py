@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-# Ray itself by way of what sets the environment that it reads when it is imported.
-from cluster.launch import RayError, absolute, joined_cluster, ray
+import ray
+from ray.exceptions import RayError
+
+from cluster.launch import absolute, joined_cluster
 from metatrain.errors import UserError
 from metatrain.evaluation.runner import cores, prepare_process
 from metatrain.evaluation.work import Work, perform

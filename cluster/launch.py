@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.backend import WorkerConfig
 from cluster.messages import Message
+from cluster.room import fewest_workers
 from cluster.watch import Losses
 from cluster.worker import train_worker
 from metatrain.build import build_generator
@@ -65,7 +66,7 @@ def launch(config: Config) -> str:
             f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}; starting "
             f"{config.cluster.workers} workers takes some 20 s."
         )
-        with joined_cluster(_cpus_wanted(config)) as own:
+        with joined_cluster(cpus_wanted(config)) as own:
             check_resources(config, fixed=own)
             # Once more whenever the workers have left before the last step, as they were told to.
             while done < config.meta.steps:
@@ -166,7 +167,7 @@ def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
 def check_resources(config: Config, *, fixed: bool) -> None:
     """A cluster of a fixed size must be large enough; one that may grow is waited for, aloud."""
     cluster, there = config.cluster, ray.cluster_resources()
-    workers = cluster.min_workers or cluster.workers
+    workers = fewest_workers(cluster)
     wanted = {
         "CPU": workers * cluster.cpus_per_worker,
         "GPU": workers * cluster.gpus_per_worker,
@@ -181,7 +182,7 @@ def check_resources(config: Config, *, fixed: bool) -> None:
             _say(f"{short}; waiting for the cluster to grow.")
 
 
-def _cpus_wanted(config: Config) -> int:
+def cpus_wanted(config: Config) -> int:
     """At least what the run reserves: a machine of one core can take two workers, slowly."""
     return max(os.cpu_count() or 1, ceil(config.cluster.workers * config.cluster.cpus_per_worker))
 

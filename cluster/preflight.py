@@ -3,7 +3,7 @@
 import os
 import platform
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 from requests.exceptions import RequestException
 
+from cluster.room import fewest_workers, places
 from metatrain.config import ClusterConfig
 from metatrain.errors import UserError
 
@@ -22,8 +23,6 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _CONNECT_SECONDS = 5.0
 # Nodes that Ray's state API tells of, which without a number are 100.
 _ALL = 10_000
-
-Resources = Mapping[str, float]
 
 
 def address_of(given: str | None) -> str:
@@ -124,7 +123,7 @@ def check_size(client: JobSubmissionClient, cluster: ClusterConfig) -> str | Non
         for node in ask(client, f"/api/v0/nodes?detail=1&limit={_ALL}")["result"]["result"]
         if node["state"] == "ALIVE"
     ]
-    room, workers = sum(places(node, cluster) for node in nodes), _fewest(cluster)
+    room, workers = sum(places(node, cluster) for node in nodes), fewest_workers(cluster)
     if room >= workers:
         return None
     cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
@@ -137,18 +136,6 @@ def check_size(client: JobSubmissionClient, cluster: ClusterConfig) -> str | Non
         return f"{short}; it may grow, and the job will wait for that."
     lower = "cluster.min_workers" if cluster.min_workers else "cluster.workers"
     raise UserError(f"{short}; lower {lower} or cluster.cpus_per_worker, or add nodes.")
-
-
-def _fewest(cluster: ClusterConfig) -> int:
-    return cluster.min_workers or cluster.workers
-
-
-def places(node: Resources, cluster: ClusterConfig) -> int:
-    """Workers that a node with these resources takes."""
-    room = int(node.get("CPU", 0) / cluster.cpus_per_worker)
-    if cluster.gpus_per_worker:
-        room = min(room, int(node.get("GPU", 0) / cluster.gpus_per_worker))
-    return room
 
 
 def _may_grow(client: JobSubmissionClient) -> bool:

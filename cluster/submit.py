@@ -1,6 +1,5 @@
 """Submitting a run or a sweep as a job, by Ray's Jobs API, so that submitting again resumes."""
 
-import json
 import os
 import re
 import shlex
@@ -15,7 +14,7 @@ from ray.job_submission import JobSubmissionClient
 from cluster.follow import JobFailedError, ended, follow
 from cluster.package import files_to_ship
 from cluster.preflight import address_of, check_size, connect, talking
-from metatrain.config import Config, load_config, load_values
+from metatrain.config import Config, load_config
 from metatrain.errors import UserError
 
 
@@ -50,26 +49,10 @@ def training(file: str, overrides: Sequence[str]) -> Work:
         UserError: when the configuration cannot be used, or not in a job.
     """
     config = load_config(file, overrides)
-    _refuse_relative("run.dir", config.run.dir)
-    _refuse_relative("data.path", config.data.path)
+    refuse_relative("run.dir", config.run.dir)
+    refuse_relative("data.path", config.data.path)
     command = ["python", "-m", "cluster", "train", file, *overrides]
     return Work(config.run.name, config.run.url, file, command, config)
-
-
-def sweep(file: str, overrides: Sequence[str]) -> Work:
-    """A sweep, as `metatrain sweep` takes it; of its file, no more is read than a job depends on.
-
-    Raises:
-        UserError: when its base cannot be used, or not in a job.
-    """
-    values = load_values(file, [o for o in overrides if o.partition("=")[0] in _OF_SWEEP])
-    name, folder, base, given = (values.get(key, usual) for key, usual in _OF_SWEEP.items())
-    further = [o for o in overrides if re.split(r"[.=]", o)[0] in _OF_BASE]
-    config = load_config(base, [f"{k}={json.dumps(v)}" for k, v in given.items()] + further)
-    _refuse_relative("dir", folder)
-    _refuse_relative("data.path", config.data.path)
-    command = ["python", "-m", "tuning", "sweep", file, *overrides]
-    return Work(name, f"{folder.rstrip('/')}/{name}", file, command, config)
 
 
 def examination(file: str | None, overrides: Sequence[str]) -> Work:
@@ -86,14 +69,12 @@ def examination(file: str | None, overrides: Sequence[str]) -> Work:
     return Work("doctor", "the examination", file, command, None)
 
 
-# What a job depends on of a sweep's file, and what it is where nothing is said.
-_OF_SWEEP = {"name": "sweep", "dir": "sweeps", "base": None, "overrides": {}}
-# What begins an override of its base; `seed` is that of its searcher.
-_OF_BASE = set(Config.model_fields) - {"seed"}
+def refuse_relative(key: str, url: str) -> None:
+    """A job's working directory is a copy of its own, which Ray removes some time after.
 
-
-def _refuse_relative(key: str, url: str) -> None:
-    """A job's working directory is a copy of its own, which Ray removes some time after."""
+    Raises:
+        UserError: when `url`, the value of `key`, is to be looked for there.
+    """
     if "://" not in url and not Path(url).is_absolute():
         raise UserError(
             f"{key} is {url}, which a job would look for in its working directory, that is thrown "

@@ -115,7 +115,7 @@ def _run(arguments: argparse.Namespace, components: Sequence[str]) -> _Work:
 
 
 def _sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Work:
-    from tuning.config import SweepConfig, load_sweep
+    from tuning.config import divided, load_sweep
 
     def load(further: Sequence[str]) -> Config:
         return load_sweep(arguments.config, [*arguments.overrides, *further]).base
@@ -129,10 +129,10 @@ def _sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Work:
             f"cluster.gpus_per_worker is {gpus} in the sweep's base, which does not go with "
             f"{arguments.gpus or 'no'} --gpus; set it under overrides."
         )
-    own = [o for o in arguments.overrides if re.split("[.=]", o)[0] in SweepConfig.model_fields]
+    own, others = divided(arguments.overrides)
     values = load_values(arguments.config, own)
-    others = (o.partition("=") for o in arguments.overrides if o not in own)
-    overrides = settings.overrides | {key: yaml.safe_load(value) for key, _, value in others}
+    pairs = (other.partition("=") for other in others)
+    overrides = settings.overrides | {key: yaml.safe_load(value) for key, _, value in pairs}
     values |= {"base": f"{_MOUNTED}/run.yaml", "overrides": overrides}
     base = load_values(settings.base) if settings.base else {}
     files = {"run.yaml": yaml.safe_dump(base), "sweep.yaml": yaml.safe_dump(values)}

@@ -3,6 +3,6 @@
 import sys
 
 from metatrain.cli import run
-from tuning.commands import SWEEP
+from tuning.commands import SUBMIT, SWEEP
 
-sys.exit(run("python -m tuning", {"sweep": SWEEP}))
+sys.exit(run("python -m tuning", {"sweep": SWEEP, "submit": SUBMIT}))

@@ -1,19 +1,15 @@
-"""The command that this package adds to `metatrain`."""
+"""The commands that this package adds to `metatrain`."""
 
 import argparse
 
+from cluster import commands as below
 from metatrain.cli import Command
-from metatrain.errors import UserError
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    try:
+    with below.installed("a sweep"):
+        from tuning.config import load_sweep
         from tuning.sweep import sweep
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"a sweep needs {error.name}; install it with pip install 'metatrain[cluster]'."
-        ) from error
-    from tuning.config import load_sweep
 
     print(sweep(load_sweep(arguments.sweep, arguments.overrides)))
 
@@ -28,4 +24,20 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _submit(arguments: argparse.Namespace) -> None:
+    if not arguments.sweep:
+        below.SUBMIT.run(arguments)
+        return
+    with below.installed("submitting a sweep"):
+        from tuning.submit import sweeping
+
+    below.submit_work(arguments, sweeping)
+
+
+def _submit_arguments(parser: argparse.ArgumentParser) -> None:
+    below.SUBMIT.arguments(parser)
+    parser.add_argument("--sweep", action="store_true", help="CONFIG is a sweep's file")
+
+
 SWEEP = Command("Search the best inner rate, steps and more.", _sweep_arguments, _sweep)
+SUBMIT = Command("Train or sweep as a job on a cluster, or resume.", _submit_arguments, _submit)

@@ -1,13 +1,21 @@
 """A sweep's file: what to vary, what to vary it of, how to judge, and when to stop."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from metatrain.config import COMPONENTS, Config, Location, load_values, parse_config
+from metatrain.config import (
+    COMPONENTS,
+    Config,
+    Location,
+    StableName,
+    load_values,
+    parse_config,
+)
 from metatrain.errors import UserError, did_you_mean
 from metatrain.section import Section
 from metatrain.validation import METRICS
@@ -57,10 +65,8 @@ class LoggersConfig(Section):
 class SweepConfig(Section):
     """Everything that a sweep depends on."""
 
-    name: str = Field(
-        default="sweep",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Stable name; the same name again goes on with the sweep.",
+    name: StableName = Field(
+        default="sweep", description="Stable name; the same name again goes on with the sweep."
     )
     dir: Location = Field(
         default="sweeps", description="Folder of all sweeps: a path or any fsspec URL."
@@ -190,16 +196,21 @@ def load_sweep(path: str, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         UserError: naming the key, its value and what is allowed, or the file that cannot be read.
     """
-    own = [o for o in overrides if o.partition("=")[0].partition(".")[0] in _OWN]
+    own, others = divided(overrides)
     settings = _parse(path, load_values(path, own))
     base = load_values(settings.base) if settings.base else {}
     base = placed(base, dict(_leaves(settings.overrides)), list(COMPONENTS))
-    given = load_values(None, [o for o in overrides if o not in own])
+    given = load_values(None, others)
     return Sweep(settings, placed(base, dict(_leaves(given)), list(COMPONENTS)))
 
 
-# `seed` is that of the searcher, and the base's is set under overrides.
-_OWN = set(SweepConfig.model_fields)
+def divided(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides of the sweep's own keys, and of its base.
+
+    `seed` is that of the searcher; the base's is set under `overrides`.
+    """
+    own = [o for o in overrides if re.split("[.=]", o)[0] in SweepConfig.model_fields]
+    return own, [o for o in overrides if o not in own]
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

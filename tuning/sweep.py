@@ -1,9 +1,7 @@
 """A sweep from its file to its best configuration."""
 
 import logging
-import os
 from contextlib import suppress
-from math import ceil
 from pathlib import Path
 
 import ray
@@ -11,7 +9,8 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import tune
 from ray.util.queue import Queue
 
-from cluster.launch import check_resources, joined_cluster
+from cluster.launch import check_resources, cpus_wanted, joined_cluster
+from cluster.room import places
 from metatrain.config import Config
 from metatrain.errors import UserError
 from metatrain.files import asking, filesystem_of
@@ -41,7 +40,7 @@ def sweep(chosen: Sweep) -> str:
     training_sampler(store, chosen.base)
     validation_of(chosen.base, store)  # trains the metric network, once for all trials
     if not Budget(ledger).stop_all() and not _all_over(ledger):
-        with joined_cluster(_cpus(chosen.base), dashboard=True) as own:
+        with joined_cluster(cpus_wanted(chosen.base), dashboard=True) as own:
             check_resources(chosen.base, fixed=own)
             _run(ledger, trials_at_once(chosen.base), loggers)
     ledger.remove_runs()
@@ -57,14 +56,8 @@ def trials_at_once(base: Config, nodes: list[dict[str, float]] | None = None) ->
     """
     if nodes is None:
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    cluster = base.cluster
-    each = {"CPU": cluster.cpus_per_worker, "GPU": float(cluster.gpus_per_worker)}
-    # A hair more, or three times a third would not fit into one.
-    workers = sum(
-        min(int(node.get(kind, 0) / need + 1e-6) for kind, need in each.items() if need)
-        for node in nodes
-    )
-    return max(1, workers // cluster.workers)
+    workers = sum(places(node, base.cluster) for node in nodes)
+    return max(1, workers // base.cluster.workers)
 
 
 class Budget(tune.Stopper):
@@ -89,11 +82,6 @@ class Budget(tune.Stopper):
         gpu_hours = self._gpus * sum(r.seconds for r in self._ledger.records.values()) / 3600
         limits = ((hours, self._budget.hours), (gpu_hours, self._budget.gpu_hours))
         return any(limit is not None and taken >= limit for taken, limit in limits)
-
-
-def _cpus(base: Config) -> int:
-    """At least what one trial reserves."""
-    return max(os.cpu_count() or 1, ceil(base.cluster.workers * base.cluster.cpus_per_worker))
 
 
 def _all_over(ledger: Ledger) -> bool:

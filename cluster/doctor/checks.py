@@ -7,7 +7,7 @@ from typing import Literal
 
 from cluster.doctor.patient import Patient
 from cluster.doctor.probe import Facts
-from cluster.preflight import places
+from cluster.room import fewest_workers, places
 from metatrain.config import Config
 from metatrain.files import is_s3
 from metatrain.plan.hardware import Hardware
@@ -96,7 +96,7 @@ def room(patient: Patient) -> Iterator[Finding]:
         return
     cluster = patient.config.cluster
     there = sum(places(node.resources, cluster) for node in patient.nodes)
-    wanted = cluster.min_workers or cluster.workers
+    wanted = fewest_workers(cluster)
     said = f"room for {there} workers, and {wanted} are wanted"
     if there >= wanted:
         yield Finding("pass", "room", "all", said)

@@ -18,11 +18,12 @@ from terminal import Terminal
 
 from cluster.follow import LogLines, exit_status
 from cluster.preflight import address_of, check_size, connect
-from cluster.submit import submit, sweep, training
+from cluster.submit import submit, training
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import ClusterConfig
 from metatrain.errors import UserError
 from metatrain.model import load_model
+from tuning.submit import sweeping
 
 ROOT = Path(__file__).parents[2]
 METRICS = ROOT / "k8s" / "overlays" / "serve-metrics"
@@ -67,9 +68,9 @@ def test_a_job_that_could_not_find_its_data_or_its_run_again_is_refused(override
         training(file, [])
     with pytest.raises(UserError, match=r"data.path is data, "):
         training(file, ["run.dir=s3://bucket/runs"])
-    (tmp_path / "sweep.yaml").write_text("base: null\nspace: {}\n")
+    (tmp_path / "sweep.yaml").write_text("space: {inner.lr: {choice: [0.1]}}\n")
     with pytest.raises(UserError, match="dir is sweeps, "):
-        sweep(str(tmp_path / "sweep.yaml"), [])
+        sweeping(str(tmp_path / "sweep.yaml"), [])
 
 
 def test_a_sweep_is_known_by_its_name_and_sized_by_its_base(tmp_path):
@@ -78,7 +79,9 @@ def test_a_sweep_is_known_by_its_name_and_sized_by_its_base(tmp_path):
         f"name: rates\ndir: /sweeps\nbase: {tmp_path}/base.yaml\n"
         "overrides: {meta.batch: 8, cluster.workers: 4}\nspace: {inner.lr: {choice: [0.1]}}\n"
     )
-    work = sweep(str(tmp_path / "sweep.yaml"), ["cluster.workers=2", "budget.trials=3", "seed=1"])
+    work = sweeping(
+        str(tmp_path / "sweep.yaml"), ["cluster.workers=2", "budget.trials=3", "seed=1"]
+    )
     assert (work.name, work.url) == ("rates", "/sweeps/rates")
     assert (work.config.meta.batch, work.config.cluster.workers) == (8, 2)
     assert work.entrypoint.startswith("python -m tuning sweep ")
@@ -338,7 +341,8 @@ def test_a_sweep_is_a_job_that_ends_with_its_best_trial(jobs_head, checkout, tmp
         "budget": {"trials": 1},
     }
     (checkout / "rates.yaml").write_text(yaml.safe_dump(given))
-    command = [*SUBMIT[:-1], "--sweep", "rates.yaml", "adapt.steps=4", "--wait"]
+    command = [sys.executable, "-m", "tuning", "submit", "--sweep"]
+    command += ["rates.yaml", "adapt.steps=4", "--wait"]
     job = Command(command, jobs_head, checkout)
     assert job.wait() == 0, job.output
     assert f"Job rates-1 works on {tmp_path}/sweeps/rates." in job.output
