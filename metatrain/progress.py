@@ -40,7 +40,7 @@ class Progress:
         """
         now = time.monotonic()
         if not done:
-            self._started = now
+            self._started = self._printed = now
         if now - self._printed >= (1.0 if self._rewrites else 5.0):
             self._printed = now
             self._show(self._line(done, now - self._started))
