@@ -7,8 +7,9 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.launch import absolute, joined_cluster
+from metatrain.cores import cores
 from metatrain.errors import UserError
-from metatrain.evaluation.runner import cores, prepare_process
+from metatrain.evaluation.runner import prepare_process
 from metatrain.evaluation.work import Work, perform
 
 

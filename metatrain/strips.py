@@ -1,12 +1,8 @@
 """Strips: what a model draws of a task before adapting, on the way, and after."""
 
-import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +12,6 @@ from metatrain.config import Config
 from metatrain.episodes import Episode
 from metatrain.generators import Generator
 from metatrain.pictures import grid
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # Draws of noise and time over which the query loss is averaged.
 _LOSS_DRAWS = 4
@@ -59,23 +52,6 @@ def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count
             seconds[step] = adapting
         started = time.perf_counter()
     return Strip(episode.task, episode.support, drawn, losses, seconds, episode.query)
-
-
-def on_every_core(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What `work` makes of each item, in order; one thread per core.
-
-    On a CPU the operations of so small a batch are too short for torch to divide (measured on 2
-    cores: 1.8 times as fast as torch's own threads).
-    """
-    single = partial(torch.set_num_threads, 1)
-    with ThreadPoolExecutor(_cores(), initializer=single) as pool:
-        yield from pool.map(work, items)
-
-
-def _cores() -> int:
-    """The cores that this process may use, where the system tells; else all of them."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def steps_shown(config: Config, columns: int = 5) -> list[int]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metatrain.adapt import Adapter
 from metatrain.config import Config
+from metatrain.cores import on_every_core
 from metatrain.episodes import Episode
 from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
@@ -24,7 +25,7 @@ from metatrain.metrics.retrieval import own_task_share
 from metatrain.model import Model
 from metatrain.progress import Progress
 from metatrain.store import EpisodeStore
-from metatrain.strips import draw_strip, on_every_core
+from metatrain.strips import draw_strip
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Who does the work of an evaluation: processes of this machine, or whatever a caller brings."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -9,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
+from metatrain.cores import cores
 from metatrain.errors import UserError
 from metatrain.evaluation.work import Work, perform
 from metatrain.files import sizes_under
@@ -85,9 +85,3 @@ def prepare_process() -> None:
     """One thread for this process, whose parent hears of Ctrl-C and ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-
-
-def cores() -> int:
-    """The cores that this process may use, where the system tells; else all of them."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
