@@ -10,7 +10,7 @@ import torch
 from hypothesis import settings
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
-from ray_head import jobs_head, ray_head  # noqa: F401
+from ray_head import jobs_head, ray_head, watched_head  # noqa: F401
 from training_run import Run
 from xdist.scheduler import LoadFileScheduling
 
