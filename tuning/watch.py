@@ -86,9 +86,9 @@ class Bookkeeper(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """See `tune.Callback`; the budget may have ended it between two results."""
+        """See `tune.Callback`; what ended between two results goes on with a larger budget."""
         if not self._record(trial).over:
-            self._set(trial, state="stopped")
+            self._set(trial, state="waiting")
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
