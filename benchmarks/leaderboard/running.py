@@ -101,4 +101,6 @@ def commit() -> str:
 
 def _do(*arguments: str) -> None:
     print("$ metatrain", *arguments, flush=True)
-    subprocess.run([_METATRAIN, *arguments], check=True)
+    code = subprocess.run([_METATRAIN, *arguments]).returncode
+    if code:
+        raise SystemExit(code)  # the command has said why
