@@ -23,6 +23,7 @@ class Board(Section):
     """The file of a leaderboard."""
 
     base: str = Field(description="The configuration that all systems share.")
+    overrides: dict[str, Any] = Field(default={}, description="What is otherwise in it, for all.")
     flops: float = Field(gt=0, description="Operations of the outer gradients of a training.")
     tasks: int = Field(default=1000, ge=2, description="How many of the listed tasks at most.")
     seeds: int = Field(default=3, ge=1, description="How many of the listed seeds at most.")
@@ -73,7 +74,7 @@ def trainings(board: Board, folder: str) -> list[Training]:
 
 def _training(board: Board, name: str, folder: str) -> Training:
     given = {"run.name": name, "run.dir": folder, "data.path": f"{folder}/data"}
-    values = board.trained[name] | given
+    values = board.overrides | board.trained[name] | given
     config = load_config(board.base, [f"{key}={json.dumps(v)}" for key, v in values.items()])
     each = trace(config, to_be_traced(config, config.meta.batch)).flops * config.meta.batch
     steps = max(CHECKPOINTS, round(board.flops / each))
