@@ -1,0 +1,8 @@
+"""Pages that are looked at: one run's, and several runs beside each other.
+
+evaluated, strips, writing -> run
+"""
+
+from metatrain.report.run import write_report
+
+__all__ = ["write_report"]
