@@ -1,6 +1,6 @@
 """Pages that are looked at: one run's, and several runs beside each other.
 
-evaluated, strips, writing -> run
+evaluated, tasks, strips, writing -> run
 """
 
 from metatrain.report.run import write_report

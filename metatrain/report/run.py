@@ -15,9 +15,13 @@ from metatrain.pages import data_url
 from metatrain.report.evaluated import EvaluatedRun, read_run
 from metatrain.report.figures import score_figures, training_figures
 from metatrain.report.strips import displayed, read_panels
+from metatrain.report.tasks import extremes, fixed
 from metatrain.report.writing import counted, number, template
 
 _PAIR = ("drawn", "given")
+
+# Tasks that are shown whatever they came to, and of the worst and of the best.
+_FIXED, _EXTREME = 12, 3
 
 
 def write_report(run: str) -> str:
@@ -33,6 +37,7 @@ def write_report(run: str) -> str:
     """
     found = read_run(run)
     evaluation, model = found.evaluation, found.model
+    worst, best = extremes([evaluation], _EXTREME)
     page = template("run.html.j2").render(
         name=model.config.run.name,
         evaluation=evaluation,
@@ -43,7 +48,9 @@ def write_report(run: str) -> str:
         metrics=METRICS,
         main=MAIN,
         rows=_rows(evaluation),
-        panels=read_panels(found),
+        panels=read_panels(found, fixed(evaluation, _FIXED)),
+        best=read_panels(found, best),
+        worst=read_panels(found, worst),
         image_width=displayed(model.config.data.image_size),
         figures=[*training_figures(found.history), *score_figures(evaluation)],
         offenders=_read_offenders(found),

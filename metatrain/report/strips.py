@@ -1,13 +1,15 @@
 """What a run draws of single tasks: its strips, as pictures of a page."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from metatrain.evaluation.candidates import STRIPS, strip_folder
+from torch import Tensor
+
 from metatrain.evaluation.results import Evaluation
-from metatrain.files import asking, filesystem_of
+from metatrain.evaluation.strips import read_strips
 from metatrain.pages import data_url
+from metatrain.pictures import png
 from metatrain.report.evaluated import EvaluatedRun
 from metatrain.report.writing import counted
 
@@ -16,67 +18,65 @@ _IMAGE_WIDTH = 56
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a strip shows at one moment: `label` for the eye, `kind` for the style sheet."""
+class Row:
+    """Images as data URLs: `label` says to the eye what they are, `kind` to the style sheet."""
 
-    folder: str
     kind: str
     label: str
-    count: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """The images of one part, as data URLs."""
-
-    part: Part
     images: list[str]
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One task of the page: its name, the character that it names if any, and its images."""
+class Task:
+    """A task of the page: its name, the character that it names if any, and its scores."""
 
-    task: str
+    name: str
     character: str
+    own_task: float
+    kid: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One task with its images, what was given on top and real ones at the bottom."""
+
+    task: Task
     rows: list[Row]
 
 
-def read_panels(run: EvaluatedRun) -> list[Panel]:
-    """The strips that the evaluation kept, all of their images read in one go."""
-    fs, root = filesystem_of(run.folder)
-    tasks, parts = run.evaluation.episodes.tasks[:STRIPS], _parts(run.evaluation)
-    paths = [
-        f"{root}/{strip_folder(i)}/{part.folder}/{n}.png"
-        for i in range(len(tasks))
-        for part in parts
-        for n in range(part.count)
-    ]
-    # Not `cat`, which would take a bracket in a path for a pattern.
-    read = partial(fs.cat_ranges, paths, None, None, on_error="raise")
-    files = iter(asking(f"{run.folder}/strips", read))
+def read_panels(run: EvaluatedRun, tasks: Sequence[int]) -> list[Panel]:
+    """The strips of `tasks`, by number, as the evaluation kept them."""
+    kept = read_strips(run.folder, run.evaluation, tasks)
     return [
         Panel(
-            task,
-            _character(task),
-            [Row(part, [data_url(next(files)) for _ in range(part.count)]) for part in parts],
+            task_of(run.evaluation, i),
+            [
+                Row("given", "given", urls(given)),
+                *(Row("drawn", moment(step), urls(images)) for step, images in drawn.items()),
+                Row("real", "real", urls(real)),
+            ],
         )
-        for task in tasks
+        for i, (given, drawn, real) in zip(tasks, kept, strict=True)
     ]
 
 
-def _parts(evaluation: Evaluation) -> list[Part]:
-    """The parts of every strip, from top to bottom."""
-    images = evaluation.episodes.images
-    drawn = [
-        Part(f"step-{n:04d}", "drawn", counted(n, "step") if n else "before", images)
-        for n in sorted(evaluation.result.curve)
-    ]
-    given = Part("support", "given", "given", evaluation.episodes.shots)
-    return [given, *drawn, Part("real", "real", "real", images)]
+def task_of(evaluation: Evaluation, index: int) -> Task:
+    """A task by number, with what the evaluated system got on it."""
+    name, result = evaluation.episodes.tasks[index], evaluation.result
+    return Task(name, character(name), result.own_task[index], result.task_kid[index])
 
 
-def _character(task: str) -> str:
+def urls(images: Tensor) -> list[str]:
+    """Images [N, C, H, W] in [-1, 1] as data URLs."""
+    return [data_url(png(image)) for image in images]
+
+
+def moment(step: int) -> str:
+    """What a strip calls the images that were drawn after `step` inner steps."""
+    return counted(step, "step") if step else "before"
+
+
+def character(task: str) -> str:
     """What a task named after a code point, such as 'U+0416', looks like; '' for all others."""
     match = re.fullmatch(r"U\+([0-9A-F]{4,5})", task)
     character = chr(int(match[1], 16)) if match else ""

@@ -13,6 +13,7 @@ def template(name: str) -> Template:
     filters = {
         "number": number,
         "interval": interval,
+        "share": share,
         "counted": counted,
         "duration": human_duration,
     }
@@ -27,6 +28,11 @@ def counted(number: int, what: str) -> str:
 def number(found: Estimate, metric: str) -> str:
     """A score, such as `0.036` or `77.5%`."""
     return _plain(found.value, metric) + ("%" if _is_share(metric) else "")
+
+
+def share(value: float) -> str:
+    """A share of few images, such as `67%`."""
+    return f"{value:.0%}"
 
 
 def interval(found: Estimate, metric: str) -> str:
