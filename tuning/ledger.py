@@ -162,6 +162,13 @@ class Ledger:
         """The configuration that a trial began with."""
         return self.sweep.config(record.values, record.run)
 
+    def let_wait(self) -> None:
+        """Nothing runs any more: what is not over goes on when the sweep does."""
+        for record in self.records.values():
+            if record.state == "running":
+                record.state = "waiting"
+                self.write(record)
+
     def remove_runs(self) -> None:
         """Remove what trials that are over have left, unless they finished."""
         kept = {r.run for r in self.records.values() if not r.over or r.state == "finished"}

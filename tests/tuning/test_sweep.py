@@ -36,7 +36,8 @@ scheduler: {{looks: {looks}}}
 budget: {{trials: {trials}}}
 """
 
-# What still holds something of the cluster once a sweep is over; Ray takes a moment to count.
+# What still holds something of the cluster once a sweep is over; Ray takes a moment to count. Ray
+# Train's coordinator of autoscaling is one for a whole cluster, and stays with it.
 _LEFT = """
 import json, time
 import cluster, ray
@@ -46,6 +47,7 @@ from ray.util.state import list_actors
 def left():
     groups = [g["name"] for g in placement_group_table().values() if g["state"] != "REMOVED"]
     actors = [a.class_name for a in list_actors() if a.state != "DEAD"]
+    actors = [name for name in actors if name != "_AutoscalingCoordinatorActor"]
     held = ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0)
     return [groups, actors, held]
 
