@@ -8,6 +8,7 @@ left out.
 import io
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,20 @@ from metatrain.pictures import from_uint8, grid, png, tiles
 _SUPPORTS = 12
 
 
+class KeptStrip(NamedTuple):
+    """The images of one task, in [-1, 1].
+
+    Attributes:
+        given: the support, [K, C, H, W].
+        drawn: what was drawn after so many inner steps, [N, C, H, W].
+        real: as many real images.
+    """
+
+    given: Tensor
+    drawn: dict[int, Tensor]
+    real: Tensor
+
+
 def keep_strips(benchmark: Benchmark, outcomes: Sequence[Drawn], folder: str) -> None:
     """Write the strip of every task, of the first seed, under `folder`, a path or fsspec URL."""
     for i, drawn in enumerate(outcomes[: len(benchmark.tasks)]):
@@ -36,19 +51,13 @@ def keep_strips(benchmark: Benchmark, outcomes: Sequence[Drawn], folder: str) ->
             write_file(f"{folder}/strips/{i:02d}/support/{n}.png", png(image))
 
 
-def read_strips(
-    folder: str, evaluation: Evaluation, tasks: Sequence[int]
-) -> list[tuple[Tensor, dict[int, Tensor], Tensor]]:
-    """The images of some tasks, all read in one go.
+def read_strips(folder: str, evaluation: Evaluation, tasks: Sequence[int]) -> list[KeptStrip]:
+    """The strips of some tasks, all read in one go.
 
     Args:
         folder: where the evaluation lies.
         evaluation: what it found.
         tasks: by number.
-
-    Returns:
-        For each task what was given [K, C, H, W], what was drawn [N, C, H, W] by number of inner
-        steps, and as many real images; in [-1, 1].
 
     Raises:
         UserError: when one is missing or damaged.
@@ -76,9 +85,7 @@ def _strip(rows: Sequence[Tensor]) -> Tensor:
     return grid(torch.cat(filled), columns=across)
 
 
-def _cut(
-    content: bytes, url: str, evaluation: Evaluation
-) -> tuple[Tensor, dict[int, Tensor], Tensor]:
+def _cut(content: bytes, url: str, evaluation: Evaluation) -> KeptStrip:
     steps, episodes = sorted(evaluation.result.curve), evaluation.episodes
     across = max(episodes.shots, episodes.images)
     try:
@@ -88,4 +95,4 @@ def _cut(
         after = {step: row[: episodes.images] for step, row in zip(steps, drawn, strict=True)}
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{url} is damaged; run `metatrain evaluate` again.") from error
-    return given[: episodes.shots], after, real[: episodes.images]
+    return KeptStrip(given[: episodes.shots], after, real[: episodes.images])

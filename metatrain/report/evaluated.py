@@ -39,6 +39,11 @@ class EvaluatedRun:
         pairs = zip(self.history, before, strict=False)
         return sum((record["step"] - b) * record["seconds"] for record, b in pairs)
 
+    def images_seen(self, step: int) -> int:
+        """Training images behind `step` outer steps: those of every episode, once each."""
+        config = self.model.config
+        return step * config.meta.batch * (config.data.shots + config.data.queries)
+
     def scores(self, system: str) -> Scores:
         """The scores of one of the systems of its evaluation, with their resamples."""
         return read_scores(self.folder, self.evaluation, system)
@@ -56,6 +61,11 @@ def read_run(url: str) -> EvaluatedRun:
     except MissingError as error:
         raise UserError(_what_is_missing(url)) from error
     return EvaluatedRun(url, evaluation, load_model(url), CheckpointStore(url).history())
+
+
+def unseen(evaluation: Evaluation) -> str:
+    """What tasks it was evaluated on: `unseen` ones, as a rule."""
+    return "training" if evaluation.episodes.split == "train" else "unseen"
 
 
 def _what_is_missing(run: str) -> str:

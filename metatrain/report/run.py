@@ -12,7 +12,7 @@ from metatrain.evaluation.statistics import Difference, Estimate
 from metatrain.evaluation.table import MAIN
 from metatrain.files import read_file, write_file
 from metatrain.pages import data_url
-from metatrain.report.evaluated import EvaluatedRun, read_run
+from metatrain.report.evaluated import EvaluatedRun, read_run, unseen
 from metatrain.report.figures import score_figures, training_figures
 from metatrain.report.strips import displayed, read_panels
 from metatrain.report.tasks import extremes, fixed
@@ -24,13 +24,14 @@ _PAIR = ("drawn", "given")
 _FIXED, _EXTREME = 12, 3
 
 
-def write_report(run: str) -> str:
+def write_report(run: str, out: str | None = None) -> str:
     """Write the page of an evaluated run; returns where it lies.
 
     The page is one file that needs nothing else: no network, no script.
 
     Args:
         run: the run's folder, a path or any fsspec URL.
+        out: the page's file; by default `report/index.html` of the run.
 
     Raises:
         UserError: when the run has not been trained or evaluated, or cannot be read.
@@ -42,7 +43,7 @@ def write_report(run: str) -> str:
         name=model.config.run.name,
         evaluation=evaluation,
         model=model,
-        unseen=_unseen(evaluation),
+        unseen=unseen(evaluation),
         verdict=_verdict(_gains(found)),
         finding=_finding(evaluation),
         metrics=METRICS,
@@ -59,7 +60,7 @@ def write_report(run: str) -> str:
         config=to_yaml(model.config),
         version=__version__,
     )
-    url = f"{found.url}/report/index.html"
+    url = out or f"{found.url}/report/index.html"
     write_file(url, page.encode())
     return url
 
@@ -81,10 +82,6 @@ def _read_offenders(run: EvaluatedRun) -> list[Copy]:
         )
         for i, offender in enumerate(run.evaluation.offenders)
     ]
-
-
-def _unseen(evaluation: Evaluation) -> str:
-    return "training" if evaluation.episodes.split == "train" else "unseen"
 
 
 @dataclass(frozen=True)
@@ -149,10 +146,10 @@ def _finding(evaluation: Evaluation) -> str:
     before = evaluation.results[UNADAPTED].scores[space]
     down = after["kid"].value - before["kid"].value
     move = "falls" if down < 0 else "rises" if down > 0 else "goes"
-    article = "an" if _unseen(evaluation) == "unseen" else "a"
+    article = "an" if unseen(evaluation) == "unseen" else "a"
     return (
         f"After {counted(max(evaluation.result.curve), 'inner step')} on "
-        f"{counted(evaluation.episodes.shots, 'image')} of {article} {_unseen(evaluation)} task, "
+        f"{counted(evaluation.episodes.shots, 'image')} of {article} {unseen(evaluation)} task, "
         f"{number(after['own_task'], 'own_task')} of what the model draws is recognised as that "
         f"task, against {number(before['own_task'], 'own_task')} before; KID {move} from "
         f"{number(before['kid'], 'kid')} to {number(after['kid'], 'kid')}, where 0 is perfect."

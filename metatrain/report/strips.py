@@ -10,6 +10,7 @@ from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.strips import read_strips
 from metatrain.pages import data_url
 from metatrain.pictures import png
+from metatrain.report.contenders import Contender
 from metatrain.report.evaluated import EvaluatedRun
 from metatrain.report.writing import counted
 
@@ -51,13 +52,53 @@ def read_panels(run: EvaluatedRun, tasks: Sequence[int]) -> list[Panel]:
         Panel(
             task_of(run.evaluation, i),
             [
-                Row("given", "given", urls(given)),
-                *(Row("drawn", moment(step), urls(images)) for step, images in drawn.items()),
-                Row("real", "real", urls(real)),
+                Row("given", "given", urls(strip.given)),
+                *(Row("drawn", moment(step), urls(images)) for step, images in strip.drawn.items()),
+                Row("real", "real", urls(strip.real)),
             ],
         )
-        for i, (given, drawn, real) in zip(tasks, kept, strict=True)
+        for i, strip in zip(tasks, kept, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What one of several runs draws of a task: what to call each moment, and its images."""
+
+    of: Contender
+    own_task: float
+    moments: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One task with what all runs were given, what each draws, and real images."""
+
+    task: Task
+    given: list[str]
+    ways: list[Way]
+    real: list[str]
+
+
+def read_comparisons(
+    contenders: Sequence[Contender], tasks: Sequence[int], count: int = 2
+) -> list[Comparison]:
+    """The strips of `tasks`, by number, in every run, with `count` images of each moment."""
+    first = contenders[0]
+    kept = [read_strips(c.run.folder, c.evaluation, tasks) for c in contenders]
+    found = []
+    for i, strips in zip(tasks, zip(*kept, strict=True), strict=True):
+        ways = [
+            Way(
+                contender,
+                contender.result.own_task[i],
+                {moment(step): urls(images[:count]) for step, images in strip.drawn.items()},
+            )
+            for contender, strip in zip(contenders, strips, strict=True)
+        ]
+        given, real = urls(strips[0].given), urls(strips[0].real)
+        found.append(Comparison(task_of(first.evaluation, i), given, ways, real))
+    return found
 
 
 def task_of(evaluation: Evaluation, index: int) -> Task:
@@ -87,3 +128,9 @@ def displayed(image_size: int) -> int:
     """The width to show images at: every pixel as wide as the next, if they are small."""
     scale = round(_IMAGE_WIDTH / image_size)
     return scale * image_size or _IMAGE_WIDTH
+
+
+def displayed_in_a_row(image_size: int) -> int:
+    """The same where many stand side by side, so that none may be wider than is usual."""
+    whole = _IMAGE_WIDTH // image_size * image_size
+    return whole if whole > 2 / 3 * _IMAGE_WIDTH else _IMAGE_WIDTH

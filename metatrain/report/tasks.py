@@ -27,6 +27,13 @@ def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[list[int], 
     return order[:count], order[::-1][:count]
 
 
+def contested(evaluations: Sequence[Evaluation], count: int) -> list[int]:
+    """The tasks, by number, whose own-task share differs most between systems, the most first."""
+    shares = list(zip(*(evaluation.result.own_task for evaluation in evaluations), strict=True))
+    order = sorted(range(len(shares)), key=lambda i: min(shares[i]) - max(shares[i]))
+    return order[:count]
+
+
 def _comparable(kid: float) -> float:
     """What drew no numbers is as bad as can be."""
     return math.inf if math.isnan(kid) else kid

@@ -3,7 +3,7 @@
 from jinja2 import Template
 
 from metatrain.evaluation.measure import METRICS
-from metatrain.evaluation.statistics import Estimate
+from metatrain.evaluation.statistics import Difference, Estimate
 from metatrain.pages import page_template
 from metatrain.progress import human_duration
 
@@ -13,6 +13,7 @@ def template(name: str) -> Template:
     filters = {
         "number": number,
         "interval": interval,
+        "gap": gap,
         "share": share,
         "counted": counted,
         "duration": human_duration,
@@ -25,7 +26,7 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def number(found: Estimate, metric: str) -> str:
+def number(found: Estimate | Difference, metric: str) -> str:
     """A score, such as `0.036` or `77.5%`."""
     return _plain(found.value, metric) + ("%" if _is_share(metric) else "")
 
@@ -35,7 +36,12 @@ def share(value: float) -> str:
     return f"{value:.0%}"
 
 
-def interval(found: Estimate, metric: str) -> str:
+def gap(found: Difference, metric: str) -> str:
+    """A difference, such as `−0.021` or `+7.5%`."""
+    return ("+" if found.value > 0 else "") + number(found, metric)
+
+
+def interval(found: Estimate | Difference, metric: str) -> str:
     """What holds it, such as `0.021 to 0.050`."""
     return f"{_plain(found.low, metric)} to {_plain(found.high, metric)}"
 
