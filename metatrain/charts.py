@@ -16,6 +16,16 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 352, 12, 196
 _PADDING = 0.05
 
 
+# Dots around where the pen is: a circle, a square, a triangle and a diamond of about one area.
+_SHAPES = (
+    "m-3.5,0a3.5,3.5,0,1,0,7,0a3.5,3.5,0,1,0,-7,0",
+    "m-3.2,-3.2h6.4v6.4h-6.4",
+    "m0,-4.4l4.4,7.6h-8.8",
+    "m0,-4.6l4.6,4.6l-4.6,4.6l-4.6,-4.6",
+)
+SHAPES = len(_SHAPES)
+
+
 class Point(NamedTuple):
     """A measured point; `error` is the length of its whiskers."""
 
@@ -33,12 +43,14 @@ class Curve:
         style: a CSS class that sets the colour.
         points: what is joined.
         marked: whether each point shows as a dot with its value, as few points should.
+        shape: of the dots, by number: whoever cannot tell colours tells shapes.
     """
 
     name: str
     style: str
     points: list[Point]
     marked: bool = False
+    shape: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,11 +64,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its title, and its legend as pairs of a CSS class and a name."""
+    """A chart with its title, and its legend as pairs of a drawn sample and a name."""
 
     title: str
     svg: Markup
-    legend: list[tuple[str, str]]
+    legend: list[tuple[Markup, str]]
 
 
 class Axis:
@@ -118,7 +130,15 @@ def draw(
     svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         _WIDTH, _HEIGHT, title, Markup().join(parts)
     )
-    return Figure(title, svg, [(line.style, line.name) for line in [*curves, *levels] if line.name])
+    named = [(sample(c.style, c.shape if c.marked else None), c.name) for c in curves if c.name]
+    return Figure(title, svg, named + [(sample(v.style), v.name) for v in levels if v.name])
+
+
+def sample(style: str, shape: int | None = None) -> Markup:
+    """A piece of a curve of `style`, with a dot where it has a shape: for legends and names."""
+    dot = _dot(shape, style, 11, 5) if shape is not None else Markup()
+    svg = Markup('<svg class="sample" viewBox="0 0 22 10" aria-hidden="true">{}{}</svg>')
+    return svg.format(_line(0, 5, 22, 5, style), dot)
 
 
 def _grid(x: Axis, y: Axis) -> Markup:
@@ -142,15 +162,21 @@ def _curve(curve: Curve, x: Axis, y: Axis) -> Markup:
     line = Markup('<polyline class="{}" points="{}"/>').format(curve.style, path)
     if not curve.marked:
         return line
-    return line + Markup().join(_mark(point, curve.style, x, y) for point in curve.points)
+    return line + Markup().join(_mark(point, curve, x, y) for point in curve.points)
 
 
-def _mark(point: Point, style: str, x: Axis, y: Axis) -> Markup:
+def _mark(point: Point, curve: Curve, x: Axis, y: Axis) -> Markup:
     across, height = _across(x, point.x), _height(y, point.y)
     low, high = _height(y, point.y - point.error), _height(y, point.y + point.error)
-    whisker = _line(across, low, across, high, style) if point.error else Markup()
-    dot = '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3.5"><title>{}: {:.4g}</title></circle>'
-    return whisker + Markup(dot).format(style, across, height, _number(point.x), point.y)
+    whisker = _line(across, low, across, high, curve.style) if point.error else Markup()
+    told = f"{curve.name}, {_number(point.x)}: {point.y:.4g}"
+    return whisker + _dot(curve.shape, curve.style, across, height, told)
+
+
+def _dot(shape: int, style: str, across: float, height: float, told: str = "") -> Markup:
+    title = Markup("<title>{}</title>").format(told) if told else Markup()
+    path = '<path class="dot {}" d="M{:.1f},{:.1f}{}z">{}</path>'
+    return Markup(path).format(style, across, height, _SHAPES[shape], title)
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:

@@ -172,13 +172,28 @@ def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from metatrain.report import write_report
+    from metatrain.report import write_comparison, write_report
 
-    print(write_report(arguments.run_folder))
+    first, *others = arguments.run_folders
+    if others:
+        print(write_comparison(arguments.run_folders, arguments.out))
+    else:
+        print(write_report(first, arguments.out))
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_folder", metavar="RUN", help="the folder of an evaluated run")
+    parser.add_argument(
+        "run_folders",
+        metavar="RUN",
+        nargs="+",
+        help="the folder of an evaluated run; several, on the same episodes, are compared",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE.html",
+        help="the page (report/index.html in the run; of several, report/comparison.html in the "
+        "first)",
+    )
 
 
 def positive(text: str) -> int:
@@ -218,5 +233,5 @@ COMMANDS = {
         "Find how a model adapts best.", _tune_adaptation_arguments, _tune_adaptation
     ),
     "combine": Command("Make one model of several.", add_ways, combine),
-    "report": Command("Write a run's page.", _report_arguments, _report),
+    "report": Command("Write a run's page, or one that compares runs.", _report_arguments, _report),
 }

@@ -26,6 +26,20 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return tiled.reshape(channels, rows * h, columns * w)
 
 
+def tiles(picture: Tensor, columns: int) -> Tensor:
+    """The square images [N, C, H, W] of a picture that `grid` made, missing ones grey.
+
+    Raises:
+        ValueError: when it has not so many columns of squares.
+    """
+    side, rest = divmod(picture.shape[2], columns)
+    if rest or side <= 2 * _MARGIN or picture.shape[1] % side:
+        raise ValueError(f"{tuple(picture.shape)} is no grid of {columns} columns")
+    cut = picture.unflatten(1, (-1, side)).unflatten(3, (columns, side))
+    inner = cut.permute(1, 3, 0, 2, 4)[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    return inner.flatten(0, 1)
+
+
 def decode(encoded: list[bytes], size: int, channels: int) -> Tensor:
     """Encoded images as one tensor [N, channels, size, size] in [-1, 1].
 

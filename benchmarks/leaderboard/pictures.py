@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 
@@ -10,34 +9,33 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch.nn.functional as F
 from matplotlib.figure import Figure
-from PIL import Image
+from torch import Tensor
 
 from benchmarks.leaderboard.page import Standing
 from metatrain.evaluation.baselines import COPY, REAL
-from metatrain.evaluation.candidates import strip_folder
+from metatrain.evaluation.strips import read_strips
+from metatrain.pictures import to_uint8
 
-# Tasks that are shown, of those whose strips were kept.
+# Tasks that are shown, by number.
 _TASKS = (0, 3, 5, 8)
 
 
 def strips(standings: Sequence[Standing]) -> bytes:
     """A row a system: what it draws of each task after its last inner step; as a PNG file."""
-    first = standings[0].entry.folder
-    rows = [("given", [_images(first, task, "support") for task in _TASKS])]
-    for s in standings:
-        last = max(s.evaluation.result.curve)
-        drawn = [_images(s.entry.folder, task, f"step-{last:04d}") for task in _TASKS]
-        rows.append((s.entry.name, drawn))
-    rows.append(("held out", [_images(first, task, "real") for task in _TASKS]))
+    kept = [read_strips(s.entry.folder, s.evaluation, _TASKS) for s in standings]
+    rows = [("given", [_beside(strip.given) for strip in kept[0]])]
+    for s, strips in zip(standings, kept, strict=True):
+        rows.append((s.entry.name, [_beside(strip.drawn[max(strip.drawn)]) for strip in strips]))
+    rows.append(("held out", [_beside(strip.real) for strip in kept[0]]))
     return _rows(rows)
 
 
-def _images(folder: str, task: int, part: str) -> np.ndarray:
-    """The first four images of a part of a strip, side by side."""
-    files = sorted(Path(folder, strip_folder(task), part).glob("*.png"))[:4]
-    pad = [np.pad(np.asarray(Image.open(file)), 1, constant_values=200) for file in files]
-    return np.concatenate(pad, axis=1)
+def _beside(images: Tensor) -> np.ndarray:
+    """The first four images [N, 1, H, W], side by side."""
+    framed = to_uint8(F.pad(images[:4], (1, 1, 1, 1), value=0.6)).squeeze(1)
+    return np.concatenate(list(framed.numpy()), axis=1)
 
 
 def _rows(rows: Sequence[tuple[str, list[np.ndarray]]]) -> bytes:

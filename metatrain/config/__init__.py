@@ -13,7 +13,7 @@ from metatrain.config.sections import (
     StableName,
 )
 from metatrain.config.tree import COMPONENTS, Config
-from metatrain.config.values import differences, to_yaml
+from metatrain.config.values import differences, leaves, to_yaml, written
 
 __all__ = [
     "COMPONENTS",
@@ -25,9 +25,11 @@ __all__ = [
     "MetaConfig",
     "StableName",
     "differences",
+    "leaves",
     "load_config",
     "load_values",
     "parse_config",
     "to_yaml",
     "with_values",
+    "written",
 ]

@@ -38,13 +38,14 @@ def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
             yield f"{indent}{key}:"
             yield from _yaml_lines(value, indent + "  ")
         else:
-            written = f"{indent}{key}: {_yaml(value)}"
-            yield f"{written:<32}  # {field.description}" if field.description else written
+            line = f"{indent}{key}: {written(value)}"
+            yield f"{line:<32}  # {field.description}" if field.description else line
 
 
-def _yaml(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value as YAML has it, in one line."""
     plain = list(value) if isinstance(value, tuple) else value
     # Strings always in quotes: OmegaConf takes more of them for numbers than PyYAML does.
     quotes = '"' if isinstance(value, str) else None
-    written = yaml.safe_dump(plain, default_flow_style=True, default_style=quotes, width=math.inf)
-    return written.removesuffix("...\n").strip()
+    text = yaml.safe_dump(plain, default_flow_style=True, default_style=quotes, width=math.inf)
+    return text.removesuffix("...\n").strip()

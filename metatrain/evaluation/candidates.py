@@ -8,13 +8,9 @@ from metatrain.evaluation.baselines import COPY, JITTERED, REAL
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Entrant, Protocol
 from metatrain.evaluation.results import Evaluation, write_evaluation
 from metatrain.evaluation.runner import Runner, do_all
-from metatrain.evaluation.work import Drawn, System, from_scratch, outcomes, system_at
-from metatrain.files import write_file
+from metatrain.evaluation.strips import keep_strips
+from metatrain.evaluation.work import System, from_scratch, outcomes, system_at
 from metatrain.model import Model
-from metatrain.pictures import from_uint8, png
-
-# Tasks whose images are kept, to be looked at.
-STRIPS = 12
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ def evaluate_models(
         evaluation = protocol.evaluation(
             name, model.step, entrants, protocol.adapted(drawn), candidate.folder
         )
-        _write_strips(protocol, drawn, candidate.folder)
+        keep_strips(protocol.benchmark, drawn, candidate.folder)
         write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, candidate.folder)
         yield evaluation, entrants
 
@@ -142,21 +138,3 @@ class _Works:
         self.untrained = from_scratch(candidate.system, candidate.model)
         self.own = protocol.works(candidate.system, candidate.folder)
         self.scratch = protocol.works(self.untrained, home)
-
-
-def _write_strips(protocol: Protocol, outcome: Sequence[Drawn], folder: str) -> None:
-    """Keep the images of the first tasks, of the first seed, to be looked at."""
-    benchmark = protocol.benchmark
-    count = min(STRIPS, len(benchmark.tasks))
-    for i, drawn in enumerate(outcome[:count]):
-        parts = {"support": benchmark.support[0, i], "real": benchmark.reference[0, i]}
-        for step, images in zip(drawn.steps.tolist(), from_uint8(drawn.images), strict=True):
-            parts[f"step-{step:04d}"] = images
-        for part, images in parts.items():
-            for n, image in enumerate(images):
-                write_file(f"{folder}/{strip_folder(i)}/{part}/{n}.png", png(image))
-
-
-def strip_folder(index: int) -> str:
-    """The folder of a strip: by number, since a task's name may have any character."""
-    return f"strips/{index:02d}"

@@ -136,11 +136,13 @@ class Judge:
         """The mean of what every episode got, [S, T]."""
         return score(mean_of(values.mean(dim=0)), self._tasks)
 
-    def own_task(self, images: Tensor) -> Tensor:
-        """The own-task share of each task [T] in the first space."""
+    def by_task(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Each task's own-task share and its KID by itself, both [T], in the first space."""
         space = self.spaces[0]
-        seeds = zip(space.features(images), self._real[space.name], strict=True)
-        return torch.stack([own_task_share(x, real.reference) for x, real in seeds]).mean(dim=0)
+        seeds = list(zip(space.features(images), self._real[space.name], strict=True))
+        shares = torch.stack([own_task_share(x, real.reference) for x, real in seeds])
+        kids = torch.stack([kid_of_pairs(x, real.reference).diagonal() for x, real in seeds])
+        return shares.mean(dim=0), kids.mean(dim=0)
 
     def near_copies(self, images: Tensor) -> list["NearCopy"]:
         """Every image with the support image it is nearest to in the first space, nearest first."""

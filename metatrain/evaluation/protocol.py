@@ -86,8 +86,8 @@ class Protocol:
         """Score images [S, T, N, C, H, W] in [-1, 1]."""
         scores = self._judge.scores(images)
         shown = {space: estimates(metrics) for space, metrics in scores.items()}
-        own_task = self._judge.own_task(images).tolist()
-        return Entrant(Result(name, about, "", shown, own_task, {}), scores)
+        own_task, kid = (values.tolist() for values in self._judge.by_task(images))
+        return Entrant(Result(name, about, "", shown, own_task, kid, {}), scores)
 
     def model(self, name: str, model: Model, system: System, drawn: Sequence[Drawn]) -> Entrant:
         """Score what a model drew after its last inner step, and its way there."""

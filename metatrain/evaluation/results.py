@@ -17,7 +17,7 @@ from metatrain.evaluation.measure import METRICS, Scores
 from metatrain.evaluation.statistics import Estimate, Score
 from metatrain.files import read_file, write_file
 
-FORMAT = "metatrain-evaluation-1"
+FORMAT = "metatrain-evaluation-2"
 _NUMBERS, _RESAMPLED = "evaluation.json", "scores.safetensors"
 
 
@@ -76,6 +76,7 @@ class Result:
         sha256: of its model; '' where it has none.
         scores: by feature space and metric.
         own_task: each task's own-task share, in the order of the tasks.
+        task_kid: each task's KID by itself, from few images.
         curve: by number of inner steps, for what adapts.
     """
 
@@ -84,6 +85,7 @@ class Result:
     sha256: str
     scores: dict[str, dict[str, Estimate]]
     own_task: list[float]
+    task_kid: list[float]
     curve: dict[int, Moment]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from metatrain.build import build_generator
 from metatrain.cli import run
@@ -29,10 +29,11 @@ from metatrain.evaluation.episode_list import (
 )
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED
 from metatrain.evaluation.results import read_evaluation, read_scores
+from metatrain.evaluation.strips import read_strips
 from metatrain.evaluation.work import from_scratch, perform
 from metatrain.metrics.precomputed import pixel_hash
 from metatrain.model import Model, save_model
-from metatrain.pictures import decode
+from metatrain.pictures import decode, to_uint8
 from metatrain.store import EpisodeStore
 
 # Three of the training tasks, since the stripes have but two for testing.
@@ -159,8 +160,26 @@ def test_every_system_is_scored_beside_the_baselines(evaluated, packed):
         for metrics in result.scores.values():
             for estimate in metrics.values():
                 assert estimate.low <= estimate.value <= estimate.high
-    strips = sorted((evaluated / "strips").iterdir())
-    assert [len(list(strip.glob("*/*.png"))) for strip in strips] == [3 + 4 + 3 * 4] * 3
+    for result in found.results.values():
+        mean = sum(result.own_task) / len(result.own_task)
+        assert mean == pytest.approx(result.scores["metric network"]["own_task"].value)
+        assert len(result.task_kid) == 3
+
+
+def test_the_strip_of_every_task_is_kept_as_it_was_drawn(evaluated, packed):
+    found = read_evaluation(str(evaluated))
+    whole = list_episodes(EpisodeStore(packed), "train")
+    benchmark = read_benchmark(EpisodeStore(packed), whole.first(3, 2), 3, 16, 1)
+    drawn = [load_file(file) for file in (evaluated / "work").glob("*.safetensors")]
+    drawn = [outcome["images"] for outcome in drawn if len(outcome["steps"]) == 3]
+    for i, (given, after, real) in enumerate(read_strips(str(evaluated), found, [0, 1, 2])):
+        assert given.equal(benchmark.support[0, i])
+        assert real.equal(benchmark.reference[0, i])
+        assert list(after) == [0, 1, 2]
+        images = to_uint8(torch.stack(list(after.values())))
+        assert any(images.equal(outcome) for outcome in drawn)
+        files = [evaluated / "strips" / f"{i:02d}" / "support" / f"{n}.png" for n in range(3)]
+        assert decode([file.read_bytes() for file in files], 16, 1).equal(given)
 
 
 def test_scores_are_kept_with_their_resamples_for_paired_tests_later(evaluated):

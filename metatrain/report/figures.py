@@ -9,7 +9,7 @@ from metatrain.evaluation.results import Evaluation
 from metatrain.trainer import Record
 
 # Baselines that a chart shows.
-BESIDE = (COPY, REAL)
+_BESIDE = (COPY, REAL)
 
 
 def training_figures(history: list[Record]) -> list[Figure]:
@@ -72,14 +72,19 @@ def _score_figure(
     found = [(places[n], moment.scores[metric]) for n, moment in moments]
     points = [Point(x, unit * e.value, unit * (e.high - e.low) / 2) for x, e in found]
     curve = Curve("the model", "model", _finite(points), marked=True)
+    return draw(title, [curve], levels_beside(evaluation, metric, unit), x_label=x_label)
+
+
+def levels_beside(evaluation: Evaluation, metric: str, unit: float) -> list[Level]:
+    """What the baselines got in `metric`, times `unit`."""
     space = evaluation.spaces[0].name
     levels = [
         Level(name, name.replace(" ", "-"), unit * value)
-        for name in BESIDE
+        for name in _BESIDE
         if math.isfinite(value := evaluation.results[name].scores[space][metric].value)
     ]
     # The ceiling first, since it may equal copy-support, whose dots show on top of its dashes.
-    return draw(title, [curve], levels[::-1], x_label=x_label)
+    return levels[::-1]
 
 
 def _finite(points: list[Point]) -> list[Point]:
