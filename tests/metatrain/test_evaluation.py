@@ -324,6 +324,8 @@ def test_features_of_another_program_are_one_more_space(exported, packed, places
         (["{one}", "--data", "{one}"], "is not a packed data set"),
         (["{one}", "--episodes", "{one}/model.safetensors"], "is no list of episodes"),
         (["{one}", "--metric", "{one}/model.safetensors"], "is not a metric network"),
+        (["{large}"], "images of 16 pixels, and 32 are asked for"),
+        (["train-metric", "--data", "{data}", "--size", 20, "--out", "x"], "and 20 are asked for"),
         ([], "nothing to evaluate"),
         (["episodes", "--out", "x"], "give --data"),
         (["episodes", "--data", "{data}"], "give --out"),
