@@ -96,10 +96,11 @@ class FlowGenerator(Generator):
 
     @torch.no_grad()
     def surprise(self, support: Tensor) -> Tensor:
-        """See `Generator.surprise`: the log of the loss at each of a few times.
+        """See `Generator.surprise`: the log of the loss at each of a few times, and its spread.
 
-        Each image is seen given the others, so that images that do not belong together surprise
-        too. Apart by time, since what is unusual of an image may be its outline or its strokes.
+        Each image is seen given the others. Apart by time, since what is unusual of an image may be
+        its outline or its strokes; the last number is how much the images differ in it, as those
+        do that do not belong together.
         """
         count = len(support)
         images = support.repeat(_SURPRISE_DRAWS, 1, 1, 1)
@@ -111,8 +112,11 @@ class FlowGenerator(Generator):
         for time in _SURPRISE_TIMES:
             x, t = (1 - time) * noise + time * images, images.new_full((len(images),), time)
             away = self.velocity(x, t, memory, visible) - (images - noise)
-            losses.append(away.square().mean())
-        return torch.stack(losses).log()
+            losses.append(away.square().mean(dim=(1, 2, 3)))
+        by_image = torch.stack(losses)
+        each = by_image.mean(dim=0).view(_SURPRISE_DRAWS, count).mean(dim=0)
+        spread = each.log().std(correction=0)
+        return torch.cat([by_image.mean(dim=1).log(), spread[None]])
 
     def restore(self, batch: Batch, hidden: Tensor) -> Tensor:
         """See `Generator.restore`.

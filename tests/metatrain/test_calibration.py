@@ -135,9 +135,13 @@ def test_surprise_is_the_objective_at_fixed_times_with_each_image_given_the_othe
     images = support.repeat(_SURPRISE_DRAWS, 1, 1, 1)
     noise = torch.randn(images.shape, generator=_stream(0))
     visible = torch.tensor([[i % SHOTS != j for j in range(SHOTS)] for i in range(len(images))])
-    for time, value in zip(_SURPRISE_TIMES, found, strict=True):
+    assert len(found) == len(_SURPRISE_TIMES) + 1
+    for time, value in zip(_SURPRISE_TIMES, found, strict=False):
         loss = generator(images, noise, torch.full((len(images),), time), support, visible)
         torch.testing.assert_close(value.exp(), loss.detach())
+    assert found[-1] > 0
+    assert generator.surprise(support[:1].expand(SHOTS, -1, -1, -1))[-1] < found[-1]
+    assert generator.surprise(support[:1])[-1] == 0
 
 
 def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(model):
