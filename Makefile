@@ -5,7 +5,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet -c co
 METATRAIN := .venv/bin/metatrain
 RUN := runs/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint leaderboard clean
 
 demo: .venv/ready
 	@echo "== Packing the built-in glyph tasks into $(RUN)/data"
@@ -23,13 +23,16 @@ demo: .venv/ready
 test: .venv/ready
 	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 	@# Whole runs with workers of their own, two at a time: a start waits about as long as it computes.
-	@# Whole sweeps take minutes more, and have a line of their own: pytest tests/tuning/test_sweep.py
-	@.venv/bin/python -m pytest tests/cluster tests/tuning --ignore=tests/tuning/test_sweep.py --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@.venv/bin/python -m pytest tests/cluster tests/tuning --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/pyright
+
+# Hours; run again, it goes on where it was. See docs/leaderboard.md.
+leaderboard: .venv/ready
+	@.venv/bin/python -m benchmarks.leaderboard
 
 .venv/ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "metatrain needs Python 3.11 or newer: install it, or name yours with make PYTHON=..."; exit 1; }

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,13 +50,21 @@ class Scores:
     task_kid: float
 
 
-# What a search may minimise; where more is better, less is made of it.
-METRICS: dict[str, Callable[[Scores], float]] = {
-    "kid": lambda scores: scores.kid,
-    "task_kid": lambda scores: scores.task_kid,
-    "similarity": lambda scores: 1 - scores.similarity,
-    "own_task": lambda scores: 1 - scores.own_task,
-    "loss": lambda scores: scores.loss,
+class Metric(NamedTuple):
+    """What a search may minimise: what a person calls it, and how it follows from the scores."""
+
+    title: str
+    of: Callable[[Scores], float]
+
+
+# Where more is better, less is made of it. In the order of how well they rank configurations, see
+# docs/tuning.md.
+METRICS = {
+    "own_task": Metric("1 - own-task share", lambda scores: 1 - scores.own_task),
+    "similarity": Metric("1 - similarity", lambda scores: 1 - scores.similarity),
+    "task_kid": Metric("KID of single tasks", lambda scores: scores.task_kid),
+    "kid": Metric("KID", lambda scores: scores.kid),
+    "loss": Metric("query loss", lambda scores: scores.loss),
 }
 
 
@@ -68,7 +77,7 @@ class Validated:
 
     def by_k(self, metric: str) -> dict[int, float]:
         """What `metric` makes of the scores at each k; lower is better, infinite is no number."""
-        values = {scores.k: METRICS[metric](scores) for scores in self.curve}
+        values = {scores.k: METRICS[metric].of(scores) for scores in self.curve}
         return {k: value if math.isfinite(value) else math.inf for k, value in values.items()}
 
     def best(self, metric: str) -> Scores:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from job import checkout  # noqa: F401
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
-from ray_head import jobs_head, ray_head, watched_head  # noqa: F401
+from ray_head import jobs_head, ray_head  # noqa: F401
 from training_run import Run
 from xdist.scheduler import LoadFileScheduling
 
@@ -34,6 +35,7 @@ _TOGETHER = {
     "test_writing.py": "s3",
     "test_doctor.py": "jobs",
     "test_submit.py": "jobs",
+    "test_sweep.py": "jobs",
 }
 # Files of long tests that share nothing.
 _APART = ("test_every_learner.py", "test_faults.py", "test_train.py")

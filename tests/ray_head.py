@@ -37,21 +37,9 @@ class Head:
 def ray_head(monkeypatch):
     """A Ray cluster of its own process, as an operator starts one; RAY_ADDRESS leads to it."""
     with _started("--include-dashboard=false") as head:
-        _join(head, monkeypatch)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
+        monkeypatch.setenv("RAY_ADDRESS", head.address)
         yield
-
-
-@pytest.fixture
-def watched_head(monkeypatch):
-    """One with a dashboard, which can be asked what there is of placement groups and actors."""
-    with _started("--dashboard-host=127.0.0.1") as head:
-        _join(head, monkeypatch)
-        yield
-
-
-def _join(head: Head, monkeypatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
-    monkeypatch.setenv("RAY_ADDRESS", head.address)
 
 
 @pytest.fixture(scope="session")

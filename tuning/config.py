@@ -79,7 +79,7 @@ class SweepConfig(Section):
     )
     space: dict[str, Dimension] = Field(min_length=1, description="What to vary, by dotted key.")
     metric: Literal[*METRICS] = Field(  # pyright: ignore[reportInvalidTypeForm]
-        default="kid", description="What to minimise: a score of unseen tasks at the best k."
+        default="own_task", description="What to minimise: a score of unseen tasks at the best k."
     )
     searcher: Literal["tpe", "random", "grid"] = Field(
         default="tpe", description="Where to look next: Optuna's TPE, anywhere, or everywhere."

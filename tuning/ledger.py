@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from metatrain.config import Config, differences, parse_config
 from metatrain.errors import UserError
 from metatrain.files import MissingError, asking, filesystem_of, read_file, sizes_under, write_file
+from metatrain.validation import METRICS
 from tuning.config import Sweep
 from tuning.space import Values
 
@@ -128,8 +129,8 @@ class Ledger:
 
     @property
     def metric(self) -> str:
-        """What is minimised."""
-        return self.sweep.settings.metric
+        """What is minimised, as a person calls it."""
+        return METRICS[self.sweep.settings.metric].title
 
     def spent(self) -> float:
         """Seconds that the sweep has taken, all of its starts together."""
@@ -161,6 +162,13 @@ class Ledger:
     def config(self, record: Record) -> Config:
         """The configuration that a trial began with."""
         return self.sweep.config(record.values, record.run)
+
+    def let_wait(self) -> None:
+        """Nothing runs any more: what is not over goes on when the sweep does."""
+        for record in self.records.values():
+            if record.state == "running":
+                record.state = "waiting"
+                self.write(record)
 
     def remove_runs(self) -> None:
         """Remove what trials that are over have left, unless they finished."""

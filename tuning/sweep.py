@@ -139,6 +139,7 @@ def _run(ledger: Ledger, at_once: int, loggers: list[tune.Callback]) -> None:
             f"{over} of {settings.budget.trials} trials are over; the same command goes on"
         ) from interrupt
     finally:
+        ledger.let_wait()
         table.show()
         queue.shutdown()
     # Nothing in it is needed to go on: the ledger has it all.

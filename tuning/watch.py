@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -86,9 +86,9 @@ class Bookkeeper(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """See `tune.Callback`; the budget may have ended it between two results."""
+        """See `tune.Callback`; what ended between two results goes on with a larger budget."""
         if not self._record(trial).over:
-            self._set(trial, state="stopped")
+            self._set(trial, state="waiting")
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -167,7 +167,9 @@ class Table(tune.Callback):
         last, numbers = record.last, self._news.numbers(record.number)
         step = max(int(numbers.get("step", 0)), last.step if last else 0)
         left = numbers.get("left") if record.state == "running" else None
-        values = "  ".join(f"{_short(k)}={brief(v)}" for k, v in record.values.items())
+        space = self._ledger.sweep.settings.space
+        varied = {k: v for k, v in record.values.items() if not space[k].same_as}
+        values = "  ".join(f"{short_name(k, varied)}={brief(v)}" for k, v in varied.items())
         cells = [
             record.name,
             record.state + ("" if not record.retries else f" ({record.retries + 1}.)"),
@@ -206,8 +208,13 @@ def write_hparams(ledger: Ledger, record: Record) -> None:
         board.add_hparams(values, {f"sweep/{k}": v for k, v in found.items()}, run_name=record.name)
 
 
-def _short(key: str) -> str:
-    return key.rpartition(".")[2] if not key.endswith(".name") else key.split(".")[-2]
+def short_name(key: str, keys: Iterable[str]) -> str:
+    """The shortest ending of a dotted key that no other of the `keys` has."""
+    others = [other.removesuffix(".name") for other in keys if other != key]
+    parts = key.removesuffix(".name").split(".")
+    endings = (".".join(parts[-n:]) for n in range(1, len(parts)))
+    unlike = (e for e in endings if not any(f".{other}".endswith(f".{e}") for other in others))
+    return next(unlike, ".".join(parts))
 
 
 def brief(value: Any) -> str:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +24,7 @@ from metatrain.episodes import read_episode
 from metatrain.errors import UserError
 from metatrain.evaluation.episode_list import ListedEpisode
 from metatrain.files import read_file, write_file
+from metatrain.learners import LEARNERS, Learner
 from metatrain.model import Model, load_model, model_url
 from metatrain.parameters import copy_of
 from metatrain.pictures import to_uint8
@@ -126,9 +128,18 @@ def from_scratch(system: System, model: Model) -> System:
 
 
 def _untrained_sha256(config: Config) -> str:
-    used = {"seed", "generator", "learner", "inner", "adapt", "data"}
+    """Of what random weights and adapting depend on, so that systems alike in it share the work."""
+    used: dict[str, Any] = {
+        "seed": True,
+        "generator": True,
+        "adapt": True,
+        "data": {"image_size", "channels"},
+        "inner": {"optimizer", "scope"},
+    }
+    kind = LEARNERS[config.learner.name]
+    if kind.rule is not Learner.rule or kind.proximity is not Learner.proximity:
+        used |= {"inner": True, "learner": True}  # it adapts in a way of its own
     kept = config.model_dump(mode="json", include=used)
-    kept["data"] = {key: kept["data"][key] for key in ("image_size", "channels")}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 

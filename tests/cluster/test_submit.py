@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 import yaml
+from job import Command
 from terminal import Terminal
 
 from cluster.follow import LogLines, exit_status
@@ -28,34 +29,6 @@ from tuning.submit import sweeping
 ROOT = Path(__file__).parents[2]
 METRICS = ROOT / "k8s" / "overlays" / "serve-metrics"
 SUBMIT = [sys.executable, "-m", "cluster", "submit", "my.yaml"]
-
-
-class Command:
-    """One start of a command, followed line by line."""
-
-    def __init__(self, command, head, folder, **further):
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=head.environment | further,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.output = ""
-
-    def until(self, words):
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.output += line
-            if words in line:
-                return self
-        raise AssertionError(f"ended before '{words}':\n{self.output}")
-
-    def wait(self):
-        assert self.process.stdout
-        self.output += self.process.stdout.read()
-        return self.process.wait()
 
 
 # Before anything is sent.
@@ -326,24 +299,3 @@ def test_a_job_that_fails_says_why_and_its_status_is_the_commands(jobs_head, che
     assert job.wait() == 1
     assert "is not a packed data set" in job.output
     assert re.search(r"job small-\d failed \(exit status 1\); mended, the same", job.output)
-
-
-@pytest.mark.timeout(1200)
-def test_a_sweep_is_a_job_that_ends_with_its_best_trial(jobs_head, checkout, tmp_path):
-    given = {
-        "name": "rates",
-        "dir": f"{tmp_path}/sweeps",
-        "base": "my.yaml",
-        "overrides": {"meta": {"steps": 4}, "validation": {"tasks": 2, "images": 3, "points": 2}},
-        "space": {"inner.lr": {"choice": [1e-3]}},
-        "searcher": "grid",
-        "scheduler": {"looks": 1},
-        "budget": {"trials": 1},
-    }
-    (checkout / "rates.yaml").write_text(yaml.safe_dump(given))
-    command = [sys.executable, "-m", "tuning", "submit", "--sweep"]
-    command += ["rates.yaml", "adapt.steps=4", "--wait"]
-    job = Command(command, jobs_head, checkout)
-    assert job.wait() == 0, job.output
-    assert f"Job rates-1 works on {tmp_path}/sweeps/rates." in job.output
-    assert (tmp_path / "sweeps" / "rates" / "best.yaml").is_file()

@@ -287,13 +287,23 @@ def test_a_checkpoint_stays_as_it_is(places, tmp_path, capsys):
     assert "is part of a checkpoint and stays as it is; give --out" in capsys.readouterr().err
 
 
-def test_from_scratch_knows_the_configuration_and_not_the_weights(places, packed, tmp_path):
-    other = save(packed, tmp_path / "other", "run.name=other", "seed=3", "meta.steps=3")
-    one, two, longer = read_candidates(
-        [str(places / "one"), other, save(packed, tmp_path / "c", "adapt.steps=3", "seed=3")]
+def test_from_scratch_knows_what_adapting_depends_on_and_nothing_else(places, packed, tmp_path):
+    def untrained(*overrides):
+        url = save(packed, tmp_path / "".join(overrides), "run.name=other", "seed=3", *overrides)
+        [candidate] = read_candidates([url])
+        return from_scratch(candidate.system, candidate.model).sha256
+
+    [one] = read_candidates([str(places / "one")])
+    known = from_scratch(one.system, one.model).sha256
+    alike = ("meta.steps=3", "inner.lr=0.02", "inner.steps=2", "learner.name=joint")
+    assert all(untrained(override) == known for override in alike)
+    others = (
+        "adapt.steps=3",
+        "inner.scope.name=film",
+        "learner.name=meta-sgd",
+        "learner.name=admm",
     )
-    of = [from_scratch(c.system, c.model).sha256 for c in (one, two, longer)]
-    assert of[0] == of[1] != of[2]
+    assert len({known, *map(untrained, others)}) == 1 + len(others)
 
 
 def test_copies_are_the_support_and_jittered_ones_are_near_it(packed, listed):

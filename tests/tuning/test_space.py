@@ -83,7 +83,7 @@ def sweep_file(tmp_path, text):
         ("spaces: {}", "there is no key 'spaces'; did you mean 'space'?"),
         ("scheduler: {nam: asha}\nspace: {inner.lr: {choice: [1]}}", "did you mean 'name'?"),
         ("name: empty", "space is missing"),
-        ("metric: kit\nspace: {inner.lr: {choice: [1]}}", "allowed is 'kid'"),
+        ("metric: kit\nspace: {inner.lr: {choice: [1]}}", "allowed is 'own_task'"),
         (
             "space: {adapt.lr: {same_as: inner.lr}, inner.lr: {choice: [1]}}",
             "refers to inner.lr, which is not in the space before it",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from job import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_run import ROOT, Run, said_of
 
@@ -19,7 +20,7 @@ from metatrain.model import load_model
 from tuning.ledger import read_records
 
 SWEEP = """
-name: small
+name: rates
 dir: {dir}
 overrides:
   data: {{path: {packed}, image_size: 16, shots: 3, queries: 3}}
@@ -31,12 +32,14 @@ overrides:
 space:
   inner.lr: {{choice: {rates}}}
   adapt.lr: {{same_as: inner.lr}}
+metric: kid
 searcher: grid
 scheduler: {{looks: {looks}}}
 budget: {{trials: {trials}}}
 """
 
-# What still holds something of the cluster once a sweep is over; Ray takes a moment to count.
+# What still holds something of the cluster once a sweep is over; Ray takes a moment to count. Ray
+# Train's coordinator of autoscaling is one for a whole cluster, and stays with it.
 _LEFT = """
 import json, time
 import cluster, ray
@@ -46,6 +49,7 @@ from ray.util.state import list_actors
 def left():
     groups = [g["name"] for g in placement_group_table().values() if g["state"] != "REMOVED"]
     actors = [a.class_name for a in list_actors() if a.state != "DEAD"]
+    actors = [name for name in actors if name != "_AutoscalingCoordinatorActor"]
     held = ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0)
     return [groups, actors, held]
 
@@ -70,15 +74,19 @@ def start(file: Path, *overrides: str) -> Run:
     return Run([*overrides], file.parent, [sys.executable, "-m", "tuning", "sweep", str(file)])
 
 
-def test_six_trials_of_two_workers_find_a_best_stop_the_rest_and_leave_nothing(
-    packed, tmp_path, watched_head
+@pytest.mark.timeout(1200)
+def test_a_job_of_six_trials_of_two_workers_finds_a_best_stops_the_rest_and_leaves_nothing(
+    packed, tmp_path, checkout, jobs_head
 ):
     rates = [3e-3, 1e-3, 1e30, 2e-3, 5e-4, 1e-9]
-    file = write_sweep(tmp_path, packed, rates, looks=2)
-    sweep = start(file, f"loggers.mlflow={tmp_path.as_uri()}/mlruns")
-    assert sweep.wait() == 0, sweep.output
-    assert "6 trials, 2 at a time" in sweep.output
-    url = f"{tmp_path}/sweeps/small"
+    file = write_sweep(tmp_path, packed, rates, looks=2).rename(checkout / "sweep.yaml")
+    command = [sys.executable, "-m", "tuning", "submit", "--sweep", file.name]
+    command += [f"loggers.mlflow={tmp_path.as_uri()}/mlruns", "--wait"]
+    job = Command(command, jobs_head, checkout)
+    url = f"{tmp_path}/sweeps/rates"
+    assert job.wait() == 0, job.output
+    assert f"Job rates-1 works on {url}." in job.output
+    assert "6 trials, 2 at a time" in job.output
     records = read_records(url)
     states = [record.state for record in records]
     assert states[2] == "failed", states
@@ -90,14 +98,16 @@ def test_six_trials_of_two_workers_find_a_best_stop_the_rest_and_leave_nothing(
         steps = {"failed": [], "stopped": [6], "finished": [6, 12]}[record.state]
         assert [report.step for report in record.reports] == steps
         assert all(set(report.curve) == {1, 2, 3, 4} for report in record.reports)
-    assert_nothing_left(url, records)
+    assert_nothing_left(url, records, jobs_head)
     assert_best_can_be_trained(url, records)
     assert_told(url, tmp_path, records)
 
 
-def assert_nothing_left(url, records):
+def assert_nothing_left(url, records, head):
     """Of the trials neither workers nor placement groups, and no files but what is kept."""
-    left = subprocess.run([sys.executable, "-c", _LEFT], capture_output=True, text=True, cwd=ROOT)
+    asking = [sys.executable, "-c", _LEFT]
+    joining = head.environment | {"RAY_ADDRESS": head.address}
+    left = subprocess.run(asking, capture_output=True, text=True, cwd=ROOT, env=joining)
     assert left.returncode == 0, left.stderr
     assert json.loads(left.stdout.splitlines()[-1]) == [[], [], 0]
     finished = {record.run for record in records if record.state == "finished"}
@@ -116,7 +126,7 @@ def assert_best_can_be_trained(url, records):
     assert config.adapt.steps == best.reports[-1].k
     assert load_model(f"{url}/runs/{best.run}").config.inner == config.inner
     page = Path(url, "report.html").read_text()
-    assert f"Trial {best.name} is best" in page
+    assert f"Trial {best.name} is best:" in page
     assert "not finite" in page
     assert page.count("data:image/png;base64,") >= 3
     assert not re.search(r"(src|href)=.https?:", page)
@@ -136,12 +146,13 @@ def assert_told(url, folder, records):
     assert len(list(folder.glob("mlruns/*/*/metrics/score"))) == 5
 
 
+@pytest.mark.timeout(1200)
 def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_path):
     file = write_sweep(tmp_path, packed, [3e-3, 1e-3], looks=3)
     # One at a time, whatever this machine has.
     alone = [f"cluster.cpus_per_worker={os.cpu_count()}", "cluster.workers=1"]
     chosen = [*alone, "scheduler.name=none", "overrides.checkpoint.keep=9"]
-    url = f"{tmp_path}/sweeps/small"
+    url = f"{tmp_path}/sweeps/rates"
     first = (
         start(file, *chosen)
         .until_said("trial 000  finished")

@@ -1,0 +1,1 @@
+"""The leaderboard: every way to learn on one benchmark, at equal training compute."""

@@ -1,0 +1,160 @@
+"""The leaderboard as a table and a picture, and as JSON for whoever reckons otherwise."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import torch
+
+from benchmarks.leaderboard.board import Board
+from benchmarks.leaderboard.running import Entry, commit, hardware
+from metatrain.checkpoint import CheckpointStore
+from metatrain.config import load_config
+from metatrain.config.values import differences
+from metatrain.evaluation.baselines import REAL
+from metatrain.evaluation.measure import Scores
+from metatrain.evaluation.protocol import JOINT, UNADAPTED
+from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
+from metatrain.evaluation.statistics import Difference, Estimate, Score
+from metatrain.evaluation.table import gap, written
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a system stands.
+
+    Attributes:
+        entry: the system.
+        evaluation: all that was found of it.
+        excess: its KID over that of held-out images, by the same of joint + fine-tuning.
+        share: its own-task share by that of held-out images.
+        copies: its rate of memorised images minus theirs.
+        seconds: of all outer steps of its training.
+    """
+
+    entry: Entry
+    evaluation: Evaluation
+    excess: Estimate
+    share: Estimate
+    copies: Difference
+    seconds: float
+
+
+def standing(entry: Entry) -> Standing:
+    """How a system that was evaluated stands."""
+    evaluation = read_evaluation(entry.folder)
+    space = evaluation.spaces[0].name
+
+    def scores(system: str) -> Scores:
+        return read_scores(entry.folder, evaluation, system)
+
+    own, joint, real = (scores(s)[space] for s in (evaluation.system, JOINT, REAL))
+    excess = _ratio(_less(own["kid"], real["kid"]), _less(joint["kid"], real["kid"]))
+    return Standing(
+        entry,
+        evaluation,
+        excess,
+        _ratio(own["own_task"], real["own_task"]),
+        own["memorised"].minus(real["memorised"]),
+        sum(_seconds(training.config.run.url) for training in entry.made_of),
+    )
+
+
+def _less(a: Score, b: Score) -> Score:
+    return Score(a.value - b.value, a.resampled - b.resampled)
+
+
+def _ratio(a: Score, b: Score) -> Estimate:
+    """A / b with the percentiles of the resampled ratios."""
+    low, high = (a.resampled / b.resampled).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+    return Estimate(a.value / b.value, low, high)
+
+
+def _seconds(run: str) -> float:
+    """How long a run's outer steps took, by the clock."""
+    history = CheckpointStore(run).history()
+    before = [0.0, *(record["step"] for record in history)]
+    return sum((r["step"] - b) * r["seconds"] for r, b in zip(history, before, strict=False))
+
+
+def table(standings: Sequence[Standing]) -> str:
+    """The systems, the lowest KID first."""
+    lines = [
+        "| system | outer steps | PFLOP | training s | KID | excess | own task | of real's | "
+        "memorised, beyond real's |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for s in sorted(standings, key=lambda s: s.excess.value):
+        found = s.evaluation.result.scores[s.evaluation.spaces[0].name]
+        steps = " + ".join(f"{t.config.meta.steps:,}" for t in s.entry.made_of)
+        flops = sum(t.flops for t in s.entry.made_of) / 1e15
+        cells = [
+            s.entry.name,
+            steps,
+            f"{flops:.3f}",
+            f"{s.seconds:,.0f}",
+            written("kid", found["kid"]),
+            _with_interval(s.excess),
+            written("own_task", found["own_task"]),
+            _with_interval(s.share),
+            gap("memorised", s.copies),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def baselines(standings: Sequence[Standing]) -> str:
+    """What stands beside all systems."""
+    of = standings[0].evaluation
+    space = of.spaces[0].name
+    lines = ["| | KID | own task | memorised |", "|---|--:|--:|--:|"]
+    for name, result in of.results.items():
+        if name not in (of.system, UNADAPTED, JOINT):
+            found = result.scores[space]
+            cells = [written(m, found[m]) for m in ("kid", "own_task", "memorised")]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _with_interval(found: Estimate) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def record(board: Board, standings: Sequence[Standing]) -> str:
+    """All of it as JSON: how each system came about, and what it got."""
+    base = load_config(board.base)
+    return json.dumps(
+        {
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit(),
+            "hardware": hardware(),
+            "board": board.model_dump(mode="json"),
+            "systems": {
+                s.entry.name: {
+                    "trainings": {
+                        t.name: {
+                            "flops": t.flops,
+                            "seconds": _seconds(t.config.run.url),
+                            "differs_from_base": {
+                                k: now for k, (_, now) in differences(base, t.config).items()
+                            },
+                        }
+                        for t in s.entry.made_of
+                    },
+                    "excess": asdict(s.excess),
+                    "own_task_by_real": asdict(s.share),
+                    "memorised_beyond_real": asdict(s.copies),
+                    "sha256": s.evaluation.result.sha256,
+                    "scores": {
+                        space: {m: asdict(e) for m, e in metrics.items()}
+                        for space, metrics in s.evaluation.result.scores.items()
+                    },
+                    "curve": {k: asdict(m) for k, m in s.evaluation.result.curve.items()},
+                }
+                for s in standings
+            },
+            "episodes": asdict(standings[0].evaluation.episodes),
+        },
+        indent=1,
+    )

@@ -1,0 +1,85 @@
+"""The leaderboard's pictures: what systems draw of the same tasks, and how fast."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmarks.leaderboard.page import Standing
+from metatrain.evaluation.baselines import COPY, REAL
+from metatrain.evaluation.candidates import strip_folder
+
+# Tasks that are shown, of those whose strips were kept.
+_TASKS = (0, 3, 5, 8)
+
+
+def strips(standings: Sequence[Standing]) -> bytes:
+    """A row a system: what it draws of each task after its last inner step; as a PNG file."""
+    first = standings[0].entry.folder
+    rows = [("given", [_images(first, task, "support") for task in _TASKS])]
+    for s in standings:
+        last = max(s.evaluation.result.curve)
+        drawn = [_images(s.entry.folder, task, f"step-{last:04d}") for task in _TASKS]
+        rows.append((s.entry.name, drawn))
+    rows.append(("held out", [_images(first, task, "real") for task in _TASKS]))
+    return _rows(rows)
+
+
+def _images(folder: str, task: int, part: str) -> np.ndarray:
+    """The first four images of a part of a strip, side by side."""
+    files = sorted(Path(folder, strip_folder(task), part).glob("*.png"))[:4]
+    pad = [np.pad(np.asarray(Image.open(file)), 1, constant_values=200) for file in files]
+    return np.concatenate(pad, axis=1)
+
+
+def _rows(rows: Sequence[tuple[str, list[np.ndarray]]]) -> bytes:
+    figure, axes = plt.subplots(
+        len(rows), len(_TASKS), figsize=(9.6, 0.62 * len(rows)), squeeze=False
+    )
+    for (name, images), line in zip(rows, axes, strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for image, axis in zip(images, line, strict=True):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+    figure.subplots_adjust(
+        left=0.17, right=0.995, top=0.995, bottom=0.005, wspace=0.03, hspace=0.05
+    )
+    return _png(figure)
+
+
+def curves(standings: Sequence[Standing]) -> bytes:
+    """KID over the seconds of adapting to one task, a line a system; as a PNG file."""
+    figure, axis = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
+    for s, colour in zip(standings, plt.cm.tab20.colors, strict=False):  # pyright: ignore
+        way = sorted(s.evaluation.result.curve.items())
+        seconds = [moment.seconds for _, moment in way]
+        kid = [moment.scores["kid"].value for _, moment in way]
+        axis.plot(seconds, kid, marker="o", markersize=4, label=s.entry.name, color=colour)
+    of = standings[0].evaluation
+    space = of.spaces[0].name
+    for name, style in ((COPY, ":"), (REAL, "--")):
+        level = of.results[name].scores[space]["kid"].value
+        axis.axhline(level, linestyle=style, color="grey", linewidth=1, label=name)
+    axis.set(
+        xlabel="seconds of adapting, one core", ylabel="KID, lower is better", ylim=(None, None)
+    )
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+    plt.close(figure)
+    return buffer.getvalue()

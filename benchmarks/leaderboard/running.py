@@ -1,0 +1,106 @@
+"""The leaderboard's work, all of it by the commands that a user has; run again, it goes on."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.leaderboard.board import CHECKPOINTS, JOINT, Board, Training
+from metatrain.checkpoint import CheckpointStore
+from metatrain.config import to_yaml
+
+# Beside the interpreter, where the package was installed.
+_METATRAIN = str(Path(sys.executable).with_name("metatrain"))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system of the leaderboard.
+
+    Attributes:
+        name: in tables.
+        url: its model, or its run's folder.
+        folder: where its evaluation lies.
+        made_of: the trainings behind it.
+    """
+
+    name: str
+    url: str
+    folder: str
+    made_of: tuple[Training, ...]
+
+
+def pack(folder: str) -> None:
+    """Pack the benchmark, where it is not there yet."""
+    if not Path(folder, "data", "manifest.parquet").exists():
+        _do("pack", "icons", f"{folder}/data", "--size", "32")
+
+
+def train(training: Training) -> None:
+    """Train a system, or go on with it."""
+    url = training.config.run.url
+    Path(url).mkdir(parents=True, exist_ok=True)
+    file = Path(url, "leaderboard.yaml")
+    file.write_text(to_yaml(training.config))
+    _do("train", str(file))
+
+
+def combine(board: Board, trained: dict[str, Training], folder: str) -> list[Entry]:
+    """Make the soups and the ensembles."""
+    entries = []
+    for name in board.soups:
+        store = CheckpointStore(trained[name].config.run.url)
+        last = [store.folder(step) for step in store.steps()[-CHECKPOINTS // 2 :]]
+        entries.append(_combined(f"{name}-soup", "uniform", last, [trained[name]], folder))
+    for name, members in board.ensembles.items():
+        runs = [trained[member].config.run.url for member in members]
+        entries.append(_combined(name, "ensemble", runs, [trained[m] for m in members], folder))
+    return entries
+
+
+def _combined(
+    name: str, how: str, models: Sequence[str], made_of: Sequence[Training], folder: str
+) -> Entry:
+    url = f"{folder}/{name}/model.safetensors"
+    if not Path(url).exists():
+        _do("combine", how, *models, "--out", url)
+    return Entry(name, url, f"{folder}/{name}/evaluation", tuple(made_of))
+
+
+def entry_of(training: Training) -> Entry:
+    """A training as a system."""
+    url = training.config.run.url
+    return Entry(training.name, url, f"{url}/evaluation", (training,))
+
+
+def evaluate(board: Board, entries: Sequence[Entry], folder: str) -> None:
+    """Score all systems on the same episodes, beside the jointly trained one."""
+    [joint] = [entry.url for entry in entries if entry.name == JOINT]
+    chosen = ["--tasks", board.tasks, "--seeds", board.seeds, "--joint", joint]
+    chosen += ["--data", f"{folder}/data", "--metric", f"{folder}/metric.safetensors"]
+    _do("evaluate", *(entry.url for entry in entries), *map(str, chosen))
+
+
+def hardware() -> str:
+    """What this was measured on."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{os.cpu_count()} cores, {platform.machine()}"
+
+
+def commit() -> str:
+    """The commit that runs."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def _do(*arguments: str) -> None:
+    print("$ metatrain", *arguments, flush=True)
+    code = subprocess.run([_METATRAIN, *arguments]).returncode
+    if code:
+        raise SystemExit(code)  # the command has said why

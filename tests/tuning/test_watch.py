@@ -1,0 +1,21 @@
+"""What people see of a sweep while it runs."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuning.watch import short_name
+
+_WORDS = st.sampled_from(["inner", "meta", "lr", "steps", "scope"])
+_KEYS = st.sets(st.lists(_WORDS, min_size=1, max_size=3).map(".".join), min_size=1, max_size=6)
+
+
+@given(_KEYS)
+def test_every_key_has_a_short_name_of_its_own(keys):
+    names = {key: short_name(key, keys) for key in keys}
+    assert len(set(names.values())) == len(keys)
+    assert all(f".{key}".endswith(f".{name}") for key, name in names.items())
+
+
+def test_short_names_say_no_more_than_they_must():
+    keys = ["inner.lr", "meta.lr", "inner.steps", "inner.scope.name"]
+    assert [short_name(key, keys) for key in keys] == ["inner.lr", "meta.lr", "steps", "scope"]
