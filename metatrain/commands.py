@@ -4,6 +4,7 @@ Rooms are imported when their command runs, so that `metatrain --help` does not 
 """
 
 import argparse
+import sys
 
 from metatrain.cli import Command
 from metatrain.combine.commands import add_ways, combine
@@ -69,10 +70,12 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _adapt(arguments: argparse.Namespace) -> None:
     from metatrain.adapt import Adapter, read_support
+    from metatrain.expect import expectation
     from metatrain.model import load_model, save_model
 
     model = load_model(arguments.checkpoint)
     support = read_support(arguments.images, model.config.data)
+    print(expectation(model, support), file=sys.stderr)
     url = f"{arguments.out}/adapted.safetensors"
     save_model(Adapter(model).adapt(support), url)
     print(url)

@@ -72,6 +72,8 @@ def normalise(data: bytes, size: int | None = None, raw: bool = False) -> Normal
         original, notes = _decode(data)
     image = _plain(original, notes)
     if size is not None:
+        if min(image.size) < size:
+            notes.append("smaller than --size: enlarged, which blurs")
         image = _square(image, size)
     if raw:
         data = _as_netpbm(image)

@@ -38,8 +38,10 @@ def begin_run_with(store: EpisodeStore, config: Config) -> None:
     """Keep with the run what its data set is now.
 
     Raises:
-        UserError: when the run's folder cannot be written.
+        UserError: when its images are smaller than the run's, or the run's folder cannot be
+            written.
     """
+    store.refuse_enlarging(config.data.image_size)
     write_file(_manifest_of(config), store.manifest)
 
 

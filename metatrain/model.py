@@ -1,5 +1,6 @@
 """A generator as one safetensors file, with its configuration inside."""
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from metatrain.build import build_generator
+from metatrain.calibration import Calibration
 from metatrain.config import Config, parse_config
 from metatrain.errors import UserError
 from metatrain.files import MissingError, read_file, write_file
@@ -19,6 +21,7 @@ from metatrain.pictures import from_uint8, to_uint8
 # Raised when a change makes older files unreadable.
 FORMAT = "metatrain-1"
 _SUPPORT = "support"
+_CALIBRATION = "calibration"
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,23 @@ class Model:
         parameters: theta, or phi once adapted.
         step: outer steps behind theta.
         support: [K, C, H, W] in [-1, 1], the images adapted to; None before adapting.
+        calibration: what it did on unseen tasks; None where nobody has looked.
     """
 
     config: Config
     parameters: Parameters
     step: int
     support: Tensor | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of its configuration and parameters: whatever file they are in, and however made."""
+        digest = hashlib.sha256(f"{self.step}/{self.config.model_dump_json()}".encode())
+        for name, value in sorted(self.parameters.items()):
+            digest.update(f"/{name}/{value.dtype}/{tuple(value.shape)}/".encode())
+            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def generator(self) -> Generator:
         """A generator of its own with these parameters, on their device."""
@@ -45,7 +59,7 @@ class Model:
 
     def adapted(self, parameters: Parameters, support: Tensor) -> "Model":
         """The same model with fast weights, and the support they came from."""
-        return replace(self, parameters=parameters, support=support)
+        return replace(self, parameters=parameters, support=support, calibration=None)
 
 
 def save_model(model: Model, url: str) -> None:
@@ -63,6 +77,10 @@ def model_bytes(model: Model) -> bytes:
         "step": str(model.step),
         "config": model.config.model_dump_json(),
     }
+    if model.calibration is not None:
+        said, arrays = model.calibration.parts()
+        metadata[_CALIBRATION] = json.dumps(said)
+        tensors |= {f"{_CALIBRATION}/{name}": array for name, array in arrays.items()}
     return save(tensors, metadata)
 
 
@@ -121,16 +139,24 @@ def parse_model(data: bytes, url: str) -> Model:
                 f"{url} is of format {metadata['format']}; this metatrain reads {FORMAT}."
             )
         config, step = parse_config(json.loads(metadata["config"])), int(metadata["step"])
-    except (SafetensorError, KeyError, ValueError) as error:
+        said, calibration = metadata.get(_CALIBRATION), None
+        if said is not None:
+            calibration = Calibration.of_parts(json.loads(said), _under(_CALIBRATION, tensors))
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{url} is not a metatrain model, or is damaged: {error}.") from error
-    prefix = "parameters/"
-    parameters = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    parameters = _under("parameters", tensors)
     _check_shapes(parameters, config, url)
     support = tensors.get(_SUPPORT)
     image = (config.data.channels, config.data.image_size, config.data.image_size)
     if support is not None and (support.ndim != 4 or support.shape[1:] != image):
         raise UserError(f"the support in {url} is not of the size of its own configuration.")
-    return Model(config, parameters, step, None if support is None else from_uint8(support))
+    given = None if support is None else from_uint8(support)
+    return Model(config, parameters, step, given, calibration)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
 
 
 def _check_shapes(parameters: Parameters, config: Config, url: str) -> None:

@@ -114,6 +114,20 @@ class EpisodeStore:
         height, width, channels = shape_of(self.read(task, [0])[0])
         return min(height, width), channels
 
+    def refuse_enlarging(self, size: int) -> None:
+        """That images as large as the first need not be enlarged to `size` pixels, which blurs.
+
+        Raises:
+            UserError: when they must be, or the data cannot be read.
+        """
+        packed, _ = self.shape()
+        if packed < size:
+            raise UserError(
+                f"{self.url} holds images of {packed} pixels, and {size} are asked for, which "
+                f"would only blur them; use a model or a size of {packed} pixels, or pack the "
+                f"originals with --size {size} or larger."
+            )
+
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:
         """How many bytes `read` would ask for."""
         return sum(group.length for group in {group for group, _ in self._places(task, indices)})

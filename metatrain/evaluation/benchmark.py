@@ -54,8 +54,10 @@ def read_benchmark(
         channels: 1 for grey, 3 for RGB.
 
     Raises:
-        UserError: when the data cannot be read, or there are not so many shots.
+        UserError: when the data cannot be read or has smaller images, or there are not so many
+            shots.
     """
+    store.refuse_enlarging(size)
     shots = max(SHOTS) if shots is None else shots
     if shots > max(SHOTS):
         raise UserError(

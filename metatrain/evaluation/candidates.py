@@ -1,16 +1,19 @@
 """Evaluating models: what each has to do, what each got, and what is kept of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metatrain.errors import UserError
 from metatrain.evaluation.baselines import COPY, JITTERED, REAL
+from metatrain.evaluation.episode_list import benchmark_of
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Entrant, Protocol
 from metatrain.evaluation.results import Evaluation, write_evaluation
 from metatrain.evaluation.runner import Runner, do_all
 from metatrain.evaluation.strips import keep_strips
 from metatrain.evaluation.work import System, from_scratch, outcomes, system_at
+from metatrain.files import filesystem_of
 from metatrain.model import Model
+from metatrain.store import EpisodeStore
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,19 @@ class Candidate:
         name: what it is called in tables.
         system: its file.
         model: what is in that.
-        folder: where its evaluation goes.
+        folder: where its evaluation goes; until it is placed, the folder of its file.
+        native: whether it was trained on the training tasks of what it is evaluated on.
     """
 
     name: str
     system: System
     model: Model
     folder: str
+    native: bool = False
 
 
-def read_candidates(urls: Sequence[str], out: str | None) -> list[Candidate]:
+def read_candidates(urls: Sequence[str]) -> list[Candidate]:
     """The models at `urls`, each with a name of its own.
-
-    Each is evaluated to a folder beside it, or to `out`, or if there are several, to ones in it.
 
     Raises:
         UserError: when one cannot be read.
@@ -46,11 +49,43 @@ def read_candidates(urls: Sequence[str], out: str | None) -> list[Candidate]:
         if name in taken:
             name = f"{name} ({url})"
         taken.add(name)
-        folder = f"{system.url.rpartition('/')[0] or '.'}/evaluation"
-        if out:
-            folder = out if len(urls) == 1 else f"{out}/{len(candidates):02d}"
-        candidates.append(Candidate(name, system, model, folder))
+        candidates.append(Candidate(name, system, model, system.url.rpartition("/")[0] or "."))
     return candidates
+
+
+def placed(
+    candidates: Sequence[Candidate], store: EpisodeStore, out: str | None
+) -> list[Candidate]:
+    """The candidates with the folders that their evaluations on the data set in `store` go to.
+
+    To `evaluation` beside each, and with the data's label behind it where the model was trained on
+    other data; or to `out`, or if there are several, to ones in it.
+    """
+    found = []
+    for i, candidate in enumerate(candidates):
+        native = _trained_on(candidate, store)
+        name = "evaluation" if native else f"evaluation-{label_of(store)}"
+        folder = f"{candidate.folder}/{name}"
+        if out:
+            folder = out if len(candidates) == 1 else f"{out}/{i:02d}"
+        found.append(replace(candidate, folder=folder, native=native))
+    return found
+
+
+def label_of(store: EpisodeStore) -> str:
+    """Tells the data set in `store` from all others, also from those in a folder of its name."""
+    return f"{benchmark_of(store)}-{store.fingerprint[:8]}"
+
+
+def home_of(candidates: Sequence[Candidate]) -> str:
+    """The folder of what all candidates share: that of one that was trained there, if any was."""
+    return next((c.folder for c in candidates if c.native), candidates[0].folder)
+
+
+def _trained_on(candidate: Candidate, store: EpisodeStore) -> bool:
+    """By where the data lies."""
+    trained, here = filesystem_of(candidate.model.config.data.path), filesystem_of(store.url)
+    return trained[1] == here[1] and type(trained[0]) is type(here[0])
 
 
 def read_joint(url: str) -> Candidate:
@@ -104,7 +139,7 @@ def evaluate_models(
     Yields:
         For each candidate what was written of it, and the systems that it compares.
     """
-    home = candidates[0].folder
+    home = home_of(candidates)
     works = [_Works(protocol, candidate, home) for candidate in candidates]
     joints = protocol.works(joint.system, home) if joint else []
     do_all([*joints, *(piece for w in works for piece in (*w.own, *w.scratch))], runner)
@@ -121,7 +156,12 @@ def evaluate_models(
         }
         entrants = protocol.beside(entrants)
         evaluation = protocol.evaluation(
-            name, model.step, entrants, protocol.adapted(drawn), candidate.folder
+            name,
+            model.step,
+            entrants,
+            protocol.adapted(drawn),
+            candidate.folder,
+            protocol.foresight(model, candidate.system, drawn),
         )
         keep_strips(protocol.benchmark, drawn, candidate.folder)
         write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, candidate.folder)

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 from metatrain.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from metatrain.evaluation.benchmark import Benchmark
+    from metatrain.evaluation.candidates import Candidate
+    from metatrain.evaluation.cross import Domain
     from metatrain.evaluation.episode_list import EpisodeList
     from metatrain.evaluation.protocol import Entrant, Protocol
     from metatrain.evaluation.runner import Runner
     from metatrain.store import EpisodeStore
 
 # Words that stand where models would.
-_EPISODES, _TRAIN_METRIC = "episodes", "train-metric"
+_EPISODES, _TRAIN_METRIC, _CALIBRATE = "episodes", "train-metric", "calibrate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="model files, or folders of runs or checkpoints; or the word episodes, to write the "
         "list of episodes to --out and the supports to --export; or the word train-metric, to "
-        "train the metric network of --data to --out",
+        "train the metric network of --data to --out; or the word calibrate and a model, which is "
+        "then told what it does on tasks of the split val, to tell what to expect of others",
     )
     add = parser.add_argument
-    add("--data", metavar="URL", help="packed data (that of the first model's training)")
+    add(
+        "--data",
+        metavar="URL",
+        action="append",
+        help="packed data (that of the first model's training); given several times: a table of "
+        "all models on all of it",
+    )
     add("--split", default="test", choices=["train", "val", "test"], help="whose tasks (test)")
     add("--shots", type=positive, metavar="K", help="support images (those of the training)")
     add("--tasks", type=positive, default=1000, help="how many of the list's tasks at most (1000)")
@@ -55,6 +66,8 @@ def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> N
         _write_episodes(arguments)
     elif arguments.what == [_TRAIN_METRIC]:
         _train_metric(arguments)
+    elif arguments.what[:1] == [_CALIBRATE]:
+        _calibrate(arguments, runner)
     elif arguments.what:
         _score_models(arguments, runner)
     elif arguments.samples:
@@ -96,36 +109,87 @@ def _train_metric(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}\nsha256 {network.sha256}")
 
 
-def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> None:
-    from metatrain.evaluation.candidates import (
-        check_same_images,
-        evaluate_models,
-        read_candidates,
-        read_joint,
-    )
+def _calibrate(arguments: argparse.Namespace, runner: "Runner | None") -> None:
+    from metatrain.evaluation.calibrate import calibrate, refuse_checkpoints
+    from metatrain.evaluation.candidates import placed, read_candidates
     from metatrain.evaluation.runner import Here
-    from metatrain.evaluation.samples import read_samples
-    from metatrain.evaluation.table import comparisons, table
+    from metatrain.model import save_model
 
-    candidates = read_candidates(arguments.what, arguments.out)
+    if len(arguments.what) != 2:
+        raise UserError("name one CHECKPOINT to calibrate: metatrain evaluate calibrate CHECKPOINT")
+    [candidate] = read_candidates(arguments.what[1:])
+    config, url = candidate.model.config.data, arguments.out or candidate.system.url
+    refuse_checkpoints(url)
+    arguments.split, arguments.shots = "val", config.shots
+    store = _store(arguments.data or [config.path])
+    [candidate] = placed([candidate], store, None)
+    shape = (config.image_size, config.channels)
+    protocol = _protocol(arguments, store, shape, candidate.folder)
+    model = calibrate(protocol, candidate, runner or Here(arguments.workers))
+    save_model(model, url)
+    print(url)
+
+
+def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> None:
+    from metatrain.evaluation.candidates import check_same_images, read_candidates, read_joint
+    from metatrain.evaluation.cross import cross_table
+    from metatrain.evaluation.runner import Here
+
+    candidates = read_candidates(arguments.what)
     joint = read_joint(arguments.joint) if arguments.joint else None
     check_same_images([*candidates, *([joint] if joint else [])])
-    data = candidates[0].model.config.data
-    arguments.data = arguments.data or data.path
+    urls = arguments.data or [candidates[0].model.config.data.path]
+    _refuse_what_is_of_one_data_set(arguments, urls)
+    runner = runner or Here(arguments.workers)
+    domains = [_score_on(arguments, _store([url]), candidates, joint, runner) for url in urls]
+    if len(domains) > 1:
+        print(cross_table(domains))
+
+
+def _refuse_what_is_of_one_data_set(arguments: argparse.Namespace, urls: "Sequence[str]") -> None:
+    for option in ("episodes", "samples", "metric", "features", "joint"):
+        if len(urls) > 1 and getattr(arguments, option):
+            raise UserError(f"--{option} is of one data set; give --data once, or leave it out.")
+
+
+def _score_on(
+    arguments: argparse.Namespace,
+    store: "EpisodeStore",
+    models: "Sequence[Candidate]",
+    joint: "Candidate | None",
+    runner: "Runner",
+) -> "Domain":
+    """Score all models on one data set, which costs most of the time."""
+    from metatrain.evaluation.candidates import evaluate_models, home_of, placed
+    from metatrain.evaluation.cross import Domain
+    from metatrain.evaluation.episode_list import benchmark_of
+    from metatrain.evaluation.samples import read_samples
+    from metatrain.evaluation.table import comparisons, main_scores, table
+
+    candidates, data = placed(models, store, _out(arguments, store)), models[0].model.config.data
     arguments.shots = arguments.shots or data.shots
-    folder = candidates[0].folder
-    protocol = _protocol(arguments, (data.image_size, data.channels), folder)
+    shape = (data.image_size, data.channels)
+    protocol = _protocol(arguments, store, shape, home_of(candidates))
     samples: dict[str, Entrant] = {}
     if arguments.samples:
         name = _name_of_samples(arguments)
         images = read_samples(arguments.samples, protocol.benchmark)
         samples[name] = protocol.images(name, arguments.samples, images)
-    runner = runner or Here(arguments.workers)
-    models: dict[str, Entrant] = {}
+    found: dict[str, Entrant] = {}
     for evaluation, entrants in evaluate_models(protocol, candidates, joint, samples, runner):
         print(table(evaluation))
-        print(comparisons(evaluation.system, entrants | models), end="\n\n")
-        models[evaluation.system] = entrants[evaluation.system]
+        print(comparisons(evaluation.system, entrants | found), end="\n\n")
+        found[evaluation.system] = entrants[evaluation.system]
+    natives = [candidate.name for candidate in candidates if candidate.native]
+    return Domain(benchmark_of(store), {n: main_scores(e) for n, e in found.items()}, natives)
+
+
+def _out(arguments: argparse.Namespace, store: "EpisodeStore") -> str | None:
+    """Where to, for one data set of perhaps several."""
+    from metatrain.evaluation.candidates import label_of
+
+    several = arguments.out and len(arguments.data or ()) > 1
+    return f"{arguments.out}/{label_of(store)}" if several else arguments.out
 
 
 def _score_samples(arguments: argparse.Namespace) -> None:
@@ -134,7 +198,8 @@ def _score_samples(arguments: argparse.Namespace) -> None:
     from metatrain.evaluation.table import comparisons, table
 
     folder = arguments.out or f"{arguments.samples.rstrip('/')}/evaluation"
-    protocol = _protocol(arguments, shape_of_samples(arguments.samples), folder)
+    store, shape = _store(arguments.data), shape_of_samples(arguments.samples)
+    protocol = _protocol(arguments, store, shape, folder)
     images = read_samples(arguments.samples, protocol.benchmark)
     name = _name_of_samples(arguments)
     entrants = protocol.beside({name: protocol.images(name, arguments.samples, images)})
@@ -148,7 +213,9 @@ def _name_of_samples(arguments: argparse.Namespace) -> str:
     return f"samples {arguments.samples.rstrip('/').rpartition('/')[2]}"
 
 
-def _protocol(arguments: argparse.Namespace, shape: tuple[int, int], folder: str) -> "Protocol":
+def _protocol(
+    arguments: argparse.Namespace, store: "EpisodeStore", shape: tuple[int, int], folder: str
+) -> "Protocol":
     from metatrain.config import DataConfig
     from metatrain.evaluation.protocol import Protocol
     from metatrain.metrics.hog import Hog
@@ -156,7 +223,6 @@ def _protocol(arguments: argparse.Namespace, shape: tuple[int, int], folder: str
     from metatrain.metrics.pixels import ExportedPixels, Pixels
     from metatrain.metrics.precomputed import Precomputed
 
-    store = _store(arguments.data)
     whole = _list(arguments, store)
     benchmark = _benchmark(arguments, store, whole, shape)
     data = DataConfig.model_validate({"image_size": shape[0], "channels": shape[1]})
@@ -166,12 +232,12 @@ def _protocol(arguments: argparse.Namespace, shape: tuple[int, int], folder: str
     return Protocol(store, whole, benchmark, [network, Hog(), pixels, *given])
 
 
-def _store(url: str | None) -> "EpisodeStore":
+def _store(data: "Sequence[str] | None") -> "EpisodeStore":
     from metatrain.store import EpisodeStore
 
-    if not url:
-        raise UserError("give --data, the URL of a packed data set.")
-    return EpisodeStore(url)
+    if not data or len(data) > 1:
+        raise UserError("give --data, the URL of a packed data set, once.")
+    return EpisodeStore(data[0])
 
 
 def _list(arguments: argparse.Namespace, store: "EpisodeStore") -> "EpisodeList":

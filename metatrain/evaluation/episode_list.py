@@ -39,6 +39,18 @@ PUBLISHED = {
         "glyphs-16",
         "14a29e181fe8e3918414786981bf411fe05cef3b61c708004f56961eb9e570bd",
     ),
+    "d521fbdbb1275ae80b08627924a941e6fdf18ef9fbceee7737b1ce757f1c7597": (
+        "icons32",
+        "934470e34ac2b98f8ef973cb9335b7a2663440f3455300115fc0ff87bdcea5e3",
+    ),
+    "586ee0c1c902e5c0929408c828885855a2c3a9a87255e9676eb914cc3f1569d4": (
+        "icons64",
+        "970d25ff5e8bc6b06aee96c9fbc306a0c8dca607febf6f3e3809b3db6111fbf2",
+    ),
+    "b19e38450c7d887b394f73845b9a08eddb9fdd27d1e057a40d74e29f79e7cf30": (
+        "icons32-wide",
+        "900bfa07a27a39cfaee605f68df66ab4d1234e33a96b6df46d5f4601141565f0",
+    ),
 }
 
 Indices = tuple[Annotated[int, Field(ge=0)], ...]
@@ -151,7 +163,7 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
     order = {episode.task: i for i, episode in enumerate(episodes[: len(samplers[0].tasks)])}
     episodes.sort(key=lambda episode: (episode.seed, order[episode.task]))
     return EpisodeList(
-        benchmark=_name(store),
+        benchmark=benchmark_of(store),
         data=store.fingerprint,
         split=split,
         episodes=tuple(episodes),
@@ -174,7 +186,8 @@ def _drawn(sampler: EpisodeSampler, seed: int) -> list[ListedEpisode]:
     ]
 
 
-def _name(store: EpisodeStore) -> str:
+def benchmark_of(store: EpisodeStore) -> str:
+    """The name of the data set in `store`; of one that nobody published, its folder."""
     return PUBLISHED.get(store.fingerprint, (store.url.rpartition("/")[2], ""))[0]
 
 

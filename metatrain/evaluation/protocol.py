@@ -7,18 +7,22 @@ rounded to 8 bits first, as those are that another system hands in.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from metatrain.calibration import Calibration
 from metatrain.evaluation.baselines import baselines
 from metatrain.evaluation.benchmark import Benchmark
 from metatrain.evaluation.episode_list import EpisodeList
+from metatrain.evaluation.foresight import foresight
 from metatrain.evaluation.measure import Judge, Scores
 from metatrain.evaluation.offenders import keep_offenders
 from metatrain.evaluation.results import (
     Episodes,
     Evaluation,
+    Foresight,
     Moment,
     Result,
     Space,
@@ -62,9 +66,11 @@ class Protocol:
         self.benchmark = benchmark
         self._store, self._whole, self._spaces = store, whole, spaces
         self._judge = Judge(benchmark, spaces)
-        self._baselines = {
-            name: self.images(name, "", images) for name, images in baselines(benchmark).items()
-        }
+
+    @cached_property
+    def _baselines(self) -> dict[str, Entrant]:
+        found = baselines(self.benchmark)
+        return {name: self.images(name, "", images) for name, images in found.items()}
 
     def works(self, system: System, folder: str) -> list[Work]:
         """What `system` has to do, with the outcomes to go under `folder`."""
@@ -106,6 +112,20 @@ class Protocol:
         """What was drawn after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
         return self._by_steps(drawn)[-1]
 
+    def calibration(self, system: System, drawn: Sequence[Drawn]) -> Calibration:
+        """What a model did on these tasks, to tell what it will do on others.
+
+        Of its surprise that at the first seed's supports: one of each task, as there will be one of
+        any other. Of its quality the mean over seeds, which tells more of the task.
+        """
+        return Calibration(
+            system.sha256,
+            self._whole.benchmark,
+            self.benchmark.shots,
+            self._surprise(drawn)[0],
+            self._judge.by_task(self.adapted(drawn))[0],
+        )
+
     def unadapted(self, drawn: Sequence[Drawn]) -> Entrant:
         """Score what a model drew before its first inner step."""
         return self.images(UNADAPTED, "", self._by_steps(drawn)[0])
@@ -122,6 +142,7 @@ class Protocol:
         entrants: dict[str, Entrant],
         images: Tensor,
         folder: str,
+        foresight: Foresight | None = None,
     ) -> Evaluation:
         """All that there is to know of one system, with the others beside it.
 
@@ -131,8 +152,13 @@ class Protocol:
             entrants: itself and all others, by name, in the order of a table.
             images: what it drew, [S, T, N, C, H, W]; the nearest copies are kept.
             folder: where those go.
+            foresight: how good the system's expectations were.
         """
         missing = [] if JOINT in entrants else [f"no {JOINT}: give its checkpoint with --joint"]
+        if foresight is None:
+            missing.append(
+                "nothing was expected before drawing: run metatrain evaluate calibrate on the model"
+            )
         return Evaluation(
             self._episodes(),
             [Space(space.name, space.sha256) for space in self._spaces],
@@ -142,6 +168,7 @@ class Protocol:
             outer_steps,
             missing,
             keep_offenders(self.benchmark, images, self._judge.near_copies(images), folder),
+            foresight,
         )
 
     def _episodes(self) -> Episodes:
@@ -167,6 +194,22 @@ class Protocol:
         """Images in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
         images = torch.stack([outcome.images for outcome in drawn], dim=1)
         return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
+
+    def foresight(self, model: Model, system: System, drawn: Sequence[Drawn]) -> Foresight | None:
+        """How good the model's expectations were; None where it has none of so many shots."""
+        calibration = model.calibration
+        if not calibration or (calibration.model, calibration.shots) != (
+            system.sha256,
+            self.benchmark.shots,
+        ):
+            return None
+        measured = self._judge.by_task(self.adapted(drawn))[0]
+        return foresight(calibration, self._surprise(drawn), measured)
+
+    def _surprise(self, drawn: Sequence[Drawn]) -> Tensor:
+        """At every support, [S, T, P]."""
+        surprise = torch.stack([outcome.surprise for outcome in drawn])
+        return surprise.unflatten(0, (self.benchmark.episodes.seeds, -1))
 
     def _moment(self, drawn: Sequence[Drawn], images: Tensor, index: int) -> Moment:
         seeds = (self.benchmark.episodes.seeds, -1)

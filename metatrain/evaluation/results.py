@@ -109,6 +109,25 @@ class Offender:
 
 
 @dataclass(frozen=True)
+class Foresight:
+    """How good it was what a calibrated model expected of these tasks before it drew anything.
+
+    Attributes:
+        correlation: Spearman's, over tasks, of the own-task share expected and measured.
+        error: the mean absolute difference of the two.
+        held: the share of tasks whose measured share lies in the interval that was expected.
+        warned: the share of supports that the model called unfamiliar.
+        expected: each task's expected share, in the order of the tasks.
+    """
+
+    correlation: Estimate
+    error: Estimate
+    held: Estimate
+    warned: Estimate
+    expected: list[float]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One system on one list of episodes, with the baselines.
 
@@ -119,8 +138,9 @@ class Evaluation:
         system: the name of the system that this is about.
         results: by name, of the baselines and the system, in the order of a table.
         outer_steps: outer steps behind the system's model; 0 where it has none.
-        missing: a sentence for each baseline that could not be had.
+        missing: a sentence for everything that could not be had.
         offenders: the images of the system that are nearest to their support, nearest first.
+        foresight: how good its expectations were; None where it had none.
         format: of this file.
     """
 
@@ -132,6 +152,7 @@ class Evaluation:
     outer_steps: int
     missing: list[str]
     offenders: list[Offender]
+    foresight: Foresight | None = None
     format: str = FORMAT
 
     @property

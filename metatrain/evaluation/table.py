@@ -1,11 +1,13 @@
 """An evaluation as a person reads it in a terminal."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
+from metatrain.calibration import CONFIDENCE
 from metatrain.evaluation.baselines import COPY, JITTERED
 from metatrain.evaluation.measure import METRICS
 from metatrain.evaluation.protocol import Entrant
-from metatrain.evaluation.results import Evaluation
+from metatrain.evaluation.results import Evaluation, Foresight
 from metatrain.evaluation.statistics import Difference, Estimate, Score
 
 # What every feature space has, and what systems are compared by.
@@ -22,22 +24,25 @@ def table(evaluation: Evaluation) -> str:
     blocks.append(f"floor of the Frechet distance: {evaluation.floor:.3f}")
     for space in evaluation.spaces[1:]:
         blocks.append(f"in {space.name}:\n" + _block(evaluation, space.name, MAIN, written, _WIDE))
+    if evaluation.foresight:
+        blocks.append(_foreseen(evaluation.foresight))
     return "\n\n".join([*blocks, *evaluation.missing])
 
 
 def comparisons(name: str, entrants: dict[str, Entrant]) -> str:
     """How a system differs from each of the others, in a line each; where chance may do it too."""
-    own = _main_scores(entrants[name])
+    own = main_scores(entrants[name])
     lines = []
     for other, entrant in entrants.items():
         if other not in (name, COPY, JITTERED):  # which draw nothing
-            theirs = _main_scores(entrant)
+            theirs = main_scores(entrant)
             found = (f"{METRICS[m].title} {gap(m, own[m].minus(theirs[m]))}" for m in MAIN)
             lines.append(f"{name} against {other}: {'; '.join(found)}")
     return "\n".join(lines)
 
 
-def _main_scores(entrant: Entrant) -> dict[str, Score]:
+def main_scores(entrant: Entrant) -> dict[str, Score]:
+    """Those in the space that has all metrics."""
     return next(iter(entrant.scores.values()))
 
 
@@ -56,6 +61,16 @@ def gap(metric: str, found: Difference) -> str:
     low, high = _number(metric, found.low), _number(metric, found.high)
     said = f"{_signed(metric, found.value)} [{low}, {high}]"
     return said if found.significant else f"{said} (not significant, p = {found.p:.2f})"
+
+
+def _foreseen(found: Foresight) -> str:
+    correlation, low, high = asdict(found.correlation).values()
+    error, held, warned = (written("own_task", e) for e in (found.error, found.held, found.warned))
+    return (
+        f"expected before drawing: own task, with rank correlation {correlation:z.2f} "
+        f"[{low:z.2f}, {high:z.2f}] to what came of it; off by {error} of images; in its "
+        f"{CONFIDENCE:.0%} interval for {held} of tasks; unfamiliar were {warned}"
+    )
 
 
 def _described(evaluation: Evaluation) -> str:

@@ -25,14 +25,14 @@ from metatrain.errors import UserError
 from metatrain.evaluation.episode_list import ListedEpisode
 from metatrain.files import read_file, write_file
 from metatrain.learners import LEARNERS, Learner
-from metatrain.model import Model, model_url, parse_model, read_model
+from metatrain.model import Model, load_model, model_url
 from metatrain.parameters import copy_of
 from metatrain.pictures import to_uint8
 from metatrain.store import EpisodeStore
 from metatrain.strips import draw_strip, steps_shown
 
 # Raised when a change makes other images of the same work.
-_FORMAT = "metatrain-drawn-1"
+_FORMAT = "metatrain-drawn-2"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class System:
 
     Attributes:
         url: its file.
-        sha256: of that file; of what is used of its configuration where it is untrained.
+        sha256: of what is in it; of what is used of its configuration where it is untrained.
         untrained: whether its weights are forgotten first, so that all it has is the inner loop.
     """
 
@@ -100,12 +100,15 @@ class Drawn:
         images: uint8 [P, N, C, H, W].
         losses: the loss on reference and held-out images, [P].
         seconds: what the inner steps took, [P].
+        surprise: the model's surprise at the support before its first inner step, see
+            `Generator.surprise`.
     """
 
     steps: Tensor
     images: Tensor
     losses: Tensor
     seconds: Tensor
+    surprise: Tensor
 
 
 def system_at(url: str) -> tuple[System, Model]:
@@ -115,8 +118,8 @@ def system_at(url: str) -> tuple[System, Model]:
         UserError: when there is none, or it is damaged.
     """
     url = model_url(url)
-    content = read_model(url)
-    return System(url, hashlib.sha256(content).hexdigest()), parse_model(content, url)
+    model = load_model(url)
+    return System(url, model.sha256), model
 
 
 def from_scratch(system: System, model: Model) -> System:
@@ -152,12 +155,15 @@ def perform(work: Work) -> None:
     plan = work.episode.plan(task, work.shots)
     episode = read_episode(store, plan, config.data.image_size, config.data.channels)
     shown = [config.adapt.steps] if work.system.untrained else steps_shown(config)
-    strip = draw_strip(Adapter(model), episode, shown, len(work.episode.reference))
+    adapter = Adapter(model)
+    surprise = adapter.generator.surprise(episode.support)
+    strip = draw_strip(adapter, episode, shown, len(work.episode.reference))
     drawn = Drawn(
         torch.tensor(shown),
         torch.stack([to_uint8(strip.drawn[step]) for step in shown]),
         torch.tensor([strip.query_loss[step] for step in shown], dtype=torch.float64),
         torch.tensor([strip.seconds[step] for step in shown], dtype=torch.float64),
+        surprise,
     )
     write_file(f"{work.folder}/{work.file}", save(asdict(drawn)))
 
@@ -180,13 +186,12 @@ def _outcome(url: str) -> Drawn:
 
 @lru_cache(maxsize=4)
 def _model(system: System) -> Model:
-    content = read_model(system.url)
-    model, sha256 = parse_model(content, system.url), hashlib.sha256(content).hexdigest()
-    if system.untrained:
-        sha256 = _untrained_sha256(model.config)
-        model = Model(model.config, copy_of(build_generator(model.config)), step=0)
+    model = load_model(system.url)
+    sha256 = _untrained_sha256(model.config) if system.untrained else model.sha256
     if sha256 != system.sha256:
         raise UserError(f"{system.url} was replaced while it was evaluated; evaluate it again.")
+    if system.untrained:
+        return Model(model.config, copy_of(build_generator(model.config)), step=0)
     return model
 
 

@@ -13,6 +13,10 @@ from metatrain.errors import UserError
 from metatrain.generators.generator import Draw, Generator
 from metatrain.section import Section
 
+# Where from noise to image a support is looked at, and with how much noise each time.
+_SURPRISE_TIMES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
+_SURPRISE_DRAWS = 2
+
 
 class SamplerConfig(Section):
     """How images are drawn from a flow."""
@@ -89,6 +93,30 @@ class FlowGenerator(Generator):
     def embed(self, images: Tensor) -> Tensor:
         """See `Generator.embed`: the mean over places of what is remembered of an image."""
         return self.encode(images).flatten(1, -2).mean(dim=1)
+
+    @torch.no_grad()
+    def surprise(self, support: Tensor) -> Tensor:
+        """See `Generator.surprise`: the log of the loss at each of a few times, and its spread.
+
+        Each image is seen given the others. Apart by time, since what is unusual of an image may be
+        its outline or its strokes; the last number is how much the images differ in it, as those
+        do that do not belong together.
+        """
+        count = len(support)
+        images = support.repeat(_SURPRISE_DRAWS, 1, 1, 1)
+        noise = torch.randn(images.shape, generator=_stream(0)).to(images)
+        memory = self.encode(support)
+        visible = ~torch.eye(count, dtype=torch.bool, device=support.device)
+        visible = visible.repeat(_SURPRISE_DRAWS, 1)
+        losses = []
+        for time in _SURPRISE_TIMES:
+            x, t = (1 - time) * noise + time * images, images.new_full((len(images),), time)
+            away = self.velocity(x, t, memory, visible) - (images - noise)
+            losses.append(away.square().mean(dim=(1, 2, 3)))
+        by_image = torch.stack(losses)
+        each = by_image.mean(dim=0).view(_SURPRISE_DRAWS, count).mean(dim=0)
+        spread = each.log().std(correction=0)
+        return torch.cat([by_image.mean(dim=1).log(), spread[None]])
 
     def restore(self, batch: Batch, hidden: Tensor) -> Tensor:
         """See `Generator.restore`.

@@ -70,6 +70,13 @@ class Generator(nn.Module, ABC):
         """What the generator sees in images [B, C, H, W] when they are a support: [B, E]."""
 
     @abstractmethod
+    def surprise(self, support: Tensor) -> Tensor:
+        """How little it expected `support` [K, C, H, W]: [P], each over a thing of its own.
+
+        The same support gives the same numbers, and others are comparable if K is the same.
+        """
+
+    @abstractmethod
     def restore(self, batch: Batch, hidden: Tensor) -> Tensor:
         """An estimate of the images of `batch` without seeing the pixels that are `hidden`.
 

@@ -70,9 +70,10 @@ def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> HashedNet
         url: a safetensors file, a path or any fsspec URL.
 
     Raises:
-        UserError: when the data cannot be read, the file not be written, or was made for other
-            data than this.
+        UserError: when the data cannot be read or has smaller images, or the file cannot be
+            written, or was made for other data than this.
     """
+    store.refuse_enlarging(data.image_size)
     try:
         content = read_file(url)
     except MissingError:

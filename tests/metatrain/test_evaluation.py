@@ -18,7 +18,7 @@ from metatrain.errors import UserError
 from metatrain.evaluation import runner
 from metatrain.evaluation.baselines import COPY, JITTERED, REAL, baselines
 from metatrain.evaluation.benchmark import read_benchmark
-from metatrain.evaluation.candidates import read_candidates
+from metatrain.evaluation.candidates import label_of, read_candidates
 from metatrain.evaluation.episode_list import (
     IMAGES,
     SEEDS,
@@ -30,9 +30,11 @@ from metatrain.evaluation.episode_list import (
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED
 from metatrain.evaluation.results import read_evaluation, read_scores
 from metatrain.evaluation.strips import read_strips
+from metatrain.evaluation.table import gap
 from metatrain.evaluation.work import from_scratch, perform
 from metatrain.metrics.precomputed import pixel_hash
-from metatrain.model import Model, save_model
+from metatrain.model import Model, load_model, save_model
+from metatrain.pack import pack
 from metatrain.pictures import decode, to_uint8
 from metatrain.store import EpisodeStore
 
@@ -247,13 +249,70 @@ def test_a_difference_that_chance_may_make_is_said_to_be_none(places, capsys):
     assert again.count("not significant, p = 1.00") == 3
 
 
+def test_on_several_data_sets_models_are_compared_with_those_trained_there(
+    places, images, packed, tmp_path, capsys
+):
+    pack(images, f"{tmp_path}/other", seed=1)  # the same images, split otherwise
+    shutil.copytree(places / "one", tmp_path / "one")
+    save(f"{tmp_path}/other", tmp_path / "two", "run.name=two", "seed=2")
+    few = ["--split", "train", "--tasks", 3, "--seeds", 1, "--workers", 1]
+    data = ["--data", packed, "--data", tmp_path / "other"]
+    assert metatrain("evaluate", tmp_path / "one", tmp_path / "two", *data, *few) == 0
+    said = capsys.readouterr().out
+    label = label_of(EpisodeStore(f"{tmp_path}/other"))
+    found, native = f"{tmp_path}/one/evaluation-{label}", f"{tmp_path}/two/evaluation"
+    assert read_evaluation(f"{tmp_path}/one/evaluation").episodes.benchmark == "data"
+    assert read_evaluation(found).episodes.benchmark == "other"
+    one, two = (
+        read_scores(folder, read_evaluation(folder), name)["metric network"]["kid"]
+        for folder, name in ((found, "one"), (native, "two"))
+    )
+    assert "on other: one against two, which was trained there: own task" in said
+    assert f"KID {gap('kid', one.minus(two))}" in said
+    row = next(line for line in said.splitlines() if line.startswith("other (two)"))
+    assert len(row.split("[")) == 3, "a score with its interval on each data set"
+
+
+def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp_path, capsys):
+    run, metric = shutil.copytree(places / "one", tmp_path / "one"), places / "metric.safetensors"
+    before = load_model(str(run))
+    few = ["--seeds", 1, "--workers", 1, "--metric", metric]
+    options = ["--split", "train", "--tasks", 3, "--shots", 5, *few]
+    assert metatrain("evaluate", run, *options) == 0
+    assert "metatrain evaluate calibrate" in capsys.readouterr().out
+    drawn = sorted((run / "evaluation" / "work").iterdir())
+    assert metatrain("evaluate", "calibrate", run, *few) == 0
+    after = load_model(str(run))
+    assert after.sha256 == before.sha256
+    found = after.calibration
+    assert found is not None
+    assert (found.model, found.benchmark, found.shots) == (after.sha256, "data", 5)
+    assert (len(found.surprise), len(found.own_task)) == (2, 2)
+    assert metatrain("evaluate", run, *options) == 0
+    assert "expected before drawing" in capsys.readouterr().out
+    foresight = read_evaluation(f"{run}/evaluation").foresight
+    assert foresight is not None
+    assert len(foresight.expected) == 3
+    assert foresight.warned.value == 0, "of two tasks nothing can be learned that warns"
+    assert foresight.held.value == 1
+    assert set(drawn) < set((run / "evaluation" / "work").iterdir())
+    assert len(list((run / "evaluation" / "work").iterdir())) == len(drawn) + 2
+
+
+def test_a_checkpoint_stays_as_it_is(places, tmp_path, capsys):
+    folder = shutil.copytree(places / "one", tmp_path / "step-1")
+    (folder / "index.json").write_text("{}")
+    assert metatrain("evaluate", "calibrate", folder) == 1
+    assert "is part of a checkpoint and stays as it is; give --out" in capsys.readouterr().err
+
+
 def test_from_scratch_knows_what_adapting_depends_on_and_nothing_else(places, packed, tmp_path):
     def untrained(*overrides):
         url = save(packed, tmp_path / "".join(overrides), "run.name=other", "seed=3", *overrides)
-        [candidate] = read_candidates([url], None)
+        [candidate] = read_candidates([url])
         return from_scratch(candidate.system, candidate.model).sha256
 
-    [one] = read_candidates([str(places / "one")], None)
+    [one] = read_candidates([str(places / "one")])
     known = from_scratch(one.system, one.model).sha256
     alike = ("meta.steps=3", "inner.lr=0.02", "inner.steps=2", "learner.name=joint")
     assert all(untrained(override) == known for override in alike)
@@ -353,6 +412,10 @@ def test_features_of_another_program_are_one_more_space(exported, packed, places
         (["{one}", "--data", "{one}"], "is not a packed data set"),
         (["{one}", "--episodes", "{one}/model.safetensors"], "is no list of episodes"),
         (["{one}", "--metric", "{one}/model.safetensors"], "is not a metric network"),
+        (["{large}"], "images of 16 pixels, and 32 are asked for"),
+        (["train-metric", "--data", "{data}", "--size", 20, "--out", "x"], "and 20 are asked for"),
+        (["{one}", "--data", "a", "--data", "b", "--metric", "m"], "--metric is of one data set"),
+        (["calibrate"], "name one CHECKPOINT to calibrate"),
         ([], "nothing to evaluate"),
         (["episodes", "--out", "x"], "give --data"),
         (["episodes", "--data", "{data}"], "give --out"),

@@ -149,6 +149,12 @@ def test_any_shape_becomes_the_size_and_channels_asked_for(width, height, size, 
     assert (array == to_array(result.data, size, channels)).all()
 
 
+def test_an_image_that_is_enlarged_is_noted():
+    data = encoded(PICTURE, "PNG")  # 50 x 40
+    assert normalise(data, 40).notes == ()
+    assert normalise(data, 41).notes == ("smaller than --size: enlarged, which blurs",)
+
+
 def test_a_picture_of_the_right_size_is_not_resampled():
     data = encoded(PICTURE.crop((0, 0, 28, 28)), "PNG")
     assert normalise(data, 28).data == data

@@ -414,9 +414,9 @@ def test_the_metric_network_is_made_once_and_is_then_the_one_in_the_file(packed,
 def test_a_metric_network_made_for_other_data_is_refused_and_left_alone(packed, network, tmp_path):
     _, url = network
     content = Path(url).read_bytes()
-    larger = DataConfig(image_size=32)
-    with pytest.raises(UserError, match="made for 'data' with image_size 16, and here it is 32"):
-        metric_network(EpisodeStore(packed), larger, url)
+    smaller = DataConfig(image_size=8)
+    with pytest.raises(UserError, match="made for 'data' with image_size 16, and here it is 8"):
+        metric_network(EpisodeStore(packed), smaller, url)
     (tmp_path / "m").write_bytes(content[:-4])
     with pytest.raises(UserError, match="not a metric network, or is damaged; remove it"):
         metric_network(EpisodeStore(packed), DATA, f"{tmp_path}/m")

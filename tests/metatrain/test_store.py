@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatrain import retry
+from metatrain.config import load_config
 from metatrain.errors import UserError
+from metatrain.loader import begin_run_with
 from metatrain.manifest import MANIFEST
 from metatrain.pack import pack
 from metatrain.store import EpisodeStore
@@ -226,6 +228,20 @@ def test_what_is_missing_is_named(dataset, tmp_path):
     (dataset / SHARD).unlink()
     with pytest.raises(UserError, match=f"{SHARD} is missing"):
         everything(dataset)
+
+
+def test_images_that_would_be_enlarged_are_refused_with_both_sizes(pristine, tmp_path):
+    store = EpisodeStore(str(pristine))
+    packed = store.shape()[0]
+    store.refuse_enlarging(packed)
+    with pytest.raises(UserError, match=f"of {packed} pixels, and {packed + 1} are asked for"):
+        store.refuse_enlarging(packed + 1)
+    config = load_config(
+        None, [f"run.dir={tmp_path}", f"data.path={pristine}", f"data.image_size={packed + 1}"]
+    )
+    with pytest.raises(UserError, match="--size"):
+        begin_run_with(store, config)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_split_is_named(pristine):

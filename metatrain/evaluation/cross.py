@@ -1,0 +1,63 @@
+"""Across domains: what models lose on data that they were not trained on, as a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metatrain.evaluation.measure import METRICS
+from metatrain.evaluation.statistics import Score
+from metatrain.evaluation.table import gap, written
+
+_SHOWN = ("own_task", "kid")
+_NAME, _WIDE = 24, 28
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What every model got on one data set.
+
+    Attributes:
+        name: the data set's.
+        scores: by model, then by metric, in the space that has all metrics.
+        natives: the models that were trained on its training tasks.
+    """
+
+    name: str
+    scores: dict[str, dict[str, Score]]
+    natives: list[str]
+
+
+def cross_table(domains: Sequence[Domain]) -> str:
+    """Every model on every data set, and how far each is behind one that was trained there."""
+    blocks = [_block(metric, domains) for metric in _SHOWN]
+    return "\n\n".join([*blocks, "\n".join(_gaps(domains))])
+
+
+def _block(metric: str, domains: Sequence[Domain]) -> str:
+    title = f"{METRICS[metric].title}, trained on"
+    lines = [f"{title:<{_NAME}}" + "".join(f"{'on ' + d.name:>{_WIDE}}" for d in domains)]
+    for model in domains[0].scores:
+        cells = "".join(
+            f"{written(metric, d.scores[model][metric].estimate):>{_WIDE}}" for d in domains
+        )
+        lines.append(f"{_trained_on(model, domains)[: _NAME - 1]:<{_NAME}}{cells}")
+    return "\n".join(lines)
+
+
+def _trained_on(model: str, domains: Sequence[Domain]) -> str:
+    homes = [domain.name for domain in domains if model in domain.natives]
+    return f"{homes[0]} ({model})" if homes else model
+
+
+def _gaps(domains: Sequence[Domain]) -> list[str]:
+    lines = []
+    for domain in domains:
+        if not domain.natives:
+            lines.append(f"on {domain.name}: none of these models was trained there")
+            continue
+        native = domain.scores[domain.natives[0]]
+        for model, scores in domain.scores.items():
+            if model not in domain.natives:
+                found = (f"{METRICS[m].title} {gap(m, scores[m].minus(native[m]))}" for m in _SHOWN)
+                against = f"{model} against {domain.natives[0]}, which was trained there"
+                lines.append(f"on {domain.name}: {against}: {'; '.join(found)}")
+    return lines

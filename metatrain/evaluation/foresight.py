@@ -1,0 +1,55 @@
+"""How good a calibrated model's expectations are, by what came of the tasks that it had them of."""
+
+import torch
+from torch import Tensor
+
+from metatrain.calibration import UNFAMILIAR, Calibration
+from metatrain.evaluation.results import Foresight
+from metatrain.evaluation.statistics import Statistic, mean_of, score
+
+
+def foresight(calibration: Calibration, surprise: Tensor, measured: Tensor) -> Foresight:
+    """Compare what was expected with what came of it.
+
+    Args:
+        calibration: that of the model.
+        surprise: the model's, at the support of each episode, [S, T, P].
+        measured: each task's own-task share, [T].
+    """
+    seeds, tasks = surprise.shape[:2]
+    each = surprise.flatten(0, 1)
+    expected = [calibration.expected(x) for x in each]
+    values = torch.tensor([e.value for e in expected]).view(seeds, tasks)
+    held = torch.tensor(
+        [e.low <= y <= e.high for e, y in zip(expected, measured.tolist() * seeds, strict=True)]
+    ).view(seeds, tasks)
+    warned = torch.tensor([calibration.familiarity(x) < UNFAMILIAR for x in each])
+    parts = {
+        "correlation": rank_correlation(values.mean(dim=0), measured),
+        "error": mean_of((values - measured).abs().mean(dim=0)),
+        "held": mean_of(held.double().mean(dim=0)),
+        "warned": mean_of(warned.view(seeds, tasks).double().mean(dim=0)),
+    }
+    found = {name: score(statistic, tasks).estimate for name, statistic in parts.items()}
+    return Foresight(**found, expected=values.mean(dim=0).tolist())
+
+
+def rank_correlation(x: Tensor, y: Tensor) -> Statistic:
+    """Spearman's: Pearson's of mid-ranks, among tasks that count so often each."""
+
+    def statistic(weights: Tensor) -> Tensor:
+        weights = weights.double()
+        a, b = (_centred_ranks(values.double(), weights) for values in (x, y))
+        product = (weights * a * b).sum(dim=1)
+        squares = (weights * a**2).sum(dim=1) * (weights * b**2).sum(dim=1)
+        # Who expects the same of all tasks foresees nothing.
+        return torch.where(squares > 0, product / squares.sqrt(), 0.0)
+
+    return statistic
+
+
+def _centred_ranks(values: Tensor, weights: Tensor) -> Tensor:
+    """Mid-ranks less their mean, [B, T]."""
+    below = (values[None, :] < values[:, None]).double() + (values == values[:, None]).double() / 2
+    ranks = weights @ below.T
+    return ranks - (weights * ranks).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
