@@ -13,20 +13,19 @@ from metatrain.validation import Scores
 
 
 class Shown(NamedTuple):
-    """A metric of a chart: its name, what is better, what it is multiplied by to be shown.
+    """A metric of a chart: the title, and what it is multiplied by to be shown.
 
     `of` takes it from what was seen on validation tasks.
     """
 
-    name: str
-    better: str
+    title: str
     unit: float
     of: Callable[[Scores], float]
 
 
 _SHOWN = {
-    "kid": Shown("KID", "lower is better", 1, lambda scores: scores.kid),
-    "own_task": Shown("own task in %", "higher is better", 100, lambda scores: scores.own_task),
+    "kid": Shown("KID, lower is better", 1, lambda scores: scores.kid),
+    "own_task": Shown("Own-task share in %, higher is better", 100, lambda scores: scores.own_task),
 }
 
 
@@ -56,8 +55,7 @@ def _adapting_figure(
         points = [Point(place(n, m), shown.unit * m.scores[metric].value) for n, m in moments]
         curves.append(_curve(contender, points))
     levels = levels_beside(contenders[0].evaluation, metric, shown.unit)
-    title = f"{_capital(shown.name)} over {x_label}, {shown.better}"
-    return draw(title, curves, levels, x_label=x_label)
+    return draw(shown.title, curves, levels, x_label=x_label)
 
 
 def training_figures(courses: Sequence[Course]) -> list[Figure]:
@@ -66,7 +64,7 @@ def training_figures(courses: Sequence[Course]) -> list[Figure]:
         return []
     return [
         draw(
-            f"Validation {shown.name} over training, {shown.better}",
+            f"Validation: {shown.title}",
             [
                 _curve(
                     of, [Point(look.images, shown.unit * shown.of(look.scores)) for look in looks]
@@ -83,7 +81,3 @@ def training_figures(courses: Sequence[Course]) -> list[Figure]:
 def _curve(contender: Contender, points: list[Point]) -> Curve:
     finite = [point for point in points if math.isfinite(point.y)]
     return Curve(contender.name, contender.style, finite, marked=True, shape=contender.shape)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

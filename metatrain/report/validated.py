@@ -24,16 +24,16 @@ class Course(NamedTuple):
 
 
 def read_courses(contenders: Sequence[Contender]) -> tuple[list[Course], list[str]]:
-    """The courses that can be compared, and a sentence for each run that has none.
+    """The courses that can be compared, and what to say of runs that have none.
 
     They are after all of a run's inner steps, and comparable where they are of the same tasks, in
     the space of the same network.
     """
-    courses, missing, judge = [], [], {}
+    courses, without, missing, judge = [], [], [], {}
     for contender in contenders:
         looks = _looks(contender)
         if not looks:
-            missing.append(f"{contender.name} was not validated while it trained.")
+            without.append(contender.name)
             continue
         own = _judge(contender)
         judge = judge or own
@@ -41,9 +41,9 @@ def read_courses(contenders: Sequence[Contender]) -> tuple[list[Course], list[st
             courses.append(Course(contender, looks))
             continue
         other = " and ".join(key for key, value in own.items() if value != judge[key])
-        missing.append(
-            f"{contender.name} was validated with other {other} than {courses[0].of.name}."
-        )
+        missing.append(f"{contender.name}, validated with other {other} than {courses[0].of.name}.")
+    if without:
+        missing.append(f"{', '.join(without)}, not validated in training.")
     return courses, missing
 
 
