@@ -72,7 +72,8 @@ class Calibration:
             TypeError: when one is missing.
             ValueError: when they cannot be.
         """
-        return Calibration(**said, **arrays)
+        parts: dict[str, Any] = {**said, **arrays}
+        return Calibration(**parts)
 
     def parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What can be written as JSON, and the arrays."""
