@@ -48,7 +48,7 @@ class Model:
         digest = hashlib.sha256(f"{self.step}/{self.config.model_dump_json()}".encode())
         for name, value in sorted(self.parameters.items()):
             digest.update(f"/{name}/{value.dtype}/{tuple(value.shape)}/".encode())
-            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def generator(self) -> Generator:
