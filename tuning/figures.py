@@ -1,7 +1,7 @@
 """The pictures of a sweep's report, as inline SVG: colours from the page's style sheet."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,12 +95,14 @@ class Response:
         score: the score, as far as it can be told.
         error: how sure that is, one standard deviation.
         best: the lowest point of the surface: rate, k, score and its standard deviation.
+        alike: what all trials that it is made of have in common with the best one.
     """
 
     key: str
     score: Markup
     error: Markup
     best: tuple[float, ...]
+    alike: dict[str, str]
 
 
 def response(ledger: Ledger) -> Response | None:
@@ -108,7 +110,8 @@ def response(ledger: Ledger) -> Response | None:
     key = _rate_key(ledger)
     if key is None:
         return None
-    x, y, trials = _observed(ledger, key)
+    alike = _chosen_for_the_best(ledger)
+    x, y, trials = _observed(ledger, key, alike)
     if len(set(trials)) < 3 or len(set(x[:, 0])) < 3 or len(set(x[:, 1])) < 2:
         return None
     surface = Surface(x, y, trials)
@@ -122,7 +125,22 @@ def response(ledger: Ledger) -> Response | None:
         _heat_map(title, values.reshape(_ROWS, _COLUMNS), 10**lrs, 10**ks, tried, key)
         for title, values in ((ledger.metric, mean), ("standard deviation", deviation))
     )
-    return Response(key, score, error, tuple(float(value) for value in best))
+    return Response(key, score, error, tuple(float(value) for value in best), alike)
+
+
+def _chosen_for_the_best(ledger: Ledger) -> dict[str, str]:
+    """Its scope, its learner and the like: with others the surface is another.
+
+    Nothing, where fewer than three trials had the same.
+    """
+    best = ledger.best()
+    chosen = {k: v for k, v in best.values.items() if isinstance(v, str)} if best else {}
+    alike = [r for r in ledger.records.values() if r.last and _has(r, chosen)]
+    return chosen if len(alike) >= 3 else {}
+
+
+def _has(record: Record, values: Mapping[str, Any]) -> bool:
+    return all(record.values.get(key) == value for key, value in values.items())
 
 
 def _rate_key(ledger: Ledger) -> str | None:
@@ -132,12 +150,13 @@ def _rate_key(ledger: Ledger) -> str | None:
     return "inner.lr" if "inner.lr" in rates else (rates[0] if rates else None)
 
 
-def _observed(ledger: Ledger, key: str) -> tuple[Array, Array, Any]:
+def _observed(ledger: Ledger, key: str, alike: Mapping[str, Any]) -> tuple[Array, Array, Any]:
     """Points [N, 3] of log10 rate, log10 k and share of the training, scores, and trials."""
     steps = ledger.sweep.base.meta.steps
     points = [
         (math.log10(record.values[key]), math.log10(k), report.step / steps, score, record.number)
         for record, report in ledger.reports()
+        if _has(record, alike)
         for k, score in report.curve.items()
         if math.isfinite(score)
     ]

@@ -9,6 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 from metatrain.errors import UserError
 from metatrain.files import write_file
 from tuning.config import load_sweep
+from tuning.figures import response
 from tuning.importance import importances
 from tuning.ledger import Ledger, Report, read_record
 from tuning.loggers import loggers_of
@@ -55,7 +56,9 @@ def run_until(ledger, trials):
         for step in range(every, steps + 1, every):
             score = planted(record.values, step)
             order = sum(len(r.reports) for r in ledger.records.values())
-            record.reports.append(Report(step, score, 1, 0.0, 60.0, order, {1: score}))
+            record.reports.append(
+                Report(step, score, 1, 0.0, 60.0, order, {1: score, 2: score + 0.1})
+            )
             seen = {"step": step, "score": score}
             if scheduler.on_trial_result(None, trial, seen) == TrialScheduler.STOP:
                 break
@@ -76,6 +79,11 @@ def test_the_planted_best_region_is_found_and_most_trials_are_stopped(path):
     shares, _ = importances(ledger)
     assert next(iter(shares)) in ("inner.lr", "inner.scope.name")
     assert shares["inner.steps"] < 0.5
+    # Of trials of one scope: those of others would make the surface of none.
+    surface = response(ledger)
+    assert surface.alike == {"inner.scope.name": "film"}
+    assert 3e-4 < surface.best[0] < 3e-2
+    assert surface.best[2] == pytest.approx(0, abs=0.15)
 
 
 def test_a_search_that_was_interrupted_goes_on_with_what_it_knew(path):
