@@ -18,6 +18,9 @@ READERS = 16
 # Episodes on their way at most: small ones would else be read thousands of steps ahead.
 _AHEAD = 4 * READERS
 
+# In a run's folder, the manifest of its data set as it was when the run began.
+RUN_MANIFEST = f"data-{MANIFEST}"
+
 
 def open_store(config: DataConfig, manifest: bytes | None = None) -> EpisodeStore:
     """The data set of a configuration, with its cache on this node.
@@ -62,7 +65,7 @@ def store_of_run(config: Config) -> EpisodeStore:
 
 
 def _manifest_of(config: Config) -> str:
-    return f"{config.run.url}/data-{MANIFEST}"
+    return f"{config.run.url}/{RUN_MANIFEST}"
 
 
 def training_sampler(store: EpisodeStore, config: Config) -> EpisodeSampler:

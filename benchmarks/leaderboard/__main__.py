@@ -18,6 +18,7 @@ from benchmarks.leaderboard.running import (
     evaluate,
     hardware,
     pack,
+    report,
     train,
 )
 
@@ -30,7 +31,8 @@ _PAGE = """\
 given. `make leaderboard` made this page, at commit `{commit}` on {hardware}. Each training had
 {flops:.3g} floating-point operations in its outer gradients: `{base}` but for what
 [board.yaml](../benchmarks/leaderboard/board.yaml) says. All adapt with the same number of inner
-steps on one core. What each got in every feature space, how it was configured and how long it took
+steps on one core. [leaderboard.html](leaderboard.html), a file to be opened in a browser, compares
+them task by task, and every one with every other. What each got in every feature space, how it was configured and how long it took
 is in [leaderboard.json](leaderboard.json).
 
 {table}
@@ -68,6 +70,7 @@ def main() -> None:
     if not options.dry_run:
         entries = _all_systems(board, planned, options.folder)
         evaluate(board, entries, options.folder)
+        report(entries, f"{options.out}/leaderboard.html")
         _write(board, [standing(entry) for entry in entries], Path(options.out))
 
 

@@ -84,6 +84,11 @@ def evaluate(board: Board, entries: Sequence[Entry], folder: str) -> None:
     _do("evaluate", *(entry.url for entry in entries), *map(str, chosen))
 
 
+def report(entries: Sequence[Entry], page: str) -> None:
+    """Write the page that compares all systems."""
+    _do("report", *(entry.folder.removesuffix("/evaluation") for entry in entries), "--out", page)
+
+
 def hardware() -> str:
     """What this was measured on."""
     import torch

@@ -1,6 +1,8 @@
 """Evaluating models: what each has to do, what each got, and what is kept of it."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from metatrain.errors import UserError
@@ -11,7 +13,8 @@ from metatrain.evaluation.results import Evaluation, write_evaluation
 from metatrain.evaluation.runner import Runner, do_all
 from metatrain.evaluation.strips import keep_strips
 from metatrain.evaluation.work import System, from_scratch, outcomes, system_at
-from metatrain.files import filesystem_of
+from metatrain.files import MissingError, filesystem_of, read_file
+from metatrain.loader import RUN_MANIFEST
 from metatrain.model import Model
 from metatrain.store import EpisodeStore
 
@@ -83,9 +86,14 @@ def home_of(candidates: Sequence[Candidate]) -> str:
 
 
 def _trained_on(candidate: Candidate, store: EpisodeStore) -> bool:
-    """By where the data lies."""
+    """By where the data lies, or, where it was moved, by what the run kept of it."""
     trained, here = filesystem_of(candidate.model.config.data.path), filesystem_of(store.url)
-    return trained[1] == here[1] and type(trained[0]) is type(here[0])
+    if trained[1] == here[1] and type(trained[0]) is type(here[0]):
+        return True
+    with suppress(MissingError):
+        manifest = read_file(f"{candidate.folder}/{RUN_MANIFEST}")
+        return hashlib.sha256(manifest).hexdigest() == store.fingerprint
+    return False
 
 
 def read_joint(url: str) -> Candidate:

@@ -59,6 +59,19 @@ def score_figures(evaluation: Evaluation) -> list[Figure]:
     ]
 
 
+def foresight_figures(evaluation: Evaluation) -> list[Figure]:
+    """Each task's own-task share over the one that was expected; none where nothing was."""
+    if evaluation.foresight is None:
+        return []
+    pairs = zip(evaluation.foresight.expected, evaluation.result.own_task, strict=True)
+    tasks = [Point(100 * expected, 100 * measured) for expected, measured in pairs]
+    curves = [
+        Curve("as expected", "equal", [Point(0, 0), Point(100, 100)]),
+        Curve("a task", "model dots", tasks, marked=True),
+    ]
+    return [draw("Own-task share in %, measured", curves, [], x_label="expected")]
+
+
 def _score_figure(
     title: str,
     evaluation: Evaluation,

@@ -13,7 +13,7 @@ from metatrain.evaluation.table import MAIN
 from metatrain.files import read_file, write_file
 from metatrain.pages import data_url
 from metatrain.report.evaluated import EvaluatedRun, read_run, unseen
-from metatrain.report.figures import score_figures, training_figures
+from metatrain.report.figures import foresight_figures, score_figures, training_figures
 from metatrain.report.strips import displayed, read_panels
 from metatrain.report.tasks import extremes, fixed
 from metatrain.report.writing import counted, number, template
@@ -54,6 +54,7 @@ def write_report(run: str, out: str | None = None) -> str:
         worst=read_panels(found, worst),
         image_width=displayed(model.config.data.image_size),
         figures=[*training_figures(found.history), *score_figures(evaluation)],
+        foreseen=foresight_figures(evaluation),
         offenders=_read_offenders(found),
         weights=sum(weight.numel() for weight in model.parameters.values()),
         seconds=found.seconds,

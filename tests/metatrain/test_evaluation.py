@@ -18,7 +18,7 @@ from metatrain.errors import UserError
 from metatrain.evaluation import runner
 from metatrain.evaluation.baselines import COPY, JITTERED, REAL, baselines
 from metatrain.evaluation.benchmark import read_benchmark
-from metatrain.evaluation.candidates import label_of, read_candidates
+from metatrain.evaluation.candidates import label_of, placed, read_candidates
 from metatrain.evaluation.episode_list import (
     IMAGES,
     SEEDS,
@@ -32,6 +32,7 @@ from metatrain.evaluation.results import read_evaluation, read_scores
 from metatrain.evaluation.strips import read_strips
 from metatrain.evaluation.table import gap
 from metatrain.evaluation.work import from_scratch, perform
+from metatrain.loader import RUN_MANIFEST
 from metatrain.metrics.precomputed import pixel_hash
 from metatrain.model import Model, load_model, save_model
 from metatrain.pack import pack
@@ -273,6 +274,14 @@ def test_on_several_data_sets_models_are_compared_with_those_trained_there(
     assert f"KID {gap('kid', one.minus(two))}" in said
     row = next(line for line in said.splitlines() if line.startswith("other (two)"))
     assert len(row.split("[")) == 3, "a score with its interval on each data set"
+
+
+def test_data_that_was_moved_is_known_by_what_the_run_kept_of_it(places, packed, tmp_path):
+    moved = EpisodeStore(shutil.copytree(packed, tmp_path / "moved").as_posix())
+    candidates = read_candidates([str(shutil.copytree(places / "one", tmp_path / "one"))])
+    assert not placed(candidates, moved, None)[0].native
+    (tmp_path / "one" / RUN_MANIFEST).write_bytes(moved.manifest)
+    assert placed(candidates, moved, None)[0].folder == f"{tmp_path}/one/evaluation"
 
 
 def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The page of a run: it needs nothing else, trusts no task name, and says what was measured."""
 
 import base64
+import json
 import re
 from pathlib import Path
 
@@ -119,6 +120,21 @@ def test_shows_a_dozen_tasks_and_the_best_and_the_worst(tmp_path):
     assert [int(task) for task, _ in shown[:12]] == list(range(12))
     assert shown[12] == ("14", "90%")
     assert shown[15:17] == [("3", "0%"), ("17", "10%")]
+
+
+def test_what_was_expected_stands_beside_what_came_of_it(tmp_path):
+    run = make_run(str(tmp_path), ["a", "b"], own_task=[0.25, 0.75])
+    assert "What was expected" not in page(run).text
+    file = tmp_path / "evaluation" / "evaluation.json"
+    values = json.loads(file.read_text())
+    parts = {"correlation": 0.27, "error": 0.125, "held": 0.98, "warned": 0.08}
+    found = {part: {"value": v, "low": 0.1, "high": 0.4} for part, v in parts.items()}
+    values["foresight"] = found | {"expected": [0.3, 0.6]}
+    file.write_text(json.dumps(values))
+    shown = page(run).text
+    assert "came of it is 0.27 (0.10 to 0.40); it was off by 12.5% of the images" in shown
+    assert "held for 98.0% of the tasks. It called 8.0% of the supports unlike" in shown
+    assert re.findall(r"a task, (\d+: \d+)", shown) == ["30: 25", "60: 75"]
 
 
 def test_a_run_may_live_at_any_url():
