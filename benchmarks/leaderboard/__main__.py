@@ -31,9 +31,9 @@ _PAGE = """\
 given. `make leaderboard` made this page, at commit `{commit}` on {hardware}. Each training had
 {flops:.3g} floating-point operations in its outer gradients: `{base}` but for what
 [board.yaml](../benchmarks/leaderboard/board.yaml) says. All adapt with the same number of inner
-steps on one core. [leaderboard.html](leaderboard.html), a file to be opened in a browser, compares
-them task by task, and every one with every other. What each got in every feature space, how it was configured and how long it took
-is in [leaderboard.json](leaderboard.json).
+steps on one core. [leaderboard.html](leaderboard.html), to be opened in a browser, compares every
+one with every other, and task by task. What each got in every feature space, how it was configured
+and how long it took is in [leaderboard.json](leaderboard.json).
 
 {table}
 
