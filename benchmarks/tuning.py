@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.measure import progress
+from metatrain.checkpoint import CheckpointStore
 from metatrain.metrics.network import metric_network
 from metatrain.pack import pack
 from metatrain.store import EpisodeStore
 from tuning.config import load_sweep
-from tuning.ledger import read_records
+from tuning.ledger import read_records, trial_name
 
 _SWEEP = """
 name: sweep
@@ -65,19 +66,19 @@ class Found:
 
 def timed_sweep(file: Path) -> tuple[float, float, int]:
     """Seconds of the sweep and until its first trial trains, and how many ran at once."""
-    started, first, at_once = time.monotonic(), 0.0, 1
+    # What a run keeps before it takes its first step.
+    begun = CheckpointStore(f"{load_sweep(str(file)).settings.url}/runs/{trial_name(0)}")
+    said = file.with_suffix(".log")
     command = [sys.executable, "-m", "tuning", "sweep", str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if " at a time" in line:
-                at_once = int(line.partition(" trials, ")[2].split()[0])
-            words = line.split()
-            training = line.startswith("trial ") and words[2] == "running" and words[3][0] != "0"
-            if training and not first:
+    started, first = time.monotonic(), 0.0
+    with said.open("w") as output, subprocess.Popen(command, stdout=output) as process:
+        while process.poll() is None:
+            if not first and begun.steps():
                 first = time.monotonic() - started
+            time.sleep(0.2)
     if process.returncode:
         raise SystemExit("the sweep failed")
+    at_once = int(said.read_text().partition(" trials, ")[2].split()[0])
     return time.monotonic() - started, first, at_once
 
 
