@@ -67,6 +67,10 @@ class ConvGAN(Generator):
         """See `Generator.embed`: it looks at no support."""
         raise NotImplementedError
 
+    def surprise(self, support: Tensor) -> Tensor:
+        """See `Generator.surprise`: it expects nothing."""
+        raise NotImplementedError
+
     def restore(self, batch: Batch, hidden: Tensor) -> Tensor:
         """See `Generator.restore`: no pixels go in."""
         raise NotImplementedError

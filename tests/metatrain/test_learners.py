@@ -404,6 +404,9 @@ class Quadratic(Generator):
     def embed(self, images):
         raise NotImplementedError
 
+    def surprise(self, support):
+        raise NotImplementedError
+
     def restore(self, batch, hidden):
         raise NotImplementedError
 
