@@ -50,7 +50,7 @@ class Suggestions(SearchAlgorithm):
             self.set_finished()
             return None
         self._running.add(record.name)
-        spec = self._spec | {"config": record.values | {"trial": record.number}}
+        spec = self._spec | {"config": record.values}
         return _create_trial_from_spec(
             spec, _make_parser(), trial_id=record.name, evaluated_params=record.values
         )

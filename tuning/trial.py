@@ -52,7 +52,9 @@ class TrialRun(tune.Trainable):
         """See `tune.Trainable`; workers start with the first step."""
         if Path(job.folder).is_dir():
             os.chdir(job.folder)
-        self._job, self._number, self._rate = job, config["trial"], config.get("inner.lr")
+        # Not by what Tune gave it: a clone of PBT is given all that its donor was.
+        self._number = int(self.trial_id)
+        self._job, self._rate = job, config.get("inner.lr")
         record = read_record(job.sweep.settings.url, self._number)
         self._before, self._since = record.seconds, time.monotonic()
         self._seen = record.last.step if record.last else 0
