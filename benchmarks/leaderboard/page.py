@@ -9,7 +9,6 @@ import torch
 
 from benchmarks.leaderboard.board import Board
 from benchmarks.leaderboard.running import Entry, commit, hardware
-from metatrain.checkpoint import CheckpointStore
 from metatrain.config import load_config
 from metatrain.config.values import differences
 from metatrain.evaluation.baselines import REAL
@@ -18,6 +17,7 @@ from metatrain.evaluation.protocol import JOINT, UNADAPTED
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
 from metatrain.evaluation.statistics import Difference, Estimate, Score
 from metatrain.evaluation.table import gap, written
+from metatrain.report.evaluated import read_run
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def standing(entry: Entry) -> Standing:
         excess,
         _ratio(own["own_task"], real["own_task"]),
         own["memorised"].minus(real["memorised"]),
-        sum(_seconds(training.config.run.url) for training in entry.made_of),
+        sum(read_run(training.config.run.url).seconds for training in entry.made_of),
     )
 
 
@@ -69,13 +69,6 @@ def _ratio(a: Score, b: Score) -> Estimate:
     """A / b with the percentiles of the resampled ratios."""
     low, high = (a.resampled / b.resampled).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
     return Estimate(a.value / b.value, low, high)
-
-
-def _seconds(run: str) -> float:
-    """How long a run's outer steps took, by the clock."""
-    history = CheckpointStore(run).history()
-    before = [0.0, *(record["step"] for record in history)]
-    return sum((r["step"] - b) * r["seconds"] for r, b in zip(history, before, strict=False))
 
 
 def table(standings: Sequence[Standing]) -> str:
@@ -135,7 +128,7 @@ def record(board: Board, standings: Sequence[Standing]) -> str:
                     "trainings": {
                         t.name: {
                             "flops": t.flops,
-                            "seconds": _seconds(t.config.run.url),
+                            "seconds": read_run(t.config.run.url).seconds,
                             "differs_from_base": {
                                 k: now for k, (_, now) in differences(base, t.config).items()
                             },

@@ -22,15 +22,18 @@ class Entry:
 
     Attributes:
         name: in tables.
-        url: its model, or its run's folder.
-        folder: where its evaluation lies.
+        run: the folder of its model and its evaluation.
         made_of: the trainings behind it.
     """
 
     name: str
-    url: str
-    folder: str
+    run: str
     made_of: tuple[Training, ...]
+
+    @property
+    def folder(self) -> str:
+        """Where its evaluation lies."""
+        return f"{self.run}/evaluation"
 
 
 def pack(folder: str) -> None:
@@ -64,29 +67,28 @@ def combine(board: Board, trained: dict[str, Training], folder: str) -> list[Ent
 def _combined(
     name: str, how: str, models: Sequence[str], made_of: Sequence[Training], folder: str
 ) -> Entry:
-    url = f"{folder}/{name}/model.safetensors"
-    if not Path(url).exists():
-        _do("combine", how, *models, "--out", url)
-    return Entry(name, url, f"{folder}/{name}/evaluation", tuple(made_of))
+    run = f"{folder}/{name}"
+    if not Path(run, "model.safetensors").exists():
+        _do("combine", how, *models, "--out", f"{run}/model.safetensors")
+    return Entry(name, run, tuple(made_of))
 
 
 def entry_of(training: Training) -> Entry:
     """A training as a system."""
-    url = training.config.run.url
-    return Entry(training.name, url, f"{url}/evaluation", (training,))
+    return Entry(training.name, training.config.run.url, (training,))
 
 
 def evaluate(board: Board, entries: Sequence[Entry], folder: str) -> None:
     """Score all systems on the same episodes, beside the jointly trained one."""
-    [joint] = [entry.url for entry in entries if entry.name == JOINT]
+    [joint] = [entry.run for entry in entries if entry.name == JOINT]
     chosen = ["--tasks", board.tasks, "--seeds", board.seeds, "--joint", joint]
     chosen += ["--data", f"{folder}/data", "--metric", f"{folder}/metric.safetensors"]
-    _do("evaluate", *(entry.url for entry in entries), *map(str, chosen))
+    _do("evaluate", *(entry.run for entry in entries), *map(str, chosen))
 
 
 def report(entries: Sequence[Entry], page: str) -> None:
     """Write the page that compares all systems."""
-    _do("report", *(entry.folder.removesuffix("/evaluation") for entry in entries), "--out", page)
+    _do("report", *(entry.run for entry in entries), "--out", page)
 
 
 def hardware() -> str:
