@@ -6,16 +6,18 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
+from socket import socket
 
 import ray
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
+from ray.util import get_node_ip_address
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -150,8 +152,10 @@ def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
     if not address:
         # Nobody announces that he takes this machine away, and to listen takes Train 2.5 s.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    told = _telling_its_address() if dashboard and not address else nullcontext()
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else alone))
+        with told:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else alone))
     except Exception as error:  # also bare ones, as where a busy machine starts its node too late
         reason = str(error).partition("\n")[0].rstrip(".")
         if address:
@@ -162,6 +166,25 @@ def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
         yield not address
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _telling_its_address() -> Iterator[None]:
+    """Inside, a cluster that starts here tells its processes which one is theirs.
+
+    Train asks by the address that it finds, and where several clusters run on a machine it would
+    find none: what a killed trial held would never be given back.
+    """
+    with socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    address = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+    os.environ |= address
+    try:
+        yield
+    finally:
+        for name in address:
+            del os.environ[name]
 
 
 def check_resources(config: Config, *, fixed: bool) -> None:

@@ -148,9 +148,6 @@ def assert_told(url, folder, records):
 
 @pytest.mark.timeout(1200)
 def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_path):
-    # Not while another Ray runs on this machine, as other tests' do: Ray Train's cleaner of
-    # placement groups then finds no cluster to ask ("Found multiple active Ray instances"), what a
-    # killed trial held is never given back, and its next start waits for it for ever.
     file = write_sweep(tmp_path, packed, [3e-3, 1e-3], looks=3)
     # One at a time, whatever this machine has.
     alone = [f"cluster.cpus_per_worker={os.cpu_count()}", "cluster.workers=1"]
