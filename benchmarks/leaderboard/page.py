@@ -74,18 +74,18 @@ def _ratio(a: Score, b: Score) -> Estimate:
 def table(standings: Sequence[Standing]) -> str:
     """The systems, the lowest KID first."""
     lines = [
-        "| system | outer steps | PFLOP | training s | KID | excess | own task | of real's | "
+        "| system | outer steps | TFLOP | training s | KID | excess | own task | of real's | "
         "memorised, beyond real's |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for s in sorted(standings, key=lambda s: s.excess.value):
         found = s.evaluation.result.scores[s.evaluation.spaces[0].name]
         steps = " + ".join(f"{t.config.meta.steps:,}" for t in s.entry.made_of)
-        flops = sum(t.flops for t in s.entry.made_of) / 1e15
+        flops = sum(t.flops for t in s.entry.made_of) / 1e12
         cells = [
             s.entry.name,
             steps,
-            f"{flops:.3f}",
+            f"{flops:.2f}",
             f"{s.seconds:,.0f}",
             written("kid", found["kid"]),
             _with_interval(s.excess),
