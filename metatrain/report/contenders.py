@@ -82,11 +82,10 @@ def read_contenders(urls: Sequence[str]) -> list[Contender]:
 
 
 def _names(runs: Sequence[EvaluatedRun]) -> list[str]:
-    """The runs' own names; where several have the same, their folders."""
-    names = [run.model.config.run.name for run in runs]
-    return [
-        name if names.count(name) == 1 else run.url for name, run in zip(names, runs, strict=True)
-    ]
+    """The runs' own names; where two have the same, those of their folders, or their URLs."""
+    urls = [run.url for run in runs]
+    own, folders = [run.model.config.run.name for run in runs], [u.rpartition("/")[2] for u in urls]
+    return next(names for names in (own, folders, urls) if len(set(names)) == len(names))
 
 
 def _check_comparable(one: EvaluatedRun, other: EvaluatedRun, urls: Sequence[str]) -> None:

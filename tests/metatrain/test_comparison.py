@@ -233,7 +233,10 @@ def test_mistakes_are_told(runs, tmp_path):
 def test_runs_of_one_name_are_told_apart_by_their_folders(runs, tmp_path):
     again = make_run(f"{tmp_path}/again", TASKS, overrides=["run.name=one"])
     text = Page(Path(write_comparison([runs[0], again])).read_text()).text
-    assert f"{again} against {runs[0]}" in text
+    assert "again against one" in text
+    elsewhere = make_run(f"{tmp_path}/elsewhere/one", TASKS, overrides=["run.name=one"])
+    text = Page(Path(write_comparison([runs[0], elsewhere])).read_text()).text
+    assert f"{elsewhere} against {runs[0]}" in text
 
 
 # Machado, Oliveira and Fernandes 2009, "A Physiologically-based Model for Simulation of Color
