@@ -1,4 +1,4 @@
-"""What people see of a sweep while it runs."""
+"""What the columns of a sweep's table are called."""
 
 from hypothesis import given
 from hypothesis import strategies as st
