@@ -7,11 +7,16 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
 from torch import Tensor, nn
+
+from cluster.absent import absent
+
+# DeepSpeed's autotuner, which nothing here uses, would import it in every worker, for two seconds.
+with absent("mlflow"):
+    import deepspeed
+from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
 
 from cluster.mesh import TaskMesh
 from metatrain.config import Config
