@@ -11,13 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cluster.absent import absent
-
-# DeepSpeed's autotuner, which nothing here uses, would import it in every worker, for two seconds.
-with absent("mlflow"):
-    import deepspeed
-from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
-
+from cluster.lean import deepspeed
 from cluster.mesh import TaskMesh
 from metatrain.config import Config
 from metatrain.episodes import in_order_of_slots
@@ -136,7 +130,7 @@ class ZeroEngine(Engine):
     def _moment(self, parameter: Tensor, moment: str) -> Tensor:
         if self._stage == 0:
             return self._optimizer.state[parameter][moment]
-        whole = safe_get_full_optimizer_state(parameter, moment)
+        whole = deepspeed.utils.safe_get_full_optimizer_state(parameter, moment)
         assert whole is not None, "every parameter is in the optimiser"
         return whole
 
@@ -146,7 +140,7 @@ class ZeroEngine(Engine):
                 self._optimizer.state[parameter][moment].copy_(values[name])
             else:
                 value = values[name].to(parameter.device)
-                safe_set_full_optimizer_state(parameter, value, moment)
+                deepspeed.utils.safe_set_full_optimizer_state(parameter, value, moment)
 
 
 def _torch_optimizer(kind: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -24,7 +24,7 @@ from metatrain.parameters import copy_of
 # What a learner is tried with beside what all are.
 CHOSEN = {
     "maml": ["meta.gradient=auto", "auxiliary.contrast=0.1", "auxiliary.masked=0.1"],
-    "fomaml": ["cluster.zero_stage=3", "inner.precision=bf16"],
+    "joint": ["cluster.zero_stage=3", "inner.precision=bf16"],
     "imaml": ["cluster.zero_stage=3"],
 }
 
