@@ -23,8 +23,7 @@ demo: .venv/ready
 test: .venv/ready
 	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 	@# Whole runs with workers of their own, two at a time: a start waits about as long as it computes.
-	@# Without one that would take minutes more than there are; by name it runs like any other.
-	@.venv/bin/python -m pytest tests/cluster tests/tuning --deselect=tests/tuning/test_sweep.py::test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@.venv/bin/python -m pytest tests/cluster tests/tuning --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	@.venv/bin/ruff check .

@@ -38,7 +38,7 @@ _TOGETHER = {
     "test_sweep.py": "jobs",
 }
 # Files of long tests that share nothing.
-_APART = ("test_every_learner.py", "test_faults.py", "test_train.py")
+_APART = ("test_every_learner.py", "test_faults.py", "test_kills.py", "test_train.py")
 
 
 class _ByFile(LoadFileScheduling):

@@ -76,6 +76,8 @@ def _started_in(folder: str, *further: str) -> Iterator[Head]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # For Train's actors, which look for their cluster and find those of other tests as well.
+        "RAY_ADDRESS": f"127.0.0.1:{ports['port']}",
     }
     options = [f"--{name}={port}" for name, port in ports.items()]
     options += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--block"]

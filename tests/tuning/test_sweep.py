@@ -1,42 +1,20 @@
-"""Whole sweeps: the command as a person types it, real Ray, real workers, real kills."""
+"""A whole sweep: the job as a person submits it, real Ray, real workers."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from job import Command
+from small_sweep import write_sweep
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_run import ROOT, Run, said_of
+from training_run import ROOT
 
-from metatrain.checkpoint import CheckpointStore
 from metatrain.config import load_config
 from metatrain.model import load_model
 from tuning.ledger import read_records
-
-SWEEP = """
-name: rates
-dir: {dir}
-overrides:
-  data: {{path: {packed}, image_size: 16, shots: 3, queries: 3}}
-  generator: {{width: 8, sampler: {{steps: 2}}}}
-  meta: {{steps: 12, warmup: 2}}
-  adapt: {{steps: 4}}
-  validation: {{tasks: 2, images: 3, points: 4}}
-  cluster: {{cpus_per_worker: 0.5}}
-space:
-  inner.lr: {{choice: {rates}}}
-  adapt.lr: {{same_as: inner.lr}}
-metric: kid
-searcher: grid
-scheduler: {{looks: {looks}}}
-budget: {{trials: {trials}}}
-"""
 
 # What still holds something of the cluster once a sweep is over; Ray takes a moment to count. Ray
 # Train's coordinator of autoscaling is one for a whole cluster, and stays with it.
@@ -59,19 +37,6 @@ while left() != [[], [], 0] and time.monotonic() < until:
     time.sleep(0.5)
 print(json.dumps(left()))
 """
-
-
-def write_sweep(folder: Path, packed: str, rates: list[float], looks: int) -> Path:
-    file = folder / "sweep.yaml"
-    text = SWEEP.format(
-        dir=folder / "sweeps", packed=packed, rates=rates, looks=looks, trials=len(rates)
-    )
-    file.write_text(text)
-    return file
-
-
-def start(file: Path, *overrides: str) -> Run:
-    return Run([*overrides], file.parent, [sys.executable, "-m", "tuning", "sweep", str(file)])
 
 
 @pytest.mark.timeout(1200)
@@ -144,48 +109,3 @@ def assert_told(url, folder, records):
     rates = [float(path.read_text()) for path in folder.glob("mlruns/*/*/params/inner.lr")]
     assert sorted(rates) == sorted(record.values["inner.lr"] for record in records)
     assert len(list(folder.glob("mlruns/*/*/metrics/score"))) == 5
-
-
-@pytest.mark.timeout(1200)
-def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_path):
-    file = write_sweep(tmp_path, packed, [3e-3, 1e-3], looks=3)
-    # One at a time, whatever this machine has.
-    alone = [f"cluster.cpus_per_worker={os.cpu_count()}", "cluster.workers=1"]
-    chosen = [*alone, "scheduler.name=none", "overrides.checkpoint.keep=9"]
-    url = f"{tmp_path}/sweeps/rates"
-    first = (
-        start(file, *chosen)
-        .until_said("trial 000  finished")
-        .until_line(
-            lambda line: re.match(r"trial 001  running +\d+/12 +[-\d]", line), "a look at trial 001"
-        )
-    )
-    first.kill_driver()
-    kept = Path(url, "trials/000.json").read_bytes()
-    steps = CheckpointStore(f"{url}/runs/001").steps()
-    second = start(file, *chosen).until_line(
-        lambda line: re.match(r"trial 001  running +(8|9|1\d)/12 +[-\d]", line), "its second look"
-    )
-    kill_trial(second)
-    assert second.wait() == 0, second.output
-    records = read_records(url)
-    assert [record.state for record in records] == ["finished", "finished"]
-    assert Path(url, "trials/000.json").read_bytes() == kept
-    assert [report.step for report in records[1].reports] == [4, 8, 12]
-    assert records[1].retries == 1
-    assert steps, "it had a checkpoint when it was killed"
-    assert "trial 000  finished" in second.output
-    assert start(file, *chosen).wait() == 0
-    changed = start(file, *chosen, "inner.steps=2")
-    assert changed.wait() == 1
-    assert "was begun as another sweep: inner.steps from 4 to 2" in changed.output
-
-
-def kill_trial(sweep: Run) -> None:
-    """SIGKILL Tune's process of the trial that runs, under whichever name Tune wraps its class."""
-    [trial] = [
-        process
-        for process in psutil.Process(sweep.process.pid).children(recursive=True)
-        if re.search(r"ray::\S*(TrialRun|ResourceTrainable|_Inner)", said_of(process, "cmdline"))
-    ]
-    trial.send_signal(signal.SIGKILL)

@@ -1,0 +1,64 @@
+"""Whole sweeps that are killed, and trials that are: the same command goes on."""
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from small_sweep import write_sweep
+from training_run import Run, said_of
+
+from metatrain.checkpoint import CheckpointStore
+from tuning.ledger import read_records
+
+
+def start(file: Path, *overrides: str) -> Run:
+    return Run([*overrides], file.parent, [sys.executable, "-m", "tuning", "sweep", str(file)])
+
+
+@pytest.mark.timeout(1200)
+def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_path):
+    file = write_sweep(tmp_path, packed, [3e-3, 1e-3], looks=3)
+    # One at a time, whatever this machine has.
+    alone = [f"cluster.cpus_per_worker={os.cpu_count()}", "cluster.workers=1"]
+    chosen = [*alone, "scheduler.name=none", "overrides.checkpoint.keep=9"]
+    url = f"{tmp_path}/sweeps/rates"
+    first = (
+        start(file, *chosen)
+        .until_said("trial 000  finished")
+        .until_line(
+            lambda line: re.match(r"trial 001  running +\d+/12 +[-\d]", line), "a look at trial 001"
+        )
+    )
+    first.kill_driver()
+    kept = Path(url, "trials/000.json").read_bytes()
+    steps = CheckpointStore(f"{url}/runs/001").steps()
+    second = start(file, *chosen).until_line(
+        lambda line: re.match(r"trial 001  running +(8|9|1\d)/12 +[-\d]", line), "its second look"
+    )
+    kill_trial(second)
+    assert second.wait() == 0, second.output
+    records = read_records(url)
+    assert [record.state for record in records] == ["finished", "finished"]
+    assert Path(url, "trials/000.json").read_bytes() == kept
+    assert [report.step for report in records[1].reports] == [4, 8, 12]
+    assert records[1].retries == 1
+    assert steps, "it had a checkpoint when it was killed"
+    assert "trial 000  finished" in second.output
+    assert start(file, *chosen).wait() == 0
+    changed = start(file, *chosen, "inner.steps=2")
+    assert changed.wait() == 1
+    assert "was begun as another sweep: inner.steps from 4 to 2" in changed.output
+
+
+def kill_trial(sweep: Run) -> None:
+    """SIGKILL Tune's process of the trial that runs, under whichever name Tune wraps its class."""
+    [trial] = [
+        process
+        for process in psutil.Process(sweep.process.pid).children(recursive=True)
+        if re.search(r"ray::\S*(TrialRun|ResourceTrainable|_Inner)", said_of(process, "cmdline"))
+    ]
+    trial.send_signal(signal.SIGKILL)
