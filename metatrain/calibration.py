@@ -4,7 +4,8 @@ How badly a model predicts a handful of images, at a few levels of noise, is its
 compared with that at unseen tasks of the kind that the model was trained on. Too small a surprise
 tells of something else as well as too large a one does, so what counts is how far it lies from
 theirs: simple images of other data may be likelier than the data itself (Nalisnick et al. 2019, "Do
-Deep Generative Models Know What They Don't Know?").
+Deep Generative Models Know What They Don't Know?"). How good it will get, adapting tells more of:
+by how much the surprise at the support has then fallen is what the model learned.
 """
 
 import math
@@ -25,6 +26,8 @@ _SHRINKAGE = 0.1
 # The penalty on squared slopes, of the variance of what is regressed on.
 _RIDGE = 0.1
 
+_ARRAYS = ("surprise", "learned", "own_task")
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -44,6 +47,7 @@ class Calibration:
         benchmark: the name of the data set.
         shots: images of each support (K).
         surprise: the model's surprise at a support of each task, [T, P].
+        learned: how far its mean fell by adapting to that, [T].
         own_task: the share of what it drew of each task that was nearest to its own task, [T].
     """
 
@@ -51,6 +55,7 @@ class Calibration:
     benchmark: str
     shots: int
     surprise: Tensor
+    learned: Tensor
     own_task: Tensor
 
     def __post_init__(self) -> None:
@@ -59,9 +64,10 @@ class Calibration:
         Raises:
             ValueError: when the arrays do not belong together, or are not finite.
         """
-        if self.surprise.ndim != 2 or self.own_task.shape != self.surprise.shape[:1]:
+        by_task = self.learned.shape, self.own_task.shape
+        if self.surprise.ndim != 2 or by_task != 2 * (self.surprise.shape[:1],):
             raise ValueError("the arrays of its calibration do not belong together")
-        if not (self.surprise.isfinite().all() and self.own_task.isfinite().all()):
+        if not all(array.isfinite().all() for array in self._arrays().values()):
             raise ValueError("its calibration is not finite")
 
     @staticmethod
@@ -76,14 +82,16 @@ class Calibration:
             str(said["model"]),
             str(said["benchmark"]),
             int(said["shots"]),
-            arrays["surprise"],
-            arrays["own_task"],
+            **{name: arrays[name] for name in _ARRAYS},
         )
 
     def parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What can be written as JSON, and the arrays."""
-        arrays = {"surprise": self.surprise, "own_task": self.own_task}
+        arrays = self._arrays()
         return {n: v for n, v in asdict(self).items() if n not in arrays}, arrays
+
+    def _arrays(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in _ARRAYS}
 
     def familiarity(self, surprise: Tensor) -> float:
         """The share of tasks, this one among them, that are no more familiar than `surprise` [P].
@@ -101,8 +109,8 @@ class Calibration:
         # Rounding may not make its own distance smaller than itself.
         return (distance >= distance[-1] * (1 - 1e-9)).double().mean().item()
 
-    def expected(self, surprise: Tensor) -> Expected:
-        """The own-task share to expect at `surprise` [P], by ridge regression on all tasks.
+    def expected(self, surprise: Tensor, learned: Tensor) -> Expected:
+        """The share to expect at `surprise` [P] and `learned` [], by ridge regression on all tasks.
 
         The interval is the jackknife+ (Barber et al. 2021, "Predictive inference with the
         jackknife+", eq. 1.4): each task in turn is left out, and what that regression misses it by
@@ -110,8 +118,8 @@ class Calibration:
         fewer than 8 of 10 (their theorem 1).
         """
         y = self.own_task.double()
-        value, *without = self._fits(surprise).tolist()
-        missed = (y - self._fits(self.surprise).diagonal(offset=1)).abs().tolist()
+        value, *without = self._fits(_features(surprise, learned)).tolist()
+        missed = (y - self._fits(self._x).diagonal(offset=1)).abs().tolist()
         rank = math.ceil(CONFIDENCE * (len(y) + 1))
         if rank > len(y):  # too few tasks to tell
             return Expected(_share(value), 0.0, 1.0)
@@ -119,15 +127,19 @@ class Calibration:
         high = sorted(here + off for here, off in zip(without, missed, strict=True))[rank - 1]
         return Expected(_share(value), _share(low), _share(high))
 
-    def _fits(self, surprise: Tensor) -> Tensor:
-        """What is expected at `surprise` [..., P] by all tasks, and without each: [..., 1 + T]."""
+    @property
+    def _x(self) -> Tensor:
+        return _features(self.surprise, self.learned)
+
+    def _fits(self, x: Tensor) -> Tensor:
+        """What is expected at `x` [..., F] by all tasks, and without each: [..., 1 + T]."""
         level, mean, slope = self._regressions
-        return level + ((surprise.double()[..., None, :] - mean) * slope).sum(dim=-1)
+        return level + ((x[..., None, :] - mean) * slope).sum(dim=-1)
 
     @cached_property
     def _regressions(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ridge regressions on all tasks, and without each: levels, means and slopes by P."""
-        x, y = self.surprise.double(), self.own_task.double()
+        """Ridge regressions on all tasks, and without each: levels, means and slopes by F."""
+        x, y = self._x, self.own_task.double()
         count = len(y)
         weights = torch.cat([torch.ones(1, count), 1 - torch.eye(count)]).double()
         weights = weights / weights.sum(dim=1, keepdim=True)
@@ -139,6 +151,11 @@ class Calibration:
         gram += _RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
         moment = torch.einsum("bt,btp,bt->bp", weights, a, y - level[:, None])
         return level, mean, torch.linalg.solve(gram, moment) / scale
+
+
+def _features(surprise: Tensor, learned: Tensor) -> Tensor:
+    """What is regressed on, [..., F], of surprise [..., P] and learned [...]."""
+    return torch.cat([surprise, learned[..., None]], dim=-1).double()
 
 
 def _share(value: float) -> float:

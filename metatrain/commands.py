@@ -70,14 +70,16 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _adapt(arguments: argparse.Namespace) -> None:
     from metatrain.adapt import Adapter, read_support
-    from metatrain.expect import expectation
+    from metatrain.expect import expectation, warning
     from metatrain.model import load_model, save_model
 
     model = load_model(arguments.checkpoint)
     support = read_support(arguments.images, model.config.data)
-    print(expectation(model, support), file=sys.stderr)
-    url = f"{arguments.out}/adapted.safetensors"
-    save_model(Adapter(model).adapt(support), url)
+    if found := warning(model, support):
+        print(found, file=sys.stderr)
+    adapted, url = Adapter(model).adapt(support), f"{arguments.out}/adapted.safetensors"
+    print(expectation(model, support, adapted), file=sys.stderr)
+    save_model(adapted, url)
     print(url)
 
 

@@ -141,7 +141,7 @@ def _keep_images(folder: str, tasks: list[str], steps: list[int]) -> None:
     few = images[None, :, :3]
     times = torch.zeros(len(steps))
     drawn = [
-        Drawn(torch.tensor(steps), to_uint8(torch.stack([of[:3]] * len(steps))), *[times] * 3)
+        Drawn(torch.tensor(steps), to_uint8(torch.stack([of[:3]] * len(steps))), *[times] * 4)
         for of in images
     ]
     keep_strips(Benchmark(episodes, 5, images[None], few, few), drawn, folder)

@@ -8,17 +8,20 @@ from metatrain.evaluation.results import Foresight
 from metatrain.evaluation.statistics import Statistic, mean_of, score
 
 
-def foresight(calibration: Calibration, surprise: Tensor, measured: Tensor) -> Foresight:
+def foresight(
+    calibration: Calibration, surprise: Tensor, learned: Tensor, measured: Tensor
+) -> Foresight:
     """Compare what was expected with what came of it.
 
     Args:
         calibration: that of the model.
         surprise: the model's, at the support of each episode, [S, T, P].
+        learned: how far its mean fell by adapting, [S, T].
         measured: each task's own-task share, [T].
     """
     seeds, tasks = surprise.shape[:2]
     each = surprise.flatten(0, 1)
-    expected = [calibration.expected(x) for x in each]
+    expected = [calibration.expected(*of) for of in zip(each, learned.flatten(), strict=True)]
     values = torch.tensor([e.value for e in expected]).view(seeds, tasks)
     held = torch.tensor(
         [e.low <= y <= e.high for e, y in zip(expected, measured.tolist() * seeds, strict=True)]

@@ -115,14 +115,16 @@ class Protocol:
     def calibration(self, system: System, drawn: Sequence[Drawn]) -> Calibration:
         """What a model did on these tasks, to tell what it will do on others.
 
-        Of its surprise that at the first seed's supports: one of each task, as there will be one of
-        any other. Of its quality the mean over seeds, which tells more of the task.
+        Its surprise at the first seed's supports, and what it learned of them: one of each task, as
+        there will be one of any other. Of its quality the mean over seeds, which tells more of the
+        task.
         """
         return Calibration(
             system.sha256,
             self._whole.benchmark,
             self.benchmark.shots,
-            self._surprise(drawn)[0],
+            self._of(drawn, "surprise")[0],
+            self._of(drawn, "learned")[0],
             self._judge.by_task(self.adapted(drawn))[0],
         )
 
@@ -204,12 +206,13 @@ class Protocol:
         ):
             return None
         measured = self._judge.by_task(self.adapted(drawn))[0]
-        return foresight(calibration, self._surprise(drawn), measured)
+        surprise, learned = self._of(drawn, "surprise"), self._of(drawn, "learned")
+        return foresight(calibration, surprise, learned, measured)
 
-    def _surprise(self, drawn: Sequence[Drawn]) -> Tensor:
-        """At every support, [S, T, P]."""
-        surprise = torch.stack([outcome.surprise for outcome in drawn])
-        return surprise.unflatten(0, (self.benchmark.episodes.seeds, -1))
+    def _of(self, drawn: Sequence[Drawn], name: str) -> Tensor:
+        """An attribute of all outcomes, [S, T, ...]."""
+        values = torch.stack([getattr(outcome, name) for outcome in drawn])
+        return values.unflatten(0, (self.benchmark.episodes.seeds, -1))
 
     def _moment(self, drawn: Sequence[Drawn], images: Tensor, index: int) -> Moment:
         seeds = (self.benchmark.episodes.seeds, -1)

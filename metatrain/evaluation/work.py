@@ -32,7 +32,7 @@ from metatrain.store import EpisodeStore
 from metatrain.strips import draw_strip, steps_shown
 
 # Raised when a change makes other images of the same work.
-_FORMAT = "metatrain-drawn-2"
+_FORMAT = "metatrain-drawn-3"
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Drawn:
         seconds: what the inner steps took, [P].
         surprise: the model's surprise at the support before its first inner step, see
             `Generator.surprise`.
+        learned: how far its mean had fallen after the last, [].
     """
 
     steps: Tensor
@@ -109,6 +110,7 @@ class Drawn:
     losses: Tensor
     seconds: Tensor
     surprise: Tensor
+    learned: Tensor
 
 
 def system_at(url: str) -> tuple[System, Model]:
@@ -164,6 +166,7 @@ def perform(work: Work) -> None:
         torch.tensor([strip.query_loss[step] for step in shown], dtype=torch.float64),
         torch.tensor([strip.seconds[step] for step in shown], dtype=torch.float64),
         surprise,
+        surprise.mean() - adapter.generator.surprise(episode.support).mean(),
     )
     write_file(f"{work.folder}/{work.file}", save(asdict(drawn)))
 

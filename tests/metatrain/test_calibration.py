@@ -1,28 +1,41 @@
 """What to expect of a support: warnings as rare as promised, intervals that hold what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchmetrics.functional import spearman_corrcoef
 
-from metatrain.adapt import read_support
+from metatrain.adapt import Adapter, read_support
 from metatrain.build import build_generator
 from metatrain.calibration import UNFAMILIAR, Calibration
 from metatrain.config import load_config
 from metatrain.errors import UserError
 from metatrain.evaluation.foresight import foresight, rank_correlation
 from metatrain.evaluation.statistics import resamples
-from metatrain.expect import expectation
+from metatrain.expect import expectation, warning
 from metatrain.generators.flow import _SURPRISE_DRAWS, _SURPRISE_TIMES, _stream
 from metatrain.model import Model, model_bytes, parse_model
 
 TASKS, SIZE, SHOTS = 39, 16, 3
 
 
-def calibration(surprise, own_task=None, model="m", shots=SHOTS) -> Calibration:
-    own_task = torch.zeros(len(surprise)) if own_task is None else own_task
-    return Calibration(model, "stripes", shots, surprise, own_task)
+def calibration(surprise, own_task=None, model="m", shots=SHOTS, learned=None) -> Calibration:
+    own_task, learned = (
+        torch.zeros(len(surprise)) if given is None else given for given in (own_task, learned)
+    )
+    return Calibration(model, "stripes", shots, surprise, learned, own_task)
+
+
+def on(x, y) -> Calibration:
+    """One whose columns are regressed on: the last of them is what was learned."""
+    return calibration(x[:, :-1], y, learned=x[:, -1])
+
+
+def expected(found, x):
+    return found.expected(x[:-1], x[-1])
 
 
 def skewed(count: int, seed: int) -> torch.Tensor:
@@ -71,7 +84,7 @@ def test_the_interval_holds_what_it_says_and_is_as_narrow_as_the_noise():
     held, widths = [], []
     for seed in range(200):
         x, y = linear(TASKS + 1, seed)
-        found = calibration(x[:-1], y[:-1]).expected(x[-1])
+        found = expected(on(x[:-1], y[:-1]), x[-1])
         held.append(found.low <= y[-1] <= found.high)
         widths.append(found.high - found.low)
     assert 0.84 < np.mean(held) < 0.97
@@ -85,25 +98,26 @@ def test_the_value_is_that_of_ridge_regression():
     slope = torch.linalg.lstsq(rows, torch.cat([y - y.mean(), torch.zeros(3)])[:, None])[0][:, 0]
     at = torch.ones(3).double()
     here = y.mean() + ((at - x.mean(dim=0)) / x.std(dim=0, correction=0)) @ slope
-    assert calibration(x, y).expected(at).value == pytest.approx(here.item())
+    assert expected(on(x, y), at).value == pytest.approx(here.item())
 
 
 def test_of_few_tasks_every_share_may_be_expected():
     x, y = linear(8, 0)
-    found = calibration(x, y).expected(x[0])
+    found = expected(on(x, y), x[0])
     assert (found.low, found.high) == (0, 1)
     assert 0 <= found.value <= 1
 
 
 def test_what_was_foreseen_is_compared_with_what_came():
     x, y = linear(TASKS + 20, 1)
-    found = foresight(calibration(x[:TASKS], y[:TASKS]), x[None, TASKS:], y[TASKS:])
+    known, rest = on(x[:TASKS], y[:TASKS]), x[None, TASKS:]
+    found = foresight(known, rest[..., :-1], rest[..., -1], y[TASKS:])
     assert found.correlation.value > 0.7
     assert found.correlation.low < found.correlation.value < found.correlation.high
     assert found.error.value < 0.1
     assert found.held.value > 0.7
     assert len(found.expected) == 20
-    shuffled = foresight(calibration(x[:TASKS], y[:TASKS]), 9 + x[None, TASKS:], y[TASKS:].flip(0))
+    shuffled = foresight(known, 9 + rest[..., :-1], 9 + rest[..., -1], y[TASKS:].flip(0))
     assert abs(shuffled.correlation.value) < 0.5
     assert shuffled.warned.value == 1
 
@@ -154,6 +168,7 @@ def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(mode
     assert loaded.calibration is not None
     assert loaded.calibration.parts()[0] == given.calibration.parts()[0]
     assert loaded.calibration.surprise.equal(x)
+    assert loaded.calibration.learned.equal(given.calibration.learned)
     assert loaded.calibration.own_task.equal(y)
     assert loaded.adapted(loaded.parameters, torch.zeros(1, 1, SIZE, SIZE)).calibration is None
     other = {n: p + 1 for n, p in model.parameters.items()}
@@ -189,13 +204,28 @@ def test_a_person_is_told_before_anything_is_drawn(model, stripes):
     known = Model(
         model.config, model.parameters, 7, calibration=calibration(surprise, own_task, model.sha256)
     )
-    familiar = expectation(known, stripes("task-00", shots=5))
-    assert familiar.startswith("Of what is drawn, expect ")
-    assert "among 57 unseen ones of stripes" in familiar
-    warning, expected = expectation(known, stripes("noise")).splitlines()
-    assert warning.startswith("Warning: these images are unlike what the model was trained on")
-    assert expected.startswith("Of what is drawn")
-    assert "calibrated with 3" in expectation(known, torch.zeros(2, 1, SIZE, SIZE))
-    assert "metatrain evaluate calibrate" in expectation(model, torch.zeros(3, 1, SIZE, SIZE))
+    support = stripes("task-00", shots=5)
+    assert warning(known, support) is None
+    told = expectation(known, support, known)
+    assert told.startswith("Of what is drawn, expect ")
+    assert "among 57 unseen ones of stripes" in told
+    unlike = "Warning: these images are unlike what the model was trained on"
+    assert (warning(known, stripes("noise")) or "").startswith(unlike)
+    few, enough = (torch.zeros(count, 1, SIZE, SIZE) for count in (2, 3))
+    assert "calibrated with 3" in expectation(known, few, known)
+    assert "metatrain evaluate calibrate" in expectation(model, enough, model)
     trained_on = Model(model.config, known.parameters, 8, calibration=known.calibration)
-    assert "not known" in expectation(trained_on, torch.zeros(3, 1, SIZE, SIZE))
+    assert "not known" in expectation(trained_on, enough, known)
+    assert warning(known, few) is warning(model, enough) is warning(trained_on, enough) is None
+
+
+def test_what_was_learned_is_how_far_the_surprise_fell(model, stripes):
+    support = stripes("task-00")
+    nearer = model.adapted(Adapter(model).adapt(support).parameters, support)
+    fell = (model.generator().surprise(support) - nearer.generator().surprise(support)).mean()
+    learned = torch.linspace(0, 1, TASKS)
+    flat = torch.zeros(TASKS, len(_SURPRISE_TIMES) + 1)
+    known = replace(model, calibration=calibration(flat, learned, model.sha256, learned=learned))
+    share = known.calibration.expected(flat[0], fell).value
+    assert 0 < share < 1
+    assert f"expect {share:.0%} to be" in expectation(known, support, nearer)
