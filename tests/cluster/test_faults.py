@@ -28,29 +28,25 @@ def assert_same(a, b):
 
 
 @pytest.mark.timeout(1800)
-def test_a_run_that_is_interrupted_killed_told_to_leave_and_hung_ends_as_if_nothing_had_happened(
+def test_a_run_that_is_killed_told_to_leave_and_hung_ends_as_if_nothing_had_happened(
     overrides, tmp_path
 ):
     # The learner with the most to lose: a dual for every task, on every worker.
     admm = ["learner.name=admm", "inner.scope.name=film", "meta.post_hoc=true"]
-    long = [*overrides, *admm, "meta.steps=260", "checkpoint.every=20", "cluster.timeout=20"]
+    long = [*overrides, *admm, "meta.steps=240", "checkpoint.every=20", "cluster.timeout=20"]
     # On a busy machine a worker may be silent for so long without having been stopped.
     long += ["cluster.max_failures=10"]
     whole, broken = [*long, "run.name=whole"], [*long, "run.name=broken"]
     run = Run(whole, tmp_path)
     assert run.wait() == 0, run.output
 
-    run = Run(broken, tmp_path).until(step=25)
-    run.process.send_signal(signal.SIGINT)
-    assert run.wait() == 130
-    assert "the same command goes on from there" in run.output
-    Run(broken, tmp_path).until(step=45).kill_driver()
+    Run(broken, tmp_path).until(step=25).kill_driver()
 
-    run = Run(broken, tmp_path).until(step=65)
+    run = Run(broken, tmp_path).until(step=45)
     run.signal_a_worker(signal.SIGTERM)
     run.until_said("A worker was told to leave")
     left = int(re.search(r"saved at step (\d+)", run.output)[1])
-    assert store_of(broken).steps()[-1] == left >= 65
+    assert store_of(broken).steps()[-1] == left >= 45
     run.until(step=left + 5).signal_a_worker(signal.SIGSTOP)
     run.until_line(re.compile(r"Worker \d has not answered for cluster.timeout").search, "silence")
     run.until(step=left + 20).signal_a_worker(signal.SIGKILL)
@@ -58,7 +54,7 @@ def test_a_run_that_is_interrupted_killed_told_to_leave_and_hung_ends_as_if_noth
     assert run.wait() == 0, run.output
 
     expected, state = (store_of(o).latest() for o in (whole, broken))
-    assert state.step == expected.step == 260
+    assert state.step == expected.step == 240
     for part in ("parameters", "average", "optimizer"):
         assert_same(getattr(state, part), getattr(expected, part))
     for part in ("by_task", "tracks"):
@@ -73,7 +69,7 @@ def test_a_run_that_is_interrupted_killed_told_to_leave_and_hung_ends_as_if_noth
         assert (snapshot.step, snapshot.sigma) == (other.step, other.sigma)
         assert_same(load_model(snapshot.url).parameters, load_model(other.url).parameters)
     model = load_model(f"{tmp_path}/runs/broken")
-    assert (model.step, model.config.run.name) == (260, "broken")
+    assert (model.step, model.config.run.name) == (240, "broken")
 
 
 @pytest.fixture
@@ -110,6 +106,7 @@ def test_a_run_whose_nodes_leave_and_are_lost_goes_on_with_the_others_and_the_sa
     resumed = store_of(elastic).steps()[-1]
     run.until(step=resumed + 120).process.send_signal(signal.SIGINT)
     assert run.wait() == 130
+    assert "the same command goes on from there" in run.output
     assert LOST.search(run.output)
 
     state, config = store_of(elastic).latest(), load_config(None, elastic)

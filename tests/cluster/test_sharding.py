@@ -1,6 +1,5 @@
 """Every learner under every way of sharding against one plain loop, in real processes over gloo."""
 
-import gc
 from functools import cache
 from typing import NamedTuple
 
@@ -80,8 +79,6 @@ def episode(step, slot, batch):
 def work(rank, folder, cases):
     from cluster.build import build_engine_and_learner
 
-    # DeepSpeed collects garbage with every engine: half a second, through all that was imported.
-    gc.freeze()
     for index, case in enumerate(cases):
         config = case.config()
         state = first_state(build_generator(config))

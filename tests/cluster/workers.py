@@ -1,5 +1,6 @@
 """Real worker processes over gloo, for tests that need no Ray."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,10 @@ def _worker(rank: int, world: int, meeting: str, work: Callable[..., None], argu
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     torch.set_num_threads(1)
+    import cluster.build  # noqa: F401
+
+    # DeepSpeed collects garbage with every engine: half a second, through all that was imported.
+    gc.freeze()
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=world)
     work(rank, *arguments)
     # A worker that leaves while another still talks to it would take that one down.
