@@ -274,6 +274,15 @@ def test_the_classifier_is_ridge_regression(dimensions):
     assert accuracy(test, train).tolist() == pytest.approx(expected.tolist())
 
 
+@pytest.mark.parametrize("dimensions", [4, 400])
+def test_who_draws_the_same_of_all_tasks_teaches_nothing(dimensions):
+    """As a model may that only adapting makes a generator, before it has adapted."""
+    same = torch.full((5, 8, dimensions), 0.1)
+    real = normal(5, 8, dimensions)
+    for drawn in (same, torch.zeros_like(same)):
+        assert accuracy(real, drawn).mean() == pytest.approx(1 / 5)
+
+
 def test_psnr_is_the_error_in_decibel():
     a, b = torch.zeros(2, 1, 4, 4), torch.tensor([0.2, 0.02]).view(2, 1, 1, 1).expand(2, 1, 4, 4)
     assert psnr(a, b).tolist() == pytest.approx([20, 40])
