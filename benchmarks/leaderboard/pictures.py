@@ -20,6 +20,8 @@ from metatrain.pictures import to_uint8
 
 # Tasks that are shown, by number.
 _TASKS = (0, 3, 5, 8)
+# Up to which KID its axis is linear.
+_LINEAR_BELOW = 0.05
 
 
 def strips(standings: Sequence[Standing]) -> bytes:
@@ -68,9 +70,11 @@ def curves(standings: Sequence[Standing]) -> bytes:
     for name, style in ((COPY, ":"), (REAL, "--")):
         level = of.results[name].scores[space]["kid"].value
         axis.axhline(level, linestyle=style, color="grey", linewidth=1, label=name)
-    axis.set(
-        xlabel="seconds of adapting, one core", ylabel="KID, lower is better", ylim=(None, None)
-    )
+    # Ratios matter, but the best come near 0, and held-out images below it.
+    axis.set_yscale("symlog", linthresh=_LINEAR_BELOW, linscale=0.6)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.set_ylim(bottom=-_LINEAR_BELOW / 2)
+    axis.set(xlabel="seconds of adapting, one core", ylabel="KID, lower is better")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return _png(figure)
