@@ -17,6 +17,9 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.callback import RayTrainCallback
 from ray.util import get_node_ip_address
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -72,7 +75,8 @@ def launch(config: Config) -> str:
             check_resources(config, fixed=own)
             # Once more whenever the workers have left before the last step, as they were told to.
             while done < config.meta.steps:
-                done = _relay(Training(config), config.run.url, done, to_the_end=not own)
+                training = Training(config, lasting=not own)
+                done = _relay(training, config.run.url, done, to_the_end=not own)
     else:
         _say(
             f"{config.run.url} is trained already ({done:,} of {config.meta.steps:,} outer steps)."
@@ -221,15 +225,18 @@ class Training:
         config: the run's configuration.
         verdicts: brings the workers, after each of their validations, whether to go on; without
             it, they do.
+        lasting: whether the cluster outlives the run.
     """
 
-    def __init__(self, config: Config, verdicts: Queue | None = None) -> None:
+    def __init__(
+        self, config: Config, verdicts: Queue | None = None, *, lasting: bool = True
+    ) -> None:
         self._config = config
         # Beside the driver, or the loss of a node that trains might take it away.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         self._fit: Future[None] = Future()
-        trainer = _torch_trainer(config, self._queue, verdicts)
+        trainer = _torch_trainer(config, self._queue, verdicts, lasting=lasting)
         # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon,
         # since it ends only when Ray does.
         threading.Thread(target=_fit, args=(trainer, self._fit), daemon=True).start()
@@ -273,7 +280,30 @@ def _fit(trainer: TorchTrainer, outcome: Future[None]) -> None:
         outcome.set_exception(error)
 
 
-def _torch_trainer(config: Config, messages: Queue, verdicts: Queue | None) -> TorchTrainer:
+class _Trainer(TorchTrainer):
+    """Without those of Train's actors that have nothing to do: each would import for seconds.
+
+    Attributes:
+        idle: the callbacks that start them.
+    """
+
+    # Of Ray Data there are no data sets.
+    idle: tuple[type, ...] = (DatasetsCallback,)
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if not isinstance(callback, self.idle)]
+
+
+class _LastTrainer(_Trainer):
+    """In a cluster that ends with the run, nobody has to give back what a killed one held."""
+
+    idle = (DatasetsCallback, PlacementGroupCleanerCallback)
+
+
+def _torch_trainer(
+    config: Config, messages: Queue, verdicts: Queue | None, *, lasting: bool
+) -> TorchTrainer:
     cluster = config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
@@ -291,7 +321,7 @@ def _torch_trainer(config: Config, messages: Queue, verdicts: Queue | None) -> T
     if elastic:
         # As many as there were are waited for so long, before it is tried with fewer.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
-    return TorchTrainer(
+    return (_Trainer if lasting else _LastTrainer)(
         train_worker,
         train_loop_config=settings,
         # The others, who wait for a silent worker, must not be the first to fail: they cannot say
@@ -321,8 +351,7 @@ def _relay(training: Training, run: str, saved: int, *, to_the_end: bool) -> int
         run: the URL of what they train.
         saved: the step up to which the run is safe.
         to_the_end: whether to wait until nothing is left of them. Of a cluster of our own nothing
-            has to be left tidy, and Train takes 12 s to give up on a cleaner that asks a dashboard
-            which does not run.
+            has to be left tidy.
 
     Returns:
         The step up to which it is then.

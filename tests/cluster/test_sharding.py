@@ -145,10 +145,10 @@ TWO += [Case(name, "sharded") for name in ("reptile", "joint", "mtl", "fomaml", 
 TWO += [Case(name, "sharded", ADAM) for name in ("reptile", "fomaml")]
 TWO += [Case("admm", "sharded", ADAM_ONCE), Case("maml", "gathered", ADAM_ONCE)]
 TWO += [Case("reptile", "sharded", (*SGD, f"inner.scope.name={s}")) for s in ("film", "lora")]
-TWO += [
-    Case(name, "sharded", (*ONCE, "meta.hvp=difference"))
-    for name in ("maml", "anil", "boil", "cavia", "imaml")
-]
+DIFFERENCE = (*ONCE, "meta.hvp=difference")
+TWO += [Case(name, "sharded", DIFFERENCE) for name in ("maml", "imaml")]
+# These are MAML with another scope.
+TWO += [Case(n, "sharded", (*DIFFERENCE, "inner.steps=1")) for n in ("anil", "boil", "cavia")]
 TWO += [Case("reptile", "sharded", (*SGD, "generator.name=dit", "generator.patch=2"))]
 BF16 = (*SGD, "inner.precision=bf16")
 TWO += [Case(name, way, BF16) for name in ("reptile", "fomaml") for way in ("1", "sharded")]
