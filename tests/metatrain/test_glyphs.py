@@ -69,6 +69,18 @@ def test_twins_of_other_scripts_marks_and_spaces_are_left_out(table):
     assert not names & {twin, space, accent, full_stop}
 
 
+def test_a_style_as_the_task_has_the_same_images_by_their_faces(table, tmp_path):
+    pack("glyphs", str(tmp_path), size=SIZE, variant="style")
+
+    def told(of, task, sample):
+        return {(row[task], row[sample], row["image"]) for row in of.to_pylist()}
+
+    faces = told(pq.read_table(tmp_path / "data-00000.parquet"), "task", "character")
+    assert faces == {(f, c, image) for c, f, image in told(table, "task", "source")}
+    assert "DejaVuSans-Bold" in {name for name, _, _ in faces}
+    assert len(EpisodeStore(str(tmp_path)).tasks("train")) > 10
+
+
 def test_computer_modern_draws_what_its_glyph_names_say():
     faces = {
         name: {glyph.font.stem: glyph.drawn_by for glyph in glyphs}

@@ -358,20 +358,6 @@ def test_without_the_renderer_a_sentence_says_what_to_install(monkeypatch):
 # Variants of the built-in sources
 
 
-def test_a_style_as_the_task_has_the_same_images_by_their_faces(tmp_path):
-    pack("glyphs", str(tmp_path / "faces"), size=16, variant="style")
-    pack("glyphs", str(tmp_path / "characters"), size=16)
-
-    def told(dataset, task, sample):
-        return {(row[task], row[sample], row["image"]) for row in rows_of(tmp_path / dataset)}
-
-    faces = told("faces", "task", "character")
-    assert faces == {(f, c, image) for c, f, image in told("characters", "task", "source")}
-    tasks = [task.name for task in EpisodeStore(str(tmp_path / "faces")).tasks("train")]
-    assert "DejaVuSans-Bold" in {name for name, _, _ in faces}
-    assert len(tasks) > 10
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
