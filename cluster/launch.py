@@ -151,15 +151,11 @@ def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
         UserError: when Ray cannot be joined or started.
     """
     address = os.environ.get("RAY_ADDRESS")
-    # "local", or Ray would join whatever cluster happens to run on this machine.
-    alone = {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
-    if not address:
-        # Nobody announces that he takes this machine away, and to listen takes Train 2.5 s.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    told = _telling_its_address() if dashboard and not address else nullcontext()
     try:
-        with told:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else alone))
+        if address:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            _start_ray(cpus, dashboard)
     except Exception as error:  # also bare ones, as where a busy machine starts its node too late
         reason = str(error).partition("\n")[0].rstrip(".")
         if address:
@@ -170,6 +166,30 @@ def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
         yield not address
     finally:
         ray.shutdown()
+
+
+def _start_ray(cpus: int, dashboard: bool) -> None:
+    """Start a cluster on this machine; once more, where that was too busy to start it in time.
+
+    Ray's nodes give up when their agents have not started within 15 s, whatever else is computed.
+    """
+    # Nobody announces that he takes this machine away, and to listen takes Train 2.5 s.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    for last in (False, True):
+        try:
+            with _telling_its_address() if dashboard else nullcontext():
+                ray.init(
+                    # Or Ray would join whatever cluster happens to run on this machine.
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=dashboard,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+            return
+        except Exception as error:
+            if last or "timed out during startup" not in str(error):
+                raise
 
 
 @contextmanager

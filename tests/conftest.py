@@ -56,19 +56,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast ones first, whole runs on Ray last: of these the longest before what fills gaps.
-
-    The longest of all are those that take jobs, one after the other on one cluster.
-    """
+    """The fast ones first, whole runs on Ray last: of these the longest before what fills gaps."""
     items.sort(key=_turn)
 
 
 def _turn(item: pytest.Item) -> int:
     if not {"cluster", "tuning"} & set(item.path.parts):
         return 0
-    if _TOGETHER.get(item.path.name) == "jobs":
-        return 1
-    return 2 if item.path.name in _APART else 3
+    return 1 if item.path.name in _APART else 2
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 
-from cluster.launch import launch, steps_taken
+from cluster.launch import joined_cluster, launch, steps_taken
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore, draft_of
 from metatrain.config import load_config
@@ -55,3 +56,22 @@ def test_damage_to_the_last_checkpoint_of_a_finished_run_is_noticed(trained, con
     shard.write_bytes(content)
     assert steps_taken(config, CheckpointStore(config.run.url, said.append)) == 10
     assert f"step-00000020 cannot be used: {shard.name} is not as it was written" in said[0]
+
+
+def test_where_a_busy_machine_starts_ray_too_late_it_is_started_once_more(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    fates = [Exception("The current node timed out during startup. Perhaps."), None]
+    fates += 2 * fates[:1] + [Exception("no")]
+
+    def start(**_):
+        if fate := fates.pop(0):
+            raise fate
+
+    monkeypatch.setattr(ray, "init", start)
+    with joined_cluster(1) as own:
+        assert own
+    with pytest.raises(UserError, match="timed out during startup"), joined_cluster(1):
+        pass
+    with pytest.raises(UserError, match=r"on this machine: no\."), joined_cluster(1):
+        pass
+    assert not fates
