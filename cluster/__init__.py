@@ -1,6 +1,6 @@
 """Distribute meta-training: Ray Train workers, each with a DeepSpeed engine.
 
-launch -> worker -> engine
+launch -> joining, training -> worker -> engine
 submit -> package, preflight, follow: the same launch as a job on a cluster
 """
 

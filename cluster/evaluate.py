@@ -6,11 +6,12 @@ from dataclasses import replace
 import ray
 from ray.exceptions import RayError
 
-from cluster.launch import absolute, joined_cluster
+from cluster.joining import joined_cluster
 from metatrain.cores import cores
 from metatrain.errors import UserError
 from metatrain.evaluation.runner import prepare_process
 from metatrain.evaluation.work import Work, perform
+from metatrain.files import absolute
 
 
 class OnRay:

@@ -10,17 +10,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from deepspeed.utils import (
-    safe_get_local_fp32_param,
-    safe_get_local_grad,
-    safe_get_local_optimizer_state,
-    safe_set_local_fp32_param,
-    safe_set_local_grad,
-    safe_set_local_optimizer_state,
-)
 from torch import Tensor, nn
 
 from cluster.engine import ZeroEngine
+from cluster.lean import deepspeed
 from metatrain.config import Config
 from metatrain.episodes import in_order_of_slots
 from metatrain.generators import Draw
@@ -49,7 +42,7 @@ class GatheringEngine(ZeroEngine):
     def local(self) -> Parameters:
         """See `metatrain.trainer.Engine.local`: this worker's shards."""
         return {
-            name: _present(safe_get_local_fp32_param(p))[: self._real(name)]
+            name: _present(deepspeed.utils.safe_get_local_fp32_param(p))[: self._real(name)]
             for name, p in self._named.items()
         }
 
@@ -106,11 +99,13 @@ class GatheringEngine(ZeroEngine):
         mean = self._mean_over_groups(gradient)
         self._engine.allreduce_gradients()  # nothing is left to reduce; DeepSpeed opens its buffers
         for name, parameter in self._named.items():
-            safe_set_local_grad(parameter, self._padded(name, mean[name]))
+            deepspeed.utils.safe_set_local_grad(parameter, self._padded(name, mean[name]))
 
     def _moments(self, moment: str) -> Parameters:
         local = {
-            name: _present(safe_get_local_optimizer_state(p, moment))[: self._real(name)]
+            name: _present(deepspeed.utils.safe_get_local_optimizer_state(p, moment))[
+                : self._real(name)
+            ]
             for name, p in self._named.items()
         }
         return self.full(local)
@@ -118,7 +113,7 @@ class GatheringEngine(ZeroEngine):
     def _set_moments(self, moment: str, values: Parameters) -> None:
         for name, value in self.localize(values).items():
             padded = self._padded(name, value)
-            safe_set_local_optimizer_state(self._named[name], padded, moment)
+            deepspeed.utils.safe_set_local_optimizer_state(self._named[name], padded, moment)
 
     def _shard(self, name: str) -> Tensor:
         """Where DeepSpeed keeps this worker's values, and padding."""
@@ -161,7 +156,7 @@ class ShardedEngine(GatheringEngine):
         self.rank, self.world = self.mesh.group, self.mesh.groups
         # DeepSpeed makes masters of weights that are rounded already.
         for name, value in self.localize(start).items():
-            safe_set_local_fp32_param(self._named[name], self._padded(name, value))
+            deepspeed.utils.safe_set_local_fp32_param(self._named[name], self._padded(name, value))
 
     def parameters(self) -> Parameters:
         """This worker's shards of theta."""
@@ -195,12 +190,12 @@ class ShardedEngine(GatheringEngine):
         optimizer.zero_grad()
         for name, parameter in self._named.items():
             # A parameter that the loss does not touch would keep its last gradient.
-            safe_set_local_grad(parameter, torch.zeros_like(self._shard(name)))
+            deepspeed.utils.safe_set_local_grad(parameter, torch.zeros_like(self._shard(name)))
         with torch.enable_grad():
             loss = weight * self._engine(*draw)
             self._engine.backward(loss)
         gradient = {
-            name: _present(safe_get_local_grad(p))[: self._real(name)].clone()
+            name: _present(deepspeed.utils.safe_get_local_grad(p))[: self._real(name)].clone()
             for name, p in self._named.items()
         }
         # So that all of them notice a loss that is not finite.

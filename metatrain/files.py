@@ -33,6 +33,11 @@ def is_s3(url: str) -> bool:
     return url.startswith(("s3://", "s3a://"))
 
 
+def absolute(url: str) -> str:
+    """`url`, or where it is a path, one that holds in any folder."""
+    return url if "://" in url else str(Path(url).absolute())
+
+
 def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system that `url` names, and the path within it, without a slash at the end.
 

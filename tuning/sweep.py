@@ -9,11 +9,11 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import tune
 from ray.util.queue import Queue
 
-from cluster.launch import check_resources, cpus_wanted, joined_cluster
+from cluster.joining import check_resources, cpus_wanted, joined_cluster
 from cluster.room import places
 from metatrain.config import Config
 from metatrain.errors import UserError
-from metatrain.files import asking, filesystem_of
+from metatrain.files import absolute, asking, filesystem_of
 from metatrain.loader import open_store, training_sampler
 from metatrain.validation import validation_of
 from tuning.best import write_best
@@ -107,7 +107,7 @@ def _run(ledger: Ledger, at_once: int, loggers: list[tune.Callback]) -> None:
     table = Table(ledger, news)
     job = Job(ledger.sweep, str(Path.cwd()), queue)
     trainable = tune.with_parameters(TrialRun, job=job)
-    fs, path = filesystem_of(_absolute(f"{settings.url}/ray"))
+    fs, path = filesystem_of(absolute(f"{settings.url}/ray"))
     tuner = tune.Tuner(
         # Tune's own process of a trial computes nothing, but something it must ask for.
         tune.with_resources(trainable, tune.PlacementGroupFactory([{"memory": 1_000_000}])),
@@ -154,7 +154,3 @@ def _conclude(ledger: Ledger) -> str:
         raise UserError(f"no trial of {ledger.url} finished ({reasons or 'the budget is over'}).")
     print(f"The best trial is {best.name}; metatrain train {write_best(ledger, best)}")
     return write_report(ledger, best)
-
-
-def _absolute(url: str) -> str:
-    return url if "://" in url else str(Path(url).absolute())

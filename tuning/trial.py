@@ -12,8 +12,9 @@ from typing import Any
 from ray import tune
 from ray.util.queue import Queue
 
-from cluster.launch import Training, WorkersFailedError, finish, steps_taken
+from cluster.launch import finish, steps_taken
 from cluster.messages import Message, Verdict
+from cluster.training import Training, WorkersFailedError
 from metatrain.checkpoint import CheckpointStore, draft_of
 from metatrain.checkpoint.state import state_of
 from metatrain.config import Config, parse_config

@@ -5,7 +5,7 @@ import os
 from cluster.doctor.checks import CHECKS
 from cluster.doctor.patient import examine
 from cluster.doctor.table import table
-from cluster.launch import joined_cluster
+from cluster.joining import joined_cluster
 from metatrain.config import Config
 from metatrain.errors import UserError
 

@@ -31,7 +31,7 @@ from metatrain.pictures import to_uint8
 from metatrain.store import EpisodeStore
 from metatrain.strips import draw_strip, steps_shown
 
-# Raised when a change makes other images of the same work.
+# Raised when a change makes something else of the same work.
 _FORMAT = "metatrain-drawn-3"
 
 

@@ -19,8 +19,10 @@ from metatrain.report.tasks import contested, extremes, fixed
 from metatrain.report.validated import read_courses
 from metatrain.report.writing import template
 
-# Tasks that are shown whatever they came to, and of each remarkable kind.
+# Tasks that are shown whatever they came to, and at most of each remarkable kind.
 _FIXED, _REMARKABLE = 6, 3
+# So many strips of each kind are enough to look at, however many runs draw one of each task.
+_STRIPS = 12
 
 # Keys of the configuration that say where a run is, and not what.
 _PLACES = ("run.name", "run.dir")
@@ -113,11 +115,10 @@ def _common_spaces(contenders: Sequence[Contender]) -> list[Space]:
 def _remarkable(contenders: Sequence[Contender]) -> dict[str, list[Comparison]]:
     """By what is remarkable of them, tasks that nobody fixed beforehand."""
     evaluations = [contender.evaluation for contender in contenders]
-    worst, best = extremes(evaluations, _REMARKABLE)
+    count = max(1, min(_REMARKABLE, _STRIPS // len(contenders)))
+    worst, best = extremes(evaluations, count)
     return {
-        "Where the runs differ most": read_comparisons(
-            contenders, contested(evaluations, _REMARKABLE)
-        ),
+        "Where the runs differ most": read_comparisons(contenders, contested(evaluations, count)),
         "Best, all runs together": read_comparisons(contenders, best),
         "Worst, all runs together": read_comparisons(contenders, worst),
     }

@@ -7,7 +7,8 @@ import pytest
 import ray
 import torch
 
-from cluster.launch import joined_cluster, launch, steps_taken
+from cluster.joining import joined_cluster
+from cluster.launch import launch, steps_taken
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore, draft_of
 from metatrain.config import load_config

@@ -1,0 +1,170 @@
+"""One run's workers under Ray Train, in a cluster that is joined already."""
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from math import ceil
+from pathlib import Path
+
+import ray
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.callback import RayTrainCallback
+from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.backend import WorkerConfig
+from cluster.messages import Message
+from cluster.watch import Losses
+from cluster.worker import train_worker
+from metatrain.config import Config
+from metatrain.errors import UserError
+from metatrain.files import absolute, filesystem_of
+
+# How often an elastic run looks whether it can have more workers.
+_GROWTH_SECONDS = 10.0
+
+
+class WorkersFailedError(UserError):
+    """What has failed is not the user's doing: the same again may succeed."""
+
+
+class Training:
+    """One run's workers, at work since this was made, in a cluster that is joined already.
+
+    Args:
+        config: the run's configuration.
+        verdicts: brings the workers, after each of their validations, whether to go on; without
+            it, they do.
+        lasting: whether the cluster outlives the run, and is to be left tidy.
+    """
+
+    def __init__(
+        self, config: Config, verdicts: Queue | None = None, *, lasting: bool = True
+    ) -> None:
+        self._config, self.lasting = config, lasting
+        # Beside the driver, or the loss of a node that trains might take it away.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        self._fit: Future[None] = Future()
+        trainer = _torch_trainer(config, self._queue, verdicts, lasting=lasting)
+        # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon,
+        # since it ends only when Ray does.
+        threading.Thread(target=_fit, args=(trainer, self._fit), daemon=True).start()
+
+    def messages(self) -> Iterator[Message]:
+        """What the workers say, until they are done or have left.
+
+        Raises:
+            UserError: what a worker says cannot go on.
+            WorkersFailedError: when Ray gave up on them.
+        """
+        while not (self._fit.done() and self._queue.empty()):
+            with suppress(Empty):
+                message = self._queue.get(timeout=0.5)
+                if message.kind == "error":
+                    raise UserError(message.content)
+                yield message
+                if message.kind == "done":
+                    return
+        self.close()
+
+    def close(self) -> None:
+        """Wait until nothing of the workers is left.
+
+        Raises:
+            WorkersFailedError: when Ray gave up on them.
+        """
+        try:
+            self._fit.result()
+        except (TrainingFailedError, RayError) as error:
+            raise WorkersFailedError(_failure(error, self._config)) from error
+        finally:
+            self._queue.shutdown()
+
+
+def _fit(trainer: TorchTrainer, outcome: Future[None]) -> None:
+    try:
+        trainer.fit()
+        outcome.set_result(None)
+    except BaseException as error:
+        outcome.set_exception(error)
+
+
+class _Trainer(TorchTrainer):
+    """Without those of Train's actors that have nothing to do: each would import for seconds.
+
+    Attributes:
+        idle: the callbacks that start them.
+    """
+
+    # Of Ray Data there are no data sets.
+    idle: tuple[type, ...] = (DatasetsCallback,)
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if not isinstance(callback, self.idle)]
+
+
+class _LastTrainer(_Trainer):
+    """In a cluster that ends with the run, nobody has to give back what a killed one held."""
+
+    idle = (DatasetsCallback, PlacementGroupCleanerCallback)
+
+
+def _torch_trainer(
+    config: Config, messages: Queue, verdicts: Queue | None, *, lasting: bool
+) -> TorchTrainer:
+    cluster = config.cluster
+    resources = {"CPU": cluster.cpus_per_worker}
+    if cluster.gpus_per_worker:
+        resources["GPU"] = cluster.gpus_per_worker
+    settings = {
+        "config": config.model_dump(mode="json"),
+        "messages": messages,
+        "verdicts": verdicts,
+        "folder": str(Path.cwd()),
+    }
+    filesystem, path = filesystem_of(absolute(config.run.url))
+    # Ray's controller, which reads this, asks the workers for a sign of life.
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(cluster.timeout)
+    elastic = cluster.min_workers and (cluster.min_workers, cluster.workers)
+    if elastic:
+        # As many as there were are waited for so long, before it is tried with fewer.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
+    return (_Trainer if lasting else _LastTrainer)(
+        train_worker,
+        train_loop_config=settings,
+        # The others, who wait for a silent worker, must not be the first to fail: they cannot say
+        # for whom they wait.
+        torch_config=WorkerConfig(timeout_s=ceil(2 * cluster.timeout)),
+        scaling_config=ScalingConfig(
+            num_workers=elastic or cluster.workers,
+            elastic_resize_monitor_interval_s=_GROWTH_SECONDS,
+            use_gpu=bool(cluster.gpus_per_worker),
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=path,
+            storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[Losses(messages)],
+        ),
+    )
+
+
+def _failure(error: Exception, config: Config) -> str:
+    """What a person needs of Ray's account of a failed run: its last line, and what to do."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (
+        f"training failed ({lines[-1] if lines else type(error).__name__}); its workers may be "
+        f"restarted cluster.max_failures={config.cluster.max_failures} times. The same command "
+        f"goes on from the newest checkpoint."
+    )
