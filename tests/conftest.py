@@ -12,6 +12,7 @@ from job import checkout  # noqa: F401
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 from ray_head import jobs_head, ray_head  # noqa: F401
+from small_models import evaluated, listed, places  # noqa: F401
 from training_run import Run
 from xdist.scheduler import LoadFileScheduling
 
@@ -26,13 +27,15 @@ settings.load_profile("untimed")
 
 
 # Files that share a server: S3's, of which two looking for free ports would take each other's, and
-# the cluster that takes jobs, of which one is enough.
+# the cluster that takes jobs, of which one is enough. And those that share small models.
 _TOGETHER = {
     "test_check.py": "s3",
     "test_object_storage.py": "s3",
     "test_streaming.py": "s3",
     "test_surviving.py": "s3",
     "test_writing.py": "s3",
+    "test_evaluation.py": "models",
+    "test_samples.py": "models",
     "test_doctor.py": "jobs",
     "test_submit.py": "jobs",
     "test_sweep.py": "jobs",

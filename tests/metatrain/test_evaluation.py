@@ -4,28 +4,19 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from small_models import FEW, metatrain, save
 
-from metatrain.build import build_generator
-from metatrain.cli import run
-from metatrain.commands import COMMANDS
-from metatrain.config import load_config
 from metatrain.errors import UserError
 from metatrain.evaluation import runner
 from metatrain.evaluation.baselines import COPY, JITTERED, REAL, baselines
 from metatrain.evaluation.benchmark import read_benchmark
 from metatrain.evaluation.candidates import label_of, placed, read_candidates
 from metatrain.evaluation.episode_list import (
-    IMAGES,
     SEEDS,
-    SHOTS,
-    EpisodeList,
     list_episodes,
-    read_list,
 )
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED
 from metatrain.evaluation.results import read_evaluation, read_scores
@@ -33,61 +24,10 @@ from metatrain.evaluation.strips import read_strips
 from metatrain.evaluation.table import gap
 from metatrain.evaluation.work import from_scratch, perform
 from metatrain.loader import RUN_MANIFEST
-from metatrain.metrics.precomputed import pixel_hash
-from metatrain.model import Model, load_model, save_model
+from metatrain.model import load_model
 from metatrain.pack import pack
 from metatrain.pictures import decode, to_uint8
 from metatrain.store import EpisodeStore
-
-# Three of the training tasks, since the stripes have but two for testing.
-FEW = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 3]
-
-
-def metatrain(*arguments):
-    return run("metatrain", COMMANDS, [str(a) for a in arguments])
-
-
-def save(packed, folder, *overrides):
-    """An untrained model as a run leaves it, small enough to adapt in no time."""
-    config = load_config(
-        None,
-        [
-            f"data.path={packed}",
-            "data.image_size=16",
-            "generator.width=8",
-            "generator.sampler.steps=2",
-            "adapt.steps=2",
-            *overrides,
-        ],
-    )
-    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
-    # Not as it was made, or from scratch would be the same.
-    moved = {n: p + 0.01 for n, p in parameters.items()}
-    save_model(Model(config, moved, step=7), f"{folder}/model.safetensors")
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def places(packed, tmp_path_factory):
-    """Two models and a joint one, and a metric network that all tests share."""
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("evaluation")
-    for name in ("one", "two"):
-        save(packed, root / name, f"run.name={name}", f"seed={len(name)}")
-    save(packed, root / "joint", "run.name=joint", "learner.name=joint")
-    metric = root / "metric.safetensors"
-    assert metatrain("evaluate", "train-metric", "--data", packed, "--out", metric) == 0
-    return root
-
-
-@pytest.fixture(scope="module")
-def evaluated(places):
-    """Where a model was evaluated by one worker, with a joint baseline."""
-    out = places / "evaluated"
-    options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
-    command = ["evaluate", places / "one", *options, *FEW, "--workers", 1, "--out", out]
-    assert metatrain(*command) == 0
-    return out
 
 
 def numbers(folder):
@@ -97,54 +37,6 @@ def numbers(folder):
         for point in result["curve"].values():
             assert point.pop("seconds") > 0
     return values
-
-
-@pytest.fixture(scope="module")
-def listed(packed):
-    return list_episodes(EpisodeStore(packed), "train")
-
-
-def test_the_list_follows_from_the_data_and_nothing_given_away_is_scored(packed, listed):
-    assert list_episodes(EpisodeStore(packed), "train").content() == listed.content()
-    assert EpisodeList.model_validate_json(listed.content()) == listed
-    assert (len(listed.tasks), listed.seeds) == (16, SEEDS)
-    assert [e.task for e in listed.episodes] == listed.tasks * SEEDS
-    for episode in listed.episodes:
-        images = [*episode.support, *episode.reference, *episode.held_out]
-        assert sorted(images) == sorted(set(images))
-        assert episode.counts == (max(SHOTS), IMAGES, IMAGES)
-    drawn = [e.support for e in listed.episodes if e.task == listed.tasks[0]]
-    assert len(set(drawn)) == SEEDS
-    assert len({e.noise for e in listed.episodes}) == len(listed.episodes)
-
-
-def test_more_shots_are_further_images_of_the_same_episode(packed, listed):
-    store, few = EpisodeStore(packed), listed.first(2, 1)
-    one, eight = (read_benchmark(store, few, k, 16, 1) for k in (1, 8))
-    assert one.support.equal(eight.support[:, :, :1])
-    assert one.reference.equal(eight.reference)
-    assert one.held_out.equal(eight.held_out)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda v: v.update(data="0" * 64), "name the data that the list was made for"),
-        (lambda v: v.update(format="other"), "is of format other"),
-        (lambda v: v.pop("split"), "is no list of episodes, or is damaged: split"),
-        (lambda v: v["episodes"].pop(), "same two tasks or more in each of its seeds"),
-        (lambda v: v["episodes"][5].update(reference=[0, 0, 1, 2]), "twice in one episode"),
-        (lambda v: v["episodes"][5].update(task="none"), "same two tasks"),
-        (lambda v: v["episodes"][5].update(support=list(range(99, 107))), "that .* lacks"),
-        (lambda v: v["episodes"][5].update(held_out=[]), "they must be"),
-    ],
-)
-def test_a_list_that_is_none_is_refused(packed, listed, tmp_path, change, sentence):
-    values = json.loads(listed.content())
-    change(values)
-    (tmp_path / "list").write_text(json.dumps(values))
-    with pytest.raises(UserError, match=sentence):
-        read_list(f"{tmp_path}/list", EpisodeStore(packed))
 
 
 def test_every_system_is_scored_beside_the_baselines(evaluated, packed):
@@ -346,72 +238,6 @@ def test_copies_are_the_support_and_jittered_ones_are_near_it(packed, listed):
     assert (moved > 0).all()
     assert found[JITTERED].equal(baselines(benchmark)[JITTERED])
     assert found[JITTERED].abs().max() <= 1
-
-
-@pytest.fixture(scope="module")
-def exported(places, packed):
-    """The episodes as another system gets them, which hands back what it was given."""
-    folder = places / "other-system"
-    options = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 4]
-    assert metatrain("evaluate", "episodes", "--data", packed, *options, "--export", folder) == 0
-    for support in folder.glob("seed-*/*/support"):
-        for file in support.iterdir():
-            shutil.copy(file, support.parent / file.name)
-    return folder
-
-
-def score_samples(exported, packed, places, *more):
-    options = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 4, "--data", packed]
-    metric = ["--metric", places / "metric.safetensors"]
-    return metatrain("evaluate", "--samples", exported, *options, *metric, *more)
-
-
-def test_what_another_system_drew_is_scored_as_ours_is(exported, packed, places):
-    assert score_samples(exported, packed, places) == 0
-    found = read_evaluation(f"{exported}/evaluation")
-    copies = found.results[COPY].scores
-    assert found.results["samples other-system"].scores == copies
-    whole = read_list(f"{exported}/episodes.json", EpisodeStore(packed))
-    assert (whole.sha256, len(whole.tasks)) == (found.episodes.sha256, 16)
-
-
-def test_the_nearest_copies_are_kept_beside_what_was_given(exported, packed, places, evaluated):
-    assert score_samples(exported, packed, places) == 0
-    found = read_evaluation(f"{exported}/evaluation").offenders
-    assert len(found) == 12
-    assert {(o.ratio, o.memorised, o.psnr) for o in found} == {(0, True, None)}
-    for kept in (exported / "evaluation" / "offenders").iterdir():
-        assert (kept / "drawn.png").read_bytes() == (kept / "given.png").read_bytes()
-    ratios = [o.ratio for o in read_evaluation(str(evaluated)).offenders]
-    assert ratios == sorted(ratios)
-    assert ratios[0] > 0
-
-
-def test_samples_that_cannot_be_scored_are_named(exported, packed, places, tmp_path, capsys):
-    shutil.copytree(exported, tmp_path / "s")
-    missing = tmp_path / "s" / "seed-1" / "0002" / "3.png"
-    missing.unlink()
-    assert score_samples(tmp_path / "s", packed, places) == 1
-    assert "lacks 1 of 24 images, the first of them seed-1/0002/3.png" in capsys.readouterr().err
-    Image.new("L", (20, 20)).save(missing)
-    assert score_samples(tmp_path / "s", packed, places) == 1
-    assert "is 20 x 20 pixels, and others are 16 x 16" in capsys.readouterr().err
-    assert score_samples(tmp_path / "none", packed, places) == 1
-    assert "there are no samples in" in capsys.readouterr().err
-
-
-def test_features_of_another_program_are_one_more_space(exported, packed, places, tmp_path):
-    assert score_samples(exported, packed, places, "--export", tmp_path / "images") == 0
-    files = sorted((tmp_path / "images").iterdir())
-    images = decode([file.read_bytes() for file in files], 16, 1)
-    names = [pixel_hash(image).hex() for image in images]
-    assert [file.stem for file in files] == names
-    hashes = torch.from_numpy(np.stack([np.frombuffer(bytes.fromhex(n), np.uint8) for n in names]))
-    table = {"sha256": hashes, "features": images.flatten(1)}
-    save_file(table, tmp_path / "table", {"name": "theirs"})
-    assert score_samples(exported, packed, places, "--features", tmp_path / "table") == 0
-    scores = read_evaluation(f"{exported}/evaluation").result.scores
-    assert scores["theirs"] == scores["pixels"]
 
 
 @pytest.mark.parametrize(

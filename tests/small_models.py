@@ -1,0 +1,69 @@
+"""Models that are small enough to evaluate in no time, and what was evaluated of them."""
+
+import pytest
+import torch
+
+from metatrain.build import build_generator
+from metatrain.cli import run
+from metatrain.commands import COMMANDS
+from metatrain.config import load_config
+from metatrain.evaluation.episode_list import (
+    list_episodes,
+)
+from metatrain.model import Model, save_model
+from metatrain.store import EpisodeStore
+
+# Three of the training tasks, since the stripes have but two for testing.
+FEW = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 3]
+
+
+def metatrain(*arguments):
+    return run("metatrain", COMMANDS, [str(a) for a in arguments])
+
+
+def save(packed, folder, *overrides):
+    """An untrained model as a run leaves it, small enough to adapt in no time."""
+    config = load_config(
+        None,
+        [
+            f"data.path={packed}",
+            "data.image_size=16",
+            "generator.width=8",
+            "generator.sampler.steps=2",
+            "adapt.steps=2",
+            *overrides,
+        ],
+    )
+    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    # Not as it was made, or from scratch would be the same.
+    moved = {n: p + 0.01 for n, p in parameters.items()}
+    save_model(Model(config, moved, step=7), f"{folder}/model.safetensors")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def places(packed, tmp_path_factory):
+    """Two models and a joint one, and a metric network that all tests share."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("evaluation")
+    for name in ("one", "two"):
+        save(packed, root / name, f"run.name={name}", f"seed={len(name)}")
+    save(packed, root / "joint", "run.name=joint", "learner.name=joint")
+    metric = root / "metric.safetensors"
+    assert metatrain("evaluate", "train-metric", "--data", packed, "--out", metric) == 0
+    return root
+
+
+@pytest.fixture(scope="session")
+def evaluated(places):
+    """Where a model was evaluated by one worker, with a joint baseline."""
+    out = places / "evaluated"
+    options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
+    command = ["evaluate", places / "one", *options, *FEW, "--workers", 1, "--out", out]
+    assert metatrain(*command) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def listed(packed):
+    return list_episodes(EpisodeStore(packed), "train")
