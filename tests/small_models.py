@@ -7,9 +7,7 @@ from metatrain.build import build_generator
 from metatrain.cli import run
 from metatrain.commands import COMMANDS
 from metatrain.config import load_config
-from metatrain.evaluation.episode_list import (
-    list_episodes,
-)
+from metatrain.evaluation.episode_list import list_episodes
 from metatrain.model import Model, save_model
 from metatrain.store import EpisodeStore
 
