@@ -59,14 +59,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast ones first, whole runs on Ray last: of these the longest before what fills gaps."""
+    """The fast ones first, whole runs on Ray last: of these the longest before what fills gaps.
+
+    What takes jobs, a sweep of two trials at once among it, goes beside tests that start no Ray.
+    """
     items.sort(key=_turn)
 
 
 def _turn(item: pytest.Item) -> int:
     if not {"cluster", "tuning"} & set(item.path.parts):
         return 0
-    return 1 if item.path.name in _APART else 2
+    if item.path.name in _APART:
+        return 1
+    return 2 if _TOGETHER.get(item.path.name) == "jobs" else 3
 
 
 @pytest.fixture(scope="session")
