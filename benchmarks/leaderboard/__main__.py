@@ -23,6 +23,8 @@ from benchmarks.leaderboard.running import (
 )
 
 _BOARD = str(Path(__file__).with_name("board.yaml"))
+# More of them are not to be told apart in one picture.
+_SHOWN = 12
 
 _PAGE = """\
 # Leaderboard
@@ -31,9 +33,9 @@ _PAGE = """\
 given. `make leaderboard` made this page, at commit `{commit}` on {hardware}. Each training had
 {flops:.3g} floating-point operations in its outer gradients: `{base}` but for what
 [board.yaml](../benchmarks/leaderboard/board.yaml) says. All adapt with the same number of inner
-steps on one core. [leaderboard.html](leaderboard.html), to be opened in a browser, compares every
-one with every other, and task by task. What each got in every feature space, how it was configured
-and how long it took is in [leaderboard.json](leaderboard.json).
+steps on one core. [leaderboard.html](leaderboard.html), to be opened in a browser, compares the
+first {shown} of them with one another, and task by task. What each got in every feature space, how
+it was configured and how long it took is in [leaderboard.json](leaderboard.json).
 
 {table}
 
@@ -70,8 +72,9 @@ def main() -> None:
     if not options.dry_run:
         entries = _all_systems(board, planned, options.folder)
         evaluate(board, entries, options.folder)
-        report(entries, f"{options.out}/leaderboard.html")
-        _write(board, [standing(entry) for entry in entries], Path(options.out))
+        standings = sorted(map(standing, entries), key=lambda s: s.excess.value)
+        report([s.entry for s in standings[:_SHOWN]], f"{options.out}/leaderboard.html")
+        _write(board, standings, Path(options.out))
 
 
 def _all_systems(board: Board, planned: Sequence[Training], folder: str) -> list[Entry]:
@@ -89,6 +92,7 @@ def _write(board: Board, standings: Sequence[Standing], out: Path) -> None:
         tasks=len(of.tasks),
         seeds=f"{of.seeds} seed{'s' if of.seeds > 1 else ''}",
         shots=of.shots,
+        shown=min(_SHOWN, len(standings)),
         commit=commit()[:7],
         hardware=hardware(),
         flops=board.flops,
@@ -96,9 +100,8 @@ def _write(board: Board, standings: Sequence[Standing], out: Path) -> None:
         table=table(standings),
         baselines=baselines(standings),
     )
-    shown = sorted(standings, key=lambda s: s.excess.value)
-    (out / "leaderboard-strips.png").write_bytes(strips(shown))
-    (out / "leaderboard-curves.png").write_bytes(curves(shown))
+    (out / "leaderboard-strips.png").write_bytes(strips(standings[:_SHOWN]))
+    (out / "leaderboard-curves.png").write_bytes(curves(standings[:_SHOWN]))
     (out / "leaderboard.json").write_text(record(board, standings) + "\n")
     (out / "leaderboard.md").write_text(page)
     print(out / "leaderboard.md")

@@ -14,7 +14,7 @@ from metatrain.errors import UserError
 from metatrain.plan.trace import to_be_traced, trace
 from metatrain.section import Section
 
-JOINT = "joint"
+BASELINE = "joint"
 # Checkpoints of a training; the last half of them make its soup.
 CHECKPOINTS = 8
 
@@ -28,7 +28,6 @@ class Board(Section):
     tasks: int = Field(default=1000, ge=2, description="How many of the listed tasks at most.")
     seeds: int = Field(default=3, ge=1, description="How many of the listed seeds at most.")
     trained: dict[StableName, dict[str, Any]] = Field(description="By name, what is otherwise.")
-    soups: list[str] = Field(default=[], description="Of which trainings a soup is made too.")
     ensembles: dict[StableName, list[str]] = Field(
         default={}, description="By name, whose velocities are averaged."
     )
@@ -60,8 +59,8 @@ def read_board(path: str, overrides: Mapping[str, Any]) -> Board:
         board = Board.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path} cannot be used: {error}") from error
-    named = [*board.soups, *(name for names in board.ensembles.values() for name in names)]
-    unknown = [name for name in [JOINT, *named] if name not in board.trained]
+    members = [name for names in board.ensembles.values() for name in names]
+    unknown = [name for name in [BASELINE, *members] if name not in board.trained]
     if unknown:
         raise UserError(f"{path} has no '{unknown[0]}' under trained, which it needs.")
     return board

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.leaderboard.board import CHECKPOINTS, JOINT, Board, Training
+from benchmarks.leaderboard.board import BASELINE, CHECKPOINTS, Board, Training
 from metatrain.checkpoint import CheckpointStore
 from metatrain.config import to_yaml
 
@@ -52,12 +52,12 @@ def train(training: Training) -> None:
 
 
 def combine(board: Board, trained: dict[str, Training], folder: str) -> list[Entry]:
-    """Make the soups and the ensembles."""
+    """Make a soup of each, and the ensembles."""
     entries = []
-    for name in board.soups:
-        store = CheckpointStore(trained[name].config.run.url)
+    for name, training in trained.items():
+        store = CheckpointStore(training.config.run.url)
         last = [store.folder(step) for step in store.steps()[-CHECKPOINTS // 2 :]]
-        entries.append(_combined(f"{name}-soup", "uniform", last, [trained[name]], folder))
+        entries.append(_combined(f"{name}-soup", "uniform", last, [training], folder))
     for name, members in board.ensembles.items():
         runs = [trained[member].config.run.url for member in members]
         entries.append(_combined(name, "ensemble", runs, [trained[m] for m in members], folder))
@@ -80,7 +80,7 @@ def entry_of(training: Training) -> Entry:
 
 def evaluate(board: Board, entries: Sequence[Entry], folder: str) -> None:
     """Score all systems on the same episodes, beside the jointly trained one."""
-    [joint] = [entry.run for entry in entries if entry.name == JOINT]
+    [joint] = [entry.run for entry in entries if entry.name == BASELINE]
     chosen = ["--tasks", board.tasks, "--seeds", board.seeds, "--joint", joint]
     chosen += ["--data", f"{folder}/data", "--metric", f"{folder}/metric.safetensors"]
     _do("evaluate", *(entry.run for entry in entries), *map(str, chosen))

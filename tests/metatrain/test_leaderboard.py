@@ -16,7 +16,7 @@ TWO = {
 
 
 def test_all_trainings_have_the_operations_of_the_board(tmp_path):
-    board = read_board(BOARD, {"trained": TWO, "soups": [], "ensembles": {}, "flops": 1e11})
+    board = read_board(BOARD, {"trained": TWO, "ensembles": {}, "flops": 1e11})
     joint, slow = trainings(board, str(tmp_path))
     assert joint.flops == pytest.approx(1e11, rel=0.05)
     assert slow.flops == pytest.approx(1e11, rel=0.05)
@@ -27,7 +27,7 @@ def test_all_trainings_have_the_operations_of_the_board(tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"soups": ["raptile"]}, "no 'raptile' under trained"),
+        ({"ensembles": {"two": ["raptile"]}}, "no 'raptile' under trained"),
         ({"trained": {}}, "no 'joint' under trained"),
         ({"flopps": 1}, "flopps"),
     ],
