@@ -159,7 +159,9 @@ MESH += [Case("reptile", "sharded", ONCE, 2), Case("admm", "sharded", ADAM_ONCE,
 MESH += [Case("admm", "1", ADAM_ONCE, 2, 4), Case("maml", "gathered", SGD, 2, 4)]
 # Four shards, which neither parameters nor images divide by.
 MESH += [Case("reptile", way, ONCE, 4, 4) for way in ("gathered", "sharded")]
-WORLDS = {2: TWO, 4: MESH}
+# A worker alone: what it would share out, it has.
+ALONE = [Case("reptile", "0"), Case("reptile", "1"), Case("admm", "1")]
+WORLDS = {1: ALONE, 2: TWO, 4: MESH}
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,14 @@ from metatrain.model import load_model
 from metatrain.store import EpisodeStore
 from metatrain.validation import read_validations, validation_of
 
-# One worker sums a meta-batch slot by slot, two sum their parts and add them: another order, and
-# so other last bits. With SGD inside and outside, since Adam would hide a gradient wrongly scaled
-# and turns a last bit near zero into a whole step.
+# One loop sums a meta-batch slot by slot, two workers sum their parts and add them: another order,
+# and so other last bits. With SGD inside and outside, since Adam would hide a gradient wrongly
+# scaled and turns a last bit near zero into a whole step.
 TOLERANCE = 1e-6
 SGD = ["inner.optimizer=sgd", "inner.lr=0.02", "meta.optimizer=sgd", "meta.lr=0.5"]
 
 
-def final_state(overrides):
-    config = load_config(None, overrides)
+def final_state(config):
     state = CheckpointStore(config.run.url).latest()
     assert state is not None
     assert state.step == config.meta.steps
@@ -52,21 +51,17 @@ def assert_validated(config):
         assert asdict(scores) == pytest.approx(asdict(expected), rel=1e-4, abs=1e-5)
 
 
-def test_one_worker_and_two_give_the_parameters_of_plain_torch(overrides, tmp_path):
-    shared = [*overrides, *SGD, "meta.batch=3"]
-    one = [*shared, "run.name=one", "cluster.workers=1", "cluster.zero_stage=0"]
-    two = [*shared, "run.name=two", "cluster.workers=2", "cluster.zero_stage=3"]
-    two += ["checkpoint.samples=true", "validation.tasks=3", "validation.images=3"]
-    for run in (Run(one, tmp_path), Run(two, tmp_path)):
-        assert run.wait() == 0, run.output
-    reference = plain_torch(load_config(None, shared), steps=20)
-    start = dict(build_generator(load_config(None, shared)).named_parameters())
-    for overrides_ in (one, two):
-        parameters = final_state(overrides_).parameters
-        for name, expected in reference.items():
-            torch.testing.assert_close(parameters[name], expected, rtol=0, atol=TOLERANCE)
-    assert_shown(f"{tmp_path}/runs/two/tensorboard", steps=[0, 5, 10, 15, 20])
-    assert_validated(load_config(None, two))
+def test_two_workers_give_the_parameters_of_plain_torch(overrides, tmp_path):
+    chosen = [*overrides, *SGD, "meta.batch=3", "cluster.workers=2", "cluster.zero_stage=3"]
+    chosen += ["checkpoint.samples=true", "validation.tasks=3", "validation.images=3"]
+    run, config = Run(chosen, tmp_path), load_config(None, chosen)
+    assert run.wait() == 0, run.output
+    reference, parameters = plain_torch(config, steps=20), final_state(config).parameters
+    start = dict(build_generator(config).named_parameters())
+    for name, expected in reference.items():
+        torch.testing.assert_close(parameters[name], expected, rtol=0, atol=TOLERANCE)
+    assert_shown(f"{config.run.url}/tensorboard", steps=[0, 5, 10, 15, 20])
+    assert_validated(config)
     moved = max((reference[name] - start[name]).abs().max() for name in start)
     assert moved > 1000 * TOLERANCE
 

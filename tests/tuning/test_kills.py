@@ -12,6 +12,8 @@ from small_sweep import write_sweep
 from training_run import Run, said_of
 
 from metatrain.checkpoint import CheckpointStore
+from metatrain.cli import run
+from tuning.commands import SWEEP
 from tuning.ledger import read_records
 
 
@@ -20,7 +22,7 @@ def start(file: Path, *overrides: str) -> Run:
 
 
 @pytest.mark.timeout(1200)
-def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_path):
+def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_path, capsys):
     file = write_sweep(tmp_path, packed, [3e-3, 1e-3], looks=3)
     # One at a time, whatever this machine has.
     alone = [f"cluster.cpus_per_worker={os.cpu_count()}", "cluster.workers=1"]
@@ -48,10 +50,16 @@ def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_pat
     assert records[1].retries == 1
     assert steps, "it had a checkpoint when it was killed"
     assert "trial 000  finished" in second.output
-    assert start(file, *chosen).wait() == 0
-    changed = start(file, *chosen, "inner.steps=2")
-    assert changed.wait() == 1
-    assert "was begun as another sweep: inner.steps from 4 to 2" in changed.output
+    assert_over(file, chosen, capsys)
+
+
+def assert_over(file: Path, chosen: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command finds nothing left to do, and one that changes the base is refused."""
+    command = ["sweep", str(file), *chosen]
+    assert run("metatrain", {"sweep": SWEEP}, command) == 0
+    assert "The best trial is 00" in capsys.readouterr().out
+    assert run("metatrain", {"sweep": SWEEP}, [*command, "inner.steps=2"]) == 1
+    assert "was begun as another sweep: inner.steps from 4 to 2" in capsys.readouterr().err
 
 
 def kill_trial(sweep: Run) -> None:
