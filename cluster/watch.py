@@ -24,7 +24,7 @@ from metatrain.errors import UserError
 from metatrain.model import Model
 from metatrain.pictures import to_uint8
 from metatrain.progress import human_duration
-from metatrain.strips import draw_strip, strips_picture
+from metatrain.strips import draw_strip, row_of, rows_picture
 from metatrain.trainer import Observer, Record, TrainState
 from metatrain.validation import Validated, Validation, read_validations, write_validations
 
@@ -131,8 +131,7 @@ class Validator(Observer):
         """Adapt to this worker's share of the tasks, gather, tell, and hear whether to go on."""
         if state.step == 0:
             return
-        average = {name: value.to(self._device) for name, value in state.average.items()}
-        adapter = Adapter(Model(self._config, average, state.step))
+        adapter = _adapter(self._config, state, self._device)
         own = self._validation.episodes[self._peers.rank :: self._peers.world]
         everyones = self._peers.gather([self._validation.look(adapter, e) for e in own])
         if self._peers.rank == 0:
@@ -227,14 +226,37 @@ class SampleGrid(Observer):
     """Draws unseen tasks for TensorBoard with every checkpoint, step 0 included.
 
     One row per task: support | before adapting | after | real.
+
+    Args:
+        config: the run's configuration.
+        episodes: the tasks, which the workers share out.
+        device: where to adapt.
+        peers: the workers.
+        board: TensorBoard's writer; None but on worker 0.
     """
 
-    def __init__(self, config: Config, episodes: list[Episode], board: SummaryWriter) -> None:
-        self._config, self._episodes, self._board = config, episodes, board
+    def __init__(
+        self,
+        config: Config,
+        episodes: list[Episode],
+        device: torch.device,
+        peers: Peers,
+        board: SummaryWriter | None,
+    ) -> None:
+        self._config, self._episodes, self._device = config, episodes, device
+        self._peers, self._board = peers, board
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Adapt to each task and draw."""
-        adapter = Adapter(Model(self._config, state.average, state.step))
-        shown = {0, self._config.adapt.steps}
-        strips = [draw_strip(adapter, episode, shown, _DRAWN) for episode in self._episodes]
-        self._board.add_image("samples", to_uint8(strips_picture(strips)), state.step)
+        """Adapt to this worker's share of the tasks, and draw; worker 0 shows all."""
+        adapter, shown = _adapter(self._config, state, self._device), {0, self._config.adapt.steps}
+        own = self._episodes[self._peers.rank :: self._peers.world]
+        everyones = self._peers.gather([row_of(draw_strip(adapter, e, shown, _DRAWN)) for e in own])
+        if self._board:
+            picture = rows_picture(in_order_of_slots(everyones))
+            self._board.add_image("samples", to_uint8(picture), state.step)
+
+
+def _adapter(config: Config, state: TrainState, device: torch.device) -> Adapter:
+    """Of the average, on `device`."""
+    average = {name: value.to(device) for name, value in state.average.items()}
+    return Adapter(Model(config, average, state.step))

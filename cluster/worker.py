@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,10 @@ def _trainer(
         observers.append(Validator(config, validation, *place))
     observers.append(Saver(config, checkpoints, _peers(writers), messages))
     observers.append(RunMetrics(config, dist.get_rank()))
+    if config.checkpoint.samples:
+        observers += _sample_grid(config, store, device, board, say)
     if board:
-        observers += _worker_0_observers(config, store, messages, board)
+        observers.append(ProgressLine(config, dist.get_world_size(), messages, board))
     watching = (observers, store.traffic.take, told_to_leave)
     return Trainer(config, engine, learner, episodes, state, *watching)
 
@@ -140,16 +143,18 @@ def _validation(config: Config, store: EpisodeStore) -> Validation:
         dist.barrier()
 
 
-def _worker_0_observers(
-    config: Config, store: EpisodeStore, messages: Queue, board: SummaryWriter
-) -> list[Observer]:
-    observers: list[Observer] = []
-    if config.checkpoint.samples:
-        try:
-            grid = held_out_episodes(
-                store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL
-            )
-            observers.append(SampleGrid(config, grid, board))
-        except UserError as error:
-            messages.put(Message("line", f"No sample grids: {error}"))
-    return [*observers, ProgressLine(config, dist.get_world_size(), messages, board)]
+def _sample_grid(
+    config: Config,
+    store: EpisodeStore,
+    device: torch.device,
+    board: SummaryWriter | None,
+    say: Callable[[str], None],
+) -> list[SampleGrid]:
+    """The one of this run, or none where tasks have too few images; worker 0 says so."""
+    try:
+        grid = held_out_episodes(store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
+    except UserError as error:
+        if board:
+            say(f"No sample grids: {error}")
+        return []
+    return [SampleGrid(config, grid, device, _peers(), board)]

@@ -60,12 +60,14 @@ def steps_shown(config: Config, columns: int = 5) -> list[int]:
     return sorted({0, *(max(1, last >> i) for i in range(columns - 1))})
 
 
-def strips_picture(strips: list[Strip]) -> Tensor:
-    """One picture [C, H, W]: a row a task, support | before adapting | after | real."""
-    rows = [
-        torch.cat([s.support, s.drawn[min(s.drawn)], s.drawn[max(s.drawn)], s.query])
-        for s in strips
-    ]
+def row_of(strip: Strip) -> Tensor:
+    """Its images [N, C, H, W], on the CPU: support | before adapting | after | real."""
+    drawn = strip.drawn[min(strip.drawn)], strip.drawn[max(strip.drawn)]
+    return torch.cat([strip.support, *drawn, strip.query]).cpu()
+
+
+def rows_picture(rows: list[Tensor]) -> Tensor:
+    """One picture [C, H, W] of rows of as many images each."""
     return grid(torch.cat(rows), columns=len(rows[0]))
 
 
