@@ -1,4 +1,4 @@
-"""Watching a run: worker 0 tells, draws and saves."""
+"""Watching a run: all workers look and save, and worker 0 tells."""
 
 import math
 import time

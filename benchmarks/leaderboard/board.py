@@ -14,6 +14,7 @@ from metatrain.errors import UserError
 from metatrain.plan.trace import to_be_traced, trace
 from metatrain.section import Section
 
+# Of the trainings, the one by whose KID the others are measured.
 BASELINE = "joint"
 # Checkpoints of a training; the last half of them make its soup.
 CHECKPOINTS = 8
