@@ -1,10 +1,12 @@
 # Two commands: `make demo` and `make test`. Both make .venv first, where it is missing or stale.
 
 PYTHON ?= python3.11
-# Python compiles what it imports, which is a fifth of what pip would compile.
-PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
+PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 METATRAIN := .venv/bin/metatrain
 RUN := runs/demo
+
+# A run is many processes, and each of them would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint leaderboard clean
 

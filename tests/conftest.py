@@ -15,6 +15,7 @@ from ray_head import jobs_head, ray_head  # noqa: F401
 from small_models import evaluated, listed, places  # noqa: F401
 from training_run import Run
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from metatrain.config import Config, load_config
 from metatrain.pack import pack
@@ -51,6 +52,11 @@ class _ByFile(LoadFileScheduling):
         file = super()._split_scope(nodeid)
         name = Path(file).name
         return nodeid if name in _APART else _TOGETHER.get(name, file)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """One test waits behind the one that runs, and no more: some take minutes."""
+        if self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
