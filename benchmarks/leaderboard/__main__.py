@@ -21,10 +21,9 @@ from benchmarks.leaderboard.running import (
     report,
     train,
 )
+from metatrain.report.contenders import MOST
 
 _BOARD = str(Path(__file__).with_name("board.yaml"))
-# More of them are not to be told apart in one picture.
-_SHOWN = 12
 
 _PAGE = """\
 # Leaderboard
@@ -73,7 +72,7 @@ def main() -> None:
         entries = _all_systems(board, planned, options.folder)
         evaluate(board, entries, options.folder)
         standings = sorted(map(standing, entries), key=lambda s: s.excess.value)
-        report([s.entry for s in standings[:_SHOWN]], f"{options.out}/leaderboard.html")
+        report([s.entry for s in standings[:MOST]], f"{options.out}/leaderboard.html")
         _write(board, standings, Path(options.out))
 
 
@@ -92,7 +91,7 @@ def _write(board: Board, standings: Sequence[Standing], out: Path) -> None:
         tasks=len(of.tasks),
         seeds=f"{of.seeds} seed{'s' if of.seeds > 1 else ''}",
         shots=of.shots,
-        shown=min(_SHOWN, len(standings)),
+        shown=min(MOST, len(standings)),
         commit=commit()[:7],
         hardware=hardware(),
         flops=board.flops,
@@ -100,8 +99,8 @@ def _write(board: Board, standings: Sequence[Standing], out: Path) -> None:
         table=table(standings),
         baselines=baselines(standings),
     )
-    (out / "leaderboard-strips.png").write_bytes(strips(standings[:_SHOWN]))
-    (out / "leaderboard-curves.png").write_bytes(curves(standings[:_SHOWN]))
+    (out / "leaderboard-strips.png").write_bytes(strips(standings[:MOST]))
+    (out / "leaderboard-curves.png").write_bytes(curves(standings[:MOST]))
     (out / "leaderboard.json").write_text(record(board, standings) + "\n")
     (out / "leaderboard.md").write_text(page)
     print(out / "leaderboard.md")

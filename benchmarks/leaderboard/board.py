@@ -79,7 +79,7 @@ def _training(board: Board, name: str, folder: str) -> Training:
     each = trace(config, to_be_traced(config, config.meta.batch)).flops * config.meta.batch
     steps = max(CHECKPOINTS, round(board.flops / each))
     checkpoints = {"checkpoint.every": -(-steps // CHECKPOINTS), "checkpoint.keep": CHECKPOINTS}
-    # One worker would adapt for them, and all others wait.
+    # Nobody looks at what is drawn on the way.
     checkpoints["checkpoint.samples"] = False
     short = {"meta.steps": steps, "meta.warmup": min(config.meta.warmup, steps // 10)}
     return Training(name, with_values(config, short | checkpoints), steps * each)

@@ -14,7 +14,8 @@ from metatrain.report.evaluated import EvaluatedRun, read_run
 
 # Colours in the style sheet, `--run-0` and on; with the shapes, no two runs look the same.
 COLOURS = 6
-_MOST = 12
+# More are not to be told apart on a page or in a picture.
+MOST = 12
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def read_contenders(urls: Sequence[str]) -> list[Contender]:
     twice = next((url for url in urls if urls.count(url) > 1), None)
     if twice is not None:
         raise UserError(f"{twice} is named twice; name every run once.")
-    if len(urls) > _MOST:
+    if len(urls) > MOST:
         raise UserError(
-            f"{len(urls)} runs are too many for one page, which tells {_MOST} apart; name fewer."
+            f"{len(urls)} runs are too many for one page, which tells {MOST} apart; name fewer."
         )
     runs = [read_run(url) for url in urls]
     for other in runs[1:]:
