@@ -54,9 +54,9 @@ class Training:
         self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         self._fit: Future[None] = Future()
         trainer = _torch_trainer(config, self._queue, verdicts, lasting=lasting)
-        # On a thread of its own, so that this one can relay messages and hear Ctrl-C; a daemon,
-        # since it ends only when Ray does.
-        threading.Thread(target=_fit, args=(trainer, self._fit), daemon=True).start()
+        # On a thread of its own, so that this one can relay messages and hear Ctrl-C. It ends when
+        # Ray does; no daemon, since an interpreter that ends before it may crash.
+        threading.Thread(target=_fit, args=(trainer, self._fit)).start()
 
     def messages(self) -> Iterator[Message]:
         """What the workers say, until they are done or have left.
