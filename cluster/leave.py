@@ -59,12 +59,16 @@ def _drain(node: _Node, within: float) -> None:
 def _nodes() -> Iterator[_Node]:
     for process in psutil.process_iter(["name", "cmdline"]):
         if process.info["name"] == "raylet":
-            ids = [w.partition("=")[2] for w in process.info["cmdline"] if "--node_id=" in w]
+            # None of one that has just ended.
+            words = process.info["cmdline"] or []
+            ids = [w.partition("=")[2] for w in words if "--node_id=" in w]
             yield from (_Node(one, process) for one in ids)
 
 
 def _training(node: _Node) -> Iterator[psutil.Process]:
-    for process in node.process.children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "ray::RayTrainWorker" in " ".join(process.cmdline()):
-                yield process
+    # The node, and what it started, may end while it is looked at.
+    with suppress(psutil.NoSuchProcess):
+        for process in node.process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "ray::RayTrainWorker" in " ".join(process.cmdline()):
+                    yield process

@@ -12,6 +12,7 @@ from job import checkout  # noqa: F401
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 from ray_head import jobs_head, ray_head  # noqa: F401
+from ray_logs import said_by_controllers
 from small_models import evaluated, listed, places  # noqa: F401
 from training_run import Run
 from xdist.scheduler import LoadFileScheduling
@@ -141,6 +142,16 @@ def overrides(packed: str, tmp_path: Path) -> list[str]:
 def config(overrides: list[str]) -> Config:
     """The configuration of that run."""
     return load_config(None, overrides)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """What its runs and Ray said belongs to a test's failure: elsewhere it may not come again."""
+    report = yield
+    if report.failed and Run.started:
+        report.sections += [("A run said", run.output) for run in Run.started]
+        report.sections.append(("Ray Train's controllers said", said_by_controllers()))
+    return report
 
 
 @pytest.fixture(autouse=True)
