@@ -31,10 +31,17 @@ class _WorkerBackend(TorchConfig().backend_cls):
 
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
         # Torch's way out is one that all workers take together, and this is called when one of
-        # them is lost or hangs; 30 s would be waited for it. Their processes end right after.
-        pass
+        # them is lost or hangs; 30 s would be waited for it. Their processes end right after, by
+        # Ray's SIGTERM: who took it for a word to leave would say goodbye for a run that goes on.
+        worker_group.execute_async(_stop_listening)
+
+
+# Ray runs these on the main thread, where alone Python hears signals; training has another.
 
 
 def _listen() -> None:
-    # Ray runs this on the main thread, where alone Python hears signals; training has another.
     signal.signal(signal.SIGTERM, lambda *_: _told_to_leave.set())
+
+
+def _stop_listening() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

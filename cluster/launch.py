@@ -133,8 +133,6 @@ def _relay(training: Training, run: str, saved: int) -> int:
         raise KeyboardInterrupt(
             f"safe up to step {saved:,}; the same command goes on from there"
         ) from interrupt
-    if training.lasting:
-        training.close()
     return saved
 
 

@@ -48,7 +48,8 @@ class Training:
     def __init__(
         self, config: Config, verdicts: Queue | None = None, *, lasting: bool = True
     ) -> None:
-        self._config, self.lasting = config, lasting
+        self._config = config
+        self._last = None if lasting else Message("done", config.meta.steps)
         # Beside the driver, or the loss of a node that trains might take it away.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
@@ -59,7 +60,10 @@ class Training:
         threading.Thread(target=_fit, args=(trainer, self._fit)).start()
 
     def messages(self) -> Iterator[Message]:
-        """What the workers say, until they are done or have left.
+        """What the workers say, until nothing of them is left.
+
+        Workers that leave are not the last to speak: Ray may just have put others in their place.
+        Those that are done are, where the cluster ends with the run.
 
         Raises:
             UserError: what a worker says cannot go on.
@@ -71,7 +75,7 @@ class Training:
                 if message.kind == "error":
                     raise UserError(message.content)
                 yield message
-                if message.kind == "done":
+                if message == self._last:
                     return
         self.close()
 

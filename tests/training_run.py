@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -83,14 +84,19 @@ class Run:
             family = psutil.Process(self.process.pid).children(recursive=True)
             end([psutil.Process(self.process.pid), *family])
 
-    def signal_a_worker(self, number: int) -> None:
-        """Send a signal to the last of the processes that train."""
+    def signal_a_worker(self, *numbers: int) -> "Run":
+        """Send signals, 0.15 s apart, to the last of the processes that train."""
+        # Not of the run's alone: in a cluster that it has joined, they are those of its nodes.
         workers = [
             process
-            for process in psutil.Process(self.process.pid).children(recursive=True)
+            for process in psutil.Process().children(recursive=True)
             if "RayTrainWorker" in said_of(process, "cmdline")
         ]
-        workers[-1].send_signal(number)
+        for number in numbers:
+            with suppress(psutil.NoSuchProcess):
+                workers[-1].send_signal(number)
+            time.sleep(0.15)
+        return self
 
     @property
     def output(self) -> str:
