@@ -1,9 +1,7 @@
 """One run's workers under Ray Train, in a cluster that is joined already."""
 
 import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import suppress
 from math import ceil
 from pathlib import Path
@@ -12,15 +10,12 @@ import ray
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2.api.callback import RayTrainCallback
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.backend import WorkerConfig
 from cluster.messages import Message
+from cluster.run_starter import LastRunStarter, RunStarter
 from cluster.watch import Losses
 from cluster.worker import train_worker
 from metatrain.config import Config
@@ -53,11 +48,7 @@ class Training:
         # Beside the driver, or the loss of a node that trains might take it away.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-        self._fit: Future[None] = Future()
-        trainer = _torch_trainer(config, self._queue, verdicts, lasting=lasting)
-        # On a thread of its own, so that this one can relay messages and hear Ctrl-C. It ends when
-        # Ray does; no daemon, since an interpreter that ends before it may crash.
-        threading.Thread(target=_fit, args=(trainer, self._fit)).start()
+        self._run = _run_starter(config, self._queue, verdicts, lasting=lasting).start()
 
     def messages(self) -> Iterator[Message]:
         """What the workers say, until nothing of them is left.
@@ -69,7 +60,7 @@ class Training:
             UserError: what a worker says cannot go on.
             WorkersFailedError: when Ray gave up on them.
         """
-        while not (self._fit.done() and self._queue.empty()):
+        while not (self._run.has_ended() and self._queue.empty()):
             with suppress(Empty):
                 message = self._queue.get(timeout=0.5)
                 if message.kind == "error":
@@ -86,45 +77,16 @@ class Training:
             WorkersFailedError: when Ray gave up on them.
         """
         try:
-            self._fit.result()
+            self._run.wait()
         except (TrainingFailedError, RayError) as error:
             raise WorkersFailedError(_failure(error, self._config)) from error
         finally:
             self._queue.shutdown()
 
 
-def _fit(trainer: TorchTrainer, outcome: Future[None]) -> None:
-    try:
-        trainer.fit()
-        outcome.set_result(None)
-    except BaseException as error:
-        outcome.set_exception(error)
-
-
-class _Trainer(TorchTrainer):
-    """Without those of Train's actors that have nothing to do: each would import for seconds.
-
-    Attributes:
-        idle: the callbacks that start them.
-    """
-
-    # Of Ray Data there are no data sets.
-    idle: tuple[type, ...] = (DatasetsCallback,)
-
-    def _create_default_callbacks(self) -> list[RayTrainCallback]:
-        callbacks = super()._create_default_callbacks()
-        return [callback for callback in callbacks if not isinstance(callback, self.idle)]
-
-
-class _LastTrainer(_Trainer):
-    """In a cluster that ends with the run, nobody has to give back what a killed one held."""
-
-    idle = (DatasetsCallback, PlacementGroupCleanerCallback)
-
-
-def _torch_trainer(
+def _run_starter(
     config: Config, messages: Queue, verdicts: Queue | None, *, lasting: bool
-) -> TorchTrainer:
+) -> RunStarter:
     cluster = config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
@@ -142,7 +104,7 @@ def _torch_trainer(
     if elastic:
         # As many as there were are waited for so long, before it is tried with fewer.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
-    return (_Trainer if lasting else _LastTrainer)(
+    return (RunStarter if lasting else LastRunStarter)(
         train_worker,
         train_loop_config=settings,
         # The others, who wait for a silent worker, must not be the first to fail: they cannot say
