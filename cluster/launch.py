@@ -129,10 +129,12 @@ def _relay(training: Training, run: str, saved: int) -> int:
                 _say(_found(run))
             else:
                 _say(message.content)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(
-            f"safe up to step {saved:,}; the same command goes on from there"
-        ) from interrupt
+    except BaseException as error:
+        training.abort()
+        if isinstance(error, KeyboardInterrupt):
+            safe = f"safe up to step {saved:,}; the same command goes on from there"
+            raise KeyboardInterrupt(safe) from error
+        raise
     return saved
 
 

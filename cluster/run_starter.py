@@ -1,10 +1,12 @@
 """Starting a run under Ray Train, without waiting for its end."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import ray
 from ray import ObjectRef
 from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
+from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
@@ -15,6 +17,9 @@ from ray.train.v2._internal.constants import (
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.callback import RayTrainCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+# A controller hears nothing while it waits for workers to start.
+_ABORT_SECONDS = 20.0
 
 
 class StartedRun(NamedTuple):
@@ -46,6 +51,12 @@ class StartedRun(NamedTuple):
         result: Any = ray.get(self.controller.get_result.remote())
         if result.error:
             raise result.error
+
+    def abort(self) -> None:
+        """End it, and give back what the cluster has promised it, which would lapse in minutes."""
+        # The controller's last act is to end itself, and then there is no answer.
+        with suppress(RayError):
+            ray.get(self.controller.abort.remote(), timeout=_ABORT_SECONDS)
 
 
 class RunStarter(TorchTrainer):

@@ -43,8 +43,7 @@ class Training:
     def __init__(
         self, config: Config, verdicts: Queue | None = None, *, lasting: bool = True
     ) -> None:
-        self._config = config
-        self._last = None if lasting else Message("done", config.meta.steps)
+        self._config, self._lasting = config, lasting
         # Beside the driver, or the loss of a node that trains might take it away.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
@@ -66,7 +65,7 @@ class Training:
                 if message.kind == "error":
                     raise UserError(message.content)
                 yield message
-                if message == self._last:
+                if not self._lasting and message == Message("done", self._config.meta.steps):
                     return
         self.close()
 
@@ -82,6 +81,11 @@ class Training:
             raise WorkersFailedError(_failure(error, self._config)) from error
         finally:
             self._queue.shutdown()
+
+    def abort(self) -> None:
+        """End the workers where they are; what does not outlive the run ends with the cluster."""
+        if self._lasting:
+            self._run.abort()
 
 
 def _run_starter(

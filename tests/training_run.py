@@ -1,6 +1,7 @@
 """One start of the training command in its own process, and what may be done to it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,12 +87,7 @@ class Run:
 
     def signal_a_worker(self, *numbers: int) -> "Run":
         """Send signals, 0.15 s apart, to the last of the processes that train."""
-        # Not of the run's alone: in a cluster that it has joined, they are those of its nodes.
-        workers = [
-            process
-            for process in psutil.Process().children(recursive=True)
-            if "RayTrainWorker" in said_of(process, "cmdline")
-        ]
+        workers = actors("RayTrainWorker")
         for number in numbers:
             with suppress(psutil.NoSuchProcess):
                 workers[-1].send_signal(number)
@@ -101,6 +97,13 @@ class Run:
     @property
     def output(self) -> str:
         return "".join(self.lines)
+
+
+def actors(*kinds: str) -> list[psutil.Process]:
+    """Ray's actors of some kinds, in all clusters that this process and its own have started."""
+    family = psutil.Process().children(recursive=True)
+    title = re.compile(f"ray::({'|'.join(kinds)})")
+    return [process for process in family if title.search(said_of(process, "cmdline"))]
 
 
 def end(processes: list[psutil.Process]) -> None:

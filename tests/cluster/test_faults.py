@@ -4,10 +4,11 @@ import re
 import signal
 import subprocess
 
+import psutil
 import pytest
 import torch
 from ray.cluster_utils import Cluster
-from training_run import COMMAND, ROOT, Run, plain_torch
+from training_run import COMMAND, ROOT, Run, actors, plain_torch
 
 from metatrain.build import build_generator
 from metatrain.checkpoint import CheckpointStore
@@ -110,6 +111,9 @@ def test_a_run_whose_nodes_leave_and_are_lost_goes_on_with_the_others_and_the_sa
     assert run.wait() == 130
     assert "the same command goes on from there" in run.output
     assert LOST.search(run.output)
+    # Nor does anything keep what the cluster had promised it from the next run.
+    left = actors("TrainController", "PlacementGroupCleaner", "RayTrainWorker")
+    assert not psutil.wait_procs(left, timeout=10)[1]
 
     state, config = store_of(elastic).latest(), load_config(None, elastic)
     assert state.step >= resumed + 110
