@@ -76,7 +76,10 @@ class TrialRun(tune.Trainable):
             self._job.news.put((self._number, Message("error", str(error))))
             raise
         except UserError as error:
-            # Nothing would be otherwise the next time: to Tune the trial is through.
+            # Nothing would be otherwise the next time: to Tune the trial is through, and what Train
+            # would still try is not waited for.
+            if self._training:
+                self._training.abort()
             return {"done": True, "failed": str(error), "step": self._seen}
         return self._report(found)
 
