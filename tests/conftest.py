@@ -145,12 +145,12 @@ def config(overrides: list[str]) -> Config:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
     """What its runs and Ray said belongs to a test's failure: elsewhere it may not come again."""
     report = yield
     if report.failed and Run.started:
         report.sections += [("A run said", run.output) for run in Run.started]
-        report.sections.append(("Ray Train's controllers said", said_by_controllers()))
+        report.sections.append(("Ray Train's controllers said", said_by_controllers(call.start)))
     return report
 
 
