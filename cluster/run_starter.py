@@ -22,6 +22,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 _ABORT_SECONDS = 20.0
 
 
+def beside_driver() -> NodeAffinitySchedulingStrategy:
+    """On the node of this process, or the loss of a node that trains might take it away."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 class StartedRun(NamedTuple):
     """A run under way.
 
@@ -74,18 +79,17 @@ class RunStarter(TorchTrainer):
     idle: tuple[type, ...] = (DatasetsCallback,)
 
     def start(self) -> StartedRun:
-        """Start the controller, on the node of this process; it starts the workers."""
+        """Start the controller, which starts the workers."""
         return self.fit()  # pyright: ignore[reportReturnType]
 
     def _initialize_and_run_controller(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, **parts: Any
     ) -> StartedRun:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         silent = DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE
         variables = {RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: silent}
         actor = ray.remote(TrainController).options(
             num_cpus=0,
-            scheduling_strategy=here,
+            scheduling_strategy=beside_driver(),
             runtime_env={"env_vars": variables | get_env_vars_to_propagate()},
         )
         controller: Any = actor.remote(**parts)

@@ -6,16 +6,14 @@ from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
-import ray
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.util.queue import Empty, Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.backend import WorkerConfig
 from cluster.messages import Message
-from cluster.run_starter import LastRunStarter, RunStarter
+from cluster.run_starter import LastRunStarter, RunStarter, beside_driver
 from cluster.watch import Losses
 from cluster.worker import train_worker
 from metatrain.config import Config
@@ -44,9 +42,8 @@ class Training:
         self, config: Config, verdicts: Queue | None = None, *, lasting: bool = True
     ) -> None:
         self._config, self._lasting = config, lasting
-        # Beside the driver, or the loss of a node that trains might take it away.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        options = {"num_cpus": 0, "scheduling_strategy": beside_driver()}
+        self._queue = Queue(actor_options=options)
         self._run = _run_starter(config, self._queue, verdicts, lasting=lasting).start()
 
     def messages(self) -> Iterator[Message]:
@@ -67,25 +64,21 @@ class Training:
                 yield message
                 if not self._lasting and message == Message("done", self._config.meta.steps):
                     return
-        self.close()
+        self._close()
 
-    def close(self) -> None:
-        """Wait until nothing of the workers is left.
+    def abort(self) -> None:
+        """End the workers where they are; what does not outlive the run ends with the cluster."""
+        if self._lasting:
+            self._run.abort()
+            self._queue.shutdown()
 
-        Raises:
-            WorkersFailedError: when Ray gave up on them.
-        """
+    def _close(self) -> None:
         try:
             self._run.wait()
         except (TrainingFailedError, RayError) as error:
             raise WorkersFailedError(_failure(error, self._config)) from error
         finally:
             self._queue.shutdown()
-
-    def abort(self) -> None:
-        """End the workers where they are; what does not outlive the run ends with the cluster."""
-        if self._lasting:
-            self._run.abort()
 
 
 def _run_starter(

@@ -81,6 +81,16 @@ def _turn(item: pytest.Item) -> int:
     return 2 if _TOGETHER.get(item.path.name) == "jobs" else 3
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
+    """What its runs and Ray said belongs to a test's failure: elsewhere it may not come again."""
+    report = yield
+    if report.failed and Run.started:
+        report.sections += [("A run said", run.output) for run in Run.started]
+        report.sections.append(("Ray Train's controllers said", said_by_controllers(call.start)))
+    return report
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory) -> str:
     """A folder of stripes: a task is an angle and a width, an image a phase."""
@@ -142,16 +152,6 @@ def overrides(packed: str, tmp_path: Path) -> list[str]:
 def config(overrides: list[str]) -> Config:
     """The configuration of that run."""
     return load_config(None, overrides)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
-    """What its runs and Ray said belongs to a test's failure: elsewhere it may not come again."""
-    report = yield
-    if report.failed and Run.started:
-        report.sections += [("A run said", run.output) for run in Run.started]
-        report.sections.append(("Ray Train's controllers said", said_by_controllers(call.start)))
-    return report
 
 
 @pytest.fixture(autouse=True)

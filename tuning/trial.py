@@ -90,7 +90,6 @@ class TrialRun(tune.Trainable):
             with suppress(UserError):
                 for _ in self._messages:
                     pass
-                self._training.close()
         self._verdicts.shutdown()
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
@@ -144,7 +143,6 @@ class TrialRun(tune.Trainable):
                 if not known and self._seen < self._config.meta.steps:
                     return True
                 self._go_on()
-        self._training.close()
         self._training = None
         return False
 
