@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,9 @@ UNHEARD = ("cut off", "unanswered")
 WRITING = ("slow down", "error", *UNHEARD)
 PASSING = tuple(fault for fault in FAULTS if fault != "forbidden")
 STALL_SECONDS = 5.0
+# Fewer than anybody's attempts: by chance alone, what one reader among many asks for would now and
+# then meet a fault every time.
+_IN_A_ROW = 3
 
 
 class Asked(NamedTuple):
@@ -34,12 +38,15 @@ class Asked(NamedTuple):
     fault: str | None
 
 
+Fault = Callable[[int, Asked], str | None]
+
+
 class FaultProxy:
     """Passes on what it is asked, but for requests that `fault` names a fault for.
 
     Attributes:
         prone: which requests may meet one; ranged reads, if nothing else is said.
-        fault: called with the place of each of those in their order, from 0 on.
+        fault: called with the place of each of those in their order, from 0 on, and with itself.
         latency: seconds that every answer is held back.
         down: whether everything that is asked is refused.
         gate: nothing is answered until it is set.
@@ -48,7 +55,7 @@ class FaultProxy:
 
     def __init__(self, upstream: str) -> None:
         self._upstream = urlsplit(upstream).netloc
-        self.fault: Callable[[int], str | None] = lambda read: None
+        self.fault: Fault = lambda place, asked: None
         self.prone: Callable[[Asked], bool] = lambda asked: asked.range is not None
         self.latency = 0.0
         self.down = False
@@ -71,7 +78,7 @@ class FaultProxy:
         with self._lock:
             asked = Asked(method, path, byte_range, None)
             prone = self.prone(asked)
-            fault = self.fault(sum(map(self.prone, self.asked))) if prone else None
+            fault = self.fault(sum(map(self.prone, self.asked)), asked) if prone else None
             fault = "slow down" if self.down else fault
             self.asked.append(asked._replace(fault=fault))
         return fault
@@ -84,15 +91,25 @@ class FaultProxy:
         self._server.server_close()
 
 
-def every(period: int, faults: tuple[str, ...] = PASSING) -> Callable[[int], str | None]:
-    """One read in `period` meets the next of `faults`, again and again."""
+def every(period: int, faults: tuple[str, ...] = PASSING) -> Fault:
+    """One request in `period` meets the next of `faults`, and none does many times in a row."""
     coming: Iterator[str] = cycle(faults)
-    return lambda read: next(coming) if read % period == 0 else None
+    in_a_row: Counter[tuple[str, str, str | None]] = Counter()
+
+    def fault(place: int, asked: Asked) -> str | None:
+        same = asked[:3]
+        if place % period or in_a_row[same] == _IN_A_ROW:
+            del in_a_row[same]
+            return None
+        in_a_row[same] += 1
+        return next(coming)
+
+    return fault
 
 
-def first(count: int, fault: str) -> Callable[[int], str | None]:
-    """The first `count` reads meet `fault`."""
-    return lambda read: fault if read < count else None
+def first(count: int, fault: str) -> Fault:
+    """The first `count` requests meet `fault`."""
+    return lambda place, asked: fault if place < count else None
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -108,13 +108,13 @@ def test_a_burst_of_slow_downs_is_sat_out(proxy, url, packed, config):
 
 
 def test_a_bit_that_stays_flipped_stops_the_run_by_object_and_range(proxy, url, config):
-    proxy.fault = lambda read: "flipped"
+    proxy.fault = lambda *_: "flipped"
     with pytest.raises(UserError, match=rf"{url}/{SHARD} is damaged: bytes \d+ to \d+ are not"):
         steps(EpisodeStore(url), config)
 
 
 def test_credentials_that_expire_stop_the_run_by_object_and_range_at_once(proxy, url, config):
-    proxy.fault = lambda read: "forbidden" if read > 20 else None
+    proxy.fault = lambda place, _: "forbidden" if place > 20 else None
     store = EpisodeStore(url)
     started = time.monotonic()
     sentence = rf"cannot reach bytes \d+ to \d+ of {url}/{SHARD}: .*; check .*your credentials"
@@ -126,7 +126,7 @@ def test_credentials_that_expire_stop_the_run_by_object_and_range_at_once(proxy,
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f not in ("forbidden", "stall")])
 def test_a_fault_that_does_not_pass_ends_in_a_sentence(proxy, url, fault):
-    proxy.fault = lambda read: fault
+    proxy.fault = lambda *_: fault
     store = EpisodeStore(url)
     with pytest.raises(UserError, match=rf"{SHARD}.*\.$") as told:
         store.read(store.tasks("train")[0])

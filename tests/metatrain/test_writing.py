@@ -32,11 +32,11 @@ def names(url: str) -> list[str]:
 def refuse(proxy: FaultProxy, name: str) -> None:
     """From now on no upload of a file of this name succeeds."""
     proxy.prone = lambda asked: asked.method == "PUT" and asked.path.endswith(name)
-    proxy.fault = lambda _: "error"
+    proxy.fault = lambda *_: "error"
 
 
 def mend(proxy: FaultProxy) -> None:
-    proxy.fault = lambda _: None
+    proxy.fault = lambda *_: None
 
 
 @pytest.mark.parametrize("fault", WRITING)
