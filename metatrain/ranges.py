@@ -26,7 +26,7 @@ from metatrain.retry import GarbledError
 _SIGNED_SECONDS = 240
 # Answers below 500 that may be another one the next time.
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-_QUERY = re.compile(r"\?\S*")
+_QUERY = re.compile(r"\?[^\s\"']*")
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
 
 
