@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from metatrain.evaluation.measure import METRICS
 from metatrain.evaluation.statistics import Score
-from metatrain.evaluation.table import gap, written
+from metatrain.evaluation.table import columns, gap, written
 
 _SHOWN = ("own_task", "kid")
-_NAME, _WIDE = 24, 28
+_WIDE = 28
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ def cross_table(domains: Sequence[Domain]) -> str:
 
 
 def _block(metric: str, domains: Sequence[Domain]) -> str:
-    title = f"{METRICS[metric].title}, trained on"
-    lines = [f"{title:<{_NAME}}" + "".join(f"{'on ' + d.name:>{_WIDE}}" for d in domains)]
-    for model in domains[0].scores:
-        cells = "".join(
-            f"{written(metric, d.scores[model][metric].estimate):>{_WIDE}}" for d in domains
-        )
-        lines.append(f"{_trained_on(model, domains)[: _NAME - 1]:<{_NAME}}{cells}")
-    return "\n".join(lines)
+    rows = {
+        _trained_on(model, domains): [
+            written(metric, domain.scores[model][metric].estimate) for domain in domains
+        ]
+        for model in domains[0].scores
+    }
+    heads = [f"on {domain.name}" for domain in domains]
+    return columns(f"{METRICS[metric].title}, trained on", heads, rows, _WIDE)
 
 
 def _trained_on(model: str, domains: Sequence[Domain]) -> str:

@@ -63,6 +63,18 @@ def gap(metric: str, found: Difference) -> str:
     return said if found.significant else f"{said} (not significant, p = {found.p:.2f})"
 
 
+def columns(corner: str, heads: Sequence[str], rows: dict[str, list[str]], width: int) -> str:
+    """Cells below `heads`, each `width` wide, beside the names of their rows.
+
+    Names are never cut: of two systems with one name, the path at the end tells which is which.
+    """
+    room = max(_NAME, *(len(name) + 1 for name in rows))
+    lines = [(corner, heads), *rows.items()]
+    return "\n".join(
+        f"{name:<{room}}" + "".join(f"{c:>{width}}" for c in cells) for name, cells in lines
+    )
+
+
 def _foreseen(found: Foresight) -> str:
     correlation, low, high = asdict(found.correlation).values()
     error, held, warned = (written("own_task", e) for e in (found.error, found.held, found.warned))
@@ -92,12 +104,11 @@ def _block(
     cell: Callable[[str, Estimate], str],
     width: int,
 ) -> str:
-    lines = [" " * _NAME + "".join(f"{METRICS[m].title:>{width}}" for m in metrics)]
-    for result in evaluation.results.values():
-        scores = result.scores[space]
-        cells = "".join(f"{cell(m, scores[m]):>{width}}" for m in metrics)
-        lines.append(f"{result.name[: _NAME - 1]:<{_NAME}}{cells}")
-    return "\n".join(lines)
+    rows = {
+        result.name: [cell(m, result.scores[space][m]) for m in metrics]
+        for result in evaluation.results.values()
+    }
+    return columns("", [METRICS[m].title for m in metrics], rows, width)
 
 
 def _number(metric: str, value: float) -> str:

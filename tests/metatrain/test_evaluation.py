@@ -136,11 +136,13 @@ def test_several_models_are_compared_on_the_same_episodes(places, evaluated, cap
     assert numbers(out / "01")["results"][REAL] == one["results"][REAL]
 
 
-def test_a_difference_that_chance_may_make_is_said_to_be_none(places, capsys):
+def test_two_of_one_name_are_told_apart_and_what_chance_may_make_is_no_difference(places, capsys):
     out = places / "twice"
     options = ["--metric", places / "metric.safetensors", *FEW, "--workers", 1, "--out", out]
     assert metatrain("evaluate", places / "one", places / "one", *options) == 0
-    again = next(line for line in capsys.readouterr().out.splitlines() if " against one: " in line)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"one ({places / 'one'}) ") for line in lines)
+    again = next(line for line in lines if " against one: " in line)
     assert again.count("not significant, p = 1.00") == 3
 
 
