@@ -38,6 +38,7 @@ class Asked(NamedTuple):
     fault: str | None
 
 
+# By a request's place and the request, the fault that it is to meet.
 Fault = Callable[[int, Asked], str | None]
 
 
@@ -46,7 +47,7 @@ class FaultProxy:
 
     Attributes:
         prone: which requests may meet one; ranged reads, if nothing else is said.
-        fault: called with the place of each of those in their order, from 0 on, and with itself.
+        fault: called with the place of each of those in their order, from 0 on, and the request.
         latency: seconds that every answer is held back.
         down: whether everything that is asked is refused.
         gate: nothing is answered until it is set.

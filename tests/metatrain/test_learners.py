@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gradients import assert_same
 from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,16 +17,13 @@ from metatrain.build import build_adaptation, build_generator, build_learner
 from metatrain.config import load_config
 from metatrain.episodes import Episode
 from metatrain.errors import UserError
-from metatrain.generators import Generator
 from metatrain.inner.loop import InnerConfig, InnerLoop
 from metatrain.inner.scopes import SCOPES
 from metatrain.learners import LEARNERS
-from metatrain.learners.imaml import conjugate_gradients
 from metatrain.learners.table import page
 
 SMALL = ["data.image_size=8", "generator.width=8", "inner.steps=3", "inner.lr=0.01"]
 ALPHA, STEPS = 0.01, 3
-EXACT = 1e-8
 
 FREE_SCOPE = [name for name, kind in LEARNERS.items() if kind.scope is None]
 
@@ -122,14 +120,6 @@ def adam():
 
 
 ADVANCES = {"sgd": lambda: sgd, "momentum": momentum, "adam": adam}
-
-
-def assert_same(ours, reference, tolerance=EXACT):
-    assert ours.keys() == reference.keys()
-    difference = sum((ours[n] - reference[n]).square().sum() for n in ours).sqrt()
-    size = sum(r.square().sum() for r in reference.values()).sqrt()
-    assert size > 0
-    assert difference <= tolerance * size
 
 
 def test_joint_is_the_plain_gradient_on_support_and_query():
@@ -309,6 +299,39 @@ def test_second_order_gradients_agree_with_finite_differences_of_the_whole_bilev
     )
 
 
+def test_imaml_has_the_implicit_gradient_of_the_parameters_it_does_not_move():
+    """By finite differences of the bilevel objective in a body parameter."""
+    lam = 200.0
+    bench = Bench(
+        "learner.name=imaml",
+        f"learner.proximity={lam}",
+        "learner.iterations=60",
+        "inner.scope.name=head",
+        "inner.optimizer=sgd",
+        "inner.lr=0.004",
+        "inner.steps=60",
+    )
+    ours = bench.outer().gradient
+    noise = torch.Generator().manual_seed(7)
+    direction = {
+        n: torch.randn(p.shape, generator=noise, dtype=p.dtype) for n, p in bench.theta.items()
+    }
+
+    def objective(e):
+        theta = {n: p + e * direction[n] for n, p in bench.theta.items()}
+        phi = dict(theta)
+        for _ in range(60):
+            g = bench.gradient(phi, bench.episode.support_batch(), bench.scope)
+            phi |= {n: phi[n] - 0.004 * (g[n] + lam * (phi[n] - theta[n])) for n in g}
+        return bench.loss(phi, bench.episode.query_batch()).item()
+
+    e = 1e-4
+    slope = (8 * (objective(e) - objective(-e)) - (objective(2 * e) - objective(-2 * e))) / (12 * e)
+    assert sum((ours[n] * direction[n]).sum() for n in ours).item() == pytest.approx(
+        slope, rel=1e-7
+    )
+
+
 def test_mtl_descends_body_and_heads_jointly_and_remembers_the_heads():
     bench = Bench("learner.name=mtl", "learner.head_lr=0.5")
     body = [n for n in bench.theta if n not in bench.scope]
@@ -375,158 +398,6 @@ def test_admm_follows_its_three_equations_over_two_outer_steps():
         bench.learner.end_step(bench.theta, lambda own: own)
         dual = {n: dual[n] + phi[n] - bench.theta[n] for n in z}
         assert_same(bench.learner.by_task["task"], dual)
-
-
-# --- closed forms -------------------------------------------------------------------------------
-
-N = 6
-
-
-class Quadratic(Generator):
-    """L(w; images) = 1/2 (w - c)' A (w - c), c the images' mean pixel values."""
-
-    head = ()
-
-    def __init__(self, steps=0, scope=None):
-        super().__init__(None, N, 1)
-        noise = torch.Generator().manual_seed(3)
-        root = torch.randn(N, N, generator=noise, dtype=torch.float64)
-        self.register_buffer("A", root @ root.T / N + torch.eye(N, dtype=torch.float64))
-        self.w = nn.Parameter(torch.randn(N, generator=noise, dtype=torch.float64))
-
-    def draw(self, batch):
-        return (batch.images.mean(dim=(0, 1, 2)),)
-
-    def forward(self, *draw):
-        away = self.w - draw[0]
-        return away @ self.A @ away / 2
-
-    def embed(self, images):
-        raise NotImplementedError
-
-    def surprise(self, support):
-        raise NotImplementedError
-
-    def restore(self, batch, hidden):
-        raise NotImplementedError
-
-    def sample(self, support, count, seed):
-        raise NotImplementedError
-
-
-def quadratic_episode(task="task", seed=5):
-    noise = torch.Generator().manual_seed(seed)
-    images = torch.randn(4, 1, 1, N, generator=noise, dtype=torch.float64)
-    return Episode(task, images[:2], images[2:], 0)
-
-
-def quadratic_learner(name, steps, lr, **settings):
-    kind = LEARNERS[name]
-    config = kind.Config(name=name, **settings)
-    inner = InnerConfig(steps=steps, lr=lr, optimizer="sgd")
-    loop = InnerLoop(Quadratic(), inner, proximity=kind.proximity(config))
-    theta = {"w": loop.generator.w.detach().clone()}
-    return kind(config, loop), theta, loop.generator.A
-
-
-def centres(episode):
-    return episode.support.mean(dim=(0, 1, 2)), episode.query.mean(dim=(0, 1, 2))
-
-
-@pytest.mark.parametrize("steps", [1, 4])
-def test_maml_on_a_quadratic_is_its_closed_form(steps):
-    learner, theta, A = quadratic_learner("maml", steps, lr=0.1)
-    episode = quadratic_episode()
-    support, query = centres(episode)
-    contraction = torch.linalg.matrix_power(torch.eye(N, dtype=A.dtype) - 0.1 * A, steps)
-    phi = support + contraction @ (theta["w"] - support)
-    expected = {"w": contraction.T @ A @ (phi - query)}
-    assert_same(learner.episode_gradient(theta, episode, 0).gradient, expected, 1e-12)
-
-
-def test_imaml_on_a_quadratic_is_its_closed_form():
-    proximity = 2.0
-    learner, theta, A = quadratic_learner(
-        "imaml", 600, lr=0.1, proximity=proximity, iterations=2 * N
-    )
-    episode = quadratic_episode()
-    support, query = centres(episode)
-    eye = torch.eye(N, dtype=A.dtype)
-    phi = torch.linalg.solve(A + proximity * eye, A @ support + proximity * theta["w"])
-    expected = {"w": torch.linalg.solve(eye + A / proximity, A @ (phi - query))}
-    assert_same(learner.episode_gradient(theta, episode, 0).gradient, expected)
-
-
-def test_imaml_has_the_implicit_gradient_of_the_parameters_it_does_not_move():
-    """By finite differences of the bilevel objective in a body parameter."""
-    lam = 200.0
-    bench = Bench(
-        "learner.name=imaml",
-        f"learner.proximity={lam}",
-        "learner.iterations=60",
-        "inner.scope.name=head",
-        "inner.optimizer=sgd",
-        "inner.lr=0.004",
-        "inner.steps=60",
-    )
-    ours = bench.outer().gradient
-    noise = torch.Generator().manual_seed(7)
-    direction = {
-        n: torch.randn(p.shape, generator=noise, dtype=p.dtype) for n, p in bench.theta.items()
-    }
-
-    def objective(e):
-        theta = {n: p + e * direction[n] for n, p in bench.theta.items()}
-        phi = dict(theta)
-        for _ in range(60):
-            g = bench.gradient(phi, bench.episode.support_batch(), bench.scope)
-            phi |= {n: phi[n] - 0.004 * (g[n] + lam * (phi[n] - theta[n])) for n in g}
-        return bench.loss(phi, bench.episode.query_batch()).item()
-
-    e = 1e-4
-    slope = (8 * (objective(e) - objective(-e)) - (objective(2 * e) - objective(-2 * e))) / (12 * e)
-    assert sum((ours[n] * direction[n]).sum() for n in ours).item() == pytest.approx(
-        slope, rel=1e-7
-    )
-
-
-def test_compiled_first_order_gradients_are_those_that_are_not():
-    episode = quadratic_episode()
-    gradients = []
-    for compiled in (False, True):
-        learner, theta, _ = quadratic_learner("fomaml", 3, lr=0.1)
-        config = learner.inner.config.model_copy(update={"compile": compiled})
-        learner.inner = InnerLoop(learner.inner.generator, config)
-        gradients.append(learner.episode_gradient(theta, episode, 0).gradient)
-    assert_same(gradients[1], gradients[0], 1e-12)
-
-
-def test_admm_finds_the_consensus_of_quadratics():
-    """min over z of sum_i f_i(z) has the mean of the centres for a solution."""
-    learner, theta, _ = quadratic_learner("admm", 40, lr=0.25, rho=1.0)
-    episodes = [quadratic_episode(f"task {i}", seed=i) for i in range(3)]
-    for step in range(60):
-        outer = learner.outer_gradient(theta, episodes, step)
-        theta = {"w": theta["w"] - outer.gradient["w"] / len(episodes)}
-        learner.end_step(theta, lambda own: own)
-    solution = torch.stack(
-        [torch.cat([e.support, e.query]).mean(dim=(0, 1, 2)) for e in episodes]
-    ).mean(dim=0)
-    assert_same(theta, {"w": solution})
-
-
-def test_conjugate_gradients_solve_in_as_many_steps_as_there_are_unknowns():
-    A = Quadratic().A
-    b = torch.arange(1.0, N + 1, dtype=A.dtype)
-    solved = conjugate_gradients(lambda x: {"w": A @ x["w"]}, {"w": b}, iterations=N)
-    assert_same(solved, {"w": torch.linalg.solve(A, b)}, 1e-10)
-
-
-def test_where_the_curvature_is_negative_conjugate_gradients_keep_what_they_have():
-    b = torch.ones(2, dtype=torch.float64)
-    down = torch.tensor([-1.0, -2.0], dtype=torch.float64)
-    solved = conjugate_gradients(lambda x: {"w": down * x["w"]}, {"w": b}, iterations=5)
-    assert torch.equal(solved["w"], b)
 
 
 # --- reductions ---------------------------------------------------------------------------------
@@ -657,9 +528,9 @@ def test_the_task_whose_loss_is_not_finite_is_named(name):
 
 
 def test_batchnorm_is_refused_with_what_to_use():
-    generator = Quadratic()
+    generator = Bench().generator
     generator.norm = nn.BatchNorm2d(4)
-    with pytest.raises(UserError, match=r"Quadratic\.norm is a BatchNorm.*use .*group_norm"):
+    with pytest.raises(UserError, match=r"UNet\.norm is a BatchNorm.*use .*group_norm"):
         InnerLoop(generator, InnerConfig())
 
 
