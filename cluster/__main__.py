@@ -3,7 +3,7 @@
 import sys
 
 from cluster.commands import DOCTOR, EVALUATE, LEAVE, SUBMIT, TRAIN
-from metatrain.cli import run
+from metatrain.cli.command import run
 
 COMMANDS = {
     "train": TRAIN,

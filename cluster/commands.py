@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from metatrain.cli import Command
-from metatrain.commands import add_config_arguments
-from metatrain.errors import UserError
-from metatrain.evaluation.commands import add_arguments as add_evaluate_arguments
-from metatrain.evaluation.commands import evaluate
+from metatrain.base.errors import UserError
+from metatrain.cli.arguments import add_config_arguments
+from metatrain.cli.command import Command
+from metatrain.cli.evaluate import add_arguments as add_evaluate_arguments
+from metatrain.cli.evaluate import evaluate
 
 if TYPE_CHECKING:
-    from cluster.submit import Work
+    from cluster.jobs.submit import Work
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def installed(what: str) -> Iterator[None]:
 
 def _train(arguments: argparse.Namespace) -> None:
     with installed("training"):
-        from cluster.launch import launch
+        from cluster.run.launch import launch
     from metatrain.config import load_config
 
     print(launch(load_config(arguments.config, arguments.overrides)))
@@ -42,7 +42,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _submit(arguments: argparse.Namespace) -> None:
     with installed("submitting"):
-        from cluster.submit import training
+        from cluster.jobs.submit import training
 
     submit_work(arguments, training)
 
@@ -51,7 +51,7 @@ def submit_work(
     arguments: argparse.Namespace, work_of: "Callable[[str, Sequence[str]], Work]"
 ) -> None:
     """Submit what `work_of` makes of the file and the overrides that were given."""
-    from cluster.submit import submit
+    from cluster.jobs.submit import submit
 
     logging.disable(logging.INFO)  # Ray's client tells of every file that says what to leave out
     work = work_of(arguments.config, arguments.overrides)
@@ -69,7 +69,7 @@ def _submit_arguments(parser: argparse.ArgumentParser) -> None:
 def _doctor(arguments: argparse.Namespace) -> None:
     with installed("examining a cluster"):
         from cluster.doctor.doctor import doctor
-        from cluster.submit import examination, submit
+        from cluster.jobs.submit import examination, submit
     from metatrain.config import load_config
 
     file, overrides = arguments.config, arguments.overrides
@@ -101,7 +101,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 
 def _leave(arguments: argparse.Namespace) -> None:
     with installed("leaving"):
-        from cluster.leave import leave
+        from cluster.run.leave import leave
     leave(arguments.within, arguments.node)
 
 
@@ -118,7 +118,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     runner = None
     if "RAY_ADDRESS" in os.environ:
         with installed("evaluating on a cluster"):
-            from cluster.evaluate import OnRay
+            from cluster.run.evaluation_pool import OnRay
 
         runner = OnRay(arguments.workers)
     evaluate(arguments, runner)

@@ -2,9 +2,9 @@
 
 import argparse
 
-from metatrain.cli import Command
-from metatrain.commands import add_config_arguments, positive
-from metatrain.plan.commands import above_0
+from metatrain.cli.arguments import add_config_arguments, positive
+from metatrain.cli.command import Command
+from metatrain.cli.plan import above_0
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from k8s.request import FOLDER, Request
 from k8s.size import Size, gibibytes, size_of
-from metatrain.errors import UserError
+from metatrain.base.errors import UserError
 
 # The longest of a RayJob's name, to which KubeRay adds for what it makes of it.
 _LONGEST = 47

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from metatrain.base.errors import UserError, did_you_mean
 from metatrain.config import Config, load_config, load_values, to_yaml
-from metatrain.errors import UserError, did_you_mean
 
 FOLDER = Path(__file__).parent
 

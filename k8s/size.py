@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 
 from k8s.request import Request
-from metatrain.errors import UserError
+from metatrain.base.errors import UserError
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import Plan, plan_of, remedy
-from metatrain.plan.table import advice
+from metatrain.plan.terminal_table import advice
 
 _GIB = 1024**3
 

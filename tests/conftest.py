@@ -19,7 +19,7 @@ from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 from metatrain.config import Config, load_config
-from metatrain.pack import pack
+from metatrain.data.packing.pack import pack
 
 TASKS, IMAGES, SIZE = 20, 16, 16
 

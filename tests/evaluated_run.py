@@ -5,33 +5,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore, draft_of
 from metatrain.config import Config, load_config
-from metatrain.evaluation.baselines import COPY, JITTERED, REAL
-from metatrain.evaluation.benchmark import Benchmark
-from metatrain.evaluation.episode_list import EpisodeList, ListedEpisode
-from metatrain.evaluation.measure import METRICS, Scores
-from metatrain.evaluation.offenders import offender_file
+from metatrain.data.pictures import png, to_uint8
+from metatrain.evaluation.episodes.benchmark import Benchmark
+from metatrain.evaluation.episodes.episode_list import EpisodeList, ListedEpisode
 from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import (
     Episodes,
     Evaluation,
     Moment,
-    Offender,
     Result,
     Space,
     estimates,
     write_evaluation,
 )
-from metatrain.evaluation.statistics import Score
-from metatrain.evaluation.strips import keep_strips
-from metatrain.evaluation.table import MAIN
-from metatrain.evaluation.work import Drawn
-from metatrain.files import write_file
-from metatrain.model import Model, save_model
-from metatrain.pictures import png, to_uint8
-from metatrain.trainer import TrainState, first_state
+from metatrain.evaluation.running.jobs import Drawn
+from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
+from metatrain.evaluation.scores.measure import METRICS, Scores
+from metatrain.evaluation.scores.near_copies import Offender, offender_file
+from metatrain.evaluation.scores.statistics import Score
+from metatrain.evaluation.strip_files import keep_strips
+from metatrain.evaluation.terminal_table import MAIN
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model, save_model
+from metatrain.storage.files import write_file
+from metatrain.training.checkpoint import CheckpointStore, draft_of
+from metatrain.training.state import TrainState, first_state
 
 OVERRIDES = ["run.name=small", "data.image_size=8", "generator.width=8", "meta.steps=20"]
 STEPS = (0, 5, 10)

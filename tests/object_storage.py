@@ -9,8 +9,8 @@ import pytest
 from fault_proxy import FaultProxy
 from s3fs import S3FileSystem
 
-from metatrain import ranges
-from metatrain.s3_server import BUCKET, S3Server
+from metatrain.storage import ranges
+from metatrain.storage.s3_server import BUCKET, S3Server
 
 # Whatever this machine's user has set up for S3 must not reach the tests.
 NOWHERE = {

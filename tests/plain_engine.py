@@ -1,9 +1,12 @@
 """Training in this process: one worker, no Ray, no DeepSpeed."""
 
-from metatrain.build import build_generator, build_learner
-from metatrain.loader import load_episodes, training_sampler
-from metatrain.store import EpisodeStore
-from metatrain.trainer import Engine, Trainer, first_state
+from metatrain.data.loader import load_episodes
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.model.build import build_generator, build_learner
+from metatrain.training.engine import Engine
+from metatrain.training.run_data import training_sampler
+from metatrain.training.state import first_state
+from metatrain.training.trainer import Trainer
 
 
 class PlainEngine(Engine):

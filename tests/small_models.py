@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from metatrain.build import build_generator
-from metatrain.cli import run
-from metatrain.commands import COMMANDS
+from metatrain.cli.command import run
+from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config
-from metatrain.evaluation.episode_list import list_episodes
-from metatrain.model import Model, save_model
-from metatrain.store import EpisodeStore
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.episodes.episode_list import list_episodes
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model, save_model
 
 # Three of the training tasks, since the stripes have but two for testing.
 FEW = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 3]

@@ -13,9 +13,9 @@ from typing import ClassVar
 import psutil
 import torch
 
-from metatrain.build import build_generator, build_learner
-from metatrain.episodes import EpisodeSampler, read_episode
-from metatrain.store import EpisodeStore
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.tasks.classes import EpisodeSampler, read_episode
+from metatrain.model.build import build_generator, build_learner
 
 COMMAND = [sys.executable, "-m", "cluster", "train"]
 ROOT = Path(__file__).parents[1]

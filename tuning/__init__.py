@@ -1,6 +1,6 @@
 """Search inner rates, step counts and all else: Ray Tune over whole distributed runs.
 
-sweep -> suggestions -> trial -> cluster.training; every trial's record is in the ledger
+sweep -> suggestions -> trial -> cluster.run.training; every trial's record is in the ledger
 """
 
 import os

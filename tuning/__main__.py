@@ -2,7 +2,7 @@
 
 import sys
 
-from metatrain.cli import run
+from metatrain.cli.command import run
 from tuning.commands import SUBMIT, SWEEP
 
 sys.exit(run("python -m tuning", {"sweep": SWEEP, "submit": SUBMIT}))

@@ -1,8 +1,8 @@
 """The best configuration that a sweep found, as a file that `metatrain train` takes as it is."""
 
 from metatrain.config import Config, to_yaml
-from metatrain.files import write_file
-from metatrain.model import load_model
+from metatrain.model.file import load_model
+from metatrain.storage.files import write_file
 from tuning.ledger import Ledger, Record
 
 

@@ -3,7 +3,7 @@
 import argparse
 
 from cluster import commands as below
-from metatrain.cli import Command
+from metatrain.cli.command import Command
 
 
 def _sweep(arguments: argparse.Namespace) -> None:

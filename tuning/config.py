@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from metatrain.base.errors import UserError, did_you_mean
+from metatrain.base.section import Section
 from metatrain.config import (
     COMPONENTS,
     Config,
@@ -16,9 +18,7 @@ from metatrain.config import (
     load_values,
     parse_config,
 )
-from metatrain.errors import UserError, did_you_mean
-from metatrain.section import Section
-from metatrain.validation import METRICS
+from metatrain.evaluation.validation import METRICS
 from tuning.space import Dimension, Values, corners, placed
 
 # What decides where and how a trial runs, and not what it computes; or how it is judged, the same

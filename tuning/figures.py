@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from metatrain.charts import Axis, Curve, Figure, Point, draw
+from metatrain.report.charts import Axis, Curve, Figure, Point, draw
 from tuning.importance import importances
 from tuning.ledger import Ledger, Record
 from tuning.space import Dimension

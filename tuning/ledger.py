@@ -10,10 +10,17 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from metatrain.base.errors import UserError
 from metatrain.config import Config, differences, parse_config
-from metatrain.errors import UserError
-from metatrain.files import MissingError, asking, filesystem_of, read_file, sizes_under, write_file
-from metatrain.validation import METRICS
+from metatrain.evaluation.validation import METRICS
+from metatrain.storage.files import (
+    MissingError,
+    asking,
+    filesystem_of,
+    read_file,
+    sizes_under,
+    write_file,
+)
 from tuning.config import Sweep
 from tuning.space import Values
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from ray import tune
 
-from metatrain.errors import UserError
+from metatrain.base.errors import UserError
 from tuning.config import SweepConfig
 
 

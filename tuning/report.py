@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metatrain import __version__
-from metatrain.adapt import Adapter
+from metatrain.base.progress import human_duration
 from metatrain.config import Config
-from metatrain.files import read_file, write_file
-from metatrain.loader import held_out_episodes, store_of_run
-from metatrain.model import Model, load_model
-from metatrain.pages import data_url, page_template
-from metatrain.pictures import grid, png
-from metatrain.progress import human_duration
-from metatrain.strips import draw_strip
+from metatrain.data.pictures import grid, png
+from metatrain.model.adapt import Adapter
+from metatrain.model.file import Model, load_model
+from metatrain.model.progression import draw_strip
+from metatrain.report.pages import data_url, page_template
+from metatrain.storage.files import read_file, write_file
+from metatrain.training.run_data import held_out_episodes, store_of_run
 from tuning.figures import (
     curves_over_k,
     curves_over_steps,

@@ -8,7 +8,7 @@ from typing import Any, Self
 import optuna
 from pydantic import Field, model_validator
 
-from metatrain.section import Section
+from metatrain.base.section import Section
 
 # Values by dotted key.
 Values = dict[str, Any]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cluster.submit import Work, refuse_relative
+from cluster.jobs.submit import Work, refuse_relative
 from tuning.config import load_sweep
 
 

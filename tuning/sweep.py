@@ -9,13 +9,14 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import tune
 from ray.util.queue import Queue
 
-from cluster.joining import check_resources, cpus_wanted, joined_cluster
-from cluster.room import places
+from cluster.capacity import places
+from cluster.run.ray_cluster import check_resources, cpus_wanted, joined_cluster
+from metatrain.base.errors import UserError
 from metatrain.config import Config
-from metatrain.errors import UserError
-from metatrain.files import absolute, asking, filesystem_of
-from metatrain.loader import open_store, training_sampler
-from metatrain.validation import validation_of
+from metatrain.data.loader import open_store
+from metatrain.evaluation.validation import validation_of
+from metatrain.storage.files import absolute, asking, filesystem_of
+from metatrain.training.run_data import training_sampler
 from tuning.best import write_best
 from tuning.config import Sweep
 from tuning.ledger import Ledger

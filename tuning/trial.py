@@ -12,15 +12,15 @@ from typing import Any
 from ray import tune
 from ray.util.queue import Queue
 
-from cluster.launch import finish, steps_taken
-from cluster.messages import Message, Verdict
-from cluster.training import Training, WorkersFailedError
-from metatrain.checkpoint import CheckpointStore, draft_of
-from metatrain.checkpoint.state import state_of
+from cluster.run.launch import finish, steps_taken
+from cluster.run.messages import Message, Verdict
+from cluster.run.training import Training, WorkersFailedError
+from metatrain.base.errors import UserError
 from metatrain.config import Config, parse_config
-from metatrain.errors import UserError
-from metatrain.loader import begin_run_with, store_of_run
-from metatrain.validation import Validated, read_validations, write_validations
+from metatrain.evaluation.validation import Validated, read_validations, write_validations
+from metatrain.training.checkpoint import CheckpointStore, draft_of
+from metatrain.training.checkpoint.state import state_of
+from metatrain.training.run_data import begin_run_with, store_of_run
 from tuning.config import Sweep
 from tuning.ledger import read_record, trial_name
 

@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 from ray.util.queue import Empty, Queue
 from torch.utils.tensorboard import SummaryWriter
 
-from metatrain.progress import human_duration
+from metatrain.base.progress import human_duration
 from tuning.ledger import Ledger, Record, Report
 
 

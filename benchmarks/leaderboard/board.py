@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from metatrain.base.errors import UserError
+from metatrain.base.section import Section
 from metatrain.config import Config, StableName, load_config, with_values
-from metatrain.errors import UserError
 from metatrain.plan.trace import to_be_traced, trace
-from metatrain.section import Section
 
 # Of the trainings, the one by whose KID the others are measured.
 BASELINE = "joint"

@@ -11,12 +11,12 @@ from benchmarks.leaderboard.board import BASELINE, Board
 from benchmarks.leaderboard.running import Entry, commit, hardware
 from metatrain.config import load_config
 from metatrain.config.values import differences
-from metatrain.evaluation.baselines import REAL
-from metatrain.evaluation.measure import Scores
 from metatrain.evaluation.protocol import JOINT, UNADAPTED
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
-from metatrain.evaluation.statistics import Difference, Estimate, Score
-from metatrain.evaluation.table import gap, written
+from metatrain.evaluation.scores.baselines import REAL
+from metatrain.evaluation.scores.measure import Scores
+from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
+from metatrain.evaluation.terminal_table import gap, written
 from metatrain.report.evaluated import read_run
 
 

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.leaderboard.page import Standing
-from metatrain.evaluation.baselines import COPY, REAL
-from metatrain.evaluation.strips import read_strips
-from metatrain.pictures import to_uint8
+from metatrain.data.pictures import to_uint8
+from metatrain.evaluation.scores.baselines import COPY, REAL
+from metatrain.evaluation.strip_files import read_strips
 
 # Tasks that are shown, by number.
 _TASKS = (0, 3, 5, 8)

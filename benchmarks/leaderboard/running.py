@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.leaderboard.board import BASELINE, CHECKPOINTS, Board, Training
-from metatrain.checkpoint import CheckpointStore
 from metatrain.config import to_yaml
+from metatrain.training.checkpoint import CheckpointStore
 
 # Beside the interpreter, where the package was installed.
 _METATRAIN = str(Path(sys.executable).with_name("metatrain"))

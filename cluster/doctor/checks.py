@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cluster.doctor.patient import Patient
+from cluster.capacity import fewest_workers, places
+from cluster.doctor.examination import Patient
 from cluster.doctor.probe import Facts
-from cluster.room import fewest_workers, places
 from metatrain.config import Config
-from metatrain.files import is_s3
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of
-from metatrain.plan.table import size
+from metatrain.plan.terminal_table import size
+from metatrain.storage.files import is_s3
 
 Verdict = Literal["pass", "warn", "fail"]
 

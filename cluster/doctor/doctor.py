@@ -3,11 +3,11 @@
 import os
 
 from cluster.doctor.checks import CHECKS
-from cluster.doctor.patient import examine
-from cluster.doctor.table import table
-from cluster.joining import joined_cluster
+from cluster.doctor.examination import examine
+from cluster.doctor.findings_table import table
+from cluster.run.ray_cluster import joined_cluster
+from metatrain.base.errors import UserError
 from metatrain.config import Config
-from metatrain.errors import UserError
 
 
 def doctor(config: Config | None) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from metatrain.errors import UserError
-from metatrain.files import filesystem_of, is_s3, read_file, write_file
-from metatrain.inner.choice import free_memory
-from metatrain.manifest import MANIFEST
+from metatrain.base.errors import UserError
+from metatrain.base.machine import free_memory
+from metatrain.data.packed.manifest import MANIFEST
+from metatrain.storage.files import filesystem_of, is_s3, read_file, write_file
 
 PACKAGES = ("ray", "torch", "deepspeed", "numpy", "pyarrow", "fsspec")
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 
+from metatrain.base.errors import UserError
+from metatrain.base.parameters import Parameters
 from metatrain.combine.members import steps_behind
 from metatrain.config import parse_config
-from metatrain.errors import UserError
 from metatrain.generators import NETWORKS
-from metatrain.generators.ensemble import Ensemble
-from metatrain.generators.mixture import Mixture
-from metatrain.inner.loop import RULE
-from metatrain.model import Model
-from metatrain.parameters import Parameters
+from metatrain.generators.combined.ensemble import Ensemble
+from metatrain.generators.combined.mixture import Mixture
+from metatrain.learning.inner.loop import RULE
+from metatrain.model.file import Model
 
 # Measured on glyphs, 24 unseen tasks, 40 steps, by the loss on held-out images. With a good and a
 # poor member: 0.469 at 0.03, 0.450 at 0.1, 0.449 at 0.3, after 10 steps already. With two equally

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
-from metatrain.errors import UserError
-from metatrain.generators.flow import FlowConfig
-from metatrain.model import Model, load_model
+from metatrain.generators.networks.velocity import FlowConfig
+from metatrain.model.file import Model, load_model
 
 # What two models must agree on, and what of it says how they are trained and drawn from alone.
 _NETWORK = ("generator.", "data.image_size", "data.channels")

@@ -5,61 +5,22 @@ and appendix C. In training two averages of different lengths are kept, and both
 every checkpoint. Any other one is nearly a linear combination of what was stored.
 """
 
-import re
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metatrain.average import gamma_of
-from metatrain.config import Config
-from metatrain.errors import UserError
-from metatrain.files import sizes_under
-from metatrain.model import Model, load_model
-from metatrain.parameters import host_copy
-from metatrain.trainer import TrainState
+from metatrain.base.errors import UserError
+from metatrain.model.file import Model, load_model
+from metatrain.training.average import gamma_of
+from metatrain.training.average_snapshots import Snapshot, snapshots_of
 
 # Of lengths beyond it the weight of a step would no longer grow with its number; shorter ones than
 # the shortest are averages over next to nothing.
 _SHORTEST, _LONGEST = 0.01, 0.28
 
 Array = NDArray[np.floating]
-
-_SNAPSHOT = re.compile(r"/step-(\d+)-sigma-([\d.]+)\.safetensors$")
-
-
-class Snapshot(NamedTuple):
-    """Where an average lies, how many outer steps it is over, and its relative length."""
-
-    url: str
-    step: int
-    sigma: float
-
-
-def snapshots(state: TrainState, config: Config) -> dict[str, Model]:
-    """The averages of `state` to be kept for good, as models, by their URLs.
-
-    As `<run>/averages/step-00000100-sigma-0.05.safetensors`, not with the checkpoints, which go.
-    """
-    last = state.step == config.meta.steps
-    if state.step == 0 or (state.step % config.checkpoint.every and not last):
-        return {}  # no step, no average; nor at a step that a worker was told to leave at
-    return {
-        f"{config.run.url}/averages/step-{state.step:08d}-sigma-{sigma}.safetensors": Model(
-            config, host_copy(average), state.step
-        )
-        for sigma, average in state.tracks.items()
-    }
-
-
-def snapshots_of(run: str) -> list[Snapshot]:
-    """What a run has stored, by step; empty where it has stored nothing."""
-    url = f"{run.rstrip('/')}/averages"
-    paths = sorted(f"/{name}" for name in sizes_under(url))
-    found = [match for match in map(_SNAPSHOT.search, paths) if match]
-    return [Snapshot(url + match[0], int(match[1]), float(match[2])) for match in found]
 
 
 def reconstruct(run: str, sigma: float) -> tuple[Model, float]:

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import torch
 
+from metatrain.base.errors import UserError
 from metatrain.combine.members import load_members, steps_behind
 from metatrain.config import Config, with_values
-from metatrain.errors import UserError
-from metatrain.model import Model
-from metatrain.store import EpisodeStore
-from metatrain.validation import Validated, curves_of, validation_of
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.validation import Validated, curves_of, validation_of
+from metatrain.model.file import Model
 
 
 def load_ingredients(urls: Sequence[str]) -> dict[str, Model]:

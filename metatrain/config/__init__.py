@@ -3,17 +3,12 @@
 sections -> tree -> reading; values writes what was read
 """
 
+from metatrain.base.section import Location, StableName
 from metatrain.config.reading import load_config, load_values, parse_config, with_values
-from metatrain.config.sections import (
-    CheckpointConfig,
-    ClusterConfig,
-    DataConfig,
-    Location,
-    MetaConfig,
-    StableName,
-)
+from metatrain.config.sections import CheckpointConfig, ClusterConfig, MetaConfig
 from metatrain.config.tree import COMPONENTS, Config
 from metatrain.config.values import differences, leaves, to_yaml, written
+from metatrain.data.config import DataConfig
 
 __all__ = [
     "COMPONENTS",

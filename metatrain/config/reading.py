@@ -10,10 +10,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from metatrain.base.errors import UserError, did_you_mean
 from metatrain.config.tree import COMPONENTS, Config
 from metatrain.config.values import leaves
-from metatrain.errors import UserError, did_you_mean
-from metatrain.files import read_file
+from metatrain.storage.files import read_file
 
 
 def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Config:

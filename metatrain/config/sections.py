@@ -1,28 +1,10 @@
 """The sections of the configuration that belong to no one component."""
 
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from metatrain.episodes import TooFew
-from metatrain.section import Section
-
-
-def _without_password(url: str) -> str:
-    if urlsplit(url).password:
-        raise ValueError(
-            "a URL in the configuration must not hold a password, for the configuration is printed "
-            "and stored with every model; give credentials by the environment."
-        )
-    return url
-
-
-# A path or any fsspec URL.
-Location = Annotated[str, AfterValidator(_without_password)]
-
-# Of a folder of its own, for as long as it is worked on.
-StableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+from metatrain.base.section import Location, Section, StableName
 
 
 class RunConfig(Section):
@@ -40,31 +22,6 @@ class RunConfig(Section):
     def url(self) -> str:
         """Where this run lives."""
         return f"{self.dir.rstrip('/')}/{self.name}"
-
-
-class DataConfig(Section):
-    """Which images, and how they become episodes."""
-
-    path: Location = Field(
-        default="data", description="A packed data set: a path or any fsspec URL."
-    )
-    image_size: int = Field(default=28, ge=8, le=512, description="Height and width in pixels.")
-    channels: Literal[1, 3] = Field(default=1, description="1 for grey, 3 for colour.")
-    shots: int = Field(default=5, ge=1, description="Support images of an episode (K).")
-    queries: int = Field(default=5, ge=1, description="Query images of an episode.")
-    too_few: TooFew = Field(
-        default="refuse",
-        description="What becomes of tasks with fewer than shots + queries images.",
-    )
-    prefetch_bytes: int = Field(
-        default=64_000_000, ge=0, description="Memory of a worker for episodes it reads ahead."
-    )
-    cache_dir: str | None = Field(
-        default=None, description="Folder on each node that keeps what was read; null is none."
-    )
-    cache_bytes: int = Field(
-        default=10_000_000_000, ge=1, description="The most bytes that cache_dir may hold."
-    )
 
 
 class MetaConfig(Section):

@@ -4,22 +4,22 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from metatrain.auxiliaries import AuxiliaryConfig
+from metatrain.base.section import Section, section_of
 from metatrain.config.sections import (
     AdaptConfig,
     CheckpointConfig,
     ClusterConfig,
-    DataConfig,
     MetaConfig,
     RunConfig,
     ValidationConfig,
 )
+from metatrain.data.config import DataConfig
 from metatrain.generators import GENERATORS, NETWORKS
-from metatrain.generators.unet import UNetConfig
-from metatrain.inner.loop import InnerConfig
-from metatrain.inner.scopes import SCOPES
-from metatrain.learners import LEARNERS, Reptile
-from metatrain.section import Section, section_of
+from metatrain.generators.networks.unet import UNetConfig
+from metatrain.learning.auxiliaries import AuxiliaryConfig
+from metatrain.learning.inner.loop import InnerConfig
+from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.learners import LEARNERS, Reptile
 
 # The sections whose `name` picks a component, outer before inner, and what there is to pick from.
 COMPONENTS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from metatrain.section import Section
+from metatrain.base.section import Section
 
 
 def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from metatrain.checkpoint.index import INDEX
-from metatrain.errors import UserError
+from metatrain.base.errors import UserError
 from metatrain.evaluation.candidates import Candidate
 from metatrain.evaluation.protocol import Protocol
-from metatrain.evaluation.runner import Runner, do_all
-from metatrain.evaluation.work import outcomes
-from metatrain.files import asking, filesystem_of
-from metatrain.model import Model
+from metatrain.evaluation.running.jobs import outcomes
+from metatrain.evaluation.running.runner import Runner, do_all
+from metatrain.model.file import Model
+from metatrain.storage.files import asking, filesystem_of
+from metatrain.training.checkpoint.index import INDEX
 
 
 def calibrate(protocol: Protocol, candidate: Candidate, runner: Runner) -> Model:

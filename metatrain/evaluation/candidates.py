@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from metatrain.errors import UserError
-from metatrain.evaluation.baselines import COPY, JITTERED, REAL
-from metatrain.evaluation.episode_list import benchmark_of
+from metatrain.base.errors import UserError
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.episodes.episode_list import benchmark_of
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Entrant, Protocol
 from metatrain.evaluation.results import Evaluation, write_evaluation
-from metatrain.evaluation.runner import Runner, do_all
-from metatrain.evaluation.strips import keep_strips
-from metatrain.evaluation.work import System, from_scratch, outcomes, system_at
-from metatrain.files import MissingError, filesystem_of, read_file
-from metatrain.loader import RUN_MANIFEST
-from metatrain.model import Model
-from metatrain.store import EpisodeStore
+from metatrain.evaluation.running.jobs import System, from_scratch, outcomes, system_at
+from metatrain.evaluation.running.runner import Runner, do_all
+from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
+from metatrain.evaluation.strip_files import keep_strips
+from metatrain.model.file import Model
+from metatrain.storage.files import MissingError, filesystem_of, read_file
+from metatrain.training.run_data import RUN_MANIFEST
 
 
 @dataclass(frozen=True)

@@ -12,28 +12,20 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from metatrain.calibration import Calibration
-from metatrain.evaluation.baselines import baselines
-from metatrain.evaluation.benchmark import Benchmark
-from metatrain.evaluation.episode_list import EpisodeList
-from metatrain.evaluation.foresight import foresight
-from metatrain.evaluation.measure import Judge, Scores
-from metatrain.evaluation.offenders import keep_offenders
-from metatrain.evaluation.results import (
-    Episodes,
-    Evaluation,
-    Foresight,
-    Moment,
-    Result,
-    Space,
-    estimates,
-)
-from metatrain.evaluation.work import Drawn, System, Work
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.pictures import from_uint8
+from metatrain.evaluation.episodes.benchmark import Benchmark
+from metatrain.evaluation.episodes.episode_list import EpisodeList
+from metatrain.evaluation.results import Episodes, Evaluation, Moment, Result, Space, estimates
+from metatrain.evaluation.running.jobs import Drawn, System, Work
+from metatrain.evaluation.scores.baselines import baselines
+from metatrain.evaluation.scores.expectation_quality import Foresight, foresight
+from metatrain.evaluation.scores.measure import Judge, Scores
+from metatrain.evaluation.scores.near_copies import keep_offenders
 from metatrain.metrics.frechet import floor
 from metatrain.metrics.space import FeatureSpace
-from metatrain.model import Model
-from metatrain.pictures import from_uint8
-from metatrain.store import EpisodeStore
+from metatrain.model.calibration import Calibration
+from metatrain.model.file import Model
 
 UNADAPTED, SCRATCH, JOINT = "unadapted", "from scratch", "joint + fine-tuning"
 

@@ -12,10 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from metatrain.errors import UserError
-from metatrain.evaluation.measure import METRICS, Scores
-from metatrain.evaluation.statistics import Estimate, Score
-from metatrain.files import read_file, write_file
+from metatrain.base.errors import UserError
+from metatrain.evaluation.scores.expectation_quality import Foresight
+from metatrain.evaluation.scores.measure import METRICS, Scores
+from metatrain.evaluation.scores.near_copies import Offender
+from metatrain.evaluation.scores.statistics import Estimate, Score
+from metatrain.storage.files import read_file, write_file
 
 FORMAT = "metatrain-evaluation-2"
 _NUMBERS, _RESAMPLED = "evaluation.json", "scores.safetensors"
@@ -87,44 +89,6 @@ class Result:
     own_task: list[float]
     task_kid: list[float]
     curve: dict[int, Moment]
-
-
-@dataclass(frozen=True)
-class Offender:
-    """One of the images that are nearest to their support.
-
-    Attributes:
-        task: its task's name.
-        ratio: its distance, by the mean one of the task's reference images.
-        memorised: whether that is as small as only 5% of those of held-out images.
-        psnr: peak signal to noise ratio to the nearest support image in dB; None where equal.
-        ssim: structural similarity to it.
-    """
-
-    task: str
-    ratio: float
-    memorised: bool
-    psnr: float | None
-    ssim: float
-
-
-@dataclass(frozen=True)
-class Foresight:
-    """How good it was what a calibrated model expected of these tasks before it drew anything.
-
-    Attributes:
-        correlation: Spearman's, over tasks, of the own-task share expected and measured.
-        error: the mean absolute difference of the two.
-        held: the share of tasks whose measured share lies in the interval that was expected.
-        warned: the share of supports that the model called unfamiliar.
-        expected: each task's expected share, in the order of the tasks.
-    """
-
-    correlation: Estimate
-    error: Estimate
-    held: Estimate
-    warned: Estimate
-    expected: list[float]
 
 
 @dataclass(frozen=True)

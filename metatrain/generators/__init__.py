@@ -3,12 +3,12 @@
 A new generator is one file here and one line in the registry.
 """
 
-from metatrain.generators.dit import DiT
-from metatrain.generators.ensemble import Ensemble
+from metatrain.generators.combined.ensemble import Ensemble
+from metatrain.generators.combined.mixture import Mixture
 from metatrain.generators.generator import Draw, Generator
-from metatrain.generators.mixture import Mixture
-from metatrain.generators.networks import NETWORKS
-from metatrain.generators.unet import UNet
+from metatrain.generators.networks.dit import DiT
+from metatrain.generators.networks.registry import NETWORKS
+from metatrain.generators.networks.unet import UNet
 
 # The first is the default.
 GENERATORS: dict[str, type[Generator]] = {**NETWORKS, "ensemble": Ensemble, "mixture": Mixture}

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from metatrain.batch import Batch
-from metatrain.generators.layers import Context
-from metatrain.inner.rule import InnerRule
-from metatrain.section import Section
+from metatrain.base.section import Section
+from metatrain.data.batch import Batch
+from metatrain.generators.networks.layers import Context
+from metatrain.learning.inner.rule import InnerRule
 
 # What an objective needs of a batch, as tensors in a fixed order.
 Draw = tuple[Tensor, ...]

@@ -10,14 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from metatrain.base.errors import UserError
+from metatrain.base.progress import Progress
 from metatrain.config import DataConfig
-from metatrain.errors import UserError
-from metatrain.files import MissingError, read_file, write_file
-from metatrain.generators.layers import group_norm
-from metatrain.model import read_metadata
-from metatrain.pictures import decode
-from metatrain.progress import Progress
-from metatrain.store import EpisodeStore
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.pictures import decode
+from metatrain.generators.networks.layers import group_norm
+from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.tensors import read_metadata
 
 _FEATURES, _EPOCHS, _BATCH, _RATE, _TEMPERATURE = 64, 3, 128, 3e-3, 0.1
 

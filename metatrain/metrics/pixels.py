@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from metatrain.files import write_file
+from metatrain.data.pictures import png
 from metatrain.metrics.precomputed import pixel_hash
-from metatrain.pictures import png
+from metatrain.storage.files import write_file
 
 
 class Pixels:

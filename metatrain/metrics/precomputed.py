@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from metatrain.errors import UserError
-from metatrain.files import read_file
-from metatrain.model import read_metadata
-from metatrain.pictures import to_uint8
+from metatrain.base.errors import UserError
+from metatrain.data.pictures import to_uint8
+from metatrain.storage.files import read_file
+from metatrain.storage.tensors import read_metadata
 
 _HASH, _FEATURES, _NAME = "sha256", "features", "name"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from metatrain.inner.choice import free_memory
+from metatrain.base.machine import free_memory
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from metatrain.base.errors import UserError
 from metatrain.config import Config
-from metatrain.errors import UserError
 
 
 @dataclass(frozen=True)

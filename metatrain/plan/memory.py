@@ -7,7 +7,7 @@ from metatrain.plan.layout import Layout
 from metatrain.plan.trace import Cost
 
 _FULL = 4  # bytes of a number in float32
-# Numbers in a bucket of gradients, which DeepSpeed reduces at once; as `cluster.engine` has it.
+# Numbers in a bucket of gradients, which DeepSpeed reduces at once, as in `cluster.engine.zero`.
 _BUCKET = 500_000_000
 
 

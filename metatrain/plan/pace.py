@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
-from metatrain.build import build_generator, build_learner
+from metatrain.base.parameters import copy_of
 from metatrain.config import Config
-from metatrain.episodes import Episode
-from metatrain.parameters import copy_of
+from metatrain.data.episodes import Episode
+from metatrain.model.build import build_generator, build_learner
+from metatrain.plan.collectives import Leg
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.layout import Layout
 from metatrain.plan.trace import Cost
-from metatrain.plan.traffic import Leg
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from itertools import accumulate
 
 import torch
 
-from metatrain.build import build_generator
+from metatrain.base.errors import UserError
 from metatrain.config import ClusterConfig, Config
-from metatrain.errors import UserError
-from metatrain.learners import LEARNERS
+from metatrain.learning.learners import LEARNERS
+from metatrain.model.build import build_generator
+from metatrain.plan.collectives import Leg, legs_of
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.layout import Layout, layout_of
 from metatrain.plan.memory import Memory, memory_of
 from metatrain.plan.pace import Pace, pace_of
 from metatrain.plan.trace import Cost, to_be_traced, trace
-from metatrain.plan.traffic import Leg, legs_of
 
 # What needs less memory, the cheapest in time first.
 _SHARDED = ("cluster.zero_stage=3", "cluster.inner_loop=sharded")

@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from metatrain.build import build_generator, build_learner
+from metatrain.base.parameters import copy_of
 from metatrain.config import Config
-from metatrain.episodes import Episode
-from metatrain.parameters import copy_of
+from metatrain.data.episodes import Episode
+from metatrain.model.build import build_generator, build_learner
 
 # From so many inner steps on, each further one adds what the one before it did.
 _REGULAR = 4

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 from metatrain import __version__
 from metatrain.config import leaves, written
-from metatrain.evaluation.baselines import REAL
-from metatrain.evaluation.measure import METRICS
 from metatrain.evaluation.results import Result, Space
-from metatrain.evaluation.table import MAIN
-from metatrain.files import write_file
+from metatrain.evaluation.scores.baselines import REAL
+from metatrain.evaluation.scores.measure import METRICS
+from metatrain.evaluation.terminal_table import MAIN
 from metatrain.report.comparison_figures import adapting_figures, training_figures
 from metatrain.report.contenders import Contender, read_contenders
 from metatrain.report.evaluated import unseen
 from metatrain.report.pairs import pairs_of, verdict
-from metatrain.report.strips import Comparison, displayed_in_a_row, read_comparisons
+from metatrain.report.panels import Comparison, displayed_in_a_row, read_comparisons
 from metatrain.report.tasks import contested, extremes, fixed
 from metatrain.report.validated import read_courses
 from metatrain.report.writing import template
+from metatrain.storage.files import write_file
 
 # Tasks that are shown whatever they came to, and at most of each remarkable kind.
 _FIXED, _REMARKABLE = 6, 3

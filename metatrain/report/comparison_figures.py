@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from metatrain.charts import Curve, Figure, Point, draw
 from metatrain.evaluation.results import Moment
+from metatrain.evaluation.validation import Scores
+from metatrain.report.charts import Curve, Figure, Point, draw
 from metatrain.report.contenders import Contender
 from metatrain.report.figures import levels_beside
 from metatrain.report.validated import Course
-from metatrain.validation import Scores
 
 
 class Shown(NamedTuple):

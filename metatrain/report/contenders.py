@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from metatrain.charts import SHAPES, sample
-from metatrain.errors import UserError
+from metatrain.base.errors import UserError
 from metatrain.evaluation.results import Evaluation, Result
+from metatrain.report.charts import SHAPES, sample
 from metatrain.report.evaluated import EvaluatedRun, read_run
 
 # Colours in the style sheet, `--run-0` and on; with the shapes, no two runs look the same.

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from metatrain.checkpoint import CheckpointStore
-from metatrain.errors import UserError
-from metatrain.evaluation.measure import Scores
+from metatrain.base.errors import UserError
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
-from metatrain.files import MissingError, asking, filesystem_of
-from metatrain.model import Model, load_model
-from metatrain.trainer import Record
+from metatrain.evaluation.scores.measure import Scores
+from metatrain.model.file import Model, load_model
+from metatrain.storage.files import MissingError, asking, filesystem_of
+from metatrain.training.checkpoint import CheckpointStore
+from metatrain.training.state import Record
 
 
 @dataclass(frozen=True)

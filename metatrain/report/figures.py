@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 
-from metatrain.charts import Curve, Figure, Level, Point, draw
-from metatrain.evaluation.baselines import COPY, REAL
 from metatrain.evaluation.results import Evaluation
-from metatrain.trainer import Record
+from metatrain.evaluation.scores.baselines import COPY, REAL
+from metatrain.report.charts import Curve, Figure, Level, Point, draw
+from metatrain.training.state import Record
 
 # Baselines that a chart shows.
 _BESIDE = (COPY, REAL)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from metatrain.evaluation.statistics import Difference
-from metatrain.evaluation.table import MAIN
+from metatrain.evaluation.scores.statistics import Difference
+from metatrain.evaluation.terminal_table import MAIN
 from metatrain.report.contenders import Contender
 from metatrain.report.writing import number
 

@@ -4,19 +4,19 @@ from dataclasses import dataclass
 
 from metatrain import __version__
 from metatrain.config import to_yaml
-from metatrain.evaluation.measure import METRICS
-from metatrain.evaluation.offenders import offender_file
 from metatrain.evaluation.protocol import UNADAPTED
-from metatrain.evaluation.results import Evaluation, Offender
-from metatrain.evaluation.statistics import Difference, Estimate
-from metatrain.evaluation.table import MAIN
-from metatrain.files import read_file, write_file
-from metatrain.pages import data_url
+from metatrain.evaluation.results import Evaluation
+from metatrain.evaluation.scores.measure import METRICS
+from metatrain.evaluation.scores.near_copies import Offender, offender_file
+from metatrain.evaluation.scores.statistics import Difference, Estimate
+from metatrain.evaluation.terminal_table import MAIN
 from metatrain.report.evaluated import EvaluatedRun, read_run, unseen
 from metatrain.report.figures import foresight_figures, score_figures, training_figures
-from metatrain.report.strips import displayed, read_panels
+from metatrain.report.pages import data_url
+from metatrain.report.panels import displayed, read_panels
 from metatrain.report.tasks import extremes, fixed
 from metatrain.report.writing import counted, number, template
+from metatrain.storage.files import read_file, write_file
 
 _PAIR = ("drawn", "given")
 

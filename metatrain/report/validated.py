@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from metatrain.files import MissingError, read_file
+from metatrain.evaluation.validation import Scores, read_validations
 from metatrain.report.contenders import Contender
-from metatrain.validation import Scores, read_validations
+from metatrain.storage.files import MissingError, read_file
 
 
 class Look(NamedTuple):

@@ -2,10 +2,10 @@
 
 from jinja2 import Template
 
-from metatrain.evaluation.measure import METRICS
-from metatrain.evaluation.statistics import Difference, Estimate
-from metatrain.pages import page_template
-from metatrain.progress import human_duration
+from metatrain.base.progress import human_duration
+from metatrain.evaluation.scores.measure import METRICS
+from metatrain.evaluation.scores.statistics import Difference, Estimate
+from metatrain.report.pages import page_template
 
 
 def template(name: str) -> Template:
@@ -18,7 +18,7 @@ def template(name: str) -> Template:
         "counted": counted,
         "duration": human_duration,
     }
-    return page_template("metatrain", name, filters)
+    return page_template("metatrain.report", name, filters)
 
 
 def counted(number: int, what: str) -> str:

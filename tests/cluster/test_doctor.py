@@ -6,9 +6,9 @@ import sys
 from dataclasses import replace
 
 from cluster.doctor.checks import CHECKS
-from cluster.doctor.patient import Node, Patient
+from cluster.doctor.examination import Node, Patient
+from cluster.doctor.findings_table import table
 from cluster.doctor.probe import Facts, Storage
-from cluster.doctor.table import table
 from metatrain.config import load_config
 
 GB = 10**9

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from workers import run_workers
 
-from cluster.mesh import TaskMesh, largest_divisor
-from metatrain.build import build_generator
+from cluster.engine.mesh import TaskMesh, largest_divisor
 from metatrain.config import load_config
-from metatrain.episodes import Episode
-from metatrain.trainer import TrainState, first_state
+from metatrain.data.episodes import Episode
+from metatrain.model.build import build_generator
+from metatrain.training.state import TrainState, first_state
 
 WORLD, STEPS = 2, 4
 
@@ -64,7 +64,7 @@ def plain_torch(config):
 
 
 def work(rank, folder, cases):
-    from cluster.build import build_engine_and_learner
+    from cluster.engine.build import build_engine_and_learner
 
     def engine_from(config, state):
         return build_engine_and_learner(config, state, torch.device("cpu"))[0]
@@ -167,7 +167,7 @@ def test_no_more_than_a_layer_is_whole_while_an_inner_loop_on_shards_computes(tm
 def live_weights(rank, folder):
     from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
 
-    from cluster.build import build_engine_and_learner
+    from cluster.engine.build import build_engine_and_learner
 
     config = configuration("sharded", "sgd", 0.0)
     start = first_state(build_generator(config))

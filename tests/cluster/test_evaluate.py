@@ -4,11 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from cluster.evaluate import OnRay
-from metatrain.build import build_generator
-from metatrain.evaluation.commands import add_arguments, evaluate
-from metatrain.evaluation.runner import Here
-from metatrain.model import Model, save_model
+from cluster.run.evaluation_pool import OnRay
+from metatrain.cli.evaluate import add_arguments, evaluate
+from metatrain.evaluation.running.runner import Here
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model, save_model
 
 
 def numbers(folder):

@@ -9,17 +9,18 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
-from cluster.backend import WorkerConfig
-from cluster.launch import launch
-from cluster.worker import train
-from metatrain.adapt import Adapter
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore
+from cluster.run.launch import launch
+from cluster.run.worker import train
+from cluster.run.worker_backend import WorkerConfig
+from metatrain.base.parameters import copy_of
 from metatrain.config import load_config, parse_config
-from metatrain.learners import LEARNERS
-from metatrain.loader import begin_run_with, open_store
-from metatrain.model import load_model
-from metatrain.parameters import copy_of
+from metatrain.data.loader import open_store
+from metatrain.learning.learners import LEARNERS
+from metatrain.model.adapt import Adapter
+from metatrain.model.build import build_generator
+from metatrain.model.file import load_model
+from metatrain.training.checkpoint import CheckpointStore
+from metatrain.training.run_data import begin_run_with
 
 # What a learner is tried with beside what all are.
 CHOSEN = {

@@ -10,11 +10,11 @@ import torch
 from ray.cluster_utils import Cluster
 from training_run import COMMAND, ROOT, Run, actors, plain_torch
 
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore
-from metatrain.combine.post_hoc import snapshots_of
 from metatrain.config import load_config
-from metatrain.model import load_model
+from metatrain.model.build import build_generator
+from metatrain.model.file import load_model
+from metatrain.training.average_snapshots import snapshots_of
+from metatrain.training.checkpoint import CheckpointStore
 
 LOST = re.compile(r"Worker \d (is gone|waited in vain)")
 

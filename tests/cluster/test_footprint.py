@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.footprint import measured
+from benchmarks.cluster.footprint import measured
 from metatrain.config import load_config
 from metatrain.plan.hardware import this_machine
 from metatrain.plan.plan import plan_of

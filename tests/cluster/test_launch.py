@@ -7,15 +7,16 @@ import pytest
 import ray
 import torch
 
-from cluster.joining import joined_cluster
-from cluster.launch import launch, steps_taken
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore, draft_of
+from cluster.run.launch import launch, steps_taken
+from cluster.run.ray_cluster import joined_cluster
+from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.loader import begin_run_with, open_store
-from metatrain.model import load_model
-from metatrain.trainer import first_state
+from metatrain.data.loader import open_store
+from metatrain.model.build import build_generator
+from metatrain.model.file import load_model
+from metatrain.training.checkpoint import CheckpointStore, draft_of
+from metatrain.training.run_data import begin_run_with
+from metatrain.training.state import first_state
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.metrics import parts_of
+from cluster.run.metrics import parts_of
 
 FOLDER = Path(__file__).parents[2] / "k8s" / "overlays" / "serve-metrics"
 

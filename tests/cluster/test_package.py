@@ -7,15 +7,15 @@ import pytest
 from ray._private import ray_constants
 from ray._private.runtime_env.packaging import create_package
 
-from cluster.package import MOST, files_to_ship
-from metatrain.errors import UserError
+from cluster.jobs.package import MOST, files_to_ship
+from metatrain.base.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_repository_ships_what_a_job_runs_and_little_else():
     shipped = files_to_ship(ROOT)
-    wanted = {"cluster/__main__.py", "cluster/worker.py", "metatrain/trainer.py"}
+    wanted = {"cluster/__main__.py", "cluster/run/worker.py", "metatrain/training/trainer.py"}
     assert wanted | {"configs/demo.yaml"} <= {str(path) for path in shipped}
     assert not {path.parts[0] for path in shipped} & {"tests", "docs", "benchmarks", "runs", ".git"}
     assert sum(shipped.values()) < 1_000_000

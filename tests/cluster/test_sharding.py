@@ -9,11 +9,12 @@ from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 from workers import run_workers
 
-from metatrain.build import build_generator, build_learner
 from metatrain.config import load_config
-from metatrain.episodes import Episode
-from metatrain.learners import LEARNERS
-from metatrain.trainer import Trainer, first_state
+from metatrain.data.episodes import Episode
+from metatrain.learning.learners import LEARNERS
+from metatrain.model.build import build_generator, build_learner
+from metatrain.training.state import first_state
+from metatrain.training.trainer import Trainer
 
 TASKS, DECAY = 3, 0.9
 
@@ -77,7 +78,7 @@ def episode(step, slot, batch):
 
 
 def work(rank, folder, cases):
-    from cluster.build import build_engine_and_learner
+    from cluster.engine.build import build_engine_and_learner
 
     for index, case in enumerate(cases):
         config = case.config()

@@ -17,13 +17,13 @@ import yaml
 from job import Command
 from terminal import Terminal
 
-from cluster.follow import LogLines, exit_status
-from cluster.preflight import address_of, check_size, connect
-from cluster.submit import submit, training
-from metatrain.checkpoint import CheckpointStore
+from cluster.jobs.follow import LogLines, exit_status
+from cluster.jobs.preflight import address_of, check_size, connect
+from cluster.jobs.submit import submit, training
+from metatrain.base.errors import UserError
 from metatrain.config import ClusterConfig
-from metatrain.errors import UserError
-from metatrain.model import load_model
+from metatrain.model.file import load_model
+from metatrain.training.checkpoint import CheckpointStore
 from tuning.submit import sweeping
 
 ROOT = Path(__file__).parents[2]

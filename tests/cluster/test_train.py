@@ -9,14 +9,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_run import Run, plain_torch
 
 from cluster.commands import TRAIN
-from metatrain.adapt import Adapter
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore
-from metatrain.cli import run as run_command
+from metatrain.cli.command import run as run_command
 from metatrain.config import load_config
-from metatrain.model import load_model
-from metatrain.store import EpisodeStore
-from metatrain.validation import read_validations, validation_of
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.validation import read_validations, validation_of
+from metatrain.model.adapt import Adapter
+from metatrain.model.build import build_generator
+from metatrain.model.file import load_model
+from metatrain.training.checkpoint import CheckpointStore
 
 # One loop sums a meta-batch slot by slot, two workers sum their parts and add them: another order,
 # and so other last bits. With SGD inside and outside, since Adam would hide a gradient wrongly

@@ -3,8 +3,8 @@
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from cluster import watch
-from cluster.watch import ProgressLine
+from cluster.run import observers as watch
+from cluster.run.observers import ProgressLine
 
 RECORD = {
     "loss": 0.5,

@@ -4,10 +4,10 @@ from itertools import product
 
 import pytest
 
-from benchmarks.wire import WORLD, case, sent_in_a_step
-from metatrain.build import build_generator
+from benchmarks.cluster.wire import WORLD, case, sent_in_a_step
+from metatrain.model.build import build_generator
+from metatrain.plan.collectives import legs_of
 from metatrain.plan.layout import layout_of
-from metatrain.plan.traffic import legs_of
 
 CASES = [*product(("reptile",), (0, 1, 2)), ("fomaml", 1), ("maml", 2)]
 INNER_STEPS = (1, 3)

@@ -23,7 +23,7 @@ def _worker(rank: int, world: int, meeting: str, work: Callable[..., None], argu
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     torch.set_num_threads(1)
-    import cluster.build  # noqa: F401
+    import cluster.engine.build  # noqa: F401
 
     # DeepSpeed collects garbage with every engine: half a second, through all that was imported.
     gc.freeze()

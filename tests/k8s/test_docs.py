@@ -8,7 +8,7 @@ import yaml
 from manifests import ROOT, of_kind
 
 from k8s.commands import K8S
-from metatrain.cli import run
+from metatrain.cli.command import run
 
 GUIDE = (ROOT / "docs/cluster.md").read_text()
 POINTS = (ROOT / "k8s/README.md").read_text()

@@ -13,7 +13,7 @@ from test_broken import CHECKS
 
 from k8s.commands import K8S
 from k8s.render import job_name
-from metatrain.cli import run
+from metatrain.cli.command import run
 from metatrain.config import parse_config
 from tuning.config import load_sweep
 

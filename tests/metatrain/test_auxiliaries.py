@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from metatrain.auxiliaries import Auxiliaries, info_nce
-from metatrain.build import build_generator, build_learner
 from metatrain.config import load_config
-from metatrain.episodes import Episode
-from metatrain.learners import OuterGradient
+from metatrain.data.episodes import Episode
+from metatrain.learning.auxiliaries import Auxiliaries, info_nce
+from metatrain.learning.learners import OuterGradient
+from metatrain.model.build import build_generator, build_learner
 
 SMALL = ["data.image_size=8", "generator.width=8"]
 

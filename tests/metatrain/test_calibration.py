@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 from torchmetrics.functional import spearman_corrcoef
 
-from metatrain.adapt import Adapter, read_support
-from metatrain.build import build_generator
-from metatrain.calibration import UNFAMILIAR, Calibration
+from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.evaluation.foresight import foresight, rank_correlation
-from metatrain.evaluation.statistics import resamples
-from metatrain.expect import expectation, warning
-from metatrain.generators.flow import _SURPRISE_DRAWS, _SURPRISE_TIMES, _stream
-from metatrain.model import Model, model_bytes, parse_model
+from metatrain.evaluation.scores.expectation_quality import foresight, rank_correlation
+from metatrain.evaluation.scores.statistics import resamples
+from metatrain.generators.networks.velocity import _SURPRISE_DRAWS, _SURPRISE_TIMES, _stream
+from metatrain.model.adapt import Adapter, read_support
+from metatrain.model.build import build_generator
+from metatrain.model.calibration import UNFAMILIAR, Calibration
+from metatrain.model.expectation import expectation, warning
+from metatrain.model.file import Model, model_bytes, parse_model
 
 TASKS, SIZE, SHOTS = 39, 16, 3
 

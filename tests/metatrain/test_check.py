@@ -12,13 +12,13 @@ import pytest
 from object_storage import upload
 from PIL import Image
 
-from metatrain import retry
-from metatrain.check import check
-from metatrain.cli import run
-from metatrain.commands import COMMANDS
-from metatrain.manifest import FOOTERS_KEY, MANIFEST
-from metatrain.pack import pack
-from metatrain.shards import DatasetWriter
+from metatrain.cli.command import run
+from metatrain.cli.commands import COMMANDS
+from metatrain.data.check import check
+from metatrain.data.packed.manifest import FOOTERS_KEY, MANIFEST
+from metatrain.data.packed.writer import DatasetWriter
+from metatrain.data.packing.pack import pack
+from metatrain.storage import retry
 
 SHARD = "data-00000.parquet"
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore, DamagedError, Peers, draft_of, writing
-from metatrain.checkpoint.index import sha256
+from metatrain.base.errors import UserError
 from metatrain.config import CheckpointConfig
-from metatrain.errors import UserError
-from metatrain.fragments import Fragment
-from metatrain.model import load_model
-from metatrain.trainer import TrainState
+from metatrain.model.build import build_generator
+from metatrain.model.file import load_model
+from metatrain.training.checkpoint import CheckpointStore, DamagedError, Peers, draft_of, writing
+from metatrain.training.checkpoint.index import sha256
+from metatrain.training.fragments import Fragment
+from metatrain.training.state import TrainState
 
 
 def state(config, step):

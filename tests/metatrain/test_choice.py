@@ -5,11 +5,11 @@ import time
 import pytest
 import torch
 
-from metatrain.build import build_generator, build_learner, choose_way
+from metatrain.base.parameters import copy_of
 from metatrain.config import load_config
-from metatrain.episodes import Episode
-from metatrain.inner.choice import Way, choose, graph_bytes
-from metatrain.parameters import copy_of
+from metatrain.data.episodes import Episode
+from metatrain.learning.gradient_choice import Way, choose, graph_bytes
+from metatrain.model.build import build_generator, build_learner, choose_way
 
 SMALL = ["data.image_size=16", "generator.width=16", "inner.optimizer=sgd", "meta.gradient=auto"]
 

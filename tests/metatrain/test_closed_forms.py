@@ -5,11 +5,11 @@ import torch
 from gradients import assert_same
 from torch import nn
 
-from metatrain.episodes import Episode
+from metatrain.data.episodes import Episode
 from metatrain.generators import Generator
-from metatrain.inner.loop import InnerConfig, InnerLoop
-from metatrain.learners import LEARNERS
-from metatrain.learners.imaml import conjugate_gradients
+from metatrain.learning.inner.loop import InnerConfig, InnerLoop
+from metatrain.learning.learners import LEARNERS
+from metatrain.learning.learners.imaml import conjugate_gradients
 
 N = 6
 

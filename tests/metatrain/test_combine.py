@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from metatrain.build import build_generator
-from metatrain.cli import run
+from metatrain.cli.command import run
+from metatrain.cli.commands import COMMANDS
 from metatrain.combine.soup import greedy_soup, uniform_soup
-from metatrain.commands import COMMANDS
 from metatrain.config import Config, load_config
-from metatrain.model import Model, load_model, save_model
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model, load_model, save_model
 
 
 def number(value):

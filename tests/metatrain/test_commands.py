@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from metatrain.build import build_generator
-from metatrain.cli import run
-from metatrain.commands import COMMANDS
-from metatrain.model import Model, load_model, save_model
+from metatrain.cli.command import run
+from metatrain.cli.commands import COMMANDS
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model, load_model, save_model
 
 
 @pytest.fixture
@@ -113,5 +113,5 @@ def test_config_prints_what_it_would_use(capsys):
 
 
 def test_wrong_usage_exits_with_2():
-    command = [sys.executable, "-c", "from metatrain.cli import main; main()", "generate"]
+    command = [sys.executable, "-c", "from metatrain.cli.main import main; main()", "generate"]
     assert subprocess.run(command, capture_output=True).returncode == 2

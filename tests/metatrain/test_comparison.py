@@ -11,17 +11,17 @@ import pytest
 from evaluated_run import SCORES, make_run
 from parsed_page import Page
 
-from metatrain.cli import run as run_command
-from metatrain.commands import COMMANDS
-from metatrain.errors import UserError
+from metatrain.base.errors import UserError
+from metatrain.cli.command import run as run_command
+from metatrain.cli.commands import COMMANDS
+from metatrain.data.pictures import png
 from metatrain.evaluation.results import read_evaluation
-from metatrain.evaluation.strips import read_strips
-from metatrain.pages import data_url
-from metatrain.pictures import png
+from metatrain.evaluation.strip_files import read_strips
+from metatrain.evaluation.validation import Scores, Validated, write_validations
 from metatrain.report import write_comparison
 from metatrain.report.contenders import COLOURS
+from metatrain.report.pages import data_url
 from metatrain.report.tasks import contested, extremes
-from metatrain.validation import Scores, Validated, write_validations
 
 HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>", "../../{{ 7 * 7 }}"]
 TASKS = [*HOSTILE, "U+0416", *(f"task {i}" for i in range(8))]

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from metatrain.base.errors import UserError
+from metatrain.base.section import Section, section_of
 from metatrain.config import Config, differences, load_config, parse_config, to_yaml
-from metatrain.errors import UserError
 from metatrain.generators import UNet
-from metatrain.section import Section, section_of
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.disk_cache import DiskCache
-from metatrain.errors import UserError
-from metatrain.loader import load_episodes, open_store, training_sampler
-from metatrain.store import EpisodeStore
+from metatrain.data.loader import load_episodes, open_store
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.storage.disk_cache import DiskCache
+from metatrain.training.run_data import training_sampler
 
 ROOT = Path(__file__).parents[2]
 SIZE, BUDGET = 10_000, 100_000
@@ -94,7 +95,7 @@ def test_a_lost_or_wrong_count_is_made_good(cache, tmp_path, total):
 WRITER = """
 import hashlib, sys
 import numpy as np
-from metatrain.disk_cache import DiskCache
+from metatrain.storage.disk_cache import DiskCache
 cache, start = DiskCache(sys.argv[1], int(sys.argv[2])), int(sys.argv[3])
 print("ready", flush=True)
 for seed in range(start, start + int(sys.argv[4])):

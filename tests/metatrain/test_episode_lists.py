@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from metatrain.errors import UserError
-from metatrain.evaluation.benchmark import read_benchmark
-from metatrain.evaluation.episode_list import (
+from metatrain.base.errors import UserError
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.episodes.benchmark import read_benchmark
+from metatrain.evaluation.episodes.episode_list import (
     IMAGES,
     SEEDS,
     SHOTS,
@@ -14,7 +15,6 @@ from metatrain.evaluation.episode_list import (
     list_episodes,
     read_list,
 )
-from metatrain.store import EpisodeStore
 
 
 def test_the_list_follows_from_the_data_and_nothing_given_away_is_scored(packed, listed):

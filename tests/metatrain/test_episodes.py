@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatrain.episodes import EpisodeSampler, slots_of
-from metatrain.errors import UserError
-from metatrain.store import Task
+from metatrain.base.errors import UserError
+from metatrain.data.packed.store import Task
+from metatrain.data.slots import slots_of
+from metatrain.data.tasks.classes import EpisodeSampler
 
 counts = st.lists(st.integers(4, 40), min_size=1, max_size=30)
 

@@ -9,25 +9,25 @@ import torch
 from safetensors.torch import load_file
 from small_models import FEW, metatrain, save
 
-from metatrain.errors import UserError
-from metatrain.evaluation import runner
-from metatrain.evaluation.baselines import COPY, JITTERED, REAL, baselines
-from metatrain.evaluation.benchmark import read_benchmark
+from metatrain.base.errors import UserError
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing.pack import pack
+from metatrain.data.pictures import decode, to_uint8
 from metatrain.evaluation.candidates import label_of, placed, read_candidates
-from metatrain.evaluation.episode_list import (
+from metatrain.evaluation.episodes.benchmark import read_benchmark
+from metatrain.evaluation.episodes.episode_list import (
     SEEDS,
     list_episodes,
 )
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED
 from metatrain.evaluation.results import read_evaluation, read_scores
-from metatrain.evaluation.strips import read_strips
-from metatrain.evaluation.table import gap
-from metatrain.evaluation.work import from_scratch, perform
-from metatrain.loader import RUN_MANIFEST
-from metatrain.model import load_model
-from metatrain.pack import pack
-from metatrain.pictures import decode, to_uint8
-from metatrain.store import EpisodeStore
+from metatrain.evaluation.running import runner
+from metatrain.evaluation.running.jobs import from_scratch, perform
+from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL, baselines
+from metatrain.evaluation.strip_files import read_strips
+from metatrain.evaluation.terminal_table import gap
+from metatrain.model.file import load_model
+from metatrain.training.run_data import RUN_MANIFEST
 
 
 def numbers(folder):

@@ -11,14 +11,14 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from metatrain.base.errors import UserError
 from metatrain.config import DataConfig
-from metatrain.errors import UserError
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.pictures import decode, png
 from metatrain.metrics.hog import Hog
 from metatrain.metrics.network import metric_network
 from metatrain.metrics.pixels import Pixels
 from metatrain.metrics.precomputed import Precomputed, pixel_hash
-from metatrain.pictures import decode, png
-from metatrain.store import EpisodeStore
 
 DATA = DataConfig(image_size=16, channels=1)
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from metatrain.build import build_generator
 from metatrain.config import load_config
-from metatrain.episodes import Episode
-from metatrain.generators.flow import FlowConfig, FlowGenerator, SamplerConfig
+from metatrain.data.episodes import Episode
+from metatrain.generators.networks.velocity import FlowConfig, FlowGenerator, SamplerConfig
+from metatrain.model.build import build_generator
 
 
 class Decay(FlowGenerator):

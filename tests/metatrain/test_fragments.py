@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metatrain.fragments import batches_of, fragments_of, joined, share_of
+from metatrain.training.fragments import batches_of, fragments_of, joined, share_of
 
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 TREES = st.dictionaries(st.text(max_size=3), SHAPES, max_size=6).map(

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from metatrain.evaluation.episode_list import PUBLISHED, list_episodes
-from metatrain.glyphs import MIN_FACES, glyph_tasks
-from metatrain.pack import PackSummary, pack
-from metatrain.store import EpisodeStore
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing.glyphs import MIN_FACES, glyph_tasks
+from metatrain.data.packing.pack import PackSummary, pack
+from metatrain.evaluation.episodes.episode_list import PUBLISHED, list_episodes
 
 SIZE = 16
 

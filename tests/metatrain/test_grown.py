@@ -7,15 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from metatrain.errors import UserError
-from metatrain.loader import (
-    begin_run_with,
-    load_episodes,
-    open_store,
-    store_of_run,
-    training_sampler,
-)
-from metatrain.pack import pack
+from metatrain.base.errors import UserError
+from metatrain.data.loader import load_episodes, open_store
+from metatrain.data.packing.pack import pack
+from metatrain.training.run_data import begin_run_with, store_of_run, training_sampler
 
 
 @pytest.fixture

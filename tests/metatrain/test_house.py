@@ -58,7 +58,7 @@ def test_importing_metatrain_costs_nothing():
 def test_help_does_not_wait_for_torch_or_ray():
     code = (
         "import sys; sys.argv = ['metatrain', '--help']\n"
-        "from metatrain.cli import main\n"
+        "from metatrain.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print(*sys.modules)"

@@ -6,12 +6,12 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.func import functional_call, grad
 
-from metatrain.batch import support_batch
-from metatrain.errors import UserError
-from metatrain.generators.dit import DiT, DiTConfig
+from metatrain.base.errors import UserError
+from metatrain.data.batch import support_batch
 from metatrain.generators.generator import Generator
-from metatrain.inner.hvp import HVPS, Compiled, Difference, DoubleBackward
-from metatrain.inner.loss import Loss
+from metatrain.generators.networks.dit import DiT, DiTConfig
+from metatrain.learning.inner.hvp import HVPS, Compiled, Difference, DoubleBackward
+from metatrain.learning.inner.loss import Loss
 
 
 class Perceptron(Generator):

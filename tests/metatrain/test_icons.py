@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from metatrain.errors import UserError
-from metatrain.icons import choice, package
-from metatrain.icons.choice import Variant
-from metatrain.icons.drawing import draw, fingerprint
-from metatrain.icons.names import head_word, split_of, task_of
-from metatrain.icons.sets import FREE, Icon, usable_sets
-from metatrain.images import BadImage
-from metatrain.pack import pack
-from metatrain.store import EpisodeStore
+from metatrain.base.errors import UserError
+from metatrain.data.images import BadImage
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing.icons import choice, package
+from metatrain.data.packing.icons.choice import Variant
+from metatrain.data.packing.icons.drawing import draw, fingerprint
+from metatrain.data.packing.icons.names import head_word, split_of, task_of
+from metatrain.data.packing.icons.sets import FREE, Icon, usable_sets
+from metatrain.data.packing.pack import pack
 
 SETS, NARROW, WIDE = 6, Variant(images=6, sources=4), Variant(images=3, sources=3)
 COMMON = ["home", "home-plus", "arrow", "user", "bell", "cloud", "star", "lock", "map", "key"]
@@ -96,7 +96,7 @@ def cached(root: Path) -> Path:
 
 def use(patch: pytest.MonkeyPatch, archive: Path, root: Path) -> None:
     """Make the archive the one that is known, with a benchmark to its measure; without network."""
-    from metatrain import built_in
+    from metatrain.data.packing import built_in
 
     patch.setenv("XDG_CACHE_HOME", str(root))
     patch.setenv("PATH", "")
@@ -367,7 +367,7 @@ def test_without_the_renderer_a_sentence_says_what_to_install(monkeypatch):
     ],
 )
 def test_a_variant_that_a_source_does_not_have_is_a_sentence(arguments, message, tmp_path):
-    code = "from metatrain.cli import main; main()"
+    code = "from metatrain.cli.main import main; main()"
     command = [sys.executable, "-c", code, "pack", arguments[0], str(tmp_path / "set")]
     said = subprocess.run([*command, *arguments[1:]], capture_output=True, text=True)
     assert said.returncode == 1

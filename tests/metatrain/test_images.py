@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from metatrain.images import BadImage, normalise, to_array
-from metatrain.pictures import decode, from_uint8
+from metatrain.data.images import BadImage, normalise, to_array
+from metatrain.data.pictures import decode, from_uint8
 
 GREY_LEVELS = np.arange(40 * 50, dtype=np.uint32).reshape(40, 50) * 8 % 251
 PICTURE = Image.fromarray(

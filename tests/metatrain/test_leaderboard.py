@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.leaderboard.board import read_board, trainings
-from metatrain.errors import UserError
+from metatrain.base.errors import UserError
 
 BOARD = str(Path(__file__).parents[2] / "benchmarks" / "leaderboard" / "board.yaml")
 SMALL = {"generator.width": 8}

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from metatrain.adapt import Adapter
-from metatrain.batch import support_batch
-from metatrain.build import build_generator
+from metatrain.base.errors import UserError
 from metatrain.combine.learned import ensemble, mixture
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.model import Model, load_model, save_model
+from metatrain.data.batch import support_batch
+from metatrain.model.adapt import Adapter
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model, load_model, save_model
 
 SMALL = ["data.image_size=8", "generator.width=8", "adapt.steps=10"]
 KINDS = {"unet": [], "dit": ["generator.name=dit", "generator.depth=1"]}

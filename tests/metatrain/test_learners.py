@@ -13,14 +13,14 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metatrain.build import build_adaptation, build_generator, build_learner
+from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.episodes import Episode
-from metatrain.errors import UserError
-from metatrain.inner.loop import InnerConfig, InnerLoop
-from metatrain.inner.scopes import SCOPES
-from metatrain.learners import LEARNERS
-from metatrain.learners.table import page
+from metatrain.data.episodes import Episode
+from metatrain.learning.catalogue import page
+from metatrain.learning.inner.loop import InnerConfig, InnerLoop
+from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.learners import LEARNERS
+from metatrain.model.build import build_adaptation, build_generator, build_learner
 
 SMALL = ["data.image_size=8", "generator.width=8", "inner.steps=3", "inner.lr=0.01"]
 ALPHA, STEPS = 0.01, 3
@@ -536,4 +536,4 @@ def test_batchnorm_is_refused_with_what_to_use():
 
 def test_the_page_of_learners_is_what_their_docstrings_say():
     docs = Path(__file__).parents[2] / "docs" / "learners.md"
-    assert docs.read_text() == page(), "python -m metatrain.learners.table > docs/learners.md"
+    assert docs.read_text() == page(), "python -m metatrain.learning.catalogue > docs/learners.md"

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from metatrain.build import build_generator
+from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.model import Model, load_model, model_bytes, save_model
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model, load_model, model_bytes, save_model
 
 
 @pytest.fixture

@@ -12,17 +12,18 @@ import pytest
 import torch
 from object_storage import forget_connections, upload
 
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore, draft_of
-from metatrain.cli import run
-from metatrain.commands import COMMANDS
-from metatrain.errors import UserError
-from metatrain.files import MissingError, read_file, write_file
-from metatrain.loader import held_out_episodes, load_episodes, training_sampler
-from metatrain.pack import pack
-from metatrain.s3_server import S3Server
-from metatrain.store import EpisodeStore
-from metatrain.trainer import first_state
+from metatrain.base.errors import UserError
+from metatrain.cli.command import run
+from metatrain.cli.commands import COMMANDS
+from metatrain.data.loader import load_episodes
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing.pack import pack
+from metatrain.model.build import build_generator
+from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.s3_server import S3Server
+from metatrain.training.checkpoint import CheckpointStore, draft_of
+from metatrain.training.run_data import held_out_episodes, training_sampler
+from metatrain.training.state import first_state
 
 
 def refused(url: str) -> tuple[str, float]:
@@ -129,7 +130,13 @@ def test_the_command_line_packs_into_a_bucket(s3, images, capsys):
 def test_store_start_serves_a_bucket_whose_keys_it_says_until_it_is_interrupted(
     tmp_path, images, monkeypatch
 ):
-    command = [sys.executable, "-c", "from metatrain.cli import main; main()", "store", "start"]
+    command = [
+        sys.executable,
+        "-c",
+        "from metatrain.cli.main import main; main()",
+        "store",
+        "start",
+    ]
     server = subprocess.Popen(
         [*command, "--folder", str(tmp_path / "store")],
         cwd=Path(__file__).parents[2],

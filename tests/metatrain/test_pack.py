@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from metatrain import pack as pack_module
-from metatrain import shards
-from metatrain.errors import UserError
-from metatrain.images import to_array
-from metatrain.manifest import MANIFEST
-from metatrain.pack import assign_splits, pack
-from metatrain.store import EpisodeStore
+from metatrain.base.errors import UserError
+from metatrain.data.images import to_array
+from metatrain.data.packed import writer as shards
+from metatrain.data.packed.manifest import MANIFEST
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing import pack as pack_module
+from metatrain.data.packing.pack import assign_splits, pack
 
 TASKS, IMAGES = 10, 4
 
@@ -470,7 +470,7 @@ def test_an_interrupted_packing_removes_what_it_wrote(source, dest, monkeypatch,
 
 KILLED = """
 import os, signal, sys
-from metatrain import pack, shards
+from metatrain.data.packed import writer as shards; from metatrain.data.packing import pack
 shards.ROW_GROUP_BYTES, shards.SHARD_BYTES = 700, 3000
 plain, calls = pack.normalise, []
 def normalise(data, **options):

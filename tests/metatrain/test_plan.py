@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from metatrain.build import build_generator, build_learner
-from metatrain.cli import run
-from metatrain.commands import COMMANDS
+from metatrain.base.parameters import copy_of
+from metatrain.cli.command import run
+from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config
-from metatrain.episodes import Episode
-from metatrain.learners import LEARNERS
-from metatrain.parameters import copy_of
+from metatrain.data.episodes import Episode
+from metatrain.learning.learners import LEARNERS
+from metatrain.model.build import build_generator, build_learner
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of, remedy
 from metatrain.plan.trace import trace

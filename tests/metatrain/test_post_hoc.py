@@ -7,16 +7,18 @@ import pytest
 import torch
 from plain_engine import train
 
-from metatrain.average import TRACKS, PowerAverage, gamma_of
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore, draft_of, state_of
-from metatrain.cli import run
-from metatrain.combine.post_hoc import Snapshot, reconstruct, snapshots, snapshots_of, solve
-from metatrain.commands import COMMANDS
+from metatrain.base.errors import UserError
+from metatrain.cli.command import run
+from metatrain.cli.commands import COMMANDS
+from metatrain.combine.post_hoc import reconstruct, solve
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.model import load_model
-from metatrain.trainer import Observer, first_state
+from metatrain.model.build import build_generator
+from metatrain.model.file import load_model
+from metatrain.training.average import TRACKS, PowerAverage, gamma_of
+from metatrain.training.average_snapshots import Snapshot, snapshots, snapshots_of
+from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of
+from metatrain.training.observer import Observer
+from metatrain.training.state import first_state
 
 STEPS = 400
 

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from metatrain import progress
-from metatrain.progress import Progress
+from metatrain.base import progress
+from metatrain.base.progress import Progress
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import torch
 from evaluated_run import OFFENDERS, OVERRIDES, SCORES, make_run, measured, pictures, train
 from parsed_page import Page
 
-from metatrain.charts import Axis, Curve, Point, draw
+from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.evaluation.baselines import REAL
-from metatrain.evaluation.strips import strip_file
-from metatrain.pictures import png
+from metatrain.data.pictures import png
+from metatrain.evaluation.scores.baselines import REAL
+from metatrain.evaluation.strip_files import strip_file
 from metatrain.report import write_report
+from metatrain.report.charts import Axis, Curve, Point, draw
 
 HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>", "../../{{ 7 * 7 }}"]
 

@@ -9,14 +9,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_models import metatrain
 
-from metatrain.evaluation.baselines import COPY
-from metatrain.evaluation.episode_list import (
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.pictures import decode
+from metatrain.evaluation.episodes.episode_list import (
     read_list,
 )
 from metatrain.evaluation.results import read_evaluation
+from metatrain.evaluation.scores.baselines import COPY
 from metatrain.metrics.precomputed import pixel_hash
-from metatrain.pictures import decode
-from metatrain.store import EpisodeStore
 
 
 @pytest.fixture(scope="module")

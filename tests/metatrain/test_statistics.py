@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metatrain.evaluation.statistics import (
+from metatrain.evaluation.scores.statistics import (
     Difference,
     mean_of,
     mean_of_pairs,

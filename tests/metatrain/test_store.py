@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from metatrain import retry
+from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.loader import begin_run_with
-from metatrain.manifest import MANIFEST
-from metatrain.pack import pack
-from metatrain.store import EpisodeStore
+from metatrain.data.packed.manifest import MANIFEST
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing.pack import pack
+from metatrain.storage import retry
+from metatrain.training.run_data import begin_run_with
 
 TASKS, IMAGES = 8, 5
 SHARD = "data-00000.parquet"

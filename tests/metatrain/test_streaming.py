@@ -16,15 +16,19 @@ import torch
 from fault_proxy import FAULTS, PASSING, every, first
 from object_storage import upload
 
-from metatrain import files, loader, retry, shards
+from metatrain.base.errors import UserError
 from metatrain.config import Config
-from metatrain.disk_cache import DiskCache
-from metatrain.episodes import Episode, EpisodePlan, EpisodeSampler
-from metatrain.errors import UserError
-from metatrain.loader import load_episodes, training_sampler
-from metatrain.pack import pack
-from metatrain.shards import DatasetWriter
-from metatrain.store import EpisodeStore
+from metatrain.data import loader
+from metatrain.data.episodes import Episode
+from metatrain.data.loader import load_episodes
+from metatrain.data.packed import writer as shards
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packed.writer import DatasetWriter
+from metatrain.data.packing.pack import pack
+from metatrain.data.tasks.classes import EpisodePlan, EpisodeSampler
+from metatrain.storage import files, retry
+from metatrain.storage.disk_cache import DiskCache
+from metatrain.training.run_data import training_sampler
 
 STEPS = 12
 SHARD = "data-00000.parquet"
@@ -264,8 +268,9 @@ import sys
 from itertools import islice
 import psutil
 from metatrain.config import load_config
-from metatrain.loader import load_episodes, training_sampler
-from metatrain.store import EpisodeStore
+from metatrain.data.loader import load_episodes
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.training.run_data import training_sampler
 
 process = psutil.Process()
 config = load_config(None, sys.argv[2:])

@@ -13,12 +13,19 @@ import pytest
 import torch
 from plain_engine import train
 
-from metatrain import retry
-from metatrain.build import build_generator
-from metatrain.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of, state_of
+from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.trainer import Observer, first_state
+from metatrain.model.build import build_generator
+from metatrain.storage import retry
+from metatrain.training.checkpoint import (
+    ALONE,
+    BackgroundWriter,
+    CheckpointStore,
+    draft_of,
+    state_of,
+)
+from metatrain.training.observer import Observer
+from metatrain.training.state import first_state
 
 
 class Saver(Observer):
@@ -246,9 +253,9 @@ import sys
 from datetime import timedelta
 import torch
 import torch.distributed as dist
-from metatrain.checkpoint import CheckpointStore, Draft, Peers
+from metatrain.training.checkpoint import CheckpointStore, Draft, Peers
 from metatrain.config import load_config
-from metatrain.fragments import share_of
+from metatrain.training.fragments import share_of
 
 run, rank, meeting = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from metatrain.average import MovingAverage
 from metatrain.config import MetaConfig
-from metatrain.trainer import learning_rate
+from metatrain.training.average import MovingAverage
+from metatrain.training.schedule import learning_rate
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():

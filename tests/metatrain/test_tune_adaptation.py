@@ -7,15 +7,15 @@ import pytest
 import torch
 from plain_engine import train
 
-from metatrain.build import build_generator
-from metatrain.cli import run
-from metatrain.commands import COMMANDS
+from metatrain.base.parameters import copy_of
+from metatrain.cli.command import run
+from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config, with_values
-from metatrain.model import Model, load_model, save_model
-from metatrain.parameters import copy_of
-from metatrain.store import EpisodeStore
-from metatrain.tune_adaptation import Candidate, adapting, candidates_of, tune_adaptation
-from metatrain.validation import validation_of
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.tune_adaptation import Candidate, adapting, candidates_of, tune_adaptation
+from metatrain.evaluation.validation import validation_of
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model, load_model, save_model
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_what_is_found_is_at_least_as_good_as_what_the_model_had(model, tmp_path
     asked = {"validation.tasks": 2, "validation.network": network}
     config = with_values(model.config, asked)
     validation = validation_of(config, EpisodeStore(config.data.path))
-    from metatrain.adapt import Adapter
+    from metatrain.model.adapt import Adapter
 
     had = validation.scores(
         [validation.look(Adapter(replace(model, config=config)), e) for e in validation.episodes]

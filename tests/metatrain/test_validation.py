@@ -6,15 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metatrain.adapt import Adapter
-from metatrain.build import build_generator
+from metatrain.base.errors import UserError
+from metatrain.base.parameters import copy_of
 from metatrain.config import load_config
-from metatrain.errors import UserError
-from metatrain.files import write_file
-from metatrain.model import Model
-from metatrain.parameters import copy_of
-from metatrain.store import EpisodeStore
-from metatrain.validation import (
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.validation import (
     METRICS,
     Scores,
     Validated,
@@ -24,6 +20,10 @@ from metatrain.validation import (
     validation_of,
     write_validations,
 )
+from metatrain.model.adapt import Adapter
+from metatrain.model.build import build_generator
+from metatrain.model.file import Model
+from metatrain.storage.files import write_file
 
 
 @given(st.integers(1, 300), st.integers(1, 20))

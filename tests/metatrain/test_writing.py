@@ -8,15 +8,16 @@ import pytest
 import torch
 from fault_proxy import WRITING, FaultProxy, every, first
 
-from metatrain import retry, shards
-from metatrain.build import build_generator
-from metatrain.checkpoint import CheckpointStore, draft_of
-from metatrain.checkpoint.index import COMMIT
-from metatrain.errors import UserError
-from metatrain.manifest import MANIFEST
-from metatrain.pack import pack
-from metatrain.store import EpisodeStore
-from metatrain.trainer import first_state
+from metatrain.base.errors import UserError
+from metatrain.data.packed import writer as shards
+from metatrain.data.packed.manifest import MANIFEST
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing.pack import pack
+from metatrain.model.build import build_generator
+from metatrain.storage import retry
+from metatrain.training.checkpoint import CheckpointStore, draft_of
+from metatrain.training.checkpoint.index import COMMIT
+from metatrain.training.state import first_state
 
 
 @pytest.fixture(autouse=True)

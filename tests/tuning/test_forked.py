@@ -4,12 +4,13 @@ import pytest
 import torch
 from plain_engine import train
 
-from metatrain.checkpoint import CheckpointStore, draft_of
+from metatrain.base.errors import UserError
 from metatrain.config import load_config, parse_config, to_yaml
-from metatrain.errors import UserError
-from metatrain.loader import begin_run_with, open_store
-from metatrain.trainer import Observer
-from metatrain.validation import Scores, Validated, read_validations, write_validations
+from metatrain.data.loader import open_store
+from metatrain.evaluation.validation import Scores, Validated, read_validations, write_validations
+from metatrain.training.checkpoint import CheckpointStore, draft_of
+from metatrain.training.observer import Observer
+from metatrain.training.run_data import begin_run_with
 from tuning.trial import forked
 
 

@@ -11,8 +11,8 @@ import pytest
 from small_sweep import write_sweep
 from training_run import Run, said_of
 
-from metatrain.checkpoint import CheckpointStore
-from metatrain.cli import run
+from metatrain.cli.command import run
+from metatrain.training.checkpoint import CheckpointStore
 from tuning.commands import SWEEP
 from tuning.ledger import read_records
 

@@ -6,8 +6,8 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from metatrain.errors import UserError
-from metatrain.files import write_file
+from metatrain.base.errors import UserError
+from metatrain.storage.files import write_file
 from tuning.config import load_sweep
 from tuning.figures import response
 from tuning.importance import importances

@@ -105,7 +105,7 @@ def sweep_file(tmp_path, text):
     ],
 )
 def test_a_mistake_is_told_in_a_sentence_before_anything_starts(text, sentence, tmp_path):
-    from metatrain.errors import UserError
+    from metatrain.base.errors import UserError
 
     with pytest.raises(UserError) as error:
         load_sweep(sweep_file(tmp_path, text))

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_run import ROOT
 
 from metatrain.config import load_config
-from metatrain.model import load_model
+from metatrain.model.file import load_model
 from tuning.ledger import read_records
 
 # What still holds something of the cluster once a sweep is over; Ray takes a moment to count. Ray

@@ -1,0 +1,1 @@
+"""Benchmarks of distribution: traffic, memory, recovery and scaling."""

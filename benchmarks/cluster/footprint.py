@@ -1,0 +1,78 @@
+"""Peak memory of every worker of a run, beside the plan's.
+
+    python -m benchmarks.cluster.footprint CONFIG
+
+A fresh process for each worker, over gloo, does what a worker does: the engine, the learner and the
+trainer of the configuration, on random images. Malloc is told to hand every freed tensor back to
+the system, and a small run first loads and compiles code; what counts is how far the peak of the
+resident set then rises, which is that of living tensors.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks.cluster.worker import Stop, train
+from benchmarks.gradients.memory import give_memory_back, peak_reset, resident
+from metatrain.config import load_config
+from metatrain.plan.hardware import this_machine
+from metatrain.plan.plan import plan_of
+
+# The optimiser has its state after the first step, and learners what they remember.
+STEPS = 2
+_SMALL = ["data.image_size=8", "generator.width=8"]
+
+
+def measured(config: str, overrides: Sequence[str] = ()) -> list[int]:
+    """Bytes that each worker of a configuration needs at most beyond code."""
+    world = load_config(config, overrides).cluster.workers
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.cluster.footprint", config, *overrides]
+        ranks = [{"LOCAL_RANK": str(rank), "STORE": f"{folder}/store"} for rank in range(world)]
+        environment = os.environ | give_memory_back() | {"DS_ACCELERATOR": "cpu"}
+        workers = [
+            subprocess.Popen(command, env=environment | rank, stdout=subprocess.PIPE, text=True)
+            for rank in ranks
+        ]
+        said = [worker.communicate()[0] for worker in workers]
+    if any(worker.returncode for worker in workers):
+        raise RuntimeError("a worker failed; what it said is above")
+    return [int(text.splitlines()[-1]) for text in said]
+
+
+def _rise(path: str, overrides: Sequence[str]) -> int:
+    """Bytes that the peak rises by in a run."""
+    train(load_config(path, [*overrides, *_SMALL]), Stop(STEPS))
+    gc.collect()
+    peak_reset()
+    before = resident("VmRSS")
+    train(load_config(path, overrides), Stop(STEPS))
+    return 1024 * (resident("VmHWM") - before)
+
+
+def _worker(path: str, overrides: Sequence[str]) -> None:
+    torch.set_num_threads(1)
+    rank, store = int(os.environ["LOCAL_RANK"]), os.environ["STORE"]
+    world = load_config(path, overrides).cluster.workers
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=world
+    )
+    print(_rise(path, overrides), flush=True)
+    torch.distributed.destroy_process_group()
+
+
+def main(path: str, overrides: Sequence[str]) -> None:
+    """Print what was planned and what was measured."""
+    config = load_config(path, overrides)
+    planned = plan_of(config, this_machine(config.cluster.workers)).memory.peak
+    for rank, used in enumerate(measured(path, overrides)):
+        print(f"worker {rank}: {used / 1e6:.1f} MB, planned {planned / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    (_worker if "STORE" in os.environ else main)(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,1 @@
+"""Benchmarks of reading: streaming and decoding."""

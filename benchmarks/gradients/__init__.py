@@ -1,0 +1,1 @@
+"""Benchmarks of outer gradients: time, memory and exactness, beside peers."""

@@ -1,0 +1,40 @@
+"""Trained weights and real episodes: a short joint training on the built-in glyphs."""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.gradients.cases import QUERIES, SHOTS
+from benchmarks.gradients.measure import progress
+from benchmarks.gradients.networks import SIZE
+from metatrain.data.episodes import Episode
+from metatrain.data.packing.glyphs import glyph_images
+from metatrain.data.pictures import from_uint8
+from metatrain.generators import Generator
+
+
+def glyph_episodes(count: int) -> list[Episode]:
+    """One episode of each of the first `count` characters."""
+    wanted = SHOTS + QUERIES
+    tasks = (tensor_of([image.png for image in images]) for _, images in glyph_images(SIZE))
+    pairs = zip(range(count), tasks, strict=False)
+    return [Episode("glyph", t[:SHOTS], t[SHOTS:wanted], seed) for seed, t in pairs]
+
+
+def tensor_of(pngs: list[bytes]) -> Tensor:
+    """Grey PNGs as [N, 1, SIZE, SIZE] in [-1, 1]."""
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(png))) for png in pngs])
+    return from_uint8(torch.from_numpy(pixels)[:, None])
+
+
+def train(generator: Generator, episodes: list[Episode], steps: int) -> None:
+    """Joint training by Adam, an episode a step."""
+    optimizer = torch.optim.Adam(generator.parameters(), lr=1e-3, fused=True)
+    for step in progress(range(steps), "training"):
+        optimizer.zero_grad()
+        batch = episodes[step % len(episodes)].whole_batch(draw=step)
+        generator.objective(batch).backward()
+        optimizer.step()

@@ -1,0 +1,1 @@
+"""Benchmarks of sweeps: their overhead, and how well cheap scores rank."""

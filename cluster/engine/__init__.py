@@ -1,0 +1,1 @@
+"""DeepSpeed engines: ZeRO stages 0 to 3, the mesh, and the inner loop on shards."""

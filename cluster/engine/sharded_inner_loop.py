@@ -1,0 +1,78 @@
+"""The inner loop on shards of the weights, data-parallel over the images of a step."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cluster.engine.zero3 import ShardedEngine
+from metatrain.base.parameters import Parameters
+from metatrain.config import Config
+from metatrain.data.batch import Batch
+from metatrain.generators import Draw, Generator
+from metatrain.learning.inner.loop import InnerLoop
+from metatrain.learning.inner.loss import Loss, Precision
+from metatrain.learning.learners import LEARNERS, Learner
+from metatrain.model.build import build_generator
+
+
+def build_sharded_learner(config: Config, engine: ShardedEngine) -> Learner:
+    """The configured learner, whose inner loop works on the shards of `engine`."""
+    return LEARNERS[config.learner.name](config.learner, ShardedInnerLoop(config, engine))
+
+
+class ShardedInnerLoop(InnerLoop):
+    """An inner loop in which phi, gradients and moments are shards, as theta is.
+
+    Every worker of a group takes the same steps on its part of the images; DeepSpeed gathers the
+    weights of one layer at a time, and scatters their gradient.
+
+    Args:
+        config: the run's configuration.
+        engine: lends the shards that phi is written to.
+    """
+
+    def __init__(self, config: Config, engine: ShardedEngine) -> None:
+        self._engine = engine
+        with torch.device("meta"):  # for its names and its draws: the weights are the engine's
+            generator = build_generator(config)
+        super().__init__(
+            generator,
+            config.inner,
+            hvp=config.meta.hvp,
+            proximity=LEARNERS[config.learner.name].proximity(config.learner),
+        )
+        self._parameters = {n: nn.Parameter(p.clone()) for n, p in engine.local().items()}
+
+    def _slope(self, wanted: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
+        loss, gradient = self.loss_at.gradient(self.phi(), tuple(wanted), self.draw(batch))
+        return gradient, loss
+
+    def _loss(self) -> Loss:
+        return _ShardedLoss(self.generator, self.config.precision, self._engine)
+
+
+class _ShardedLoss(Loss):
+    """The loss at shards of all weights: each worker's part of it, and the gradient's shards."""
+
+    def __init__(self, generator: Generator, precision: Precision, engine: ShardedEngine) -> None:
+        super().__init__(generator, precision)
+        self._engine = engine
+
+    def gradient(
+        self, weights: Parameters, names: tuple[str, ...], draw: Draw
+    ) -> tuple[Tensor, Parameters]:
+        """See `Loss.gradient`. Collective in the group."""
+        shard, shards, count = self._engine.mesh.shard, self._engine.mesh.shards, len(draw[0])
+        first, last = count * shard // shards, count * (shard + 1) // shards
+        # With fewer images than workers some have none, and take one that does not count: every
+        # worker is needed to gather the weights.
+        rows = slice(first, max(last, first + 1))
+        share = self.generator.share(draw, rows)
+        weight = shards * (last - first) / count
+        gradient, loss = self._engine.gradient_at(weights, share, weight)
+        return loss, {name: gradient[name] for name in names}
+
+    def dot(self, a: Parameters, b: Parameters) -> Tensor:
+        """See `Loss.dot`. Collective in the group."""
+        return self._engine.dot(a, b)

@@ -1,0 +1,1 @@
+"""The ground floor: errors, sections, named parameters, progress. Every room may import it."""

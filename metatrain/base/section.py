@@ -1,0 +1,41 @@
+"""What every part of the configuration is made of: frozen, strict, documented sections."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Union
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+
+
+class Section(BaseModel):
+    """A part of the configuration; a component declares its own beside its code."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def section_of(registry: Mapping[str, Any]) -> Any:
+    """A section whose `name` picks a component's `Config`; without one, the registry's first."""
+    first = next(iter(registry))
+
+    def name_of(value: Any) -> Any:
+        return value.get("name", first) if isinstance(value, dict) else getattr(value, "name", None)
+
+    tagged = tuple(Annotated[part.Config, Tag(name)] for name, part in registry.items())
+    return Annotated[Union[tagged], Discriminator(name_of)]  # noqa: UP007
+
+
+def _without_password(url: str) -> str:
+    if urlsplit(url).password:
+        raise ValueError(
+            "a URL in the configuration must not hold a password, for the configuration is printed "
+            "and stored with every model; give credentials by the environment."
+        )
+    return url
+
+
+# A path or any fsspec URL.
+Location = Annotated[str, AfterValidator(_without_password)]
+
+
+# Of a folder of its own, for as long as it is worked on.
+StableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -1,0 +1,1 @@
+"""The command line: one file a topic. It alone prints; nothing imports it but packages above."""

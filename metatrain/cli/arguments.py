@@ -1,0 +1,35 @@
+"""Arguments that several commands share."""
+
+import argparse
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG and its overrides, as every command that takes a configuration has them."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file: a path or any fsspec URL")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.lr=0.01 cluster.workers=8"
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def image_size(text: str) -> int:
+    """A number of pixels that an image may have on a side, for argparse."""
+    number = int(text)
+    if not 8 <= number <= 4096:
+        raise argparse.ArgumentTypeError(f"{text} is not between 8 and 4096")
+    return number
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^32 - 1, for argparse."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 4294967295")
+    return number

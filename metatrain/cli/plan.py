@@ -1,0 +1,76 @@
+"""The command `metatrain plan`: what it takes, and how it answers."""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metatrain.config import Config
+    from metatrain.plan.hardware import Hardware
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A configuration, and what to plan for."""
+    # Later than `metatrain.commands`, which has this command in its list.
+    from metatrain.cli.arguments import add_config_arguments, positive
+
+    add_config_arguments(parser)
+    add = parser.add_argument
+    add("--gpus", type=positive, metavar="N", help="plan for N GPUs, a worker each")
+    add("--gpu-memory", type=above_0, metavar="GB", help="of one GPU (80)")
+    add("--per-node", type=positive, metavar="N", help="workers of a node (8)")
+    add("--tflops", type=above_0, metavar="T", help="of one GPU (fp32 67, bf16 989: H100)")
+    add("--efficiency", type=above_0, metavar="E", help="share of them that is reached (0.3)")
+    add("--link", type=above_0, metavar="GB/S", help="from GPU to GPU in a node (300)")
+    add("--network", type=above_0, metavar="GB/S", help="from GPU to GPU between nodes (40)")
+    add("--price", type=above_0, metavar="P", help="of a GPU for an hour, in any currency")
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    """Print the plan, and what to change where it does not fit.
+
+    Raises:
+        UserError: when the configuration cannot be used, or does not fit.
+    """
+    from metatrain.base.errors import UserError
+    from metatrain.config import Config, load_config
+    from metatrain.plan.plan import plan_of, remedy
+    from metatrain.plan.terminal_table import advice, table
+
+    gpus = arguments.gpus
+    given = [f"cluster.workers={gpus}", "cluster.gpus_per_worker=1"] if gpus else []
+
+    def load(further: Sequence[str]) -> Config:
+        return load_config(arguments.config, [*arguments.overrides, *given, *further])
+
+    found = plan_of(load(()), _hardware(arguments, load(())))
+    print(table(found))
+    if not found.fits:
+        raise UserError(advice(*remedy(found, load)))
+
+
+def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":
+    from dataclasses import replace
+
+    from metatrain.plan.hardware import Hardware, this_machine
+
+    said = {
+        "memory": arguments.gpu_memory and 1e9 * arguments.gpu_memory,
+        "per_node": arguments.per_node,
+        "tflops": arguments.tflops,
+        "efficiency": arguments.efficiency,
+        "link": arguments.link and 1e9 * arguments.link,
+        "network": arguments.network and 1e9 * arguments.network,
+        "price": arguments.price,
+    }
+    bf16, gpus = config.inner.precision == "bf16", config.cluster.gpus_per_worker
+    usual = Hardware.h100(bf16=bf16) if gpus else this_machine(config.cluster.workers)
+    return replace(usual, **{name: value for name, value in said.items() if value is not None})
+
+
+def above_0(text: str) -> float:
+    """A number above 0, for argparse."""
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number

@@ -1,0 +1,1 @@
+"""Images become episodes: packing, the packed data set, task sources and the loader."""

@@ -1,0 +1,1 @@
+"""The packed data set: Parquet shards, the manifest that commits them, and ranged reads."""

@@ -1,0 +1,1 @@
+"""Packing: images of many origins become one packed data set."""

@@ -1,0 +1,121 @@
+"""Icon sets, and which of them may be used: those with a free licence and one colour."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metatrain.base.errors import UserError
+
+# Permissive, or asking for attribution and nothing else. Share-alike, non-commercial and copyleft
+# licences are left out, and so is the OFL, under which what is made of a font stays under it.
+FREE = re.compile(r"MIT|Apache-2\.0|ISC|BSD-[23]-Clause|CC0-1\.0|CC-BY-\d\.\d|Unlicense|0BSD")
+
+# Brands: few words, that every set must draw alike, and trademarks whatever the licence.
+_LEFT_OUT = ("Logos",)
+
+# Sets by the same hands, most of them editions or weights of one drawing.
+_FAMILIES = {
+    "bx": "boxicons",
+    "bxs": "boxicons",
+    "ic": "material",
+    "uil": "unicons",
+    "uim": "unicons",
+    "uis": "unicons",
+    "uit": "unicons",
+}
+
+
+@dataclass(frozen=True)
+class Icon:
+    """One icon: the inside of an SVG, drawn in `currentColor`, and the box that it is drawn in.
+
+    Attributes:
+        set: the set's short name.
+        name: the icon's within the set.
+        body: SVG elements, without the element svg around them.
+        box: left, top, width and height of the canvas, in the body's units.
+    """
+
+    set: str
+    name: str
+    body: str
+    box: tuple[float, float, float, float]
+
+    @property
+    def id(self) -> str:
+        """Its name in the whole package, such as ``tabler:home``."""
+        return f"{self.set}:{self.name}"
+
+
+@dataclass(frozen=True)
+class IconSet:
+    """A set of icons by one author under one licence.
+
+    Attributes:
+        name: short and unique, such as ``tabler``.
+        title: as people know it.
+        author: who made it.
+        url: where it comes from.
+        licence: its SPDX identifier.
+        styles: endings and beginnings of names that it uses to tell styles apart.
+        icons: those that are not hidden; other names for them are left out.
+    """
+
+    name: str
+    title: str
+    author: str
+    url: str
+    licence: str
+    styles: frozenset[str]
+    icons: tuple[Icon, ...]
+
+    @property
+    def family(self) -> str:
+        """What it shares with sets by the same hands, and with no other set."""
+        return _FAMILIES.get(self.name) or self.name.partition("-")[0].rstrip("0123456789")
+
+
+def usable_sets(parsed: Iterable[Mapping[str, Any]]) -> Iterator[IconSet]:
+    """The sets that may be used and suit, of all that were parsed.
+
+    Raises:
+        UserError: when one is not as Iconify writes them.
+    """
+    for content in parsed:
+        try:
+            info = content["info"]
+            free = FREE.fullmatch(info["license"].get("spdx", ""))
+            if free and not info.get("palette") and info.get("category") not in _LEFT_OUT:
+                yield _icon_set(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            name = content.get("prefix") if isinstance(content, Mapping) else None
+            raise UserError(
+                f"the icon set {name!r} is malformed ({error!r}); "
+                "remove the package, and pack again."
+            ) from error
+
+
+def _icon_set(content: Mapping[str, Any]) -> IconSet:
+    info = content["info"]
+    styles = (*(content.get("suffixes") or ()), *(content.get("prefixes") or ()))
+    return IconSet(
+        name=content["prefix"],
+        title=info["name"],
+        author=info["author"]["name"],
+        url=info["author"].get("url") or info["license"].get("url") or "",
+        licence=info["license"]["spdx"],
+        styles=frozenset(word for style in styles for word in style.split("-") if word),
+        icons=tuple(
+            Icon(content["prefix"], name, icon["body"], _box(content | icon))
+            for name, icon in content["icons"].items()
+            if not icon.get("hidden")
+        ),
+    )
+
+
+def _box(icon: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    # What a set does not say is 16, by Iconify's definition.
+    numbers = {"left": 0, "top": 0, "width": 16, "height": 16}
+    left, top, width, height = (float(icon.get(key, given)) for key, given in numbers.items())
+    return left, top, width, height

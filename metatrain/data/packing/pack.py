@@ -1,0 +1,280 @@
+"""Packing: from images grouped into tasks to a data set that `metatrain.data.packed.store` reads.
+
+Packing the same source with the same options gives the same bytes. Packing further tasks into the
+same place adds shards and leaves those that are there as they are.
+"""
+
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, groupby
+from pathlib import PurePosixPath
+from typing import Any
+
+from metatrain.base.errors import UserError
+from metatrain.base.progress import Progress
+from metatrain.data.images import BadImage, NormalisedImage, normalise
+from metatrain.data.packed.manifest import SPLITS
+from metatrain.data.packed.writer import DatasetWriter, sha256_of
+from metatrain.data.packing.built_in import BUILT_IN
+from metatrain.data.packing.folders_and_tables import NOT_AN_IMAGE, is_table, open_source
+from metatrain.data.packing.raw_images import Source
+from metatrain.storage.files import filesystem_of, write_file
+
+# Raise it when the same source would no longer give the same data set.
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class PackSummary:
+    """What became of the images.
+
+    Attributes:
+        url: where the data set lies.
+        tasks: how many tasks each split has.
+        images: how many images were kept.
+        notes: how many of the kept were handled in which way, such as ``transparent: on white``.
+        refused: how many files were refused for which reason.
+        already_packed: whether the data set was there before, and nothing was done.
+    """
+
+    url: str
+    tasks: Mapping[str, int]
+    images: int
+    notes: Mapping[str, int]
+    refused: Mapping[str, int]
+    already_packed: bool = False
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{count:,} {split}" for split, count in self.tasks.items())
+        lines = [
+            f"{'already packed' if self.already_packed else 'packed'}: {self.url}",
+            f"  {sum(self.tasks.values()):,} tasks ({splits}), {self.images:,} images",
+        ]
+        lines += [f"  {count:,} {note}" for note, count in self.notes.items()]
+        lines += [f"  {count:,} refused: {reason}" for reason, count in self.refused.items()]
+        return "\n".join(lines)
+
+
+def pack(
+    source: str,
+    dest: str,
+    *,
+    size: int | None = None,
+    raw: bool = False,
+    seed: int = 0,
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    variant: str | None = None,
+) -> PackSummary:
+    """Pack the images of `source` as a data set at `dest`, or add its new tasks to the one there.
+
+    A task as a whole goes to train, val or test, so that val and test hold nothing but tasks that
+    training never saw. Nothing outside of the source's folder is read: no symbolic link and no
+    path in a table leads out of it. What is refused is reported on stderr, and the run goes on.
+    When packing fails or is interrupted, what it wrote is removed; what a killed run left behind
+    is removed by the next. Tasks that are added get their splits among themselves, so that none
+    of those that are there changes its own.
+
+    Args:
+        source: a folder with one folder of images for each task, these perhaps within folders
+            named train, val and test; or a .csv or .parquet table with columns path (relative to
+            the table) and task, perhaps split, and metadata to be kept; or 'glyphs' or 'icons', the
+            benchmarks (for a folder of that name, write './icons'). Any fsspec URL.
+        dest: the folder to write; any fsspec URL.
+        size: crop all images to squares of this many pixels a side; None keeps them as they are
+            (glyphs are then drawn at 28, icons at 32).
+        raw: store the pixels themselves, which read fastest and take most room; needs `size`.
+        seed: decides, with a task's name, the split of tasks to which the source gives none.
+        split: the shares of those tasks for train, val and test; they sum to 1.
+        variant: of a benchmark: 'style' of glyphs, whose tasks are then faces in place of
+            characters; 'wide' of icons, which then has more and smaller tasks.
+
+    Raises:
+        UserError: when there is nothing to pack, `dest` holds a data set that was packed with
+            other options or has other images of the same task, or either cannot be reached.
+    """
+    _check_options(size, raw, split)
+    _refuse_overlap(source, dest)
+    opened = open_source(source, size, variant)
+    options = {"size": size, "raw": raw, "seed": seed, "split": list(split), "format": _FORMAT}
+    options |= {"variant": variant} if variant else {}
+    writer = DatasetWriter(dest, opened.columns)
+    before = writer.packed_before()
+    new = _new_tasks(opened.identities, options, before, dest)
+    if before and not new:
+        return PackSummary(dest, **before["summary"], already_packed=True)
+    splits = assign_splits({name: opened.splits[name] for name in new}, seed, split)
+    tally = _Tally(Progress("packing", sum(opened.counts[name] for name in new)))
+    rows = _rows(opened, splits, partial(normalise, size=size, raw=raw), tally)
+    known = before or {"tasks": {}, "summary": {}}
+    with _attempt(writer), closing(tally.progress):
+        for row in rows:
+            writer.add(row)
+        for name, data in opened.beside().items():
+            write_file(f"{dest}/{name}", data)
+        summary = _sum(tally.summary(source, splits), known["summary"])
+        tasks = {**known["tasks"], **new}
+        writer.commit({"options": options, "tasks": tasks, "summary": summary})
+    return PackSummary(dest, **summary)
+
+
+def _check_options(size: int | None, raw: bool, split: tuple[float, float, float]) -> None:
+    if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
+        raise UserError(
+            f"split {split} must be three shares, for train, val and test, summing to 1."
+        )
+    if raw and size is None:
+        raise UserError("raw pixels must all be of one size; give it, such as --size 32.")
+
+
+@contextmanager
+def _attempt(writer: DatasetWriter) -> Iterator[None]:
+    """What is written inside is committed, or removed."""
+    writer.begin()
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            writer.clear()
+        raise
+
+
+def _new_tasks(
+    identities: Mapping[str, str],
+    options: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+    dest: str,
+) -> dict[str, str]:
+    """The tasks that `dest` does not have yet, and their identities."""
+    if before is None:
+        return dict(identities)
+    if before.get("options") != options:
+        raise UserError(
+            f"{dest} already holds a data set that was packed with other options; "
+            "choose another DEST, or remove that data set first."
+        )
+    there: Mapping[str, str] = before["tasks"]
+    for name, identity in identities.items():
+        if there.get(name, identity) != identity:
+            raise UserError(
+                f"{dest} already holds a data set that has other images of task '{name}'; "
+                "choose another DEST, or remove that data set first."
+            )
+    return {name: identity for name, identity in identities.items() if name not in there}
+
+
+def _sum(summary: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary of what is added, and of what was there."""
+    together = dict(summary)
+    for key, counts in before.items():
+        if isinstance(counts, Mapping):
+            names = sorted(counts | summary[key]) if key != "tasks" else SPLITS
+            together[key] = {n: counts.get(n, 0) + summary[key].get(n, 0) for n in names}
+        else:
+            together[key] = counts + summary[key]
+    return together
+
+
+def assign_splits(
+    tasks: Mapping[str, str | None], seed: int, shares: tuple[float, float, float]
+) -> dict[str, str]:
+    """The split of every task: the one given, else by the rank of a hash of seed and name.
+
+    val and test get their rounded shares, but at least one task each of three or more, and two of
+    ten or more; train gets the rest.
+
+    Args:
+        tasks: every task's name and the split that it is given, or None.
+        seed: another seed, another assignment.
+        shares: of train, val and test, summing to 1.
+    """
+    free = sorted(
+        (name for name, given in tasks.items() if given is None),
+        key=lambda name: sha256_of(f"{seed}/{name}".encode()),
+    )
+    # Two, where there are enough: scores compare a task with others.
+    least = 2 if len(free) >= 10 else 1 if len(free) >= 3 else 0
+    val, test = (max(round(share * len(free)), least if share else 0) for share in shares[1:])
+    drawn = ["val"] * val + ["test"] * test + ["train"] * len(free)
+    given = {name: split for name, split in tasks.items() if split}
+    return given | dict(zip(free, drawn, strict=False))
+
+
+class _Tally:
+    """Counts what becomes of the images, and tells the user of those that are refused."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.kept = Counter[str]()
+        self.notes = Counter[str]()
+        self.refused = Counter[str]()
+
+    def refuse(self, name: str, error: BadImage) -> None:
+        self.refused[error.reason] += 1
+        if error.reason != NOT_AN_IMAGE:
+            # repr: a file name may hold control characters that would act on a terminal.
+            self.progress.say(f"refused {name!r}: {error}")
+
+    def summary(self, source: str, splits: Mapping[str, str]) -> dict[str, Any]:
+        """The fields of `PackSummary`, but for where and when."""
+        if not self.kept:
+            raise UserError(
+                f"no image in {source} could be kept, for the reasons above; "
+                "replace those files, or name another SOURCE."
+            )
+        tasks = Counter(splits[task] for task in self.kept)
+        return {
+            "tasks": {split: tasks[split] for split in SPLITS},
+            "images": self.kept.total(),
+            "notes": dict(sorted(self.notes.items())),
+            "refused": dict(sorted(self.refused.items())),
+        }
+
+
+def _rows(
+    source: Source,
+    splits: Mapping[str, str],
+    normalised: Callable[[bytes], NormalisedImage],
+    tally: _Tally,
+) -> Iterator[dict[str, Any]]:
+    """The rows of the tasks in `splits`, one after the other; what is refused is left out."""
+    for name, error in source.refused:
+        tally.refuse(name, error)
+    counts = {task: count for task, count in source.counts.items() if task in splits}
+    starts = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
+    images = (image for image in source.images if image.task in splits)
+    for task, raws in groupby(images, key=lambda raw: raw.task):
+        for done, raw in enumerate(raws, start=starts[task]):
+            tally.progress.update(done)
+            try:
+                image = normalised(raw.read())
+            except BadImage as error:
+                tally.refuse(raw.name, error)
+                continue
+            yield {
+                "task": task,
+                "index": tally.kept[task],
+                "image": image.data,
+                "width": image.width,
+                "height": image.height,
+                "split": splits[task],
+                **raw.metadata,
+            }
+            tally.kept[task] += 1
+            tally.notes.update(image.notes)
+
+
+def _refuse_overlap(source: str, dest: str) -> None:
+    """Packing into the source would pack what was packed, or overwrite what is to be packed."""
+    if source in BUILT_IN:
+        return
+    (source_fs, path), (dest_fs, root) = filesystem_of(source), filesystem_of(dest)
+    if is_table(source):
+        overlap = root == posixpath.dirname(path)
+    else:
+        overlap = PurePosixPath(root).is_relative_to(path)
+    if overlap and type(source_fs) is type(dest_fs):
+        raise UserError(f"DEST {dest} lies in SOURCE {source}; choose a DEST outside of it.")

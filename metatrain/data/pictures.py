@@ -1,0 +1,81 @@
+"""Images as tensors in [-1, 1], and back as pictures."""
+
+import io
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from metatrain.data.images import to_array
+
+_MARGIN = 1
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Tile images [N, C, H, W] in [-1, 1] row by row into one [C, rows * H', columns * W'].
+
+    A margin of one grey pixel surrounds every image; missing places are grey.
+    """
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    h, w = height + 2 * _MARGIN, width + 2 * _MARGIN
+    sheet = torch.zeros(rows * columns, channels, h, w)
+    sheet[:count, :, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = images.cpu()
+    tiled = sheet.reshape(rows, columns, channels, h, w).permute(2, 0, 3, 1, 4)
+    return tiled.reshape(channels, rows * h, columns * w)
+
+
+def tiles(picture: Tensor, columns: int) -> Tensor:
+    """The square images [N, C, H, W] of a picture that `grid` made, missing ones grey.
+
+    Raises:
+        ValueError: when it has not so many columns of squares.
+    """
+    side, rest = divmod(picture.shape[2], columns)
+    if rest or side <= 2 * _MARGIN or picture.shape[1] % side:
+        raise ValueError(f"{tuple(picture.shape)} is no grid of {columns} columns")
+    cut = picture.unflatten(1, (-1, side)).unflatten(3, (columns, side))
+    inner = cut.permute(1, 3, 0, 2, 4)[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    return inner.flatten(0, 1)
+
+
+def decode(encoded: list[bytes], size: int, channels: int) -> Tensor:
+    """Encoded images as one tensor [N, channels, size, size] in [-1, 1].
+
+    Raises:
+        BadImage: when one of them is not an image.
+    """
+    # By a table and not by torch, whose threads would fight over the CPUs with those that decode.
+    arrays = np.stack([to_array(image, size, channels) for image in encoded])
+    return torch.from_numpy(_VALUES.take(arrays))
+
+
+def from_uint8(image: Tensor) -> Tensor:
+    """0 .. 255 to [-1, 1]."""
+    return image.float() / 127.5 - 1
+
+
+_VALUES = from_uint8(torch.arange(256, dtype=torch.uint8)).numpy()
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """[-1, 1] to 0 .. 255."""
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def png(image: Tensor, scale: int = 1) -> bytes:
+    """One image [C, H, W] in [-1, 1] as a PNG file, each pixel `scale` wide."""
+    pixels = to_uint8(image).permute(1, 2, 0).squeeze(-1).numpy()
+    picture = Image.fromarray(pixels)
+    size = (picture.width * scale, picture.height * scale)
+    buffer = io.BytesIO()
+    picture.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def contact_sheet(images: Tensor) -> bytes:
+    """Images [N, C, H, W] as one PNG, about as wide as high."""
+    scale = max(1, 64 // images.shape[-1])
+    return png(grid(images, columns=math.ceil(math.sqrt(len(images)))), scale)

@@ -1,0 +1,1 @@
+"""Task sources: pure functions from (seed, split, step, slot) to episodes."""

@@ -1,0 +1,1 @@
+"""Episodes that are evaluated, and the images compared on them."""

@@ -1,0 +1,1 @@
+"""Scores of the images, their statistics and baselines."""

@@ -1,0 +1,1 @@
+"""Generators that combine several networks."""

@@ -1,0 +1,86 @@
+"""Several networks as one generator: their velocities averaged, with weights that adapt."""
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section, section_of
+from metatrain.generators.networks.registry import NETWORKS
+from metatrain.generators.networks.unet import UNetConfig
+from metatrain.generators.networks.velocity import FlowGenerator
+
+
+class EnsembleConfig(Section):
+    """What it is an ensemble of; objective and sampler are those of `of`."""
+
+    name: Literal["ensemble"] = "ensemble"
+    of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    members: int = Field(default=2, ge=1, description="Networks, each with weights of its own.")
+
+
+class Weights(nn.Module):
+    """Positive weights that sum to 1, equal at first."""
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(members))
+
+    def forward(self) -> Tensor:
+        """The softmax of the logits, [M]."""
+        return self.logits.softmax(dim=0)
+
+
+class Ensemble(FlowGenerator):
+    """v = sum_i w_i v_i over the velocities of M networks.
+
+    Never of pixels: a mean of velocities is the velocity of a flow again, whose images are as
+    sharp as the members', and a mean of images is a blur. Its head is the weights, so that the
+    scope `head` moves M numbers and leaves the networks as they are.
+
+    Args:
+        config: what it is made of.
+        image_size: height and width of the images.
+        channels: 1 or 3.
+    """
+
+    Config = EnsembleConfig
+    scope = "head"
+    head = ("weights",)
+
+    def __init__(self, config: EnsembleConfig, image_size: int, channels: int) -> None:
+        super().__init__(config, image_size, channels)
+        self.flow = config.of
+        self.image_shape = (channels, image_size, image_size)
+        self.weights = Weights(config.members)
+        kind = NETWORKS[config.of.name]
+        self.members = nn.ModuleList(
+            kind(config.of, image_size, channels) for _ in range(config.members)
+        )
+
+    @staticmethod
+    def parameters_of(networks: Sequence[Parameters]) -> Parameters:
+        """The parameters of an ensemble of networks that have these, with equal weights."""
+        own = {
+            f"members.{i}.{n}": p for i, network in enumerate(networks) for n, p in network.items()
+        }
+        return {"weights.logits": torch.zeros(len(networks)), **own}
+
+    def encode(self, support: Tensor) -> Tensor:
+        """What each member remembers of the support [K, C, H, W], side by side: [K, M, ...]."""
+        return torch.stack([member.encode(support) for member in self._networks()], dim=1)
+
+    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+        """See `FlowGenerator.velocity`."""
+        rows = memory.unbind(dim=1)
+        velocities = [
+            member.velocity(x, t, own, visible)
+            for member, own in zip(self._networks(), rows, strict=True)
+        ]
+        return torch.tensordot(self.weights(), torch.stack(velocities), dims=1)
+
+    def _networks(self) -> list[FlowGenerator]:
+        return cast(list[FlowGenerator], list(self.members))

@@ -1,0 +1,95 @@
+"""A network whose parameters are a point between models, which adapts by where the point lies."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section, section_of
+from metatrain.generators.networks.registry import NETWORKS
+from metatrain.generators.networks.unet import UNetConfig
+from metatrain.generators.networks.velocity import FlowGenerator
+
+
+class MixtureConfig(Section):
+    """What it is a mixture of; objective and sampler are those of `of`."""
+
+    name: Literal["mixture"] = "mixture"
+    of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    vectors: int = Field(default=1, ge=1, description="Task vectors that can be added.")
+
+
+class Coefficients(nn.Module):
+    """How much of each task vector is added: alpha [M], 0 at first."""
+
+    def __init__(self, vectors: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(vectors))
+
+
+class TaskVectors(nn.Module):
+    """theta_0 + sum_i alpha_i tau_i (Ilharco et al. 2023, "Editing Models with Task Arithmetic").
+
+    Section 2, with tau_i = theta_i - theta_0 and a coefficient for each.
+    """
+
+    def __init__(self, weight: Tensor, coefficients: Coefficients) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(weight.new_zeros(len(coefficients.alpha), *weight.shape))
+        # In a tuple, or torch would take the one alpha for a parameter of every weight.
+        self._shared = (coefficients,)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight that the network uses, of theta_0's."""
+        return weight + torch.tensordot(self._shared[0].alpha, self.vectors, dims=1)
+
+
+class Mixture(FlowGenerator):
+    """A network in whose every parameter task vectors are mixed.
+
+    Its head is alpha, so that the scope `head` moves M numbers and leaves theta_0 and the vectors
+    as they are.
+
+    Args:
+        config: what it is made of.
+        image_size: height and width of the images.
+        channels: 1 or 3.
+    """
+
+    Config = MixtureConfig
+    scope = "head"
+    head = ("coefficients",)
+
+    def __init__(self, config: MixtureConfig, image_size: int, channels: int) -> None:
+        super().__init__(config, image_size, channels)
+        self.flow = config.of
+        self.image_shape = (channels, image_size, image_size)
+        self.coefficients = Coefficients(config.vectors)
+        self.network = NETWORKS[config.of.name](config.of, image_size, channels)
+        for module in list(self.network.modules()):
+            for name, weight in list(module.named_parameters(recurse=False)):
+                vectors = TaskVectors(weight, self.coefficients)
+                parametrize.register_parametrization(module, name, vectors)
+
+    @staticmethod
+    def parameters_of(start: Parameters, others: Sequence[Parameters]) -> Parameters:
+        """The parameters of a mixture of the network `start` and its way to each of `others`."""
+        parameters = {"coefficients.alpha": torch.zeros(len(others))}
+        for name, weight in start.items():
+            module, _, leaf = f"network.{name}".rpartition(".")
+            inside = f"{module}.parametrizations.{leaf}"
+            parameters[f"{inside}.original"] = weight
+            parameters[f"{inside}.0.vectors"] = torch.stack([p[name] - weight for p in others])
+        return parameters
+
+    def encode(self, support: Tensor) -> Tensor:
+        """See `FlowGenerator.encode`."""
+        return self.network.encode(support)
+
+    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+        """See `FlowGenerator.velocity`."""
+        return self.network.velocity(x, t, memory, visible)

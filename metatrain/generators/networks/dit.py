@@ -1,0 +1,135 @@
+"""A diffusion transformer for flow matching, whose every block attends to the support."""
+
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from metatrain.generators.networks.layers import FiLM, mean_of_visible, time_embedding
+from metatrain.generators.networks.velocity import FlowConfig, FlowGenerator, refuse_uneven_patches
+
+
+class DiTConfig(FlowConfig):
+    """The transformer; `width` and `depth` are its size."""
+
+    name: Literal["dit"] = "dit"
+    width: int = Field(default=128, ge=8, multiple_of=8, description="Channels of a token.")
+    depth: int = Field(default=4, ge=1, description="Blocks.")
+    patch: int = Field(default=4, ge=1, description="Side of the patch that is one token.")
+    heads: int = Field(default=4, ge=1, description="Attention heads.")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(
+                f"heads is {self.heads}, which does not divide the width {self.width}."
+            )
+        return self
+
+
+class Block(nn.Module):
+    """Attention and a perceptron, each modulated and gated by the embedding (adaLN-Zero)."""
+
+    def __init__(self, width: int, heads: int, embedding: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm_perceptron = nn.LayerNorm(width, elementwise_affine=False)
+        self.film_attention, self.film_perceptron = FiLM(embedding, width), FiLM(embedding, width)
+        self.gates = nn.Linear(embedding, 2 * width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.key_value_set = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        self.perceptron = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+        )
+        nn.init.zeros_(self.gates.weight)
+        nn.init.zeros_(self.gates.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Tokens [B, N, W] of images, to look at themselves and, by `mask`, at those of the set.
+
+        Args:
+            x: [B, N, W].
+            embedding: [B, E].
+            tokens: of the set, [M, W].
+            mask: [B, 1, 1, N + M], True where a token may be looked at.
+        """
+        gate_attention, gate_perceptron = self.gates(F.silu(embedding))[:, None].chunk(2, dim=-1)
+        h = _modulated(self.film_attention, self.norm_attention(x), embedding)
+        x = x + gate_attention * self._attend(h, tokens, mask)
+        h = _modulated(self.film_perceptron, self.norm_perceptron(x), embedding)
+        return x + gate_perceptron * self.perceptron(h)
+
+    def _attend(self, h: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        query, *own = self.query_key_value(h).chunk(3, dim=-1)
+        shared = self.key_value_set(tokens).expand(len(h), -1, -1).chunk(2, dim=-1)
+        key, value = (torch.cat(pair, dim=1) for pair in zip(own, shared, strict=True))
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (query, key, value))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+
+class DiT(FlowGenerator):
+    """A transformer on patches (Peebles and Xie 2023), with the support's patches as keys.
+
+    Args:
+        config: its size and how it is trained.
+        image_size: height and width of the images.
+        channels: 1 or 3.
+
+    Raises:
+        UserError: when `image_size` is not a multiple of `config.patch`.
+    """
+
+    Config = DiTConfig
+    head = ("film_out", "out")
+
+    def __init__(self, config: DiTConfig, image_size: int, channels: int) -> None:
+        super().__init__(config, image_size, channels)
+        refuse_uneven_patches(image_size, config.patch)
+        self.flow = config
+        self.image_shape = (channels, image_size, image_size)
+        width, folded = config.width, channels * config.patch**2
+        self.embedding = width
+        self.fold, self.unfold = nn.PixelUnshuffle(config.patch), nn.PixelShuffle(config.patch)
+        self.side = image_size // config.patch
+        self.stem, self.stem_set = nn.Linear(folded, width), nn.Linear(folded, width)
+        self.place = nn.Parameter(0.02 * torch.randn(self.side**2, width))
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.set_summary = nn.Linear(width, width)
+        self.blocks = nn.ModuleList(Block(width, config.heads, width) for _ in range(config.depth))
+        self.norm_out = nn.LayerNorm(width, elementwise_affine=False)
+        self.film_out = FiLM(width, width)
+        self.out = nn.Linear(width, folded)
+        nn.init.zeros_(self.out.weight)
+
+    def encode(self, support: Tensor) -> Tensor:
+        """Tokens [K, places, W], one a patch of the support [K, C, H, W]."""
+        return F.silu(self.stem_set(self._patches(support)) + self.place)
+
+    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+        """See `FlowGenerator.velocity`."""
+        embedding = self.time(time_embedding(t, self.embedding))
+        embedding = embedding + self.set_summary(mean_of_visible(memory, visible))
+        if self.context is not None:
+            embedding = self.context(embedding)
+        h = self.stem(self._patches(x)) + self.place
+        shown = visible.repeat_interleave(memory.shape[1], dim=1)
+        mask = torch.cat([visible.new_ones(h.shape[:2]), shown], dim=1)[:, None, None]
+        tokens = memory.flatten(0, 1)
+        for block in self.blocks:
+            h = block(h, embedding, tokens, mask)
+        out = self.out(F.silu(_modulated(self.film_out, self.norm_out(h), embedding)))
+        return self.unfold(out.transpose(1, 2).unflatten(-1, (self.side, self.side)))
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, places, C * patch^2]."""
+        return self.fold(images).flatten(2).transpose(1, 2)
+
+
+def _modulated(film: FiLM, x: Tensor, embedding: Tensor) -> Tensor:
+    """`film` on tokens [B, N, C], whose channels come last."""
+    return film(x.transpose(1, 2), embedding).transpose(1, 2)

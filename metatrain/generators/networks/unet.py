@@ -1,0 +1,119 @@
+"""The default generator: a flow-matching U-Net that attends to the support."""
+
+from itertools import pairwise
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from metatrain.generators.networks.layers import (
+    FiLM,
+    ResidualBlock,
+    SetAttention,
+    SetEncoder,
+    group_norm,
+    mean_of_visible,
+    time_embedding,
+)
+from metatrain.generators.networks.velocity import FlowConfig, FlowGenerator, refuse_uneven_patches
+
+
+class UNetConfig(FlowConfig):
+    """The U-Net; `width` is the one dial for its size."""
+
+    name: Literal["unet"] = "unet"
+    width: int = Field(
+        default=48, ge=8, multiple_of=8, description="Channels at the highest resolution."
+    )
+    multipliers: tuple[PositiveInt, ...] = Field(
+        default=(1, 2),
+        min_length=2,
+        max_length=5,
+        description="Channels of each level, times width.",
+    )
+    patch: Literal[1, 2, 4] = Field(
+        default=2, description="Side of the pixel patches folded into channels at the input."
+    )
+    heads: int = Field(default=2, ge=1, description="Attention heads at the lowest resolution.")
+
+    @model_validator(mode="after")
+    def _heads_divide_channels(self) -> Self:
+        lowest = self.width * self.multipliers[-1]
+        if lowest % self.heads:
+            raise ValueError(
+                f"heads is {self.heads}, which does not divide the {lowest} channels of "
+                f"the lowest level."
+            )
+        return self
+
+
+class UNet(FlowGenerator):
+    """A U-Net whose middle attends to the support and whose every block is modulated by it.
+
+    Args:
+        config: its size and how it is trained.
+        image_size: height and width of the images.
+        channels: 1 or 3.
+
+    Raises:
+        UserError: when `image_size` is not a multiple of `config.patch`.
+    """
+
+    Config = UNetConfig
+    head = ("norm_out", "film_out", "out")
+
+    def __init__(self, config: UNetConfig, image_size: int, channels: int) -> None:
+        super().__init__(config, image_size, channels)
+        refuse_uneven_patches(image_size, config.patch)
+        self.flow = config
+        self.image_shape = (channels, image_size, image_size)
+        self.time_channels = config.width
+        widths = [config.width * m for m in config.multipliers]
+        self.embedding = embedding = 4 * config.width
+        lowest = widths[-1]
+        self.time = nn.Sequential(
+            nn.Linear(config.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.set_encoder = SetEncoder(channels, config.width, lowest)
+        self.set_summary = nn.Linear(lowest, embedding)
+        folded = channels * config.patch**2
+        self.fold, self.unfold = nn.PixelUnshuffle(config.patch), nn.PixelShuffle(config.patch)
+        self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(ResidualBlock(w, w, embedding) for w in widths[:-1])
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
+        )
+        self.middle_in = ResidualBlock(lowest, lowest, embedding)
+        self.attention = SetAttention(lowest, lowest, config.heads)
+        self.middle_out = ResidualBlock(lowest, lowest, embedding)
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(ResidualBlock(2 * w, w, embedding) for w in widths[:-1])
+        self.norm_out, self.film_out = group_norm(widths[0]), FiLM(embedding, widths[0])
+        self.out = nn.Conv2d(widths[0], folded, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+
+    def encode(self, support: Tensor) -> Tensor:
+        """Tokens [K, places, token] of the support [K, C, H, W], at a quarter of its resolution."""
+        return self.set_encoder(support)
+
+    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+        """See `FlowGenerator.velocity`."""
+        embedding = self.time(time_embedding(t, self.time_channels))
+        embedding = embedding + self.set_summary(mean_of_visible(memory, visible))
+        if self.context is not None:
+            embedding = self.context(embedding)
+        h, skips = self.stem(self.fold(x)), []
+        for block, shrink in zip(self.down, self.shrink, strict=True):
+            h = block(h, embedding)
+            skips.append(h)
+            h = shrink(h)
+        h = self.middle_in(h, embedding)
+        h = self.attention(h, memory.flatten(0, 1), visible.repeat_interleave(memory.shape[1], 1))
+        h = self.middle_out(h, embedding)
+        for block, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
+            skip = skips.pop()
+            h = grow(F.interpolate(h, size=skip.shape[-2:], mode="nearest"))
+            h = block(torch.cat([h, skip], dim=1), embedding)
+        return self.unfold(self.out(F.silu(self.film_out(self.norm_out(h), embedding))))

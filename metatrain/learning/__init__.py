@@ -1,0 +1,1 @@
+"""Episodes become outer gradients: the inner loop, the learners and auxiliary losses."""

@@ -1,0 +1,66 @@
+"""Inner optimisers as pure functions that can be differentiated through.
+
+They do what torch's own do in place (a test holds them to that), which are used where nothing has
+to be differentiated. Their state starts afresh with every task.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metatrain.base.parameters import Parameters
+
+State = dict[str, Any]
+MOMENTUM, BETA1, BETA2, EPSILON = 0.9, 0.9, 0.999, 1e-8
+
+
+class Direction(NamedTuple):
+    """Where an optimiser would go, before its rate, and its state from now on."""
+
+    direction: Parameters
+    state: State
+
+
+def sgd(gradient: Parameters, state: State, step: int) -> Direction:
+    """The gradient itself."""
+    return Direction(gradient, state)
+
+
+def momentum(gradient: Parameters, state: State, step: int) -> Direction:
+    """Heavy-ball momentum (Sutskever et al. 2013, eq. 1, with the rate outside as in torch)."""
+    velocity = {name: MOMENTUM * state[name] + g if step else g for name, g in gradient.items()}
+    return Direction(velocity, velocity)
+
+
+def adam(gradient: Parameters, state: State, step: int) -> Direction:
+    """Adam (Kingma and Ba 2015, algorithm 1)."""
+    moments = {name: _moments(g, state.get(name)) for name, g in gradient.items()}
+    correct1, correct2 = 1 - BETA1 ** (step + 1), 1 - BETA2 ** (step + 1)
+    direction = {
+        name: (m / correct1) / (_square_root(v / correct2) + EPSILON)
+        for name, (m, v) in moments.items()
+    }
+    return Direction(direction, moments)
+
+
+def _moments(g: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    first, second = (1 - BETA1) * g, (1 - BETA2) * g.square()
+    if before is None:
+        return first, second
+    return BETA1 * before[0] + first, BETA2 * before[1] + second
+
+
+def _square_root(v: Tensor) -> Tensor:
+    # Where every gradient so far was 0, as behind a layer that starts at 0, the step is 0 and its
+    # derivative taken as 0: m / (sqrt(v) + eps) has a slope of 1 / eps there, and one such weight
+    # would drown all others.
+    return torch.where(v == 0, torch.inf, v).sqrt()
+
+
+OPTIMIZERS: dict[str, Callable[[Parameters, State, int], Direction]] = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "adam": adam,
+}

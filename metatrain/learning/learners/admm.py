@@ -1,0 +1,71 @@
+"""Consensus by the alternating direction method of multipliers."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section
+from metatrain.data.episodes import Episode
+from metatrain.learning.learners.learner import Gather, OuterGradient, mean_by_task
+from metatrain.learning.learners.reptile import Reptile
+
+
+class ADMM(Reptile):
+    """Global consensus ADMM (Boyd et al. 2011, "Distributed Optimization ...", eq. 7.6 to 7.8).
+
+    g = theta - prox(1/M sum_i (phi_i + u_i)),
+    phi_i = argmin L(phi; S_i + Q_i) + rho/2 |phi - theta + u_i|^2,  then u_i += phi_i - theta
+
+    The dual decomposition of sum_i (f_i(phi_i) + decay/2 |z|^2) such that every phi_i = z. Theta is
+    z; in scope all, `meta.optimizer=sgd meta.lr=1 meta.warmup=0 meta.decay=0` takes the step in
+    full. The argmin is k inner steps from theta. What is outside of the scope is no part of the
+    consensus, and gets its gradient at phi. At u = 0, with rho -> 0 and no decay, it is Reptile,
+    whose path it shares.
+
+    Cost: k gradients an episode.
+    Memory: one gradient's graph, and a dual of the moved parameters' size for every task, on every
+    worker: for scopes film, lora, head, context, or few tasks.
+    Use: few, large tasks, seen again and again, that pull apart.
+    """
+
+    stackable = False  # duals belong to tasks
+
+    class Config(Section):
+        """The penalty and the regulariser."""
+
+        name: Literal["admm"] = "admm"
+        rho: float = Field(default=0.1, gt=0, description="Weight rho of the penalty.")
+        decay: float = Field(
+            default=0.0, ge=0, description="Weight of |theta|^2 / 2 beside a task."
+        )
+
+    def __init__(self, config: Any, inner: Any) -> None:
+        super().__init__(config, inner)
+        # phi + u of the tasks of this outer step, until the new theta is known.
+        self._sums: list[tuple[str, Parameters]] = []
+
+    @staticmethod
+    def proximity(config: Any) -> float:
+        """See `Learner.proximity`."""
+        return config.rho
+
+    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
+        """See `Learner.episode_gradient`."""
+        scope, device = self.inner.scope, next(iter(theta.values())).device
+        known = self.by_task.get(episode.task)
+        dual = {name: known[name].to(device) if known else 0.0 for name in scope}
+        centre = {name: theta[name] - dual[name] for name in scope}
+        reptile = self.towards_phi(theta, episode, centre)
+        sums = {name: theta[name] - reptile.gradient[name] + dual[name] for name in scope}
+        self._sums.append((episode.task, {name: s.cpu() for name, s in sums.items()}))
+        # The proximal map of decay/2 |z|^2 is a factor, and so may come before the mean.
+        factor = self.config.rho / (self.config.rho + self.config.decay)
+        gradient = {name: theta[name] - factor * sums[name] for name in scope}
+        return OuterGradient(reptile.gradient | gradient, reptile.metrics)
+
+    def end_step(self, theta: Parameters, gather: Gather) -> None:
+        """See `Learner.end_step`: u_i + phi_i less the new theta."""
+        for task, sums in mean_by_task(gather(self._sums)).items():
+            self.by_task[task] = {name: s - theta[name].cpu() for name, s in sums.items()}
+        self._sums = []

@@ -1,0 +1,78 @@
+"""Adaptive learning of hyperparameters for fast adaptation."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section
+from metatrain.learning.inner.loop import InnerConfig
+from metatrain.learning.inner.rule import InnerRule
+from metatrain.learning.learners.maml import MAML
+
+
+class GeneratedRates(InnerRule):
+    """phi <- b * phi - a * direction, with (a, b) of every layer from a small network.
+
+    It looks at the mean weight and mean gradient of every layer. a = lr exp(.) stays above 0; at
+    the start a = lr and b = 1.
+    """
+
+    def __init__(self, moved: Parameters) -> None:
+        super().__init__()
+        layers = len(moved)
+        self.hidden = nn.Linear(2 * layers, 2 * layers)
+        self.out = nn.Linear(2 * layers, 2 * layers)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self._last = torch.zeros(layers)
+
+    def forward(
+        self, phi: Parameters, direction: Parameters, gradient: Parameters, step: int, lr: float
+    ) -> Parameters:
+        """See `InnerRule.forward`."""
+        log_rates, decays = self._generate(phi, gradient)
+        self._last = log_rates.detach()
+        return {
+            name: (1 + decays[i]) * p - lr * log_rates[i].exp() * direction[name]
+            for i, (name, p) in enumerate(phi.items())
+        }
+
+    def rates(self, lr: float) -> Tensor:
+        """See `InnerRule.rates`: those of the newest inner step."""
+        return lr * self._last.exp()
+
+    def _generate(self, phi: Parameters, gradient: Parameters) -> tuple[Tensor, Tensor]:
+        state = torch.stack(
+            [gradient[name].mean() for name in phi] + [p.mean() for p in phi.values()]
+        )
+        log_rates, decays = self.out(F.relu(self.hidden(state))).chunk(2)
+        return log_rates, decays
+
+
+class ALFA(MAML):
+    """ALFA (Baik et al. 2020, "Meta-Learning with Adaptive Hyperparameters").
+
+    g = 1/M sum_i d/d(theta, h) L(phi_i; Q_i), phi <- b * phi - a * grad L(phi; S_i), k times,
+    (a, b) = h(mean gradients, mean weights) of the layers
+
+    Cost: as MAML; the network is small.
+    Memory: as MAML.
+    Use: tasks that differ much, so that no one rate suits all.
+    """
+
+    stackable = False  # the rates depend on means over one task's weights
+
+    shardable = False  # rates belong to parameters and layers as a whole
+
+    class Config(Section):
+        """Nothing to set beyond the inner loop."""
+
+        name: Literal["alfa"] = "alfa"
+
+    @staticmethod
+    def rule(config: Any, inner: InnerConfig, moved: Parameters) -> InnerRule:
+        """See `Learner.rule`."""
+        return GeneratedRates(moved)

@@ -1,0 +1,24 @@
+"""Almost no inner loop."""
+
+from typing import Literal
+
+from metatrain.base.section import Section
+from metatrain.learning.learners.maml import MAML
+
+
+class ANIL(MAML):
+    """ANIL (Raghu et al. 2020, "Rapid Learning or Feature Reuse?", section 4).
+
+    g = 1/M sum_i d/dtheta L(U_k(theta; S_i); Q_i), U_k moving the head alone
+
+    Cost: as MAML.
+    Memory: one inner step's graph and k copies of the head.
+    Use: where tasks differ in how features are combined, not in which.
+    """
+
+    scope = "head"
+
+    class Config(Section):
+        """Nothing to set beyond the inner loop."""
+
+        name: Literal["anil"] = "anil"

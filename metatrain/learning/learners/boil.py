@@ -1,0 +1,24 @@
+"""Body only update in the inner loop."""
+
+from typing import Literal
+
+from metatrain.base.section import Section
+from metatrain.learning.learners.maml import MAML
+
+
+class BOIL(MAML):
+    """BOIL (Oh et al. 2021, "BOIL: Towards Representation Change for Few-shot Learning").
+
+    g = 1/M sum_i d/dtheta L(U_k(theta; S_i); Q_i), U_k moving all but the head
+
+    Cost: as MAML.
+    Memory: as MAML.
+    Use: where features must change from task to task, as across domains.
+    """
+
+    scope = "body"
+
+    class Config(Section):
+        """Nothing to set beyond the inner loop."""
+
+        name: Literal["boil"] = "boil"

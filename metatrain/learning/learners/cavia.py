@@ -1,0 +1,38 @@
+"""Fast context adaptation."""
+
+from typing import Literal
+
+import torch
+
+from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section
+from metatrain.data.episodes import Episode
+from metatrain.learning.learners.learner import OuterGradient
+from metatrain.learning.learners.maml import MAML
+
+
+class CAVIA(MAML):
+    """CAVIA (Zintgraf et al. 2019, "Fast Context Adaptation via Meta-Learning", eq. 3 and 4).
+
+    g = 1/M sum_i d/dtheta L(theta, c_i; Q_i), c_i = U_k(0; S_i) on the context vector alone
+
+    The vector starts at 0 in every task: its start is not learned.
+
+    Cost: as MAML.
+    Memory: one inner step's graph.
+    Use: when adapted models must be tiny: a task is `inner.scope.size` numbers.
+    """
+
+    scope = "context"
+    fixed_start = True
+
+    class Config(Section):
+        """Nothing to set beyond the inner loop."""
+
+        name: Literal["cavia"] = "cavia"
+
+    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
+        """See `Learner.episode_gradient`."""
+        outer = super().episode_gradient(theta, episode, step)
+        start = {name: torch.zeros_like(theta[name]) for name in self.inner.scope}
+        return OuterGradient(outer.gradient | start, outer.metrics)

@@ -1,0 +1,34 @@
+"""First-order MAML."""
+
+from typing import Literal
+
+from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section
+from metatrain.data.episodes import Episode
+from metatrain.learning.learners.learner import Learner, OuterGradient
+
+
+class FOMAML(Learner):
+    """First-order MAML (Finn et al. 2017, section 5.2; Nichol et al. 2018, section 2).
+
+    g = 1/M sum_i grad L(phi_i; Q_i) at phi_i = U_k(theta; S_i)
+
+    MAML's gradient with the Hessian of the inner steps dropped.
+
+    Cost: k + 1 gradients an episode.
+    Memory: one gradient's graph, and phi.
+    Use: short inner loops, when MAML is too slow.
+    """
+
+    class Config(Section):
+        """Nothing to set beyond the inner loop."""
+
+        name: Literal["fomaml"] = "fomaml"
+
+    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
+        """See `Learner.episode_gradient`."""
+        losses = self.inner.adapt(theta, episode.support_batch)
+        gradient, query_loss = self.inner.gradient(episode.query_batch())
+        return OuterGradient(
+            gradient, {"loss": query_loss, "inner_first": losses[0], "inner_last": losses[-1]}
+        )

@@ -1,0 +1,112 @@
+"""Implicit MAML."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section
+from metatrain.data.batch import Batch
+from metatrain.data.episodes import Episode
+from metatrain.learning.inner.loss import dot
+from metatrain.learning.learners.learner import Learner, OuterGradient
+
+
+class IMAML(Learner):
+    """iMAML (Rajeswaran et al. 2019, "Meta-Learning with Implicit Gradients", lemma 1).
+
+    g = 1/M sum_i (I + H(phi_i) / lambda)^-1 grad L(phi_i; Q_i),
+    phi_i = argmin L(phi; S_i) + lambda/2 |phi - theta|^2
+
+    By conjugate gradients, and exact when they and the inner loop have converged. With a scope
+    smaller than the generator, the fixed parameters psi get their own implicit gradient,
+    grad_psi L_Q - (d^2 L_S / dpsi dphi) x / lambda, for x the result above.
+
+    Cost: k + 1 gradients and `iterations` Hessian-vector products an episode.
+    Memory: one inner step's graph, however long the inner loop.
+    Use: long inner loops, any inner optimiser.
+    """
+
+    products = True
+    stackable = False  # conjugate gradients have lengths of their own for every task
+
+    class Config(Section):
+        """The proximal term and the solver."""
+
+        name: Literal["imaml"] = "imaml"
+        proximity: float = Field(
+            default=1.0, gt=0, description="Weight lambda of |phi - theta|^2 / 2 in the inner loss."
+        )
+        iterations: int = Field(default=5, ge=1, description="Steps of conjugate gradients.")
+
+    @staticmethod
+    def proximity(config: Any) -> float:
+        """See `Learner.proximity`."""
+        return config.proximity
+
+    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
+        """See `Learner.episode_gradient`."""
+
+        def support(_: int) -> Batch:
+            # One draw in all inner steps: only one function has a minimum.
+            return episode.support_batch()
+
+        losses = self.inner.adapt(theta, support)
+        gradient, query_loss = self.inner.gradient(episode.query_batch())
+        phi, draw = self.inner.phi(), self.inner.draw(support(0))
+        scale = 1 / self.config.proximity
+
+        def product(vector: Parameters) -> Parameters:
+            return self.inner.hvp(phi, vector, draw)
+
+        def system(x: Parameters) -> Parameters:
+            hessian_x = product(x)
+            return {name: value + scale * hessian_x[name] for name, value in x.items()}
+
+        query = {name: gradient[name] for name in self.inner.scope}
+        solved = conjugate_gradients(system, query, self.config.iterations, self.inner.loss_at.dot)
+        mixed = product(solved)
+        fixed = {n: g - scale * mixed[n] for n, g in gradient.items() if n not in query}
+        metrics = {"loss": query_loss, "inner_first": losses[0], "inner_last": losses[-1]}
+        return OuterGradient(fixed | solved, metrics | self.inner.diagnostics(theta))
+
+
+def conjugate_gradients(
+    system: Callable[[Parameters], Parameters],
+    b: Parameters,
+    iterations: int,
+    dot: Callable[[Parameters, Parameters], Tensor] = dot,
+) -> Parameters:
+    """Solve A x = b for a symmetric positive A (Hestenes and Stiefel 1952), starting from x = 0.
+
+    Args:
+        system: x -> A x.
+        b: the right-hand side.
+        iterations: at most so many products; the solution may be found before.
+        dot: the inner product.
+    """
+    x = {name: torch.zeros_like(value) for name, value in b.items()}
+    residual = direction = b
+    square = enough = float(dot(residual, residual))
+    for iteration in range(iterations):
+        if square <= 1e-30 * enough:
+            break
+        image = system(direction)
+        curvature = float(dot(direction, image))
+        if not curvature > 0:
+            # The loss curves down more than lambda holds: keep what there is, and at the first
+            # step b itself, the gradient without the inverse.
+            return x if iteration else b
+        length = square / curvature
+        x = _sum(x, direction, length)
+        residual = _sum(residual, image, -length)
+        square, before = float(dot(residual, residual)), square
+        direction = _sum(residual, direction, square / before)
+    return x
+
+
+def _sum(a: Parameters, b: Parameters, factor: float) -> Parameters:
+    return {name: value + factor * b[name] for name, value in a.items()}

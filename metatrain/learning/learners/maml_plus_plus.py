@@ -1,0 +1,102 @@
+"""MAML++: MAML made stable."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section
+from metatrain.data.episodes import Episode
+from metatrain.learning.inner.gradient import FirstOrder
+from metatrain.learning.inner.loop import InnerConfig
+from metatrain.learning.inner.rule import InnerRule, attribute_name
+from metatrain.learning.learners.learner import OuterGradient
+from metatrain.learning.learners.maml import MAML, gradient_of, leaves
+
+
+class RatePerLayerAndStep(InnerRule):
+    """phi <- phi - a_t * direction, a_t = lr exp(r) for every parameter tensor and inner step t.
+
+    Steps beyond those trained with use the last one's rates.
+    """
+
+    def __init__(self, moved: Parameters, steps: int) -> None:
+        super().__init__()
+        self.log_rates = nn.ParameterDict(
+            {attribute_name(name): p.new_zeros(steps) for name, p in moved.items()}
+        )
+
+    def forward(
+        self, phi: Parameters, direction: Parameters, gradient: Parameters, step: int, lr: float
+    ) -> Parameters:
+        """See `InnerRule.forward`."""
+
+        def rate(name: str) -> Tensor:
+            rates = self.log_rates[attribute_name(name)]
+            return lr * rates[min(step, len(rates) - 1)].exp()
+
+        return {name: p - rate(name) * direction[name] for name, p in phi.items()}
+
+    def rates(self, lr: float) -> Tensor:
+        """See `InnerRule.rates`."""
+        return lr * torch.cat([r.detach() for r in self.log_rates.values()]).exp()
+
+
+class MAMLPlusPlus(MAML):
+    """MAML++ (Antoniou et al. 2019, "How to train your MAML", section 4).
+
+    g = 1/M sum_i d/d(theta, a) sum_t w_t L(phi_i,t; Q_i), phi_i,t after t inner steps
+
+    Of its measures: rates a learned per layer and step; the multi-step loss, whose weights w_t
+    start equal and go to the last step over `multi_step` outer steps; and derivative-order
+    annealing, the first `first_order` outer steps without Hessians. (Ours have no BatchNorm.)
+
+    Cost: k - 1 gradients more than MAML's while w_t is spread.
+    Memory: as MAML, and a gradient for each step while w_t is spread.
+    Use: where MAML is unstable, or its inner rate hard to find.
+    """
+
+    shardable = False  # rates belong to parameters and layers as a whole
+
+    class Config(Section):
+        """The two annealings."""
+
+        name: Literal["maml++"] = "maml++"
+        multi_step: int = Field(
+            default=200, ge=0, description="Outer steps until the last inner step alone counts."
+        )
+        first_order: int = Field(
+            default=100, ge=0, description="Outer steps before Hessians are taken in."
+        )
+
+    @staticmethod
+    def rule(config: Any, inner: InnerConfig, moved: Parameters) -> InnerRule:
+        """See `Learner.rule`."""
+        return RatePerLayerAndStep(moved, inner.steps)
+
+    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
+        """See `Learner.episode_gradient`."""
+        theta = leaves(theta)
+        order = FirstOrder(self.inner.loss_at) if step < self.config.first_order else None
+        steps = list(self.inner.trace(theta, episode.support_batch, order))
+        losses = [
+            weight * self.inner.loss(inner_step.phi, episode.query_batch())
+            for weight, inner_step in zip(self.step_weights(step), steps, strict=True)
+            if weight
+        ]
+        total = torch.stack(losses).sum()
+        metrics = {
+            "loss": total.detach(),
+            "inner_first": steps[0].loss,
+            "inner_last": steps[-1].loss,
+        }
+        gradient = gradient_of(total, theta)
+        return OuterGradient(gradient, metrics | self.inner.diagnostics(theta))
+
+    def step_weights(self, step: int) -> list[float]:
+        """Weight of the query loss after each inner step at outer step `step`; they sum to 1."""
+        count = self.inner.config.steps
+        spread = max(0.0, 1 - step / self.config.multi_step) if self.config.multi_step else 0.0
+        return [spread / count] * (count - 1) + [1 - spread * (count - 1) / count]

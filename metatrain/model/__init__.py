@@ -1,0 +1,1 @@
+"""The model file, and its use: build, save, load, adapt, generate, expect."""

@@ -1,0 +1,72 @@
+"""Adapting a meta-trained generator to a handful of images of something new."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from metatrain.base.errors import UserError
+from metatrain.base.parameters import copy_of
+from metatrain.config import DataConfig
+from metatrain.data.batch import support_batch
+from metatrain.data.images import BadImage, normalise
+from metatrain.data.pictures import decode
+from metatrain.model.build import build_adaptation
+from metatrain.model.file import Model
+
+
+class Adapter:
+    """The inner loop at test time: `config.adapt.steps` steps on the support alone.
+
+    Args:
+        model: the meta-trained model; it is left as it is.
+
+    Attributes:
+        generator: holds theta or fast weights, as `steps` left them.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.generator = model, model.generator()
+        self._inner = build_adaptation(model.config, self.generator)
+
+    def steps(self, support: Tensor, seed: int = 0) -> Iterator[int]:
+        """Adapt to `support` [K, C, H, W], yielding the steps taken: 0, 1, ..., adapt.steps.
+
+        Between two yields `generator` has the fast weights after that many steps.
+        """
+        losses = self._inner.steps(
+            self.model.parameters, lambda draw: support_batch(support, seed, draw)
+        )
+        self._inner.start(self.model.parameters)
+        yield 0
+        for step, _ in enumerate(losses, start=1):
+            yield step
+
+    def adapt(self, support: Tensor, seed: int = 0) -> Model:
+        """Adapt to `support` [K, C, H, W] and return the adapted model."""
+        for _ in self.steps(support, seed):
+            pass
+        return self.model.adapted(copy_of(self.generator), support)
+
+
+def read_support(folder: str, config: DataConfig) -> Tensor:
+    """The images of a local folder, in the order of their names, as a support [K, C, H, W].
+
+    Raises:
+        UserError: when there is no such folder, no image in it, or one that cannot be used.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"there is no folder {folder}; give a folder with a handful of images.")
+    files = sorted(p for p in Path(folder).iterdir() if p.is_file() and p.name[0] != ".")
+    if not files:
+        raise UserError(f"{folder} holds no images; put a handful of images of one thing there.")
+    return decode([_read_image(file) for file in files], config.image_size, config.channels)
+
+
+def _read_image(file: Path) -> bytes:
+    try:
+        return normalise(file.read_bytes()).data
+    except BadImage as error:
+        raise UserError(f"{file} cannot be used: {error}; mend or remove it.") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error}.") from error

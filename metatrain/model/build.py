@@ -1,0 +1,116 @@
+"""From a configuration to its parts."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+
+from metatrain.base.machine import free_memory
+from metatrain.base.parameters import Parameters
+from metatrain.config import Config
+from metatrain.data.episodes import Episode
+from metatrain.generators import GENERATORS, Generator
+from metatrain.learning.gradient_choice import Choice, Way, choose, graph_bytes
+from metatrain.learning.inner.loop import InnerLoop
+from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.stack import StackedInnerLoop
+from metatrain.learning.learners import LEARNERS, Learner
+from metatrain.learning.learners.maml import MAML
+from metatrain.learning.learners.stacked import Stacked
+
+
+def build_generator(config: Config) -> Generator:
+    """A new generator with random weights that `config.seed` alone decides.
+
+    Its parameters are theta: what a scope or a learner adds to the meta-parameters is in here, and
+    so the engine, the average and checkpoints hold it without knowing.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        kind, scope = GENERATORS[config.generator.name], SCOPES[config.inner.scope.name]
+        generator = kind(config.generator, config.data.image_size, config.data.channels)
+        scope.install(generator, config.inner.scope)
+        parameters = dict(generator.named_parameters())
+        moved: Parameters = {name: parameters[name] for name in scope.names(generator)}
+        rule = LEARNERS[config.learner.name].rule
+        generator.inner_rule = rule(config.learner, config.inner, moved)
+    return generator
+
+
+def build_learner(config: Config, generator: Generator) -> Learner:
+    """The configured learner, whose inner loop will work in `generator`.
+
+    Raises:
+        UserError: when the generator has BatchNorm.
+    """
+    kind, at_once = LEARNERS[config.learner.name], config.meta.tasks_at_once
+    learner = kind(config.learner, _inner_loop(InnerLoop, config, generator))
+    if at_once == 1:
+        return learner
+    stacking = kind(config.learner, _inner_loop(StackedInnerLoop, config, generator))
+    return Stacked(stacking, learner, int(at_once))
+
+
+def _inner_loop(kind: type[InnerLoop], config: Config, generator: Generator) -> InnerLoop:
+    return kind(
+        generator,
+        config.inner,
+        gradient=config.meta.gradient,
+        hvp=config.meta.hvp,
+        proximity=LEARNERS[config.learner.name].proximity(config.learner),
+    )
+
+
+def choose_way(config: Config, theta: Parameters, episodes: Sequence[Episode]) -> Choice:
+    """What `auto` comes to for this learner, generator and machine, by trying.
+
+    Args:
+        config: the configuration, with `auto` for `meta.gradient` or `meta.tasks_at_once`.
+        theta: meta-parameters to try with, on the device that will be used.
+        episodes: a worker's share of a meta-batch to try with, on the same device.
+    """
+    device = next(iter(theta.values())).device
+    generator = build_generator(config).to(device)
+
+    def learner(way: Way) -> Learner:
+        return build_learner(with_way(config, way), generator)
+
+    def graph() -> int:
+        inner = learner(Way("adjoint", 1)).inner
+        return graph_bytes(inner, theta, episodes[0].support_batch)
+
+    ways, step = _ways(config, len(episodes)), cache(graph)
+    return choose(
+        ways,
+        # As late as can be, when every annealing is over.
+        lambda way: learner(way).outer_gradient(theta, episodes, config.meta.steps),
+        lambda way: step() * way.tasks_at_once * (config.inner.steps if way.unrolled else 1),
+        # Half, since theta and the optimiser want theirs; workers on CPUs share it.
+        free_memory(device) // (2 if device.type == "cuda" else 2 * config.cluster.workers),
+    )
+
+
+def with_way(config: Config, way: Way) -> Config:
+    """`config` with its outer gradients computed in this way."""
+    return config.model_copy(update={"meta": config.meta.model_copy(update=way._asdict())})
+
+
+def _ways(config: Config, episodes: int) -> list[Way]:
+    """What there is to choose from, with the least memory first."""
+    kind, meta = LEARNERS[config.learner.name], config.meta
+    gradients, counts = [meta.gradient], [meta.tasks_at_once]
+    if meta.gradient == "auto":
+        gradients = ["adjoint", "unrolled"] if issubclass(kind, MAML) else ["adjoint"]
+    if meta.tasks_at_once == "auto":
+        counts = [1, episodes] if episodes > 1 else [1]
+    return [Way(gradient, int(count)) for gradient in gradients for count in counts]
+
+
+def build_adaptation(config: Config, generator: Generator) -> InnerLoop:
+    """The inner loop after meta-training, with the steps and the rate of `config.adapt`."""
+    # Rates that were learned hold as they are, and a few steps would wait minutes for a compiler.
+    learned = any(True for _ in generator.inner_rule.parameters())
+    lr = config.inner.lr_at(config.meta.steps) if learned else config.adapt.lr
+    test_time = {"steps": config.adapt.steps, "lr": lr, "compile": False, "precision": "fp32"}
+    proximity = LEARNERS[config.learner.name].proximity(config.learner)
+    return InnerLoop(generator, config.inner.model_copy(update=test_time), proximity=proximity)

@@ -1,0 +1,181 @@
+"""Whole files and ranges of files at a path or any fsspec URL, with errors for people."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.config import conf
+from fsspec.implementations.local import LocalFileSystem
+
+from metatrain.base.errors import UserError
+from metatrain.storage.retry import GarbledError, Result, retrying
+
+# A connection on which nothing comes for so long is given up.
+STALL_SECONDS = 15.0
+CONNECT_SECONDS = 5.0
+# What a disk says on which nothing more fits, for anybody or for this user.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# More than any pool of readers has threads, so that none waits for another's connection.
+CONNECTIONS = 64
+
+
+class MissingError(UserError):
+    """There is no file or folder at the address."""
+
+
+def is_s3(url: str) -> bool:
+    """Whether `url` lies in S3, or in what speaks its protocol."""
+    return url.startswith(("s3://", "s3a://"))
+
+
+def absolute(url: str) -> str:
+    """`url`, or where it is a path, one that holds in any folder."""
+    return url if "://" in url else str(Path(url).absolute())
+
+
+def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system that `url` names, and the path within it, without a slash at the end.
+
+    Raises:
+        UserError: when the scheme is unknown, or its package is not installed.
+    """
+    with reaching(url):
+        fs, path = fsspec.core.url_to_fs(url, **_options(url))
+        if fs.protocol[0] == "s3":
+            fs.retries = 1  # s3fs would multiply its own retries with botocore's and ours
+    return fs, path.rstrip("/")
+
+
+def _options(url: str) -> dict[str, Any]:
+    """What we ask of a kind of storage, less what fsspec's own configuration sets."""
+    if not is_s3(url):
+        return {}
+    config = {
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": STALL_SECONDS,
+        "max_pool_connections": CONNECTIONS,
+        "retries": {"mode": "standard", "total_max_attempts": 1},
+        "signature_version": "s3v4",  # botocore would sign addresses by the one before
+    }
+    given = conf.get("s3", {}).get("config_kwargs", {})
+    # Other processes write here too, so a listing is never remembered.
+    return {"config_kwargs": config | given, "use_listings_cache": False}
+
+
+def read_bytes(
+    fs: AbstractFileSystem, path: str, start: int | None = None, end: int | None = None
+) -> bytes:
+    """The bytes [start, end) of a file, the whole file by default, in one request."""
+    data = fs.cat_file(path, start=start, end=end)
+    assert isinstance(data, bytes)  # fsspec's own types leave it open.
+    return data
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Say in one sentence why `url` cannot be reached.
+
+    Raises:
+        MissingError: when there is no such file or folder.
+        UserError: when the storage is full, or fails in any other way.
+    """
+    try:
+        yield
+    except (UserError, GarbledError):
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingError(f"there is nothing at {url}; check the path.") from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise _out_of_reach(url, error) from error
+        raise UserError(
+            f"there is no room for {url} ({error.strerror}); make some, or choose another folder."
+        ) from error
+    except Exception as error:  # Every kind of storage has exceptions of its own.
+        raise _out_of_reach(url, error) from error
+
+
+def _out_of_reach(url: str, error: Exception) -> UserError:
+    reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
+    return UserError(f"cannot reach {url}: {reason}; check the address and your credentials.")
+
+
+def asking(url: str, question: Callable[[], Result]) -> Result:
+    """What the storage at `url` answers, asked again while it fails in a way that may pass.
+
+    Raises:
+        MissingError: when there is no such file or folder.
+        UserError: when the storage fails in any other way.
+    """
+    with reaching(url):
+        return retrying(question)
+
+
+def sizes_under(url: str) -> dict[str, int]:
+    """The bytes of every file under `url`, by its path from there; empty where nothing is there.
+
+    Raises:
+        UserError: when any of it cannot be listed, which is not to say that it is not there.
+    """
+    fs, path = filesystem_of(url)
+    fs.invalidate_cache()
+    # Of a disk, fsspec would leave out what it fails to list.
+    strictly: dict[str, Any] = {} if fs.async_impl else {"on_error": _unless_gone}
+    try:
+        # Not `glob`, which would take a bracket in a path for a pattern.
+        found = asking(url, lambda: fs.find(path, detail=True, **strictly))
+    except MissingError:
+        return {}
+    assert isinstance(found, dict)  # fsspec's own types leave it open.
+    return {str(file)[len(path) + 1 :]: info["size"] for file, info in found.items()}
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def read_file(url: str) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        MissingError: when there is no such file.
+        UserError: when it cannot be read.
+    """
+    fs, path = filesystem_of(url)
+    return asking(url, lambda: read_bytes(fs, path))
+
+
+def write_file(url: str, data: bytes) -> None:
+    """Write a file and the folders above it; on disks and object stores nobody ever sees half.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    fs, path = filesystem_of(url)
+    with reaching(url):
+        if not fs.async_impl:  # object stores have no folders
+            fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        if not isinstance(fs, LocalFileSystem):
+            # Object stores show an upload once it is complete, and cannot rename.
+            retrying(lambda: fs.pipe_file(path, data))
+            return
+        _write_locally(Path(path), data)
+
+
+def _write_locally(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut might leave a name without its content
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

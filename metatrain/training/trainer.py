@@ -1,0 +1,190 @@
+"""The outer loop: episodes in, outer gradients to the engine, until the last outer step."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from metatrain.base.errors import UserError
+from metatrain.base.parameters import Parameters
+from metatrain.base.stopwatch import Stopwatch
+from metatrain.config import Config
+from metatrain.data.episodes import Episode
+from metatrain.data.slots import slots_of
+from metatrain.learning.auxiliaries import Auxiliaries
+from metatrain.learning.learners import Learner, OuterGradient
+from metatrain.training.average import TRACKS, MovingAverage, PowerAverage
+from metatrain.training.engine import Engine
+from metatrain.training.observer import Observer
+from metatrain.training.schedule import learning_rate
+from metatrain.training.state import Record, TrainState
+
+# Travels with the metrics, so that all workers hear of it at the same step and at no cost.
+_LEAVING = "leaving"
+
+
+class Trainer:
+    """Runs the outer loop of one worker.
+
+    Args:
+        config: the run's configuration.
+        engine: applies outer gradients.
+        learner: makes them.
+        episodes: for every outer step from `state.step` on, this worker's episodes.
+        state: where to begin.
+        observers: who watches.
+        traffic: what reading has cost this worker since it was asked last.
+        told_to_leave: whether this worker is to leave; if one is, all do, after a checkpoint.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        learner: Learner,
+        episodes: Iterable[list[Episode]],
+        state: TrainState,
+        observers: Sequence[Observer],
+        traffic: Callable[[], Record] = dict,
+        told_to_leave: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.traffic, self.told_to_leave = traffic, told_to_leave
+        self.clock = Stopwatch("seconds_inner", "seconds_engine", "seconds_checkpoint")
+        self.config, self.engine, self.learner = config, engine, learner
+        self.episodes, self.observers = episodes, observers
+        self.step, self.history = state.step, list(state.history)
+        learner.by_task = {task: self._for_learner(tree) for task, tree in state.by_task.items()}
+        self.average = MovingAverage(engine.localize(state.average), config.meta.ema)
+        slots = slots_of(engine.rank, engine.world, config.meta.batch)
+        self.auxiliaries = Auxiliaries(config.auxiliary, learner, slots, engine.gather)
+        self.tracks = {
+            str(sigma): PowerAverage(self._track(state, sigma), sigma)
+            for sigma in (TRACKS if config.meta.post_hoc else ())
+        }
+        self._theta = engine.parameters()
+        self._window = list(state.window)
+        self._saved = state.step
+        self._leaving = False
+
+    def run(self) -> None:
+        """Train to the last outer step, or until one of the workers is told to leave.
+
+        Raises:
+            UserError: when a loss or a gradient is not finite; the weights are left as they were
+                before that step. Or when checkpoints cannot be written.
+        """
+        if self.step == 0:
+            self._checkpoint()
+        episodes = iter(self.episodes)
+        while self.step < self.config.meta.steps and not self._leaving:
+            record = self._outer_step(episodes)
+            self._window.append(record)
+            for observer in self.observers:
+                observer.on_step(self.step, record)
+            if self._at_checkpoint() or len(self._window) == self._window_length:
+                self._end_window()
+            if self._at_checkpoint() or self._leaving:
+                self._checkpoint()
+        self._end()
+
+    def _end(self) -> None:
+        for observer in self.observers:
+            observer.on_end()
+
+    def _checkpoint(self) -> None:
+        self._saved = self.step
+        with self.clock("seconds_checkpoint"):
+            state = self.state()
+            for observer in self.observers:
+                observer.on_checkpoint(state)
+        self._leaving |= any(observer.leave for observer in self.observers)
+
+    def state(self) -> TrainState:
+        """The state to resume from. Collective."""
+        return TrainState(
+            self.step,
+            self.engine.full(self.engine.local()),
+            self.engine.full(self.average.parameters),
+            self.engine.optimizer_state(),
+            self.history,
+            {task: self._from_learner(tree) for task, tree in self.learner.by_task.items()},
+            {sigma: self.engine.full(track.parameters) for sigma, track in self.tracks.items()},
+            list(self._window),
+        )
+
+    def _track(self, state: TrainState, sigma: float) -> Parameters:
+        return self.engine.localize(state.tracks.get(str(sigma), state.parameters))
+
+    def _for_learner(self, full: Parameters) -> Parameters:
+        """What a learner keeps of a full tree: on the CPU, since there may be one for each task."""
+        tree = self.engine.localize(full) if self.engine.sharded else full
+        return {name: value.cpu() for name, value in tree.items()}
+
+    def _from_learner(self, tree: Parameters) -> Parameters:
+        """The full tree. Collective."""
+        if not self.engine.sharded:
+            return tree
+        return self.engine.full({name: v.to(self.engine.device) for name, v in tree.items()})
+
+    def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
+        started = time.perf_counter()
+        own = [episode.to(self.engine.device) for episode in next(episodes)]
+        waited = time.perf_counter() - started
+        with self.clock("seconds_inner"):
+            outer = self._outer_gradient(own)
+            record = {name: value.item() for name, value in outer.metrics.items()}
+        record |= {"data_wait": waited} | self.traffic() | {_LEAVING: float(self.told_to_leave())}
+        with self.clock("seconds_engine"):
+            record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
+        self._leaving = record.pop(_LEAVING) > 0
+        self._check_finite(record, outer.failed)
+        with self.clock("seconds_engine"):
+            self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
+            self._theta = {}  # or an engine that gathers it would hold the old one too
+            self._theta = self.engine.parameters()
+        self.learner.end_step(self._theta, self.engine.gather)
+        for average in (self.average, *self.tracks.values()):
+            average.update(self.engine.local(), self.step)
+        self.step += 1
+        seconds = time.perf_counter() - started
+        record |= {"data_wait": record["data_wait"] / seconds, "seconds": seconds}
+        return record | self.clock.take()
+
+    def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
+        """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
+        self.learner.begin_step(self.step)
+        outer = self.learner.outer_gradient(self._theta, episodes, self.step)
+        outer = self.auxiliaries.add_to(outer, self._theta, episodes)
+        share = self.engine.world / self.config.meta.batch
+        gradient = {name: share * value for name, value in outer.gradient.items()}
+        metrics = {name: share * value for name, value in outer.metrics.items()}
+        metrics["gradient_norm"] = self.engine.norm(gradient)
+        return OuterGradient(gradient, metrics, outer.failed)
+
+    def _check_finite(self, record: Record, failed: Sequence[str]) -> None:
+        """Every worker sees the same means, so every worker stops at the same step."""
+        bad = [name for name, value in record.items() if not math.isfinite(value)]
+        if not bad:
+            return
+        tasks = sorted(set(self.engine.gather(list(failed))))
+        where = f" in task {' and '.join(repr(task) for task in tasks)}" if tasks else ""
+        if self._saved != self.step:
+            self._checkpoint()
+        self._end()
+        raise UserError(
+            f"{' and '.join(bad)} not finite at outer step {self.step + 1}{where}; the weights of "
+            f"the step before are kept. Lower inner.lr or meta.lr, or set meta.clip=1.0."
+        )
+
+    def _at_checkpoint(self) -> bool:
+        return self.step % self.config.checkpoint.every == 0 or self.step == self.config.meta.steps
+
+    @property
+    def _window_length(self) -> int:
+        """Outer steps behind one record of the history, so that it has about 200."""
+        return max(1, self.config.meta.steps // 200)
+
+    def _end_window(self) -> None:
+        count = len(self._window)
+        means = {key: sum(r[key] for r in self._window) / count for key in self._window[0]}
+        self.history.append({"step": self.step} | means)
+        self._window = []
