@@ -2,9 +2,8 @@
 
 import argparse
 
-from metatrain.cli.arguments import add_config_arguments, positive
+from metatrain.cli.arguments import above_0, add_config_arguments, positive
 from metatrain.cli.command import Command
-from metatrain.cli.plan import above_0
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
+from metatrain.cli.arguments import positive
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
     from metatrain.model.file import Model
 
 
-def add_ways(parser: argparse.ArgumentParser) -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     """One subcommand a way."""
     ways = parser.add_subparsers(title="ways", metavar="HOW", required=True)
     for name, way in WAYS.items():
@@ -23,7 +24,7 @@ def add_ways(parser: argparse.ArgumentParser) -> None:
         subparser.set_defaults(way=way.run)
 
 
-def combine(arguments: argparse.Namespace) -> None:
+def _combine(arguments: argparse.Namespace) -> None:
     """Combine in the way that was chosen.
 
     Raises:
@@ -53,8 +54,6 @@ def _greedy(arguments: argparse.Namespace) -> None:
 
 
 def _greedy_arguments(parser: argparse.ArgumentParser) -> None:
-    from metatrain.cli.arguments import positive
-
     _models_arguments(parser)
     parser.add_argument("--data", metavar="URL", help="packed data (that of the first model)")
     parser.add_argument("--tasks", type=positive, default=32, help="how many tasks at most (32)")
@@ -122,3 +121,6 @@ WAYS = {
         "A run's average over any length, after the training.", _post_hoc_arguments, _post_hoc
     ),
 }
+
+
+COMBINE = Command("Make one model of several.", _arguments, _combine)

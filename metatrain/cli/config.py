@@ -2,6 +2,8 @@
 
 import argparse
 
+from metatrain.cli.command import Command
+
 
 def _config(arguments: argparse.Namespace) -> None:
     from metatrain.config import load_config, to_yaml
@@ -15,3 +17,6 @@ def _config(arguments: argparse.Namespace) -> None:
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; none: the defaults")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.lr=0.01")
+
+
+CONFIG = Command("Print the whole configuration, resolved.", _config_arguments, _config)

@@ -3,6 +3,7 @@
 import argparse
 
 from metatrain.cli.arguments import image_size
+from metatrain.cli.command import Command
 
 
 def _pack(arguments: argparse.Namespace) -> None:
@@ -68,3 +69,8 @@ def _store_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", metavar="DIR", default="store", help="where the bucket lies (store/)"
     )
+
+
+PACK = Command("Pack images, grouped into tasks.", _pack_arguments, _pack)
+DATA = Command("Verify a packed data set, and say what it holds.", _data_arguments, _data)
+STORE = Command("Run an S3 server on this machine.", _store_arguments, _store)

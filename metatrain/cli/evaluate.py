@@ -4,6 +4,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
+from metatrain.cli.arguments import positive
+from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +24,6 @@ _EPISODES, _TRAIN_METRIC, _CALIBRATE = "episodes", "train-metric", "calibrate"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    from metatrain.cli.arguments import positive
-
     parser.add_argument(
         "what",
         metavar="CHECKPOINT",
@@ -97,7 +97,7 @@ def _write_episodes(arguments: argparse.Namespace) -> None:
 
 
 def _train_metric(arguments: argparse.Namespace) -> None:
-    from metatrain.config import DataConfig
+    from metatrain.data.config import DataConfig
     from metatrain.metrics.network import metric_network
 
     if not arguments.out:
@@ -216,7 +216,7 @@ def _name_of_samples(arguments: argparse.Namespace) -> str:
 def _protocol(
     arguments: argparse.Namespace, store: "EpisodeStore", shape: tuple[int, int], folder: str
 ) -> "Protocol":
-    from metatrain.config import DataConfig
+    from metatrain.data.config import DataConfig
     from metatrain.evaluation.protocol import Protocol
     from metatrain.metrics.hog import Hog
     from metatrain.metrics.network import metric_network
@@ -258,3 +258,6 @@ def _benchmark(
 
     first = whole.first(arguments.tasks, arguments.seeds)
     return read_benchmark(store, first, arguments.shots, *shape)
+
+
+EVALUATE = Command("Score models on unseen tasks.", add_arguments, evaluate)

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from metatrain.cli.arguments import positive, seed
+from metatrain.cli.command import Command
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
@@ -80,3 +81,10 @@ def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["kid", "task_kid", "similarity", "own_task", "loss"],
         help="what to judge by (kid)",
     )
+
+
+ADAPT = Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt)
+GENERATE = Command("Draw new images.", _generate_arguments, _generate)
+TUNE_ADAPTATION = Command(
+    "Find how a model adapts best.", _tune_adaptation_arguments, _tune_adaptation
+)

@@ -1,19 +1,20 @@
-"""The command `metatrain plan`: what it takes, and how it answers."""
+"""`metatrain plan`."""
 
 import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from metatrain.base.errors import UserError
+from metatrain.cli.arguments import above_0, add_config_arguments, positive
+from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
     from metatrain.config import Config
     from metatrain.plan.hardware import Hardware
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     """A configuration, and what to plan for."""
-    # Later than `metatrain.commands`, which has this command in its list.
-    from metatrain.cli.arguments import add_config_arguments, positive
-
     add_config_arguments(parser)
     add = parser.add_argument
     add("--gpus", type=positive, metavar="N", help="plan for N GPUs, a worker each")
@@ -26,13 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--price", type=above_0, metavar="P", help="of a GPU for an hour, in any currency")
 
 
-def plan(arguments: argparse.Namespace) -> None:
+def _plan(arguments: argparse.Namespace) -> None:
     """Print the plan, and what to change where it does not fit.
 
     Raises:
         UserError: when the configuration cannot be used, or does not fit.
     """
-    from metatrain.base.errors import UserError
     from metatrain.config import Config, load_config
     from metatrain.plan.plan import plan_of, remedy
     from metatrain.plan.terminal_table import advice, table
@@ -68,9 +68,4 @@ def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":
     return replace(usual, **{name: value for name, value in said.items() if value is not None})
 
 
-def above_0(text: str) -> float:
-    """A number above 0, for argparse."""
-    number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
+PLAN = Command("Predict a run's memory, traffic, time and cost.", _arguments, _plan)

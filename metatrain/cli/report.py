@@ -2,6 +2,8 @@
 
 import argparse
 
+from metatrain.cli.command import Command
+
 
 def _report(arguments: argparse.Namespace) -> None:
     from metatrain.report import write_comparison, write_report
@@ -26,3 +28,6 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
         help="the page (report/index.html in the run; of several, report/comparison.html in the "
         "first)",
     )
+
+
+REPORT = Command("Write a run's page, or one that compares runs.", _report_arguments, _report)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
-from metatrain.config import DataConfig
+from metatrain.data.config import DataConfig
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import decode
 from metatrain.generators.networks.layers import group_norm
