@@ -6,6 +6,7 @@ import torch
 
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.data.slots import slots_of
 from metatrain.model.build import build_generator
 from metatrain.training.observer import Observer
@@ -57,5 +58,5 @@ def random_episodes(config: Config, rank: int, world: int) -> Iterator[list[Epis
             torch.rand(shape, generator=stream) for _ in slots_of(rank, world, config.meta.batch)
         ]
         yield [
-            Episode(f"task {i}", x[: data.shots], x[data.shots :], i) for i, x in enumerate(images)
+            Episode(f"task {i}", *Examples(x).split(data.shots), i) for i, x in enumerate(images)
         ]

@@ -9,6 +9,7 @@ from benchmarks.gradients.networks import CHANNELS, NETWORKS, SIZE
 from metatrain.base.parameters import Parameters
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.generators import Generator
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.learners import LEARNERS, Learner
@@ -35,7 +36,7 @@ class Case:
         shape = (self.tasks, SHOTS + QUERIES, CHANNELS, SIZE, SIZE)
         images = (torch.rand(shape, generator=noise) * 2 - 1).to(self.dtype)
         return [
-            Episode(f"task {seed}", pictures[:SHOTS], pictures[SHOTS:], seed)
+            Episode(f"task {seed}", *Examples(pictures).split(SHOTS), seed)
             for seed, pictures in enumerate(images)
         ]
 

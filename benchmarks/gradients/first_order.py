@@ -15,6 +15,7 @@ from benchmarks.gradients.cases import theta_of
 from benchmarks.gradients.measure import Times, times
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.model.build import build_generator, build_learner
 
 TASKS, REPEATS = 4, 7
@@ -67,7 +68,7 @@ def outer_gradient_times(configurations: dict[str, Sequence[str]]) -> dict[str, 
 
 def _episodes() -> list[Episode]:
     images = torch.rand(TASKS, 10, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return [Episode(f"task {i}", task[:5], task[5:], i) for i, task in enumerate(images)]
+    return [Episode(f"task {i}", *Examples(task).split(5), i) for i, task in enumerate(images)]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metatrain.data.batch import Batch
+from metatrain.data.examples import Examples
 from metatrain.generators import Draw, Generator
 from metatrain.generators.networks.dit import DiT, DiTConfig
 from metatrain.generators.networks.layers import group_norm
@@ -44,8 +45,8 @@ class ConvGAN(Generator):
     def draw(self, batch: Batch) -> Draw:
         """See `Generator.draw`: latent vectors, one an image of the batch."""
         stream = torch.Generator().manual_seed(hash((batch.seed, batch.draw)))
-        shape = (len(batch.images), self.latent, 1, 1)
-        return (torch.randn(shape, generator=stream).to(batch.images),)
+        shape = (len(batch.examples), self.latent, 1, 1)
+        return (torch.randn(shape, generator=stream).to(batch.examples.target),)
 
     def forward(self, *draw: Tensor) -> Tensor:
         """See `Generator.forward`: softplus(-D(G(z))), Goodfellow et al. 2014, section 3."""
@@ -67,7 +68,7 @@ class ConvGAN(Generator):
         """See `Generator.embed`: it looks at no support."""
         raise NotImplementedError
 
-    def surprise(self, support: Tensor) -> Tensor:
+    def surprise(self, support: Examples) -> Tensor:
         """See `Generator.surprise`: it expects nothing."""
         raise NotImplementedError
 
@@ -76,7 +77,7 @@ class ConvGAN(Generator):
         raise NotImplementedError
 
     @torch.no_grad()
-    def sample(self, support: Tensor, count: int, seed: int) -> Tensor:
+    def sample(self, support: Examples, count: int, seed: int) -> Tensor:
         """See `Generator.sample`."""
         z = torch.randn(count, self.latent, 1, 1, generator=torch.Generator().manual_seed(seed))
         return self.images(z)

@@ -11,6 +11,7 @@ from benchmarks.gradients.cases import QUERIES, SHOTS
 from benchmarks.gradients.measure import progress
 from benchmarks.gradients.networks import SIZE
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.data.packing.glyphs import glyph_images
 from metatrain.data.pictures import from_uint8
 from metatrain.generators import Generator
@@ -21,7 +22,7 @@ def glyph_episodes(count: int) -> list[Episode]:
     wanted = SHOTS + QUERIES
     tasks = (tensor_of([image.png for image in images]) for _, images in glyph_images(SIZE))
     pairs = zip(range(count), tasks, strict=False)
-    return [Episode("glyph", t[:SHOTS], t[SHOTS:wanted], seed) for seed, t in pairs]
+    return [Episode("glyph", *Examples(t[:wanted]).split(SHOTS), seed) for seed, t in pairs]
 
 
 def tensor_of(pngs: list[bytes]) -> Tensor:

@@ -124,7 +124,7 @@ class Validation:
             )
         self._images, self._network = wanted.images, network
         self._ks = steps_scored(config.adapt.steps, wanted.points)
-        self._reference = network.features(torch.stack([e.query for e in self.episodes]))
+        self._reference = network.features(torch.stack([e.query.target for e in self.episodes]))
 
     def look(self, adapter: Adapter, episode: Episode) -> Sight:
         """Adapt to a task, looking on the way."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
+from metatrain.data.examples import Examples
 from metatrain.generators.networks.layers import Context
 from metatrain.learning.inner.rule import InnerRule
 
@@ -70,8 +71,8 @@ class Generator(nn.Module, ABC):
         """What the generator sees in images [B, C, H, W] when they are a support: [B, E]."""
 
     @abstractmethod
-    def surprise(self, support: Tensor) -> Tensor:
-        """How little it expected `support` [K, C, H, W]: [P], each over a thing of its own.
+    def surprise(self, support: Examples) -> Tensor:
+        """How little it expected `support` (K examples): [P], each over a thing of its own.
 
         The same support gives the same numbers, and others are comparable if K is the same.
         """
@@ -89,8 +90,8 @@ class Generator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def sample(self, support: Tensor, count: int, seed: int) -> Tensor:
-        """Draw `count` images [count, C, H, W] in [-1, 1] given `support` [K, C, H, W].
+    def sample(self, support: Examples, count: int, seed: int) -> Tensor:
+        """Draw `count` images [count, C, H, W] in [-1, 1] given `support`.
 
         The same `seed` gives the same noise whatever the weights are, so that pictures of
         different inner steps differ by what was learned alone.

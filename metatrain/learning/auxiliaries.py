@@ -10,6 +10,7 @@ from torch import Tensor
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.learning.learners import Gather, Learner, OuterGradient
 
 
@@ -78,17 +79,18 @@ class Auxiliaries:
         losses = info_nce(anchors, positives, self.config.temperature)
         return losses.sum(), losses.detach()[list(self.slots)].sum()
 
-    def _embedding(self, images: Tensor) -> Tensor:
-        return self.inner.generator.embed(images).mean(dim=0)
+    def _embedding(self, examples: Examples) -> Tensor:
+        return self.inner.generator.embed(examples.target).mean(dim=0)
 
     def _masked(self, episode: Episode) -> Tensor:
         """Mean squared error over hidden pixels of what the generator makes of the others."""
         batch = episode.whole_batch()
         stream = torch.Generator().manual_seed(episode.seed)
-        shape = (len(batch.images), 1, *batch.images.shape[2:])
-        hidden = (torch.rand(shape, generator=stream) < self.config.hidden).to(batch.images)
-        error = (self.inner.generator.restore(batch, hidden) - batch.images).square()
-        return (hidden * error).sum() / (hidden.sum().clamp(min=1) * batch.images.shape[1])
+        images = batch.examples.target
+        shape = (len(images), 1, *images.shape[2:])
+        hidden = (torch.rand(shape, generator=stream) < self.config.hidden).to(images)
+        error = (self.inner.generator.restore(batch, hidden) - images).square()
+        return (hidden * error).sum() / (hidden.sum().clamp(min=1) * images.shape[1])
 
     def _add(self, gradient: Parameters, loss: Tensor) -> None:
         parameters = dict(self.inner.generator.named_parameters())

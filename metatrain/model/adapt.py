@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch import Tensor
-
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import copy_of
 from metatrain.config import DataConfig
 from metatrain.data.batch import support_batch
+from metatrain.data.examples import Examples
 from metatrain.data.images import BadImage, normalise
 from metatrain.data.pictures import decode
 from metatrain.model.build import build_adaptation
@@ -29,8 +28,8 @@ class Adapter:
         self.model, self.generator = model, model.generator()
         self._inner = build_adaptation(model.config, self.generator)
 
-    def steps(self, support: Tensor, seed: int = 0) -> Iterator[int]:
-        """Adapt to `support` [K, C, H, W], yielding the steps taken: 0, 1, ..., adapt.steps.
+    def steps(self, support: Examples, seed: int = 0) -> Iterator[int]:
+        """Adapt to `support`, yielding the steps taken: 0, 1, ..., adapt.steps.
 
         Between two yields `generator` has the fast weights after that many steps.
         """
@@ -42,15 +41,15 @@ class Adapter:
         for step, _ in enumerate(losses, start=1):
             yield step
 
-    def adapt(self, support: Tensor, seed: int = 0) -> Model:
-        """Adapt to `support` [K, C, H, W] and return the adapted model."""
+    def adapt(self, support: Examples, seed: int = 0) -> Model:
+        """Adapt to `support` and return the adapted model."""
         for _ in self.steps(support, seed):
             pass
         return self.model.adapted(copy_of(self.generator), support)
 
 
-def read_support(folder: str, config: DataConfig) -> Tensor:
-    """The images of a local folder, in the order of their names, as a support [K, C, H, W].
+def read_support(folder: str, config: DataConfig) -> Examples:
+    """The images of a local folder, in the order of their names, as a support.
 
     Raises:
         UserError: when there is no such folder, no image in it, or one that cannot be used.
@@ -60,7 +59,8 @@ def read_support(folder: str, config: DataConfig) -> Tensor:
     files = sorted(p for p in Path(folder).iterdir() if p.is_file() and p.name[0] != ".")
     if not files:
         raise UserError(f"{folder} holds no images; put a handful of images of one thing there.")
-    return decode([_read_image(file) for file in files], config.image_size, config.channels)
+    images = [_read_image(file) for file in files]
+    return Examples(decode(images, config.image_size, config.channels))
 
 
 def _read_image(file: Path) -> bytes:

@@ -2,12 +2,13 @@
 
 from torch import Tensor
 
+from metatrain.data.examples import Examples
 from metatrain.model.calibration import CONFIDENCE, UNFAMILIAR, Calibration
 from metatrain.model.file import Model
 
 
-def warning(model: Model, support: Tensor) -> str | None:
-    """A line on a support [K, C, H, W] that is unlike what the model was trained on; else None."""
+def warning(model: Model, support: Examples) -> str | None:
+    """A line on a support that is unlike what the model was trained on; else None."""
     if (known := _calibration(model, support)) is None:
         return None
     familiarity = known.familiarity(_surprise(model, support, known))
@@ -19,8 +20,8 @@ def warning(model: Model, support: Tensor) -> str | None:
     )
 
 
-def expectation(model: Model, support: Tensor, adapted: Model) -> str:
-    """A line on the quality to expect of `adapted`, which `model` became by `support` [K, C, H, W].
+def expectation(model: Model, support: Examples, adapted: Model) -> str:
+    """A line on the quality to expect of `adapted`, which `model` became by `support`.
 
     Of a model that was not calibrated, or a support that is too small, that nothing is known.
     """
@@ -36,7 +37,7 @@ def expectation(model: Model, support: Tensor, adapted: Model) -> str:
     )
 
 
-def _calibration(model: Model, support: Tensor) -> Calibration | None:
+def _calibration(model: Model, support: Examples) -> Calibration | None:
     """The model's, if it tells anything of such a support."""
     known = model.calibration
     if known and known.model == model.sha256 and known.shots <= len(support):
@@ -44,7 +45,7 @@ def _calibration(model: Model, support: Tensor) -> Calibration | None:
     return None
 
 
-def _nothing_known(model: Model, support: Tensor) -> str:
+def _nothing_known(model: Model, support: Examples) -> str:
     known = model.calibration
     if known and known.model == model.sha256:
         return (
@@ -57,6 +58,6 @@ def _nothing_known(model: Model, support: Tensor) -> str:
     )
 
 
-def _surprise(model: Model, support: Tensor, known: Calibration) -> Tensor:
+def _surprise(model: Model, support: Examples, known: Calibration) -> Tensor:
     """At as many images as it was calibrated with: of more it would be less surprised."""
     return model.generator().surprise(support[: known.shots])

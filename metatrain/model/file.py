@@ -12,6 +12,7 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.config import Config, parse_config
+from metatrain.data.examples import Examples
 from metatrain.data.pictures import from_uint8, to_uint8
 from metatrain.generators import Generator
 from metatrain.model.build import build_generator
@@ -33,14 +34,14 @@ class Model:
         config: the configuration they were trained with.
         parameters: theta, or phi once adapted.
         step: outer steps behind theta.
-        support: [K, C, H, W] in [-1, 1], the images adapted to; None before adapting.
+        support: the K examples adapted to; None before adapting.
         calibration: what it did on unseen tasks; None where nobody has looked.
     """
 
     config: Config
     parameters: Parameters
     step: int
-    support: Tensor | None = None
+    support: Examples | None = None
     calibration: Calibration | None = None
 
     @property
@@ -58,7 +59,7 @@ class Model:
         generator.load_state_dict(self.parameters)
         return generator.to(next(iter(self.parameters.values())).device)
 
-    def adapted(self, parameters: Parameters, support: Tensor) -> "Model":
+    def adapted(self, parameters: Parameters, support: Examples) -> "Model":
         """The same model with fast weights, and the support they came from."""
         return replace(self, parameters=parameters, support=support, calibration=None)
 
@@ -72,7 +73,7 @@ def model_bytes(model: Model) -> bytes:
     """`model` as the bytes of a safetensors file."""
     tensors = {f"parameters/{name}": p.contiguous() for name, p in model.parameters.items()}
     if model.support is not None:
-        tensors[_SUPPORT] = to_uint8(model.support)
+        tensors[_SUPPORT] = to_uint8(model.support.target)
     metadata = {
         "format": FORMAT,
         "step": str(model.step),
@@ -140,7 +141,7 @@ def parse_model(data: bytes, url: str) -> Model:
     image = (config.data.channels, config.data.image_size, config.data.image_size)
     if support is not None and (support.ndim != 4 or support.shape[1:] != image):
         raise UserError(f"the support in {url} is not of the size of its own configuration.")
-    given = None if support is None else from_uint8(support)
+    given = None if support is None else Examples(from_uint8(support))
     return Model(config, parameters, step, given, calibration)
 
 

@@ -51,7 +51,8 @@ def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count
             losses[step] = _query_loss(adapter.generator, episode)
             seconds[step] = adapting
         started = time.perf_counter()
-    return Strip(episode.task, episode.support, drawn, losses, seconds, episode.query)
+    given, real = episode.support.target, episode.query.target
+    return Strip(episode.task, given, drawn, losses, seconds, real)
 
 
 def steps_shown(config: Config, columns: int = 5) -> list[int]:

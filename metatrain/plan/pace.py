@@ -8,6 +8,7 @@ import torch
 from metatrain.base.parameters import copy_of
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.model.build import build_generator, build_learner
 from metatrain.plan.collectives import Leg
 from metatrain.plan.hardware import Hardware
@@ -86,4 +87,5 @@ def _noise(config: Config) -> Episode:
         (data.shots + data.queries, data.channels, data.image_size, data.image_size),
         generator=stream,
     )
-    return Episode("planned", images[: data.shots], images[data.shots :], seed=0)
+    support, query = Examples(images).split(data.shots)
+    return Episode("planned", support, query, seed=0)

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import flop_registry
 from metatrain.base.parameters import copy_of
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.model.build import build_generator, build_learner
 
 # From so many inner steps on, each further one adds what the one before it did.
@@ -138,7 +139,7 @@ def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
         theta, images = copy_of(generator), [_episode(config, shards) for _ in range(episodes)]
     learner, passes = build_learner(config, generator), Counter()
     generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
-    given = [tensor for e in images for tensor in (e.support, e.query)]
+    given = [tensor for e in images for tensor in (e.support.target, e.query.target)]
     with Ledger([*generator.parameters(), *theta.values()], given, shards) as ledger:
         # As late as can be, when every annealing is over.
         learner.outer_gradient(theta, images, config.meta.steps)
@@ -149,7 +150,7 @@ def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
 def _episode(config: Config, shards: int) -> Episode:
     data = config.data
     support, query = (
-        torch.empty(-(-count // shards), data.channels, data.image_size, data.image_size)
+        Examples(torch.empty(-(-count // shards), data.channels, data.image_size, data.image_size))
         for count in (data.shots, data.queries)
     )
     return Episode("planned", support, query, seed=0)

@@ -10,6 +10,7 @@ from workers import run_workers
 from cluster.engine.mesh import TaskMesh, largest_divisor
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.model.build import build_generator
 from metatrain.training.state import TrainState, first_state
 
@@ -182,7 +183,9 @@ def live_weights(rank, folder):
     engine._engine.backward = count_and_go_back
     images = torch.rand((4, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     for step in range(2):
-        learner.outer_gradient(engine.parameters(), [Episode("t", images, images, 0)], step)
+        learner.outer_gradient(
+            engine.parameters(), [Episode("t", Examples(images), Examples(images), 0)], step
+        )
     sizes = [p.ds_numel for p in engine._named.values()]
     if rank == 0:
         numbers = torch.tensor([max(live), 2 * max(sizes), sum(sizes)])

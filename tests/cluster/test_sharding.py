@@ -11,6 +11,7 @@ from workers import run_workers
 
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_generator, build_learner
 from metatrain.training.state import first_state
@@ -74,7 +75,7 @@ def episode(step, slot, batch):
     noise = torch.Generator().manual_seed(100 * step + slot)
     images = torch.rand((7, 1, 8, 8), generator=noise) * 2 - 1
     task = f"task-{(step * batch + slot) % TASKS}"
-    return Episode(task, images[:4], images[4:], 17 * step + slot)
+    return Episode(task, *Examples(images).split(4), 17 * step + slot)
 
 
 def work(rank, folder, cases):

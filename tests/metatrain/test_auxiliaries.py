@@ -7,6 +7,7 @@ import torch
 
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.learning.auxiliaries import Auxiliaries, info_nce
 from metatrain.learning.learners import OuterGradient
 from metatrain.model.build import build_generator, build_learner
@@ -17,7 +18,7 @@ SMALL = ["data.image_size=8", "generator.width=8"]
 def episode_of(seed):
     noise = torch.Generator().manual_seed(seed)
     images = torch.rand(5, 1, 8, 8, generator=noise, dtype=torch.float64) * 2 - 1
-    return Episode(f"task {seed}", images[:3], images[3:], seed)
+    return Episode(f"task {seed}", *Examples(images).split(3), seed)
 
 
 EPISODES = [episode_of(seed) for seed in range(3)]
@@ -99,14 +100,14 @@ def test_what_is_hidden_cannot_be_seen(network):
     generator = build_generator(config).double()
     for parameter in generator.parameters():
         parameter.data += 0.05
-    images = EPISODES[0].query
+    images = EPISODES[0].query.target
     hidden = torch.zeros(len(images), 1, 8, 8, dtype=torch.float64)
     hidden[:, :, 2:5, 3:6] = 1
     batch = EPISODES[0].query_batch()
     restored = generator.restore(batch, hidden)
-    batch.images.mul_(torch.where(hidden.bool(), -1.0, 1.0))
+    batch.examples.target.mul_(torch.where(hidden.bool(), -1.0, 1.0))
     again = generator.restore(batch, hidden)
-    batch.images.mul_(torch.where(hidden.bool(), -1.0, 1.0))
+    batch.examples.target.mul_(torch.where(hidden.bool(), -1.0, 1.0))
     assert torch.equal(restored, again)
     assert torch.equal(restored[hidden == 0], images[hidden == 0])
 

@@ -10,6 +10,7 @@ from torchmetrics.functional import spearman_corrcoef
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
+from metatrain.data.examples import Examples
 from metatrain.evaluation.scores.expectation_quality import foresight, rank_correlation
 from metatrain.evaluation.scores.statistics import resamples
 from metatrain.generators.networks.velocity import _SURPRISE_DRAWS, _SURPRISE_TIMES, _stream
@@ -147,7 +148,7 @@ def test_surprise_is_the_objective_at_fixed_times_with_each_image_given_the_othe
     torch.nn.init.normal_(generator.out.weight)
     support = torch.rand(SHOTS, 1, SIZE, SIZE) * 2 - 1
     support[0] = 1
-    found = generator.surprise(support)
+    found = generator.surprise(Examples(support))
     images = support.repeat(_SURPRISE_DRAWS, 1, 1, 1)
     noise = torch.randn(images.shape, generator=_stream(0))
     visible = torch.tensor([[i % SHOTS != j for j in range(SHOTS)] for i in range(len(images))])
@@ -156,8 +157,8 @@ def test_surprise_is_the_objective_at_fixed_times_with_each_image_given_the_othe
         loss = generator(images, noise, torch.full((len(images),), time), support, visible)
         torch.testing.assert_close(value.exp(), loss.detach())
     assert found[-1] > 0
-    assert generator.surprise(support[:1].expand(SHOTS, -1, -1, -1))[-1] < found[-1]
-    assert generator.surprise(support[:1])[-1] == 0
+    assert generator.surprise(Examples(support[:1].expand(SHOTS, -1, -1, -1)))[-1] < found[-1]
+    assert generator.surprise(Examples(support[:1]))[-1] == 0
 
 
 def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(model):

@@ -8,6 +8,7 @@ import torch
 from metatrain.base.parameters import copy_of
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.learning.gradient_choice import Way, choose, graph_bytes
 from metatrain.model.build import build_generator, build_learner, choose_way
 
@@ -17,7 +18,7 @@ SMALL = ["data.image_size=16", "generator.width=16", "inner.optimizer=sgd", "met
 def bench(*overrides):
     config = load_config(None, [*SMALL, *overrides])
     images = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    episode = Episode("task", images[:3], images[3:], 0)
+    episode = Episode("task", *Examples(images).split(3), 0)
     return config, copy_of(build_generator(config)), episode
 
 
@@ -61,8 +62,12 @@ def test_the_graph_is_that_of_the_images_and_not_of_the_weights(shots):
     config, theta, _ = bench("learner.name=maml")
     inner = build_learner(config, build_generator(config)).inner
     images = torch.rand(shots, 1, 16, 16)
-    few = graph_bytes(inner, theta, Episode("t", images, images, 0).support_batch)
+    few = graph_bytes(
+        inner, theta, Episode("t", Examples(images), Examples(images), 0).support_batch
+    )
     more = graph_bytes(
-        inner, theta, Episode("t", images.repeat(2, 1, 1, 1), images, 0).support_batch
+        inner,
+        theta,
+        Episode("t", Examples(images.repeat(2, 1, 1, 1)), Examples(images), 0).support_batch,
     )
     assert 1.6 < more / few < 2.6

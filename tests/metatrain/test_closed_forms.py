@@ -6,6 +6,7 @@ from gradients import assert_same
 from torch import nn
 
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.generators import Generator
 from metatrain.learning.inner.loop import InnerConfig, InnerLoop
 from metatrain.learning.learners import LEARNERS
@@ -27,7 +28,7 @@ class Quadratic(Generator):
         self.w = nn.Parameter(torch.randn(N, generator=noise, dtype=torch.float64))
 
     def draw(self, batch):
-        return (batch.images.mean(dim=(0, 1, 2)),)
+        return (batch.examples.target.mean(dim=(0, 1, 2)),)
 
     def forward(self, *draw):
         away = self.w - draw[0]
@@ -49,7 +50,7 @@ class Quadratic(Generator):
 def quadratic_episode(task="task", seed=5):
     noise = torch.Generator().manual_seed(seed)
     images = torch.randn(4, 1, 1, N, generator=noise, dtype=torch.float64)
-    return Episode(task, images[:2], images[2:], 0)
+    return Episode(task, *Examples(images).split(2), 0)
 
 
 def quadratic_learner(name, steps, lr, **settings):
@@ -62,7 +63,7 @@ def quadratic_learner(name, steps, lr, **settings):
 
 
 def centres(episode):
-    return episode.support.mean(dim=(0, 1, 2)), episode.query.mean(dim=(0, 1, 2))
+    return episode.support.target.mean(dim=(0, 1, 2)), episode.query.target.mean(dim=(0, 1, 2))
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -109,7 +110,7 @@ def test_admm_finds_the_consensus_of_quadratics():
         theta = {"w": theta["w"] - outer.gradient["w"] / len(episodes)}
         learner.end_step(theta, lambda own: own)
     solution = torch.stack(
-        [torch.cat([e.support, e.query]).mean(dim=(0, 1, 2)) for e in episodes]
+        [torch.cat([e.support.target, e.query.target]).mean(dim=(0, 1, 2)) for e in episodes]
     ).mean(dim=0)
     assert_same(theta, {"w": solution})
 

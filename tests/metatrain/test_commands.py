@@ -40,7 +40,7 @@ def test_five_images_become_an_adapted_generator_and_a_picture(trained, five_ima
     assert metatrain("adapt", trained, five_images, "--out", out) == 0
     adapted = load_model(f"{out}/adapted.safetensors")
     assert adapted.support is not None
-    assert adapted.support.shape == (5, 1, 16, 16)
+    assert adapted.support.target.shape == (5, 1, 16, 16)
     theta = load_model(str(trained)).parameters
     assert any((adapted.parameters[n] != p).any() for n, p in theta.items())
 

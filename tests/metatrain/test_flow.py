@@ -3,6 +3,7 @@ import torch
 
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.generators.networks.velocity import FlowConfig, FlowGenerator, SamplerConfig
 from metatrain.model.build import build_generator
 
@@ -40,11 +41,11 @@ def generator():
 
 def episode():
     images = torch.rand(5, 1, 8, 8, dtype=torch.float64) * 2 - 1
-    return Episode("task", images[:3], images[3:], seed=5)
+    return Episode("task", *Examples(images).split(3), seed=5)
 
 
 def test_no_image_is_shown_to_itself(generator):
-    support = episode().support
+    support = episode().support.target
     seen_by_first = torch.tensor([[False, True, True]])
     x, t = torch.randn(1, 1, 8, 8, dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64)
     before = generator.velocity(x, t, generator.encode(support), seen_by_first)
@@ -71,7 +72,7 @@ def test_every_support_image_is_conditioned_on_the_others_and_the_query_on_all(g
 def test_the_order_of_the_support_does_not_matter(generator):
     support = episode().support
     drawn = generator.sample(support, 2, seed=0)
-    reordered = generator.sample(support[[2, 0, 1]], 2, seed=0)
+    reordered = generator.sample(Examples(support.target[[2, 0, 1]]), 2, seed=0)
     torch.testing.assert_close(drawn, reordered)
 
 
@@ -96,7 +97,7 @@ def test_stratified_times_fill_every_stratum(generator):
 
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2)])
 def test_samplers_converge_at_their_order(method, order):
-    support = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    support = Examples(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
 
     def error(steps):
         # Heun's last step is Euler's, since t = 1 is the end of the flow: look at a scale.
@@ -121,7 +122,7 @@ def test_sizes_and_channels_from_28_to_64_pixels(size, channels):
     overrides += ["generator.sampler.steps=1"]
     generator = build_generator(load_config(None, overrides))
     support = torch.zeros(2, channels, size, size)
-    drawn = generator.sample(support, 3, seed=0)
+    drawn = generator.sample(Examples(support), 3, seed=0)
     assert drawn.shape == (3, channels, size, size)
 
 

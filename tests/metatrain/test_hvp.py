@@ -8,6 +8,7 @@ from torch.func import functional_call, grad
 
 from metatrain.base.errors import UserError
 from metatrain.data.batch import support_batch
+from metatrain.data.examples import Examples
 from metatrain.generators.generator import Generator
 from metatrain.generators.networks.dit import DiT, DiTConfig
 from metatrain.learning.inner.hvp import HVPS, Compiled, Difference, DoubleBackward
@@ -24,7 +25,7 @@ class Perceptron(Generator):
         self.net = nn.Sequential(nn.Linear(64, 8), nn.SiLU(), nn.Linear(8, 64))
 
     def draw(self, batch):
-        return (batch.images.flatten(1),)
+        return (batch.examples.target.flatten(1),)
 
     def forward(self, x):
         return (self.net(x) - x).square().mean()
@@ -51,7 +52,9 @@ class Place:
 
         self.weights = {name: near(p) for name, p in generator.named_parameters()}
         images = torch.rand(3, 1, 8, 8, generator=noise).to(dtype) * 2 - 1
-        self.draw, other = (generator.draw(support_batch(images, seed, draw)) for draw in (0, 1))
+        self.draw, other = (
+            generator.draw(support_batch(Examples(images), seed, draw)) for draw in (0, 1)
+        )
         # A gradient, as in an inner loop; differences are at their worst on noise.
         self.vector = grad(lambda w: functional_call(generator, w, other))(self.weights)
 

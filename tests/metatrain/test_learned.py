@@ -7,6 +7,7 @@ from metatrain.base.errors import UserError
 from metatrain.combine.learned import ensemble, mixture
 from metatrain.config import load_config
 from metatrain.data.batch import support_batch
+from metatrain.data.examples import Examples
 from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_generator
 from metatrain.model.file import Model, load_model, save_model
@@ -46,7 +47,8 @@ def velocity(generator, inputs):
 
 
 def images(seed):
-    return torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    noise = torch.Generator().manual_seed(seed)
+    return Examples(torch.rand(4, 1, 8, 8, generator=noise) * 2 - 1)
 
 
 def test_an_ensemble_s_velocity_is_the_weighted_sum_of_its_members(three, inputs):

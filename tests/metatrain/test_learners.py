@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.learning.catalogue import page
 from metatrain.learning.inner.loop import InnerConfig, InnerLoop
 from metatrain.learning.inner.scopes import SCOPES
@@ -31,7 +32,7 @@ FREE_SCOPE = [name for name, kind in LEARNERS.items() if kind.scope is None]
 def episode_of(seed, task="task"):
     noise = torch.Generator().manual_seed(seed)
     images = torch.rand(5, 1, 8, 8, generator=noise, dtype=torch.float64) * 2 - 1
-    return Episode(task, images[:3], images[3:], seed)
+    return Episode(task, *Examples(images).split(3), seed)
 
 
 class Bench:
@@ -472,7 +473,7 @@ def test_tasks_side_by_side_give_the_gradient_of_one_after_the_other(name, netwo
     assert ours.metrics.keys() == expected.metrics.keys()
     for key, value in expected.metrics.items():
         assert ours.metrics[key].item() == pytest.approx(value.item(), rel=1e-9)
-    episodes[1].support[0, 0, 0, 0] = torch.inf
+    episodes[1].support.target[0, 0, 0, 0] = torch.inf
     assert stacked.learner.outer_gradient(stacked.theta, episodes, 50).failed == ("task 1",)
 
 
@@ -493,7 +494,9 @@ def test_adam_takes_no_step_and_has_no_slope_where_there_never_was_a_gradient():
     config = load_config(None, [*SMALL, "learner.name=maml", "inner.optimizer=adam"])
     learner = build_learner(config, build_generator(config))
     theta = {n: p.detach() for n, p in build_generator(config).named_parameters()}
-    episode = Episode("task", *(p.float() for p in (episode_of(1).support, episode_of(1).query)), 1)
+    episode = Episode(
+        "task", *(p.to(torch.float32) for p in (episode_of(1).support, episode_of(1).query)), 1
+    )
     gradient = learner.episode_gradient(theta, episode, 0).gradient
     assert all(g.isfinite().all() for g in gradient.values())
     assert max(g.abs().max() for g in gradient.values()) < 100
@@ -522,7 +525,7 @@ def test_learned_rates_are_logged_and_stay_above_zero(name):
 def test_the_task_whose_loss_is_not_finite_is_named(name):
     bench = Bench(f"learner.name={name}")
     broken = episode_of(2, "broken")
-    broken.support[0, 0, 0, 0] = torch.inf
+    broken.support.target[0, 0, 0, 0] = torch.inf
     outer = bench.learner.outer_gradient(bench.theta, [bench.episode, broken], 0)
     assert outer.failed == ("broken",)
 

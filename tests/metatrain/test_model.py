@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
+from metatrain.data.examples import Examples
 from metatrain.model.build import build_generator
 from metatrain.model.file import Model, load_model, model_bytes, save_model
 
@@ -17,12 +18,12 @@ def model(config):
 
 
 def test_a_model_comes_back_as_it_was(model, tmp_path):
-    support = torch.randint(0, 256, (3, 1, 16, 16)) / 127.5 - 1
+    support = Examples(torch.randint(0, 256, (3, 1, 16, 16)) / 127.5 - 1)
     save_model(model.adapted(model.parameters, support), f"{tmp_path}/run/model.safetensors")
     loaded = load_model(f"{tmp_path}/run")
     assert (loaded.config, loaded.step) == (model.config, 7)
     assert all(torch.equal(loaded.parameters[n], p) for n, p in model.parameters.items())
-    torch.testing.assert_close(loaded.support, support)
+    torch.testing.assert_close(loaded.support.target, support.target)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["model.safetensors"]
 
 

@@ -51,7 +51,7 @@ def test_episodes_from_a_bucket_are_those_from_a_disk(s3, packed, config):
         held_out = held_out_episodes(store, config, split="val", tasks=3, queries=4)
         steps = load_episodes(store, training_sampler(store, config), config.data, start=5)
         episodes = [episode for _ in range(4) for episode in next(steps)]
-        return [torch.cat([e.support, e.query]) for e in [*held_out, *episodes]]
+        return [torch.cat([e.support.target, e.query.target]) for e in [*held_out, *episodes]]
 
     for there, here in zip(first(f"{s3}/set"), first(packed), strict=True):
         assert torch.equal(there, here)

@@ -10,6 +10,7 @@ from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_generator, build_learner
 from metatrain.plan.hardware import Hardware
@@ -49,7 +50,7 @@ def test_operations_are_those_that_real_tensors_need():
     theta, learner = copy_of(generator), build_learner(config, generator)
     images = torch.rand(4, 1, 8, 8)
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
-        learner.episode_gradient(theta, Episode("task", images[:2], images[2:], 0), 0)
+        learner.episode_gradient(theta, Episode("task", *Examples(images).split(2), 0), 0)
     cost = trace(config, episodes=1)
     assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.05)
     assert cost.passes == 3

@@ -60,8 +60,8 @@ def same(one: list[Episode], other: list[Episode]) -> bool:
     return len(one) == len(other) and all(
         a.task == b.task
         and a.seed == b.seed
-        and torch.equal(a.support, b.support)
-        and torch.equal(a.query, b.query)
+        and torch.equal(a.support.target, b.support.target)
+        and torch.equal(a.query.target, b.query.target)
         for a, b in zip(one, other, strict=True)
     )
 

@@ -11,6 +11,7 @@ from metatrain.base.parameters import copy_of
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config, with_values
+from metatrain.data.examples import Examples
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.tune_adaptation import Candidate, adapting, candidates_of, tune_adaptation
 from metatrain.evaluation.validation import validation_of
@@ -27,7 +28,7 @@ def model(config):
 
 def drawn(model):
     support = torch.linspace(-1, 1, 3 * 16 * 16).reshape(3, 1, 16, 16)
-    return model.generator().sample(support, 2, seed=0)
+    return model.generator().sample(Examples(support), 2, seed=0)
 
 
 @pytest.mark.parametrize("scope", ["film", "head", "body", "lora"])

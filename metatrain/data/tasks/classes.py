@@ -12,6 +12,7 @@ import numpy as np
 from metatrain.base.errors import UserError
 from metatrain.data.config import TooFew
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.data.images import BadImage
 from metatrain.data.packed.store import EpisodeStore, Task
 from metatrain.data.pictures import decode
@@ -117,7 +118,7 @@ def read_episode(store: EpisodeStore, plan: EpisodePlan, size: int, channels: in
             f"task '{plan.task.name}' in {store.url} has an image that cannot be used "
             f"({error}); pack it again."
         ) from error
-    support, query = images.tensor_split((len(plan.support),))
+    support, query = Examples(images).split(len(plan.support))
     return Episode(plan.task.name, support, query, plan.seed)
 
 

@@ -69,8 +69,8 @@ def read_benchmark(
     supports, queries = [], []
     for listed in episodes.episodes:
         episode = read_episode(store, listed.plan(tasks[listed.task], shots), size, channels)
-        supports.append(episode.support)
-        queries.append(episode.query)
+        supports.append(episode.support.target)
+        queries.append(episode.query.target)
         progress.update(len(queries))
     progress.close()
     support = torch.stack(supports).unflatten(0, (episodes.seeds, -1))

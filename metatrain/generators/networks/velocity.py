@@ -11,6 +11,7 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
+from metatrain.data.examples import Examples
 from metatrain.generators.generator import Draw, Generator
 
 # Where from noise to image a support is looked at, and with how much noise each time.
@@ -72,10 +73,10 @@ class FlowGenerator(Generator):
 
     def draw(self, batch: Batch) -> Draw:
         """Images x_1, noise x_0, times, support, and what of it each image may look at."""
-        x1 = batch.images
+        x1 = batch.examples.target
         x0, t, kept = self._random(batch)
         visible = self._visible(batch) & kept[:, None].to(x1.device)
-        return x1, x0.to(x1), t.to(x1), batch.support, visible
+        return x1, x0.to(x1), t.to(x1), batch.support.target, visible
 
     def share(self, draw: Draw, rows: slice) -> Draw:
         """See `Generator.share`; the support is everyone's."""
@@ -95,18 +96,18 @@ class FlowGenerator(Generator):
         return self.encode(images).flatten(1, -2).mean(dim=1)
 
     @torch.no_grad()
-    def surprise(self, support: Tensor) -> Tensor:
+    def surprise(self, support: Examples) -> Tensor:
         """See `Generator.surprise`: the log of the loss at each of a few times, and its spread.
 
         Each image is seen given the others. Apart by time, since what is unusual of an image may be
         its outline or its strokes; the last number is how much the images differ in it, as those
         do that do not belong together.
         """
-        count = len(support)
-        images = support.repeat(_SURPRISE_DRAWS, 1, 1, 1)
+        count, given = len(support), support.target
+        images = given.repeat(_SURPRISE_DRAWS, 1, 1, 1)
         noise = torch.randn(images.shape, generator=_stream(0)).to(images)
-        memory = self.encode(support)
-        visible = ~torch.eye(count, dtype=torch.bool, device=support.device)
+        memory = self.encode(given)
+        visible = ~torch.eye(count, dtype=torch.bool, device=given.device)
         visible = visible.repeat(_SURPRISE_DRAWS, 1)
         losses = []
         for time in _SURPRISE_TIMES:
@@ -123,10 +124,11 @@ class FlowGenerator(Generator):
 
         Hidden pixels are noise and the others the image; the time tells how much is hidden.
         """
-        noise = self._random(batch)[0].to(batch.images)
-        x = hidden * noise + (1 - hidden) * batch.images
+        images = batch.examples.target
+        noise = self._random(batch)[0].to(images)
+        x = hidden * noise + (1 - hidden) * images
         t = 1 - hidden.mean(dim=(1, 2, 3))
-        velocity = self.velocity(x, t, self.encode(batch.support), self._visible(batch))
+        velocity = self.velocity(x, t, self.encode(batch.support.target), self._visible(batch))
         return x + hidden * velocity
 
     def _random(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,10 +136,10 @@ class FlowGenerator(Generator):
 
         On the CPU because a GPU's generator gives other numbers, and runs would not be comparable.
         """
-        count = len(batch.images)
+        count = len(batch.examples)
         fresh = _stream(batch.seed, batch.draw)
         noise = _stream(batch.seed) if self.flow.shared_noise else fresh
-        x0 = torch.randn(batch.images.shape, generator=noise)
+        x0 = torch.randn(batch.examples.target.shape, generator=noise)
         t = torch.rand(count, generator=fresh)
         if self.flow.stratified_time:
             t = (torch.randperm(count, generator=fresh) + t) / count
@@ -152,11 +154,11 @@ class FlowGenerator(Generator):
         return index[:, None] != positions[None, :]
 
     @torch.no_grad()
-    def sample(self, support: Tensor, count: int, seed: int) -> Tensor:
+    def sample(self, support: Examples, count: int, seed: int) -> Tensor:
         """Integrate dx/dt = v(x, t) from noise to images; see `Generator.sample`."""
         noise = torch.Generator().manual_seed(seed)
-        x = torch.randn((count, *self.image_shape), generator=noise).to(support)
-        memory, sampler = self.encode(support), self.flow.sampler
+        x = torch.randn((count, *self.image_shape), generator=noise).to(support.target)
+        memory, sampler = self.encode(support.target), self.flow.sampler
         step = 1.0 / sampler.steps
         for i in range(sampler.steps):
             slope = self._guided(x, i * step, memory, sampler.guidance)

@@ -1,0 +1,55 @@
+"""Examples: targets of a task, each with the conditions it is generated from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+# One condition of every example: numbers [B, ...], or a string for each.
+Condition = Tensor | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Targets, and by name the conditions that each is generated from.
+
+    Attributes:
+        target: [B, C, H, W] in [-1, 1].
+        given: conditions by name; the first dimension, or the length, is B.
+    """
+
+    target: Tensor
+    given: Mapping[str, Condition] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, rows: slice) -> "Examples":
+        return Examples(self.target[rows], {name: c[rows] for name, c in self.given.items()})
+
+    def split(self, count: int) -> tuple["Examples", "Examples"]:
+        """Cut into the first `count` examples and the rest."""
+        return self[:count], self[count:]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
+        """Apply `function` to the targets and to every condition that is a tensor."""
+        given = {n: function(c) if isinstance(c, Tensor) else c for n, c in self.given.items()}
+        return Examples(function(self.target), given)
+
+    def to(self, place: torch.device | torch.dtype) -> "Examples":
+        """Move to a device, or convert the targets and conditions to a dtype."""
+        return self.map(lambda tensor: tensor.to(place))
+
+
+def concatenated(parts: Sequence[Examples]) -> Examples:
+    """Join examples that have the same conditions, in order."""
+    given = {name: _joined([part.given[name] for part in parts]) for name in parts[0].given}
+    return Examples(torch.cat([part.target for part in parts]), given)
+
+
+def _joined(conditions: Sequence[Condition]) -> Condition:
+    tensors = [c for c in conditions if isinstance(c, Tensor)]
+    if tensors:
+        return torch.cat(tensors)
+    return tuple(text for texts in conditions for text in texts if isinstance(text, str))
