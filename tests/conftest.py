@@ -142,7 +142,7 @@ def overrides(packed: str, tmp_path: Path) -> list[str]:
         "meta.steps=20",
         "meta.warmup=2",
         "adapt.steps=3",
-        "generator.sampler.steps=2",
+        "objective.sampler.steps=2",
         "checkpoint.every=5",
         "checkpoint.samples=false",
     ]

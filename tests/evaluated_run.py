@@ -26,7 +26,7 @@ from metatrain.evaluation.scores.near_copies import Offender, offender_file
 from metatrain.evaluation.scores.statistics import Score
 from metatrain.evaluation.strip_files import keep_strips
 from metatrain.evaluation.terminal_table import MAIN
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 from metatrain.storage.files import write_file
 from metatrain.training.checkpoint import CheckpointStore, draft_of
@@ -63,7 +63,7 @@ def make_run(
 
 def train(run: str, config: Config) -> None:
     """What training leaves."""
-    weights = first_state(build_generator(config)).parameters
+    weights = first_state(build_theta(config)).parameters
     history = [
         {"step": s, "loss": 2 / s, "inner_first": 3 / s, "gradient_norm": 1.0, "seconds": 0.5}
         for s in range(1, 21)

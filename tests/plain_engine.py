@@ -2,7 +2,7 @@
 
 from metatrain.data.loader import load_episodes
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_learner, build_theta
 from metatrain.training.engine import Engine
 from metatrain.training.run_data import training_sampler
 from metatrain.training.state import first_state
@@ -36,12 +36,12 @@ class PlainEngine(Engine):
 
 def train(config, observers, state=None, **options):
     """Train from `state`, or from the beginning; returns the state at the end."""
-    generator = build_generator(config)
+    theta = build_theta(config)
     store = EpisodeStore(config.data.path)
-    state = state or first_state(generator)
+    state = state or first_state(theta)
     sampler = training_sampler(store, config)
     episodes = load_episodes(store, sampler, config.data, start=state.step)
-    learner, engine = build_learner(config, generator), PlainEngine(state.parameters)
+    learner, engine = build_learner(config, theta), PlainEngine(state.parameters)
     trainer = Trainer(config, engine, learner, episodes, state, observers, **options)
     trainer.run()
     return trainer.state()

@@ -8,7 +8,7 @@ from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.episode_list import list_episodes
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 
 # Three of the training tasks, since the stripes have but two for testing.
@@ -27,12 +27,12 @@ def save(packed, folder, *overrides):
             f"data.path={packed}",
             "data.image_size=16",
             "generator.width=8",
-            "generator.sampler.steps=2",
+            "objective.sampler.steps=2",
             "adapt.steps=2",
             *overrides,
         ],
     )
-    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
     # Not as it was made, or from scratch would be the same.
     moved = {n: p + 0.01 for n, p in parameters.items()}
     save_model(Model(config, moved, step=7), f"{folder}/model.safetensors")

@@ -15,7 +15,7 @@ import torch
 
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.classes import EpisodeSampler, read_episode
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_learner, build_theta
 
 COMMAND = [sys.executable, "-m", "cluster", "train"]
 ROOT = Path(__file__).parents[1]
@@ -138,8 +138,8 @@ def plain_torch(config, steps):
         seed=config.seed,
         split="train",
     )
-    learner = build_learner(config, build_generator(config))
-    theta = dict(build_generator(config).named_parameters())
+    learner = build_learner(config, build_theta(config))
+    theta = build_theta(config).named()
     optimizer = torch.optim.SGD(theta.values(), lr=0.0)
     for step in range(steps):
         detached = {name: p.detach() for name, p in theta.items()}

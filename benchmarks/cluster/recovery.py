@@ -27,7 +27,7 @@ import torch.distributed as dist
 from metatrain.config import Config, load_config
 from metatrain.data.loader import load_episodes, open_store
 from metatrain.data.packing.pack import pack
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_learner, build_theta
 from metatrain.training.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import training_sampler
@@ -87,11 +87,11 @@ def stall(config: Config) -> Stall:
     torch.set_num_threads(1)
     address = f"file://{tempfile.mkdtemp()}/rendezvous"
     dist.init_process_group("gloo", address, rank=0, world_size=1)
-    state = first_state(build_generator(config))
+    state = first_state(build_theta(config))
     store, watch = open_store(config.data), _Watch(config)
     episodes = load_episodes(store, training_sampler(store, config), config.data, start=0)
-    engine = ZeroEngine(build_generator(config), config)
-    learner = build_learner(config, build_generator(config))
+    engine = ZeroEngine(build_theta(config), config)
+    learner = build_learner(config, build_theta(config))
     Trainer(config, engine, learner, episodes, state, [watch]).run()
     dist.destroy_process_group()
 

@@ -8,7 +8,7 @@ from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.data.slots import slots_of
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.training.observer import Observer
 from metatrain.training.state import Record, first_state
 from metatrain.training.trainer import Trainer
@@ -38,7 +38,7 @@ def train(config: Config, *observers: Observer) -> None:
     # Which decides for an accelerator when it is imported.
     from cluster.engine.build import build_engine_and_learner
 
-    state = first_state(build_generator(config))
+    state = first_state(build_theta(config))
     engine, learner = build_engine_and_learner(config, state, torch.device("cpu"))
     episodes = random_episodes(config, engine.rank, engine.world)
     trainer = Trainer(config, engine, learner, episodes, state, observers)

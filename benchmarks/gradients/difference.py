@@ -12,7 +12,6 @@ from benchmarks.gradients.trained import glyph_episodes, train
 from metatrain.data.episodes import Episode
 from metatrain.generators import Generator
 from metatrain.learning.inner.hvp import Difference, DoubleBackward
-from metatrain.learning.inner.loss import Loss
 
 STEPS, TRAINING = (5e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5), 600
 

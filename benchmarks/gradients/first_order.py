@@ -16,7 +16,7 @@ from benchmarks.gradients.measure import Times, times
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_learner, build_theta
 
 TASKS, REPEATS = 4, 7
 LEARNERS, SCOPES = ("reptile", "fomaml", "maml"), ("film", "lora", "head", "context", "all")
@@ -54,7 +54,7 @@ def outer_gradient_times(configurations: dict[str, Sequence[str]]) -> dict[str, 
     episodes, systems = _episodes(), {}
     for name, overrides in configurations.items():
         config = load_config(None, ["generator.width=32", *overrides])
-        learner = build_learner(config, build_generator(config))
+        learner = build_learner(config, build_theta(config))
         theta = theta_of(learner.inner.generator)
         noise = torch.Generator().manual_seed(0)
         for p in theta.values():  # layers that start at 0 would leave nothing to do

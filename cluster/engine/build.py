@@ -10,7 +10,7 @@ from cluster.engine.zero import ZeroEngine
 from cluster.engine.zero3 import GatheringEngine, ShardedEngine
 from metatrain.config import Config
 from metatrain.learning.learners import Learner
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_learner, build_theta
 from metatrain.training.state import TrainState
 
 
@@ -24,13 +24,12 @@ def build_engine_and_learner(
         state: full trees, the same on every worker.
         device: this worker's.
     """
-    generator = build_generator(config)
-    generator.load_state_dict(state.parameters)
+    theta = build_theta(config).load(state.parameters)
     if config.cluster.zero_stage < 3:
-        generator.to(device)
+        theta.to(device)
     if config.cluster.inner_loop == "sharded":
-        engine = ShardedEngine(generator, config, state.optimizer)
+        engine = ShardedEngine(theta, config, state.optimizer)
         return engine, build_sharded_learner(config, engine)
     kind = GatheringEngine if config.cluster.zero_stage == 3 else ZeroEngine
-    engine = kind(generator, config, state.optimizer)
-    return engine, build_learner(config, build_generator(config).to(device))
+    engine = kind(theta, config, state.optimizer)
+    return engine, build_learner(config, build_theta(config).to(device))

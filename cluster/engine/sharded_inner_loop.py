@@ -4,16 +4,18 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from cluster.engine.zero3 import ShardedEngine
 from metatrain.base.parameters import Parameters
 from metatrain.config import Config
 from metatrain.data.batch import Batch
-from metatrain.generators import Draw, Generator
+from metatrain.generators import Draw
+from metatrain.learning.inner.gradient_field import GradientField, Precision
 from metatrain.learning.inner.loop import InnerLoop
-from metatrain.learning.inner.loss import Loss, Precision
+from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS, Learner
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 
 
 def build_sharded_learner(config: Config, engine: ShardedEngine) -> Learner:
@@ -33,46 +35,46 @@ class ShardedInnerLoop(InnerLoop):
     """
 
     def __init__(self, config: Config, engine: ShardedEngine) -> None:
-        self._engine = engine
         with torch.device("meta"):  # for its names and its draws: the weights are the engine's
-            generator = build_generator(config)
+            theta = build_theta(config)
         super().__init__(
-            generator,
+            theta,
             config.inner,
             hvp=config.meta.hvp,
             proximity=LEARNERS[config.learner.name].proximity(config.learner),
+            field=_ShardedField(theta, config.inner.precision, engine),
         )
         self._parameters = {n: nn.Parameter(p.clone()) for n, p in engine.local().items()}
 
+    @override
     def _slope(self, wanted: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
-        loss, gradient = self.loss_at.gradient(self.phi(), tuple(wanted), self.draw(batch))
+        loss, gradient = self.field.gradient(self.phi(), tuple(wanted), self.prepare(batch))
         return gradient, loss
 
-    def _loss(self) -> Loss:
-        return _ShardedLoss(self.generator, self.config.precision, self._engine)
 
+class _ShardedField(GradientField):
+    """The gradient field at shards of all weights, of which each worker computes a part."""
 
-class _ShardedLoss(Loss):
-    """The loss at shards of all weights: each worker's part of it, and the gradient's shards."""
-
-    def __init__(self, generator: Generator, precision: Precision, engine: ShardedEngine) -> None:
-        super().__init__(generator, precision)
+    def __init__(self, theta: Theta, precision: Precision, engine: ShardedEngine) -> None:
+        super().__init__(theta, precision)
         self._engine = engine
 
-    def gradient(
-        self, weights: Parameters, names: tuple[str, ...], draw: Draw
+    @override
+    def gradient_of(
+        self, term: int, weights: Parameters, names: tuple[str, ...], draw: Draw
     ) -> tuple[Tensor, Parameters]:
-        """See `Loss.gradient`. Collective in the group."""
+        """Compute a term and its gradient. Collective in the group."""
         shard, shards, count = self._engine.mesh.shard, self._engine.mesh.shards, len(draw[0])
         first, last = count * shard // shards, count * (shard + 1) // shards
         # With fewer images than workers some have none, and take one that does not count: every
         # worker is needed to gather the weights.
         rows = slice(first, max(last, first + 1))
-        share = self.generator.share(draw, rows)
+        share = self.theta.generator.objective.share(draw, rows)
         weight = shards * (last - first) / count
-        gradient, loss = self._engine.gradient_at(weights, share, weight)
+        gradient, loss = self._engine.gradient_at(weights, share, weight, term)
         return loss, {name: gradient[name] for name in names}
 
+    @override
     def dot(self, a: Parameters, b: Parameters) -> Tensor:
-        """See `Loss.dot`. Collective in the group."""
+        """Compute the inner product of two trees of shards. Collective in the group."""
         return self._engine.dot(a, b)

@@ -16,6 +16,7 @@ from cluster.engine.mesh import TaskMesh
 from metatrain.base.parameters import Parameters
 from metatrain.config import Config
 from metatrain.data.slots import in_order_of_slots
+from metatrain.learning.inner.theta import Theta
 from metatrain.training.engine import Engine
 
 # It would be compiled for a minute, for collectives that gloo does as well here.
@@ -34,31 +35,31 @@ class ZeroEngine(Engine):
     same order.
 
     Args:
-        generator: holds theta from now on; compute on another instance.
+        theta: held by the engine from now on; compute on another instance.
         config: stage, optimiser and clipping.
         optimizer_state: what `optimizer_state` returned when the run was interrupted.
     """
 
     def __init__(
-        self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
+        self, theta: Theta, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         timeout = timedelta(seconds=2 * config.cluster.timeout)
         self.mesh = TaskMesh.make(config.cluster.shards_per_group, timeout)
-        settings = _deepspeed_config(config, sum(p.numel() for p in generator.parameters()))
+        settings = _deepspeed_config(config, sum(p.numel() for p in theta.parameters()))
         if config.cluster.zero_stage == 3:
             # One parameter at a time, so that it need not fit on the device as a whole.
             deepspeed.zero.Init(
-                module=generator,
+                module=theta,
                 data_parallel_group=self.mesh.get_data_parallel_group(),
                 config_dict_or_path=settings,
             )
-        self._named = dict(generator.named_parameters())
+        self._named = theta.named()
         self._kind, self._stage = config.meta.optimizer, config.cluster.zero_stage
         # DeepSpeed wraps it from stage 1 on, and gives it shards for parameters.
-        self._optimizer = _torch_optimizer(self._kind, list(generator.parameters()))
+        self._optimizer = _torch_optimizer(self._kind, list(self._named.values()))
         self._engine, *_ = deepspeed.initialize(
-            model=generator,
+            model=theta,
             optimizer=self._optimizer,
             dist_init_required=False,
             mpu=self.mesh,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cluster.engine.deepspeed_import import deepspeed
 from cluster.engine.zero import ZeroEngine
@@ -18,6 +18,7 @@ from metatrain.base.parameters import Parameters, host_copy
 from metatrain.config import Config
 from metatrain.data.slots import in_order_of_slots
 from metatrain.generators import Draw
+from metatrain.learning.inner.theta import Theta
 
 # Numbers that a checkpoint gathers at once.
 _AT_ONCE = 16_000_000
@@ -30,10 +31,10 @@ class GatheringEngine(ZeroEngine):
     """
 
     def __init__(
-        self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
+        self, theta: Theta, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
-        self._shapes = {name: p.shape for name, p in generator.named_parameters()}
-        super().__init__(generator, config, optimizer_state)
+        self._shapes = {name: p.shape for name, p in theta.named().items()}
+        super().__init__(theta, config, optimizer_state)
 
     def parameters(self) -> Parameters:
         """All of theta, gathered by one collective."""
@@ -144,15 +145,15 @@ class ShardedEngine(GatheringEngine):
     sharded = True
 
     def __init__(
-        self, generator: nn.Module, config: Config, optimizer_state: Parameters | None = None
+        self, theta: Theta, config: Config, optimizer_state: Parameters | None = None
     ) -> None:
         bf16 = config.inner.precision == "bf16"
-        start = host_copy(dict(generator.named_parameters())) if bf16 else {}
+        start = host_copy({**theta.named()}) if bf16 else {}
         if bf16:
             # Within DeepSpeed's own call, which ends what is around it.
             device = os.environ["DS_ACCELERATOR"]
-            generator.forward = torch.autocast(device, torch.bfloat16)(generator.forward)
-        super().__init__(generator, config, optimizer_state)
+            theta.forward = torch.autocast(device, torch.bfloat16)(theta.forward)
+        super().__init__(theta, config, optimizer_state)
         self.rank, self.world = self.mesh.group, self.mesh.groups
         # DeepSpeed makes masters of weights that are rounded already.
         for name, value in self.localize(start).items():
@@ -175,8 +176,10 @@ class ShardedEngine(GatheringEngine):
         """See `metatrain.training.engine.Engine.gather`: among those who keep the same shards."""
         return in_order_of_slots(self.mesh.gather_from_peers(own))
 
-    def gradient_at(self, phi: Parameters, draw: Draw, weight: float) -> tuple[Parameters, Tensor]:
-        """Gradient of the group's mean loss at weights `phi`, and that loss.
+    def gradient_at(
+        self, phi: Parameters, draw: Draw, weight: float, term: int = 0
+    ) -> tuple[Parameters, Tensor]:
+        """Compute the gradient of the group's mean of a term at weights `phi`, and that mean.
 
         Theta is not lost: `apply` writes it anew. Collective in the group.
 
@@ -184,6 +187,7 @@ class ShardedEngine(GatheringEngine):
             phi: shards of all weights.
             draw: this worker's images.
             weight: what its mean loss counts in the group's mean over workers.
+            term: of the objective.
         """
         self._write(phi)
         optimizer: Any = self._engine.optimizer
@@ -192,7 +196,7 @@ class ShardedEngine(GatheringEngine):
             # A parameter that the loss does not touch would keep its last gradient.
             deepspeed.utils.safe_set_local_grad(parameter, torch.zeros_like(self._shard(name)))
         with torch.enable_grad():
-            loss = weight * self._engine(*draw)
+            loss = weight * self._engine(*draw, term=term)
             self._engine.backward(loss)
         gradient = {
             name: _present(deepspeed.utils.safe_get_local_grad(p))[: self._real(name)].clone()

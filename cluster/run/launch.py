@@ -21,7 +21,7 @@ _MAY_CHANGE = (
     "cluster.",
     "checkpoint.",
     "adapt.",
-    "generator.sampler.",
+    "objective.sampler.",
     "data.path",
     "data.prefetch_bytes",
     "data.cache_",

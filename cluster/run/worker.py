@@ -23,7 +23,7 @@ from metatrain.config import Config, parse_config
 from metatrain.data.loader import load_episodes
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.validation import Validation, validation_of
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.training.checkpoint import CheckpointStore, Peers
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import held_out_episodes, store_of_run, training_sampler
@@ -82,7 +82,7 @@ def _trainer(
         messages.put(Message("line", line))
 
     store, checkpoints = store_of_run(config), CheckpointStore(config.run.url, say)
-    state = checkpoints.latest(_peers()) or first_state(build_generator(config))
+    state = checkpoints.latest(_peers()) or first_state(build_theta(config))
     if dist.get_rank() == 0 and config.cluster.min_workers:
         say(f"Going on with {dist.get_world_size()} workers.")
     sampler = training_sampler(store, config)

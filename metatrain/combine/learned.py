@@ -12,7 +12,8 @@ from metatrain.config import parse_config
 from metatrain.generators import NETWORKS
 from metatrain.generators.combined.ensemble import Ensemble
 from metatrain.generators.combined.mixture import Mixture
-from metatrain.learning.inner.loop import RULE
+from metatrain.learning.inner.theta import RULE
+from metatrain.model.build import build_generator
 from metatrain.model.file import Model
 
 # Measured on glyphs, 24 unseen tasks, 40 steps, by the loss on held-out images. With a good and a
@@ -23,6 +24,9 @@ _ENSEMBLE_LR = 0.3
 # at 0.003, 0.4380 at 0.01, 0.4381 at 0.03, 0.4384 at 0.1, 0.4408 at 0.3. With 0.03 alpha can come
 # from 0 to 1 within 40 steps, where a member is all that a task needs.
 _MIXTURE_LR = 0.03
+
+# Before the names of a network's parameters in a generator.
+_NETWORK = "network."
 
 
 def ensemble(members: Mapping[str, Model]) -> Model:
@@ -56,7 +60,8 @@ def _learned(
     values["learner"] = {"name": "reptile"}
     values["inner"] |= {"scope": {"name": "head"}, "optimizer": "adam"}
     values["adapt"] |= {"lr": lr}
-    return Model(parse_config(values), parameters, steps_behind(members))
+    named = {f"{_NETWORK}{name}": p for name, p in parameters.items()}
+    return Model(parse_config(values), named, steps_behind(members))
 
 
 def _networks(members: Mapping[str, Model]) -> list[Parameters]:
@@ -69,8 +74,8 @@ def _networks(members: Mapping[str, Model]) -> list[Parameters]:
             f"combination itself; give the models that it was made of."
         )
     with torch.device("meta"):
-        plain = kind(config.generator, config.data.image_size, config.data.channels)
-    names = [name for name, _ in plain.named_parameters()]
+        network = kind(config.generator, build_generator(config).network.shape)
+    names = [f"{_NETWORK}{name}" for name, _ in network.named_parameters()]
     for url, model in members.items():
         extra = [n for n in model.parameters if not n.startswith(RULE) and n not in names]
         if extra:
@@ -78,4 +83,7 @@ def _networks(members: Mapping[str, Model]) -> list[Parameters]:
                 f"{url} has other parameters than its network's, since it was trained with "
                 f"inner.scope.name={model.config.inner.scope.name}; use uniform or greedy."
             )
-    return [{name: model.parameters[name] for name in names} for model in members.values()]
+    return [
+        {name.removeprefix(_NETWORK): model.parameters[name] for name in names}
+        for model in members.values()
+    ]

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
-from metatrain.generators.networks.velocity import FlowConfig
 from metatrain.model.file import Model, load_model
 
-# What two models must agree on, and what of it says how they are trained and drawn from alone.
-_NETWORK = ("generator.", "data.image_size", "data.channels")
-_FLOW = tuple(f"generator.{of}{field}" for of in ("", "of.") for field in FlowConfig.model_fields)
+# What two models must agree on.
+_NETWORK = ("generator.", "codec.", "data.image_size", "data.channels")
 
 
 def load_members(urls: Sequence[str]) -> dict[str, Model]:
@@ -41,5 +39,4 @@ def steps_behind(members: Mapping[str, Model]) -> int:
 
 
 def _differing(a: Config, b: Config) -> list[str]:
-    keys = [key for key in differences(a, b) if key.startswith(_NETWORK)]
-    return [key for key in keys if not key.startswith(_FLOW)]
+    return [key for key in differences(a, b) if key.startswith(_NETWORK)]

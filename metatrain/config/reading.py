@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from metatrain.base.errors import UserError, did_you_mean
+from metatrain.config.moved import with_moved_keys
 from metatrain.config.tree import COMPONENTS, Config
 from metatrain.config.values import leaves
 from metatrain.storage.files import read_file
@@ -54,7 +55,7 @@ def parse_config(values: Any) -> Config:
         UserError: one line for every key that is unknown or has a value that is not allowed.
     """
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(with_moved_keys(values))
     except ValidationError as error:
         lines = [_sentence(detail) for detail in error.errors()]
         raise UserError("\n  ".join(["the configuration cannot be used:", *lines])) from error

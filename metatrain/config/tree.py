@@ -14,8 +14,10 @@ from metatrain.config.sections import (
     ValidationConfig,
 )
 from metatrain.data.config import DataConfig
-from metatrain.generators import GENERATORS, NETWORKS
+from metatrain.generators import CODECS, GENERATORS, NETWORKS, OBJECTIVES
+from metatrain.generators.codecs.codec import IdentityConfig
 from metatrain.generators.networks.unet import UNetConfig
+from metatrain.generators.objectives.flow import FlowConfig
 from metatrain.learning.auxiliaries import AuxiliaryConfig
 from metatrain.learning.inner.loop import InnerConfig
 from metatrain.learning.inner.scopes import SCOPES
@@ -25,6 +27,8 @@ from metatrain.learning.learners import LEARNERS, Reptile
 COMPONENTS = {
     "generator": GENERATORS,
     "generator.of": NETWORKS,
+    "objective": OBJECTIVES,
+    "codec": CODECS,
     "learner": LEARNERS,
     "inner.scope": SCOPES,
 }
@@ -37,6 +41,8 @@ class Config(Section):
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
     generator: section_of(GENERATORS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    objective: section_of(OBJECTIVES) = FlowConfig()  # pyright: ignore[reportInvalidTypeForm]
+    codec: section_of(CODECS) = IdentityConfig()  # pyright: ignore[reportInvalidTypeForm]
     learner: section_of(LEARNERS) = Reptile.Config()  # pyright: ignore[reportInvalidTypeForm]
     inner: InnerConfig = InnerConfig()
     meta: MetaConfig = MetaConfig()

@@ -17,18 +17,18 @@ class Batch:
         support: K examples that a generator may look at.
         support_index: [B], the index of each example in the support, -1 where it is not part of
             it. A generator must not show a target to itself, or it learns to copy.
-        seed: with `draw`, determines all noise: the loss is a function of the weights alone.
-        draw: which noise for the same examples this is (the inner step).
+        seed: with `noise_index`, determines all noise: the loss is a function of weights alone.
+        noise_index: the number of the noise for these examples (the inner step).
     """
 
     examples: Examples
     support: Examples
     support_index: Tensor
     seed: int
-    draw: int
+    noise_index: int
 
 
-def support_batch(support: Examples, seed: int, draw: int) -> Batch:
+def support_batch(support: Examples, seed: int, noise_index: int) -> Batch:
     """Take the support as targets, each conditioned on the others."""
     index = torch.arange(len(support), device=support.target.device)
-    return Batch(support, support, index, seed, draw)
+    return Batch(support, support, index, seed, noise_index)

@@ -17,21 +17,21 @@ class Episode:
     query: Examples
     seed: int
 
-    def support_batch(self, draw: int = 0) -> Batch:
+    def support_batch(self, noise_index: int = 0) -> Batch:
         """The support, each example conditioned on the others."""
-        return support_batch(self.support, self.seed, draw)
+        return support_batch(self.support, self.seed, noise_index)
 
-    def query_batch(self, draw: int = 0) -> Batch:
+    def query_batch(self, noise_index: int = 0) -> Batch:
         """The query, conditioned on the support."""
         index = torch.full((len(self.query),), -1, device=self.query.target.device)
-        return Batch(self.query, self.support, index, self.seed + 1, draw)
+        return Batch(self.query, self.support, index, self.seed + 1, noise_index)
 
-    def whole_batch(self, draw: int = 0) -> Batch:
+    def whole_batch(self, noise_index: int = 0) -> Batch:
         """Support and query together, conditioned on the support less the example itself."""
         parts = (self.support_batch(), self.query_batch())
         examples = concatenated([part.examples for part in parts])
         index = torch.cat([part.support_index for part in parts])
-        return Batch(examples, self.support, index, self.seed, draw)
+        return Batch(examples, self.support, index, self.seed, noise_index)
 
     def to(self, device: torch.device) -> "Episode":
         """The same episode on `device`."""

@@ -1,16 +1,39 @@
-"""Generators: networks with the objective they minimise and a way to draw images from them.
+"""Generators: a network, an objective, a sampler and a codec, composed.
 
-A new generator is one file here and one line in the registry.
+A new part is one file in its folder and one line in its registry here, or another package's entry
+point. `learning`, `model` and the rooms above import from here; this room imports `base` and
+`data`.
 """
 
+from collections import ChainMap
+from collections.abc import Mapping
+
+from metatrain.base.registry import Registry
+from metatrain.generators.codecs.codec import Codec, Identity
 from metatrain.generators.combined.ensemble import Ensemble
 from metatrain.generators.combined.mixture import Mixture
-from metatrain.generators.generator import Draw, Generator
-from metatrain.generators.networks.dit import DiT
+from metatrain.generators.generator import Generator
+from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.registry import NETWORKS
-from metatrain.generators.networks.unet import UNet
+from metatrain.generators.objectives.flow import FlowMatching
+from metatrain.generators.objectives.objective import Draw, Objective, Term
 
-# The first is the default.
-GENERATORS: dict[str, type[Generator]] = {**NETWORKS, "ensemble": Ensemble, "mixture": Mixture}
+# The first of each is the default.
+GENERATORS: Mapping[str, type[Network]] = ChainMap(
+    {"ensemble": Ensemble, "mixture": Mixture},
+    NETWORKS,  # pyright: ignore[reportArgumentType]
+)
+OBJECTIVES: Mapping[str, type[Objective]] = Registry("metatrain.objectives", {"flow": FlowMatching})
+CODECS: Mapping[str, type[Codec]] = Registry("metatrain.codecs", {"identity": Identity})
 
-__all__ = ["GENERATORS", "NETWORKS", "DiT", "Draw", "Generator", "UNet"]
+__all__ = [
+    "CODECS",
+    "GENERATORS",
+    "NETWORKS",
+    "OBJECTIVES",
+    "Draw",
+    "Generator",
+    "Network",
+    "Objective",
+    "Term",
+]

@@ -1,98 +1,75 @@
-"""What every generator is."""
+"""The generator: a network, the objective it is trained on, and the codec between it and pixels."""
 
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
-from metatrain.generators.networks.layers import Context
-from metatrain.learning.inner.rule import InnerRule
-
-# What an objective needs of a batch, as tensors in a fixed order.
-Draw = tuple[Tensor, ...]
+from metatrain.generators.codecs.codec import Codec
+from metatrain.generators.networks.network import Network
+from metatrain.generators.objectives.objective import Draw, Objective
 
 
-class Generator(nn.Module, ABC):
-    """A network, the objective it minimises on a batch, and a way to draw images from it.
+class Generator(nn.Module):
+    """A network with its objective and its codec.
 
-    Learners see only `draw` and `forward`; whoever wants pictures sees only `sample`.
+    Learners see `prepare` and `forward`; whoever wants images sees `sample`.
 
-    Attributes:
-        Config: its section of the configuration.
-        scope: the scope that it is defined by; None where any will do.
-        head: names of the modules that are its last layers; the rest is its body.
-        embedding: channels of the embedding that conditions it, 0 where there is none.
-        context: a vector that conditions it too, for the scope of that name.
-        inner_rule: how the inner loop updates it; learners put rules with parameters here.
+    Args:
+        network: holds the parameters.
+        objective: says what they minimise.
+        codec: stands between the network and pixels.
+
+    Raises:
+        UserError: when the network cannot be trained on the objective.
     """
 
-    Config: ClassVar[type[Section]]
-    scope: ClassVar[str | None] = None
-    head: ClassVar[tuple[str, ...]]
-    embedding: int = 0
-
-    def __init__(self, config: Any, image_size: int, channels: int) -> None:
-        """Make the network with random weights.
-
-        Args:
-            config: an instance of `Config`.
-            image_size: height and width of the images.
-            channels: 1 or 3.
-        """
+    def __init__(self, network: Network, objective: Objective, codec: Codec) -> None:
         super().__init__()
-        self.context: Context | None = None
-        self.inner_rule = InnerRule()
+        objective.check(network)
+        self.network, self.objective = network, objective
+        self.codec = codec.requires_grad_(False)
 
-    @abstractmethod
-    def draw(self, batch: Batch) -> Draw:
-        """What the objective needs of `batch`, with all that is random about it drawn.
+    def prepare(self, batch: Batch) -> Draw:
+        """Make all that the objective needs of `batch`, with all noise drawn from its seed."""
+        return self.objective.prepare(self.encoded(batch), training=self.training)
 
-        Apart from `forward`, so that the same draw serves a gradient and its derivatives, and a
-        compiled graph sees tensors alone.
-        """
+    def forward(self, *draw: Tensor, term: int = 0) -> Tensor:
+        """Compute one term of the objective, a scalar: a function of weights and `draw` alone."""
+        return self.objective.terms[term].loss(self.network, *draw)
 
-    @abstractmethod
-    def forward(self, *draw: Tensor) -> Tensor:
-        """The objective, a scalar; a function of the weights and of `draw` alone."""
+    def losses(self, batch: Batch) -> list[Tensor]:
+        """Compute all terms of the objective on `batch`."""
+        draw = self.prepare(batch)
+        return [self(*draw, term=term) for term in range(len(self.objective.terms))]
 
-    def share(self, draw: Draw, rows: slice) -> Draw:
-        """The part of `draw` that is about the images `rows` of its batch."""
-        return tuple(tensor[rows] for tensor in draw)
+    @torch.no_grad()
+    def encoded(self, batch: Batch) -> Batch:
+        """Replace the images of `batch` by their latents."""
+        examples, support = self._latents(batch.examples), self._latents(batch.support)
+        return replace(batch, examples=examples, support=support)
 
-    def objective(self, batch: Batch) -> Tensor:
-        """The objective on `batch`."""
-        return self(*self.draw(batch))
+    @torch.no_grad()
+    def sample(
+        self, support: Examples, count: int, seed: int, sampler: Section | None = None
+    ) -> Tensor:
+        """Sample `count` images [count, C, H, W] in [-1, 1] given `support`.
 
-    @abstractmethod
-    def embed(self, images: Tensor) -> Tensor:
-        """What the generator sees in images [B, C, H, W] when they are a support: [B, E]."""
-
-    @abstractmethod
-    def surprise(self, support: Examples) -> Tensor:
-        """How little it expected `support` (K examples): [P], each over a thing of its own.
-
-        The same support gives the same numbers, and others are comparable if K is the same.
-        """
-
-    @abstractmethod
-    def restore(self, batch: Batch, hidden: Tensor) -> Tensor:
-        """An estimate of the images of `batch` without seeing the pixels that are `hidden`.
+        The same `seed` gives the same noise whatever the weights are, so that images after
+        different inner steps differ by what was learned alone.
 
         Args:
-            batch: B images, and their support.
-            hidden: [B, 1, H, W], 1 where a pixel is hidden, else 0.
-
-        Returns:
-            Images [B, C, H, W].
+            support: the examples to condition on.
+            count: how many images.
+            seed: of the noise.
+            sampler: settings in place of the configured ones, of the objective's own section.
         """
+        latents = self._latents(support).target
+        samples = self.objective.sample(self.network, latents, count, seed, sampler)
+        return self.codec.decode(samples).clamp(-1, 1)
 
-    @abstractmethod
-    def sample(self, support: Examples, count: int, seed: int) -> Tensor:
-        """Draw `count` images [count, C, H, W] in [-1, 1] given `support`.
-
-        The same `seed` gives the same noise whatever the weights are, so that pictures of
-        different inner steps differ by what was learned alone.
-        """
+    def _latents(self, examples: Examples) -> Examples:
+        return replace(examples, target=self.codec.encode(examples.target))

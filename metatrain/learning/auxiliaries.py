@@ -1,16 +1,21 @@
-"""Auxiliary losses: outer gradients that join those of any learner."""
+"""Auxiliary losses: outer gradients that are added to those of any learner."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
+from metatrain.generators.networks.velocity import VelocityNetwork
+from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.learning.learners import Gather, Learner, OuterGradient
 
 
@@ -28,25 +33,34 @@ class AuxiliaryConfig(Section):
 
 
 class Auxiliaries:
-    """Makes the outer gradients of the auxiliary losses.
+    """The outer gradients of the auxiliary losses.
 
     Args:
         config: their weights.
-        learner: lends its generator.
+        learner: its generator is used.
         slots: this worker's slots of the meta-batch.
         gather: see `metatrain.learning.learners.Gather`.
+
+    Raises:
+        UserError: when a loss is asked for that the generator has not the parts for.
     """
 
     def __init__(
         self, config: AuxiliaryConfig, learner: Learner, slots: range, gather: Gather
     ) -> None:
         self.config, self.inner, self.slots, self.gather = config, learner.inner, slots, gather
+        self._generator = learner.inner.generator
         self._fixed = frozenset(learner.inner.scope if learner.fixed_start else ())
+        flows = isinstance(self._generator.objective, FlowMatching)
+        if (config.contrast or config.masked) and not flows:
+            raise UserError(
+                "auxiliary.contrast and auxiliary.masked need objective.name=flow; set both to 0."
+            )
 
     def add_to(
         self, outer: OuterGradient, theta: Parameters, episodes: Sequence[Episode]
     ) -> OuterGradient:
-        """`outer` with the auxiliary gradients of `episodes` added, summed like its own.
+        """Add the auxiliary gradients of `episodes` to `outer`, summed like its own.
 
         The losses join its metrics as `contrast` and `masked`, without their weights. Collective
         where `contrast` is used.
@@ -63,37 +77,45 @@ class Auxiliaries:
             loss = self._masked(episode)
             self._add(gradient, self.config.masked * loss)
             metrics["masked"] = metrics.get("masked", 0.0) + loss.detach()
-        return OuterGradient(gradient, metrics, outer.failed)
+        return replace(outer, gradient=gradient, metrics=metrics)
 
     def _contrast(self, episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
-        """The loss of the whole meta-batch, with this worker's part of it in the graph.
+        """Compute the loss of the whole meta-batch, with this worker's part of it in the graph.
 
-        The workers' gradients of it add up to its gradient. Also the loss of the own episodes.
+        The workers' gradients of it add up to its gradient.
+
+        Returns:
+            That loss, and the loss of this worker's episodes, detached.
         """
-        own = [(self._embedding(e.support), self._embedding(e.query)) for e in episodes]
-        everyones = self.gather([torch.stack(pair).detach().cpu() for pair in own])
-        pairs = [embeddings.to(own[0][0]) for embeddings in everyones]
-        for slot, pair in zip(self.slots, own, strict=True):
+        local = [(self._embedding(e.support), self._embedding(e.query)) for e in episodes]
+        gathered = self.gather([torch.stack(pair).detach().cpu() for pair in local])
+        pairs = [embeddings.to(local[0][0]) for embeddings in gathered]
+        for slot, pair in zip(self.slots, local, strict=True):
             pairs[slot] = torch.stack(pair)
         anchors, positives = torch.stack(pairs).unbind(dim=1)
         losses = info_nce(anchors, positives, self.config.temperature)
         return losses.sum(), losses.detach()[list(self.slots)].sum()
 
     def _embedding(self, examples: Examples) -> Tensor:
-        return self.inner.generator.embed(examples.target).mean(dim=0)
+        latents = self._generator.codec.encode(examples.target)
+        return self._network.embed(latents).mean(dim=0)
 
     def _masked(self, episode: Episode) -> Tensor:
-        """Mean squared error over hidden pixels of what the generator makes of the others."""
-        batch = episode.whole_batch()
-        stream = torch.Generator().manual_seed(episode.seed)
-        images = batch.examples.target
-        shape = (len(images), 1, *images.shape[2:])
-        hidden = (torch.rand(shape, generator=stream) < self.config.hidden).to(images)
-        error = (self.inner.generator.restore(batch, hidden) - images).square()
-        return (hidden * error).sum() / (hidden.sum().clamp(min=1) * images.shape[1])
+        """Compute the mean squared error of restored values over the hidden ones."""
+        batch = self._generator.encoded(episode.whole_batch())
+        stream, target = torch.Generator().manual_seed(episode.seed), batch.examples.target
+        shape = (len(target), 1, *target.shape[2:])
+        hidden = (torch.rand(shape, generator=stream) < self.config.hidden).to(target)
+        flow = cast(FlowMatching, self._generator.objective)
+        error = (flow.restore(self._network, batch, hidden) - target).square()
+        return (hidden * error).sum() / (hidden.sum().clamp(min=1) * target.shape[1])
+
+    @property
+    def _network(self) -> VelocityNetwork:
+        return cast(VelocityNetwork, self._generator.network)
 
     def _add(self, gradient: Parameters, loss: Tensor) -> None:
-        parameters = dict(self.inner.generator.named_parameters())
+        parameters = self.inner.theta.named()
         slopes = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         for name, slope in zip(parameters, slopes, strict=True):
             if name not in self._fixed:

@@ -77,7 +77,7 @@ def graph_bytes(inner: InnerLoop, theta: Parameters, support: Callable[[int], Ba
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        step = next(inner.trace(leaves, support, Unrolled(inner.loss_at)))
+        step = next(inner.trace(leaves, support, inner.config.lr, Unrolled(inner.field)))
     # Alive until here, or storages would be freed and counted under one address.
     del step
     return sum(kept.values())

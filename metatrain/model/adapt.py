@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metatrain.base.errors import UserError
-from metatrain.base.parameters import copy_of
 from metatrain.config import DataConfig
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
 from metatrain.data.images import BadImage, normalise
 from metatrain.data.pictures import decode
-from metatrain.model.build import build_adaptation
+from metatrain.model.build import adaptation_lr, build_adaptation
 from metatrain.model.file import Model
 
 
@@ -25,8 +24,10 @@ class Adapter:
     """
 
     def __init__(self, model: Model) -> None:
-        self.model, self.generator = model, model.generator()
-        self._inner = build_adaptation(model.config, self.generator)
+        self.model, self._theta = model, model.theta()
+        self.generator = self._theta.generator
+        self._inner = build_adaptation(model.config, self._theta)
+        self._lr = adaptation_lr(model.config, self._theta)
 
     def steps(self, support: Examples, seed: int = 0) -> Iterator[int]:
         """Adapt to `support`, yielding the steps taken: 0, 1, ..., adapt.steps.
@@ -34,7 +35,7 @@ class Adapter:
         Between two yields `generator` has the fast weights after that many steps.
         """
         losses = self._inner.steps(
-            self.model.parameters, lambda draw: support_batch(support, seed, draw)
+            self.model.parameters, lambda step: support_batch(support, seed, step), self._lr
         )
         self._inner.start(self.model.parameters)
         yield 0
@@ -45,7 +46,7 @@ class Adapter:
         """Adapt to `support` and return the adapted model."""
         for _ in self.steps(support, seed):
             pass
-        return self.model.adapted(copy_of(self.generator), support)
+        return self.model.adapted(self._theta.copy(), support)
 
 
 def read_support(folder: str, config: DataConfig) -> Examples:

@@ -9,51 +9,66 @@ from metatrain.base.machine import free_memory
 from metatrain.base.parameters import Parameters
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
-from metatrain.generators import GENERATORS, Generator
+from metatrain.generators import CODECS, GENERATORS, OBJECTIVES, Generator
 from metatrain.learning.gradient_choice import Choice, Way, choose, graph_bytes
 from metatrain.learning.inner.loop import InnerLoop
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.inner.stack import StackedInnerLoop
+from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.learning.learners.maml import MAML
 from metatrain.learning.learners.stacked import Stacked
 
 
 def build_generator(config: Config) -> Generator:
-    """A new generator with random weights that `config.seed` alone decides.
+    """Make a new generator with random weights that `config.seed` alone decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return _generator(config)
 
-    Its parameters are theta: what a scope or a learner adds to the meta-parameters is in here, and
-    so the engine, the average and checkpoints hold it without knowing.
+
+def build_theta(config: Config) -> Theta:
+    """Make the meta-parameters, with random values that `config.seed` alone decides.
+
+    What a scope or a learner adds to the meta-parameters is in them, and so the engine, the
+    average and checkpoints hold it without knowing.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        kind, scope = GENERATORS[config.generator.name], SCOPES[config.inner.scope.name]
-        generator = kind(config.generator, config.data.image_size, config.data.channels)
-        scope.install(generator, config.inner.scope)
+        generator, scope = _generator(config), SCOPES[config.inner.scope.name]
         parameters = dict(generator.named_parameters())
         moved: Parameters = {name: parameters[name] for name in scope.names(generator)}
         rule = LEARNERS[config.learner.name].rule
-        generator.inner_rule = rule(config.learner, config.inner, moved)
+        return Theta(generator, rule(config.learner, config.inner, moved))
+
+
+def _generator(config: Config) -> Generator:
+    codec = CODECS[config.codec.name](config.codec)
+    shape = codec.shape(config.data.channels, config.data.image_size)
+    network = GENERATORS[config.generator.name](config.generator, shape)
+    objective = OBJECTIVES[config.objective.name](config.objective, shape)
+    generator = Generator(network, objective, codec)
+    SCOPES[config.inner.scope.name].install(generator, config.inner.scope)
     return generator
 
 
-def build_learner(config: Config, generator: Generator) -> Learner:
-    """The configured learner, whose inner loop will work in `generator`.
+def build_learner(config: Config, theta: Theta) -> Learner:
+    """Make the configured learner, whose inner loop works in the generator of `theta`.
 
     Raises:
-        UserError: when the generator has BatchNorm.
+        UserError: when the learner has no meaning for the objective.
     """
     kind, at_once = LEARNERS[config.learner.name], config.meta.tasks_at_once
-    learner = kind(config.learner, _inner_loop(InnerLoop, config, generator))
+    learner = kind(config.learner, _inner_loop(InnerLoop, config, theta))
     if at_once == 1:
         return learner
-    stacking = kind(config.learner, _inner_loop(StackedInnerLoop, config, generator))
+    stacking = kind(config.learner, _inner_loop(StackedInnerLoop, config, theta))
     return Stacked(stacking, learner, int(at_once))
 
 
-def _inner_loop(kind: type[InnerLoop], config: Config, generator: Generator) -> InnerLoop:
+def _inner_loop(kind: type[InnerLoop], config: Config, theta: Theta) -> InnerLoop:
     return kind(
-        generator,
+        theta,
         config.inner,
         gradient=config.meta.gradient,
         hvp=config.meta.hvp,
@@ -70,10 +85,10 @@ def choose_way(config: Config, theta: Parameters, episodes: Sequence[Episode]) -
         episodes: a worker's share of a meta-batch to try with, on the same device.
     """
     device = next(iter(theta.values())).device
-    generator = build_generator(config).to(device)
+    place = build_theta(config).to(device)
 
     def learner(way: Way) -> Learner:
-        return build_learner(with_way(config, way), generator)
+        return build_learner(with_way(config, way), place)
 
     def graph() -> int:
         inner = learner(Way("adjoint", 1)).inner
@@ -106,11 +121,14 @@ def _ways(config: Config, episodes: int) -> list[Way]:
     return [Way(gradient, int(count)) for gradient in gradients for count in counts]
 
 
-def build_adaptation(config: Config, generator: Generator) -> InnerLoop:
-    """The inner loop after meta-training, with the steps and the rate of `config.adapt`."""
-    # Rates that were learned hold as they are, and a few steps would wait minutes for a compiler.
-    learned = any(True for _ in generator.inner_rule.parameters())
-    lr = config.inner.lr_at(config.meta.steps) if learned else config.adapt.lr
-    test_time = {"steps": config.adapt.steps, "lr": lr, "compile": False, "precision": "fp32"}
+def build_adaptation(config: Config, theta: Theta) -> InnerLoop:
+    """Make the inner loop after meta-training, with the steps of `config.adapt`."""
+    test_time = {"steps": config.adapt.steps, "compile": False, "precision": "fp32"}
     proximity = LEARNERS[config.learner.name].proximity(config.learner)
-    return InnerLoop(generator, config.inner.model_copy(update=test_time), proximity=proximity)
+    return InnerLoop(theta, config.inner.model_copy(update=test_time), proximity=proximity)
+
+
+def adaptation_lr(config: Config, theta: Theta) -> float:
+    """Return the inner rate after meta-training; rates that were learned hold as they are."""
+    learned = any(True for _ in theta.inner_rule.parameters())
+    return config.inner.lr_at(config.meta.steps) if learned else config.adapt.lr

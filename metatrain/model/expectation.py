@@ -5,6 +5,7 @@ from torch import Tensor
 from metatrain.data.examples import Examples
 from metatrain.model.calibration import CONFIDENCE, UNFAMILIAR, Calibration
 from metatrain.model.file import Model
+from metatrain.model.surprise import surprise
 
 
 def warning(model: Model, support: Examples) -> str | None:
@@ -27,9 +28,9 @@ def expectation(model: Model, support: Examples, adapted: Model) -> str:
     """
     if (known := _calibration(model, support)) is None:
         return _nothing_known(model, support)
-    surprise = _surprise(model, support, known)
-    learned = surprise.mean() - _surprise(adapted, support, known).mean()
-    expected = known.expected(surprise, learned)
+    before = _surprise(model, support, known)
+    learned = before.mean() - _surprise(adapted, support, known).mean()
+    expected = known.expected(before, learned)
     return (
         f"Of what is drawn, expect {expected.value:.0%} to be nearest to this task among "
         f"{len(known.own_task)} unseen ones of {known.benchmark} ({expected.low:.0%} to "
@@ -60,4 +61,4 @@ def _nothing_known(model: Model, support: Examples) -> str:
 
 def _surprise(model: Model, support: Examples, known: Calibration) -> Tensor:
     """At as many images as it was calibrated with: of more it would be less surprised."""
-    return model.generator().surprise(support[: known.shots])
+    return surprise(model.generator(), support[: known.shots])

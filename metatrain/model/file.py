@@ -15,7 +15,8 @@ from metatrain.config import Config, parse_config
 from metatrain.data.examples import Examples
 from metatrain.data.pictures import from_uint8, to_uint8
 from metatrain.generators import Generator
-from metatrain.model.build import build_generator
+from metatrain.learning.inner.theta import Theta
+from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.tensors import read_metadata
@@ -53,11 +54,14 @@ class Model:
             digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def theta(self) -> Theta:
+        """Make meta-parameters with these values, on their device."""
+        theta = build_theta(self.config).load(self.parameters)
+        return theta.to(next(iter(self.parameters.values())).device)
+
     def generator(self) -> Generator:
-        """A generator of its own with these parameters, on their device."""
-        generator = build_generator(self.config)
-        generator.load_state_dict(self.parameters)
-        return generator.to(next(iter(self.parameters.values())).device)
+        """Make a generator with these parameters, on their device."""
+        return self.theta().generator
 
     def adapted(self, parameters: Parameters, support: Examples) -> "Model":
         """The same model with fast weights, and the support they came from."""
@@ -152,6 +156,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_shapes(parameters: Parameters, config: Config, url: str) -> None:
     with torch.device("meta"):
-        expected = {n: p.shape for n, p in build_generator(config).named_parameters()}
+        expected = {n: p.shape for n, p in build_theta(config).named().items()}
     if {n: p.shape for n, p in parameters.items()} != expected:
         raise UserError(f"the parameters in {url} are not those of its own configuration.")

@@ -11,6 +11,7 @@ from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.pictures import grid
 from metatrain.generators import Generator
+from metatrain.learning.inner.gradient_field import total
 from metatrain.model.adapt import Adapter
 
 # Draws of noise and time over which the query loss is averaged.
@@ -75,6 +76,6 @@ def rows_picture(rows: list[Tensor]) -> Tensor:
 @torch.no_grad()
 def _query_loss(generator: Generator, episode: Episode) -> float:
     generator.eval()  # every image sees the support
-    losses = [generator.objective(episode.query_batch(draw)) for draw in range(_LOSS_DRAWS)]
+    losses = [total(generator.losses(episode.query_batch(draw))) for draw in range(_LOSS_DRAWS)]
     generator.train()
     return torch.stack(losses).mean().item()

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from metatrain.base.parameters import copy_of
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_learner, build_theta
 from metatrain.plan.collectives import Leg
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.layout import Layout
@@ -69,8 +68,8 @@ def _measured(config: Config) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     try:
-        generator = build_generator(config)
-        theta, learner = copy_of(generator), build_learner(config, generator)
+        place = build_theta(config)
+        theta, learner = place.copy(), build_learner(config, place)
         taken = []
         for _ in range(3):
             started = time.perf_counter()

@@ -11,11 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from metatrain.base.parameters import copy_of
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_learner, build_theta
 
 # From so many inner steps on, each further one adds what the one before it did.
 _REGULAR = 4
@@ -135,12 +134,12 @@ def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
         update={k: getattr(config, k).model_copy(update=values) for k, values in settled.items()}
     )
     with torch.device("meta"):
-        generator = build_generator(config)
-        theta, images = copy_of(generator), [_episode(config, shards) for _ in range(episodes)]
-    learner, passes = build_learner(config, generator), Counter()
-    generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
+        place = build_theta(config)
+        theta, images = place.copy(), [_episode(config, shards) for _ in range(episodes)]
+    learner, passes = build_learner(config, place), Counter()
+    place.generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
     given = [tensor for e in images for tensor in (e.support.target, e.query.target)]
-    with Ledger([*generator.parameters(), *theta.values()], given, shards) as ledger:
+    with Ledger([*place.parameters(), *theta.values()], given, shards) as ledger:
         # As late as can be, when every annealing is over.
         learner.outer_gradient(theta, images, config.meta.steps)
     for_one = (total // episodes for total in (ledger.flops, ledger.launches, passes.total()))

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from torch import nn
-
-from metatrain.base.parameters import Parameters, copy_of
+from metatrain.base.parameters import Parameters
+from metatrain.learning.inner.theta import Theta
 
 Record = dict[str, float]
 
@@ -34,6 +33,6 @@ class TrainState:
     window: list[Record] = field(default_factory=list)
 
 
-def first_state(generator: nn.Module) -> TrainState:
-    """The state before the first step: the generator's own random weights."""
-    return TrainState(step=0, parameters=copy_of(generator), average=copy_of(generator))
+def first_state(theta: Theta) -> TrainState:
+    """Make the state before the first step, with random weights."""
+    return TrainState(step=0, parameters=theta.copy(), average=theta.copy())

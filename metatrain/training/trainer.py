@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
@@ -12,6 +13,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.slots import slots_of
 from metatrain.learning.auxiliaries import Auxiliaries
 from metatrain.learning.learners import Learner, OuterGradient
+from metatrain.learning.learners.learner import Memory, Notes
 from metatrain.training.average import TRACKS, MovingAverage, PowerAverage
 from metatrain.training.engine import Engine
 from metatrain.training.observer import Observer
@@ -52,7 +54,7 @@ class Trainer:
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
-        learner.by_task = {task: self._for_learner(tree) for task, tree in state.by_task.items()}
+        self._memory: Memory = {t: self._for_learner(tree) for t, tree in state.by_task.items()}
         self.average = MovingAverage(engine.localize(state.average), config.meta.ema)
         slots = slots_of(engine.rank, engine.world, config.meta.batch)
         self.auxiliaries = Auxiliaries(config.auxiliary, learner, slots, engine.gather)
@@ -106,7 +108,7 @@ class Trainer:
             self.engine.full(self.average.parameters),
             self.engine.optimizer_state(),
             self.history,
-            {task: self._from_learner(tree) for task, tree in self.learner.by_task.items()},
+            {task: self._from_learner(tree) for task, tree in self._memory.items()},
             {sigma: self.engine.full(track.parameters) for sigma, track in self.tracks.items()},
             list(self._window),
         )
@@ -141,7 +143,7 @@ class Trainer:
             self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
             self._theta = {}  # or an engine that gathers it would hold the old one too
             self._theta = self.engine.parameters()
-        self.learner.end_step(self._theta, self.engine.gather)
+        self._remember(outer.notes)
         for average in (self.average, *self.tracks.values()):
             average.update(self.engine.local(), self.step)
         self.step += 1
@@ -151,14 +153,19 @@ class Trainer:
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
         """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
-        self.learner.begin_step(self.step)
-        outer = self.learner.outer_gradient(self._theta, episodes, self.step)
+        outer = self.learner.outer_gradient(self._theta, episodes, self.step, self._memory)
         outer = self.auxiliaries.add_to(outer, self._theta, episodes)
         share = self.engine.world / self.config.meta.batch
         gradient = {name: share * value for name, value in outer.gradient.items()}
         metrics = {name: share * value for name, value in outer.metrics.items()}
         metrics["gradient_norm"] = self.engine.norm(gradient)
-        return OuterGradient(gradient, metrics, outer.failed)
+        return replace(outer, gradient=gradient, metrics=metrics)
+
+    def _remember(self, notes: Notes) -> None:
+        """Update what the learner remembers of tasks. Collective where it remembers anything."""
+        if self.learner.remembers:
+            gathered = tuple(self.engine.gather(list(notes)))
+            self._memory = self.learner.remember(self._memory, self._theta, gathered)
 
     def _check_finite(self, record: Record, failed: Sequence[str]) -> None:
         """Every worker sees the same means, so every worker stops at the same step."""

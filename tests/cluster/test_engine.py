@@ -11,7 +11,7 @@ from cluster.engine.mesh import TaskMesh, largest_divisor
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.training.state import TrainState, first_state
 
 WORLD, STEPS = 2, 4
@@ -40,7 +40,7 @@ def gradient_of(rank, step):
     """What worker `rank` would hand over at `step`; the last step's are large enough to clip."""
     noise = torch.Generator().manual_seed(1000 * step + rank)
     scale = 10.0 if step == STEPS - 1 else 0.01
-    named = build_generator(configuration("0", "sgd", 0.0)).named_parameters()
+    named = build_theta(configuration("0", "sgd", 0.0)).named().items()
     return {name: scale * torch.randn(p.shape, generator=noise) for name, p in named}
 
 
@@ -50,18 +50,18 @@ def rate(step):
 
 def plain_torch(config):
     """The same steps in one process, with nothing of ours and nothing of DeepSpeed's."""
-    generator = build_generator(config)
+    theta = build_theta(config)
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.meta.optimizer]
-    optimizer = kind(generator.parameters(), lr=0.0)
+    optimizer = kind(theta.parameters(), lr=0.0)
     for step in range(STEPS):
         gradients = [gradient_of(rank, step) for rank in range(WORLD)]
-        for name, parameter in generator.named_parameters():
+        for name, parameter in theta.named().items():
             parameter.grad = sum(g[name] for g in gradients) / WORLD
         if config.meta.clip:
-            torch.nn.utils.clip_grad_norm_(generator.parameters(), config.meta.clip)
+            torch.nn.utils.clip_grad_norm_(theta.parameters(), config.meta.clip)
         optimizer.param_groups[0]["lr"] = rate(step)
         optimizer.step()
-    return {name: p.detach() for name, p in generator.named_parameters()}
+    return {name: p.detach() for name, p in theta.named().items()}
 
 
 def work(rank, folder, cases):
@@ -80,7 +80,7 @@ def work(rank, folder, cases):
 
     for index, case in enumerate(cases):
         config = configuration(*case)
-        start = first_state(build_generator(config))
+        start = first_state(build_theta(config))
         straight, first = engine_from(config, start), engine_from(config, start)
         for step in range(STEPS):
             take(straight, step)
@@ -171,7 +171,7 @@ def live_weights(rank, folder):
     from cluster.engine.build import build_engine_and_learner
 
     config = configuration("sharded", "sgd", 0.0)
-    start = first_state(build_generator(config))
+    start = first_state(build_theta(config))
     engine, learner = build_engine_and_learner(config, start, torch.device("cpu"))
     live, backward = [], engine._engine.backward
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from cluster.run.evaluation_pool import OnRay
 from metatrain.cli.evaluate import add_arguments, evaluate
 from metatrain.evaluation.running.runner import Here
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 
 
@@ -22,7 +22,7 @@ def numbers(folder):
 
 def test_workers_of_ray_get_the_numbers_of_one_process(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # paths are relative to where the workers are not
-    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
     save_model(Model(config, parameters, step=3), "run/model.safetensors")
     parser = argparse.ArgumentParser()
     add_arguments(parser)

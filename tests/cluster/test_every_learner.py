@@ -12,12 +12,11 @@ from ray.util.queue import Queue
 from cluster.run.launch import launch
 from cluster.run.worker import train
 from cluster.run.worker_backend import WorkerConfig
-from metatrain.base.parameters import copy_of
 from metatrain.config import load_config, parse_config
 from metatrain.data.loader import open_store
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.adapt import Adapter
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore
 from metatrain.training.run_data import begin_run_with
@@ -85,7 +84,7 @@ def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, workers):
     assert any("auto takes the gathered inner loop: learner imaml" in line for line in said)
     for name, config in configs.items():
         state = CheckpointStore(config.run.url).latest()
-        start = copy_of(build_generator(config))
+        start = build_theta(config).copy()
         assert state is not None, name
         assert state.step == 20
         assert any(not torch.equal(state.parameters[n], p) for n, p in start.items()), name

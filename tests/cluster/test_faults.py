@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 from training_run import COMMAND, ROOT, Run, actors, plain_torch
 
 from metatrain.config import load_config
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.average_snapshots import snapshots_of
 from metatrain.training.checkpoint import CheckpointStore
@@ -117,7 +117,7 @@ def test_a_run_whose_nodes_leave_and_are_lost_goes_on_with_the_others_and_the_sa
 
     state, config = store_of(elastic).latest(), load_config(None, elastic)
     assert state.step >= resumed + 110
-    start = dict(build_generator(config).named_parameters())
+    start = build_theta(config).named()
     for name, expected in plain_torch(config, state.step).items():
         torch.testing.assert_close(state.parameters[name], expected, rtol=0, atol=1e-5)
     assert max((p - start[name]).abs().max() for name, p in state.parameters.items()) > 0.01

@@ -12,7 +12,7 @@ from cluster.run.ray_cluster import joined_cluster
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.loader import open_store
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.run_data import begin_run_with
@@ -25,7 +25,7 @@ def trained(config):
     store = CheckpointStore(config.run.url)
     begin_run_with(open_store(config.data), config)
     for step in (10, 20):
-        state = replace(first_state(build_generator(config)), step=step)
+        state = replace(first_state(build_theta(config)), step=step)
         store.save(draft_of(state, config))
     return store
 

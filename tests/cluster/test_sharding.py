@@ -13,7 +13,7 @@ from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_learner, build_theta
 from metatrain.training.state import first_state
 from metatrain.training.trainer import Trainer
 
@@ -83,7 +83,7 @@ def work(rank, folder, cases):
 
     for index, case in enumerate(cases):
         config = case.config()
-        state = first_state(build_generator(config))
+        state = first_state(build_theta(config))
         engine, learner = build_engine_and_learner(config, state, torch.device("cpu"))
         slots = range(engine.rank, case.batch, engine.world)
         episodes = (
@@ -108,10 +108,10 @@ def flat(parameters, average, by_task, loss):
 def objective_at_bf16_weights(generator):
     """The objective at weights as bf16 keeps them, whose gradient is that at the rounded ones."""
 
-    def objective(*draw):
+    def objective(*draw, term):
         named = generator.named_parameters()
         rounded = {n: p + (p.bfloat16().float() - p).detach() for n, p in named}
-        return functional_call(generator, rounded, draw)
+        return functional_call(generator, rounded, draw, {"term": term})
 
     return objective
 
@@ -120,23 +120,26 @@ def objective_at_bf16_weights(generator):
 def plain_loop(learner, settings, batch, rounded):
     """The same run in one process, with neither engine nor trainer."""
     config = configuration(learner, settings, batch)
-    theta = {n: p.detach() for n, p in build_generator(config).named_parameters()}
-    learner = build_learner(config, build_generator(config))
+    theta = {n: p.detach() for n, p in build_theta(config).named().items()}
+    learner = build_learner(config, build_theta(config))
     if rounded:
         learner.inner._objective = objective_at_bf16_weights(learner.inner.generator)
     average = {name: p.clone() for name, p in theta.items()}
     optimizer = torch.optim.SGD([p.requires_grad_() for p in theta.values()], lr=config.meta.lr)
+    memory = {}
     for step in range(config.meta.steps):
         episodes = [episode(step, slot, batch) for slot in range(batch)]
-        outer = learner.outer_gradient({n: p.detach() for n, p in theta.items()}, episodes, step)
+        before = {n: p.detach() for n, p in theta.items()}
+        outer = learner.outer_gradient(before, episodes, step, memory)
         for name, p in theta.items():
             p.grad = outer.gradient[name] / batch
         optimizer.step()
-        learner.end_step({n: p.detach() for n, p in theta.items()}, lambda own: own)
+        after = {n: p.detach() for n, p in theta.items()}
+        memory = learner.remember(memory, after, outer.notes)
         decay = min(DECAY, (1 + step) / (10 + step))
         average = {n: decay * average[n] + (1 - decay) * p.detach() for n, p in theta.items()}
     theta = {name: p.detach() for name, p in theta.items()}
-    return flat(theta, average, learner.by_task, outer.metrics["loss"] / batch)
+    return flat(theta, average, memory, outer.metrics["loss"] / batch)
 
 
 # A learner knows nothing of stages 0 to 2, which test_engine.py compares; tried at each of them are
@@ -180,7 +183,7 @@ def outcomes(tmp_path_factory):
 def test_every_learner_sharded_in_any_way_ends_where_one_plain_loop_does(outcomes, world, case):
     expected, found = case.reference(), outcomes(world, case)
     assert found.keys() == expected.keys()
-    start = build_generator(case.config()).state_dict()
+    start = build_theta(case.config()).copy()
     moved = max(float((expected[f"parameters/{n}"] - p).abs().max()) for n, p in start.items())
     assert moved > 1000 * TOLERANCE
     for name, value in expected.items():

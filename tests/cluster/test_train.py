@@ -14,7 +14,7 @@ from metatrain.config import load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.validation import read_validations, validation_of
 from metatrain.model.adapt import Adapter
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore
 
@@ -57,7 +57,7 @@ def test_two_workers_give_the_parameters_of_plain_torch(overrides, tmp_path):
     run, config = Run(chosen, tmp_path), load_config(None, chosen)
     assert run.wait() == 0, run.output
     reference, parameters = plain_torch(config, steps=20), final_state(config).parameters
-    start = dict(build_generator(config).named_parameters())
+    start = build_theta(config).named()
     for name, expected in reference.items():
         torch.testing.assert_close(parameters[name], expected, rtol=0, atol=TOLERANCE)
     assert_shown(f"{config.run.url}/tensorboard", steps=[0, 5, 10, 15, 20])

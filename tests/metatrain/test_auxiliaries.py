@@ -10,7 +10,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.auxiliaries import Auxiliaries, info_nce
 from metatrain.learning.learners import OuterGradient
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_generator, build_learner, build_theta
 
 SMALL = ["data.image_size=8", "generator.width=8"]
 
@@ -26,11 +26,11 @@ EPISODES = [episode_of(seed) for seed in range(3)]
 
 def auxiliaries(slots, gather, *overrides, network="unet"):
     config = load_config(None, [*SMALL, f"generator.name={network}", *overrides])
-    learner = build_learner(config, build_generator(config).double())
+    learner = build_learner(config, build_theta(config).double())
     noise = torch.Generator().manual_seed(0)
     theta = {
         name: p.detach() + 0.05 * torch.randn(p.shape, generator=noise, dtype=p.dtype)
-        for name, p in build_generator(config).double().named_parameters()
+        for name, p in build_theta(config).double().named().items()
     }
     return Auxiliaries(config.auxiliary, learner, slots, gather), theta
 
@@ -104,9 +104,9 @@ def test_what_is_hidden_cannot_be_seen(network):
     hidden = torch.zeros(len(images), 1, 8, 8, dtype=torch.float64)
     hidden[:, :, 2:5, 3:6] = 1
     batch = EPISODES[0].query_batch()
-    restored = generator.restore(batch, hidden)
+    restored = generator.objective.restore(generator.network, batch, hidden)
     batch.examples.target.mul_(torch.where(hidden.bool(), -1.0, 1.0))
-    again = generator.restore(batch, hidden)
+    again = generator.objective.restore(generator.network, batch, hidden)
     batch.examples.target.mul_(torch.where(hidden.bool(), -1.0, 1.0))
     assert torch.equal(restored, again)
     assert torch.equal(restored[hidden == 0], images[hidden == 0])
@@ -120,5 +120,5 @@ def test_without_weights_nothing_is_added():
 
 def test_what_must_start_at_0_is_not_learned_by_an_auxiliary_loss_either():
     outer, _ = alone("learner.name=cavia", "auxiliary.masked=1.0")
-    assert not outer.gradient["context.vector"].any()
-    assert outer.gradient["context.linear.weight"].any()
+    assert not outer.gradient["network.context.vector"].any()
+    assert outer.gradient["network.context.linear.weight"].any()

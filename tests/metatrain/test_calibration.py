@@ -13,12 +13,13 @@ from metatrain.config import load_config
 from metatrain.data.examples import Examples
 from metatrain.evaluation.scores.expectation_quality import foresight, rank_correlation
 from metatrain.evaluation.scores.statistics import resamples
-from metatrain.generators.networks.velocity import _SURPRISE_DRAWS, _SURPRISE_TIMES, _stream
+from metatrain.generators.objectives.flow import random_stream
 from metatrain.model.adapt import Adapter, read_support
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.calibration import UNFAMILIAR, Calibration
 from metatrain.model.expectation import expectation, warning
 from metatrain.model.file import Model, model_bytes, parse_model
+from metatrain.model.surprise import NOISES, TIMES, surprise
 
 TASKS, SIZE, SHOTS = 39, 16, 3
 
@@ -139,26 +140,26 @@ def test_the_rank_correlation_is_spearmans_also_of_resampled_tasks():
 @pytest.fixture
 def model() -> Model:
     config = load_config(None, ["data.image_size=16", "data.shots=3", "generator.width=8"])
-    return Model(config, {n: p.detach() for n, p in build_generator(config).named_parameters()}, 7)
+    return Model(config, {n: p.detach() for n, p in build_theta(config).named().items()}, 7)
 
 
 def test_surprise_is_the_objective_at_fixed_times_with_each_image_given_the_others(model):
     torch.manual_seed(0)
     generator = model.generator()
-    torch.nn.init.normal_(generator.out.weight)
+    torch.nn.init.normal_(generator.network.out.weight)
     support = torch.rand(SHOTS, 1, SIZE, SIZE) * 2 - 1
     support[0] = 1
-    found = generator.surprise(Examples(support))
-    images = support.repeat(_SURPRISE_DRAWS, 1, 1, 1)
-    noise = torch.randn(images.shape, generator=_stream(0))
+    found = surprise(generator, Examples(support))
+    images = support.repeat(NOISES, 1, 1, 1)
+    noise = torch.randn(images.shape, generator=random_stream(0))
     visible = torch.tensor([[i % SHOTS != j for j in range(SHOTS)] for i in range(len(images))])
-    assert len(found) == len(_SURPRISE_TIMES) + 1
-    for time, value in zip(_SURPRISE_TIMES, found, strict=False):
+    assert len(found) == len(TIMES) + 1
+    for time, value in zip(TIMES, found, strict=False):
         loss = generator(images, noise, torch.full((len(images),), time), support, visible)
         torch.testing.assert_close(value.exp(), loss.detach())
     assert found[-1] > 0
-    assert generator.surprise(Examples(support[:1].expand(SHOTS, -1, -1, -1)))[-1] < found[-1]
-    assert generator.surprise(Examples(support[:1]))[-1] == 0
+    assert surprise(generator, Examples(support[:1].expand(SHOTS, -1, -1, -1)))[-1] < found[-1]
+    assert surprise(generator, Examples(support[:1]))[-1] == 0
 
 
 def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(model):
@@ -197,13 +198,13 @@ def stripes(images, tmp_path):
 
 def test_a_person_is_told_before_anything_is_drawn(model, stripes):
     generator = model.generator()
-    seen = torch.stack([generator.surprise(stripes(f"task-{t:02d}")) for t in range(1, 20)])
+    seen = torch.stack([surprise(generator, stripes(f"task-{t:02d}")) for t in range(1, 20)])
     # As many as it takes to warn: each a little moved.
-    moved = [seen + 0.01 * torch.randn(seen.shape, generator=_stream(i)) for i in range(3)]
-    surprise = torch.cat(moved)
-    own_task = torch.linspace(0.6, 0.8, len(surprise))
+    moved = [seen + 0.01 * torch.randn(seen.shape, generator=random_stream(i)) for i in range(3)]
+    surprises = torch.cat(moved)
+    own_task = torch.linspace(0.6, 0.8, len(surprises))
     known = Model(
-        model.config, model.parameters, 7, calibration=calibration(surprise, own_task, model.sha256)
+        model.config, model.parameters, 7, calibration=calibration(surprises, own_task, model.sha256)
     )
     support = stripes("task-00", shots=5)
     assert warning(known, support) is None
@@ -223,9 +224,9 @@ def test_a_person_is_told_before_anything_is_drawn(model, stripes):
 def test_what_was_learned_is_how_far_the_surprise_fell(model, stripes):
     support = stripes("task-00")
     nearer = model.adapted(Adapter(model).adapt(support).parameters, support)
-    fell = (model.generator().surprise(support) - nearer.generator().surprise(support)).mean()
+    fell = (surprise(model.generator(), support) - surprise(nearer.generator(), support)).mean()
     learned = torch.linspace(0, 1, TASKS)
-    flat = torch.zeros(TASKS, len(_SURPRISE_TIMES) + 1)
+    flat = torch.zeros(TASKS, len(TIMES) + 1)
     known = replace(model, calibration=calibration(flat, learned, model.sha256, learned=learned))
     share = known.calibration.expected(flat[0], fell).value
     assert 0 < share < 1

@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.base.errors import UserError
 from metatrain.config import CheckpointConfig
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore, DamagedError, Peers, draft_of, writing
 from metatrain.training.checkpoint.index import sha256
@@ -20,7 +20,7 @@ from metatrain.training.state import TrainState
 
 
 def state(config, step):
-    parameters = {n: p.detach() + step for n, p in build_generator(config).named_parameters()}
+    parameters = {n: p.detach() + step for n, p in build_theta(config).named().items()}
     average = {n: p + 1 for n, p in parameters.items()}
     optimizer = {f"{n}/exp_avg": p * 2 for n, p in parameters.items()}
     optimizer["step"] = torch.tensor(float(step))

@@ -5,12 +5,11 @@ import time
 import pytest
 import torch
 
-from metatrain.base.parameters import copy_of
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.gradient_choice import Way, choose, graph_bytes
-from metatrain.model.build import build_generator, build_learner, choose_way
+from metatrain.model.build import build_learner, build_theta, choose_way
 
 SMALL = ["data.image_size=16", "generator.width=16", "inner.optimizer=sgd", "meta.gradient=auto"]
 
@@ -19,7 +18,7 @@ def bench(*overrides):
     config = load_config(None, [*SMALL, *overrides])
     images = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     episode = Episode("task", *Examples(images).split(3), 0)
-    return config, copy_of(build_generator(config)), episode
+    return config, build_theta(config).copy(), episode
 
 
 def test_a_learner_without_second_order_that_takes_tasks_apart_has_nothing_to_choose():
@@ -60,7 +59,7 @@ def test_what_does_not_fit_is_not_tried():
 @pytest.mark.parametrize("shots", [2, 8])
 def test_the_graph_is_that_of_the_images_and_not_of_the_weights(shots):
     config, theta, _ = bench("learner.name=maml")
-    inner = build_learner(config, build_generator(config)).inner
+    inner = build_learner(config, build_theta(config)).inner
     images = torch.rand(shots, 1, 16, 16)
     few = graph_bytes(
         inner, theta, Episode("t", Examples(images), Examples(images), 0).support_batch

@@ -4,47 +4,38 @@ import pytest
 import torch
 from gradients import assert_same
 from torch import nn
+from toys import ToyNetwork, toy_theta
 
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.generators import Generator
 from metatrain.learning.inner.loop import InnerConfig, InnerLoop
 from metatrain.learning.learners import LEARNERS
 from metatrain.learning.learners.imaml import conjugate_gradients
 
 N = 6
+W = "network.w"
 
 
-class Quadratic(Generator):
+class Quadratic(ToyNetwork):
     """L(w; images) = 1/2 (w - c)' A (w - c), c the images' mean pixel values."""
 
-    head = ()
-
-    def __init__(self, steps=0, scope=None):
-        super().__init__(None, N, 1)
+    def __init__(self):
+        super().__init__()
         noise = torch.Generator().manual_seed(3)
         root = torch.randn(N, N, generator=noise, dtype=torch.float64)
         self.register_buffer("A", root @ root.T / N + torch.eye(N, dtype=torch.float64))
         self.w = nn.Parameter(torch.randn(N, generator=noise, dtype=torch.float64))
 
-    def draw(self, batch):
-        return (batch.examples.target.mean(dim=(0, 1, 2)),)
-
-    def forward(self, *draw):
-        away = self.w - draw[0]
+    def forward(self, centre):
+        away = self.w - centre
         return away @ self.A @ away / 2
 
-    def embed(self, images):
-        raise NotImplementedError
 
-    def surprise(self, support):
-        raise NotImplementedError
+def quadratic():
+    def centre(batch):
+        return (batch.examples.target.mean(dim=(0, 1, 2)),)
 
-    def restore(self, batch, hidden):
-        raise NotImplementedError
-
-    def sample(self, support, count, seed):
-        raise NotImplementedError
+    return toy_theta(Quadratic(), centre, lambda network, *draw: network(*draw))
 
 
 def quadratic_episode(task="task", seed=5):
@@ -57,9 +48,8 @@ def quadratic_learner(name, steps, lr, **settings):
     kind = LEARNERS[name]
     config = kind.Config(name=name, **settings)
     inner = InnerConfig(steps=steps, lr=lr, optimizer="sgd")
-    loop = InnerLoop(Quadratic(), inner, proximity=kind.proximity(config))
-    theta = {"w": loop.generator.w.detach().clone()}
-    return kind(config, loop), theta, loop.generator.A
+    loop = InnerLoop(quadratic(), inner, proximity=kind.proximity(config))
+    return kind(config, loop), loop.theta.copy(), loop.generator.network.A
 
 
 def centres(episode):
@@ -72,8 +62,8 @@ def test_maml_on_a_quadratic_is_its_closed_form(steps):
     episode = quadratic_episode()
     support, query = centres(episode)
     contraction = torch.linalg.matrix_power(torch.eye(N, dtype=A.dtype) - 0.1 * A, steps)
-    phi = support + contraction @ (theta["w"] - support)
-    expected = {"w": contraction.T @ A @ (phi - query)}
+    phi = support + contraction @ (theta[W] - support)
+    expected = {W: contraction.T @ A @ (phi - query)}
     assert_same(learner.episode_gradient(theta, episode, 0).gradient, expected, 1e-12)
 
 
@@ -85,8 +75,8 @@ def test_imaml_on_a_quadratic_is_its_closed_form():
     episode = quadratic_episode()
     support, query = centres(episode)
     eye = torch.eye(N, dtype=A.dtype)
-    phi = torch.linalg.solve(A + proximity * eye, A @ support + proximity * theta["w"])
-    expected = {"w": torch.linalg.solve(eye + A / proximity, A @ (phi - query))}
+    phi = torch.linalg.solve(A + proximity * eye, A @ support + proximity * theta[W])
+    expected = {W: torch.linalg.solve(eye + A / proximity, A @ (phi - query))}
     assert_same(learner.episode_gradient(theta, episode, 0).gradient, expected)
 
 
@@ -96,7 +86,7 @@ def test_compiled_first_order_gradients_are_those_that_are_not():
     for compiled in (False, True):
         learner, theta, _ = quadratic_learner("fomaml", 3, lr=0.1)
         config = learner.inner.config.model_copy(update={"compile": compiled})
-        learner.inner = InnerLoop(learner.inner.generator, config)
+        learner.inner = InnerLoop(learner.inner.theta, config)
         gradients.append(learner.episode_gradient(theta, episode, 0).gradient)
     assert_same(gradients[1], gradients[0], 1e-12)
 
@@ -105,25 +95,26 @@ def test_admm_finds_the_consensus_of_quadratics():
     """min over z of sum_i f_i(z) has the mean of the centres for a solution."""
     learner, theta, _ = quadratic_learner("admm", 40, lr=0.25, rho=1.0)
     episodes = [quadratic_episode(f"task {i}", seed=i) for i in range(3)]
+    memory = {}
     for step in range(60):
-        outer = learner.outer_gradient(theta, episodes, step)
-        theta = {"w": theta["w"] - outer.gradient["w"] / len(episodes)}
-        learner.end_step(theta, lambda own: own)
+        outer = learner.outer_gradient(theta, episodes, step, memory)
+        theta = {W: theta[W] - outer.gradient[W] / len(episodes)}
+        memory = learner.remember(memory, theta, outer.notes)
     solution = torch.stack(
         [torch.cat([e.support.target, e.query.target]).mean(dim=(0, 1, 2)) for e in episodes]
     ).mean(dim=0)
-    assert_same(theta, {"w": solution})
+    assert_same(theta, {W: solution})
 
 
 def test_conjugate_gradients_solve_in_as_many_steps_as_there_are_unknowns():
     A = Quadratic().A
     b = torch.arange(1.0, N + 1, dtype=A.dtype)
-    solved = conjugate_gradients(lambda x: {"w": A @ x["w"]}, {"w": b}, iterations=N)
-    assert_same(solved, {"w": torch.linalg.solve(A, b)}, 1e-10)
+    solved = conjugate_gradients(lambda x: {W: A @ x[W]}, {W: b}, iterations=N)
+    assert_same(solved, {W: torch.linalg.solve(A, b)}, 1e-10)
 
 
 def test_where_the_curvature_is_negative_conjugate_gradients_keep_what_they_have():
     b = torch.ones(2, dtype=torch.float64)
     down = torch.tensor([-1.0, -2.0], dtype=torch.float64)
-    solved = conjugate_gradients(lambda x: {"w": down * x["w"]}, {"w": b}, iterations=5)
-    assert torch.equal(solved["w"], b)
+    solved = conjugate_gradients(lambda x: {W: down * x[W]}, {W: b}, iterations=5)
+    assert torch.equal(solved[W], b)

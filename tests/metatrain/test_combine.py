@@ -10,7 +10,7 @@ from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.combine.soup import greedy_soup, uniform_soup
 from metatrain.config import Config, load_config
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, save_model
 
 
@@ -65,8 +65,7 @@ def saved(config, tmp_path):
     """Three models of one configuration, at paths."""
     urls = []
     for seed in (1, 2, 3):
-        generator = build_generator(config.model_copy(update={"seed": seed}))
-        parameters = {n: p.detach() for n, p in generator.named_parameters()}
+        parameters = build_theta(config.model_copy(update={"seed": seed})).copy()
         urls.append(f"{tmp_path}/{seed}.safetensors")
         save_model(Model(config, parameters, step=seed), urls[-1])
     return urls
@@ -78,7 +77,7 @@ def other(overrides, tmp_path):
 
     def save(*more):
         config = load_config(None, [*overrides, *more])
-        parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+        parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
         url = f"{tmp_path}/other.safetensors"
         save_model(Model(config, parameters, step=1), url)
         return url
@@ -114,7 +113,7 @@ def test_what_is_combined_is_adapted_and_drawn_from_as_any_model(
 
 
 def test_members_trained_in_other_ways_make_a_soup(saved, other, tmp_path):
-    url = other("generator.condition_dropout=0.5", "generator.sampler.steps=9", "meta.lr=0.1")
+    url = other("objective.condition_dropout=0.5", "objective.sampler.steps=9", "meta.lr=0.1")
     assert metatrain("combine", "uniform", *saved, url, "--out", f"{tmp_path}/o.safetensors") == 0
 
 

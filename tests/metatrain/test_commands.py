@@ -11,13 +11,13 @@ from safetensors import safe_open
 
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, save_model
 
 
 @pytest.fixture
 def trained(config, tmp_path):
-    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
     save_model(Model(config, parameters, step=3), f"{tmp_path}/run/model.safetensors")
     return tmp_path / "run"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section, section_of
 from metatrain.config import Config, differences, load_config, parse_config, to_yaml
-from metatrain.generators import UNet
+from metatrain.generators.networks.unet import UNet
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,8 @@ def test_every_key_is_documented():
     sections = [line for line in undocumented if line.endswith(":")]
     assert [line.strip() for line in undocumented if line not in sections] == [
         'name: "unet"',
+        'name: "flow"',
+        'name: "identity"',
         'name: "reptile"',
         'name: "all"',
     ]

@@ -9,7 +9,7 @@ from metatrain.config import load_config
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
 from metatrain.model.adapt import Adapter
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, save_model
 
 SMALL = ["data.image_size=8", "generator.width=8", "adapt.steps=10"]
@@ -22,7 +22,7 @@ def trained(seed, *overrides):
     stream = torch.Generator().manual_seed(seed)
     parameters = {
         name: p.detach() + 0.1 * torch.randn(p.shape, generator=stream)
-        for name, p in build_generator(config).named_parameters()
+        for name, p in build_theta(config).named().items()
     }
     return Model(config, parameters, step=seed)
 
@@ -43,7 +43,8 @@ def inputs():
 
 def velocity(generator, inputs):
     x, t, support, visible = inputs
-    return generator.double().velocity(x, t, generator.encode(support), visible)
+    network = generator.double().network
+    return network.velocity(x, t, network.encode(support), visible)
 
 
 def images(seed):
@@ -54,7 +55,7 @@ def images(seed):
 def test_an_ensemble_s_velocity_is_the_weighted_sum_of_its_members(three, inputs):
     generator = ensemble(three).generator().double()
     logits = torch.tensor([0.5, -1.0, 2.0]).double()
-    generator.weights.logits.data = logits
+    generator.network.weights.logits.data = logits
     weights = logits.exp() / logits.exp().sum()
     own = [velocity(model.generator(), inputs) for model in three.values()]
     expected = sum(w * v for w, v in zip(weights, own, strict=True))
@@ -73,9 +74,9 @@ def test_adapting_an_ensemble_prefers_the_better_member_and_moves_nothing_else()
     better = Adapter(trained(1, "adapt.steps=60", "adapt.lr=0.01")).adapt(support)
     combined = ensemble({"worse": trained(2), "better": better, "worst": trained(3)})
     adapted = Adapter(combined).adapt(support)
-    worse, best, worst = adapted.parameters["weights.logits"].softmax(0)
+    worse, best, worst = adapted.parameters["network.weights.logits"].softmax(0)
     assert best > 0.4 > max(worse, worst)
-    others = set(adapted.parameters) - {"weights.logits"}
+    others = set(adapted.parameters) - {"network.weights.logits"}
     assert all(torch.equal(adapted.parameters[n], combined.parameters[n]) for n in others)
 
 
@@ -87,7 +88,7 @@ def test_a_mixture_starts_as_the_first_model_exactly(three, inputs):
 @pytest.mark.parametrize("which", [1, 2])
 def test_a_mixture_at_one_of_its_models_is_that_model(three, inputs, which):
     generator = mixture(three).generator()
-    generator.coefficients.alpha.data[which - 1] = 1.0
+    generator.network.coefficients.alpha.data[which - 1] = 1.0
     expected = velocity(three[f"model {which}"].generator(), inputs)
     torch.testing.assert_close(velocity(generator, inputs), expected, rtol=1e-5, atol=1e-6)
 
@@ -95,7 +96,7 @@ def test_a_mixture_at_one_of_its_models_is_that_model(three, inputs, which):
 def test_a_mixture_is_the_network_at_theta_0_plus_the_sum_of_the_vectors(three, inputs):
     alpha = [0.7, -0.4]
     generator = mixture(three).generator().double()
-    generator.coefficients.alpha.data = torch.tensor(alpha, dtype=torch.float64)
+    generator.network.coefficients.alpha.data = torch.tensor(alpha, dtype=torch.float64)
     start, *others = [model.parameters for model in three.values()]
     mixed = {
         name: p.double()
@@ -116,12 +117,12 @@ def test_a_mixture_goes_down_the_slope_along_its_vectors(three):
     steps = adapter.steps(support)
     next(steps), next(steps)
     generator = start.generator()
-    generator.objective(support_batch(support, 0, 0)).backward()
+    generator.losses(support_batch(support, 0, 0))[0].backward()
     slopes = [
         sum((p.grad * (o.parameters[n] - p)).sum() for n, p in generator.named_parameters())
         for o in others
     ]
-    alpha = adapter.generator.coefficients.alpha.detach()
+    alpha = adapter.generator.network.coefficients.alpha.detach()
     torch.testing.assert_close(
         alpha, -combined.config.adapt.lr * torch.stack(slopes).sign(), rtol=1e-3, atol=0
     )
@@ -132,10 +133,10 @@ def test_adapting_a_mixture_finds_the_model_of_the_task_and_moves_alpha_alone():
     fitted = Adapter(trained(1, "adapt.steps=60", "adapt.lr=0.01")).adapt(support)
     combined = mixture({"start": start, "elsewhere": trained(2), "fitted": fitted})
     adapted = Adapter(combined).adapt(support)
-    elsewhere, towards = adapted.parameters["coefficients.alpha"]
+    elsewhere, towards = adapted.parameters["network.coefficients.alpha"]
     assert towards > 0.1
     assert towards > elsewhere
-    others = set(adapted.parameters) - {"coefficients.alpha"}
+    others = set(adapted.parameters) - {"network.coefficients.alpha"}
     assert all(torch.equal(adapted.parameters[n], combined.parameters[n]) for n in others)
 
 

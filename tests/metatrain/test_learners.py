@@ -18,10 +18,11 @@ from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.catalogue import page
-from metatrain.learning.inner.loop import InnerConfig, InnerLoop
+from metatrain.learning.inner.rule import InnerRule
 from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.theta import RULE, Theta
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import build_adaptation, build_generator, build_learner
+from metatrain.model.build import adaptation_lr, build_learner, build_theta
 
 SMALL = ["data.image_size=8", "generator.width=8", "inner.steps=3", "inner.lr=0.01"]
 ALPHA, STEPS = 0.01, 3
@@ -40,26 +41,32 @@ class Bench:
 
     def __init__(self, *overrides, network="unet"):
         self.config = load_config(None, [*SMALL, f"generator.name={network}", *overrides])
-        self.generator = build_generator(self.config).double()
-        self.learner = build_learner(self.config, build_generator(self.config).double())
+        self.place = build_theta(self.config).double()
+        self.generator = self.place.generator
+        self.learner = build_learner(self.config, build_theta(self.config).double())
+        self.memory = {}
         self.scope = self.learner.inner.scope
         noise = torch.Generator().manual_seed(0)
         self.theta = {
             # Last layers, gates and rates start at zero; move everything to a general place.
             name: p.detach() + 0.05 * torch.randn(p.shape, generator=noise, dtype=p.dtype)
-            for name, p in self.generator.named_parameters()
+            for name, p in self.place.named().items()
         }
         self.episode = episode_of(1)
 
     def outer(self, step=0):
-        return self.learner.episode_gradient(self.theta, self.episode, step)
+        return self.learner.episode_gradient(self.theta, self.episode, step, self.memory)
+
+    def remember(self, outer):
+        self.memory = self.learner.remember(self.memory, self.theta, outer.notes)
 
     def leaves(self):
         return {name: p.clone().requires_grad_() for name, p in self.theta.items()}
 
     def loss(self, weights, batch):
         with sdpa_kernel(SDPBackend.MATH):
-            return functional_call(self.generator, weights, self.generator.draw(batch))
+            weights = {name: w for name, w in weights.items() if not name.startswith(RULE)}
+            return functional_call(self.generator, weights, self.generator.prepare(batch))
 
     def gradient(self, weights, batch, names=None, graph=False):
         names = list(names or weights)
@@ -146,7 +153,7 @@ def test_reptile_is_theta_minus_phi_and_the_gradient_at_phi_of_what_all_tasks_sh
     overrides = [f"inner.optimizer={optimizer}", f"inner.scope.name={scope}"]
     bench = Bench("learner.name=reptile", *overrides)
     phi = reference_phi(bench, ADVANCES[optimizer](), bench.episode.whole_batch)
-    shared = bench.gradient(phi, bench.episode.whole_batch(draw=STEPS))
+    shared = bench.gradient(phi, bench.episode.whole_batch(noise_index=STEPS))
     moved = {name: bench.theta[name] - phi[name] for name in bench.scope}
     assert_same(bench.outer().gradient, shared | moved)
 
@@ -179,18 +186,18 @@ def test_maml_in_every_scope_moves_that_alone_and_learns_the_rest_too(scope):
 )
 def test_anil_moves_the_head_and_boil_the_body(name, in_head):
     bench = Bench(f"learner.name={name}", "inner.optimizer=sgd")
-    head = ("norm_out.", "film_out.", "out.")
+    head = ("network.norm_out.", "network.film_out.", "network.out.")
     scope = [n for n in bench.theta if in_head(n.startswith(head))]
     assert_same(bench.outer().gradient, bench.reference(sgd, scope))
 
 
 def test_cavia_adapts_one_vector_whose_start_is_not_learned():
     bench = Bench("learner.name=cavia", "inner.optimizer=sgd")
-    expected = bench.reference(sgd, ["context.vector"])
-    assert expected["context.vector"].abs().max() > 0
-    expected["context.vector"] = torch.zeros_like(expected["context.vector"])
+    expected = bench.reference(sgd, ["network.context.vector"])
+    assert expected["network.context.vector"].abs().max() > 0
+    expected["network.context.vector"] = torch.zeros_like(expected["network.context.vector"])
     assert_same(bench.outer().gradient, expected)
-    assert not build_generator(bench.config).context.vector.any()
+    assert not build_theta(bench.config).generator.network.context.vector.any()
 
 
 def rate_of(theta, name):
@@ -239,7 +246,8 @@ def test_maml_plus_plus_begins_without_hessians():
     assert_same(bench.outer(9).gradient, bench.reference(advance, query_weights=weights))
     # The next step has them.
     assert not torch.equal(
-        bench.outer(9).gradient["stem.weight"], bench.outer(10).gradient["stem.weight"]
+        bench.outer(9).gradient["network.stem.weight"],
+        bench.outer(10).gradient["network.stem.weight"],
     )
 
 
@@ -342,7 +350,7 @@ def test_mtl_descends_body_and_heads_jointly_and_remembers_the_heads():
     expected = {n: g[n] for n in body} | {n: bench.theta[n] - head[n] for n in bench.scope}
     assert_same(first.gradient, expected)
 
-    bench.learner.end_step(bench.theta, lambda own: own)
+    bench.remember(first)
     g = bench.gradient(bench.theta | head, bench.episode.whole_batch())
     again = {n: head[n] - 0.5 * g[n] for n in bench.scope}
     expected = {n: g[n] for n in body} | {n: bench.theta[n] - again[n] for n in bench.scope}
@@ -365,16 +373,14 @@ def test_admm_without_duals_is_reptile_as_the_penalty_goes_to_0():
 @pytest.mark.parametrize("name", ["admm", "mtl"])
 def test_a_task_that_comes_twice_in_a_meta_batch_is_remembered_as_the_mean(name):
     bench, images = Bench(f"learner.name={name}"), (episode_of(1, "same"), episode_of(2, "same"))
-    bench.learner.outer_gradient(bench.theta, images, 0)
-    bench.learner.end_step(bench.theta, lambda own: own)
+    bench.remember(bench.learner.outer_gradient(bench.theta, images, 0))
     singly = []
     for episode in images:
         alone = Bench(f"learner.name={name}")
-        alone.learner.outer_gradient(alone.theta, [episode], 0)
-        alone.learner.end_step(alone.theta, lambda own: own)
-        singly.append(alone.learner.by_task["same"])
+        alone.remember(alone.learner.outer_gradient(alone.theta, [episode], 0))
+        singly.append(alone.memory["same"])
     expected = {n: (singly[0][n] + singly[1][n]) / 2 for n in singly[0]}
-    assert_same(bench.learner.by_task["same"], expected, 1e-12)
+    assert_same(bench.memory["same"], expected, 1e-12)
 
 
 def test_admm_follows_its_three_equations_over_two_outer_steps():
@@ -392,13 +398,14 @@ def test_admm_follows_its_three_equations_over_two_outer_steps():
             pull=lambda n, w, z=z, dual=dual: rho * (w - z[n] + dual[n]),
         )
         consensus = {n: rho / (rho + decay) * (phi[n] + dual[n]) for n in z}
-        gradient = bench.outer().gradient
+        outer = bench.outer()
+        gradient = outer.gradient
         assert_same(gradient, {n: z[n] - consensus[n] for n in z})
         # The engine's step, in full.
         bench.theta = {n: z[n] - gradient[n] for n in z}
-        bench.learner.end_step(bench.theta, lambda own: own)
+        bench.remember(outer)
         dual = {n: dual[n] + phi[n] - bench.theta[n] for n in z}
-        assert_same(bench.learner.by_task["task"], dual)
+        assert_same(bench.memory["task"], dual)
 
 
 # --- reductions ---------------------------------------------------------------------------------
@@ -482,8 +489,8 @@ def test_tasks_side_by_side_give_the_gradient_of_one_after_the_other(name, netwo
 def test_the_inner_loop_in_place_is_the_one_that_is_differentiated(optimizer, rule):
     bench = Bench(f"learner.name={rule}", f"inner.optimizer={optimizer}")
     inner = bench.learner.inner
-    *_, last = inner.trace(bench.leaves(), bench.episode.support_batch)
-    losses = inner.adapt(bench.theta, bench.episode.support_batch)
+    *_, last = inner.trace(bench.leaves(), bench.episode.support_batch, ALPHA)
+    losses = inner.adapt(bench.theta, bench.episode.support_batch, ALPHA)
     phi = {name: p for name, p in inner.phi().items() if name in last.phi}
     assert_same(phi, {n: p.detach() for n, p in last.phi.items()}, 1e-12)
     assert losses[-1].item() == pytest.approx(last.loss.item(), rel=1e-12)
@@ -492,8 +499,8 @@ def test_the_inner_loop_in_place_is_the_one_that_is_differentiated(optimizer, ru
 def test_adam_takes_no_step_and_has_no_slope_where_there_never_was_a_gradient():
     """The output layer starts at 0, and nothing before it has a gradient."""
     config = load_config(None, [*SMALL, "learner.name=maml", "inner.optimizer=adam"])
-    learner = build_learner(config, build_generator(config))
-    theta = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    learner = build_learner(config, build_theta(config))
+    theta = {n: p.detach() for n, p in build_theta(config).named().items()}
     episode = Episode(
         "task", *(p.to(torch.float32) for p in (episode_of(1).support, episode_of(1).query)), 1
     )
@@ -507,8 +514,8 @@ def test_learned_rates_hold_after_meta_training_whatever_adapt_lr_says():
         Bench(f"learner.name={name}", "inner.lr=0.02", "adapt.lr=0.001")
         for name in ("meta-sgd", "maml")
     )
-    assert build_adaptation(learned.config, learned.generator).config.lr == 0.02
-    assert build_adaptation(fixed.config, fixed.generator).config.lr == 0.001
+    assert adaptation_lr(learned.config, learned.place) == 0.02
+    assert adaptation_lr(fixed.config, fixed.place) == 0.001
 
 
 @pytest.mark.parametrize("name", ["meta-sgd", "maml++", "alfa"])
@@ -532,9 +539,9 @@ def test_the_task_whose_loss_is_not_finite_is_named(name):
 
 def test_batchnorm_is_refused_with_what_to_use():
     generator = Bench().generator
-    generator.norm = nn.BatchNorm2d(4)
-    with pytest.raises(UserError, match=r"UNet\.norm is a BatchNorm.*use .*group_norm"):
-        InnerLoop(generator, InnerConfig())
+    generator.network.norm = nn.BatchNorm2d(4)
+    with pytest.raises(UserError, match=r"network\.norm .* is a BatchNorm.*use .*group_norm"):
+        Theta(generator, InnerRule())
 
 
 def test_the_page_of_learners_is_what_their_docstrings_say():

@@ -7,13 +7,13 @@ from safetensors.torch import load_file, save
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.examples import Examples
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_generator, build_theta
 from metatrain.model.file import Model, load_model, model_bytes, save_model
 
 
 @pytest.fixture
 def model(config):
-    parameters = {n: p.detach() for n, p in build_generator(config).named_parameters()}
+    parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
     return Model(config, parameters, step=7)
 
 
@@ -39,7 +39,7 @@ def test_the_seed_alone_decides_the_first_weights(config):
     two = build_generator(config).state_dict()
     other = build_generator(config.model_copy(update={"seed": 1})).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not torch.equal(one["stem.weight"], other["stem.weight"])
+    assert not torch.equal(one["network.stem.weight"], other["network.stem.weight"])
 
 
 def test_a_missing_damaged_or_foreign_file_is_told_in_a_sentence(model, tmp_path):

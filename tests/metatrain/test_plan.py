@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from metatrain.base.parameters import copy_of
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import build_generator, build_learner
+from metatrain.model.build import build_generator, build_learner, build_theta
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of, remedy
 from metatrain.plan.trace import trace
@@ -46,8 +45,8 @@ def test_operations_are_those_that_real_tensors_need():
     fomaml = ["learner.name=fomaml", "inner.steps=2", "inner.optimizer=sgd"]
     # Not attention, which torch's counter does not know on CPUs.
     config = load_config(None, [*SMALL[:3], "generator.width=8", *fomaml])
-    generator = build_generator(config)
-    theta, learner = copy_of(generator), build_learner(config, generator)
+    place = build_theta(config)
+    theta, learner = place.copy(), build_learner(config, place)
     images = torch.rand(4, 1, 8, 8)
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
         learner.episode_gradient(theta, Episode("task", *Examples(images).split(2), 0), 0)

@@ -12,7 +12,7 @@ from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.combine.post_hoc import reconstruct, solve
 from metatrain.config import load_config
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.average import TRACKS, PowerAverage, gamma_of
 from metatrain.training.average_snapshots import Snapshot, snapshots, snapshots_of
@@ -162,7 +162,7 @@ def test_without_post_hoc_nothing_is_kept(overrides):
 
 
 def test_the_state_before_the_first_step_has_no_average(config):
-    state = first_state(build_generator(config))
+    state = first_state(build_theta(config))
     tracks = {"0.05": state.parameters}
     assert snapshots(replace(state, tracks=tracks), config) == {}
 

@@ -15,7 +15,7 @@ from plain_engine import train
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.storage import retry
 from metatrain.training.checkpoint import (
     ALONE,
@@ -221,7 +221,7 @@ def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_
 ):
     said = []
     store = CheckpointStore(str(small_disk / "run"), said.append)
-    state = first_state(build_generator(config))
+    state = first_state(build_theta(config))
     store.save(draft_of(replace(state, step=5), config))
     whole = files_under(small_disk)
     ballast = small_disk / "ballast"
@@ -241,7 +241,7 @@ def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_
 
 def test_a_quota_that_is_used_up_is_told_as_a_full_disk_is(config, tmp_path):
     store = CheckpointStore(str(tmp_path / "run"))
-    draft = draft_of(replace(first_state(build_generator(config)), step=5), config)
+    draft = draft_of(replace(first_state(build_theta(config)), step=5), config)
     no_room = pytest.raises(UserError, match=f"there is no room for {store.folder(5)}")
     with no_room, small_files():
         store.save(draft)

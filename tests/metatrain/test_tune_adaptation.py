@@ -7,7 +7,6 @@ import pytest
 import torch
 from plain_engine import train
 
-from metatrain.base.parameters import copy_of
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config, with_values
@@ -15,7 +14,7 @@ from metatrain.data.examples import Examples
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.tune_adaptation import Candidate, adapting, candidates_of, tune_adaptation
 from metatrain.evaluation.validation import validation_of
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, save_model
 
 
@@ -43,7 +42,7 @@ def test_what_a_learner_brings_stays(model):
     anil = load_config(None, ["learner.name=anil"])
     assert {c.scope for c in candidates_of(replace(model, config=anil), ["film"])} == {"head"}
     learned = load_config(None, ["learner.name=meta-sgd"])
-    rules = Model(learned, copy_of(build_generator(learned)), 0)
+    rules = Model(learned, build_theta(learned).copy(), 0)
     assert candidates_of(rules, ["film"]) == [Candidate(None, "all")]
 
 

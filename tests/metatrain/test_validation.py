@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metatrain.base.errors import UserError
-from metatrain.base.parameters import copy_of
 from metatrain.config import load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.validation import (
@@ -21,7 +20,7 @@ from metatrain.evaluation.validation import (
     write_validations,
 )
 from metatrain.model.adapt import Adapter
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model
 from metatrain.storage.files import write_file
 
@@ -46,7 +45,7 @@ def scores_of(config, **adapt):
     """What an untrained model gets."""
     changed = config.model_copy(update={"adapt": config.adapt.model_copy(update=adapt)})
     validation = validation_of(changed, EpisodeStore(config.data.path))
-    adapter = Adapter(Model(changed, copy_of(build_generator(changed)), 0))
+    adapter = Adapter(Model(changed, build_theta(changed).copy(), 0))
     return validation, [validation.look(adapter, e) for e in validation.episodes]
 
 

@@ -13,7 +13,7 @@ from metatrain.data.packed import writer as shards
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.storage import retry
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.checkpoint.index import COMMIT
@@ -100,7 +100,7 @@ def test_adding_that_fails_for_good_leaves_what_was_there(
 def test_checkpoints_through_faults_are_saved_listed_and_pruned(proxy, s3, config):
     proxy.prone = lambda asked: True
     proxy.fault = every(3, WRITING)
-    checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(build_generator(config))
+    checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(build_theta(config))
     for step in (5, 10, 15):
         checkpoints.save(draft_of(replace(state, step=step), config))
     assert checkpoints.steps() == [10, 15]
@@ -110,7 +110,7 @@ def test_checkpoints_through_faults_are_saved_listed_and_pruned(proxy, s3, confi
 
 
 def test_a_checkpoint_that_cannot_be_uploaded_leaves_the_one_before(proxy, s3, config):
-    checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(build_generator(config))
+    checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(build_theta(config))
     checkpoints.save(draft_of(replace(state, step=5), config))
     refuse(proxy, COMMIT)
     with pytest.raises(UserError, match=f"cannot reach .*{COMMIT}"):

@@ -18,7 +18,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from metatrain.base.errors import UserError
-from metatrain.base.parameters import copy_of
 from metatrain.config import Config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import to_uint8
@@ -26,9 +25,10 @@ from metatrain.data.tasks.classes import read_episode
 from metatrain.evaluation.episodes.episode_list import ListedEpisode
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.model.adapt import Adapter
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, model_url
 from metatrain.model.progression import draw_strip, steps_shown
+from metatrain.model.surprise import surprise
 from metatrain.storage.files import read_file, write_file
 
 # Raised when a change makes something else of the same work.
@@ -158,15 +158,15 @@ def perform(work: Work) -> None:
     episode = read_episode(store, plan, config.data.image_size, config.data.channels)
     shown = [config.adapt.steps] if work.system.untrained else steps_shown(config)
     adapter = Adapter(model)
-    surprise = adapter.generator.surprise(episode.support)
+    before = surprise(adapter.generator, episode.support)
     strip = draw_strip(adapter, episode, shown, len(work.episode.reference))
     drawn = Drawn(
         torch.tensor(shown),
         torch.stack([to_uint8(strip.drawn[step]) for step in shown]),
         torch.tensor([strip.query_loss[step] for step in shown], dtype=torch.float64),
         torch.tensor([strip.seconds[step] for step in shown], dtype=torch.float64),
-        surprise,
-        surprise.mean() - adapter.generator.surprise(episode.support).mean(),
+        before,
+        before.mean() - surprise(adapter.generator, episode.support).mean(),
     )
     write_file(f"{work.folder}/{work.file}", save(asdict(drawn)))
 
@@ -194,7 +194,7 @@ def _model(system: System) -> Model:
     if sha256 != system.sha256:
         raise UserError(f"{system.url} was replaced while it was evaluated; evaluate it again.")
     if system.untrained:
-        return Model(model.config, copy_of(build_generator(model.config)), step=0)
+        return Model(model.config, build_theta(model.config).copy(), step=0)
     return model
 
 

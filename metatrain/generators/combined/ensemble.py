@@ -1,4 +1,4 @@
-"""Several networks as one generator: their velocities averaged, with weights that adapt."""
+"""An ensemble: the velocities of several networks averaged, with weights that adapt."""
 
 from collections.abc import Sequence
 from typing import Literal, cast
@@ -6,16 +6,17 @@ from typing import Literal, cast
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section, section_of
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.unet import UNetConfig
-from metatrain.generators.networks.velocity import FlowGenerator
+from metatrain.generators.networks.velocity import VelocityNetwork
 
 
 class EnsembleConfig(Section):
-    """What it is an ensemble of; objective and sampler are those of `of`."""
+    """The members of an ensemble."""
 
     name: Literal["ensemble"] = "ensemble"
     of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
@@ -34,7 +35,7 @@ class Weights(nn.Module):
         return self.logits.softmax(dim=0)
 
 
-class Ensemble(FlowGenerator):
+class Ensemble(VelocityNetwork):
     """v = sum_i w_i v_i over the velocities of M networks.
 
     Never of pixels: a mean of velocities is the velocity of a flow again, whose images are as
@@ -42,45 +43,41 @@ class Ensemble(FlowGenerator):
     scope `head` moves M numbers and leaves the networks as they are.
 
     Args:
-        config: what it is made of.
-        image_size: height and width of the images.
-        channels: 1 or 3.
+        config: its members.
+        shape: of an example as the network sees it, [C, H, W], H = W.
     """
 
     Config = EnsembleConfig
     scope = "head"
     head = ("weights",)
 
-    def __init__(self, config: EnsembleConfig, image_size: int, channels: int) -> None:
-        super().__init__(config, image_size, channels)
-        self.flow = config.of
-        self.image_shape = (channels, image_size, image_size)
+    def __init__(self, config: EnsembleConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__(config, shape)
         self.weights = Weights(config.members)
         kind = NETWORKS[config.of.name]
-        self.members = nn.ModuleList(
-            kind(config.of, image_size, channels) for _ in range(config.members)
-        )
+        self.members = nn.ModuleList(kind(config.of, shape) for _ in range(config.members))
 
     @staticmethod
     def parameters_of(networks: Sequence[Parameters]) -> Parameters:
-        """The parameters of an ensemble of networks that have these, with equal weights."""
-        own = {
+        """Name the parameters of an ensemble of `networks`, with equal weights."""
+        members = {
             f"members.{i}.{n}": p for i, network in enumerate(networks) for n, p in network.items()
         }
-        return {"weights.logits": torch.zeros(len(networks)), **own}
+        return {"weights.logits": torch.zeros(len(networks)), **members}
 
+    @override
     def encode(self, support: Tensor) -> Tensor:
-        """What each member remembers of the support [K, C, H, W], side by side: [K, M, ...]."""
+        """Stack the members' memories of the support [K, C, H, W] as [K, M, ...]."""
         return torch.stack([member.encode(support) for member in self._networks()], dim=1)
 
+    @override
     def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        """See `FlowGenerator.velocity`."""
         rows = memory.unbind(dim=1)
         velocities = [
-            member.velocity(x, t, own, visible)
-            for member, own in zip(self._networks(), rows, strict=True)
+            member.velocity(x, t, row, visible)
+            for member, row in zip(self._networks(), rows, strict=True)
         ]
         return torch.tensordot(self.weights(), torch.stack(velocities), dims=1)
 
-    def _networks(self) -> list[FlowGenerator]:
-        return cast(list[FlowGenerator], list(self.members))
+    def _networks(self) -> list[VelocityNetwork]:
+        return cast(list[VelocityNetwork], list(self.members))

@@ -1,22 +1,23 @@
 """A network whose parameters are a point between models, which adapts by where the point lies."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section, section_of
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.unet import UNetConfig
-from metatrain.generators.networks.velocity import FlowGenerator
+from metatrain.generators.networks.velocity import VelocityNetwork
 
 
 class MixtureConfig(Section):
-    """What it is a mixture of; objective and sampler are those of `of`."""
+    """The network of a mixture, and how many task vectors are mixed in."""
 
     name: Literal["mixture"] = "mixture"
     of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
@@ -48,28 +49,25 @@ class TaskVectors(nn.Module):
         return weight + torch.tensordot(self._shared[0].alpha, self.vectors, dims=1)
 
 
-class Mixture(FlowGenerator):
+class Mixture(VelocityNetwork):
     """A network in whose every parameter task vectors are mixed.
 
     Its head is alpha, so that the scope `head` moves M numbers and leaves theta_0 and the vectors
     as they are.
 
     Args:
-        config: what it is made of.
-        image_size: height and width of the images.
-        channels: 1 or 3.
+        config: its network and its task vectors.
+        shape: of an example as the network sees it, [C, H, W], H = W.
     """
 
     Config = MixtureConfig
     scope = "head"
     head = ("coefficients",)
 
-    def __init__(self, config: MixtureConfig, image_size: int, channels: int) -> None:
-        super().__init__(config, image_size, channels)
-        self.flow = config.of
-        self.image_shape = (channels, image_size, image_size)
+    def __init__(self, config: MixtureConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__(config, shape)
         self.coefficients = Coefficients(config.vectors)
-        self.network = NETWORKS[config.of.name](config.of, image_size, channels)
+        self.network = cast(VelocityNetwork, NETWORKS[config.of.name](config.of, shape))
         for module in list(self.network.modules()):
             for name, weight in list(module.named_parameters(recurse=False)):
                 vectors = TaskVectors(weight, self.coefficients)
@@ -77,7 +75,7 @@ class Mixture(FlowGenerator):
 
     @staticmethod
     def parameters_of(start: Parameters, others: Sequence[Parameters]) -> Parameters:
-        """The parameters of a mixture of the network `start` and its way to each of `others`."""
+        """Name the parameters of a mixture of `start` and its difference to each of `others`."""
         parameters = {"coefficients.alpha": torch.zeros(len(others))}
         for name, weight in start.items():
             module, _, leaf = f"network.{name}".rpartition(".")
@@ -86,10 +84,10 @@ class Mixture(FlowGenerator):
             parameters[f"{inside}.0.vectors"] = torch.stack([p[name] - weight for p in others])
         return parameters
 
+    @override
     def encode(self, support: Tensor) -> Tensor:
-        """See `FlowGenerator.encode`."""
         return self.network.encode(support)
 
+    @override
     def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        """See `FlowGenerator.velocity`."""
         return self.network.velocity(x, t, memory, visible)

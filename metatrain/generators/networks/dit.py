@@ -1,4 +1,4 @@
-"""A diffusion transformer for flow matching, whose every block attends to the support."""
+"""A diffusion transformer, whose every block attends to the support."""
 
 from typing import Literal, Self
 
@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import override
 
+from metatrain.base.section import Section
 from metatrain.generators.networks.layers import FiLM, mean_of_visible, time_embedding
-from metatrain.generators.networks.velocity import FlowConfig, FlowGenerator, refuse_uneven_patches
+from metatrain.generators.networks.velocity import VelocityNetwork, refuse_uneven_patches
 
 
-class DiTConfig(FlowConfig):
+class DiTConfig(Section):
     """The transformer; `width` and `depth` are its size."""
 
     name: Literal["dit"] = "dit"
@@ -72,30 +74,28 @@ class Block(nn.Module):
         return self.out(attended.transpose(1, 2).flatten(2))
 
 
-class DiT(FlowGenerator):
+class DiT(VelocityNetwork):
     """A transformer on patches (Peebles and Xie 2023), with the support's patches as keys.
 
     Args:
-        config: its size and how it is trained.
-        image_size: height and width of the images.
-        channels: 1 or 3.
+        config: its size.
+        shape: of an example as the network sees it, [C, H, W], H = W.
 
     Raises:
-        UserError: when `image_size` is not a multiple of `config.patch`.
+        UserError: when H is not a multiple of `config.patch`.
     """
 
     Config = DiTConfig
     head = ("film_out", "out")
 
-    def __init__(self, config: DiTConfig, image_size: int, channels: int) -> None:
-        super().__init__(config, image_size, channels)
-        refuse_uneven_patches(image_size, config.patch)
-        self.flow = config
-        self.image_shape = (channels, image_size, image_size)
+    def __init__(self, config: DiTConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__(config, shape)
+        channels, side, _ = shape
+        refuse_uneven_patches(side, config.patch)
         width, folded = config.width, channels * config.patch**2
         self.embedding = width
         self.fold, self.unfold = nn.PixelUnshuffle(config.patch), nn.PixelShuffle(config.patch)
-        self.side = image_size // config.patch
+        self.side = side // config.patch
         self.stem, self.stem_set = nn.Linear(folded, width), nn.Linear(folded, width)
         self.place = nn.Parameter(0.02 * torch.randn(self.side**2, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
@@ -106,12 +106,13 @@ class DiT(FlowGenerator):
         self.out = nn.Linear(width, folded)
         nn.init.zeros_(self.out.weight)
 
+    @override
     def encode(self, support: Tensor) -> Tensor:
         """Tokens [K, places, W], one a patch of the support [K, C, H, W]."""
         return F.silu(self.stem_set(self._patches(support)) + self.place)
 
+    @override
     def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        """See `FlowGenerator.velocity`."""
         embedding = self.time(time_embedding(t, self.embedding))
         embedding = embedding + self.set_summary(mean_of_visible(memory, visible))
         if self.context is not None:

@@ -1,7 +1,10 @@
-"""The networks that stand on their own, and that an ensemble or a mixture may be made of."""
+"""The networks that stand alone, and that an ensemble or a mixture is made of."""
 
+from collections.abc import Mapping
+
+from metatrain.base.registry import Registry
 from metatrain.generators.networks.dit import DiT
+from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.unet import UNet
-from metatrain.generators.networks.velocity import FlowGenerator
 
-NETWORKS: dict[str, type[FlowGenerator]] = {"unet": UNet, "dit": DiT}
+NETWORKS: Mapping[str, type[Network]] = Registry("metatrain.generators", {"unet": UNet, "dit": DiT})

@@ -1,4 +1,4 @@
-"""The default generator: a flow-matching U-Net that attends to the support."""
+"""The default network: a U-Net that attends to the support."""
 
 from itertools import pairwise
 from typing import Literal, Self
@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
+from typing_extensions import override
 
+from metatrain.base.section import Section
 from metatrain.generators.networks.layers import (
     FiLM,
     ResidualBlock,
@@ -17,10 +19,10 @@ from metatrain.generators.networks.layers import (
     mean_of_visible,
     time_embedding,
 )
-from metatrain.generators.networks.velocity import FlowConfig, FlowGenerator, refuse_uneven_patches
+from metatrain.generators.networks.velocity import VelocityNetwork, refuse_uneven_patches
 
 
-class UNetConfig(FlowConfig):
+class UNetConfig(Section):
     """The U-Net; `width` is the one dial for its size."""
 
     name: Literal["unet"] = "unet"
@@ -49,26 +51,24 @@ class UNetConfig(FlowConfig):
         return self
 
 
-class UNet(FlowGenerator):
+class UNet(VelocityNetwork):
     """A U-Net whose middle attends to the support and whose every block is modulated by it.
 
     Args:
-        config: its size and how it is trained.
-        image_size: height and width of the images.
-        channels: 1 or 3.
+        config: its size.
+        shape: of an example as the network sees it, [C, H, W], H = W.
 
     Raises:
-        UserError: when `image_size` is not a multiple of `config.patch`.
+        UserError: when H is not a multiple of `config.patch`.
     """
 
     Config = UNetConfig
     head = ("norm_out", "film_out", "out")
 
-    def __init__(self, config: UNetConfig, image_size: int, channels: int) -> None:
-        super().__init__(config, image_size, channels)
-        refuse_uneven_patches(image_size, config.patch)
-        self.flow = config
-        self.image_shape = (channels, image_size, image_size)
+    def __init__(self, config: UNetConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__(config, shape)
+        channels, side, _ = shape
+        refuse_uneven_patches(side, config.patch)
         self.time_channels = config.width
         widths = [config.width * m for m in config.multipliers]
         self.embedding = embedding = 4 * config.width
@@ -94,12 +94,13 @@ class UNet(FlowGenerator):
         self.out = nn.Conv2d(widths[0], folded, 3, padding=1)
         nn.init.zeros_(self.out.weight)
 
+    @override
     def encode(self, support: Tensor) -> Tensor:
         """Tokens [K, places, token] of the support [K, C, H, W], at a quarter of its resolution."""
         return self.set_encoder(support)
 
+    @override
     def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        """See `FlowGenerator.velocity`."""
         embedding = self.time(time_embedding(t, self.time_channels))
         embedding = embedding + self.set_summary(mean_of_visible(memory, visible))
         if self.context is not None:

@@ -1,57 +1,58 @@
-"""Hessian-vector products of a generator's loss: three ways to one number.
+"""Products of a field's transposed Jacobian with a vector, by three methods.
 
-Each takes all weights, a vector on some of them (the moved ones), and returns the product in all
-weights: H[:, moved] vector.
+For an objective of one term the Jacobian is the Hessian, and they are Hessian-vector products. Each
+method takes all weights and a vector on some of them (the moved ones), and returns the product in
+all weights: J[moved, :]^T vector.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.generators import Draw
-from metatrain.learning.inner.loss import Loss
+from metatrain.learning.inner.gradient_field import GradientField
 
 
 def plain_attention() -> AbstractContextManager[Any]:
-    """Fused attention has no second derivative and cannot be stacked; here it is not used."""
+    """Disable fused attention, which has no second derivative and cannot be stacked."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
 class HVP(ABC):
-    """A way to Hessian-vector products.
+    """A method for products with the transposed Jacobian of a field.
 
     Args:
-        loss: of weights and a draw, a scalar.
+        field: the gradient field.
     """
 
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
+    def __init__(self, field: GradientField) -> None:
+        self.field = field
 
     @abstractmethod
     def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
-        """H[:, moved] `vector` at `weights`, for the loss on `draw`."""
+        """Compute J[moved, :]^T `vector` at `weights`, for the field on `draw`."""
 
 
 class DoubleBackward(HVP):
-    """The gradient of <gradient, vector> (Pearlmutter 1994); exact, for any smooth generator."""
+    """The gradient of <field, vector> (Pearlmutter 1994); exact for any smooth generator."""
 
+    @override
     def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
-        """See `HVP.__call__`."""
         leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
         with torch.enable_grad(), plain_attention():
-            moved = [leaves[name] for name in vector]
-            loss = self.loss(leaves, draw)
-            gradient = torch.autograd.grad(loss, moved, create_graph=True, materialize_grads=True)
+            _, gradient = self.field.differentiable(leaves, tuple(vector), draw)
         product = torch.autograd.grad(
-            gradient,
+            list(gradient.values()),
             list(leaves.values()),
             grad_outputs=list(vector.values()),
             materialize_grads=True,
@@ -60,9 +61,9 @@ class DoubleBackward(HVP):
 
 
 class Compiled(HVP):
-    """The same, compiled into one graph for every inner step of every episode; exact.
+    """Double backward, compiled into one graph for every inner step of every episode; exact.
 
-    The first call takes minutes, and compares itself with `DoubleBackward`: compilers err.
+    The first call takes minutes, and compares its product with `DoubleBackward`'s: compilers err.
 
     Raises:
         UserError: when the first product is wrong by more than `TOLERANCE`.
@@ -70,26 +71,26 @@ class Compiled(HVP):
 
     TOLERANCE = 1e-3
 
-    def __init__(self, loss: Loss) -> None:
-        super().__init__(loss)
+    def __init__(self, field: GradientField) -> None:
+        super().__init__(field)
         self._compiled: Callable[..., Parameters] = torch.compile(self._product, dynamic=False)
         self._checked = False
 
+    @override
     def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
-        """See `HVP.__call__`."""
         constants = {name: w.detach() for name, w in weights.items()}
         with torch.no_grad(), plain_attention():
             product = self._compiled(constants, vector, draw)
         if not self._checked:
-            self._checked = self._agrees(product, DoubleBackward(self.loss)(weights, vector, draw))
+            self._checked = self._agrees(product, DoubleBackward(self.field)(weights, vector, draw))
         return product
 
     def _agrees(self, product: Parameters, exact: Parameters) -> bool:
-        """Whether there was anything to compare; raises where it differs."""
-        length = self.loss.norm(exact)
+        """Tell whether there was anything to compare; raise where the products differ."""
+        length = self.field.norm(exact)
         if not length:
             return False  # behind layers that start at 0 every product is 0 at first
-        error = self.loss.norm({name: product[name] - e for name, e in exact.items()}) / length
+        error = self.field.norm({name: product[name] - e for name, e in exact.items()}) / length
         # Written so that a product that is not a number fails too.
         if not error <= self.TOLERANCE:
             raise UserError(
@@ -100,20 +101,24 @@ class Compiled(HVP):
 
     def _product(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
         def slope(at: Parameters) -> Tensor:
-            gradient = grad(self.loss)(at, draw)
+            gradient: Parameters = {}
+            for term, moved in self.field.theta.by_term(vector):
+                slopes = grad(partial(self.field.loss, term=term))(at, draw)
+                gradient |= {name: slopes[name] for name in moved}
             return torch.stack([(gradient[n] * v).sum() for n, v in vector.items()]).sum()
 
         return grad(slope)(weights)
 
 
 class Difference(HVP):
-    """Central differences of gradients: (g(w + e v) - g(w - e v)) / 2e. Not exact.
+    """Central differences of gradients, (g(w + e v) - g(w - e v)) / 2e: approximate.
 
-    For what cannot be differentiated twice. Needs two gradients and no second graph.
+    For generators that cannot be differentiated twice. It needs two gradients and no second graph.
+    It gives J v, which is J^T v only where the Jacobian is symmetric: for one term.
 
     Attributes:
-        error: of the last product that was checked, relative, as the difference to the product
-            with twice the step tells (Richardson's estimate); 0 before the first.
+        error: relative error of the last product that was checked, by Richardson's estimate (the
+            difference to the product with twice the step); 0 before the first.
     """
 
     # Of the length of all weights. Measured in float32 on the U-Net and the DiT, with random and
@@ -121,29 +126,29 @@ class Difference(HVP):
     STEP = 1e-4
     CHECK_EVERY = 100
 
-    def __init__(self, loss: Loss) -> None:
-        super().__init__(loss)
+    def __init__(self, field: GradientField) -> None:
+        super().__init__(field)
         self.error = 0.0
         self._products = 0
 
+    @override
     def __call__(self, weights: Parameters, vector: Parameters, draw: Draw) -> Parameters:
-        """See `HVP.__call__`."""
         step = self._step(weights, vector)
         if step == 0.0:
             return {name: torch.zeros_like(w) for name, w in weights.items()}
         product = self._central(weights, vector, draw, step)
         if self._products % self.CHECK_EVERY == 0:
             coarse = self._central(weights, vector, draw, 2 * step)
-            difference = self.loss.norm({n: coarse[n] - p for n, p in product.items()})
-            length = self.loss.norm(product)
+            difference = self.field.norm({n: coarse[n] - p for n, p in product.items()})
+            length = self.field.norm(product)
             self.error = difference / 3 / length if length else self.error
         self._products += 1
         return product
 
     def _step(self, weights: Parameters, vector: Parameters) -> float:
-        length = self.loss.norm(vector)
+        length = self.field.norm(vector)
         # Not of the moved ones alone: a context vector starts at 0.
-        return self.STEP * self.loss.norm(weights) / length if length else 0.0
+        return self.STEP * self.field.norm(weights) / length if length else 0.0
 
     def _central(
         self, weights: Parameters, vector: Parameters, draw: Draw, step: float
@@ -156,7 +161,7 @@ class Difference(HVP):
         self, weights: Parameters, vector: Parameters, draw: Draw, step: float
     ) -> Parameters:
         moved = {name: weights[name] + step * v for name, v in vector.items()}
-        return self.loss.gradient(weights | moved, tuple(weights), draw)[1]
+        return self.field.gradient(weights | moved, tuple(weights), draw)[1]
 
 
 HVPS: dict[str, type[HVP]] = {

@@ -7,20 +7,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section, section_of
 from metatrain.data.batch import Batch
-from metatrain.generators import Draw, Generator
+from metatrain.generators import Draw
 from metatrain.learning.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
+from metatrain.learning.inner.gradient_field import GradientField, Precision, total
 from metatrain.learning.inner.hvp import HVPS, Difference
-from metatrain.learning.inner.loss import Loss, Precision
 from metatrain.learning.inner.optimizers import MOMENTUM, OPTIMIZERS, State
+from metatrain.learning.inner.rule import InnerRule
 from metatrain.learning.inner.scopes import SCOPES, All
-
-RULE = "inner_rule."
+from metatrain.learning.inner.theta import RULE, Theta
 
 
 class InnerConfig(Section):
@@ -45,13 +44,13 @@ class InnerConfig(Section):
     scope: section_of(SCOPES) = All.Config()  # pyright: ignore[reportInvalidTypeForm]
 
     def lr_at(self, step: int) -> float:
-        """The inner rate of outer step `step`, from 0."""
+        """Return the inner rate of outer step `step`, counted from 0."""
         begun = [first for first in self.lr_changes if first <= step]
         return self.lr_changes[max(begun)] if begun else self.lr
 
 
 class InnerStep(NamedTuple):
-    """Where the differentiable inner loop is: all weights, and the loss before the step."""
+    """All weights after a step of the differentiable inner loop, and the loss before it."""
 
     phi: Parameters
     loss: Tensor
@@ -64,69 +63,77 @@ class InnerLoop:
     with the caller. `trace` does the same as a function of theta that can be differentiated.
 
     Args:
-        generator: whose parameters become phi. Nobody else may use them meanwhile.
+        theta: whose generator's parameters become phi. Nobody else may use them meanwhile.
         config: optimiser, rate, scope and number of steps.
         gradient: how `trace` is differentiated, see `metatrain.learning.inner.gradient`.
-        hvp: how Hessian-vector products are made, see `metatrain.learning.inner.hvp`.
+        hvp: how Hessian-vector products are computed, see `metatrain.learning.inner.hvp`.
         proximity: lambda of a term lambda/2 |phi - centre|^2 that joins the loss of every step
             taken in place.
-
-    Attributes:
-        lr: the inner rate; a learner sets it at every outer step.
+        field: the gradient field, where it is not that of whole weights.
 
     Raises:
-        UserError: when the generator has BatchNorm, or no parameter in scope.
+        UserError: when no parameter is in scope, or `hvp` cannot serve an objective of several
+            terms.
     """
 
     def __init__(
         self,
-        generator: Generator,
+        theta: Theta,
         config: InnerConfig,
         gradient: str = "adjoint",
         hvp: str = "double_backward",
         proximity: float = 0.0,
+        field: GradientField | None = None,
     ) -> None:
-        _refuse_batch_norm(generator)
-        self.generator, self.config, self.proximity = generator, config, proximity
-        self.lr = config.lr
-        self.scope = SCOPES[config.scope.name].names(generator)
-        self.loss_at = self._loss()
-        self.hvp = HVPS[hvp](self.loss_at)
-        self._gradient = Unrolled(self.loss_at) if gradient == "unrolled" else Adjoint(self.hvp)
-        # The way back begins with the last step, whose graph an exact product would only rebuild.
+        self.theta, self.generator = theta, theta.generator
+        self.config, self.proximity = config, proximity
+        self.scope = SCOPES[config.scope.name].names(self.generator)
+        self.field = field or GradientField(theta, config.precision)
+        self.hvp = HVPS[hvp](self.field)
         exact = not isinstance(self.hvp, Difference)
-        self._last = Unrolled(self.loss_at) if exact else self._gradient
-        self._parameters = dict(generator.named_parameters())
+        if not exact and len(theta.terms) > 1:
+            raise UserError(
+                f"meta.hvp=difference needs a symmetric Hessian, and the objective has "
+                f"{len(theta.terms)} terms; use meta.hvp=double_backward."
+            )
+        self._gradient = Unrolled(self.field) if gradient == "unrolled" else Adjoint(self.hvp)
+        # The way back begins with the last step, whose graph an exact product would only rebuild.
+        self._last = Unrolled(self.field) if exact else self._gradient
+        self._parameters: dict[str, nn.Parameter] = theta.named()
+        generator = self.generator
         self._objective = torch.compile(generator, dynamic=False) if config.compile else generator
 
     def adapt(
         self,
         theta: Parameters,
         batch: Callable[[int], Batch],
+        lr: float,
         centre: Parameters | None = None,
     ) -> Tensor:
         """Take all inner steps in place, from `theta` on `batch(0)`, `batch(1)`, ...
 
         Args:
             theta: where to start.
-            batch: the batch of each inner step.
+            batch: maps the number of an inner step to its batch.
+            lr: the inner rate.
             centre: what `proximity` pulls to, for the parameters in scope; without, theta.
 
         Returns:
             The loss before each step, [steps], without the proximity's term.
         """
-        return torch.stack(list(self.steps(theta, batch, centre)))
+        return torch.stack(list(self.steps(theta, batch, lr, centre)))
 
     def steps(
         self,
         theta: Parameters,
         batch: Callable[[int], Batch],
+        lr: float,
         centre: Parameters | None = None,
     ) -> Iterator[Tensor]:
-        """As `adapt`, pausing after every step to yield the loss before it, a scalar."""
+        """Take the steps of `adapt`, yielding after each the loss before it, a scalar."""
         self.start(theta)
         moved = {name: self._parameters[name] for name in self.scope}
-        optimizer = self._optimizer(moved)
+        optimizer = self._optimizer(moved, lr)
         for step in range(self.config.steps):
             gradient, loss = self._slope(moved, batch(step))
             for name, parameter in moved.items():
@@ -143,14 +150,16 @@ class InnerLoop:
         self,
         theta: Parameters,
         batch: Callable[[int], Batch],
+        lr: float,
         gradient: InnerGradient | None = None,
     ) -> Iterator[InnerStep]:
-        """The inner steps as a differentiable function of `theta`, pausing after each.
+        """Take the inner steps as a differentiable function of `theta`, yielding after each.
 
         Args:
-            theta: where to start: leaves that require gradients, or made of such.
-            batch: the batch of each inner step.
-            gradient: how to differentiate, where it is not to be the loop's own way.
+            theta: where to start: leaves that require gradients, or functions of such.
+            batch: maps the number of an inner step to its batch.
+            lr: the inner rate.
+            gradient: how to differentiate; without, as the loop was told.
         """
         last = self._last if gradient is None else gradient
         gradient = gradient or self._gradient
@@ -160,10 +169,10 @@ class InnerLoop:
         state: State = {}
         for step in range(self.config.steps):
             differentiate = last if step + 1 == self.config.steps else gradient
-            loss, slope = differentiate(moved, weights, self.draw(batch(step)))
+            loss, slope = differentiate(moved, weights, self.prepare(batch(step)))
             direction, state = OPTIMIZERS[self.config.optimizer](slope, state, step)
-            arguments = (moved, direction, slope, step, self.lr)
-            moved = functional_call(self.generator.inner_rule, rule, arguments)
+            arguments = (moved, direction, slope, step, lr)
+            moved = functional_call(self.theta.inner_rule, rule, arguments)
             yield InnerStep(weights | moved, loss)
 
     def start(self, theta: Parameters) -> None:
@@ -173,49 +182,53 @@ class InnerLoop:
                 self._parameters[name].copy_(value)
 
     def phi(self) -> Parameters:
-        """The fast weights as they stand; views, not copies."""
+        """Return the fast weights as they stand; views, not copies."""
         return {name: parameter.detach() for name, parameter in self._parameters.items()}
 
-    def loss(self, phi: Parameters, batch: Batch) -> Tensor:
-        """The loss on `batch` at weights `phi`, differentiable in them once."""
-        return query_loss(self.loss_at, phi, self.draw(batch))
+    def losses(self, phi: Parameters, batch: Batch) -> list[Tensor]:
+        """Compute the terms on `batch` at weights `phi`, each differentiable in them once."""
+        draw = self.prepare(batch)
+        return [query_loss(self.field, phi, draw, term) for term in range(len(self.theta.terms))]
 
     def gradient(self, batch: Batch) -> tuple[Parameters, Tensor]:
-        """Gradient of the loss on `batch` in all parameters at phi, and the loss."""
+        """Compute the gradient on `batch` in all parameters at phi, and the sum of the terms."""
         return self._slope(self._parameters, batch)
 
     def _slope(self, wanted: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
-        """Gradient of the loss on `batch` in the `wanted` parameters at phi, and the loss."""
-        draw = self.draw(batch)
-        with self.loss_at.computing(draw[0].device):
-            loss = self._objective(*draw)
-        gradient = torch.autograd.grad(loss, list(wanted.values()), materialize_grads=True)
-        return dict(zip(wanted, gradient, strict=True)), loss.detach()
+        """Compute the gradient on `batch` in the `wanted` parameters, and the sum of the terms."""
+        draw, gradient, losses = self.prepare(batch), {}, []
+        for term, names in self.theta.by_term(wanted):
+            with self.field.computing(draw[0].device):
+                loss = self._objective(*draw, term=term)
+            values = [wanted[name] for name in names]
+            slopes = torch.autograd.grad(loss, values, materialize_grads=True)
+            gradient |= zip(names, slopes, strict=True)
+            losses.append(loss.detach())
+        return {name: gradient[name] for name in wanted}, total(losses)
 
-    def draw(self, batch: Batch) -> Draw:
-        """What the loss needs of `batch`."""
-        return self.generator.draw(batch)
+    def prepare(self, batch: Batch) -> Draw:
+        """Make all that the objective needs of `batch`."""
+        return self.generator.prepare(batch)
 
-    def _loss(self) -> Loss:
-        return Loss(self.generator, self.config.precision)
-
-    def diagnostics(self, theta: Parameters) -> dict[str, Tensor]:
-        """What to log of learned rates and of products that are not exact; scalars."""
+    def diagnostics(self, theta: Parameters, lr: float) -> dict[str, Tensor]:
+        """Summarise learned rates and the error of approximate products, as scalars to log."""
         self.start({name: p for name, p in theta.items() if name.startswith(RULE)})
-        found = {}
-        rates = self.generator.inner_rule.rates(self.lr)
+        metrics = {}
+        rates = self.theta.inner_rule.rates(lr)
         if rates is not None:
-            found = {"rate_min": rates.min(), "rate_mean": rates.mean(), "rate_max": rates.max()}
+            metrics = {"rate_min": rates.min(), "rate_mean": rates.mean(), "rate_max": rates.max()}
         if isinstance(self.hvp, Difference):
             device = next(iter(theta.values())).device
-            found["hvp_error"] = torch.tensor(self.hvp.error, device=device)
-        return found
+            metrics["hvp_error"] = torch.tensor(self.hvp.error, device=device)
+        return metrics
 
-    def _optimizer(self, moved: dict[str, nn.Parameter]) -> "torch.optim.Optimizer | _RuleSteps":
+    def _optimizer(
+        self, moved: dict[str, nn.Parameter], lr: float
+    ) -> "torch.optim.Optimizer | _RuleSteps":
         # A new one for every task: moments of one task must not reach another.
-        if len(list(self.generator.inner_rule.parameters())):
-            return _RuleSteps(self.generator, moved, self.config.optimizer, self.lr)
-        lr, parameters = self.lr, list(moved.values())
+        if len(list(self.theta.inner_rule.parameters())):
+            return _RuleSteps(self.theta.inner_rule, moved, self.config.optimizer, lr)
+        parameters = list(moved.values())
         if self.config.optimizer == "adam":
             # Fused, or its many small operations cost a tenth of an inner step on a CPU; without
             # values, as a plan has it, there is nothing to fuse.
@@ -226,12 +239,12 @@ class InnerLoop:
 
 
 class _RuleSteps:
-    """Takes the steps of a learned update rule in place, as torch's optimisers take theirs."""
+    """An optimiser that takes the steps of a learned update rule in place."""
 
     def __init__(
-        self, generator: Generator, moved: dict[str, nn.Parameter], optimizer: str, lr: float
+        self, rule: InnerRule, moved: dict[str, nn.Parameter], optimizer: str, lr: float
     ) -> None:
-        self._rule, self._moved, self._lr = generator.inner_rule, moved, lr
+        self._rule, self._moved, self._lr = rule, moved, lr
         self._optimizer = OPTIMIZERS[optimizer]
         self._state: State = {}
         self._step = 0
@@ -245,12 +258,3 @@ class _RuleSteps:
         for name, parameter in self._moved.items():
             parameter.copy_(phi[name])
         self._step += 1
-
-
-def _refuse_batch_norm(generator: nn.Module) -> None:
-    for name, module in generator.named_modules():
-        if isinstance(module, _BatchNorm):
-            raise UserError(
-                f"{type(generator).__name__}.{name} is a BatchNorm, whose running statistics carry "
-                f"one task into the next; use metatrain.generators.networks.layers.group_norm."
-            )

@@ -1,4 +1,4 @@
-"""Scopes: which parameters the inner loop moves."""
+"""Scopes: the parameters that the inner loop moves."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
@@ -22,12 +23,12 @@ class Scope(ABC):
 
     @staticmethod
     def install(generator: Generator, config: Any) -> None:
-        """Add to a new generator what the scope moves, where it does not have it of itself."""
+        """Add to a new generator the parameters that the scope moves, where it lacks them."""
 
     @classmethod
     @abstractmethod
     def names(cls, generator: Generator) -> list[str]:
-        """Names of the parameters that are moved, in the order of `named_parameters`.
+        """Name the parameters that are moved, in the order of `named_parameters`.
 
         Raises:
             UserError: when the generator has no such parameters.
@@ -38,28 +39,27 @@ class All(Scope):
     """Everything, as in MAML and Reptile."""
 
     class Config(Section):
-        """Nothing to set."""
+        """No settings."""
 
         name: Literal["all"] = "all"
 
     @classmethod
+    @override
     def names(cls, generator: Generator) -> list[str]:
-        """See `Scope.names`."""
-        rule = {f"inner_rule.{name}" for name, _ in generator.inner_rule.named_parameters()}
-        return [name for name, _ in generator.named_parameters() if name not in rule]
+        return [name for name, p in generator.named_parameters() if p.requires_grad]
 
 
 class Film(Scope):
     """The layers that modulate features, FiLM (Perez et al. 2018)."""
 
     class Config(Section):
-        """Nothing to set."""
+        """No settings."""
 
         name: Literal["film"] = "film"
 
     @classmethod
+    @override
     def names(cls, generator: Generator) -> list[str]:
-        """See `Scope.names`."""
         return _inside(generator, FiLM, "film")
 
 
@@ -74,7 +74,7 @@ class LowRank(nn.Module):
         self.down = nn.Parameter(torch.randn(rank, columns) / math.sqrt(columns))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight that the layer uses."""
+        """Add the low-rank term to the layer's `weight`."""
         return weight + (self.up @ self.down).view_as(weight)
 
 
@@ -82,23 +82,23 @@ class LoRA(Scope):
     """A low-rank term beside the weight of every linear and convolutional layer."""
 
     class Config(Section):
-        """How large the term is."""
+        """The size of the term."""
 
         name: Literal["lora"] = "lora"
         rank: int = Field(default=4, ge=1, description="Rank of what is added to each weight.")
 
     @staticmethod
+    @override
     def install(generator: Generator, config: Any) -> None:
-        """See `Scope.install`."""
-        layers = [m for m in generator.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+        layers = [m for m in generator.network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
         for layer in layers:
             parametrize.register_parametrization(
                 layer, "weight", LowRank(layer.weight, config.rank)
             )
 
     @classmethod
+    @override
     def names(cls, generator: Generator) -> list[str]:
-        """See `Scope.names`."""
         return _inside(generator, LowRank, "lora")
 
 
@@ -106,13 +106,13 @@ class Head(Scope):
     """The last layers, as in ANIL."""
 
     class Config(Section):
-        """Nothing to set."""
+        """No settings."""
 
         name: Literal["head"] = "head"
 
     @classmethod
+    @override
     def names(cls, generator: Generator) -> list[str]:
-        """See `Scope.names`."""
         return [name for name in All.names(generator) if _in_head(name, generator)]
 
 
@@ -120,13 +120,13 @@ class Body(Scope):
     """All but the last layers, as in BOIL."""
 
     class Config(Section):
-        """Nothing to set."""
+        """No settings."""
 
         name: Literal["body"] = "body"
 
     @classmethod
+    @override
     def names(cls, generator: Generator) -> list[str]:
-        """See `Scope.names`."""
         return [name for name in All.names(generator) if not _in_head(name, generator)]
 
 
@@ -134,20 +134,21 @@ class ContextScope(Scope):
     """One vector that conditions the generator, as in CAVIA."""
 
     class Config(Section):
-        """How large the vector is."""
+        """The size of the vector."""
 
         name: Literal["context"] = "context"
         size: int = Field(default=64, ge=1, description="Numbers in the context vector.")
 
     @staticmethod
+    @override
     def install(generator: Generator, config: Any) -> None:
-        """See `Scope.install`."""
-        generator.context = Context(config.size, generator.embedding)
+        network = generator.network
+        network.context = Context(config.size, network.embedding)
 
     @classmethod
+    @override
     def names(cls, generator: Generator) -> list[str]:
-        """See `Scope.names`."""
-        return ["context.vector"]
+        return ["network.context.vector"]
 
 
 def _inside(generator: Generator, kind: type[nn.Module], scope: str) -> list[str]:
@@ -159,14 +160,14 @@ def _inside(generator: Generator, kind: type[nn.Module], scope: str) -> list[str
     ]
     if not names:
         raise UserError(
-            f"inner.scope.name={scope} moves no parameter of {type(generator).__name__}, which has "
-            f"no {kind.__name__} layers; use inner.scope.name=all."
+            f"inner.scope.name={scope} moves no parameter of {type(generator.network).__name__}, "
+            f"which has no {kind.__name__} layers; use inner.scope.name=all."
         )
     return names
 
 
 def _in_head(name: str, generator: Generator) -> bool:
-    return name.startswith(tuple(f"{module}." for module in generator.head))
+    return name.startswith(tuple(f"network.{module}." for module in generator.network.head))
 
 
 SCOPES: dict[str, type[Scope]] = {

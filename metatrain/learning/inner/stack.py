@@ -11,41 +11,44 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import vmap
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
-from metatrain.generators import Draw, Generator
+from metatrain.generators import Draw
 from metatrain.learning.inner.gradient import FirstOrder
+from metatrain.learning.inner.gradient_field import GradientField, Precision
 from metatrain.learning.inner.hvp import plain_attention
-from metatrain.learning.inner.loop import RULE, InnerLoop
-from metatrain.learning.inner.loss import Loss, Precision
+from metatrain.learning.inner.loop import InnerConfig, InnerLoop
+from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.theta import RULE, Theta
 
 Batches = tuple[Batch, ...]
 
 
 @dataclass(frozen=True)
 class EpisodeStack:
-    """Episodes of one shape, seen as one: its batches are tuples with a batch of each."""
+    """Episodes of one shape as one, whose batches are tuples with a batch of each."""
 
     episodes: tuple[Episode, ...]
 
     @property
     def task(self) -> str:
-        """The names of all tasks."""
+        """Join the names of all tasks."""
         return ", ".join(episode.task for episode in self.episodes)
 
-    def support_batch(self, draw: int = 0) -> Batches:
-        """See `Episode.support_batch`."""
-        return tuple(episode.support_batch(draw) for episode in self.episodes)
+    def support_batch(self, noise_index: int = 0) -> Batches:
+        """Make the batch of every episode."""
+        return tuple(episode.support_batch(noise_index) for episode in self.episodes)
 
-    def query_batch(self, draw: int = 0) -> Batches:
-        """See `Episode.query_batch`."""
-        return tuple(episode.query_batch(draw) for episode in self.episodes)
+    def query_batch(self, noise_index: int = 0) -> Batches:
+        """Make the batch of every episode."""
+        return tuple(episode.query_batch(noise_index) for episode in self.episodes)
 
-    def whole_batch(self, draw: int = 0) -> Batches:
-        """See `Episode.whole_batch`."""
-        return tuple(episode.whole_batch(draw) for episode in self.episodes)
+    def whole_batch(self, noise_index: int = 0) -> Batches:
+        """Make the batch of every episode."""
+        return tuple(episode.whole_batch(noise_index) for episode in self.episodes)
 
 
 class StackedInnerLoop(InnerLoop):
@@ -55,56 +58,62 @@ class StackedInnerLoop(InnerLoop):
     place: what is moved is small.
     """
 
+    def __init__(self, theta: Theta, config: InnerConfig, **options: Any) -> None:
+        scope = frozenset(SCOPES[config.scope.name].names(theta.generator))
+        field = _SumOverTasks(theta, config.precision, scope)
+        super().__init__(theta, config, **options, field=field)
+
+    @override
     def adapt(
         self,
         theta: Parameters,
         batch: Callable[[int], Any],
+        lr: float,
         centre: Parameters | None = None,
     ) -> Tensor:
-        """See `InnerLoop.adapt`; `theta` has the tasks' dimension where it is in scope."""
-        *_, last = steps = list(self.trace(theta, batch, FirstOrder(self.loss_at)))
+        *_, last = steps = list(self.trace(theta, batch, lr, FirstOrder(self.field)))
         self._phi = last.phi
         return torch.stack([step.loss for step in steps])
 
+    @override
     def start(self, theta: Parameters) -> None:
-        """See `InnerLoop.start`."""
         super().start({name: p for name, p in theta.items() if name.startswith(RULE)})
         self._phi = {name: p for name, p in theta.items() if not name.startswith(RULE)}
 
+    @override
     def phi(self) -> Parameters:
-        """See `InnerLoop.phi`."""
         return self._phi
 
+    @override
     def gradient(self, batch: Any) -> tuple[Parameters, Tensor]:
-        """See `InnerLoop.gradient`; the loss is the sum over the tasks."""
-        loss, gradient = self.loss_at.gradient(self._phi, tuple(self._phi), self.draw(batch))
+        loss, gradient = self.field.gradient(self._phi, tuple(self._phi), self.prepare(batch))
         return gradient, loss
 
-    def draw(self, batch: Any) -> Draw:
-        """See `InnerLoop.draw`; the tasks' dimension comes first."""
-        draws = [self.generator.draw(one) for one in batch]
+    @override
+    def prepare(self, batch: Any) -> Draw:
+        """Make the draw of every task and stack them; the tasks' dimension comes first."""
+        draws = [self.generator.prepare(one) for one in batch]
         return tuple(torch.stack(parts) for parts in zip(*draws, strict=True))
 
-    def diagnostics(self, theta: Parameters) -> dict[str, Tensor]:
-        """See `InnerLoop.diagnostics`; counted once for every task, as losses are."""
+    @override
+    def diagnostics(self, theta: Parameters, lr: float) -> dict[str, Tensor]:
+        """Count every value once for every task, as losses are."""
         count = len(theta[self.scope[0]])
-        return {name: count * value for name, value in super().diagnostics(theta).items()}
-
-    def _loss(self) -> Loss:
-        return _SumOfLosses(self.generator, self.config.precision, frozenset(self.scope))
+        return {name: count * value for name, value in super().diagnostics(theta, lr).items()}
 
 
-class _SumOfLosses(Loss):
-    """The loss summed over tasks, of which each has weights of its own in `scope`."""
+class _SumOverTasks(GradientField):
+    """A field summed over tasks, of which each has weights of its own in `scope`."""
 
-    def __init__(self, generator: Generator, precision: Precision, scope: frozenset[str]) -> None:
-        super().__init__(generator, precision)
+    def __init__(self, theta: Theta, precision: Precision, scope: frozenset[str]) -> None:
+        super().__init__(theta, precision)
         self._scope = scope
 
-    def __call__(self, weights: Parameters, draw: Draw) -> Tensor:
-        """See `Loss.__call__`."""
-        one = super().__call__
+    @override
+    def loss(self, weights: Parameters, draw: Draw, term: int = 0) -> Tensor:
+        one_task = super().loss
         fixed = {name: w for name, w in weights.items() if name not in self._scope}
         moved = {name: w for name, w in weights.items() if name in self._scope}
         with plain_attention():
-            return vmap(lambda own, drawn: one(fixed | own, drawn))(moved, draw).sum()
+            losses = vmap(lambda fast, drawn: one_task(fixed | fast, drawn, term))(moved, draw)
+        return losses.sum()

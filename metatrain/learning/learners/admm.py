@@ -3,11 +3,12 @@
 from typing import Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
-from metatrain.learning.learners.learner import Gather, OuterGradient, mean_by_task
+from metatrain.learning.learners.learner import Memory, Notes, OuterGradient, mean_by_task
 from metatrain.learning.learners.reptile import Reptile
 
 
@@ -30,6 +31,7 @@ class ADMM(Reptile):
     """
 
     stackable = False  # duals belong to tasks
+    remembers = True
 
     class Config(Section):
         """The penalty and the regulariser."""
@@ -40,32 +42,32 @@ class ADMM(Reptile):
             default=0.0, ge=0, description="Weight of |theta|^2 / 2 beside a task."
         )
 
-    def __init__(self, config: Any, inner: Any) -> None:
-        super().__init__(config, inner)
-        # phi + u of the tasks of this outer step, until the new theta is known.
-        self._sums: list[tuple[str, Parameters]] = []
-
     @staticmethod
+    @override
     def proximity(config: Any) -> float:
-        """See `Learner.proximity`."""
         return config.rho
 
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
         scope, device = self.inner.scope, next(iter(theta.values())).device
-        known = self.by_task.get(episode.task)
+        known = (memory or {}).get(episode.task)
         dual = {name: known[name].to(device) if known else 0.0 for name in scope}
         centre = {name: theta[name] - dual[name] for name in scope}
-        reptile = self.towards_phi(theta, episode, centre)
+        reptile = self.towards_phi(theta, episode, self.lr(step), centre)
         sums = {name: theta[name] - reptile.gradient[name] + dual[name] for name in scope}
-        self._sums.append((episode.task, {name: s.cpu() for name, s in sums.items()}))
         # The proximal map of decay/2 |z|^2 is a factor, and so may come before the mean.
         factor = self.config.rho / (self.config.rho + self.config.decay)
         gradient = {name: theta[name] - factor * sums[name] for name in scope}
-        return OuterGradient(reptile.gradient | gradient, reptile.metrics)
+        note = (episode.task, {name: s.cpu() for name, s in sums.items()})
+        return OuterGradient(reptile.gradient | gradient, reptile.metrics, notes=(note,))
 
-    def end_step(self, theta: Parameters, gather: Gather) -> None:
-        """See `Learner.end_step`: u_i + phi_i less the new theta."""
-        for task, sums in mean_by_task(gather(self._sums)).items():
-            self.by_task[task] = {name: s - theta[name].cpu() for name, s in sums.items()}
-        self._sums = []
+    @override
+    def remember(self, memory: Memory, theta: Parameters, notes: Notes) -> Memory:
+        """Return u_i + phi_i less the new theta for the tasks of this step, the old else."""
+        duals = {
+            task: {name: s - theta[name].cpu() for name, s in sums.items()}
+            for task, sums in mean_by_task(notes).items()
+        }
+        return {**memory, **duals}

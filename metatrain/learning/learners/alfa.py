@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
@@ -29,10 +30,10 @@ class GeneratedRates(InnerRule):
         nn.init.zeros_(self.out.bias)
         self._last = torch.zeros(layers)
 
+    @override
     def forward(
         self, phi: Parameters, direction: Parameters, gradient: Parameters, step: int, lr: float
     ) -> Parameters:
-        """See `InnerRule.forward`."""
         log_rates, decays = self._generate(phi, gradient)
         self._last = log_rates.detach()
         return {
@@ -40,6 +41,7 @@ class GeneratedRates(InnerRule):
             for i, (name, p) in enumerate(phi.items())
         }
 
+    @override
     def rates(self, lr: float) -> Tensor:
         """See `InnerRule.rates`: those of the newest inner step."""
         return lr * self._last.exp()
@@ -65,14 +67,15 @@ class ALFA(MAML):
 
     stackable = False  # the rates depend on means over one task's weights
 
+    plays_games = False  # learned rates have no one loss
     shardable = False  # rates belong to parameters and layers as a whole
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["alfa"] = "alfa"
 
     @staticmethod
+    @override
     def rule(config: Any, inner: InnerConfig, moved: Parameters) -> InnerRule:
-        """See `Learner.rule`."""
         return GeneratedRates(moved)

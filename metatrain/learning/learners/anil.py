@@ -19,6 +19,6 @@ class ANIL(MAML):
     scope = "head"
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["anil"] = "anil"

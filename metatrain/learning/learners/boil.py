@@ -19,6 +19,6 @@ class BOIL(MAML):
     scope = "body"
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["boil"] = "boil"

@@ -1,13 +1,15 @@
 """Fast context adaptation."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
-from metatrain.learning.learners.learner import OuterGradient
+from metatrain.learning.learners.learner import Memory, OuterGradient
 from metatrain.learning.learners.maml import MAML
 
 
@@ -27,12 +29,14 @@ class CAVIA(MAML):
     fixed_start = True
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["cavia"] = "cavia"
 
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
-        outer = super().episode_gradient(theta, episode, step)
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
+        outer = super().episode_gradient(theta, episode, step, memory)
         start = {name: torch.zeros_like(theta[name]) for name in self.inner.scope}
-        return OuterGradient(outer.gradient | start, outer.metrics)
+        return replace(outer, gradient=outer.gradient | start)

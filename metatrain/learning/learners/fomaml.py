@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+from typing_extensions import override
+
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
-from metatrain.learning.learners.learner import Learner, OuterGradient
+from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
 
 
 class FOMAML(Learner):
@@ -21,13 +23,15 @@ class FOMAML(Learner):
     """
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["fomaml"] = "fomaml"
 
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
-        losses = self.inner.adapt(theta, episode.support_batch)
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
+        losses = self.inner.adapt(theta, episode.support_batch, self.lr(step))
         gradient, query_loss = self.inner.gradient(episode.query_batch())
         return OuterGradient(
             gradient, {"loss": query_loss, "inner_first": losses[0], "inner_last": losses[-1]}

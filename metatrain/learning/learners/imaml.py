@@ -6,13 +6,14 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
-from metatrain.learning.inner.loss import dot
-from metatrain.learning.learners.learner import Learner, OuterGradient
+from metatrain.learning.inner.gradient_field import dot
+from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
 
 
 class IMAML(Learner):
@@ -31,6 +32,7 @@ class IMAML(Learner):
     """
 
     products = True
+    plays_games = False  # conjugate gradients need a symmetric system
     stackable = False  # conjugate gradients have lengths of their own for every task
 
     class Config(Section):
@@ -43,20 +45,22 @@ class IMAML(Learner):
         iterations: int = Field(default=5, ge=1, description="Steps of conjugate gradients.")
 
     @staticmethod
+    @override
     def proximity(config: Any) -> float:
-        """See `Learner.proximity`."""
         return config.proximity
 
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
 
         def support(_: int) -> Batch:
-            # One draw in all inner steps: only one function has a minimum.
+            # One noise in all inner steps: only one function has a minimum.
             return episode.support_batch()
 
-        losses = self.inner.adapt(theta, support)
+        losses = self.inner.adapt(theta, support, self.lr(step))
         gradient, query_loss = self.inner.gradient(episode.query_batch())
-        phi, draw = self.inner.phi(), self.inner.draw(support(0))
+        phi, draw = self.inner.phi(), self.inner.prepare(support(0))
         scale = 1 / self.config.proximity
 
         def product(vector: Parameters) -> Parameters:
@@ -67,11 +71,11 @@ class IMAML(Learner):
             return {name: value + scale * hessian_x[name] for name, value in x.items()}
 
         query = {name: gradient[name] for name in self.inner.scope}
-        solved = conjugate_gradients(system, query, self.config.iterations, self.inner.loss_at.dot)
+        solved = conjugate_gradients(system, query, self.config.iterations, self.inner.field.dot)
         mixed = product(solved)
         fixed = {n: g - scale * mixed[n] for n, g in gradient.items() if n not in query}
         metrics = {"loss": query_loss, "inner_first": losses[0], "inner_last": losses[-1]}
-        return OuterGradient(fixed | solved, metrics | self.inner.diagnostics(theta))
+        return OuterGradient(fixed | solved, metrics | self.inner.diagnostics(theta, self.lr(step)))
 
 
 def conjugate_gradients(

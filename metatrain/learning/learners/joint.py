@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+from typing_extensions import override
+
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
-from metatrain.learning.learners.learner import Learner, OuterGradient
+from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
 
 
 class Joint(Learner):
@@ -21,12 +23,14 @@ class Joint(Learner):
     """
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["joint"] = "joint"
 
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
         self.inner.start(theta)
         gradient, loss = self.inner.gradient(episode.whole_batch())
         return OuterGradient(gradient, {"loss": loss})

@@ -1,14 +1,17 @@
 """Model-agnostic meta-learning, of second order."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
-from metatrain.learning.learners.learner import Learner, OuterGradient
+from metatrain.learning.inner.gradient_field import total
+from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
 
 
 class MAML(Learner):
@@ -16,7 +19,8 @@ class MAML(Learner):
 
     g = 1/M sum_i d/dtheta L(U_k(theta; S_i); Q_i)
 
-    Through every inner step, Hessians included; `meta.gradient` and `meta.hvp` say how.
+    Through every inner step, Hessians included; `meta.gradient` and `meta.hvp` say how. With
+    several terms each player's parameters get the derivative of its own query loss.
 
     Cost: k + 1 gradients and k Hessian-vector products an episode.
     Memory: one inner step's graph and k copies of the moved parameters.
@@ -26,25 +30,34 @@ class MAML(Learner):
     products = True
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["maml"] = "maml"
 
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
         theta = leaves(theta)
-        *_, last = steps = list(self.inner.trace(theta, episode.support_batch))
-        loss = self.inner.loss(last.phi, episode.query_batch())
-        metrics = {"loss": loss.detach(), "inner_first": steps[0].loss, "inner_last": last.loss}
-        return OuterGradient(gradient_of(loss, theta), metrics | self.inner.diagnostics(theta))
+        *_, last = steps = list(self.inner.trace(theta, episode.support_batch, self.lr(step)))
+        losses = self.inner.losses(last.phi, episode.query_batch())
+        loss = total([loss.detach() for loss in losses])
+        metrics = {"loss": loss, "inner_first": steps[0].loss, "inner_last": last.loss}
+        metrics |= self.inner.diagnostics(theta, self.lr(step))
+        return OuterGradient(self.gradient_of(losses, theta), metrics)
+
+    def gradient_of(self, losses: Sequence[Tensor], theta: Parameters) -> Parameters:
+        """Compute each term's derivative, through the inner steps, in the parameters it moves."""
+        gradient: Parameters = {}
+        for term, names in self.inner.theta.by_term(theta):
+            values = [theta[name] for name in names]
+            slopes = torch.autograd.grad(
+                losses[term], values, materialize_grads=True, retain_graph=term + 1 < len(losses)
+            )
+            gradient |= zip(names, slopes, strict=True)
+        return {name: gradient[name] for name in theta}
 
 
 def leaves(theta: Parameters) -> Parameters:
-    """Theta as something to differentiate by."""
+    """Make leaves of theta to differentiate by."""
     return {name: p.detach().requires_grad_() for name, p in theta.items()}
-
-
-def gradient_of(loss: Tensor, theta: Parameters) -> Parameters:
-    """The gradient of `loss` in every one of `theta`, 0 where it does not depend on it."""
-    gradient = torch.autograd.grad(loss, list(theta.values()), materialize_grads=True)
-    return dict(zip(theta, gradient, strict=True))

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
@@ -12,8 +13,8 @@ from metatrain.data.episodes import Episode
 from metatrain.learning.inner.gradient import FirstOrder
 from metatrain.learning.inner.loop import InnerConfig
 from metatrain.learning.inner.rule import InnerRule, attribute_name
-from metatrain.learning.learners.learner import OuterGradient
-from metatrain.learning.learners.maml import MAML, gradient_of, leaves
+from metatrain.learning.learners.learner import Memory, OuterGradient
+from metatrain.learning.learners.maml import MAML, leaves
 
 
 class RatePerLayerAndStep(InnerRule):
@@ -28,10 +29,10 @@ class RatePerLayerAndStep(InnerRule):
             {attribute_name(name): p.new_zeros(steps) for name, p in moved.items()}
         )
 
+    @override
     def forward(
         self, phi: Parameters, direction: Parameters, gradient: Parameters, step: int, lr: float
     ) -> Parameters:
-        """See `InnerRule.forward`."""
 
         def rate(name: str) -> Tensor:
             rates = self.log_rates[attribute_name(name)]
@@ -39,8 +40,8 @@ class RatePerLayerAndStep(InnerRule):
 
         return {name: p - rate(name) * direction[name] for name, p in phi.items()}
 
+    @override
     def rates(self, lr: float) -> Tensor:
-        """See `InnerRule.rates`."""
         return lr * torch.cat([r.detach() for r in self.log_rates.values()]).exp()
 
 
@@ -58,6 +59,7 @@ class MAMLPlusPlus(MAML):
     Use: where MAML is unstable, or its inner rate hard to find.
     """
 
+    plays_games = False  # learned rates have no one loss
     shardable = False  # rates belong to parameters and layers as a whole
 
     class Config(Section):
@@ -72,17 +74,19 @@ class MAMLPlusPlus(MAML):
         )
 
     @staticmethod
+    @override
     def rule(config: Any, inner: InnerConfig, moved: Parameters) -> InnerRule:
-        """See `Learner.rule`."""
         return RatePerLayerAndStep(moved, inner.steps)
 
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
         theta = leaves(theta)
-        order = FirstOrder(self.inner.loss_at) if step < self.config.first_order else None
-        steps = list(self.inner.trace(theta, episode.support_batch, order))
+        order = FirstOrder(self.inner.field) if step < self.config.first_order else None
+        steps = list(self.inner.trace(theta, episode.support_batch, self.lr(step), order))
         losses = [
-            weight * self.inner.loss(inner_step.phi, episode.query_batch())
+            weight * self.inner.losses(inner_step.phi, episode.query_batch())[0]
             for weight, inner_step in zip(self.step_weights(step), steps, strict=True)
             if weight
         ]
@@ -92,8 +96,8 @@ class MAMLPlusPlus(MAML):
             "inner_first": steps[0].loss,
             "inner_last": steps[-1].loss,
         }
-        gradient = gradient_of(total, theta)
-        return OuterGradient(gradient, metrics | self.inner.diagnostics(theta))
+        gradient = self.gradient_of([total], theta)
+        return OuterGradient(gradient, metrics | self.inner.diagnostics(theta, self.lr(step)))
 
     def step_weights(self, step: int) -> list[float]:
         """Weight of the query loss after each inner step at outer step `step`; they sum to 1."""

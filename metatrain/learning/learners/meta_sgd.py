@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
@@ -24,17 +25,17 @@ class RatePerParameter(InnerRule):
             {attribute_name(name): torch.zeros_like(p) for name, p in moved.items()}
         )
 
+    @override
     def forward(
         self, phi: Parameters, direction: Parameters, gradient: Parameters, step: int, lr: float
     ) -> Parameters:
-        """See `InnerRule.forward`."""
         return {
             name: p - lr * self.log_rates[attribute_name(name)].exp() * direction[name]
             for name, p in phi.items()
         }
 
+    @override
     def rates(self, lr: float) -> Tensor:
-        """See `InnerRule.rates`."""
         return lr * torch.cat([r.detach().flatten() for r in self.log_rates.values()]).exp()
 
 
@@ -48,14 +49,15 @@ class MetaSGD(MAML):
     Use: one or few inner steps, where each has to count.
     """
 
+    plays_games = False  # learned rates have no one loss
     shardable = False  # rates belong to parameters and layers as a whole
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["meta-sgd"] = "meta-sgd"
 
     @staticmethod
+    @override
     def rule(config: Any, inner: InnerConfig, moved: Parameters) -> InnerRule:
-        """See `Learner.rule`."""
         return RatePerParameter(moved)

@@ -1,13 +1,14 @@
 """Multi-task learning with a head a task."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
-from metatrain.learning.learners.learner import Gather, Learner, OuterGradient, mean_by_task
+from metatrain.learning.learners.learner import Learner, Memory, Notes, OuterGradient, mean_by_task
 
 
 class MTL(Learner):
@@ -26,6 +27,7 @@ class MTL(Learner):
 
     scope = "head"
     stackable = False  # heads belong to tasks
+    remembers = True
 
     class Config(Section):
         """The heads' rate."""
@@ -33,23 +35,20 @@ class MTL(Learner):
         name: Literal["mtl"] = "mtl"
         head_lr: float = Field(default=0.1, gt=0, description="Learning rate of the heads.")
 
-    def __init__(self, config: Any, inner: Any) -> None:
-        super().__init__(config, inner)
-        self._heads: list[tuple[str, Parameters]] = []
-
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
         device = next(iter(theta.values())).device
-        known = self.by_task.get(episode.task)
+        known = (memory or {}).get(episode.task)
         head = {n: known[n].to(device) if known else theta[n] for n in self.inner.scope}
         self.inner.start(theta | head)
         gradient, loss = self.inner.gradient(episode.whole_batch())
         head = {name: h - self.config.head_lr * gradient[name] for name, h in head.items()}
-        self._heads.append((episode.task, {name: h.cpu() for name, h in head.items()}))
         towards = {name: theta[name] - h for name, h in head.items()}
-        return OuterGradient(gradient | towards, {"loss": loss})
+        note = (episode.task, {name: h.cpu() for name, h in head.items()})
+        return OuterGradient(gradient | towards, {"loss": loss}, notes=(note,))
 
-    def end_step(self, theta: Parameters, gather: Gather) -> None:
-        """See `Learner.end_step`."""
-        self.by_task.update(mean_by_task(gather(self._heads)))
-        self._heads = []
+    @override
+    def remember(self, memory: Memory, theta: Parameters, notes: Notes) -> Memory:
+        return {**memory, **mean_by_task(notes)}

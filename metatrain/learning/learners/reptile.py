@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+from typing_extensions import override
+
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
-from metatrain.learning.learners.learner import Learner, OuterGradient
+from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
 
 
 class Reptile(Learner):
@@ -23,21 +25,25 @@ class Reptile(Learner):
     """
 
     class Config(Section):
-        """Nothing to set beyond the inner loop."""
+        """No settings beyond the inner loop's."""
 
         name: Literal["reptile"] = "reptile"
 
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
-        return self.towards_phi(theta, episode, centre=theta)
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
+    ) -> OuterGradient:
+        return self.towards_phi(theta, episode, self.lr(step), centre=theta)
 
-    def towards_phi(self, theta: Parameters, episode: Episode, centre: Parameters) -> OuterGradient:
-        """Theta - phi, with phi found near `centre` as far as there is a proximal term."""
-        losses = self.inner.adapt(theta, episode.whole_batch, centre)
+    def towards_phi(
+        self, theta: Parameters, episode: Episode, lr: float, centre: Parameters
+    ) -> OuterGradient:
+        """Compute theta - phi, with phi near `centre` as far as there is a proximal term."""
+        losses = self.inner.adapt(theta, episode.whole_batch, lr, centre)
         phi, scope = self.inner.phi(), self.inner.scope
         gradient = {name: theta[name] - phi[name] for name in scope}
         if len(scope) < len(theta):
-            shared, _ = self.inner.gradient(episode.whole_batch(draw=len(losses)))
+            shared, _ = self.inner.gradient(episode.whole_batch(noise_index=len(losses)))
             gradient = shared | gradient
         metrics = {"loss": losses.mean(), "inner_first": losses[0], "inner_last": losses[-1]}
         return OuterGradient(gradient, metrics)

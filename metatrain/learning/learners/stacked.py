@@ -1,14 +1,15 @@
-"""Running a learner on several episodes at once."""
+"""A learner that runs another on several episodes at once."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
 from metatrain.data.episodes import Episode
 from metatrain.learning.inner.stack import EpisodeStack
-from metatrain.learning.learners.learner import Learner, OuterGradient
+from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
 
 
 class Stacked(Learner):
@@ -28,19 +29,20 @@ class Stacked(Learner):
         self.fixed_start = alone.fixed_start
         self._learner, self._alone, self._at_once = learner, alone, at_once
 
-    def begin_step(self, step: int) -> None:
-        """See `Learner.begin_step`."""
-        for learner in (self._learner, self._alone):
-            learner.begin_step(step)
-
-    def episode_gradient(self, theta: Parameters, episode: Episode, step: int) -> OuterGradient:
-        """See `Learner.episode_gradient`."""
-        return self._alone.episode_gradient(theta, episode, step)
-
-    def outer_gradient(
-        self, theta: Parameters, episodes: Sequence[Episode], step: int
+    @override
+    def episode_gradient(
+        self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
     ) -> OuterGradient:
-        """See `Learner.outer_gradient`."""
+        return self._alone.episode_gradient(theta, episode, step, memory)
+
+    @override
+    def outer_gradient(
+        self,
+        theta: Parameters,
+        episodes: Sequence[Episode],
+        step: int,
+        memory: Memory | None = None,
+    ) -> OuterGradient:
         total = OuterGradient({name: torch.zeros_like(p) for name, p in theta.items()}, {})
         for first in range(0, len(episodes), self._at_once):
             group = episodes[first : first + self._at_once]

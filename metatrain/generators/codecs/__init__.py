@@ -1,0 +1,1 @@
+"""Codecs: fixed maps between pixels and what a network sees."""

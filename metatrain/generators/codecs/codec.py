@@ -1,0 +1,63 @@
+"""Codecs: between pixels and what a network sees."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from metatrain.base.section import Section
+
+
+class Codec(nn.Module, ABC):
+    """A fixed map from images to latents and back; nothing here is trained.
+
+    Only data, codecs and evaluation see pixels: objectives, networks and learners see latents.
+
+    Args:
+        config: an instance of `Config`.
+
+    Attributes:
+        Config: its section of the configuration.
+    """
+
+    Config: ClassVar[type[Section]]
+
+    def __init__(self, config: Section) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def shape(self, channels: int, size: int) -> tuple[int, int, int]:
+        """Give the shape of the latent of an image [channels, size, size]."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Map images [B, C, H, W] in [-1, 1] to latents."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Map latents to images [B, C, H, W]; the caller clamps them to [-1, 1]."""
+
+
+class IdentityConfig(Section):
+    """No settings."""
+
+    name: Literal["identity"] = "identity"
+
+
+class Identity(Codec):
+    """Pixels as latents."""
+
+    Config = IdentityConfig
+
+    @override
+    def shape(self, channels: int, size: int) -> tuple[int, int, int]:
+        return channels, size, size
+
+    @override
+    def encode(self, images: Tensor) -> Tensor:
+        return images
+
+    @override
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents

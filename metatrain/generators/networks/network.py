@@ -1,0 +1,35 @@
+"""The network: a module with the parts that scopes and conditions name."""
+
+from abc import ABC
+from typing import ClassVar
+
+from torch import nn
+
+from metatrain.base.section import Section
+from metatrain.generators.networks.layers import Context
+
+
+class Network(nn.Module, ABC):
+    """A network of any kind; an objective says what it has to offer beyond this.
+
+    Args:
+        config: an instance of `Config`.
+        shape: of an example as the network sees it, [C, H, W], H = W.
+
+    Attributes:
+        Config: its section of the configuration.
+        scope: the inner loop's scope, where the network is defined by one; None allows any.
+        head: names of the modules that are its last layers; the rest is its body.
+        embedding: channels of the embedding that conditions it, 0 where there is none.
+        context: a vector that conditions it too, for the scope of that name.
+    """
+
+    Config: ClassVar[type[Section]]
+    scope: ClassVar[str | None] = None
+    head: ClassVar[tuple[str, ...]] = ()
+    embedding: int = 0
+
+    def __init__(self, config: Section, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.context: Context | None = None

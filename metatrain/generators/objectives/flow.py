@@ -1,0 +1,150 @@
+"""Flow matching: regress the velocity of straight paths from noise to examples."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import override
+
+from metatrain.base.errors import UserError
+from metatrain.base.section import Section
+from metatrain.data.batch import Batch
+from metatrain.generators.networks.network import Network
+from metatrain.generators.networks.velocity import VelocityNetwork
+from metatrain.generators.objectives.objective import Draw, Objective, Term
+from metatrain.generators.samplers import FlowSamplerConfig, Velocity, guided, integrate
+
+
+class FlowConfig(Section):
+    """Training and sampling of a flow."""
+
+    name: Literal["flow"] = "flow"
+    shared_noise: bool = Field(
+        default=False,
+        description="Reuse one noise per image in all inner steps of an episode.",
+    )
+    stratified_time: bool = Field(
+        default=True,
+        description="Spread the times of a batch evenly over [0, 1] instead of at random.",
+    )
+    condition_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of images trained without seeing the support."
+    )
+    sampler: FlowSamplerConfig = FlowSamplerConfig()
+
+
+class FlowMatching(Objective[FlowConfig]):
+    """Rectified flow from noise x_0 at t = 0 to examples x_1 at t = 1.
+
+    Lipman et al. 2023, "Flow Matching for Generative Modeling", eq. 23 with sigma_min = 0;
+    Liu et al. 2023, "Flow Straight and Fast", eq. 1:
+    x_t = (1 - t) x_0 + t x_1, and the network regresses x_1 - x_0.
+
+    A draw is x_1 [B, C, H, W], x_0, the times [B], the support [K, C, H, W], and `visible` [B, K],
+    True where an example may look at a support example.
+    """
+
+    Config = FlowConfig
+
+    @property
+    @override
+    def terms(self) -> Sequence[Term]:
+        return (Term(velocity_error),)
+
+    @override
+    def check(self, network: Network) -> None:
+        if not isinstance(network, VelocityNetwork):
+            raise UserError(
+                f"objective.name=flow needs a generator that predicts a velocity, and "
+                f"{type(network).__name__} does not; choose another generator or objective."
+            )
+
+    @override
+    def prepare(self, batch: Batch, *, training: bool) -> Draw:
+        x1 = batch.examples.target
+        x0, t, kept = self._random(batch, training)
+        visible = visible_support(batch) & kept[:, None].to(x1.device)
+        return x1, x0.to(x1), t.to(x1), batch.support.target, visible
+
+    @override
+    def share(self, draw: Draw, rows: slice) -> Draw:
+        x1, x0, t, support, visible = draw
+        return x1[rows], x0[rows], t[rows], support, visible[rows]
+
+    @override
+    def sample(
+        self, network: Network, support: Tensor, count: int, seed: int, sampler: Section | None
+    ) -> Tensor:
+        assert isinstance(network, VelocityNetwork)
+        config = sampler if isinstance(sampler, FlowSamplerConfig) else self.config.sampler
+        noise = torch.randn((count, *self.shape), generator=torch.Generator().manual_seed(seed))
+        memory = network.encode(support)
+
+        def velocity(visible: bool) -> Velocity:
+            seen = torch.full((count, len(memory)), visible, device=support.device)
+            return lambda x, time: network.velocity(x, x.new_full((len(x),), time), memory, seen)
+
+        flow = guided(velocity(True), velocity(False), config.guidance)
+        return integrate(flow, noise.to(support), config)
+
+    def restore(self, network: VelocityNetwork, batch: Batch, hidden: Tensor) -> Tensor:
+        """Estimate the targets of `batch` without the values that are `hidden`.
+
+        Hidden values are noise and the others the target; the time says how much is hidden.
+
+        Args:
+            network: predicts the velocity.
+            batch: B examples, and their support.
+            hidden: [B, 1, H, W], 1 where a value is hidden, else 0.
+
+        Returns:
+            [B, C, H, W].
+        """
+        target = batch.examples.target
+        noise = self._random(batch, network.training)[0].to(target)
+        x = hidden * noise + (1 - hidden) * target
+        t = 1 - hidden.mean(dim=(1, 2, 3))
+        memory = network.encode(batch.support.target)
+        return x + hidden * network.velocity(x, t, memory, visible_support(batch))
+
+    def _random(self, batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw noise, times and condition dropout of a batch from its seed, on the CPU.
+
+        On the CPU because a GPU's generator gives other numbers, and runs would not be comparable.
+        """
+        count = len(batch.examples)
+        fresh = random_stream(batch.seed, batch.noise_index)
+        noise = random_stream(batch.seed) if self.config.shared_noise else fresh
+        x0 = torch.randn(batch.examples.target.shape, generator=noise)
+        t = torch.rand(count, generator=fresh)
+        if self.config.stratified_time:
+            t = (torch.randperm(count, generator=fresh) + t) / count
+        dropout = self.config.condition_dropout if training else 0.0
+        kept = torch.rand(count, generator=fresh) >= dropout
+        return x0, t, kept
+
+
+def velocity_error(
+    network: VelocityNetwork, x1: Tensor, x0: Tensor, t: Tensor, support: Tensor, visible: Tensor
+) -> Tensor:
+    """Compute the mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 per value, a scalar."""
+    at = t[:, None, None, None]
+    velocity = network.velocity((1 - at) * x0 + at * x1, t, network.encode(support), visible)
+    # Not F.mse_loss: forward-mode differentiation of it crashes in compiled graphs.
+    return (velocity - (x1 - x0)).square().mean()
+
+
+def visible_support(batch: Batch) -> Tensor:
+    """Mark in [B, K] the support examples that each example may look at: all but itself."""
+    index = batch.support_index
+    positions = torch.arange(len(batch.support), device=index.device)
+    return index[:, None] != positions[None, :]
+
+
+def random_stream(*key: int) -> torch.Generator:
+    """Make a random generator for `key`, independent of those of other keys however close."""
+    seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed))

@@ -1,0 +1,49 @@
+"""Objectives of a few lines, over networks of a few parameters."""
+
+from metatrain.base.section import Section
+from metatrain.generators import Generator, Network, Objective, Term
+from metatrain.generators.codecs.codec import Identity, IdentityConfig
+from metatrain.learning.inner.rule import InnerRule
+from metatrain.learning.inner.theta import Theta
+
+
+class ToyNetwork(Network):
+    """A network without settings, for images of any size."""
+
+    Config = Section
+
+    def __init__(self):
+        super().__init__(Section(), (1, 1, 1))
+
+
+class ToyObjective(Objective):
+    """Terms, and what they need of a batch, as functions."""
+
+    Config = Section
+
+    def __init__(self, prepare, *terms):
+        super().__init__(Section(), (1, 1, 1))
+        self._prepare, self._terms = prepare, terms
+
+    @property
+    def terms(self):
+        return self._terms
+
+    def check(self, network):
+        pass
+
+    def prepare(self, batch, *, training):
+        return self._prepare(batch)
+
+    def sample(self, network, support, count, seed, sampler):
+        raise AssertionError("nothing samples from a toy")
+
+
+def toy_generator(network, prepare, *losses):
+    """A generator of `network` with a term for each loss, or for each (loss, moves)."""
+    terms = [Term(*loss) if isinstance(loss, tuple) else Term(loss) for loss in losses]
+    return Generator(network, ToyObjective(prepare, *terms), Identity(IdentityConfig()))
+
+
+def toy_theta(network, prepare, *losses):
+    return Theta(toy_generator(network, prepare, *losses), InnerRule())
