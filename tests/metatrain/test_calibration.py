@@ -204,7 +204,10 @@ def test_a_person_is_told_before_anything_is_drawn(model, stripes):
     surprises = torch.cat(moved)
     own_task = torch.linspace(0.6, 0.8, len(surprises))
     known = Model(
-        model.config, model.parameters, 7, calibration=calibration(surprises, own_task, model.sha256)
+        model.config,
+        model.parameters,
+        7,
+        calibration=calibration(surprises, own_task, model.sha256),
     )
     support = stripes("task-00", shots=5)
     assert warning(known, support) is None
