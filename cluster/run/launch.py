@@ -9,6 +9,7 @@ from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
 from metatrain.data.loader import open_store
 from metatrain.evaluation.validation import read_validations
+from metatrain.generators.frozen import pinned
 from metatrain.model.build import build_generator
 from metatrain.model.file import load_model, save_model
 from metatrain.training.checkpoint import Checkpoint, CheckpointStore
@@ -37,6 +38,7 @@ def launch(config: Config) -> str:
     Raises:
         UserError: when the run cannot start, or failed.
     """
+    config = pinned(config)
     checkpoints = CheckpointStore(config.run.url, _say)
     done = steps_taken(config, checkpoints)
     if done < config.meta.steps:
