@@ -5,7 +5,6 @@ point. `learning`, `model` and the rooms above import from here; this room impor
 `data`.
 """
 
-from collections import ChainMap
 from collections.abc import Mapping
 
 from metatrain.base.registry import Registry
@@ -19,9 +18,8 @@ from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.generators.objectives.objective import Draw, Objective, Term
 
 # The first of each is the default.
-GENERATORS: Mapping[str, type[Network]] = ChainMap(
-    {"ensemble": Ensemble, "mixture": Mixture},
-    NETWORKS,  # pyright: ignore[reportArgumentType]
+GENERATORS: Mapping[str, type[Network]] = Registry(
+    "metatrain.generators", {**NETWORKS, "ensemble": Ensemble, "mixture": Mixture}
 )
 OBJECTIVES: Mapping[str, type[Objective]] = Registry("metatrain.objectives", {"flow": FlowMatching})
 CODECS: Mapping[str, type[Codec]] = Registry("metatrain.codecs", {"identity": Identity})
@@ -31,6 +29,7 @@ __all__ = [
     "GENERATORS",
     "NETWORKS",
     "OBJECTIVES",
+    "Codec",
     "Draw",
     "Generator",
     "Network",

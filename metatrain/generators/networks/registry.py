@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
-from metatrain.base.registry import Registry
 from metatrain.generators.networks.dit import DiT
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.unet import UNet
 
-NETWORKS: Mapping[str, type[Network]] = Registry("metatrain.generators", {"unet": UNet, "dit": DiT})
+NETWORKS: Mapping[str, type[Network]] = {"unet": UNet, "dit": DiT}

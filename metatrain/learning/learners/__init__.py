@@ -1,5 +1,11 @@
-"""Learners: each turns an episode into an outer gradient. A new one is a file and a line here."""
+"""Learners: each turns episodes into an outer gradient.
 
+A new one is a file and a line here, or another package's entry point.
+"""
+
+from collections.abc import Mapping
+
+from metatrain.base.registry import Registry
 from metatrain.learning.learners.admm import ADMM
 from metatrain.learning.learners.alfa import ALFA
 from metatrain.learning.learners.anil import ANIL
@@ -15,20 +21,23 @@ from metatrain.learning.learners.meta_sgd import MetaSGD
 from metatrain.learning.learners.mtl import MTL
 from metatrain.learning.learners.reptile import Reptile
 
-LEARNERS: dict[str, type[Learner]] = {
-    "reptile": Reptile,
-    "joint": Joint,
-    "mtl": MTL,
-    "fomaml": FOMAML,
-    "maml": MAML,
-    "anil": ANIL,
-    "boil": BOIL,
-    "cavia": CAVIA,
-    "meta-sgd": MetaSGD,
-    "maml++": MAMLPlusPlus,
-    "alfa": ALFA,
-    "imaml": IMAML,
-    "admm": ADMM,
-}
+LEARNERS: Mapping[str, type[Learner]] = Registry(
+    "metatrain.learners",
+    {
+        "reptile": Reptile,
+        "joint": Joint,
+        "mtl": MTL,
+        "fomaml": FOMAML,
+        "maml": MAML,
+        "anil": ANIL,
+        "boil": BOIL,
+        "cavia": CAVIA,
+        "meta-sgd": MetaSGD,
+        "maml++": MAMLPlusPlus,
+        "alfa": ALFA,
+        "imaml": IMAML,
+        "admm": ADMM,
+    },
+)
 
 __all__ = ["LEARNERS", "Gather", "Learner", "OuterGradient", "Reptile"]
