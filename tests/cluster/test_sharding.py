@@ -60,10 +60,12 @@ class Case(NamedTuple):
 
 
 def configuration(learner, settings, batch, sharding=()):
+    named = any(setting.startswith("generator.name=") for setting in settings)
+    network = [] if named else ["generator.width=8"]
     return load_config(
         None,
         [
-            "data.image_size=8", "generator.width=8", "inner.steps=2", "meta.steps=2",
+            "data.image_size=8", *network, "inner.steps=2", "meta.steps=2",
             f"meta.batch={batch}", "meta.warmup=0", "meta.decay=0", f"meta.ema={DECAY}",
             f"learner.name={learner}", "checkpoint.every=100", *settings, *sharding,
         ],
