@@ -48,7 +48,7 @@ def places(packed, tmp_path_factory):
         save(packed, root / name, f"run.name={name}", f"seed={len(name)}")
     save(packed, root / "joint", "run.name=joint", "learner.name=joint")
     metric = root / "metric.safetensors"
-    assert metatrain("evaluate", "train-metric", "--data", packed, "--out", metric) == 0
+    assert metatrain("train-metric", packed, "--out", metric) == 0
     return root
 
 

@@ -32,8 +32,9 @@ def full_kid(sweep: str, record: Record, tasks: int, images: int) -> float:
     model = load_model(f"{sweep}/runs/{record.run}")
     validation = model.config.validation.model_copy(update={"tasks": tasks, "images": images})
     config = model.config.model_copy(update={"validation": validation})
-    store = EpisodeStore(config.data.path)
-    network = metric_network(store, config.data, f"{sweep}/metric.safetensors")
+    store, data = EpisodeStore(config.data.path), config.data
+    url = f"{sweep}/metric.safetensors"
+    network = metric_network(store, url, image_size=data.image_size, channels=data.channels)
     judge = Validation(config, store, network, split="test")
     [curve] = curves_of([model], judge)
     return min(scores.kid for scores in curve)

@@ -12,7 +12,7 @@ from metatrain.storage.files import asking, filesystem_of
 from metatrain.training.checkpoint.index import INDEX
 
 
-def calibrate(protocol: Protocol, candidate: Candidate, runner: Runner) -> Model:
+def calibrated(protocol: Protocol, candidate: Candidate, runner: Runner) -> Model:
     """The model of `candidate` with its calibration on the episodes of `protocol`.
 
     Raises:

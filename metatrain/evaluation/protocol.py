@@ -150,9 +150,7 @@ class Protocol:
         """
         missing = [] if JOINT in entrants else [f"no {JOINT}: give its checkpoint with --joint"]
         if foresight is None:
-            missing.append(
-                "nothing was expected before drawing: run metatrain evaluate calibrate on the model"
-            )
+            missing.append("no expectation before sampling: run metatrain calibrate on the model")
         return Evaluation(
             self._episodes(),
             [Space(space.name, space.sha256) for space in self._spaces],

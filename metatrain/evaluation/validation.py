@@ -153,7 +153,9 @@ class Validation:
 def validation_of(config: Config, store: EpisodeStore) -> Validation:
     """The validation of a run, whose metric network is trained first where there is none."""
     url = config.validation.network or f"{config.run.url}/metric.safetensors"
-    return Validation(config, store, metric_network(store, config.data, url))
+    data = config.data
+    network = metric_network(store, url, image_size=data.image_size, channels=data.channels)
+    return Validation(config, store, network)
 
 
 def curves_of(

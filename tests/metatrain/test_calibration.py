@@ -215,7 +215,7 @@ def test_a_person_is_told_before_anything_is_drawn(model, stripes):
     assert (warning(known, stripes("noise")) or "").startswith(unlike)
     few, enough = (torch.zeros(count, 1, SIZE, SIZE) for count in (2, 3))
     assert "calibrated with 3" in expectation(known, few, known)
-    assert "metatrain evaluate calibrate" in expectation(model, enough, model)
+    assert "metatrain calibrate CHECKPOINT" in expectation(model, enough, model)
     trained_on = Model(model.config, known.parameters, 8, calibration=known.calibration)
     assert "not known" in expectation(trained_on, enough, known)
     assert warning(known, few) is warning(model, enough) is warning(trained_on, enough) is None

@@ -45,7 +45,7 @@ def test_every_system_is_scored_beside_the_baselines(evaluated, packed):
     assert list(found.results) == order
     assert (found.system, found.outer_steps) == ("one", 7)
     [missing] = found.missing
-    assert "run metatrain evaluate calibrate on the model" in missing
+    assert "run metatrain calibrate on the model" in missing
     assert [space.name for space in found.spaces] == ["metric network", "HOG", "pixels"]
     episodes = found.episodes
     assert (episodes.tasks, episodes.shots, episodes.seeds) == (episodes.tasks[:3], 3, 2)
@@ -184,9 +184,9 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     few = ["--seeds", 1, "--workers", 1, "--metric", metric]
     options = ["--split", "train", "--tasks", 3, "--shots", 5, *few]
     assert metatrain("evaluate", run, *options) == 0
-    assert "metatrain evaluate calibrate" in capsys.readouterr().out
+    assert "run metatrain calibrate" in capsys.readouterr().out
     drawn = sorted((run / "evaluation" / "work").iterdir())
-    assert metatrain("evaluate", "calibrate", run, *few) == 0
+    assert metatrain("calibrate", run, *few) == 0
     after = load_model(str(run))
     assert after.sha256 == before.sha256
     found = after.calibration
@@ -207,7 +207,7 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
 def test_a_checkpoint_stays_as_it_is(places, tmp_path, capsys):
     folder = shutil.copytree(places / "one", tmp_path / "step-1")
     (folder / "index.json").write_text("{}")
-    assert metatrain("evaluate", "calibrate", folder) == 1
+    assert metatrain("calibrate", folder) == 1
     assert "is part of a checkpoint and stays as it is; give --out" in capsys.readouterr().err
 
 
@@ -252,13 +252,12 @@ def test_copies_are_the_support_and_jittered_ones_are_near_it(packed, listed):
         (["{one}", "--episodes", "{one}/model.safetensors"], "is no list of episodes"),
         (["{one}", "--metric", "{one}/model.safetensors"], "is not a metric network"),
         (["{large}"], "images of 16 pixels, and 32 are asked for"),
-        (["train-metric", "--data", "{data}", "--size", 20, "--out", "x"], "and 20 are asked for"),
-        (["{one}", "--data", "a", "--data", "b", "--metric", "m"], "--metric is of one data set"),
-        (["calibrate"], "name one CHECKPOINT to calibrate"),
+        (
+            ["{one}", "--data", "a", "--data", "b", "--metric", "m"],
+            "--metric belongs to one",
+        ),
+        (["--samples", "{one}"], "give --data, its URL, once"),
         ([], "nothing to evaluate"),
-        (["episodes", "--out", "x"], "give --data"),
-        (["episodes", "--data", "{data}"], "give --out"),
-        (["train-metric", "--data", "{data}"], "give --out"),
     ],
 )
 def test_a_mistake_is_one_sentence(places, packed, tmp_path, capsys, arguments, sentence):
@@ -266,6 +265,23 @@ def test_a_mistake_is_one_sentence(places, packed, tmp_path, capsys, arguments, 
     names["large"] = save(packed, tmp_path / "large", "data.image_size=32", "run.name=large")
     given = [str(a).format(**names) for a in arguments]
     assert metatrain("evaluate", *given) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["episodes", "{data}"], "give --out"),
+        (["episodes", "{none}", "--out", "x"], "is not a packed data set"),
+        (["train-metric", "{data}", "--size", 20, "--out", "x"], "and 20 are asked for"),
+        (["calibrate", "{none}"], "there is no"),
+    ],
+)
+def test_so_is_one_of_the_commands_beside_evaluate(packed, tmp_path, capsys, arguments, sentence):
+    given = [str(a).format(data=packed, none=tmp_path) for a in arguments]
+    assert metatrain(*given) == 1
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1

@@ -12,7 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from metatrain.base.errors import UserError
-from metatrain.config import DataConfig
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import decode, png
 from metatrain.metrics.hog import Hog
@@ -20,7 +19,7 @@ from metatrain.metrics.network import metric_network
 from metatrain.metrics.pixels import Pixels
 from metatrain.metrics.precomputed import Precomputed, pixel_hash
 
-DATA = DataConfig(image_size=16, channels=1)
+SHAPE = {"image_size": 16, "channels": 1}
 
 
 def noise():
@@ -122,14 +121,14 @@ def test_a_pickle_is_never_loaded(tmp_path):
 def network(packed, tmp_path_factory):
     """A metric network for the packed stripes, and where its file is."""
     url = f"{tmp_path_factory.mktemp('network')}/metric.safetensors"
-    return metric_network(EpisodeStore(packed), DATA, url), url
+    return metric_network(EpisodeStore(packed), url, **SHAPE), url
 
 
 def test_the_metric_network_is_made_once_and_is_then_the_one_in_the_file(packed, network):
     made, url = network
     content = Path(url).read_bytes()
     assert made.sha256 == hashlib.sha256(content).hexdigest()
-    found = metric_network(EpisodeStore(packed), DATA, url)
+    found = metric_network(EpisodeStore(packed), url, **SHAPE)
     images = torch.rand(2, 3, 1, 16, 16) * 2 - 1
     assert found.sha256 == made.sha256
     assert found.features(images).equal(made.features(images))
@@ -142,11 +141,11 @@ def test_the_metric_network_is_made_once_and_is_then_the_one_in_the_file(packed,
 def test_a_metric_network_made_for_other_data_is_refused_and_left_alone(packed, network, tmp_path):
     _, url = network
     content = Path(url).read_bytes()
-    smaller = DataConfig(image_size=8)
-    with pytest.raises(UserError, match="made for 'data' with image_size 16, and here it is 8"):
-        metric_network(EpisodeStore(packed), smaller, url)
+    sentence = "trained for 'data' with image_size 16, but the data to evaluate has 8"
+    with pytest.raises(UserError, match=sentence):
+        metric_network(EpisodeStore(packed), url, image_size=8, channels=1)
     (tmp_path / "m").write_bytes(content[:-4])
     with pytest.raises(UserError, match="not a metric network, or is damaged; remove it"):
-        metric_network(EpisodeStore(packed), DATA, f"{tmp_path}/m")
+        metric_network(EpisodeStore(packed), f"{tmp_path}/m", **SHAPE)
     assert Path(url).read_bytes() == content
     assert (tmp_path / "m").read_bytes() == content[:-4]

@@ -24,7 +24,7 @@ def exported(places, packed):
     """The episodes as another system gets them, which hands back what it was given."""
     folder = places / "other-system"
     options = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 4]
-    assert metatrain("evaluate", "episodes", "--data", packed, *options, "--export", folder) == 0
+    assert metatrain("episodes", packed, *options, "--export", folder) == 0
     for support in folder.glob("seed-*/*/support"):
         for file in support.iterdir():
             shutil.copy(file, support.parent / file.name)

@@ -212,6 +212,15 @@ def read_list(url: str, store: EpisodeStore) -> EpisodeList:
     return found
 
 
+def read_or_derive_list(url: str | None, store: EpisodeStore, split: str) -> EpisodeList:
+    """Return the list in the file `url`, or without one that of `split` of the data set.
+
+    Raises:
+        UserError: see `read_list` and `list_episodes`.
+    """
+    return read_list(url, store) if url else list_episodes(store, split)
+
+
 def _first(error: ValidationError) -> str:
     detail = error.errors()[0]
     return f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"

@@ -47,7 +47,7 @@ def shape_of_samples(folder: str) -> tuple[int, int]:
     except MissingError as error:
         raise UserError(
             f"there are no samples in {folder}; the first is to be at {url}, drawn from a support "
-            f"that metatrain evaluate episodes --export DIR writes."
+            f"that metatrain episodes DATA --export DIR writes."
         ) from error
     except BadImage as error:
         raise UserError(f"{url} cannot be used: {error}.") from error
