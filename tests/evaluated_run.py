@@ -21,11 +21,11 @@ from metatrain.evaluation.results import (
 )
 from metatrain.evaluation.running.jobs import Drawn
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
-from metatrain.evaluation.scores.measure import METRICS, Scores
+from metatrain.evaluation.scores.measure import Scores
 from metatrain.evaluation.scores.near_copies import Offender, offender_file
 from metatrain.evaluation.scores.statistics import Score
 from metatrain.evaluation.strip_files import keep_strips
-from metatrain.evaluation.terminal_table import MAIN
+from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 from metatrain.storage.files import write_file
@@ -115,8 +115,8 @@ def measured(
 def all_scores(kid: float, own_task: float, seed: int) -> Scores:
     """In two spaces."""
     values = {"kid": kid, "own_task": own_task}
-    first = {name: score(values.get(name, 0.5), seed) for name in METRICS}
-    return {"metric network": first, "HOG": {name: first[name] for name in MAIN}}
+    first = {name: score(values.get(name, 0.5), seed) for name in EVALUATION_METRICS}
+    return {"metric network": first, "HOG": {name: first[name] for name in MAIN_METRICS}}
 
 
 def score(value: float, seed: int) -> Score:

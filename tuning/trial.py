@@ -153,7 +153,7 @@ class TrialRun(tune.Trainable):
 
     def _report(self, found: Validated) -> dict[str, Any]:
         metric = self._job.sweep.settings.metric
-        curve, best = found.by_k(metric), found.best(metric)
+        curve, best = found.costs(metric), found.best(metric)
         return {
             "step": found.step,
             "score": curve[best.k],

@@ -5,6 +5,7 @@ import sys
 
 from metatrain.cli.arguments import positive, seed
 from metatrain.cli.command import Command
+from metatrain.metrics.registry import VALIDATION_METRICS
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
@@ -78,7 +79,7 @@ def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric",
         default="kid",
-        choices=["kid", "task_kid", "similarity", "own_task", "loss"],
+        choices=VALIDATION_METRICS,
         help="what to judge by (kid)",
     )
 

@@ -68,7 +68,7 @@ def kid_of(config: Config, data: str, network: str, tasks: int) -> Callable[[Mod
 
     def score(model: Model) -> float:
         [curve] = curves_of([replace(model, config=asked)], validation)
-        [found] = Validated(model.step, curve).by_k("kid").values()
+        [found] = Validated(model.step, curve).costs("kid").values()
         return found
 
     return score

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metatrain.evaluation.scores.measure import METRICS
 from metatrain.evaluation.scores.statistics import Score
 from metatrain.evaluation.terminal_table import columns, gap, written
+from metatrain.metrics.registry import METRICS
 
 _SHOWN = ("own_task", "kid")
 _WIDE = 28

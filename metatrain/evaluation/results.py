@@ -14,9 +14,10 @@ from safetensors.torch import load, save
 
 from metatrain.base.errors import UserError
 from metatrain.evaluation.scores.expectation_quality import Foresight
-from metatrain.evaluation.scores.measure import METRICS, Scores
+from metatrain.evaluation.scores.measure import Scores
 from metatrain.evaluation.scores.near_copies import Offender
 from metatrain.evaluation.scores.statistics import Estimate, Score
+from metatrain.metrics.registry import METRICS
 from metatrain.storage.files import read_file, write_file
 
 FORMAT = "metatrain-evaluation-2"
@@ -181,6 +182,6 @@ def estimates(scores: Mapping[str, Score]) -> dict[str, Estimate]:
 
 
 def _within_bounds(metric: str, found: Estimate) -> Estimate:
-    if metric not in METRICS or not METRICS[metric].share:
+    if not METRICS[metric].is_share:
         return found
     return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))

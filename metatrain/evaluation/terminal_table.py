@@ -7,24 +7,23 @@ from metatrain.evaluation.protocol import Entrant
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.baselines import COPY, JITTERED
 from metatrain.evaluation.scores.expectation_quality import Foresight
-from metatrain.evaluation.scores.measure import METRICS
 from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
+from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS, METRICS
 from metatrain.model.calibration import CONFIDENCE
 
-# What every feature space has, and what systems are compared by.
-MAIN = [name for name, metric in METRICS.items() if metric.everywhere]
-_OTHERS = [name for name, metric in METRICS.items() if not metric.everywhere]
+_OTHERS = [name for name in EVALUATION_METRICS if name not in MAIN_METRICS]
 _NAME, _WIDE, _NARROW = 24, 24, 12
 
 
 def table(evaluation: Evaluation) -> str:
     """The scores in every feature space, the main ones with their intervals."""
     first = evaluation.spaces[0].name
-    blocks = [_described(evaluation), _block(evaluation, first, MAIN, written, _WIDE)]
+    blocks = [_described(evaluation), _block(evaluation, first, MAIN_METRICS, written, _WIDE)]
     blocks.append(_block(evaluation, first, _OTHERS, brief, _NARROW))
     blocks.append(f"floor of the Frechet distance: {evaluation.floor:.3f}")
     for space in evaluation.spaces[1:]:
-        blocks.append(f"in {space.name}:\n" + _block(evaluation, space.name, MAIN, written, _WIDE))
+        block = _block(evaluation, space.name, MAIN_METRICS, written, _WIDE)
+        blocks.append(f"in {space.name}:\n{block}")
     if evaluation.foresight:
         blocks.append(_foreseen(evaluation.foresight))
     return "\n\n".join([*blocks, *evaluation.missing])
@@ -37,7 +36,7 @@ def comparisons(name: str, entrants: dict[str, Entrant]) -> str:
     for other, entrant in entrants.items():
         if other not in (name, COPY, JITTERED):  # which draw nothing
             theirs = main_scores(entrant)
-            found = (f"{METRICS[m].title} {gap(m, own[m].minus(theirs[m]))}" for m in MAIN)
+            found = (f"{METRICS[m].title} {gap(m, own[m].minus(theirs[m]))}" for m in MAIN_METRICS)
             lines.append(f"{name} against {other}: {'; '.join(found)}")
     return "\n".join(lines)
 
@@ -49,18 +48,19 @@ def main_scores(entrant: Entrant) -> dict[str, Score]:
 
 def written(metric: str, found: Estimate) -> str:
     """A score with its interval, such as `0.036 [0.021, 0.050]`."""
-    return f"{brief(metric, found)} [{_number(metric, found.low)}, {_number(metric, found.high)}]"
+    number = METRICS[metric].number
+    return f"{brief(metric, found)} [{number(found.low)}, {number(found.high)}]"
 
 
 def brief(metric: str, found: Estimate) -> str:
     """A score alone, such as `0.036` or `77.5%`."""
-    return _number(metric, found.value) + ("%" if METRICS[metric].share else "")
+    return METRICS[metric].number(found.value) + METRICS[metric].unit
 
 
 def gap(metric: str, found: Difference) -> str:
     """A difference, such as `-0.021 [-0.030, -0.012]`, or that it is not significant."""
-    low, high = _number(metric, found.low), _number(metric, found.high)
-    said = f"{_signed(metric, found.value)} [{low}, {high}]"
+    number, unit = METRICS[metric].number, METRICS[metric].unit
+    said = f"{number(found.value, signed=True)}{unit} [{number(found.low)}, {number(found.high)}]"
     return said if found.significant else f"{said} (not significant, p = {found.p:.2f})"
 
 
@@ -110,11 +110,3 @@ def _block(
         for result in evaluation.results.values()
     }
     return columns("", [METRICS[m].title for m in metrics], rows, width)
-
-
-def _number(metric: str, value: float) -> str:
-    return f"{100 * value:z.1f}" if METRICS[metric].share else f"{value:z.3f}"
-
-
-def _signed(metric: str, value: float) -> str:
-    return f"{100 * value:+z.1f}%" if METRICS[metric].share else f"{value:+z.3f}"

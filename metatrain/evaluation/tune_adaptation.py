@@ -71,7 +71,7 @@ def tune_adaptation(
         network: URL of the metric network, which is trained where there is none.
         scopes: names of the scopes to try beside the model's own.
         tasks: how many tasks the last round has.
-        metric: what to minimise, see `metatrain.evaluation.validation.METRICS`.
+        metric: ranks the candidates, one of `VALIDATION_METRICS`.
 
     Raises:
         UserError: when a scope cannot be had, or the data not be used.
@@ -87,7 +87,7 @@ def tune_adaptation(
             Tried(candidate, count, Validated(model.step, curve))
             for candidate, curve in zip(candidates, curves, strict=True)
         ]
-        seen.sort(key=lambda t: min(t.found.by_k(metric).values()))
+        seen.sort(key=lambda t: min(t.found.costs(metric).values()))
         tried = seen + [t for t in tried if t.candidate not in candidates]
         candidates = [t.candidate for t in seen[: max(2, len(seen) // _HALVING)]]
     chosen = adapting(model, tried[0].candidate)
@@ -111,7 +111,7 @@ def table(outcome: Outcome) -> str:
     for tried in outcome.tried:
         best, lr = tried.found.best(outcome.metric), tried.candidate.lr
         rate = "learned" if lr is None else f"{lr:.2g}"
-        score = tried.found.by_k(outcome.metric)[best.k]
+        score = best.value(outcome.metric)
         row = f"{tried.candidate.scope:<10}{rate:>10}{best.k:>7}{tried.tasks:>7}{score:>11.4f}"
         lines.append(f"{row}{best.own_task:>10.1%}")
     return "\n".join(lines)

@@ -4,10 +4,8 @@ One adaptation to each task gives the score of every number of inner steps on it
 """
 
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +19,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.metrics.kid import kid
 from metatrain.metrics.network import HashedNetwork, metric_network
+from metatrain.metrics.registry import VALIDATION_METRICS
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.model.adapt import Adapter
 from metatrain.model.file import Model
@@ -49,23 +48,13 @@ class Scores:
     kid: float
     task_kid: float
 
+    def value(self, metric: str) -> float:
+        """Return the score in one of `VALIDATION_METRICS`."""
+        return getattr(self, metric)
 
-class Metric(NamedTuple):
-    """What a search may minimise: what a person calls it, and how it follows from the scores."""
-
-    title: str
-    of: Callable[[Scores], float]
-
-
-# Where more is better, less is made of it. In the order of how well they rank configurations, see
-# docs/tuning.md.
-METRICS = {
-    "own_task": Metric("1 - own-task share", lambda scores: 1 - scores.own_task),
-    "similarity": Metric("1 - similarity", lambda scores: 1 - scores.similarity),
-    "task_kid": Metric("KID of single tasks", lambda scores: scores.task_kid),
-    "kid": Metric("KID", lambda scores: scores.kid),
-    "loss": Metric("query loss", lambda scores: scores.loss),
-}
+    def cost(self, metric: str) -> float:
+        """Return the cost of that score, see `Metric.cost`."""
+        return VALIDATION_METRICS[metric].cost(self.value(metric))
 
 
 @dataclass(frozen=True)
@@ -75,15 +64,13 @@ class Validated:
     step: int
     curve: list[Scores]
 
-    def by_k(self, metric: str) -> dict[int, float]:
-        """What `metric` makes of the scores at each k; lower is better, infinite is no number."""
-        values = {scores.k: METRICS[metric].of(scores) for scores in self.curve}
-        return {k: value if math.isfinite(value) else math.inf for k, value in values.items()}
+    def costs(self, metric: str) -> dict[int, float]:
+        """Return by k the cost of the score in `metric` (see `Metric.cost`): lower is better."""
+        return {scores.k: scores.cost(metric) for scores in self.curve}
 
     def best(self, metric: str) -> Scores:
-        """The scores at the k where `metric` is lowest."""
-        values = self.by_k(metric)
-        return min(self.curve, key=lambda scores: values[scores.k])
+        """Return the scores at the k that is best by `metric`."""
+        return min(self.curve, key=lambda scores: scores.cost(metric))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.validation import (
-    METRICS,
     Scores,
     Validated,
     Validation,
@@ -19,6 +18,7 @@ from metatrain.evaluation.validation import (
     validation_of,
     write_validations,
 )
+from metatrain.metrics.registry import VALIDATION_METRICS
 from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model
@@ -69,14 +69,17 @@ def test_tasks_that_nobody_has_two_of_are_said(validating):
         load_config(None, ["validation.tasks=1"])
 
 
-def test_better_is_lower_for_every_metric_and_no_number_is_worst():
+def test_the_best_k_follows_the_direction_of_every_metric_and_no_number_is_worst():
     good = Scores(k=2, loss=0.1, own_task=0.9, similarity=0.9, kid=0.1, task_kid=0.1)
     bad = Scores(k=1, loss=0.2, own_task=0.2, similarity=0.2, kid=0.5, task_kid=0.5)
     broken = Scores(*[3, *[math.nan] * 5])
     found = Validated(10, [bad, good, broken])
-    for metric in METRICS:
+    for metric in VALIDATION_METRICS:
         assert found.best(metric) == good
-        assert found.by_k(metric)[3] == math.inf
+        assert found.costs(metric)[3] == math.inf
+    assert found.costs("own_task")[2] == pytest.approx(0.1)
+    assert found.costs("kid")[2] == pytest.approx(0.1)
+    assert good.value("own_task") == 0.9
 
 
 def test_what_was_found_is_read_back_and_damage_is_said(tmp_path):

@@ -22,6 +22,7 @@ from metatrain.metrics.frechet import Frechet
 from metatrain.metrics.kid import kid_of_pairs
 from metatrain.metrics.memorisation import Memorisation, nearest_index
 from metatrain.metrics.precision_recall import precision, recall
+from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.metrics.space import FeatureSpace
 
@@ -33,23 +34,6 @@ class Real:
     support: Tensor
     reference: Tensor
     held_out: Tensor
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score.
-
-    Attributes:
-        title: what a person calls it, in 11 letters.
-        statistic: of the features [T, N, D] of images, and the real ones.
-        share: whether it is one, to be shown in percent.
-        everywhere: whether it is taken in every space, to see that nothing hangs on one network.
-    """
-
-    title: str
-    statistic: Callable[[Tensor, Real], Statistic]
-    share: bool = True
-    everywhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,28 +57,20 @@ class NearCopy:
     memorised: bool
 
 
-# Their formulas are in `metatrain.metrics`.
-METRICS = {
-    "kid": Metric(
-        "KID", lambda x, real: mean_of_pairs(kid_of_pairs(x, real.reference)), False, True
-    ),
-    "own_task": Metric(
-        "own task", lambda x, real: mean_of(own_task_share(x, real.reference)), everywhere=True
-    ),
-    "memorised": Metric(
-        "memorised",
-        lambda x, real: Memorisation(x, real.held_out, real.reference, real.support),
-        everywhere=True,
-    ),
-    "frechet": Metric("Frechet", lambda x, real: Frechet(x, real.reference), share=False),
-    "precision": Metric("precision", lambda x, real: mean_of(precision(x, real.reference))),
-    "recall": Metric("recall", lambda x, real: mean_of(recall(x, real.reference))),
-    "density": Metric("density", lambda x, real: mean_of(density(x, real.reference)), share=False),
-    "coverage": Metric("coverage", lambda x, real: mean_of(coverage(x, real.reference))),
-    "diversity": Metric("diversity", lambda x, _: mean_of(diversity(x)), share=False),
-    # By a classifier of real images; and by one that has seen these images only.
-    "recognised": Metric("recognised", lambda x, real: mean_of(accuracy(x, real.reference))),
-    "teaches": Metric("teaches", lambda x, real: mean_of(accuracy(real.held_out, x))),
+# By metric, its statistic over tasks, from the features [T, N, D] of images and the real ones.
+STATISTICS: dict[str, Callable[[Tensor, Real], Statistic]] = {
+    "kid": lambda x, real: mean_of_pairs(kid_of_pairs(x, real.reference)),
+    "own_task": lambda x, real: mean_of(own_task_share(x, real.reference)),
+    "memorised": lambda x, real: Memorisation(x, real.held_out, real.reference, real.support),
+    "frechet": lambda x, real: Frechet(x, real.reference),
+    "precision": lambda x, real: mean_of(precision(x, real.reference)),
+    "recall": lambda x, real: mean_of(recall(x, real.reference)),
+    "density": lambda x, real: mean_of(density(x, real.reference)),
+    "coverage": lambda x, real: mean_of(coverage(x, real.reference)),
+    "diversity": lambda x, _: mean_of(diversity(x)),
+    # A classifier of real images labels the samples, and a classifier of samples the real ones.
+    "recognised": lambda x, real: mean_of(accuracy(x, real.reference)),
+    "teaches": lambda x, real: mean_of(accuracy(real.held_out, x)),
 }
 
 # What every number of inner steps is scored by.
@@ -123,9 +99,8 @@ class Judge:
     def scores(self, images: Tensor) -> Scores:
         """All scores of images [S, T, N, C, H, W] in [-1, 1]."""
         first, *others = self.spaces
-        partly = [name for name, metric in METRICS.items() if metric.everywhere]
-        return {first.name: self._in(first, images, METRICS)} | {
-            space.name: self._in(space, images, partly) for space in others
+        return {first.name: self._in(first, images, EVALUATION_METRICS)} | {
+            space.name: self._in(space, images, MAIN_METRICS) for space in others
         }
 
     def point(self, images: Tensor) -> dict[str, Score]:
@@ -164,7 +139,7 @@ class Judge:
         features, real = space.features(images), self._real[space.name]
         found = {}
         for name in metrics:
-            of = METRICS[name].statistic
-            seeds = [of(x, r) for x, r in zip(features, real, strict=True)]
+            statistic = STATISTICS[name]
+            seeds = [statistic(x, r) for x, r in zip(features, real, strict=True)]
             found[name] = score(mean_over(seeds), self._tasks)
         return found
