@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.gradients.measure import progress
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.evaluation.validation import Validation, curves_of, read_validations
+from metatrain.evaluation.validation import Validation, read_validations, validation_curves
 from metatrain.metrics.network import metric_network
 from metatrain.metrics.registry import VALIDATION_METRICS
 from metatrain.model.file import load_model
@@ -37,7 +37,7 @@ def full_kid(sweep: str, record: Record, tasks: int, images: int) -> float:
     url = f"{sweep}/metric.safetensors"
     network = metric_network(store, url, image_size=data.image_size, channels=data.channels)
     judge = Validation(config, store, network, split="test")
-    [curve] = curves_of([model], judge)
+    [curve] = validation_curves([model], judge)
     return min(scores.kid for scores in curve)
 
 

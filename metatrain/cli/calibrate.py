@@ -36,17 +36,17 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     """
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.calibrate import calibrated, refuse_checkpoints
-    from metatrain.evaluation.candidates import placed, read_candidates
-    from metatrain.evaluation.running.runner import Here
+    from metatrain.evaluation.candidates import read_candidates, with_folders
+    from metatrain.evaluation.running.runner import LocalRunner
     from metatrain.model.file import save_model
 
     candidates = read_candidates([arguments.checkpoint])
     url = arguments.out or candidates[0].system.url
     refuse_checkpoints(url)
     store = EpisodeStore(arguments.data or candidates[0].model.config.data.path)
-    [candidate] = placed(candidates, store, None)
+    [candidate] = with_folders(candidates, store, None)
     protocol = _protocol(arguments, store, candidate)
-    save_model(calibrated(protocol, candidate, runner or Here(arguments.workers)), url)
+    save_model(calibrated(protocol, candidate, runner or LocalRunner(arguments.workers)), url)
     print(url)
 
 
@@ -60,9 +60,11 @@ def _protocol(
 
     data, whole = candidate.model.config.data, list_episodes(store, "val")
     first = whole.first(arguments.tasks, arguments.seeds)
-    benchmark = read_benchmark(store, first, data.shots, data.image_size, data.channels)
-    url = arguments.metric or f"{candidate.folder}/metric.safetensors"
-    network = metric_network(store, url, image_size=data.image_size, channels=data.channels)
+    shape = {"image_size": data.image_size, "channels": data.channels}
+    benchmark = read_benchmark(store, first, shots=data.shots, **shape)
+    network = metric_network(
+        store, arguments.metric or f"{candidate.folder}/metric.safetensors", **shape
+    )
     return Protocol(store, whole, benchmark, [network])
 
 

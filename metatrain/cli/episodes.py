@@ -44,12 +44,17 @@ def _episodes(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace, store: "EpisodeStore", whole: "EpisodeList") -> None:
     from metatrain.evaluation.episodes.benchmark import read_benchmark
-    from metatrain.evaluation.episodes.samples_of_others import export
+    from metatrain.evaluation.episodes.external_samples import export_supports
 
     size, channels = store.shape()
-    first = whole.first(arguments.tasks, arguments.seeds)
-    benchmark = read_benchmark(store, first, arguments.shots, arguments.size or size, channels)
-    export(benchmark, whole, arguments.export)
+    benchmark = read_benchmark(
+        store,
+        whole.first(arguments.tasks, arguments.seeds),
+        shots=arguments.shots,
+        image_size=arguments.size or size,
+        channels=channels,
+    )
+    export_supports(benchmark, whole, arguments.export)
     print(arguments.export)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.candidates import Candidate
     from metatrain.evaluation.cross_domain import Domain
-    from metatrain.evaluation.protocol import Entrant, Protocol
+    from metatrain.evaluation.protocol import Protocol, ScoredSystem
     from metatrain.evaluation.running.runner import Runner
 
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         action="append",
         help="packed data set (default: the first model's training data); given several times, "
-        "print a table of all models on all data sets",
+        "print a evaluation_table of all models on all data sets",
     )
     add("--split", default="test", choices=["train", "val", "test"], help="split (test)")
     add("--episodes", metavar="FILE", help="list of episodes (default: derived from the data)")
@@ -67,19 +67,19 @@ def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> N
 
 
 def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> None:
-    from metatrain.evaluation.candidates import check_same_images, read_candidates, read_joint
-    from metatrain.evaluation.cross_domain import cross_table
-    from metatrain.evaluation.running.runner import Here
+    from metatrain.evaluation.candidates import check_same_shape, read_candidates, read_joint
+    from metatrain.evaluation.cross_domain import cross_domain_table
+    from metatrain.evaluation.running.runner import LocalRunner
 
     candidates = read_candidates(arguments.checkpoints)
     joint = read_joint(arguments.joint) if arguments.joint else None
-    check_same_images([*candidates, *([joint] if joint else [])])
+    check_same_shape([*candidates, *([joint] if joint else [])])
     urls = arguments.data or [candidates[0].model.config.data.path]
     _refuse_options_of_one_data_set(arguments, urls)
-    runner = runner or Here(arguments.workers)
+    runner = runner or LocalRunner(arguments.workers)
     domains = [_score_on(arguments, url, candidates, joint, runner) for url in urls]
     if len(domains) > 1:
-        print(cross_table(domains))
+        print(cross_domain_table(domains))
 
 
 def _refuse_options_of_one_data_set(arguments: argparse.Namespace, urls: "Sequence[str]") -> None:
@@ -99,58 +99,59 @@ def _score_on(
 ) -> "Domain":
     """Score all models on the data set at `url`."""
     from metatrain.data.packed.store import EpisodeStore
-    from metatrain.evaluation.candidates import evaluate_models, home_of, placed
+    from metatrain.evaluation.candidates import evaluate_models, shared_folder, with_folders
     from metatrain.evaluation.cross_domain import Domain
-    from metatrain.evaluation.episodes.episode_list import benchmark_of
-    from metatrain.evaluation.terminal_table import comparisons, main_scores, table
+    from metatrain.evaluation.episodes.episode_list import benchmark_name
+    from metatrain.evaluation.terminal_table import comparisons, evaluation_table, main_scores
 
     store, data = EpisodeStore(url), models[0].model.config.data
-    candidates = placed(models, store, _out(arguments, store))
+    candidates = with_folders(models, store, _out(arguments, store))
     shots, shape = arguments.shots or data.shots, (data.image_size, data.channels)
-    protocol = _protocol(arguments, store, shots, shape, home_of(candidates))
-    others: dict[str, Entrant] = {}
+    protocol = _protocol(arguments, store, shots, shape, shared_folder(candidates))
+    others: dict[str, ScoredSystem] = {}
     if arguments.samples:
         name, images = _samples(arguments, protocol)
-        others[name] = protocol.images(name, arguments.samples, images)
-    scored: dict[str, Entrant] = {}
-    for evaluation, entrants in evaluate_models(protocol, candidates, joint, others, runner):
-        print(table(evaluation))
-        print(comparisons(evaluation.system, entrants | scored), end="\n\n")
-        scored[evaluation.system] = entrants[evaluation.system]
+        others[name] = protocol.score_images(name, arguments.samples, images)
+    scored: dict[str, ScoredSystem] = {}
+    for evaluation, systems in evaluate_models(protocol, candidates, joint, others, runner):
+        print(evaluation_table(evaluation))
+        print(comparisons(evaluation.system, systems | scored), end="\n\n")
+        scored[evaluation.system] = systems[evaluation.system]
     natives = [candidate.name for candidate in candidates if candidate.native]
-    return Domain(benchmark_of(store), {n: main_scores(e) for n, e in scored.items()}, natives)
+    return Domain(benchmark_name(store), {n: main_scores(s) for n, s in scored.items()}, natives)
 
 
 def _out(arguments: argparse.Namespace, store: "EpisodeStore") -> str | None:
     """Return the output folder of one data set: --out, or a folder in it where there are more."""
-    from metatrain.evaluation.candidates import label_of
+    from metatrain.evaluation.candidates import data_label
 
     several = arguments.out and len(arguments.data or ()) > 1
-    return f"{arguments.out}/{label_of(store)}" if several else arguments.out
+    return f"{arguments.out}/{data_label(store)}" if several else arguments.out
 
 
 def _score_samples(arguments: argparse.Namespace) -> None:
     from metatrain.data.packed.store import EpisodeStore
-    from metatrain.evaluation.episodes.samples_of_others import shape_of_samples
+    from metatrain.evaluation.episodes.external_samples import sample_shape
     from metatrain.evaluation.results import write_evaluation
-    from metatrain.evaluation.terminal_table import comparisons, table
+    from metatrain.evaluation.terminal_table import comparisons, evaluation_table
 
     if len(arguments.data or ()) != 1:
         raise UserError("samples belong to one data set; give --data, its URL, once.")
     folder = arguments.out or f"{arguments.samples.rstrip('/')}/evaluation"
-    store, shape = EpisodeStore(arguments.data[0]), shape_of_samples(arguments.samples)
+    store, shape = EpisodeStore(arguments.data[0]), sample_shape(arguments.samples)
     protocol = _protocol(arguments, store, arguments.shots, shape, folder)
     name, images = _samples(arguments, protocol)
-    entrants = protocol.beside({name: protocol.images(name, arguments.samples, images)})
-    evaluation = protocol.evaluation(name, 0, entrants, images, folder)
-    write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, folder)
-    print(table(evaluation))
-    print(comparisons(evaluation.system, entrants))
+    scored = protocol.score_images(name, arguments.samples, images)
+    systems = protocol.with_baselines({name: scored})
+    evaluation = protocol.evaluation(name, systems, images, folder=folder)
+    write_evaluation(evaluation, {n: s.scores for n, s in systems.items()}, folder)
+    print(evaluation_table(evaluation))
+    print(comparisons(name, systems))
 
 
 def _samples(arguments: argparse.Namespace, protocol: "Protocol") -> "tuple[str, Tensor]":
     """Read the images [S, T, N, C, H, W] under --samples, and name their system."""
-    from metatrain.evaluation.episodes.samples_of_others import read_samples
+    from metatrain.evaluation.episodes.external_samples import read_samples
 
     folder = arguments.samples.rstrip("/")
     return f"samples {folder.rpartition('/')[2]}", read_samples(folder, protocol.benchmark)
@@ -178,7 +179,7 @@ def _protocol(
     size, channels = shape
     whole = read_or_derive_list(arguments.episodes, store, arguments.split)
     first = whole.first(arguments.tasks, arguments.seeds)
-    benchmark = read_benchmark(store, first, shots, size, channels)
+    benchmark = read_benchmark(store, first, shots=shots, image_size=size, channels=channels)
     url = arguments.metric or f"{folder}/metric.safetensors"
     network = metric_network(store, url, image_size=size, channels=channels)
     pixels = ExportedPixels(arguments.export) if arguments.export else Pixels()

@@ -48,7 +48,11 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune_adaptation(arguments: argparse.Namespace) -> None:
-    from metatrain.evaluation.tune_adaptation import table, tune_adaptation, write_outcome
+    from metatrain.evaluation.tune_adaptation import (
+        adaptation_table,
+        tune_adaptation,
+        write_outcome,
+    )
     from metatrain.model.file import load_model
 
     model, out = load_model(arguments.checkpoint), arguments.out.rstrip("/")
@@ -60,7 +64,7 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
         tasks=arguments.tasks,
         metric=arguments.metric,
     )
-    print(table(outcome))
+    print(adaptation_table(outcome))
     print(write_outcome(outcome, out))
 
 

@@ -6,7 +6,7 @@ from metatrain import __version__
 from metatrain.config import to_yaml
 from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import Evaluation
-from metatrain.evaluation.scores.near_copies import Offender, offender_file
+from metatrain.evaluation.scores.near_copies import NearCopyPicture, near_copy_file
 from metatrain.evaluation.scores.statistics import Difference, Estimate
 from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.report.evaluated import EvaluatedRun, read_run, unseen
@@ -69,7 +69,7 @@ def write_report(run: str, out: str | None = None) -> str:
 class Copy:
     """An image that is near to what was given, with that, both as data URLs."""
 
-    of: Offender
+    of: NearCopyPicture
     drawn: str
     given: str
 
@@ -78,9 +78,9 @@ def _read_offenders(run: EvaluatedRun) -> list[Copy]:
     return [
         Copy(
             offender,
-            *(data_url(read_file(f"{run.folder}/{offender_file(i, part)}")) for part in _PAIR),
+            *(data_url(read_file(f"{run.folder}/{near_copy_file(i, part)}")) for part in _PAIR),
         )
-        for i, offender in enumerate(run.evaluation.offenders)
+        for i, offender in enumerate(run.evaluation.near_copies)
     ]
 
 

@@ -11,7 +11,7 @@ from torchmetrics.functional import spearman_corrcoef
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.examples import Examples
-from metatrain.evaluation.scores.expectation_quality import foresight, rank_correlation
+from metatrain.evaluation.scores.expectation_quality import expectation_quality, rank_correlation
 from metatrain.evaluation.scores.statistics import resamples
 from metatrain.generators.objectives.flow import random_stream
 from metatrain.model.adapt import Adapter, read_support
@@ -113,13 +113,17 @@ def test_of_few_tasks_every_share_may_be_expected():
 def test_what_was_foreseen_is_compared_with_what_came():
     x, y = linear(TASKS + 20, 1)
     known, rest = on(x[:TASKS], y[:TASKS]), x[None, TASKS:]
-    found = foresight(known, rest[..., :-1], rest[..., -1], y[TASKS:])
+    found = expectation_quality(
+        known, surprise=rest[..., :-1], learned=rest[..., -1], measured=y[TASKS:]
+    )
     assert found.correlation.value > 0.7
     assert found.correlation.low < found.correlation.value < found.correlation.high
     assert found.error.value < 0.1
     assert found.held.value > 0.7
     assert len(found.expected) == 20
-    shuffled = foresight(known, 9 + rest[..., :-1], 9 + rest[..., -1], y[TASKS:].flip(0))
+    shuffled = expectation_quality(
+        known, surprise=9 + rest[..., :-1], learned=9 + rest[..., -1], measured=y[TASKS:].flip(0)
+    )
     assert abs(shuffled.correlation.value) < 0.5
     assert shuffled.warned.value == 1
 
@@ -204,7 +208,10 @@ def test_a_person_is_told_before_anything_is_drawn(model, stripes):
     surprises = torch.cat(moved)
     own_task = torch.linspace(0.6, 0.8, len(surprises))
     known = Model(
-        model.config, model.parameters, 7, calibration=calibration(surprises, own_task, model.sha256)
+        model.config,
+        model.parameters,
+        7,
+        calibration=calibration(surprises, own_task, model.sha256),
     )
     support = stripes("task-00", shots=5)
     assert warning(known, support) is None

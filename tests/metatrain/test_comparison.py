@@ -17,7 +17,7 @@ from metatrain.cli.commands import COMMANDS
 from metatrain.data.pictures import png
 from metatrain.evaluation.results import read_evaluation
 from metatrain.evaluation.strip_files import read_strips
-from metatrain.evaluation.validation import Scores, Validated, write_validations
+from metatrain.evaluation.validation import ValidationResult, ValidationScores, write_validations
 from metatrain.report import write_comparison
 from metatrain.report.contenders import COLOURS
 from metatrain.report.pages import data_url
@@ -33,10 +33,14 @@ def scores(last):
     return [*SCORES[:3], last, SCORES[-1]]
 
 
+def _validation_scores(k, kid):
+    return ValidationScores(k=k, loss=0.3, own_task=0.5, similarity=0.5, kid=kid, task_kid=0.1)
+
+
 def looks(run, *kids):
     """What a run leaves that was validated as often."""
     found = [
-        Validated(step, [Scores(k, 0.3, 0.5, 0.5, kid, 0.1) for k in (1, 10)])
+        ValidationResult(step, [_validation_scores(k, kid) for k in (1, 10)])
         for step, kid in enumerate(kids, start=1)
     ]
     write_validations(run, found)

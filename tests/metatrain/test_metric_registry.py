@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metatrain.evaluation.scores.measure import STATISTICS
-from metatrain.evaluation.validation import Scores
+from metatrain.evaluation.validation import ValidationScores
 from metatrain.metrics.registry import (
     EVALUATION_METRICS,
     MAIN_METRICS,
@@ -24,7 +24,7 @@ def test_every_column_of_an_evaluation_has_a_statistic_and_the_main_ones_come_fi
 
 
 def test_every_metric_of_a_search_is_a_field_of_the_validation_scores():
-    scores = Scores(k=1, loss=1.0, own_task=2.0, similarity=3.0, kid=4.0, task_kid=5.0)
+    scores = ValidationScores(k=1, loss=1.0, own_task=2.0, similarity=3.0, kid=4.0, task_kid=5.0)
     assert [scores.value(key) for key in VALIDATION_METRICS] == [2.0, 3.0, 5.0, 4.0, 1.0]
     assert {metric.better for metric in VALIDATION_METRICS.values()} == {"higher", "lower"}
 

@@ -14,7 +14,7 @@ from metatrain.metrics.classification import accuracy
 from metatrain.metrics.density_coverage import coverage, density
 from metatrain.metrics.diversity import diversity
 from metatrain.metrics.fidelity import psnr, ssim
-from metatrain.metrics.frechet import Frechet, floor, frechet_distance
+from metatrain.metrics.frechet import Frechet, frechet_distance, frechet_floor
 from metatrain.metrics.kid import kid, kid_of_pairs
 from metatrain.metrics.memorisation import LEVEL, Memorisation, nearest_index
 from metatrain.metrics.precision_recall import precision, recall
@@ -128,8 +128,8 @@ def test_the_floor_of_the_frechet_distance_is_that_of_two_samples_of_one_gaussia
     # In one dimension: (m1 - m2)^2 has mean 2 s^2 / n, and (s1 - s2)^2 about s^2 / n.
     x = normal(20, 10, 1) * 3
     variance = x.flatten().var().item()
-    assert floor(x, draws=1000) == pytest.approx(3 * variance / 200, rel=0.15)
-    assert floor(x) == floor(x)
+    assert frechet_floor(x, pairs=1000) == pytest.approx(3 * variance / 200, rel=0.15)
+    assert frechet_floor(x) == frechet_floor(x)
 
 
 def ball(points, i, k):
@@ -202,24 +202,27 @@ def test_copies_are_memorised_and_real_images_are_as_often_as_calibrated():
     for seed in range(100):
         scales = torch.rand(40, 1, 1, generator=noise(seed)) * 9 + 1  # tasks differ in spread
         x, held_out, reference, support = scales * normal(4, 40, 5, 3, seed=seed)
-        rates.append(Memorisation(x, held_out, reference, support)(EVEN).item())
-        copies = Memorisation(support, held_out, reference, support)(EVEN).item()
-        assert copies == 1
+        real = {"held_out": held_out, "reference": reference, "support": support}
+        rates.append(Memorisation(x, **real)(EVEN).item())
+        assert Memorisation(support, **real)(EVEN).item() == 1
     error = torch.tensor(rates).std().item() / 10
     assert mean(rates) == pytest.approx(LEVEL, abs=max(3 * error, 0.005))
 
 
 def test_copies_are_memorised_also_where_real_images_are_equal():
     support = normal(40, 3, 2)
-    assert Memorisation(support, support, support, support)(EVEN).item() == 1
+    real = {"held_out": support, "reference": support, "support": support}
+    assert Memorisation(support, **real)(EVEN).item() == 1
 
 
 def test_memorisation_of_tasks_drawn_again_has_their_threshold():
     x, held_out, reference, support = normal(4, 40, 5, 3)
     weights = torch.arange(40) % 3
     index = torch.arange(40).repeat_interleave(weights)
-    drawn = Memorisation(x[index], held_out[index], reference[index], support[index])
-    whole = Memorisation(x, held_out, reference, support)
+    drawn = Memorisation(
+        x[index], held_out=held_out[index], reference=reference[index], support=support[index]
+    )
+    whole = Memorisation(x, held_out=held_out, reference=reference, support=support)
     expected = drawn(torch.ones(1, len(index))).item()
     assert whole(weights[None]).item() == pytest.approx(expected, rel=1e-12)
 

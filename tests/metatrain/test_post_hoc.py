@@ -146,7 +146,7 @@ def test_an_average_is_made_by_a_command(kept, tmp_path, capsys):
     out = f"{tmp_path}/average.safetensors"
     assert run("metatrain", COMMANDS, [*arguments, "--out", out]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("the profile is met but for ")
+    assert lines[0].startswith("relative error of the profile: ")
     assert lines[1:] == [out]
     made = load_model(out)
     assert made.step == 6
@@ -169,5 +169,5 @@ def test_the_state_before_the_first_step_has_no_average(config):
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e-300, 0.3, float("nan")])
 def test_a_length_that_no_average_has_is_refused(sigma):
-    with pytest.raises(UserError, match=r"--sigma is .*; allowed is 0\.01 to 0\.28"):
+    with pytest.raises(UserError, match=r"--sigma is .*; give a length from 0\.01 to 0\.28"):
         reconstruct("anywhere", sigma)
