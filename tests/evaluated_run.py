@@ -25,7 +25,7 @@ from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.evaluation.scores.near_copies import NearCopyPicture, near_copy_file
 from metatrain.evaluation.scores.statistics import Score
 from metatrain.evaluation.strip_files import keep_strips
-from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 from metatrain.storage.files import write_file

@@ -18,7 +18,7 @@ from metatrain.config import (
     load_values,
     parse_config,
 )
-from metatrain.metrics.registry import VALIDATION_METRICS
+from metatrain.metrics.metric import VALIDATION_METRICS
 from tuning.space import Dimension, Values, corners, placed
 
 # What decides where and how a trial runs, and not what it computes; or how it is judged, the same

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences, parse_config
-from metatrain.metrics.registry import VALIDATION_METRICS
+from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.storage.files import (
     MissingError,
     asking,

@@ -27,9 +27,11 @@ _LINEAR_BELOW = 0.05
 def strips(standings: Sequence[Standing]) -> bytes:
     """Return a PNG file with a row a system: its samples after the last inner step, by task."""
     kept = [read_strips(s.entry.folder, s.evaluation, _TASKS) for s in standings]
-    rows = [("given", [_beside(strip.given) for strip in kept[0]])]
+    rows = [("given", [_beside(strip.support) for strip in kept[0]])]
     for s, strips in zip(standings, kept, strict=True):
-        rows.append((s.entry.name, [_beside(strip.drawn[max(strip.drawn)]) for strip in strips]))
+        rows.append(
+            (s.entry.name, [_beside(strip.samples[max(strip.samples)]) for strip in strips])
+        )
     rows.append(("held out", [_beside(strip.real) for strip in kept[0]]))
     return _rows(rows)
 

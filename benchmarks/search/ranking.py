@@ -19,8 +19,8 @@ import torch
 from benchmarks.gradients.measure import progress
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.validation import Validation, read_validations, validation_curves
+from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.metrics.network import metric_network
-from metatrain.metrics.registry import VALIDATION_METRICS
 from metatrain.model.file import load_model
 from tuning.ledger import Record, read_records
 

@@ -5,7 +5,7 @@ import sys
 
 from metatrain.cli.arguments import positive, seed
 from metatrain.cli.command import Command
-from metatrain.metrics.registry import VALIDATION_METRICS
+from metatrain.metrics.metric import VALIDATION_METRICS
 
 
 def _adapt(arguments: argparse.Namespace) -> None:

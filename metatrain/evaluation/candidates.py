@@ -158,12 +158,12 @@ def evaluate_models(
     home = shared_folder(candidates)
     jobs = [_CandidateJobs(protocol, candidate, home) for candidate in candidates]
     joint_jobs = protocol.jobs(joint.system, home) if joint else []
-    run_jobs([*joint_jobs, *(job for j in jobs for job in (*j.own, *j.scratch))], runner)
+    run_jobs([*joint_jobs, *(job for j in jobs for job in (*j.trained, *j.scratch))], runner)
     if joint:
         outputs = read_outputs(joint_jobs)
         others = {JOINT: protocol.score_model(JOINT, joint.model, joint.system, outputs), **others}
     for candidate, its in zip(candidates, jobs, strict=True):
-        outputs = read_outputs(its.own)
+        outputs = read_outputs(its.trained)
         systems = {
             UNADAPTED: protocol.score_unadapted(outputs),
             SCRATCH: protocol.score_model(
@@ -204,5 +204,5 @@ class _CandidateJobs:
 
     def __init__(self, protocol: Protocol, candidate: Candidate, home: str) -> None:
         self.untrained = from_scratch(candidate.system, candidate.model)
-        self.own = protocol.jobs(candidate.system, candidate.folder)
+        self.trained = protocol.jobs(candidate.system, candidate.folder)
         self.scratch = protocol.jobs(self.untrained, home)

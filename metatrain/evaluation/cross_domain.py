@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from metatrain.evaluation.scores.statistics import Score
 from metatrain.evaluation.terminal_table import columns, differences, score_with_interval
-from metatrain.metrics.registry import METRICS
+from metatrain.metrics.metric import METRICS
 
 _SHOWN = ("own_task", "kid")
 _WIDE = 28

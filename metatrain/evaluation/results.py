@@ -18,7 +18,7 @@ from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
 from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.evaluation.scores.near_copies import NearCopyPicture
 from metatrain.evaluation.scores.statistics import Estimate, Score
-from metatrain.metrics.registry import METRICS
+from metatrain.metrics.metric import METRICS
 from metatrain.storage.files import read_file, write_file
 
 FORMAT = "metatrain-evaluation-2"

@@ -31,13 +31,13 @@ class TaskStrip(NamedTuple):
     """The images of one task, in [-1, 1].
 
     Attributes:
-        given: the support, [K, C, H, W].
-        drawn: the samples by number of inner steps, [N, C, H, W] each.
+        support: the support, [K, C, H, W].
+        samples: the samples by number of inner steps, [N, C, H, W] each.
         real: as many real images.
     """
 
-    given: Tensor
-    drawn: dict[int, Tensor]
+    support: Tensor
+    samples: dict[int, Tensor]
     real: Tensor
 
 
@@ -91,8 +91,8 @@ def _cut(content: bytes, url: str, evaluation: Evaluation) -> TaskStrip:
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             pixels = torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1)
-        given, *drawn, real = tiles(from_uint8(pixels), width).unflatten(0, (-1, width))
-        by_steps = {step: row[: episodes.images] for step, row in zip(steps, drawn, strict=True)}
+        support, *rows, real = tiles(from_uint8(pixels), width).unflatten(0, (-1, width))
+        samples = {step: row[: episodes.images] for step, row in zip(steps, rows, strict=True)}
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{url} is damaged; run `metatrain evaluate` again.") from error
-    return TaskStrip(given[: episodes.shots], by_steps, real[: episodes.images])
+    return TaskStrip(support[: episodes.shots], samples, real[: episodes.images])

@@ -8,7 +8,7 @@ from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.baselines import COPY, JITTERED
 from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
 from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
-from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS, METRICS
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS, METRICS
 from metatrain.model.calibration import CONFIDENCE
 
 _OTHER_METRICS = [metric for metric in EVALUATION_METRICS if metric not in MAIN_METRICS]

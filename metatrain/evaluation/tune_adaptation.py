@@ -130,12 +130,12 @@ def adaptation_table(outcome: TuningOutcome) -> str:
 def settings_to_try(model: Model, scopes: Sequence[str]) -> list[AdaptationSetting]:
     """Return the settings to try; rates and scopes that the learner determines stay."""
     config = model.config
-    own, learned = config.inner.scope.name, any(n.startswith(RULE) for n in model.parameters)
+    scope, learned = config.inner.scope.name, any(n.startswith(RULE) for n in model.parameters)
     bound = LEARNERS[config.learner.name].scope or GENERATORS[config.generator.name].scope
     # The parameters that these scopes have added to the weights do not fit any other scope.
-    names = [own] if learned or bound or own in ("lora", "context") else [own, *scopes]
+    names = [scope] if learned or bound or scope in ("lora", "context") else [scope, *scopes]
     rates = [None] if learned else [factor * config.adapt.lr for factor in _FACTORS]
-    return [AdaptationSetting(lr, scope) for scope in dict.fromkeys(names) for lr in rates]
+    return [AdaptationSetting(lr, name) for name in dict.fromkeys(names) for lr in rates]
 
 
 def with_setting(model: Model, setting: AdaptationSetting) -> Model:

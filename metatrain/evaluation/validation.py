@@ -18,8 +18,8 @@ from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.metrics.kid import kid
+from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.metrics.network import HashedNetwork, metric_network
-from metatrain.metrics.registry import VALIDATION_METRICS
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.model.adapt import Adapter
 from metatrain.model.file import Model

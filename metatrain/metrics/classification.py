@@ -32,8 +32,8 @@ def accuracy(images: Tensor, labelled: Tensor) -> Tensor:
     targets = F.one_hot(labels, tasks).double() - 1 / tasks
     centre = train.mean(dim=0)
     scores = (test - centre) @ _ridge(train - centre, targets)
-    own = scores.argmax(dim=1).unflatten(0, images.shape[:2]) == torch.arange(tasks)[:, None]
-    return own.double().mean(dim=1)
+    correct = scores.argmax(dim=1).unflatten(0, images.shape[:2]) == torch.arange(tasks)[:, None]
+    return correct.double().mean(dim=1)
 
 
 def _ridge(x: Tensor, y: Tensor) -> Tensor:

@@ -18,5 +18,5 @@ def own_task_share(features: Tensor, references: Tensor) -> Tensor:
     """
     prototypes = F.normalize(F.normalize(references, dim=-1).mean(dim=1), dim=-1)
     similarity = F.normalize(features, dim=-1) @ prototypes.T
-    own = similarity.argmax(dim=-1) == similarity.new_tensor(range(len(features)))[:, None]
-    return own.double().mean(dim=1)
+    correct = similarity.argmax(dim=-1) == similarity.new_tensor(range(len(features)))[:, None]
+    return correct.double().mean(dim=1)

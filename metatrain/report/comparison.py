@@ -7,7 +7,7 @@ from metatrain import __version__
 from metatrain.config import leaves, written
 from metatrain.evaluation.results import Result, Space
 from metatrain.evaluation.scores.baselines import REAL
-from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.report.comparison_figures import adapting_figures, training_figures
 from metatrain.report.contenders import Contender, read_contenders
 from metatrain.report.evaluated import unseen

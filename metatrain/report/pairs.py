@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from metatrain.evaluation.scores.statistics import Difference
-from metatrain.metrics.registry import MAIN_METRICS, METRICS
+from metatrain.metrics.metric import MAIN_METRICS, METRICS
 from metatrain.report.contenders import Contender
 from metatrain.report.writing import number
 

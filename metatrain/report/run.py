@@ -8,7 +8,7 @@ from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.near_copies import NearCopyPicture, near_copy_file
 from metatrain.evaluation.scores.statistics import Difference, Estimate
-from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.report.evaluated import EvaluatedRun, read_run, unseen
 from metatrain.report.figures import foresight_figures, score_figures, training_figures
 from metatrain.report.pages import data_url

@@ -4,7 +4,7 @@ from jinja2 import Template
 
 from metatrain.base.progress import human_duration
 from metatrain.evaluation.scores.statistics import Difference, Estimate
-from metatrain.metrics.registry import METRICS
+from metatrain.metrics.metric import METRICS
 from metatrain.report.pages import page_template
 
 

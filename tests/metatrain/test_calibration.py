@@ -1,4 +1,4 @@
-"""What to expect of a support: warnings as rare as promised, intervals that hold what they say."""
+"""Calibration: warnings have their nominal rate, and intervals their nominal coverage."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def calibration(surprise, own_task=None, model="m", shots=SHOTS, learned=None) -
 
 
 def on(x, y) -> Calibration:
-    """One whose columns are regressed on: the last of them is what was learned."""
+    """Return a calibration with regressors `x`, whose last column is the decrease of surprise."""
     return calibration(x[:, :-1], y, learned=x[:, -1])
 
 
@@ -41,7 +41,7 @@ def expected(found, x):
 
 
 def skewed(count: int, seed: int) -> torch.Tensor:
-    """Vectors [count, 3] of no distribution that has a name, on very different scales."""
+    """Sample vectors [count, 3] of a skewed distribution, on very different scales."""
     x = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
     return torch.stack([x[:, 0].exp(), x[:, 0] + 0.01 * x[:, 1], 100 * x[:, 2].abs()], dim=1)
 
@@ -186,7 +186,7 @@ def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(mode
 
 @pytest.fixture
 def stripes(images, tmp_path):
-    """A folder with images of one of the tasks, or of noise."""
+    """A function that writes and reads a folder with images of a task, or of noise."""
 
     def folder(name, shots=SHOTS):
         (tmp_path / name).mkdir()

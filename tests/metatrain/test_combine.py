@@ -1,4 +1,4 @@
-"""Soups by their definition, and `metatrain combine` as a person types it."""
+"""Soups against their definition, and the command `metatrain combine`."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from metatrain.model.file import Model, load_model, save_model
 
 
 def number(value):
-    """A model of one parameter."""
+    """Return a model with one parameter."""
     return Model(Config(), {"w": torch.tensor([value], dtype=torch.float64)}, step=1)
 
 
@@ -62,7 +62,7 @@ def test_a_greedy_soup_is_never_worse_than_its_best_member(values, minima):
 
 @pytest.fixture
 def saved(config, tmp_path):
-    """Three models of one configuration, at paths."""
+    """Paths of three models with one configuration."""
     urls = []
     for seed in (1, 2, 3):
         parameters = build_theta(config.model_copy(update={"seed": seed})).copy()
@@ -73,7 +73,7 @@ def saved(config, tmp_path):
 
 @pytest.fixture
 def other(overrides, tmp_path):
-    """A model of another configuration, at a path."""
+    """A function that writes a model with another configuration, and returns its path."""
 
     def save(*more):
         config = load_config(None, [*overrides, *more])

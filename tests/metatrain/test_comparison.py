@@ -155,8 +155,8 @@ def test_the_same_tasks_are_shown_of_every_run(runs, shown):
     strips = read_strips(f"{runs[0]}/evaluation", found, range(6))
     expected = []
     for strip in strips:
-        drawn = [image for images in strip.drawn.values() for image in images[:2]]
-        expected += [*strip.given, *(3 * drawn), *strip.real]
+        drawn = [image for images in strip.samples.values() for image in images[:2]]
+        expected += [*strip.support, *(3 * drawn), *strip.real]
     images = [attributes["src"] for tag, attributes in shown.elements if tag == "img"]
     assert images[: len(expected)] == [data_url(png(image)) for image in expected]
     assert len(images) == (6 + 3 + 3 + 3) * len(expected) // 6

@@ -1,4 +1,4 @@
-"""The list of episodes: it follows from the data, and gives nothing away that is scored."""
+"""The list of episodes: it follows from the data, and no support image is scored."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What metrics look at images with: HOG, pixels, features from a file, and the metric network."""
+"""Tests of the feature spaces: HOG, pixels, features from a file, and the metric network."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ def noise():
 
 
 def hog_written_out(image):
-    """Of one channel of 16 x 16 pixels, cell by cell, in plain numpy."""
+    """Compute HOG features of one channel of 16 x 16 pixels, cell by cell, in plain numpy."""
     padded = np.pad(image, 1, mode="edge")
     cells = np.zeros((8, 8, 9))
     for y in range(16):
@@ -67,7 +67,7 @@ def test_hog_knows_an_image_by_its_strongest_channel_whatever_its_size():
 
 @pytest.fixture
 def table(tmp_path):
-    """Features of three images as another program would write them, from their PNG files."""
+    """A file with features of three images, as another program writes it from their PNG files."""
     images = torch.rand(3, 3, 8, 8, generator=noise()) * 2 - 1
     files = [tmp_path / f"{i}.png" for i in range(3)]
     for file, image in zip(files, images, strict=True):
@@ -119,7 +119,7 @@ def test_a_pickle_is_never_loaded(tmp_path):
 
 @pytest.fixture(scope="module")
 def network(packed, tmp_path_factory):
-    """A metric network for the packed stripes, and where its file is."""
+    """A metric network of the packed stripes, and the URL of its file."""
     url = f"{tmp_path_factory.mktemp('network')}/metric.safetensors"
     return metric_network(EpisodeStore(packed), url, **SHAPE), url
 

@@ -1,4 +1,4 @@
-"""Every metric against its definition written out, or a case whose answer is known."""
+"""Tests of every metric against its plain definition, or against a case with a known answer."""
 
 import math
 
@@ -39,7 +39,7 @@ def cubic(a, b):
 
 
 def kid_written_out(x, y, tasks):
-    """KID of `tasks`, given by number, any of them more than once."""
+    """Compute the KID of some tasks, named by number, with repetitions."""
 
     def within(z):
         own = range(len(z[0]))
@@ -96,7 +96,7 @@ def test_frechet_distance_of_two_gaussians_is_the_closed_form():
 
 
 class Features(nn.Identity):
-    """Torchmetrics takes features for images, and this for the network."""
+    """A stand-in for the network of torchmetrics, whose images are features."""
 
     num_features = 20
 
@@ -133,7 +133,7 @@ def test_the_floor_of_the_frechet_distance_is_that_of_two_samples_of_one_gaussia
 
 
 def ball(points, i, k):
-    """Distance from `points[i]` to the k-th nearest of the others."""
+    """Return the distance from `points[i]` to the k-th nearest of the others."""
     return sorted(math.dist(points[i], p) for j, p in enumerate(points) if j != i)[k - 1]
 
 
@@ -263,8 +263,8 @@ def test_the_classifier_is_ridge_regression(dimensions):
 
 
 @pytest.mark.parametrize("dimensions", [4, 400])
-def test_who_draws_the_same_of_all_tasks_teaches_nothing(dimensions):
-    """As a model may that only adapting makes a generator, before it has adapted."""
+def test_equal_samples_of_all_tasks_teach_nothing(dimensions):
+    """An unadapted model may sample the same image for all tasks."""
     same = torch.full((5, 8, dimensions), 0.1)
     real = normal(5, 8, dimensions)
     for drawn in (same, torch.zeros_like(same)):

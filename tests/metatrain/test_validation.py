@@ -19,7 +19,7 @@ from metatrain.evaluation.validation import (
     validation_of,
     write_validations,
 )
-from metatrain.metrics.registry import VALIDATION_METRICS
+from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model

@@ -21,8 +21,8 @@ from metatrain.metrics.diversity import diversity
 from metatrain.metrics.frechet import Frechet
 from metatrain.metrics.kid import kid_of_pairs
 from metatrain.metrics.memorisation import Memorisation, nearest_index
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.metrics.precision_recall import precision, recall
-from metatrain.metrics.registry import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.metrics.space import FeatureSpace
 

@@ -1,4 +1,4 @@
-"""The registry of metrics: every score has a title, a direction and a format."""
+"""The table of metrics: every score has a title, a direction and a format."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from metatrain.evaluation.scores.measure import STATISTICS
 from metatrain.evaluation.validation import ValidationScores
-from metatrain.metrics.registry import (
+from metatrain.metrics.metric import (
     EVALUATION_METRICS,
     MAIN_METRICS,
     METRICS,

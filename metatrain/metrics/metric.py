@@ -1,4 +1,4 @@
-"""The registry of metrics: the title, direction and format of every score.
+"""The table of metrics: the title, direction and format of every score.
 
 The formulas are in the other files of this room; the estimators over tasks and seeds are in
 `metatrain.evaluation`.
