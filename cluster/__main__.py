@@ -2,7 +2,7 @@
 
 import sys
 
-from cluster.commands import DOCTOR, EVALUATE, LEAVE, SUBMIT, TRAIN
+from cluster.commands import CALIBRATE, DOCTOR, EVALUATE, LEAVE, SUBMIT, TRAIN
 from metatrain.cli.command import run
 
 COMMANDS = {
@@ -11,5 +11,6 @@ COMMANDS = {
     "doctor": DOCTOR,
     "leave": LEAVE,
     "evaluate": EVALUATE,
+    "calibrate": CALIBRATE,
 }
 sys.exit(run("python -m cluster", COMMANDS))

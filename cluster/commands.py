@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
+from metatrain.cli import calibrate, evaluate
 from metatrain.cli.arguments import add_config_arguments
 from metatrain.cli.command import Command
-from metatrain.cli.evaluate import add_arguments as add_evaluate_arguments
-from metatrain.cli.evaluate import evaluate
 
 if TYPE_CHECKING:
     from cluster.jobs.submit import Work
+    from metatrain.evaluation.running.runner import Runner
 
 
 @contextmanager
@@ -115,13 +115,21 @@ def _leave_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    runner = None
-    if "RAY_ADDRESS" in os.environ:
-        with installed("evaluating on a cluster"):
-            from cluster.run.evaluation_pool import OnRay
+    evaluate.evaluate(arguments, _runner(arguments.workers))
 
-        runner = OnRay(arguments.workers)
-    evaluate(arguments, runner)
+
+def _calibrate(arguments: argparse.Namespace) -> None:
+    calibrate.calibrate(arguments, _runner(arguments.workers))
+
+
+def _runner(workers: int | None) -> "Runner | None":
+    """Return a runner on the cluster at RAY_ADDRESS, or None where that is not set."""
+    if "RAY_ADDRESS" not in os.environ:
+        return None
+    with installed("evaluating on a cluster"):
+        from cluster.run.evaluation_pool import OnRay
+
+    return OnRay(workers)
 
 
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
@@ -129,5 +137,8 @@ DOCTOR = Command("Say what on a cluster would fail a run.", _doctor_arguments, _
 SUBMIT = Command("Train as a job on a cluster, or resume.", _submit_arguments, _submit)
 LEAVE = Command("Save, and take this machine out of the cluster.", _leave_arguments, _leave)
 EVALUATE = Command(
-    "Score models on unseen tasks, here or on a cluster.", add_evaluate_arguments, _evaluate
+    "Score models on unseen tasks, here or on a cluster.", evaluate.add_arguments, _evaluate
+)
+CALIBRATE = Command(
+    "Let a model predict its quality on new tasks.", calibrate.add_arguments, _calibrate
 )

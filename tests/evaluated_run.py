@@ -1,4 +1,4 @@
-"""A run as training and evaluation leave it, in miniature, with numbers of one's choice."""
+"""A miniature of a trained and evaluated run, with chosen numbers."""
 
 from collections.abc import Sequence
 
@@ -11,21 +11,21 @@ from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.episodes.episode_list import EpisodeList, ListedEpisode
 from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import (
-    Episodes,
+    CurvePoint,
+    EpisodeSet,
     Evaluation,
-    Moment,
     Result,
     Space,
     estimates,
     write_evaluation,
 )
-from metatrain.evaluation.running.jobs import Drawn
+from metatrain.evaluation.running.jobs import JobOutput
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
-from metatrain.evaluation.scores.measure import METRICS, Scores
-from metatrain.evaluation.scores.near_copies import Offender, offender_file
+from metatrain.evaluation.scores.measure import SpaceScores
+from metatrain.evaluation.scores.near_copies import NearCopyPicture, near_copy_file
 from metatrain.evaluation.scores.statistics import Score
 from metatrain.evaluation.strip_files import keep_strips
-from metatrain.evaluation.terminal_table import MAIN
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 from metatrain.storage.files import write_file
@@ -35,10 +35,13 @@ from metatrain.training.state import TrainState, first_state
 OVERRIDES = ["run.name=small", "data.image_size=8", "generator.width=8", "meta.steps=20"]
 STEPS = (0, 5, 10)
 
-# KID and own-task share of copies, after 0, 5 and 10 inner steps, and of real images.
+# KID and own-task share of copies, of samples after 0, 5 and 10 inner steps, and of real images.
 SCORES = [(-0.046, 0.919), (0.111, 0.044), (0.107, 0.375), (0.007, 0.769), (-0.052, 0.925)]
 
-OFFENDERS = [Offender("first", 0.25, True, None, 1.0), Offender("second", 0.5, False, 17.4, 0.83)]
+NEAR_COPIES = [
+    NearCopyPicture(task="first", ratio=0.25, memorised=True, psnr=None, ssim=1.0),
+    NearCopyPicture(task="second", ratio=0.5, memorised=False, psnr=17.4, ssim=0.83),
+]
 
 
 def make_run(
@@ -51,18 +54,18 @@ def make_run(
     own_task: Sequence[float] | None = None,
     overrides: Sequence[str] = (),
 ) -> str:
-    """Leave a run at the folder `run`; the later a task, the better it goes, if not told."""
+    """Write a run to the folder `run`; by default, later tasks have a higher own-task share."""
     config = load_config(None, [*OVERRIDES, *overrides])
     train(run, config)
     shares = own_task or [i / len(tasks) for i in range(len(tasks))]
-    found, systems = measured(tasks, config.run.name, shares, scores, outer_steps, seed)
-    _keep_images(f"{run}/evaluation", tasks, sorted(found.result.curve))
-    write_evaluation(found, systems, f"{run}/evaluation")
+    evaluation, systems = measured(tasks, config.run.name, shares, scores, outer_steps, seed)
+    _keep_images(f"{run}/evaluation", tasks, sorted(evaluation.result.curve))
+    write_evaluation(evaluation, systems, f"{run}/evaluation")
     return run
 
 
 def train(run: str, config: Config) -> None:
-    """What training leaves."""
+    """Write the files of a training."""
     weights = first_state(build_theta(config)).parameters
     history = [
         {"step": s, "loss": 2 / s, "inner_first": 3 / s, "gradient_norm": 1.0, "seconds": 0.5}
@@ -81,52 +84,75 @@ def measured(
     scores=SCORES,
     outer_steps: int = 20,
     seed: int = 0,
-) -> tuple[Evaluation, dict[str, Scores]]:
-    """Plausible numbers, no two the same; the baselines' do not depend on `seed`."""
-    copies, *way, real = [
+) -> tuple[Evaluation, dict[str, SpaceScores]]:
+    """Return plausible numbers, all different; those of the baselines do not depend on `seed`."""
+    copies, *curve_scores, real = [
         all_scores(*pair, seed=i if pair in (scores[0], scores[-1]) else i + 10 * seed)
         for i, pair in enumerate(scores)
     ]
-    systems = {COPY: copies, JITTERED: copies, UNADAPTED: way[0], name: way[-1], REAL: real}
+    model = {UNADAPTED: curve_scores[0], name: curve_scores[-1]}
+    systems = {COPY: copies, JITTERED: copies, **model, REAL: real}
     curve = {
-        step: Moment(
+        step: CurvePoint(
             estimates(of["metric network"] | {"query_loss": score(loss, 9)}), seconds=0.125 * step
         )
-        for step, of, loss in zip(STEPS, way, (0.3151, 0.3191, 0.2941), strict=False)
+        for step, of, loss in zip(STEPS, curve_scores, (0.3151, 0.3191, 0.2941), strict=False)
     }
     results = {
         system: Result(
-            system,
-            "",
-            "",
-            {space: estimates(metrics) for space, metrics in of.items()},
-            list(own_task),
-            [0.1] * len(tasks),
-            curve if system == name else {},
+            name=system,
+            about="",
+            sha256="",
+            scores={space: estimates(metrics) for space, metrics in spaces.items()},
+            own_task=list(own_task),
+            task_kid=[0.1] * len(tasks),
+            curve=curve if system == name else {},
         )
-        for system, of in systems.items()
+        for system, spaces in systems.items()
     }
-    episodes = Episodes("b", "c" * 64, True, "d" * 64, "test", 5, 3, 2, tasks, (len(tasks), 3))
-    spaces = [Space("metric network", "e" * 64), Space("HOG", "")]
-    found = Evaluation(episodes, spaces, 1.5, name, results, outer_steps, ["no joint"], OFFENDERS)
-    return found, systems
+    evaluation = Evaluation(
+        episodes=_episode_set(tasks),
+        spaces=[Space("metric network", "e" * 64), Space("HOG", "")],
+        floor=1.5,
+        system=name,
+        results=results,
+        outer_steps=outer_steps,
+        missing=["no joint"],
+        near_copies=NEAR_COPIES,
+    )
+    return evaluation, systems
 
 
-def all_scores(kid: float, own_task: float, seed: int) -> Scores:
-    """In two spaces."""
+def _episode_set(tasks: list[str]) -> EpisodeSet:
+    return EpisodeSet(
+        benchmark="b",
+        sha256="c" * 64,
+        published=True,
+        data="d" * 64,
+        split="test",
+        shots=5,
+        images=3,
+        seeds=2,
+        tasks=tasks,
+        listed=(len(tasks), 3),
+    )
+
+
+def all_scores(kid: float, own_task: float, seed: int) -> SpaceScores:
+    """Return all scores, in two spaces."""
     values = {"kid": kid, "own_task": own_task}
-    first = {name: score(values.get(name, 0.5), seed) for name in METRICS}
-    return {"metric network": first, "HOG": {name: first[name] for name in MAIN}}
+    first = {name: score(values.get(name, 0.5), seed) for name in EVALUATION_METRICS}
+    return {"metric network": first, "HOG": {name: first[name] for name in MAIN_METRICS}}
 
 
 def score(value: float, seed: int) -> Score:
-    """A score with an error of 0.01."""
+    """Return a score with a standard error of 0.01."""
     noise = torch.Generator().manual_seed(seed)
     return Score(value, value + 0.01 * torch.randn(1000, generator=noise, dtype=torch.float64))
 
 
 def pictures(tasks: int) -> Tensor:
-    """Five images [T, 5, 1, 8, 8] of each task, no two the same."""
+    """Return five images [T, 5, 1, 8, 8] of each task, all different."""
     return torch.rand(tasks, 5, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -137,12 +163,19 @@ def _keep_images(folder: str, tasks: list[str], steps: list[int]) -> None:
         for task in tasks
     ]
     episodes = EpisodeList(benchmark="b", data="d" * 64, split="test", episodes=tuple(listed))
-    few = images[None, :, :3]
-    times = torch.zeros(len(steps))
-    drawn = [
-        Drawn(torch.tensor(steps), to_uint8(torch.stack([of[:3]] * len(steps))), *[times] * 4)
-        for of in images
+    few, zeros = images[None, :, :3], torch.zeros(len(steps))
+    outputs = [
+        JobOutput(
+            steps=torch.tensor(steps),
+            images=to_uint8(torch.stack([task[:3]] * len(steps))),
+            losses=zeros,
+            seconds=zeros,
+            surprise=zeros,
+            learned=zeros,
+        )
+        for task in images
     ]
-    keep_strips(Benchmark(episodes, 5, images[None], few, few), drawn, folder)
+    benchmark = Benchmark(episodes=episodes, support=images[None], reference=few, held_out=few)
+    keep_strips(benchmark, outputs, folder)
     for i, image in enumerate(images[0, :4]):
-        write_file(f"{folder}/{offender_file(i // 2, ('drawn', 'given')[i % 2])}", png(image))
+        write_file(f"{folder}/{near_copy_file(i // 2, ('drawn', 'given')[i % 2])}", png(image))

@@ -1,4 +1,4 @@
-"""Models that are small enough to evaluate in no time, and what was evaluated of them."""
+"""Models small enough to evaluate in no time, and an evaluation of one."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from metatrain.evaluation.episodes.episode_list import list_episodes
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 
-# Three of the training tasks, since the stripes have but two for testing.
+# Three of the training tasks: the stripes have only two for testing.
 FEW = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 3]
 
 
@@ -20,7 +20,7 @@ def metatrain(*arguments):
 
 
 def save(packed, folder, *overrides):
-    """An untrained model as a run leaves it, small enough to adapt in no time."""
+    """Write an untrained model to the folder of a run; return the folder."""
     config = load_config(
         None,
         [
@@ -33,7 +33,7 @@ def save(packed, folder, *overrides):
         ],
     )
     parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
-    # Not as it was made, or from scratch would be the same.
+    # Moved, because "from scratch" has the initial parameters.
     moved = {n: p + 0.01 for n, p in parameters.items()}
     save_model(Model(config, moved, step=7), f"{folder}/model.safetensors")
     return str(folder)
@@ -41,20 +41,20 @@ def save(packed, folder, *overrides):
 
 @pytest.fixture(scope="session")
 def places(packed, tmp_path_factory):
-    """Two models and a joint one, and a metric network that all tests share."""
+    """A folder with two models, a joint one, and a metric network, which all tests share."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("evaluation")
     for name in ("one", "two"):
         save(packed, root / name, f"run.name={name}", f"seed={len(name)}")
     save(packed, root / "joint", "run.name=joint", "learner.name=joint")
     metric = root / "metric.safetensors"
-    assert metatrain("evaluate", "train-metric", "--data", packed, "--out", metric) == 0
+    assert metatrain("train-metric", packed, "--out", metric) == 0
     return root
 
 
 @pytest.fixture(scope="session")
 def evaluated(places):
-    """Where a model was evaluated by one worker, with a joint baseline."""
+    """The folder of an evaluation by one worker, with a joint baseline."""
     out = places / "evaluated"
     options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
     command = ["evaluate", places / "one", *options, *FEW, "--workers", 1, "--out", out]

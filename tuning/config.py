@@ -18,7 +18,7 @@ from metatrain.config import (
     load_values,
     parse_config,
 )
-from metatrain.evaluation.validation import METRICS
+from metatrain.metrics.metric import VALIDATION_METRICS
 from tuning.space import Dimension, Values, corners, placed
 
 # What decides where and how a trial runs, and not what it computes; or how it is judged, the same
@@ -78,8 +78,9 @@ class SweepConfig(Section):
         default={}, description="What is otherwise in it, by dotted key."
     )
     space: dict[str, Dimension] = Field(min_length=1, description="What to vary, by dotted key.")
-    metric: Literal[*METRICS] = Field(  # pyright: ignore[reportInvalidTypeForm]
-        default="own_task", description="What to minimise: a score of unseen tasks at the best k."
+    metric: Literal[*VALIDATION_METRICS] = Field(  # pyright: ignore[reportInvalidTypeForm]
+        default="own_task",
+        description="The score of unseen tasks, at the best k, that ranks trials.",
     )
     searcher: Literal["tpe", "random", "grid"] = Field(
         default="tpe", description="Where to look next: Optuna's TPE, anywhere, or everywhere."

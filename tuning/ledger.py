@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences, parse_config
-from metatrain.evaluation.validation import METRICS
+from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.storage.files import (
     MissingError,
     asking,
@@ -136,8 +136,8 @@ class Ledger:
 
     @property
     def metric(self) -> str:
-        """What is minimised, as a person calls it."""
-        return METRICS[self.sweep.settings.metric].title
+        """The title of the cost that the sweep minimises."""
+        return VALIDATION_METRICS[self.sweep.settings.metric].cost_title
 
     def spent(self) -> float:
         """Seconds that the sweep has taken, all of its starts together."""

@@ -17,7 +17,7 @@ from cluster.run.messages import Message, Verdict
 from cluster.run.training import Training, WorkersFailedError
 from metatrain.base.errors import UserError
 from metatrain.config import Config, parse_config
-from metatrain.evaluation.validation import Validated, read_validations, write_validations
+from metatrain.evaluation.validation import ValidationResult, read_validations, write_validations
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.checkpoint.state import state_of
 from metatrain.training.run_data import begin_run_with, store_of_run
@@ -112,7 +112,7 @@ class TrialRun(tune.Trainable):
             self._config = forked(donor, step, run, self._rate)
             self._seen = step
 
-    def _next(self) -> Validated:
+    def _next(self) -> ValidationResult:
         self._go_on()
         while not (self._training and self._listen()):
             if self._through():
@@ -151,9 +151,9 @@ class TrialRun(tune.Trainable):
         checkpoints = CheckpointStore(self._config.run.url)
         return steps_taken(self._config, checkpoints) == self._config.meta.steps
 
-    def _report(self, found: Validated) -> dict[str, Any]:
+    def _report(self, found: ValidationResult) -> dict[str, Any]:
         metric = self._job.sweep.settings.metric
-        curve, best = found.by_k(metric), found.best(metric)
+        curve, best = found.costs(metric), found.best(metric)
         return {
             "step": found.step,
             "score": curve[best.k],

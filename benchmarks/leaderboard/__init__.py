@@ -1,1 +1,1 @@
-"""The leaderboard: every way to learn on one benchmark, at equal training compute."""
+"""The leaderboard: all learners on one benchmark, at equal training compute."""

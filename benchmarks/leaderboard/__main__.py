@@ -1,14 +1,20 @@
 """`make leaderboard`: pack, train, combine, evaluate, and write docs/leaderboard.md.
 
-Every step is left out where it has been done, so the same command goes on after an interruption.
+It skips the steps that are done, so the same command resumes after an interruption.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.leaderboard.board import Board, Training, read_board, trainings
-from benchmarks.leaderboard.page import Standing, baselines, record, standing, table
+from benchmarks.leaderboard.board import Board, PlannedTraining, read_board, trainings
+from benchmarks.leaderboard.page import (
+    Standing,
+    baselines_table,
+    leaderboard_json,
+    leaderboard_table,
+    standing,
+)
 from benchmarks.leaderboard.pictures import curves, strips
 from benchmarks.leaderboard.running import (
     Entry,
@@ -28,43 +34,43 @@ _BOARD = str(Path(__file__).with_name("board.yaml"))
 _PAGE = """\
 # Leaderboard
 
-{systems} systems on the icon benchmark, split {split}: {tasks} tasks, {seeds}, {shots} images
-given. `make leaderboard` made this page, at commit `{commit}` on {hardware}. Each training had
-{flops:.3g} floating-point operations in its outer gradients: `{base}` but for what
-[board.yaml](../benchmarks/leaderboard/board.yaml) says. All adapt with the same number of inner
-steps on one core. [leaderboard.html](leaderboard.html), to be opened in a browser, compares the
-first {shown} of them with one another, and task by task. What each got in every feature space, how
-it was configured and how long it took is in [leaderboard.json](leaderboard.json).
+{systems} systems on the icon benchmark, split {split}: {tasks} tasks, {seeds}, {shots} support
+images. `make leaderboard` wrote this page, at commit `{commit}` on {hardware}. Each training had
+{flops:.3g} floating-point operations in its outer gradients, with the configuration `{base}` except
+for the keys in [board.yaml](../benchmarks/leaderboard/board.yaml). All systems adapt with the same
+number of inner steps on one core. [leaderboard.html](leaderboard.html), for a browser, compares the
+first {shown} of them with one another and task by task. [leaderboard.json](leaderboard.json) has
+the scores in every feature space, the configuration and the times of each system.
 
 {table}
 
-- **excess**: KID over that of held-out images, by the same of joint + fine-tuning; 0 is real.
-- **of real's**: own-task share by that of held-out images.
-- **training s**: of all outer steps, by the clock. Soups and ensembles count all that they are
-  made of.
+- **excess**: KID above that of held-out images, relative to the excess of joint + fine-tuning; 0
+  equals real images.
+- **of real's**: own-task share relative to that of held-out images.
+- **training s**: wall time of all outer steps; for soups and ensembles, the sum over their members.
 
-Beside them:
+The baselines:
 
 {baselines}
 
-![What each draws of four unseen tasks](leaderboard-strips.png)
+![Samples of every system, for four unseen tasks](leaderboard-strips.png)
 
 ![KID over the seconds of adapting](leaderboard-curves.png)
 """
 
 
 def main() -> None:
-    """Do what is left to do."""
+    """Run the remaining steps, and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--board", default=_BOARD, help="its file (board.yaml)")
-    parser.add_argument("--flops", type=float, help="of each training (as in the file)")
-    parser.add_argument("--tasks", type=int, help="to evaluate on, at most (as in the file)")
-    parser.add_argument("--folder", default="runs/leaderboard", help="where runs go")
-    parser.add_argument("--out", default="docs", help="where the page goes (docs)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be trained")
+    parser.add_argument("--board", default=_BOARD, help="file of the leaderboard (board.yaml)")
+    parser.add_argument("--flops", type=float, help="operations of each training (as in the file)")
+    parser.add_argument("--tasks", type=int, help="maximum number of tasks (as in the file)")
+    parser.add_argument("--folder", default="runs/leaderboard", help="folder of the runs")
+    parser.add_argument("--out", default="docs", help="folder of the page (docs)")
+    parser.add_argument("--dry-run", action="store_true", help="print the trainings only")
     options = parser.parse_args()
-    given = {k: getattr(options, k) for k in ("flops", "tasks") if getattr(options, k)}
-    board = read_board(options.board, given)
+    overrides = {k: getattr(options, k) for k in ("flops", "tasks") if getattr(options, k)}
+    board = read_board(options.board, overrides)
     planned = trainings(board, options.folder)
     for t in planned:
         print(f"{t.name:<16}{t.config.meta.steps:>6,} outer steps of {t.config.meta.batch} tasks")
@@ -76,7 +82,7 @@ def main() -> None:
         _write(board, standings, Path(options.out))
 
 
-def _all_systems(board: Board, planned: Sequence[Training], folder: str) -> list[Entry]:
+def _all_systems(board: Board, planned: Sequence[PlannedTraining], folder: str) -> list[Entry]:
     pack(folder)
     for training in planned:
         train(training)
@@ -96,12 +102,12 @@ def _write(board: Board, standings: Sequence[Standing], out: Path) -> None:
         hardware=hardware(),
         flops=board.flops,
         base=board.base,
-        table=table(standings),
-        baselines=baselines(standings),
+        table=leaderboard_table(standings),
+        baselines=baselines_table(standings),
     )
     (out / "leaderboard-strips.png").write_bytes(strips(standings[:MOST]))
     (out / "leaderboard-curves.png").write_bytes(curves(standings[:MOST]))
-    (out / "leaderboard.json").write_text(record(board, standings) + "\n")
+    (out / "leaderboard.json").write_text(leaderboard_json(board, standings) + "\n")
     (out / "leaderboard.md").write_text(page)
     print(out / "leaderboard.md")
 

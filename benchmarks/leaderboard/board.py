@@ -1,4 +1,4 @@
-"""What the leaderboard compares, and how long each of it is trained."""
+"""The systems of the leaderboard, and the length of each training."""
 
 import json
 from collections.abc import Mapping
@@ -14,34 +14,36 @@ from metatrain.base.section import Section
 from metatrain.config import Config, StableName, load_config, with_values
 from metatrain.plan.trace import to_be_traced, trace
 
-# Of the trainings, the one by whose KID the others are measured.
+# The training whose KID the others are compared with.
 BASELINE = "joint"
-# Checkpoints of a training; the last half of them make its soup.
+# Checkpoints of a training; its soup is the mean of the last half.
 CHECKPOINTS = 8
 
 
 class Board(Section):
     """The file of a leaderboard."""
 
-    base: str = Field(description="The configuration that all systems share.")
-    overrides: dict[str, Any] = Field(default={}, description="What is otherwise in it, for all.")
-    flops: float = Field(gt=0, description="Operations of the outer gradients of a training.")
-    tasks: int = Field(default=1000, ge=2, description="How many of the listed tasks at most.")
-    seeds: int = Field(default=3, ge=1, description="How many of the listed seeds at most.")
-    trained: dict[StableName, dict[str, Any]] = Field(description="By name, what is otherwise.")
+    base: str = Field(description="Configuration that all systems share.")
+    overrides: dict[str, Any] = Field(default={}, description="Changes to it for all systems.")
+    flops: float = Field(gt=0, description="Operations of all outer gradients of a training.")
+    tasks: int = Field(default=1000, ge=2, description="Maximum number of listed tasks.")
+    seeds: int = Field(default=3, ge=1, description="Maximum number of listed seeds.")
+    trained: dict[StableName, dict[str, Any]] = Field(
+        description="By name, the changes of a system."
+    )
     ensembles: dict[StableName, list[str]] = Field(
-        default={}, description="By name, whose velocities are averaged."
+        default={}, description="By name, the members of an ensemble."
     )
 
 
 @dataclass(frozen=True)
-class Training:
-    """A system that is trained.
+class PlannedTraining:
+    """A system to train.
 
     Attributes:
-        name: in tables.
-        config: what it is trained by.
-        flops: of all its outer gradients.
+        name: its name in tables.
+        config: the configuration of its training.
+        flops: operations of all its outer gradients.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Training:
 
 
 def read_board(path: str, overrides: Mapping[str, Any]) -> Board:
-    """The leaderboard of a file, with other values for some keys.
+    """Read the file of a leaderboard, with other values for some keys.
 
     Raises:
         UserError: when it cannot be used.
@@ -67,19 +69,19 @@ def read_board(path: str, overrides: Mapping[str, Any]) -> Board:
     return board
 
 
-def trainings(board: Board, folder: str) -> list[Training]:
-    """The trainings at equal compute, all of whose runs go to `folder`."""
+def trainings(board: Board, folder: str) -> list[PlannedTraining]:
+    """Plan the trainings at equal compute, with their runs in `folder`."""
     return [_training(board, name, folder) for name in board.trained]
 
 
-def _training(board: Board, name: str, folder: str) -> Training:
-    given = {"run.name": name, "run.dir": folder, "data.path": f"{folder}/data"}
-    values = board.overrides | board.trained[name] | given
+def _training(board: Board, name: str, folder: str) -> PlannedTraining:
+    places = {"run.name": name, "run.dir": folder, "data.path": f"{folder}/data"}
+    values = board.overrides | board.trained[name] | places
     config = load_config(board.base, [f"{key}={json.dumps(v)}" for key, v in values.items()])
     each = trace(config, to_be_traced(config, config.meta.batch)).flops * config.meta.batch
     steps = max(CHECKPOINTS, round(board.flops / each))
     checkpoints = {"checkpoint.every": -(-steps // CHECKPOINTS), "checkpoint.keep": CHECKPOINTS}
-    # Nobody looks at what is drawn on the way.
+    # Sample grids would only cost time.
     checkpoints["checkpoint.samples"] = False
     short = {"meta.steps": steps, "meta.warmup": min(config.meta.warmup, steps // 10)}
-    return Training(name, with_values(config, short | checkpoints), steps * each)
+    return PlannedTraining(name, with_values(config, short | checkpoints), steps * each)

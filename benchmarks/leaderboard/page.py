@@ -1,4 +1,4 @@
-"""The leaderboard as a table and a picture, and as JSON for whoever reckons otherwise."""
+"""The leaderboard as tables, and as JSON for other analyses."""
 
 import json
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from metatrain.config.values import differences
 from metatrain.evaluation.protocol import JOINT, UNADAPTED
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
 from metatrain.evaluation.scores.baselines import REAL
-from metatrain.evaluation.scores.measure import Scores
+from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
-from metatrain.evaluation.terminal_table import gap, written
+from metatrain.evaluation.terminal_table import difference_text, score_with_interval
 from metatrain.report.evaluated import read_run
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a system stands.
+    """The standing of a system.
 
     Attributes:
         entry: the system.
-        evaluation: all that was found of it.
-        excess: its KID over that of held-out images, by the same of joint + fine-tuning.
-        share: its own-task share by that of held-out images.
-        copies: its rate of memorised images minus theirs.
-        seconds: of all outer steps of its training.
+        evaluation: its evaluation.
+        excess: its KID minus that of held-out images, relative to that of joint + fine-tuning.
+        share: its own-task share relative to that of held-out images.
+        copies: its rate of memorised images minus that of held-out images.
+        seconds: wall time of all outer steps of its trainings.
     """
 
     entry: Entry
@@ -42,11 +42,11 @@ class Standing:
 
 
 def standing(entry: Entry) -> Standing:
-    """How a system that was evaluated stands."""
+    """Read the evaluation of a system, and compare it with the baselines."""
     evaluation = read_evaluation(entry.folder)
     space = evaluation.spaces[0].name
 
-    def scores(system: str) -> Scores:
+    def scores(system: str) -> SpaceScores:
         return read_scores(entry.folder, evaluation, system)
 
     own, joint, real = (scores(s)[space] for s in (evaluation.system, JOINT, REAL))
@@ -66,20 +66,20 @@ def _less(a: Score, b: Score) -> Score:
 
 
 def _ratio(a: Score, b: Score) -> Estimate:
-    """A / b with the percentiles of the resampled ratios."""
+    """Return a / b with the percentiles of the resampled ratios."""
     low, high = (a.resampled / b.resampled).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
     return Estimate(a.value / b.value, low, high)
 
 
-def table(standings: Sequence[Standing]) -> str:
-    """The systems, a line each."""
+def leaderboard_table(standings: Sequence[Standing]) -> str:
+    """Return the table of the systems in Markdown."""
     lines = [
         "| system | outer steps | TFLOP | training s | KID | excess | own task | of real's | "
         "memorised, beyond real's |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for s in standings:
-        found = s.evaluation.result.scores[s.evaluation.spaces[0].name]
+        scores = s.evaluation.result.scores[s.evaluation.spaces[0].name]
         steps = " + ".join(f"{t.config.meta.steps:,}" for t in s.entry.made_of)
         flops = sum(t.flops for t in s.entry.made_of) / 1e12
         cells = [
@@ -87,40 +87,40 @@ def table(standings: Sequence[Standing]) -> str:
             steps,
             f"{flops:.2f}",
             f"{s.seconds:,.0f}",
-            written("kid", found["kid"]),
+            score_with_interval("kid", scores["kid"]),
             _with_interval(s.excess),
-            written("own_task", found["own_task"]),
+            score_with_interval("own_task", scores["own_task"]),
             _with_interval(s.share),
-            gap("memorised", s.copies),
+            difference_text("memorised", s.copies),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def baselines(standings: Sequence[Standing]) -> str:
-    """What stands beside all systems; a set encoder is what draws before it adapts."""
-    [of] = [s.evaluation for s in standings if s.entry.name == BASELINE]
-    space = of.spaces[0].name
+def baselines_table(standings: Sequence[Standing]) -> str:
+    """Return the table of the baselines; an unadapted model is a set encoder."""
+    [joint] = [s.evaluation for s in standings if s.entry.name == BASELINE]
+    space = joint.spaces[0].name
     lines = ["| | KID | own task | memorised |", "|---|--:|--:|--:|"]
-    for system, result in of.results.items():
-        if system not in (of.system, JOINT):
+    for system, result in joint.results.items():
+        if system not in (joint.system, JOINT):
             name = "set encoder: joint, unadapted" if system == UNADAPTED else system
-            found = result.scores[space]
-            cells = [written(m, found[m]) for m in ("kid", "own_task", "memorised")]
+            scores = result.scores[space]
+            cells = [score_with_interval(m, scores[m]) for m in ("kid", "own_task", "memorised")]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _with_interval(found: Estimate) -> str:
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+def _with_interval(ratio: Estimate) -> str:
+    return f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
-def record(board: Board, standings: Sequence[Standing]) -> str:
-    """All of it as JSON: how each system came about, and what it got."""
+def leaderboard_json(board: Board, standings: Sequence[Standing]) -> str:
+    """Return everything as JSON: the trainings and the scores of each system."""
     base = load_config(board.base)
     return json.dumps(
         {
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "score_with_interval": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit(),
             "hardware": hardware(),
             "board": board.model_dump(mode="json"),

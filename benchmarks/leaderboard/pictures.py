@@ -1,4 +1,4 @@
-"""The leaderboard's pictures: what systems draw of the same tasks, and how fast."""
+"""The leaderboard's pictures: samples of the same tasks, and scores over time."""
 
 import io
 from collections.abc import Sequence
@@ -18,24 +18,26 @@ from metatrain.data.pictures import to_uint8
 from metatrain.evaluation.scores.baselines import COPY, REAL
 from metatrain.evaluation.strip_files import read_strips
 
-# Tasks that are shown, by number.
+# Numbers of the tasks to show.
 _TASKS = (0, 3, 5, 8)
-# Up to which KID its axis is linear.
+# The axis of KID is linear below this, and logarithmic above.
 _LINEAR_BELOW = 0.05
 
 
 def strips(standings: Sequence[Standing]) -> bytes:
-    """A row a system: what it draws of each task after its last inner step; as a PNG file."""
+    """Return a PNG file with a row a system: its samples after the last inner step, by task."""
     kept = [read_strips(s.entry.folder, s.evaluation, _TASKS) for s in standings]
-    rows = [("given", [_beside(strip.given) for strip in kept[0]])]
+    rows = [("given", [_beside(strip.support) for strip in kept[0]])]
     for s, strips in zip(standings, kept, strict=True):
-        rows.append((s.entry.name, [_beside(strip.drawn[max(strip.drawn)]) for strip in strips]))
+        rows.append(
+            (s.entry.name, [_beside(strip.samples[max(strip.samples)]) for strip in strips])
+        )
     rows.append(("held out", [_beside(strip.real) for strip in kept[0]]))
     return _rows(rows)
 
 
 def _beside(images: Tensor) -> np.ndarray:
-    """The first four images [N, 1, H, W], side by side."""
+    """Join the first four images [N, 1, H, W] side by side."""
     framed = to_uint8(F.pad(images[:4], (1, 1, 1, 1), value=0.6)).squeeze(1)
     return np.concatenate(list(framed.numpy()), axis=1)
 
@@ -58,19 +60,19 @@ def _rows(rows: Sequence[tuple[str, list[np.ndarray]]]) -> bytes:
 
 
 def curves(standings: Sequence[Standing]) -> bytes:
-    """KID over the seconds of adapting to one task, a line a system; as a PNG file."""
+    """Return a PNG file of KID over the seconds of adapting to one task, a line a system."""
     figure, axis = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
     for s, colour in zip(standings, plt.cm.tab20.colors, strict=False):  # pyright: ignore
-        way = sorted(s.evaluation.result.curve.items())
-        seconds = [moment.seconds for _, moment in way]
-        kid = [moment.scores["kid"].value for _, moment in way]
+        points = [point for _, point in sorted(s.evaluation.result.curve.items())]
+        seconds = [point.seconds for point in points]
+        kid = [point.scores["kid"].value for point in points]
         axis.plot(seconds, kid, marker="o", markersize=4, label=s.entry.name, color=colour)
-    of = standings[0].evaluation
-    space = of.spaces[0].name
+    evaluation = standings[0].evaluation
+    space = evaluation.spaces[0].name
     for name, style in ((COPY, ":"), (REAL, "--")):
-        level = of.results[name].scores[space]["kid"].value
+        level = evaluation.results[name].scores[space]["kid"].value
         axis.axhline(level, linestyle=style, color="grey", linewidth=1, label=name)
-    # Ratios matter, but the best come near 0, and unbiased as it is, KID may lie below.
+    # Ratios matter, but the best KIDs are near 0, and an unbiased estimate may be below 0.
     axis.set_yscale("symlog", linthresh=_LINEAR_BELOW, linscale=0.6)
     axis.yaxis.set_major_formatter("{x:g}")
     lowest = min(float(np.min(line.get_ydata())) for line in axis.lines)

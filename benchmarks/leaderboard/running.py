@@ -1,4 +1,4 @@
-"""The leaderboard's work, all of it by the commands that a user has; run again, it goes on."""
+"""The steps of the leaderboard, by the commands of `metatrain`; run again, they resume."""
 
 import os
 import platform
@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.leaderboard.board import BASELINE, CHECKPOINTS, Board, Training
+import torch
+
+from benchmarks.leaderboard.board import BASELINE, CHECKPOINTS, Board, PlannedTraining
 from metatrain.config import to_yaml
 from metatrain.training.checkpoint import CheckpointStore
 
-# Beside the interpreter, where the package was installed.
-_METATRAIN = str(Path(sys.executable).with_name("metatrain"))
+# The command beside the interpreter of the environment.
+_COMMAND = str(Path(sys.executable).with_name("metatrain"))
 
 
 @dataclass(frozen=True)
@@ -21,38 +23,38 @@ class Entry:
     """A system of the leaderboard.
 
     Attributes:
-        name: in tables.
-        run: the folder of its model and its evaluation.
-        made_of: the trainings behind it.
+        name: its name in tables.
+        run: folder of its model and its evaluation.
+        made_of: its trainings.
     """
 
     name: str
     run: str
-    made_of: tuple[Training, ...]
+    made_of: tuple[PlannedTraining, ...]
 
     @property
     def folder(self) -> str:
-        """Where its evaluation lies."""
+        """The folder of its evaluation."""
         return f"{self.run}/evaluation"
 
 
 def pack(folder: str) -> None:
-    """Pack the benchmark, where it is not there yet."""
+    """Pack the benchmark, if it is not packed yet."""
     if not Path(folder, "data", "manifest.parquet").exists():
-        _do("pack", "icons", f"{folder}/data", "--size", "32")
+        _metatrain("pack", "icons", f"{folder}/data", "--size", "32")
 
 
-def train(training: Training) -> None:
-    """Train a system, or go on with it."""
+def train(training: PlannedTraining) -> None:
+    """Train a system, or resume its training."""
     url = training.config.run.url
     Path(url).mkdir(parents=True, exist_ok=True)
     file = Path(url, "leaderboard.yaml")
     file.write_text(to_yaml(training.config))
-    _do("train", str(file))
+    _metatrain("train", str(file))
 
 
-def combine(board: Board, trained: dict[str, Training], folder: str) -> list[Entry]:
-    """Make a soup of each, and the ensembles."""
+def combine(board: Board, trained: dict[str, PlannedTraining], folder: str) -> list[Entry]:
+    """Make a soup of each training, and the ensembles."""
     entries = []
     for name, training in trained.items():
         store = CheckpointStore(training.config.run.url)
@@ -65,49 +67,47 @@ def combine(board: Board, trained: dict[str, Training], folder: str) -> list[Ent
 
 
 def _combined(
-    name: str, how: str, models: Sequence[str], made_of: Sequence[Training], folder: str
+    name: str, method: str, models: Sequence[str], made_of: Sequence[PlannedTraining], folder: str
 ) -> Entry:
     run = f"{folder}/{name}"
     if not Path(run, "model.safetensors").exists():
-        _do("combine", how, *models, "--out", f"{run}/model.safetensors")
+        _metatrain("combine", method, *models, "--out", f"{run}/model.safetensors")
     return Entry(name, run, tuple(made_of))
 
 
-def entry_of(training: Training) -> Entry:
-    """A training as a system."""
+def entry_of(training: PlannedTraining) -> Entry:
+    """Return a training as a system."""
     return Entry(training.name, training.config.run.url, (training,))
 
 
 def evaluate(board: Board, entries: Sequence[Entry], folder: str) -> None:
-    """Score all systems on the same episodes, beside the jointly trained one."""
+    """Evaluate all systems on the same episodes, with the jointly trained one as a baseline."""
     [joint] = [entry.run for entry in entries if entry.name == BASELINE]
-    chosen = ["--tasks", board.tasks, "--seeds", board.seeds, "--joint", joint]
-    chosen += ["--data", f"{folder}/data", "--metric", f"{folder}/metric.safetensors"]
-    _do("evaluate", *(entry.run for entry in entries), *map(str, chosen))
+    options = ["--tasks", board.tasks, "--seeds", board.seeds, "--joint", joint]
+    options += ["--data", f"{folder}/data", "--metric", f"{folder}/metric.safetensors"]
+    _metatrain("evaluate", *(entry.run for entry in entries), *map(str, options))
 
 
 def report(entries: Sequence[Entry], page: str) -> None:
     """Write the page that compares all systems."""
-    _do("report", *(entry.run for entry in entries), "--out", page)
+    _metatrain("report", *(entry.run for entry in entries), "--out", page)
 
 
 def hardware() -> str:
-    """What this was measured on."""
-    import torch
-
+    """Describe this machine's GPUs, or its cores if it has none."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return f"{os.cpu_count()} cores, {platform.machine()}"
 
 
 def commit() -> str:
-    """The commit that runs."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    return found.stdout.strip()
+    """Return the sha of the checked-out commit."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return head.stdout.strip()
 
 
-def _do(*arguments: str) -> None:
+def _metatrain(*arguments: str) -> None:
     print("$ metatrain", *arguments, flush=True)
-    code = subprocess.run([_METATRAIN, *arguments]).returncode
+    code = subprocess.run([_COMMAND, *arguments]).returncode
     if code:
-        raise SystemExit(code)  # the command has said why
+        raise SystemExit(code)  # the command has printed the reason

@@ -18,7 +18,8 @@ import torch
 
 from benchmarks.gradients.measure import progress
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.evaluation.validation import METRICS, Validation, curves_of, read_validations
+from metatrain.evaluation.validation import Validation, read_validations, validation_curves
+from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.metrics.network import metric_network
 from metatrain.model.file import load_model
 from tuning.ledger import Record, read_records
@@ -32,17 +33,18 @@ def full_kid(sweep: str, record: Record, tasks: int, images: int) -> float:
     model = load_model(f"{sweep}/runs/{record.run}")
     validation = model.config.validation.model_copy(update={"tasks": tasks, "images": images})
     config = model.config.model_copy(update={"validation": validation})
-    store = EpisodeStore(config.data.path)
-    network = metric_network(store, config.data, f"{sweep}/metric.safetensors")
+    store, data = EpisodeStore(config.data.path), config.data
+    url = f"{sweep}/metric.safetensors"
+    network = metric_network(store, url, image_size=data.image_size, channels=data.channels)
     judge = Validation(config, store, network, split="test")
-    [curve] = curves_of([model], judge)
+    [curve] = validation_curves([model], judge)
     return min(scores.kid for scores in curve)
 
 
 def cheap_scores(sweep: str, record: Record) -> dict[str, float]:
     """Every candidate at its best k, as the sweep saw the trial last; lower is better."""
     found = read_validations(f"{sweep}/runs/{record.run}")[-1]
-    return {name: min(found.by_k(name).values()) for name in METRICS}
+    return {name: min(found.costs(name).values()) for name in VALIDATION_METRICS}
 
 
 def ranks(values: Sequence[float]) -> list[float]:
@@ -72,7 +74,7 @@ def correlations(
     cheap: Sequence[dict[str, float]], full: Sequence[float]
 ) -> dict[str, list[float]]:
     """Kendall and Spearman of every candidate, and of sums of two candidates' ranks."""
-    by_name = {name: [scores[name] for scores in cheap] for name in METRICS}
+    by_name = {name: [scores[name] for scores in cheap] for name in VALIDATION_METRICS}
     for a, b in _PAIRS:
         both = zip(ranks(by_name[a]), ranks(by_name[b]), strict=True)
         by_name[f"{a} + {b}"] = [x + y for x, y in both]

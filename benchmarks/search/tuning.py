@@ -110,7 +110,8 @@ def main() -> None:
         # Trained once for a data set, in a sweep or not.
         base = load_sweep(str(file)).base
         assert base.validation.network
-        metric_network(EpisodeStore(base.data.path), base.data, base.validation.network)
+        shape = {"image_size": base.data.image_size, "channels": base.data.channels}
+        metric_network(EpisodeStore(base.data.path), base.validation.network, **shape)
         total, first, at_once = timed_sweep(file)
         numbers = progress(range(options.trials), "alone")
         alone = [timed_alone(file, number, folder) for number in numbers]

@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from cluster.run.ray_cluster import joined_cluster
 from metatrain.base.errors import UserError
 from metatrain.base.machine import cores
-from metatrain.evaluation.running.jobs import Work, perform
+from metatrain.evaluation.running.jobs import Job, perform
 from metatrain.evaluation.running.runner import prepare_process
 from metatrain.storage.files import absolute
 
@@ -27,15 +27,15 @@ class OnRay:
     def __init__(self, workers: int | None = None) -> None:
         self._workers = workers
 
-    def __call__(self, works: Sequence[Work]) -> Iterator[object]:
-        """Do all `works`, in any order.
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[object]:
+        """Do all `jobs`, in any order.
 
         Raises:
             UserError: when a piece fails, or Ray cannot be reached.
         """
         with joined_cluster(self._workers or cores()):
             workers = self._workers or int(ray.cluster_resources().get("CPU", 1))
-            coming, waiting = list(works), []
+            coming, waiting = list(jobs), []
             while coming or waiting:
                 while coming and len(waiting) < workers:
                     waiting.append(_perform.remote(_from_anywhere(coming.pop(0))))
@@ -44,15 +44,15 @@ class OnRay:
 
 
 @ray.remote(num_cpus=1, max_retries=3)
-def _perform(work: Work) -> None:
+def _perform(job: Job) -> None:
     prepare_process()
-    perform(work)
+    perform(job)
 
 
-def _from_anywhere(work: Work) -> Work:
-    """The same work with local paths that hold in any folder."""
-    system = replace(work.system, url=absolute(work.system.url))
-    return replace(work, system=system, data=absolute(work.data), folder=absolute(work.folder))
+def _from_anywhere(job: Job) -> Job:
+    """The same job with local paths that hold in any folder."""
+    system = replace(job.system, url=absolute(job.system.url))
+    return replace(job, system=system, data=absolute(job.data), folder=absolute(job.folder))
 
 
 def _result(done: "ray.ObjectRef") -> object:

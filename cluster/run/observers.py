@@ -22,8 +22,8 @@ from metatrain.data.episodes import Episode
 from metatrain.data.pictures import to_uint8
 from metatrain.data.slots import in_order_of_slots
 from metatrain.evaluation.validation import (
-    Validated,
     Validation,
+    ValidationResult,
     read_validations,
     write_validations,
 )
@@ -140,9 +140,11 @@ class Validator(Observer):
             return
         adapter = _adapter(self._config, state, self._device)
         own = self._validation.episodes[self._peers.rank :: self._peers.world]
-        everyones = self._peers.gather([self._validation.look(adapter, e) for e in own])
+        everyones = self._peers.gather([self._validation.task_features(adapter, e) for e in own])
         if self._peers.rank == 0:
-            self._tell(Validated(state.step, self._validation.scores(in_order_of_slots(everyones))))
+            self._tell(
+                ValidationResult(state.step, self._validation.scores(in_order_of_slots(everyones)))
+            )
         self.leave = not all(self._peers.gather(self._goes_on(state.step)))
 
     def _goes_on(self, step: int) -> bool:
@@ -153,7 +155,7 @@ class Validator(Observer):
                 return verdict.go_on
         return True
 
-    def _tell(self, found: Validated) -> None:
+    def _tell(self, found: ValidationResult) -> None:
         before = [v for v in read_validations(self._config.run.url) if v.step < found.step]
         write_validations(self._config.run.url, [*before, found])
         self._messages.put(Message("validated", found.step))

@@ -11,6 +11,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_subset_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --tasks and --seeds, which take the first part of a list of episodes."""
+    add = parser.add_argument
+    add("--tasks", type=positive, default=1000, help="use at most so many tasks of the list (1000)")
+    add("--seeds", type=positive, default=3, help="use at most so many seeds of the list (3)")
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     number = int(text)

@@ -1,4 +1,4 @@
-"""`metatrain combine HOW`: the ways to make one model of several, each with its arguments."""
+"""`metatrain combine METHOD`: the methods to make one model of several, and their arguments."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -13,26 +13,20 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    """One subcommand a way."""
-    ways = parser.add_subparsers(title="ways", metavar="HOW", required=True)
-    for name, way in WAYS.items():
-        subparser = ways.add_parser(name, help=way.help, description=way.help)
-        way.arguments(subparser)
+    methods = parser.add_subparsers(title="methods", metavar="METHOD", required=True)
+    for name, method in METHODS.items():
+        subparser = methods.add_parser(name, help=method.help, description=method.help)
+        method.arguments(subparser)
         subparser.add_argument(
-            "--out", required=True, metavar="FILE.safetensors", help="where the model goes"
+            "--out", required=True, metavar="FILE.safetensors", help="model to write"
         )
-        subparser.set_defaults(way=way.run)
+        subparser.set_defaults(method=method.run)
 
 
 def _combine(arguments: argparse.Namespace) -> None:
-    """Combine in the way that was chosen.
-
-    Raises:
-        UserError: when no command would find what is written, and whatever the way raises.
-    """
     if not arguments.out.endswith(".safetensors"):
         raise UserError(f"--out is {arguments.out}; give the name of a .safetensors file.")
-    arguments.way(arguments)
+    arguments.method(arguments)
 
 
 def _uniform(arguments: argparse.Namespace) -> None:
@@ -42,21 +36,22 @@ def _uniform(arguments: argparse.Namespace) -> None:
 
 
 def _greedy(arguments: argparse.Namespace) -> None:
-    from metatrain.combine.soup import greedy_soup, kid_of, load_ingredients
+    from metatrain.combine.soup import greedy_soup, load_ingredients, validation_kid
 
     members = load_ingredients(arguments.models)
     first = next(iter(members.values()))
     data = arguments.data or first.config.data.path
-    # Beside the model, as evaluate keeps it beside its scores.
     network = f"{arguments.out.rpartition('/')[0] or '.'}/metric.safetensors"
-    score = kid_of(first.config, data, network, arguments.tasks)
-    _write(greedy_soup(members, score, say=print), arguments.out)
+    score = validation_kid(first.config, data, network, arguments.tasks)
+    _write(greedy_soup(members, score, report=print), arguments.out)
 
 
 def _greedy_arguments(parser: argparse.ArgumentParser) -> None:
     _models_arguments(parser)
-    parser.add_argument("--data", metavar="URL", help="packed data (that of the first model)")
-    parser.add_argument("--tasks", type=positive, default=32, help="how many tasks at most (32)")
+    parser.add_argument(
+        "--data", metavar="URL", help="packed data set (default: the first model's)"
+    )
+    parser.add_argument("--tasks", type=positive, default=32, help="maximum number of tasks (32)")
 
 
 def _ensemble(arguments: argparse.Namespace) -> None:
@@ -83,7 +78,7 @@ def _post_hoc(arguments: argparse.Namespace) -> None:
     from metatrain.combine.post_hoc import reconstruct
 
     model, error = reconstruct(arguments.run_folder, arguments.sigma)
-    print(f"the profile is met but for {error:.1%}")
+    print(f"relative error of the profile: {error:.1%}")
     _write(model, arguments.out)
 
 
@@ -112,7 +107,7 @@ def _write(model: "Model", out: str) -> None:
     print(out)
 
 
-WAYS = {
+METHODS = {
     "uniform": Command("The mean of all models' parameters.", _models_arguments, _uniform),
     "greedy": Command("The mean of those that improve it.", _greedy_arguments, _greedy),
     "ensemble": Command("Velocities, weighted for each task.", _models_arguments, _ensemble),

@@ -3,13 +3,16 @@
 A command imports its rooms when it runs, so that `metatrain --help` does not wait for torch.
 """
 
+from metatrain.cli.calibrate import CALIBRATE
 from metatrain.cli.combine import COMBINE
 from metatrain.cli.config import CONFIG
 from metatrain.cli.data import DATA, PACK, STORE
+from metatrain.cli.episodes import EPISODES
 from metatrain.cli.evaluate import EVALUATE
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.plan import PLAN
 from metatrain.cli.report import REPORT
+from metatrain.cli.train_metric import TRAIN_METRIC
 
 COMMANDS = {
     "config": CONFIG,
@@ -20,6 +23,9 @@ COMMANDS = {
     "adapt": ADAPT,
     "generate": GENERATE,
     "evaluate": EVALUATE,
+    "calibrate": CALIBRATE,
+    "episodes": EPISODES,
+    "train-metric": TRAIN_METRIC,
     "tune-adaptation": TUNE_ADAPTATION,
     "combine": COMBINE,
     "report": REPORT,

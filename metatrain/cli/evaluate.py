@@ -1,74 +1,64 @@
-"""`metatrain evaluate`: scoring models, what other systems drew, and what that needs."""
+"""`metatrain evaluate`: score models, or the samples of another system, on unseen tasks."""
 
 import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import positive
+from metatrain.cli.arguments import add_subset_arguments, positive
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.candidates import Candidate
     from metatrain.evaluation.cross_domain import Domain
-    from metatrain.evaluation.episodes.benchmark import Benchmark
-    from metatrain.evaluation.episodes.episode_list import EpisodeList
-    from metatrain.evaluation.protocol import Entrant, Protocol
+    from metatrain.evaluation.protocol import Protocol, ScoredSystem
     from metatrain.evaluation.running.runner import Runner
-
-# Words that stand where models would.
-_EPISODES, _TRAIN_METRIC, _CALIBRATE = "episodes", "train-metric", "calibrate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of `metatrain evaluate`."""
     parser.add_argument(
-        "what",
+        "checkpoints",
         metavar="CHECKPOINT",
         nargs="*",
-        help="model files, or folders of runs or checkpoints; or the word episodes, to write the "
-        "list of episodes to --out and the supports to --export; or the word train-metric, to "
-        "train the metric network of --data to --out; or the word calibrate and a model, which is "
-        "then told what it does on tasks of the split val, to tell what to expect of others",
+        help="model files, or folders of runs or checkpoints",
     )
     add = parser.add_argument
     add(
         "--data",
         metavar="URL",
         action="append",
-        help="packed data (that of the first model's training); given several times: a table of "
-        "all models on all of it",
+        help="packed data set (default: the first model's training data); given several times, "
+        "print a evaluation_table of all models on all data sets",
     )
-    add("--split", default="test", choices=["train", "val", "test"], help="whose tasks (test)")
-    add("--shots", type=positive, metavar="K", help="support images (those of the training)")
-    add("--tasks", type=positive, default=1000, help="how many of the list's tasks at most (1000)")
-    add("--seeds", type=positive, default=3, help="how many of the list's seeds at most (3)")
-    add("--episodes", metavar="FILE", help="the list of episodes (the one that follows from data)")
-    add("--joint", metavar="CHECKPOINT", help="a jointly trained model, to be fine-tuned")
-    add("--samples", metavar="DIR", help="images that another system drew of the episodes")
+    add("--split", default="test", choices=["train", "val", "test"], help="split (test)")
+    add("--episodes", metavar="FILE", help="list of episodes (default: derived from the data)")
+    add_subset_arguments(parser)
+    add("--shots", type=positive, metavar="K", help="support images (default: as in training)")
+    add("--joint", metavar="CHECKPOINT", help="jointly trained model to fine-tune as a baseline")
+    add("--samples", metavar="DIR", help="samples that another system drew of the episodes")
     add("--metric", metavar="FILE", help="metric network (metric.safetensors in the output)")
     add("--features", metavar="FILE", help="features that another program computed")
-    add("--workers", type=positive, metavar="N", help="processes that share the work (all cores)")
-    add("--size", type=positive, help="of images without a model, in pixels (that of the data)")
-    add("--export", metavar="DIR", help="write the images that were compared, or the supports")
-    add("--out", metavar="DIR", help="where to (evaluation/ beside each checkpoint)")
+    add("--workers", type=positive, metavar="N", help="worker processes (default: one a core)")
+    add("--export", metavar="DIR", help="write every image that is compared")
+    add("--out", metavar="DIR", help="output folder (evaluation/ beside each checkpoint)")
 
 
 def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> None:
-    """Do what was asked for; `runner` does the work, processes of this machine by default.
+    """Score the models, or the samples, that the arguments name.
+
+    Args:
+        arguments: see `add_arguments`.
+        runner: runs the jobs; by default, processes of this machine.
 
     Raises:
-        UserError: when something is missing or cannot be used.
+        UserError: when an argument is missing or an input cannot be used.
     """
-    if arguments.what == [_EPISODES]:
-        _write_episodes(arguments)
-    elif arguments.what == [_TRAIN_METRIC]:
-        _train_metric(arguments)
-    elif arguments.what[:1] == [_CALIBRATE]:
-        _calibrate(arguments, runner)
-    elif arguments.what:
+    if arguments.checkpoints:
         _score_models(arguments, runner)
     elif arguments.samples:
         _score_samples(arguments)
@@ -76,188 +66,125 @@ def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> N
         raise UserError("there is nothing to evaluate; name a CHECKPOINT, or give --samples.")
 
 
-def _write_episodes(arguments: argparse.Namespace) -> None:
-    from metatrain.evaluation.episodes.samples_of_others import export
-    from metatrain.storage.files import write_file
-
-    if not (arguments.out or arguments.export):
-        raise UserError("give --out, a file for the list, or --export, a folder for supports.")
-    store = _store(arguments.data)
-    whole = _list(arguments, store)
-    if arguments.export:
-        size, channels = store.shape()
-        benchmark = _benchmark(arguments, store, whole, (arguments.size or size, channels))
-        export(benchmark, whole, arguments.export)
-        print(arguments.export)
-    if arguments.out:
-        write_file(arguments.out, whole.content())
-        print(arguments.out)
-    published = "published" if whole.published else "not published"
-    print(f"{len(whole.tasks)} tasks, {whole.seeds} seeds; sha256 {whole.sha256} ({published})")
-
-
-def _train_metric(arguments: argparse.Namespace) -> None:
-    from metatrain.data.config import DataConfig
-    from metatrain.metrics.network import metric_network
-
-    if not arguments.out:
-        raise UserError("give --out, a .safetensors file for the metric network.")
-    store = _store(arguments.data)
-    size, channels = store.shape()
-    data = DataConfig.model_validate({"image_size": arguments.size or size, "channels": channels})
-    network = metric_network(store, data, arguments.out)
-    print(f"{arguments.out}\nsha256 {network.sha256}")
-
-
-def _calibrate(arguments: argparse.Namespace, runner: "Runner | None") -> None:
-    from metatrain.evaluation.calibrate import calibrate, refuse_checkpoints
-    from metatrain.evaluation.candidates import placed, read_candidates
-    from metatrain.evaluation.running.runner import Here
-    from metatrain.model.file import save_model
-
-    if len(arguments.what) != 2:
-        raise UserError("name one CHECKPOINT to calibrate: metatrain evaluate calibrate CHECKPOINT")
-    [candidate] = read_candidates(arguments.what[1:])
-    config, url = candidate.model.config.data, arguments.out or candidate.system.url
-    refuse_checkpoints(url)
-    arguments.split, arguments.shots = "val", config.shots
-    store = _store(arguments.data or [config.path])
-    [candidate] = placed([candidate], store, None)
-    shape = (config.image_size, config.channels)
-    protocol = _protocol(arguments, store, shape, candidate.folder)
-    model = calibrate(protocol, candidate, runner or Here(arguments.workers))
-    save_model(model, url)
-    print(url)
-
-
 def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> None:
-    from metatrain.evaluation.candidates import check_same_images, read_candidates, read_joint
-    from metatrain.evaluation.cross_domain import cross_table
-    from metatrain.evaluation.running.runner import Here
+    from metatrain.evaluation.candidates import check_same_shape, read_candidates, read_joint
+    from metatrain.evaluation.cross_domain import cross_domain_table
+    from metatrain.evaluation.running.runner import LocalRunner
 
-    candidates = read_candidates(arguments.what)
+    candidates = read_candidates(arguments.checkpoints)
     joint = read_joint(arguments.joint) if arguments.joint else None
-    check_same_images([*candidates, *([joint] if joint else [])])
+    check_same_shape([*candidates, *([joint] if joint else [])])
     urls = arguments.data or [candidates[0].model.config.data.path]
-    _refuse_what_is_of_one_data_set(arguments, urls)
-    runner = runner or Here(arguments.workers)
-    domains = [_score_on(arguments, _store([url]), candidates, joint, runner) for url in urls]
+    _refuse_options_of_one_data_set(arguments, urls)
+    runner = runner or LocalRunner(arguments.workers)
+    domains = [_score_on(arguments, url, candidates, joint, runner) for url in urls]
     if len(domains) > 1:
-        print(cross_table(domains))
+        print(cross_domain_table(domains))
 
 
-def _refuse_what_is_of_one_data_set(arguments: argparse.Namespace, urls: "Sequence[str]") -> None:
+def _refuse_options_of_one_data_set(arguments: argparse.Namespace, urls: "Sequence[str]") -> None:
     for option in ("episodes", "samples", "metric", "features", "joint"):
         if len(urls) > 1 and getattr(arguments, option):
-            raise UserError(f"--{option} is of one data set; give --data once, or leave it out.")
+            raise UserError(
+                f"--{option} belongs to one data set; give --data once, or leave --{option} out."
+            )
 
 
 def _score_on(
     arguments: argparse.Namespace,
-    store: "EpisodeStore",
+    url: str,
     models: "Sequence[Candidate]",
     joint: "Candidate | None",
     runner: "Runner",
 ) -> "Domain":
-    """Score all models on one data set, which costs most of the time."""
-    from metatrain.evaluation.candidates import evaluate_models, home_of, placed
+    """Score all models on the data set at `url`."""
+    from metatrain.data.packed.store import EpisodeStore
+    from metatrain.evaluation.candidates import evaluate_models, shared_folder, with_folders
     from metatrain.evaluation.cross_domain import Domain
-    from metatrain.evaluation.episodes.episode_list import benchmark_of
-    from metatrain.evaluation.episodes.samples_of_others import read_samples
-    from metatrain.evaluation.terminal_table import comparisons, main_scores, table
+    from metatrain.evaluation.episodes.episode_list import benchmark_name
+    from metatrain.evaluation.terminal_table import comparisons, evaluation_table, main_scores
 
-    candidates, data = placed(models, store, _out(arguments, store)), models[0].model.config.data
-    arguments.shots = arguments.shots or data.shots
-    shape = (data.image_size, data.channels)
-    protocol = _protocol(arguments, store, shape, home_of(candidates))
-    samples: dict[str, Entrant] = {}
+    store, data = EpisodeStore(url), models[0].model.config.data
+    candidates = with_folders(models, store, _out(arguments, store))
+    shots, shape = arguments.shots or data.shots, (data.image_size, data.channels)
+    protocol = _protocol(arguments, store, shots, shape, shared_folder(candidates))
+    others: dict[str, ScoredSystem] = {}
     if arguments.samples:
-        name = _name_of_samples(arguments)
-        images = read_samples(arguments.samples, protocol.benchmark)
-        samples[name] = protocol.images(name, arguments.samples, images)
-    found: dict[str, Entrant] = {}
-    for evaluation, entrants in evaluate_models(protocol, candidates, joint, samples, runner):
-        print(table(evaluation))
-        print(comparisons(evaluation.system, entrants | found), end="\n\n")
-        found[evaluation.system] = entrants[evaluation.system]
+        name, images = _samples(arguments, protocol)
+        others[name] = protocol.score_images(name, arguments.samples, images)
+    scored: dict[str, ScoredSystem] = {}
+    for evaluation, systems in evaluate_models(protocol, candidates, joint, others, runner):
+        print(evaluation_table(evaluation))
+        print(comparisons(evaluation.system, systems | scored), end="\n\n")
+        scored[evaluation.system] = systems[evaluation.system]
     natives = [candidate.name for candidate in candidates if candidate.native]
-    return Domain(benchmark_of(store), {n: main_scores(e) for n, e in found.items()}, natives)
+    return Domain(benchmark_name(store), {n: main_scores(s) for n, s in scored.items()}, natives)
 
 
 def _out(arguments: argparse.Namespace, store: "EpisodeStore") -> str | None:
-    """Where to, for one data set of perhaps several."""
-    from metatrain.evaluation.candidates import label_of
+    """Return the output folder of one data set: --out, or a folder in it where there are more."""
+    from metatrain.evaluation.candidates import data_label
 
     several = arguments.out and len(arguments.data or ()) > 1
-    return f"{arguments.out}/{label_of(store)}" if several else arguments.out
+    return f"{arguments.out}/{data_label(store)}" if several else arguments.out
 
 
 def _score_samples(arguments: argparse.Namespace) -> None:
-    from metatrain.evaluation.episodes.samples_of_others import read_samples, shape_of_samples
+    from metatrain.data.packed.store import EpisodeStore
+    from metatrain.evaluation.episodes.external_samples import sample_shape
     from metatrain.evaluation.results import write_evaluation
-    from metatrain.evaluation.terminal_table import comparisons, table
+    from metatrain.evaluation.terminal_table import comparisons, evaluation_table
 
+    if len(arguments.data or ()) != 1:
+        raise UserError("samples belong to one data set; give --data, its URL, once.")
     folder = arguments.out or f"{arguments.samples.rstrip('/')}/evaluation"
-    store, shape = _store(arguments.data), shape_of_samples(arguments.samples)
-    protocol = _protocol(arguments, store, shape, folder)
-    images = read_samples(arguments.samples, protocol.benchmark)
-    name = _name_of_samples(arguments)
-    entrants = protocol.beside({name: protocol.images(name, arguments.samples, images)})
-    evaluation = protocol.evaluation(name, 0, entrants, images, folder)
-    write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, folder)
-    print(table(evaluation))
-    print(comparisons(evaluation.system, entrants))
+    store, shape = EpisodeStore(arguments.data[0]), sample_shape(arguments.samples)
+    protocol = _protocol(arguments, store, arguments.shots, shape, folder)
+    name, images = _samples(arguments, protocol)
+    scored = protocol.score_images(name, arguments.samples, images)
+    systems = protocol.with_baselines({name: scored})
+    evaluation = protocol.evaluation(name, systems, images, folder=folder)
+    write_evaluation(evaluation, {n: s.scores for n, s in systems.items()}, folder)
+    print(evaluation_table(evaluation))
+    print(comparisons(name, systems))
 
 
-def _name_of_samples(arguments: argparse.Namespace) -> str:
-    return f"samples {arguments.samples.rstrip('/').rpartition('/')[2]}"
+def _samples(arguments: argparse.Namespace, protocol: "Protocol") -> "tuple[str, Tensor]":
+    """Read the images [S, T, N, C, H, W] under --samples, and name their system."""
+    from metatrain.evaluation.episodes.external_samples import read_samples
+
+    folder = arguments.samples.rstrip("/")
+    return f"samples {folder.rpartition('/')[2]}", read_samples(folder, protocol.benchmark)
 
 
 def _protocol(
-    arguments: argparse.Namespace, store: "EpisodeStore", shape: tuple[int, int], folder: str
+    arguments: argparse.Namespace,
+    store: "EpisodeStore",
+    shots: int | None,
+    shape: tuple[int, int],
+    folder: str,
 ) -> "Protocol":
-    from metatrain.data.config import DataConfig
+    """Build the protocol for images of `shape`, a size and a number of channels.
+
+    The metric network is kept in `folder` where --metric names no other.
+    """
+    from metatrain.evaluation.episodes.benchmark import read_benchmark
+    from metatrain.evaluation.episodes.episode_list import read_or_derive_list
     from metatrain.evaluation.protocol import Protocol
     from metatrain.metrics.hog import Hog
     from metatrain.metrics.network import metric_network
     from metatrain.metrics.pixels import ExportedPixels, Pixels
     from metatrain.metrics.precomputed import Precomputed
 
-    whole = _list(arguments, store)
-    benchmark = _benchmark(arguments, store, whole, shape)
-    data = DataConfig.model_validate({"image_size": shape[0], "channels": shape[1]})
-    network = metric_network(store, data, arguments.metric or f"{folder}/metric.safetensors")
-    pixels = ExportedPixels(arguments.export) if arguments.export else Pixels()
-    given = [Precomputed(arguments.features)] if arguments.features else []
-    return Protocol(store, whole, benchmark, [network, Hog(), pixels, *given])
-
-
-def _store(data: "Sequence[str] | None") -> "EpisodeStore":
-    from metatrain.data.packed.store import EpisodeStore
-
-    if not data or len(data) > 1:
-        raise UserError("give --data, the URL of a packed data set, once.")
-    return EpisodeStore(data[0])
-
-
-def _list(arguments: argparse.Namespace, store: "EpisodeStore") -> "EpisodeList":
-    from metatrain.evaluation.episodes.episode_list import list_episodes, read_list
-
-    if arguments.episodes:
-        return read_list(arguments.episodes, store)
-    return list_episodes(store, arguments.split)
-
-
-def _benchmark(
-    arguments: argparse.Namespace,
-    store: "EpisodeStore",
-    whole: "EpisodeList",
-    shape: tuple[int, int],
-) -> "Benchmark":
-    from metatrain.evaluation.episodes.benchmark import read_benchmark
-
+    size, channels = shape
+    whole = read_or_derive_list(arguments.episodes, store, arguments.split)
     first = whole.first(arguments.tasks, arguments.seeds)
-    return read_benchmark(store, first, arguments.shots, *shape)
+    benchmark = read_benchmark(store, first, shots=shots, image_size=size, channels=channels)
+    url = arguments.metric or f"{folder}/metric.safetensors"
+    network = metric_network(store, url, image_size=size, channels=channels)
+    pixels = ExportedPixels(arguments.export) if arguments.export else Pixels()
+    precomputed = [Precomputed(arguments.features)] if arguments.features else []
+    return Protocol(store, whole, benchmark, [network, Hog(), pixels, *precomputed])
 
 
 EVALUATE = Command("Score models on unseen tasks.", add_arguments, evaluate)

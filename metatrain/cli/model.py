@@ -5,6 +5,7 @@ import sys
 
 from metatrain.cli.arguments import positive, seed
 from metatrain.cli.command import Command
+from metatrain.metrics.metric import VALIDATION_METRICS
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
@@ -47,7 +48,11 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune_adaptation(arguments: argparse.Namespace) -> None:
-    from metatrain.evaluation.tune_adaptation import table, tune_adaptation, write_outcome
+    from metatrain.evaluation.tune_adaptation import (
+        adaptation_table,
+        tune_adaptation,
+        write_outcome,
+    )
     from metatrain.model.file import load_model
 
     model, out = load_model(arguments.checkpoint), arguments.out.rstrip("/")
@@ -59,7 +64,7 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
         tasks=arguments.tasks,
         metric=arguments.metric,
     )
-    print(table(outcome))
+    print(adaptation_table(outcome))
     print(write_outcome(outcome, out))
 
 
@@ -78,7 +83,7 @@ def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric",
         default="kid",
-        choices=["kid", "task_kid", "similarity", "own_task", "loss"],
+        choices=VALIDATION_METRICS,
         help="what to judge by (kid)",
     )
 

@@ -1,1 +1,1 @@
-"""Combining models that were trained into one."""
+"""Combinations of several trained models into one."""

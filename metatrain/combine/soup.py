@@ -10,18 +10,18 @@ from dataclasses import replace
 import torch
 
 from metatrain.base.errors import UserError
-from metatrain.combine.members import load_members, steps_behind
+from metatrain.combine.members import combined_step, load_members
 from metatrain.config import Config, with_values
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.evaluation.validation import Validated, curves_of, validation_of
+from metatrain.evaluation.validation import validation_curves, validation_of
 from metatrain.model.file import Model
 
 
 def load_ingredients(urls: Sequence[str]) -> dict[str, Model]:
-    """The models at `urls`, whose parameters have the same names and shapes.
+    """Load the models at `urls`, whose parameters must have the same names and shapes.
 
     Raises:
-        UserError: when they have not, and as `load_members`.
+        UserError: when they have not; see also `load_members`.
     """
     members = load_members(urls)
     first, *others = [
@@ -31,76 +31,74 @@ def load_ingredients(urls: Sequence[str]) -> dict[str, Model]:
     for url, shapes in others:
         if shapes != first[1]:
             raise UserError(
-                f"the parameters of {url} are not those of {first[0]}; give models of one learner "
-                f"and one inner.scope."
+                f"the parameters of {url} differ from those of {first[0]}; give models of one "
+                f"learner and one inner.scope."
             )
     return members
 
 
 def uniform_soup(members: Mapping[str, Model]) -> Model:
-    """The mean of the members' parameters, theta = 1/M sum_i theta_i; not adapted to anything.
+    """Return the model with the mean of the members' parameters, theta = 1/M sum_i theta_i.
 
-    Its configuration is the first one's.
+    It has the configuration of the first member, and is not adapted to anything.
     """
     models = list(members.values())
     mean = {
         name: torch.stack([model.parameters[name] for model in models]).mean(dim=0)
         for name in models[0].parameters
     }
-    return Model(models[0].config, mean, steps_behind(members))
+    return Model(models[0].config, mean, combined_step(members))
 
 
-def kid_of(config: Config, data: str, network: str, tasks: int) -> Callable[[Model], float]:
-    """How good models are that adapt as `config` says, as their soup will: KID, lower is better.
+def validation_kid(config: Config, data: str, network: str, tasks: int) -> Callable[[Model], float]:
+    """Return a function from a model to its KID on validation tasks; lower is better.
 
     Args:
-        config: the first model's.
+        config: the configuration that every model adapts with, as their soup will.
         data: URL of a packed data set, to whose tasks of the split val models adapt.
-        network: URL of the metric network, which is trained where there is none.
-        tasks: how many tasks at most.
+        network: URL of the metric network, which is trained if there is none.
+        tasks: maximum number of tasks.
 
     Raises:
-        UserError: when the data cannot be read, or fewer than two tasks have images enough.
+        UserError: when the data cannot be read, or fewer than two tasks have enough images.
     """
     where = {"data.path": data, "validation.network": network}
-    asked = with_values(config, {"validation.tasks": tasks, "validation.points": 1, **where})
-    validation = validation_of(asked, EpisodeStore(data))
+    scored = with_values(config, {"validation.tasks": tasks, "validation.points": 1, **where})
+    validation = validation_of(scored, EpisodeStore(data))
 
-    def score(model: Model) -> float:
-        [curve] = curves_of([replace(model, config=asked)], validation)
-        [found] = Validated(model.step, curve).by_k("kid").values()
-        return found
+    def kid(model: Model) -> float:
+        [[scores]] = validation_curves([replace(model, config=scored)], validation)
+        return scores.cost("kid")
 
-    return score
+    return kid
 
 
 def greedy_soup(
     members: Mapping[str, Model],
     score: Callable[[Model], float],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Model:
-    """The soup of those members that do it no harm (recipe 1 of the paper).
+    """Return the soup of those members that do not make it worse (recipe 1 of the paper).
 
-    From the best member on, each joins if the soup does not become worse.
+    Starts with the best member; each further one joins if the soup's score does not become worse.
 
     Args:
-        members: at least one, by name.
-        score: of a model; lower is better.
-        say: told of every score, and why a member was kept or left out.
+        members: at least one model, by name.
+        score: scores a model; lower is better.
+        report: is called with every score, and with the reason for keeping a member or not.
     """
     scores = {}
     for name, model in members.items():
         scores[name] = score(model)
-        say(f"{name} scores {scores[name]:.4f}")
+        report(f"{name} scores {scores[name]:.4f}")
     first, *others = sorted(members, key=lambda name: scores[name])
     kept, best = {first: members[first]}, scores[first]
-    say(f"{first} is kept: the best of all")
+    report(f"{first} is kept: it is the best member")
     for name in others:
         tried = {**kept, name: members[name]}
-        found = score(uniform_soup(tried))
-        if found <= best:
-            say(f"{name} is kept: with it the soup scores {found:.4f}, without {best:.4f}")
-            kept, best = tried, found
-        else:
-            say(f"{name} is left out: with it the soup scores {found:.4f}, without {best:.4f}")
+        new = score(uniform_soup(tried))
+        verb = "kept" if new <= best else "left out"
+        report(f"{name} is {verb}: with it the soup scores {new:.4f}, without it {best:.4f}")
+        if new <= best:
+            kept, best = tried, new
     return uniform_soup(kept)

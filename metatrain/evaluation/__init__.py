@@ -1,1 +1,1 @@
-"""Evaluation on unseen tasks: one protocol, with the baselines and intervals beside it."""
+"""Evaluation on unseen tasks: one protocol for all systems, with baselines and intervals."""

@@ -1,31 +1,31 @@
-"""Calibrating a model: what it does on unseen tasks is put into its file, to be told of others."""
+"""Calibration: a model's behaviour on unseen tasks, kept in its file to predict that on others."""
 
 from dataclasses import replace
 
 from metatrain.base.errors import UserError
 from metatrain.evaluation.candidates import Candidate
 from metatrain.evaluation.protocol import Protocol
-from metatrain.evaluation.running.jobs import outcomes
-from metatrain.evaluation.running.runner import Runner, do_all
+from metatrain.evaluation.running.jobs import read_outputs
+from metatrain.evaluation.running.runner import Runner, run_jobs
 from metatrain.model.file import Model
 from metatrain.storage.files import asking, filesystem_of
 from metatrain.training.checkpoint.index import INDEX
 
 
-def calibrate(protocol: Protocol, candidate: Candidate, runner: Runner) -> Model:
-    """The model of `candidate` with its calibration on the episodes of `protocol`.
+def calibrated(protocol: Protocol, candidate: Candidate, runner: Runner) -> Model:
+    """Return the candidate's model with its calibration on the episodes of `protocol`.
 
     Raises:
-        UserError: when any of the work fails; what was done is kept.
+        UserError: when a job fails; the outputs so far are kept.
     """
-    works = protocol.works(candidate.system, candidate.folder)
-    do_all(works, runner)
-    calibration = protocol.calibration(candidate.system, outcomes(works))
+    jobs = protocol.jobs(candidate.system, candidate.folder)
+    run_jobs(jobs, runner)
+    calibration = protocol.calibration(candidate.system, read_outputs(jobs))
     return replace(candidate.model, calibration=calibration)
 
 
 def refuse_checkpoints(url: str) -> None:
-    """That the file `url` is none of a checkpoint, of which nothing may change.
+    """Check that the file `url` is not part of a checkpoint, which must not change.
 
     Raises:
         UserError: when it is.
@@ -33,4 +33,6 @@ def refuse_checkpoints(url: str) -> None:
     folder = url.rpartition("/")[0] or "."
     fs, path = filesystem_of(f"{folder}/{INDEX}")
     if asking(folder, lambda: fs.exists(path)):
-        raise UserError(f"{url} is part of a checkpoint and stays as it is; give --out, a file.")
+        raise UserError(
+            f"{url} is part of a checkpoint, which must not change; give --out, another file."
+        )

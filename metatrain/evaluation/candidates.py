@@ -1,4 +1,4 @@
-"""Evaluating models: what each has to do, what each got, and what is kept of it."""
+"""The models to evaluate: their files and names, their jobs, and the evaluation of each."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,17 @@ from dataclasses import dataclass, replace
 
 from metatrain.base.errors import UserError
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.evaluation.episodes.episode_list import benchmark_of
-from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Entrant, Protocol
+from metatrain.evaluation.episodes.episode_list import benchmark_name
+from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Protocol, ScoredSystem
 from metatrain.evaluation.results import Evaluation, write_evaluation
-from metatrain.evaluation.running.jobs import System, from_scratch, outcomes, system_at
-from metatrain.evaluation.running.runner import Runner, do_all
+from metatrain.evaluation.running.jobs import (
+    JobOutput,
+    System,
+    from_scratch,
+    read_outputs,
+    system_at,
+)
+from metatrain.evaluation.running.runner import Runner, run_jobs
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
 from metatrain.evaluation.strip_files import keep_strips
 from metatrain.model.file import Model
@@ -19,16 +25,16 @@ from metatrain.storage.files import MissingError, filesystem_of, read_file
 from metatrain.training.run_data import RUN_MANIFEST
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A model to evaluate.
 
     Attributes:
-        name: what it is called in tables.
+        name: its name in tables.
         system: its file.
-        model: what is in that.
-        folder: where its evaluation goes; until it is placed, the folder of its file.
-        native: whether it was trained on the training tasks of what it is evaluated on.
+        model: the content of the file.
+        folder: the folder of its evaluation; before `with_folders`, that of its file.
+        native: whether it was trained on the training tasks of the data set to evaluate on.
     """
 
     name: str
@@ -39,7 +45,7 @@ class Candidate:
 
 
 def read_candidates(urls: Sequence[str]) -> list[Candidate]:
-    """The models at `urls`, each with a name of its own.
+    """Read the models at `urls`, and give each a name of its own.
 
     Raises:
         UserError: when one cannot be read.
@@ -52,41 +58,42 @@ def read_candidates(urls: Sequence[str]) -> list[Candidate]:
         if name in taken:
             name = f"{name} ({url})"
         taken.add(name)
-        candidates.append(Candidate(name, system, model, system.url.rpartition("/")[0] or "."))
+        folder = system.url.rpartition("/")[0] or "."
+        candidates.append(Candidate(name=name, system=system, model=model, folder=folder))
     return candidates
 
 
-def placed(
+def with_folders(
     candidates: Sequence[Candidate], store: EpisodeStore, out: str | None
 ) -> list[Candidate]:
-    """The candidates with the folders that their evaluations on the data set in `store` go to.
+    """Return the candidates with the folders of their evaluations on the data set in `store`.
 
-    To `evaluation` beside each, and with the data's label behind it where the model was trained on
-    other data; or to `out`, or if there are several, to ones in it.
+    By default that is `evaluation` beside each model, with the data's label appended if the model
+    was trained on other data. With `out` it is that folder, or one in it for each of several.
     """
-    found = []
+    placed = []
     for i, candidate in enumerate(candidates):
         native = _trained_on(candidate, store)
-        name = "evaluation" if native else f"evaluation-{label_of(store)}"
+        name = "evaluation" if native else f"evaluation-{data_label(store)}"
         folder = f"{candidate.folder}/{name}"
         if out:
             folder = out if len(candidates) == 1 else f"{out}/{i:02d}"
-        found.append(replace(candidate, folder=folder, native=native))
-    return found
+        placed.append(replace(candidate, folder=folder, native=native))
+    return placed
 
 
-def label_of(store: EpisodeStore) -> str:
-    """Tells the data set in `store` from all others, also from those in a folder of its name."""
-    return f"{benchmark_of(store)}-{store.fingerprint[:8]}"
+def data_label(store: EpisodeStore) -> str:
+    """Return a label of the data set, different from that of any other with the same name."""
+    return f"{benchmark_name(store)}-{store.fingerprint[:8]}"
 
 
-def home_of(candidates: Sequence[Candidate]) -> str:
-    """The folder of what all candidates share: that of one that was trained there, if any was."""
+def shared_folder(candidates: Sequence[Candidate]) -> str:
+    """Return the folder of what all candidates share: that of a native one, if there is any."""
     return next((c.folder for c in candidates if c.native), candidates[0].folder)
 
 
 def _trained_on(candidate: Candidate, store: EpisodeStore) -> bool:
-    """By where the data lies, or, where it was moved, by what the run kept of it."""
+    """Compare the data's location with the training data's, or else its manifest with the run's."""
     trained, here = filesystem_of(candidate.model.config.data.path), filesystem_of(store.url)
     if trained[1] == here[1] and type(trained[0]) is type(here[0]):
         return True
@@ -97,34 +104,35 @@ def _trained_on(candidate: Candidate, store: EpisodeStore) -> bool:
 
 
 def read_joint(url: str) -> Candidate:
-    """The model at `url`, that was trained jointly, as a baseline.
+    """Read the jointly trained model at `url`, a baseline.
 
     Raises:
-        UserError: when it cannot be read, or was trained otherwise.
+        UserError: when it cannot be read, or was trained by another learner.
     """
     system, model = system_at(url)
     if model.config.learner.name != "joint":
         raise UserError(
-            f"{url} was trained by learner {model.config.learner.name}; --joint wants one that was "
-            f"trained by learner joint."
+            f"{url} was trained by learner {model.config.learner.name}; give --joint a model that "
+            f"was trained by learner joint."
         )
-    return Candidate(JOINT, system, model, "")
+    return Candidate(name=JOINT, system=system, model=model, folder="")
 
 
-def check_same_images(candidates: Sequence[Candidate]) -> None:
-    """That all models draw images of one size.
+def check_same_shape(candidates: Sequence[Candidate]) -> None:
+    """Check that all models sample images of one size with the same channels.
 
     Raises:
         UserError: when they do not.
     """
     first, *others = candidates
-    wanted = first.model.config.data
+    expected = first.model.config.data
     for other in others:
         data = other.model.config.data
-        if (data.image_size, data.channels) != (wanted.image_size, wanted.channels):
+        if (data.image_size, data.channels) != (expected.image_size, expected.channels):
             raise UserError(
-                f"'{other.name}' draws {data.image_size} pixels with {data.channels} channels, and "
-                f"'{first.name}' {wanted.image_size} with {wanted.channels}; evaluate them apart."
+                f"'{other.name}' samples {data.image_size} pixels with {data.channels} channels, "
+                f"and '{first.name}' {expected.image_size} with {expected.channels}; evaluate "
+                f"them separately."
             )
 
 
@@ -132,57 +140,69 @@ def evaluate_models(
     protocol: Protocol,
     candidates: Sequence[Candidate],
     joint: Candidate | None,
-    others: dict[str, Entrant],
+    others: dict[str, ScoredSystem],
     runner: Runner,
-) -> Iterator[tuple[Evaluation, dict[str, Entrant]]]:
-    """Have all models adapt and draw, then score them one after the other.
+) -> Iterator[tuple[Evaluation, dict[str, ScoredSystem]]]:
+    """Run the jobs of all models, then score and write one model after the other.
 
     Args:
         protocol: the episodes and the scores.
         candidates: the models.
         joint: the jointly trained baseline, if there is one.
-        others: systems that have been scored already.
-        runner: who does the work.
+        others: systems that are scored already.
+        runner: runs the jobs.
 
     Yields:
-        For each candidate what was written of it, and the systems that it compares.
+        For each candidate its evaluation, and the systems of that.
     """
-    home = home_of(candidates)
-    works = [_Works(protocol, candidate, home) for candidate in candidates]
-    joints = protocol.works(joint.system, home) if joint else []
-    do_all([*joints, *(piece for w in works for piece in (*w.own, *w.scratch))], runner)
+    home = shared_folder(candidates)
+    jobs = [_CandidateJobs(protocol, candidate, home) for candidate in candidates]
+    joint_jobs = protocol.jobs(joint.system, home) if joint else []
+    run_jobs([*joint_jobs, *(job for j in jobs for job in (*j.trained, *j.scratch))], runner)
     if joint:
-        drawn = outcomes(joints)
-        others = {JOINT: protocol.model(JOINT, joint.model, joint.system, drawn), **others}
-    for candidate, of in zip(candidates, works, strict=True):
-        name, model, drawn = candidate.name, candidate.model, outcomes(of.own)
-        entrants = {
-            UNADAPTED: protocol.unadapted(drawn),
-            SCRATCH: protocol.model(SCRATCH, model, of.untrained, outcomes(of.scratch)),
+        outputs = read_outputs(joint_jobs)
+        others = {JOINT: protocol.score_model(JOINT, joint.model, joint.system, outputs), **others}
+    for candidate, its in zip(candidates, jobs, strict=True):
+        outputs = read_outputs(its.trained)
+        systems = {
+            UNADAPTED: protocol.score_unadapted(outputs),
+            SCRATCH: protocol.score_model(
+                SCRATCH, candidate.model, its.untrained, read_outputs(its.scratch)
+            ),
             **others,
-            name: protocol.model(name, model, candidate.system, drawn),
         }
-        entrants = protocol.beside(entrants)
-        evaluation = protocol.evaluation(
-            name,
-            model.step,
-            entrants,
-            protocol.adapted(drawn),
-            candidate.folder,
-            protocol.foresight(model, candidate.system, drawn),
-        )
-        keep_strips(protocol.benchmark, drawn, candidate.folder)
-        write_evaluation(evaluation, {n: e.scores for n, e in entrants.items()}, candidate.folder)
-        yield evaluation, entrants
+        yield _evaluate(protocol, candidate, outputs, systems)
 
 
-class _Works:
-    """What a candidate has to do, and what its generator from scratch has.
+def _evaluate(
+    protocol: Protocol,
+    candidate: Candidate,
+    outputs: Sequence[JobOutput],
+    others: dict[str, ScoredSystem],
+) -> tuple[Evaluation, dict[str, ScoredSystem]]:
+    name, model, system = candidate.name, candidate.model, candidate.system
+    scored = protocol.score_model(name, model, system, outputs)
+    systems = protocol.with_baselines({**others, name: scored})
+    evaluation = protocol.evaluation(
+        name,
+        systems,
+        protocol.final_samples(outputs),
+        folder=candidate.folder,
+        outer_steps=model.step,
+        quality=protocol.expectation_quality(model, system, outputs),
+    )
+    keep_strips(protocol.benchmark, outputs, candidate.folder)
+    write_evaluation(evaluation, {n: s.scores for n, s in systems.items()}, candidate.folder)
+    return evaluation, systems
 
-    The latter's outcomes go to `home`, where candidates of one configuration share them.
+
+class _CandidateJobs:
+    """The jobs of a candidate, and those of its generator from scratch.
+
+    The outputs of the latter go to `home`, where candidates of one configuration share them.
     """
 
     def __init__(self, protocol: Protocol, candidate: Candidate, home: str) -> None:
         self.untrained = from_scratch(candidate.system, candidate.model)
-        self.own = protocol.works(candidate.system, candidate.folder)
-        self.scratch = protocol.works(self.untrained, home)
+        self.trained = protocol.jobs(candidate.system, candidate.folder)
+        self.scratch = protocol.jobs(self.untrained, home)

@@ -1,11 +1,11 @@
-"""Across domains: what models lose on data that they were not trained on, as a table."""
+"""Evaluation across domains: a table of several models on several data sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metatrain.evaluation.scores.measure import METRICS
 from metatrain.evaluation.scores.statistics import Score
-from metatrain.evaluation.terminal_table import columns, gap, written
+from metatrain.evaluation.terminal_table import columns, differences, score_with_interval
+from metatrain.metrics.metric import METRICS
 
 _SHOWN = ("own_task", "kid")
 _WIDE = 28
@@ -13,12 +13,12 @@ _WIDE = 28
 
 @dataclass(frozen=True)
 class Domain:
-    """What every model got on one data set.
+    """The scores of all models on one data set.
 
     Attributes:
-        name: the data set's.
-        scores: by model, then by metric, in the space that has all metrics.
-        natives: the models that were trained on its training tasks.
+        name: name of the data set.
+        scores: scores by model, then by metric, in the space that has all metrics.
+        natives: names of the models that were trained on its training tasks.
     """
 
     name: str
@@ -26,16 +26,17 @@ class Domain:
     natives: list[str]
 
 
-def cross_table(domains: Sequence[Domain]) -> str:
-    """Every model on every data set, and how far each is behind one that was trained there."""
+def cross_domain_table(domains: Sequence[Domain]) -> str:
+    """Return a table of every model on every data set, and its differences to a native model."""
     blocks = [_block(metric, domains) for metric in _SHOWN]
-    return "\n\n".join([*blocks, "\n".join(_gaps(domains))])
+    lines = [line for domain in domains for line in _comparisons(domain)]
+    return "\n\n".join([*blocks, "\n".join(lines)])
 
 
 def _block(metric: str, domains: Sequence[Domain]) -> str:
     rows = {
-        _trained_on(model, domains): [
-            written(metric, domain.scores[model][metric].estimate) for domain in domains
+        _row_name(model, domains): [
+            score_with_interval(metric, domain.scores[model][metric].estimate) for domain in domains
         ]
         for model in domains[0].scores
     }
@@ -43,21 +44,18 @@ def _block(metric: str, domains: Sequence[Domain]) -> str:
     return columns(f"{METRICS[metric].title}, trained on", heads, rows, _WIDE)
 
 
-def _trained_on(model: str, domains: Sequence[Domain]) -> str:
+def _row_name(model: str, domains: Sequence[Domain]) -> str:
     homes = [domain.name for domain in domains if model in domain.natives]
     return f"{homes[0]} ({model})" if homes else model
 
 
-def _gaps(domains: Sequence[Domain]) -> list[str]:
-    lines = []
-    for domain in domains:
-        if not domain.natives:
-            lines.append(f"on {domain.name}: none of these models was trained there")
-            continue
-        native = domain.scores[domain.natives[0]]
-        for model, scores in domain.scores.items():
-            if model not in domain.natives:
-                found = (f"{METRICS[m].title} {gap(m, scores[m].minus(native[m]))}" for m in _SHOWN)
-                against = f"{model} against {domain.natives[0]}, which was trained there"
-                lines.append(f"on {domain.name}: {against}: {'; '.join(found)}")
-    return lines
+def _comparisons(domain: Domain) -> list[str]:
+    if not domain.natives:
+        return [f"on {domain.name}: none of these models was trained there"]
+    native = domain.natives[0]
+    return [
+        f"on {domain.name}: {model} against {native}, which was trained there: "
+        f"{differences(scores, domain.scores[native], _SHOWN)}"
+        for model, scores in domain.scores.items()
+        if model not in domain.natives
+    ]

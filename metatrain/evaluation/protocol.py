@@ -1,8 +1,8 @@
-"""The protocol: every system on the same episodes, by the same scores, beside the same baselines.
+"""The protocol: all systems on the same episodes, with the same scores and baselines.
 
-Of every task a system sees `shots` support images and nothing else. Of the others, some are the
-reference that everything is compared with, and as many play the perfect generator. All images are
-rounded to 8 bits first, as those are that another system hands in.
+A system sees `shots` support images of every task and nothing else. Some of the other images are
+the reference that all samples are compared with, and as many are held out as the samples of a
+perfect generator. All images are first rounded to 8 bits, as the samples of other systems are.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,20 @@ from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import from_uint8
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.episodes.episode_list import EpisodeList
-from metatrain.evaluation.results import Episodes, Evaluation, Moment, Result, Space, estimates
-from metatrain.evaluation.running.jobs import Drawn, System, Work
+from metatrain.evaluation.results import (
+    CurvePoint,
+    EpisodeSet,
+    Evaluation,
+    Result,
+    Space,
+    estimates,
+)
+from metatrain.evaluation.running.jobs import Job, JobOutput, System
 from metatrain.evaluation.scores.baselines import baselines
-from metatrain.evaluation.scores.expectation_quality import Foresight, foresight
-from metatrain.evaluation.scores.measure import Judge, Scores
-from metatrain.evaluation.scores.near_copies import keep_offenders
-from metatrain.metrics.frechet import floor
+from metatrain.evaluation.scores.expectation_quality import ExpectationQuality, expectation_quality
+from metatrain.evaluation.scores.measure import Scorer, SpaceScores
+from metatrain.evaluation.scores.near_copies import keep_near_copies
+from metatrain.metrics.frechet import frechet_floor
 from metatrain.metrics.space import FeatureSpace
 from metatrain.model.calibration import Calibration
 from metatrain.model.file import Model
@@ -31,11 +38,11 @@ UNADAPTED, SCRATCH, JOINT = "unadapted", "from scratch", "joint + fine-tuning"
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A system with what it got: the numbers to show, and the scores to compare."""
+class ScoredSystem:
+    """A system's result, for tables, and its scores with resamples, for paired tests."""
 
     result: Result
-    scores: Scores
+    scores: SpaceScores
 
 
 class Protocol:
@@ -43,9 +50,9 @@ class Protocol:
 
     Args:
         store: the data set.
-        whole: the list that the benchmark's episodes are the first of.
+        whole: the list of episodes, of which the benchmark has the first.
         benchmark: the episodes with their images.
-        spaces: the feature spaces, the first of which has all metrics.
+        spaces: the feature spaces; the first has all metrics.
     """
 
     def __init__(
@@ -57,165 +64,178 @@ class Protocol:
     ) -> None:
         self.benchmark = benchmark
         self._store, self._whole, self._spaces = store, whole, spaces
-        self._judge = Judge(benchmark, spaces)
+        self._scorer = Scorer(benchmark, spaces)
 
     @cached_property
-    def _baselines(self) -> dict[str, Entrant]:
-        found = baselines(self.benchmark)
-        return {name: self.images(name, "", images) for name, images in found.items()}
+    def _baselines(self) -> dict[str, ScoredSystem]:
+        images = baselines(self.benchmark)
+        return {name: self.score_images(name, "", images[name]) for name in images}
 
-    def works(self, system: System, folder: str) -> list[Work]:
-        """What `system` has to do, with the outcomes to go under `folder`."""
+    def jobs(self, system: System, folder: str) -> list[Job]:
+        """Return the jobs of `system`, whose outputs go under `folder`."""
         episodes = self.benchmark.episodes
         return [
-            Work(
-                system,
-                self._store.url,
-                self._store.fingerprint,
-                episodes.split,
-                episode,
-                self.benchmark.shots,
-                f"{folder}/work",
+            Job(
+                system=system,
+                data=self._store.url,
+                fingerprint=self._store.fingerprint,
+                split=episodes.split,
+                episode=episode,
+                shots=self.benchmark.shots,
+                folder=f"{folder}/work",
             )
             for episode in episodes.episodes
         ]
 
-    def images(self, name: str, about: str, images: Tensor) -> Entrant:
-        """Score images [S, T, N, C, H, W] in [-1, 1]."""
-        scores = self._judge.scores(images)
-        shown = {space: estimates(metrics) for space, metrics in scores.items()}
-        own_task, kid = (values.tolist() for values in self._judge.by_task(images))
-        return Entrant(Result(name, about, "", shown, own_task, kid, {}), scores)
+    def score_images(self, name: str, about: str, images: Tensor) -> ScoredSystem:
+        """Score the samples [S, T, N, C, H, W] in [-1, 1] of a system."""
+        scores = self._scorer.scores(images)
+        own_task, kid = (values.tolist() for values in self._scorer.by_task(images))
+        result = Result(
+            name=name,
+            about=about,
+            sha256="",
+            scores={space: estimates(metrics) for space, metrics in scores.items()},
+            own_task=own_task,
+            task_kid=kid,
+            curve={},
+        )
+        return ScoredSystem(result, scores)
 
-    def model(self, name: str, model: Model, system: System, drawn: Sequence[Drawn]) -> Entrant:
-        """Score what a model drew after its last inner step, and its way there."""
-        images = self._by_steps(drawn)
-        steps = drawn[0].steps.tolist()
-        moments = [self._moment(drawn, images[i], i) for i in range(len(steps))]
-        last = self.images(name, _about(model, system), images[-1])
+    def score_model(
+        self, name: str, model: Model, system: System, outputs: Sequence[JobOutput]
+    ) -> ScoredSystem:
+        """Score a model's samples after its last inner step, with its curve over inner steps."""
+        images = self._by_steps(outputs)
+        steps = outputs[0].steps.tolist()
+        points = [self._curve_point(outputs, images[i], i) for i in range(len(steps))]
+        last = self.score_images(name, _about(model, system), images[-1])
         result = replace(
             last.result,
             sha256="" if system.untrained else system.sha256,
-            curve=dict(zip(steps, moments, strict=True)),
+            curve=dict(zip(steps, points, strict=True)),
         )
         return replace(last, result=result)
 
-    def adapted(self, drawn: Sequence[Drawn]) -> Tensor:
-        """What was drawn after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
-        return self._by_steps(drawn)[-1]
+    def score_unadapted(self, outputs: Sequence[JobOutput]) -> ScoredSystem:
+        """Score a model's samples before its first inner step."""
+        return self.score_images(UNADAPTED, "", self._by_steps(outputs)[0])
 
-    def calibration(self, system: System, drawn: Sequence[Drawn]) -> Calibration:
-        """What a model did on these tasks, to tell what it will do on others.
+    def final_samples(self, outputs: Sequence[JobOutput]) -> Tensor:
+        """Return the samples after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
+        return self._by_steps(outputs)[-1]
 
-        Its surprise at the first seed's supports, and what it learned of them: one of each task, as
-        there will be one of any other. Of its quality the mean over seeds, which tells more of the
-        task.
+    def with_baselines(self, systems: dict[str, ScoredSystem]) -> dict[str, ScoredSystem]:
+        """Return `systems` between the copies and the ceiling, in the order of a table."""
+        *copies, (real, ceiling) = self._baselines.items()
+        return {**dict(copies), **systems, real: ceiling}
+
+    def calibration(self, system: System, outputs: Sequence[JobOutput]) -> Calibration:
+        """Return a model's calibration on these episodes.
+
+        Surprise and learning are those of the first seed's supports, one of each task, as there is
+        one support of a new task. The quality is the mean over seeds, which says more of the task.
         """
         return Calibration(
-            system.sha256,
-            self._whole.benchmark,
-            self.benchmark.shots,
-            self._of(drawn, "surprise")[0],
-            self._of(drawn, "learned")[0],
-            self._judge.by_task(self.adapted(drawn))[0],
+            model=system.sha256,
+            benchmark=self._whole.benchmark,
+            shots=self.benchmark.shots,
+            surprise=self._by_seed([output.surprise for output in outputs])[0],
+            learned=self._by_seed([output.learned for output in outputs])[0],
+            own_task=self._scorer.by_task(self.final_samples(outputs))[0],
         )
 
-    def unadapted(self, drawn: Sequence[Drawn]) -> Entrant:
-        """Score what a model drew before its first inner step."""
-        return self.images(UNADAPTED, "", self._by_steps(drawn)[0])
-
-    def beside(self, entrants: dict[str, Entrant]) -> dict[str, Entrant]:
-        """`entrants` between the copies and the ceiling, in the order of a table."""
-        *copies, (real, ceiling) = self._baselines.items()
-        return {**dict(copies), **entrants, real: ceiling}
-
-    def evaluation(
-        self,
-        system: str,
-        outer_steps: int,
-        entrants: dict[str, Entrant],
-        images: Tensor,
-        folder: str,
-        foresight: Foresight | None = None,
-    ) -> Evaluation:
-        """All that there is to know of one system, with the others beside it.
-
-        Args:
-            system: its name.
-            outer_steps: outer steps behind its model; 0 where it has none.
-            entrants: itself and all others, by name, in the order of a table.
-            images: what it drew, [S, T, N, C, H, W]; the nearest copies are kept.
-            folder: where those go.
-            foresight: how good the system's expectations were.
-        """
-        missing = [] if JOINT in entrants else [f"no {JOINT}: give its checkpoint with --joint"]
-        if foresight is None:
-            missing.append(
-                "nothing was expected before drawing: run metatrain evaluate calibrate on the model"
-            )
-        return Evaluation(
-            self._episodes(),
-            [Space(space.name, space.sha256) for space in self._spaces],
-            self._floor(),
-            system,
-            {name: entrant.result for name, entrant in entrants.items()},
-            outer_steps,
-            missing,
-            keep_offenders(self.benchmark, images, self._judge.near_copies(images), folder),
-            foresight,
-        )
-
-    def _episodes(self) -> Episodes:
-        benchmark, whole = self.benchmark, self._whole
-        return Episodes(
-            whole.benchmark,
-            whole.sha256,
-            whole.published,
-            whole.data,
-            whole.split,
-            benchmark.shots,
-            benchmark.images,
-            benchmark.episodes.seeds,
-            benchmark.tasks,
-            (len(whole.tasks), whole.seeds),
-        )
-
-    def _floor(self) -> float:
-        features = self._spaces[0].features(self.benchmark.reference)
-        return sum(floor(seed) for seed in features) / len(features)
-
-    def _by_steps(self, drawn: Sequence[Drawn]) -> Tensor:
-        """Images in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
-        images = torch.stack([outcome.images for outcome in drawn], dim=1)
-        return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
-
-    def foresight(self, model: Model, system: System, drawn: Sequence[Drawn]) -> Foresight | None:
-        """How good the model's expectations were; None where it has none of so many shots."""
+    def expectation_quality(
+        self, model: Model, system: System, outputs: Sequence[JobOutput]
+    ) -> ExpectationQuality | None:
+        """Measure the model's expectations; None if it is not calibrated with so many shots."""
         calibration = model.calibration
         if not calibration or (calibration.model, calibration.shots) != (
             system.sha256,
             self.benchmark.shots,
         ):
             return None
-        measured = self._judge.by_task(self.adapted(drawn))[0]
-        surprise, learned = self._of(drawn, "surprise"), self._of(drawn, "learned")
-        return foresight(calibration, surprise, learned, measured)
+        return expectation_quality(
+            calibration,
+            surprise=self._by_seed([output.surprise for output in outputs]),
+            learned=self._by_seed([output.learned for output in outputs]),
+            measured=self._scorer.by_task(self.final_samples(outputs))[0],
+        )
 
-    def _of(self, drawn: Sequence[Drawn], name: str) -> Tensor:
-        """An attribute of all outcomes, [S, T, ...]."""
-        values = torch.stack([getattr(outcome, name) for outcome in drawn])
-        return values.unflatten(0, (self.benchmark.episodes.seeds, -1))
+    def evaluation(
+        self,
+        system: str,
+        systems: dict[str, ScoredSystem],
+        images: Tensor,
+        *,
+        folder: str,
+        outer_steps: int = 0,
+        quality: ExpectationQuality | None = None,
+    ) -> Evaluation:
+        """Return the evaluation of a system, and write the pictures of its near copies.
 
-    def _moment(self, drawn: Sequence[Drawn], images: Tensor, index: int) -> Moment:
-        seeds = (self.benchmark.episodes.seeds, -1)
-        losses = torch.stack([outcome.losses[index] for outcome in drawn]).unflatten(0, seeds)
-        scores = self._judge.point(images) | {"query_loss": self._judge.of_tasks(losses)}
-        seconds = torch.stack([outcome.seconds[index] for outcome in drawn])
-        return Moment(estimates(scores), seconds.median().item())
+        Args:
+            system: the system's name.
+            systems: the system and all others, by name, in the order of a table.
+            images: the system's samples, [S, T, N, C, H, W].
+            folder: the folder of the pictures.
+            outer_steps: outer steps of the system's model; 0 if it has none.
+            quality: the quality of the system's expectations.
+        """
+        missing = [] if JOINT in systems else [f"no {JOINT}: give its checkpoint with --joint"]
+        if quality is None:
+            missing.append("no expectation before sampling: run metatrain calibrate on the model")
+        copies = self._scorer.near_copies(images)
+        return Evaluation(
+            episodes=self._episode_set(),
+            spaces=[Space(space.name, space.sha256) for space in self._spaces],
+            floor=self._frechet_floor(),
+            system=system,
+            results={name: scored.result for name, scored in systems.items()},
+            outer_steps=outer_steps,
+            missing=missing,
+            near_copies=keep_near_copies(self.benchmark, images, copies, folder),
+            expectation_quality=quality,
+        )
+
+    def _episode_set(self) -> EpisodeSet:
+        benchmark, whole = self.benchmark, self._whole
+        return EpisodeSet(
+            benchmark=whole.benchmark,
+            sha256=whole.sha256,
+            published=whole.published,
+            data=whole.data,
+            split=whole.split,
+            shots=benchmark.shots,
+            images=benchmark.images,
+            seeds=benchmark.episodes.seeds,
+            tasks=benchmark.tasks,
+            listed=(len(whole.tasks), whole.seeds),
+        )
+
+    def _frechet_floor(self) -> float:
+        features = self._spaces[0].features(self.benchmark.reference)
+        return sum(frechet_floor(seed) for seed in features) / len(features)
+
+    def _by_steps(self, outputs: Sequence[JobOutput]) -> Tensor:
+        """Return the samples in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
+        images = torch.stack([output.images for output in outputs], dim=1)
+        return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
+
+    def _by_seed(self, values: Sequence[Tensor]) -> Tensor:
+        """Stack a value of every job by seed and task, [S, T, ...]."""
+        return torch.stack(list(values)).unflatten(0, (self.benchmark.episodes.seeds, -1))
+
+    def _curve_point(self, outputs: Sequence[JobOutput], images: Tensor, index: int) -> CurvePoint:
+        losses = self._by_seed([output.losses[index] for output in outputs])
+        scores = self._scorer.curve_scores(images)
+        scores["query_loss"] = self._scorer.mean_over_tasks(losses)
+        seconds = torch.stack([output.seconds[index] for output in outputs])
+        return CurvePoint(estimates(scores), seconds.median().item())
 
 
 def _about(model: Model, system: System) -> str:
-    """What a model is, in a few words."""
+    """Describe a model in a few words."""
     config = model.config
     trained = f"{config.learner.name}, {model.step:,} outer steps"
     start = "random weights" if system.untrained else trained

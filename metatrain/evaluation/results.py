@@ -1,43 +1,45 @@
-"""What an evaluation leaves behind: numbers as JSON, and what paired tests need of them.
+"""The files of an evaluation: its numbers as JSON, and the resamples that paired tests need.
 
-The file of an evaluation says all that one must know to read its numbers; the resampled scores
-beside it let any two evaluations on the same episodes be compared later.
+The JSON file has everything that is needed to interpret its numbers. With the resampled scores
+beside it, any two evaluations on the same episodes can be compared later.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from metatrain.base.errors import UserError
-from metatrain.evaluation.scores.expectation_quality import Foresight
-from metatrain.evaluation.scores.measure import METRICS, Scores
-from metatrain.evaluation.scores.near_copies import Offender
+from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
+from metatrain.evaluation.scores.measure import SpaceScores
+from metatrain.evaluation.scores.near_copies import NearCopyPicture
 from metatrain.evaluation.scores.statistics import Estimate, Score
+from metatrain.metrics.metric import METRICS
 from metatrain.storage.files import read_file, write_file
 
 FORMAT = "metatrain-evaluation-2"
 _NUMBERS, _RESAMPLED = "evaluation.json", "scores.safetensors"
 
 
-@dataclass(frozen=True)
-class Episodes:
-    """What was evaluated on.
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSet:
+    """The episodes of an evaluation.
 
     Attributes:
-        benchmark: its name.
-        sha256: of the list of episodes, all of it.
-        published: whether that list is one of those published with metatrain.
+        benchmark: name of the benchmark.
+        sha256: hash of the whole list of episodes.
+        published: whether metatrain publishes that list.
         data: sha256 of the data set's manifest.
-        split: the tasks' split.
-        shots: support images of each task (K).
-        images: images drawn, reference images and held-out ones of each episode.
-        seeds: how often each task's images were drawn anew.
-        tasks: names of the tasks that were evaluated on, in the list's order.
-        listed: how many tasks and seeds the whole list has.
+        split: split of the tasks.
+        shots: support images of an episode (K).
+        images: samples of an episode, and as many reference and held-out images.
+        seeds: seeds that selected images of every task.
+        tasks: names of the tasks, in the order of the list.
+        listed: numbers of tasks and seeds of the whole list.
     """
 
     benchmark: str
@@ -54,32 +56,32 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Space:
-    """A feature space: its name, and the sha256 of the file that defines it."""
+    """The name of a feature space, and the sha256 of the file that defines it."""
 
     name: str
     sha256: str
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A system after a number of inner steps: its scores, and seconds a task until there."""
+class CurvePoint:
+    """The scores of a system after some inner steps, and the seconds a task that those take."""
 
     scores: dict[str, Estimate]
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one system got.
+    """The scores of one system.
 
     Attributes:
-        name: the system.
-        about: what it is, in a few words.
-        sha256: of its model; '' where it has none.
-        scores: by feature space and metric.
-        own_task: each task's own-task share, in the order of the tasks.
-        task_kid: each task's KID by itself, from few images.
-        curve: by number of inner steps, for what adapts.
+        name: name of the system.
+        about: a description in a few words.
+        sha256: hash of its model; '' if it has none.
+        scores: scores by feature space and metric.
+        own_task: own-task share of each task, in the order of the tasks.
+        task_kid: KID of each task by itself, from few images.
+        curve: points by number of inner steps, for a system that adapts.
     """
 
     name: str
@@ -88,58 +90,62 @@ class Result:
     scores: dict[str, dict[str, Estimate]]
     own_task: list[float]
     task_kid: list[float]
-    curve: dict[int, Moment]
+    curve: dict[int, CurvePoint]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One system on one list of episodes, with the baselines.
+    """The evaluation of one system, with the baselines.
 
     Attributes:
-        episodes: what was evaluated on.
+        episodes: the episodes.
         spaces: the feature spaces, the one that has all metrics first.
-        floor: the Frechet distance of two samples of one Gaussian, each of a system's size.
-        system: the name of the system that this is about.
-        results: by name, of the baselines and the system, in the order of a table.
-        outer_steps: outer steps behind the system's model; 0 where it has none.
-        missing: a sentence for everything that could not be had.
-        offenders: the images of the system that are nearest to their support, nearest first.
-        foresight: how good its expectations were; None where it had none.
-        format: of this file.
+        floor: Frechet distance of two samples of one Gaussian, each as large as a system's.
+        system: name of the evaluated system.
+        results: results by name, of the system and the baselines, in the order of a table.
+        outer_steps: outer steps of the system's model; 0 if it has none.
+        missing: a sentence for each part that is missing.
+        near_copies: the samples nearest to their support, nearest first.
+        expectation_quality: quality of the model's expectations; None if it had none.
+        format: format of the file.
     """
 
-    episodes: Episodes
+    episodes: EpisodeSet
     spaces: list[Space]
     floor: float
     system: str
     results: dict[str, Result]
     outer_steps: int
     missing: list[str]
-    offenders: list[Offender]
-    foresight: Foresight | None = None
+    near_copies: Annotated[list[NearCopyPicture], Field(alias="offenders")]
+    expectation_quality: Annotated[ExpectationQuality | None, Field(alias="foresight")] = None
     format: str = FORMAT
 
     @property
     def result(self) -> Result:
-        """That of the system itself."""
+        """The result of the evaluated system."""
         return self.results[self.system]
 
 
-def write_evaluation(evaluation: Evaluation, scores: dict[str, Scores], folder: str) -> None:
+_ADAPTER = TypeAdapter(Evaluation)
+
+
+def write_evaluation(evaluation: Evaluation, scores: dict[str, SpaceScores], folder: str) -> None:
     """Write the numbers, and the resampled scores of each system, under `folder`."""
     resampled = {
-        "/".join((space, metric, system)): score.resampled.clone()  # none may be shared
+        "/".join((space, metric, system)): score.resampled.clone()  # safetensors shares no memory
         for system, spaces in scores.items()
         for space, metrics in spaces.items()
         for metric, score in metrics.items()
     }
     write_file(f"{folder}/{_RESAMPLED}", save(resampled))
-    # Last, since it is what says that the evaluation is complete.
-    write_file(f"{folder}/{_NUMBERS}", json.dumps(asdict(evaluation), indent=1).encode())
+    values = _ADAPTER.dump_python(evaluation, by_alias=True)
+    # Last, because this file marks the evaluation as complete.
+    write_file(f"{folder}/{_NUMBERS}", json.dumps(values, indent=1).encode())
 
 
 def read_evaluation(folder: str) -> Evaluation:
-    """The numbers under `folder`.
+    """Read the numbers under `folder`.
 
     Raises:
         MissingError: when there are none.
@@ -149,14 +155,14 @@ def read_evaluation(folder: str) -> Evaluation:
     try:
         values = json.loads(read_file(url))
         if values.get("format") == FORMAT:
-            return TypeAdapter(Evaluation).validate_python(values)
+            return _ADAPTER.validate_python(values)
     except (ValidationError, ValueError, AttributeError) as error:
         raise UserError(f"{url} is damaged; run `metatrain evaluate` again.") from error
     raise UserError(f"{url} is of an older metatrain; run `metatrain evaluate` again.")
 
 
-def read_scores(folder: str, evaluation: Evaluation, system: str) -> Scores:
-    """The scores of `system` with their resamples, as `write_evaluation` left them.
+def read_scores(folder: str, evaluation: Evaluation, system: str) -> SpaceScores:
+    """Read the scores of `system` with their resamples, as `write_evaluation` wrote them.
 
     Raises:
         UserError: when they are missing or damaged.
@@ -176,11 +182,11 @@ def read_scores(folder: str, evaluation: Evaluation, system: str) -> Scores:
 
 
 def estimates(scores: Mapping[str, Score]) -> dict[str, Estimate]:
-    """Scores by metric without resamples; no interval of a share reaches beyond what a share is."""
-    return {metric: _within_bounds(metric, score.estimate) for metric, score in scores.items()}
+    """Return the estimates by metric; the interval of a share is cut to [0, 1]."""
+    return {metric: _bounded(metric, score.estimate) for metric, score in scores.items()}
 
 
-def _within_bounds(metric: str, found: Estimate) -> Estimate:
-    if metric not in METRICS or not METRICS[metric].share:
-        return found
-    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
+def _bounded(metric: str, estimate: Estimate) -> Estimate:
+    if not METRICS[metric].is_share:
+        return estimate
+    return Estimate(estimate.value, max(estimate.low, 0.0), min(estimate.high, 1.0))

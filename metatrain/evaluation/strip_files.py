@@ -1,8 +1,8 @@
-"""What was drawn of every task, kept as a picture each: to be looked at, and for pages to cut.
+"""The strips of an evaluation: a picture of every task, to look at and for pages to cut.
 
-A strip has a row of what was given, one of what was drawn after each number of inner steps, and one
-of real images. A page of several runs shows tasks that no one of them would have chosen, so none is
-left out.
+A strip has a row of support images, a row of samples after each number of inner steps, and a row of
+real images. Every task has one, since a page that compares runs shows tasks that no single run
+would choose.
 """
 
 import io
@@ -20,50 +20,50 @@ from metatrain.base.errors import UserError
 from metatrain.data.pictures import from_uint8, grid, png, tiles
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.results import Evaluation
-from metatrain.evaluation.running.jobs import Drawn
+from metatrain.evaluation.running.jobs import JobOutput
 from metatrain.storage.files import asking, filesystem_of, write_file
 
-# Tasks whose given images are kept as files too, which `metatrain adapt` takes.
+# Tasks whose support images are also kept as files, an input for `metatrain adapt`.
 _SUPPORTS = 12
 
 
-class KeptStrip(NamedTuple):
+class TaskStrip(NamedTuple):
     """The images of one task, in [-1, 1].
 
     Attributes:
-        given: the support, [K, C, H, W].
-        drawn: what was drawn after so many inner steps, [N, C, H, W].
+        support: the support, [K, C, H, W].
+        samples: the samples by number of inner steps, [N, C, H, W] each.
         real: as many real images.
     """
 
-    given: Tensor
-    drawn: dict[int, Tensor]
+    support: Tensor
+    samples: dict[int, Tensor]
     real: Tensor
 
 
-def keep_strips(benchmark: Benchmark, outcomes: Sequence[Drawn], folder: str) -> None:
+def keep_strips(benchmark: Benchmark, outputs: Sequence[JobOutput], folder: str) -> None:
     """Write the strip of every task, of the first seed, under `folder`, a path or fsspec URL."""
-    for i, drawn in enumerate(outcomes[: len(benchmark.tasks)]):
+    for i, output in enumerate(outputs[: len(benchmark.tasks)]):
         support = benchmark.support[0, i]
-        rows = [support, *from_uint8(drawn.images), benchmark.reference[0, i]]
+        rows = [support, *from_uint8(output.images), benchmark.reference[0, i]]
         write_file(f"{folder}/{strip_file(i)}", png(_strip(rows)))
         for n, image in enumerate(support if i < _SUPPORTS else ()):
             write_file(f"{folder}/strips/{i:02d}/support/{n}.png", png(image))
 
 
-def read_strips(folder: str, evaluation: Evaluation, tasks: Sequence[int]) -> list[KeptStrip]:
-    """The strips of some tasks, all read in one go.
+def read_strips(folder: str, evaluation: Evaluation, tasks: Sequence[int]) -> list[TaskStrip]:
+    """Read the strips of some tasks, all in one request.
 
     Args:
-        folder: where the evaluation lies.
-        evaluation: what it found.
-        tasks: by number.
+        folder: the folder of the evaluation.
+        evaluation: the evaluation.
+        tasks: numbers of the tasks.
 
     Raises:
-        UserError: when one is missing or damaged.
+        UserError: when a strip is missing or damaged.
     """
     fs, root = filesystem_of(folder)
-    # Not `cat`, which would take a bracket in a path for a pattern.
+    # Not `cat`, which takes a bracket in a path for a pattern.
     paths = [f"{root}/{strip_file(i)}" for i in tasks]
     read = partial(fs.cat_ranges, paths, None, None, on_error="raise")
     files = asking(f"{folder}/strips", read)
@@ -74,25 +74,25 @@ def read_strips(folder: str, evaluation: Evaluation, tasks: Sequence[int]) -> li
 
 
 def strip_file(index: int) -> str:
-    """The file of a strip: by number, since a task's name may have any character."""
+    """Return the file of a strip: named by number, since a task's name may have any character."""
     return f"strips/{index:02d}/strip.png"
 
 
 def _strip(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of images in one picture [C, H, W], grey where one is shorter than the others."""
-    across = max(len(row) for row in rows)
-    filled = [F.pad(row, (0, 0, 0, 0, 0, 0, 0, across - len(row))) for row in rows]
-    return grid(torch.cat(filled), columns=across)
+    """Join rows of images to one picture [C, H, W]; grey fills rows that are shorter."""
+    width = max(len(row) for row in rows)
+    filled = [F.pad(row, (0, 0, 0, 0, 0, 0, 0, width - len(row))) for row in rows]
+    return grid(torch.cat(filled), columns=width)
 
 
-def _cut(content: bytes, url: str, evaluation: Evaluation) -> KeptStrip:
+def _cut(content: bytes, url: str, evaluation: Evaluation) -> TaskStrip:
     steps, episodes = sorted(evaluation.result.curve), evaluation.episodes
-    across = max(episodes.shots, episodes.images)
+    width = max(episodes.shots, episodes.images)
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             pixels = torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1)
-        given, *drawn, real = tiles(from_uint8(pixels), across).unflatten(0, (-1, across))
-        after = {step: row[: episodes.images] for step, row in zip(steps, drawn, strict=True)}
+        support, *rows, real = tiles(from_uint8(pixels), width).unflatten(0, (-1, width))
+        samples = {step: row[: episodes.images] for step, row in zip(steps, rows, strict=True)}
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{url} is damaged; run `metatrain evaluate` again.") from error
-    return KeptStrip(given[: episodes.shots], after, real[: episodes.images])
+    return TaskStrip(support[: episodes.shots], samples, real[: episodes.images])

@@ -1,101 +1,115 @@
-"""An evaluation as a person reads it in a terminal."""
+"""An evaluation as text for a terminal."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 
-from metatrain.evaluation.protocol import Entrant
+from metatrain.evaluation.protocol import ScoredSystem
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.baselines import COPY, JITTERED
-from metatrain.evaluation.scores.expectation_quality import Foresight
-from metatrain.evaluation.scores.measure import METRICS
+from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
 from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS, METRICS
 from metatrain.model.calibration import CONFIDENCE
 
-# What every feature space has, and what systems are compared by.
-MAIN = [name for name, metric in METRICS.items() if metric.everywhere]
-_OTHERS = [name for name, metric in METRICS.items() if not metric.everywhere]
+_OTHER_METRICS = [metric for metric in EVALUATION_METRICS if metric not in MAIN_METRICS]
 _NAME, _WIDE, _NARROW = 24, 24, 12
 
 
-def table(evaluation: Evaluation) -> str:
-    """The scores in every feature space, the main ones with their intervals."""
-    first = evaluation.spaces[0].name
-    blocks = [_described(evaluation), _block(evaluation, first, MAIN, written, _WIDE)]
-    blocks.append(_block(evaluation, first, _OTHERS, brief, _NARROW))
-    blocks.append(f"floor of the Frechet distance: {evaluation.floor:.3f}")
-    for space in evaluation.spaces[1:]:
-        blocks.append(f"in {space.name}:\n" + _block(evaluation, space.name, MAIN, written, _WIDE))
-    if evaluation.foresight:
-        blocks.append(_foreseen(evaluation.foresight))
+def evaluation_table(evaluation: Evaluation) -> str:
+    """Return the scores in every feature space, the main ones with their intervals."""
+    first, *spaces = (space.name for space in evaluation.spaces)
+    blocks = [
+        _description(evaluation),
+        _block(evaluation, first, MAIN_METRICS, score_with_interval, _WIDE),
+        _block(evaluation, first, _OTHER_METRICS, score_text, _NARROW),
+        f"floor of the Frechet distance: {evaluation.floor:.3f}",
+    ]
+    for space in spaces:
+        block = _block(evaluation, space, MAIN_METRICS, score_with_interval, _WIDE)
+        blocks.append(f"in {space}:\n{block}")
+    if evaluation.expectation_quality:
+        blocks.append(_expectations(evaluation.expectation_quality))
     return "\n\n".join([*blocks, *evaluation.missing])
 
 
-def comparisons(name: str, entrants: dict[str, Entrant]) -> str:
-    """How a system differs from each of the others, in a line each; where chance may do it too."""
-    own = main_scores(entrants[name])
-    lines = []
-    for other, entrant in entrants.items():
-        if other not in (name, COPY, JITTERED):  # which draw nothing
-            theirs = main_scores(entrant)
-            found = (f"{METRICS[m].title} {gap(m, own[m].minus(theirs[m]))}" for m in MAIN)
-            lines.append(f"{name} against {other}: {'; '.join(found)}")
-    return "\n".join(lines)
+def comparisons(name: str, systems: dict[str, ScoredSystem]) -> str:
+    """Return a line for each other system: the differences of system `name` to it, with p."""
+    scores = main_scores(systems[name])
+    return "\n".join(
+        f"{name} against {other}: {differences(scores, main_scores(system), MAIN_METRICS)}"
+        for other, system in systems.items()
+        if other not in (name, COPY, JITTERED)  # copies generate nothing
+    )
 
 
-def main_scores(entrant: Entrant) -> dict[str, Score]:
-    """Those in the space that has all metrics."""
-    return next(iter(entrant.scores.values()))
+def differences(scores: dict[str, Score], others: dict[str, Score], metrics: Iterable[str]) -> str:
+    """Return the differences of `scores` to those of another system, separated by semicolons."""
+    texts = (
+        f"{METRICS[m].title} {difference_text(m, scores[m].minus(others[m]))}" for m in metrics
+    )
+    return "; ".join(texts)
 
 
-def written(metric: str, found: Estimate) -> str:
-    """A score with its interval, such as `0.036 [0.021, 0.050]`."""
-    return f"{brief(metric, found)} [{_number(metric, found.low)}, {_number(metric, found.high)}]"
+def main_scores(system: ScoredSystem) -> dict[str, Score]:
+    """Return the scores in the first space, which has all metrics."""
+    return next(iter(system.scores.values()))
 
 
-def brief(metric: str, found: Estimate) -> str:
-    """A score alone, such as `0.036` or `77.5%`."""
-    return _number(metric, found.value) + ("%" if METRICS[metric].share else "")
+def score_with_interval(metric: str, estimate: Estimate) -> str:
+    """Format a score with its interval, such as `0.036 [0.021, 0.050]`."""
+    number = METRICS[metric].number
+    return f"{score_text(metric, estimate)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
-def gap(metric: str, found: Difference) -> str:
-    """A difference, such as `-0.021 [-0.030, -0.012]`, or that it is not significant."""
-    low, high = _number(metric, found.low), _number(metric, found.high)
-    said = f"{_signed(metric, found.value)} [{low}, {high}]"
-    return said if found.significant else f"{said} (not significant, p = {found.p:.2f})"
+def score_text(metric: str, estimate: Estimate) -> str:
+    """Format a score alone, such as `0.036` or `77.5%`."""
+    return METRICS[metric].number(estimate.value) + METRICS[metric].unit
+
+
+def difference_text(metric: str, difference: Difference) -> str:
+    """Format a difference, such as `-0.021 [-0.030, -0.012]`, with p if it is not significant."""
+    number, unit = METRICS[metric].number, METRICS[metric].unit
+    interval = f"[{number(difference.low)}, {number(difference.high)}]"
+    text = f"{number(difference.value, signed=True)}{unit} {interval}"
+    return text if difference.significant else f"{text} (not significant, p = {difference.p:.2f})"
 
 
 def columns(corner: str, heads: Sequence[str], rows: dict[str, list[str]], width: int) -> str:
-    """Cells below `heads`, each `width` wide, beside the names of their rows.
+    """Align the cells of each row below `heads`, each `width` wide, beside the row's name.
 
-    Names are never cut: of two systems with one name, the path at the end tells which is which.
+    Names are never cut: of two systems with one name, the path at the end distinguishes them.
     """
-    room = max(_NAME, *(len(name) + 1 for name in rows))
+    name_width = max(_NAME, *(len(name) + 1 for name in rows))
     lines = [(corner, heads), *rows.items()]
     return "\n".join(
-        f"{name:<{room}}" + "".join(f"{c:>{width}}" for c in cells) for name, cells in lines
+        f"{name:<{name_width}}" + "".join(f"{c:>{width}}" for c in cells) for name, cells in lines
     )
 
 
-def _foreseen(found: Foresight) -> str:
-    correlation, low, high = asdict(found.correlation).values()
-    error, held, warned = (written("own_task", e) for e in (found.error, found.held, found.warned))
+def _expectations(quality: ExpectationQuality) -> str:
+    correlation, low, high = astuple(quality.correlation)
+    error, held, warned = (
+        score_with_interval("own_task", estimate)
+        for estimate in (quality.error, quality.held, quality.warned)
+    )
     return (
-        f"expected before drawing: own task, with rank correlation {correlation:z.2f} "
-        f"[{low:z.2f}, {high:z.2f}] to what came of it; off by {error} of images; in its "
-        f"{CONFIDENCE:.0%} interval for {held} of tasks; unfamiliar were {warned}"
+        f"expected before sampling: own task, with rank correlation {correlation:z.2f} "
+        f"[{low:z.2f}, {high:z.2f}] to the measured share; mean error {error}; measured in the "
+        f"{CONFIDENCE:.0%} interval for {held} of tasks; called unfamiliar {warned} of supports"
     )
 
 
-def _described(evaluation: Evaluation) -> str:
+def _description(evaluation: Evaluation) -> str:
     episodes = evaluation.episodes
     tasks, seeds = len(episodes.tasks), episodes.seeds
-    said = f"{episodes.benchmark}, split {episodes.split}: {tasks} tasks, {seeds} seeds, "
-    said += f"{episodes.shots} shots"
+    text = (
+        f"{episodes.benchmark}, split {episodes.split}: {tasks} tasks, {seeds} seeds, "
+        f"{episodes.shots} shots"
+    )
     if (tasks, seeds) != episodes.listed:
-        return (
-            f"{said}; the whole list has {episodes.listed[0]} tasks and {episodes.listed[1]} seeds"
-        )
-    return said if episodes.published else f"{said}; not a published list"
+        all_tasks, all_seeds = episodes.listed
+        return f"{text}; the whole list has {all_tasks} tasks and {all_seeds} seeds"
+    return text if episodes.published else f"{text}; not a published list"
 
 
 def _block(
@@ -106,15 +120,7 @@ def _block(
     width: int,
 ) -> str:
     rows = {
-        result.name: [cell(m, result.scores[space][m]) for m in metrics]
+        result.name: [cell(metric, result.scores[space][metric]) for metric in metrics]
         for result in evaluation.results.values()
     }
-    return columns("", [METRICS[m].title for m in metrics], rows, width)
-
-
-def _number(metric: str, value: float) -> str:
-    return f"{100 * value:z.1f}" if METRICS[metric].share else f"{value:z.3f}"
-
-
-def _signed(metric: str, value: float) -> str:
-    return f"{100 * value:+z.1f}%" if METRICS[metric].share else f"{value:+z.3f}"
+    return columns("", [METRICS[metric].title for metric in metrics], rows, width)

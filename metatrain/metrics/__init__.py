@@ -1,1 +1,1 @@
-"""Scores of generated images, all in the feature space of one named metric network."""
+"""Metrics of generated images, and the feature spaces that they are computed in."""

@@ -1,4 +1,4 @@
-"""Density and coverage, which an outlier among the real images does not mislead."""
+"""Density and coverage, which are robust to outliers among the real images."""
 
 from torch import Tensor
 
@@ -8,15 +8,15 @@ NEIGHBOURS = 5
 
 
 def density(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """How many balls of real images each generated one lies in, divided by k.
+    """Count the balls of real images that hold each generated image, divided by k.
 
     Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models", eq. 4,
-    with their k = 5. About 1 where x and y are of one distribution; it may exceed 1.
+    with their k = 5. About 1 where x and y have the same distribution; it may exceed 1.
 
     Args:
         x: features [T, N, D] of generated images.
-        y: features [T, M, D] of real ones.
-        k: the neighbour that a ball reaches to.
+        y: features [T, M, D] of real images.
+        k: a ball reaches to the k-th nearest neighbour of its centre.
 
     Returns:
         [T], whose mean is the density.
@@ -26,11 +26,11 @@ def density(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> Tensor:
 
 
 def coverage(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """Share of each task's real images whose ball holds a generated one; higher is better.
+    """Return the share of each task's real images whose ball holds a generated image.
 
-    Eq. 5 of the same paper; arguments and result as in `density`. Where x and y are of one
-    distribution and have m and n images, its mean is 1 - C(n - 1, k) / C(n + m - 1, k): all k
-    nearest of an image's neighbours are then real by chance alone.
+    Eq. 5 of the same paper; arguments and result as in `density`. Where x and y have the same
+    distribution, and m and n images, its mean is 1 - C(n - 1, k) / C(n + m - 1, k): the k nearest
+    neighbours of an image are then all real by chance alone.
     """
     held = within_balls(x.flatten(0, 1), y.flatten(0, 1), k).any(dim=0)
     return held.unflatten(0, y.shape[:2]).double().mean(dim=1)

@@ -1,21 +1,22 @@
-"""Intra-task diversity: how much the images of one task differ from each other."""
+"""Intra-task diversity: the mean distance between images of one task."""
 
 import torch
 from torch import Tensor
 
 
 def diversity(x: Tensor) -> Tensor:
-    """Mean distance between two different images of a task; read beside that of real ones.
+    """Return the mean distance between two different images of each task.
 
-    Ojha et al. 2021, "Few-shot Image Generation via Cross-domain Correspondence", section 4.1,
-    have the idea with LPIPS about each support image; here it is the Euclidean distance in any
-    feature space between all pairs of a task, so that it needs no assignment.
+    Compare it with the diversity of real images. The idea is from Ojha et al. 2021, "Few-shot
+    Image Generation via Cross-domain Correspondence", section 4.1, who take LPIPS within the
+    cluster of each support image. Here it is the Euclidean distance in any feature space between
+    all pairs of a task, which needs no assignment to clusters.
 
     Args:
         x: features [T, N, D].
 
     Returns:
-        [T]; 0 where all images of a task are one.
+        [T]; 0 where all images of a task are equal.
 
     Raises:
         ValueError: with fewer than two images of a task.

@@ -1,4 +1,4 @@
-"""PSNR and SSIM, for images that have one right answer each, or one original to be a copy of."""
+"""PSNR and SSIM: the fidelity of images to one original each."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-# Values lie in [-1, 1].
+# The range of values in [-1, 1].
 _RANGE = 2.0
 
 
 def psnr(images: Tensor, originals: Tensor) -> Tensor:
-    """Peak signal to noise ratio of each pair in dB, 10 log10(range^2 / mean square error).
+    """Return the peak signal-to-noise ratio of each pair in dB; infinite for equal images.
 
-    Torchmetrics', image by image; infinite for equal images.
+    10 log10(range^2 / mean square error), computed by torchmetrics image by image.
 
     Args:
         images: [N, C, H, W] in [-1, 1].
@@ -28,11 +28,11 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
 
 
 def ssim(images: Tensor, originals: Tensor) -> Tensor:
-    """Structural similarity of each pair; 1 for equal images.
+    """Return the structural similarity of each pair; 1 for equal images.
 
     Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity",
-    eq. 13, by torchmetrics, with their Gaussian window of 11 x 11 pixels and sigma 1.5 about every
-    pixel; images are mirrored at their edges.
+    eq. 13, computed by torchmetrics with their Gaussian window of 11 x 11 pixels and sigma 1.5
+    around every pixel. Images are mirrored at their edges.
 
     Args:
         images: [N, C, H, W] in [-1, 1].
@@ -42,6 +42,6 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
         [N]
     """
     pair = (images.double(), originals.double())
-    found = structural_similarity_index_measure(*pair, data_range=_RANGE, reduction="none")
-    assert isinstance(found, torch.Tensor)  # a pair only where more is asked for
-    return found.reshape(len(images))
+    similarity = structural_similarity_index_measure(*pair, data_range=_RANGE, reduction="none")
+    assert isinstance(similarity, torch.Tensor)  # a tuple only where the full image is requested
+    return similarity.reshape(len(images))

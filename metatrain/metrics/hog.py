@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients: features of shape that nobody trained."""
+"""Histograms of oriented gradients: features of shape, without training."""
 
 import math
 
@@ -10,28 +10,29 @@ _ORIENTATIONS, _CELLS, _BLOCK, _CLIP = 9, 8, 2, 0.2
 
 
 class Hog:
-    """Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human Detection".
+    """The feature space of histograms of oriented gradients.
 
-    Gradients by centred differences, of the channel where they are largest; 9 unsigned
-    orientations, each vote shared between the two nearest; cells averaged on a grid of 8 x 8
-    whatever the image's size; overlapping blocks of 2 x 2 cells normalised by their L2-Hys. The
-    features are scaled to mean square 1, for which KID's kernel was meant.
+    Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human Detection": gradients by
+    centred differences, of the channel in which they are largest; 9 unsigned orientations, each
+    vote shared between the two nearest; cells averaged on a grid of 8 x 8 at any image size;
+    overlapping blocks of 2 x 2 cells normalised by L2-Hys. The features are scaled to mean square
+    1, the scale that KID's kernel was designed for.
     """
 
     name, sha256 = "HOG", ""
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [..., 1764] of images [..., C, H, W]."""
+        """Return features [..., 1764] of images [..., C, H, W]."""
         lead = images.shape[:-3]
         cells = F.adaptive_avg_pool2d(_votes(images.flatten(0, -4)), _CELLS)
         blocks = F.unfold(cells, _BLOCK).transpose(1, 2)
         hys = F.normalize(F.normalize(blocks, dim=2).clamp_max(_CLIP), dim=2)
-        found = F.normalize(hys.flatten(1), dim=1) * math.sqrt(hys[0].numel())
-        return found.unflatten(0, lead)
+        features = F.normalize(hys.flatten(1), dim=1) * math.sqrt(hys[0].numel())
+        return features.unflatten(0, lead)
 
 
 def _votes(images: Tensor) -> Tensor:
-    """The magnitude of every pixel's gradient, in the planes of its orientation [N, 9, H, W]."""
+    """Spread the gradient magnitude of every pixel over planes of orientation [N, 9, H, W]."""
     dy, dx = _strongest(*_differences(images))
     magnitude = torch.hypot(dx, dy)
     place = torch.remainder(torch.atan2(dy, dx), math.pi) * (_ORIENTATIONS / math.pi) - 0.5
@@ -52,6 +53,6 @@ def _differences(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _strongest(dy: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient [N, H, W] of the channel where it is largest."""
+    """Return the gradient [N, H, W] of the channel in which it is largest."""
     channel = torch.hypot(dx, dy).argmax(dim=1, keepdim=True)
     return dy.gather(1, channel)[:, 0], dx.gather(1, channel)[:, 0]

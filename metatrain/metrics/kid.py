@@ -5,16 +5,17 @@ from torch import Tensor
 
 
 def kid(x: Tensor, y: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy between the mixtures that x and y were drawn from.
+    """Estimate the squared maximum mean discrepancy between the distributions of x and y.
 
     Binkowski et al. 2018, "Demystifying MMD GANs", eq. 4, with their kernel
-    k(a, b) = (a . b / D + 1)^3. Unbiased, so it may be negative where x and y agree.
+    k(a, b) = (a . b / D + 1)^3. The estimate is unbiased, so it may be negative where the
+    distributions agree.
 
-    Both sides have the same number of images of each of the same tasks, which is not a sample of
-    independent images: pairs of one task would be more frequent between x and y than within
-    either, and the score of real images negative. So a mean is taken for each pair of tasks, and
-    the mean of those; with one image left out against itself, each is unbiased. Torchmetrics has
-    the estimator for independent images only, on random subsets of them.
+    Both sides have the same number of images of each of the same tasks, so the images are not
+    independent: pairs within one task would be more frequent between x and y than within either,
+    and the score of real images would be negative. Therefore the estimator takes a mean for each
+    pair of tasks and averages these means; without the pairs of an image with itself, each is
+    unbiased. Torchmetrics has only the estimator for independent images, on random subsets.
 
     Args:
         x: features [T, N, D], N images of each of T tasks.
@@ -27,10 +28,10 @@ def kid(x: Tensor, y: Tensor) -> float:
 
 
 def kid_of_pairs(x: Tensor, y: Tensor) -> Tensor:
-    """The part of every pair of tasks in the score, [T, T] in float64: `kid` is their mean.
+    """Return the term of every pair of tasks, [T, T] in float64, whose mean is `kid`.
 
-    The score of tasks that were drawn again, of weights w that sum to 1, is w . (pairs) . w: also
-    where a task was drawn twice, no image is compared with itself.
+    The score of a resample of tasks with weights w that sum to 1 is w . (terms) . w; no image is
+    compared with itself, even if its task occurs twice.
 
     Args:
         x: features [T, N, D], N images of each of T tasks.
@@ -46,13 +47,13 @@ def kid_of_pairs(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    """K of every pair, [T, N, T, M]."""
+    """Return k(a, b) of every pair of images, [T, N, T, M]."""
     a, b = a.double(), b.double()
     return (torch.einsum("tnd,smd->tnsm", a, b) / a.shape[-1] + 1) ** 3
 
 
 def _within(x: Tensor) -> Tensor:
-    """For every pair of tasks, the mean of k over pairs of different images, [T, T]."""
+    """Return for every pair of tasks the mean of k over pairs of different images, [T, T]."""
     images = x.shape[1]
     k = _kernel(x, x)
     sums = k.sum(dim=(1, 3))

@@ -1,28 +1,29 @@
-"""Memorisation: are images nearer to the support than unseen real ones of the task are?"""
+"""Memorisation: the share of images that are nearer to the support than unseen real images are."""
 
 import torch
 from torch import Tensor
 
-# The share of held-out real images that the threshold calls memorised.
+# The share of held-out real images below the threshold.
 LEVEL = 0.05
 
 
 class Memorisation:
-    """The share of images that are as near to their support as the nearest of the real ones.
+    """The rate of memorised images among all images of some tasks.
 
-    The distance of an image to the nearest support image of its task, divided by the mean such
-    distance of the task's reference images, is comparable between tasks: r. An image counts as
-    memorised where r is at most the 5% quantile of the r of held-out real images, which nobody
-    can have memorised. So the rate is 5% for real images and for whoever draws like them, and 1
-    for copies. Reference and held-out images are exchangeable, so the calibration is fair however
-    few of either there are. After the nearest-neighbour test of Meehan et al. 2020, "A
-    Non-Parametric Test to Detect Data-Copying in Generative Models", with a rate for its z-score.
+    r is the distance of an image to the nearest support image of its task, divided by the mean
+    such distance of the task's reference images, and so comparable between tasks. An image counts
+    as memorised if its r is at most the 5% quantile of the r of held-out real images, which no
+    system has seen. So the rate is 5% for real images and for a system with their distribution,
+    and 1 for copies. Reference and held-out images are exchangeable, so this calibration holds
+    for any number of them. After the nearest-neighbour test of Meehan et al. 2020, "A
+    Non-Parametric Test to Detect Data-Copying in Generative Models", with a rate in place of its
+    z-score.
 
     Args:
-        images: features [T, N, D] of the images to judge.
-        held_out: features [T, M, D] of real images that the system never saw.
-        reference: features [T, R, D] of further ones.
-        support: features [T, K, D] of the images that it saw.
+        images: features [T, N, D] of the images to test.
+        held_out: features [T, M, D] of real images that the system has not seen.
+        reference: features [T, R, D] of further such images.
+        support: features [T, K, D] of the images that the system has seen.
 
     Attributes:
         ratios: r of each image, [T, N].
@@ -30,24 +31,27 @@ class Memorisation:
     """
 
     def __init__(
-        self, images: Tensor, held_out: Tensor, reference: Tensor, support: Tensor
+        self, images: Tensor, *, held_out: Tensor, reference: Tensor, support: Tensor
     ) -> None:
         scale = nearest(reference, support).mean(dim=1, keepdim=True)
-        # Equal images alone make a scale of 0; any distance above none is then infinitely far.
+        # A scale of 0 comes only from equal images; any positive distance is then infinite.
         self.ratios = _ratio(nearest(images, support), scale)
         self._calibration, order = _ratio(nearest(held_out, support), scale).flatten().sort()
         self._owners = torch.div(order, held_out.shape[1], rounding_mode="floor")
         self.threshold = self._thresholds(torch.ones(1, len(images)).double()).item()
 
     def __call__(self, weights: Tensor) -> Tensor:
-        """The rates [B] where task t counts `weights[b, t]` times, threshold and all."""
+        """Return the rates [B] in which task t counts `weights[b, t]` times, for each row b.
+
+        The threshold is that of the same weights.
+        """
         weights = weights.double()
         memorised = (self.ratios <= self._thresholds(weights)[:, None, None]).double()
         rates = torch.einsum("bt,btn->b", weights, memorised)
         return rates / (weights.sum(dim=1) * self.ratios.shape[1])
 
     def _thresholds(self, weights: Tensor) -> Tensor:
-        """The 5% quantiles [B] of the held-out ratios, each counting as often as its task."""
+        """Return the 5% quantiles [B] of the held-out ratios, weighted by their tasks."""
         mass = weights[:, self._owners].cumsum(dim=1)
         wanted = LEVEL * mass[:, -1:]
         at = torch.searchsorted(mass, wanted).clamp_max(mass.shape[1] - 1)
@@ -55,12 +59,17 @@ class Memorisation:
 
 
 def nearest(images: Tensor, support: Tensor) -> Tensor:
-    """Distance of each image [T, N, D] to the nearest of its task's support [T, K, D]: [T, N]."""
+    """Return the distance [T, N] of each image to the nearest support image of its task.
+
+    Args:
+        images: features [T, N, D].
+        support: features [T, K, D].
+    """
     return _distances(images, support).min(dim=2).values
 
 
 def nearest_index(images: Tensor, support: Tensor) -> Tensor:
-    """Which image of its task's support is nearest to each image: [T, N]."""
+    """Return the index [T, N] of the support image nearest to each image; see `nearest`."""
     return _distances(images, support).argmin(dim=2)
 
 

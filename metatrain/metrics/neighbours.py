@@ -1,21 +1,19 @@
-"""The manifold of a set of images: balls about each that reach to its k-th nearest neighbour."""
+"""The manifold of a set of images: balls that reach to each one's k-th nearest neighbour."""
 
 import torch
 from torch import Tensor
 
 
 def within_balls(points: Tensor, centres: Tensor, k: int) -> Tensor:
-    """Whether each point lies in the ball of each centre, [P, C].
-
-    A ball reaches as far as the k-th nearest of the other centres.
+    """Test whether each point lies in the ball of each centre, [P, C].
 
     Args:
         points: [P, D].
         centres: [C, D].
-        k: which neighbour.
+        k: a ball reaches to the k-th nearest of the other centres.
 
     Raises:
-        ValueError: with no more than k centres.
+        ValueError: with k centres or fewer.
     """
     if len(centres) <= k:
         raise ValueError(f"the {k}-th nearest neighbour needs more than {k} images")
@@ -26,5 +24,5 @@ def within_balls(points: Tensor, centres: Tensor, k: int) -> Tensor:
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    # Exactly, since by |a|^2 + |b|^2 - 2ab equal images would have a distance.
+    # |a|^2 + |b|^2 - 2ab would give equal images a distance above 0.
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,4 +1,4 @@
-"""The metric network: features in which images are compared, learned from training tasks only."""
+"""The metric network: features for comparing images, learned from the training tasks alone."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
-from metatrain.data.config import DataConfig
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import decode
 from metatrain.generators.networks.layers import group_norm
@@ -23,9 +22,9 @@ _FEATURES, _EPOCHS, _BATCH, _RATE, _TEMPERATURE = 64, 3, 128, 3e-3, 0.1
 
 
 class MetricNetwork(nn.Module):
-    """A small convolutional net from images in [-1, 1] to features of mean square 1.
+    """A small convolutional network from images in [-1, 1] to features of mean square 1.
 
-    That is the scale at which KID's kernel was meant to be used.
+    KID's kernel was designed for features of this scale.
     """
 
     def __init__(self, channels: int, width: int = 32) -> None:
@@ -38,7 +37,7 @@ class MetricNetwork(nn.Module):
         self.out = nn.Linear(4 * widths[-1], _FEATURES)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [N, C, H, W] to features [N, 64]."""
+        """Return features [N, 64] of images [N, C, H, W]."""
         h = images
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             h = F.relu(norm(convolution(h)))
@@ -48,7 +47,7 @@ class MetricNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class HashedNetwork:
-    """A metric network, with what stands beside every score of its making: see `FeatureSpace`."""
+    """A metric network with the name and hash that identify its feature space (`FeatureSpace`)."""
 
     network: MetricNetwork
     name: str
@@ -56,43 +55,52 @@ class HashedNetwork:
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features [..., 64] of images [..., C, H, W]."""
+        """Return features [..., 64] of images [..., C, H, W]."""
         lead = images.shape[:-3]
         return self.network(images.flatten(0, -4)).unflatten(0, lead)
 
 
-def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> HashedNetwork:
-    """The network at `url`, trained first where there is none; what is there is never replaced.
+def metric_network(
+    store: EpisodeStore, url: str, *, image_size: int, channels: int
+) -> HashedNetwork:
+    """Read the metric network at `url`; train and write it first if there is no file.
+
+    An existing file is never replaced.
 
     Args:
-        store: the data set; only its training tasks are looked at.
-        data: size and channels of the images.
+        store: the data set, of which only the training tasks are used.
         url: a safetensors file, a path or any fsspec URL.
+        image_size: height and width of the images in pixels.
+        channels: 1 for grey, 3 for RGB.
 
     Raises:
         UserError: when the data cannot be read or has smaller images, or the file cannot be
-            written, or was made for other data than this.
+            written, or belongs to other data or another image shape.
     """
-    store.refuse_enlarging(data.image_size)
+    store.refuse_enlarging(image_size)
+    origin = _origin(store, image_size, channels)
     try:
         content = read_file(url)
     except MissingError:
-        network = train_metric_network(store, data)
-        content = save(network.state_dict(), _made_for(store, data))
+        network = train_metric_network(store, image_size=image_size, channels=channels)
+        content = save(network.state_dict(), origin)
         write_file(url, content)
-    return _parse(content, _made_for(store, data), url)
+    return _parse(content, origin, url)
 
 
-def train_metric_network(store: EpisodeStore, data: DataConfig, seed: int = 0) -> MetricNetwork:
-    """Train to tell the training tasks apart by cosine to one learned prototype a task.
+def train_metric_network(
+    store: EpisodeStore, *, image_size: int, channels: int, seed: int = 0
+) -> MetricNetwork:
+    """Train a network to separate the training tasks by cosine to one learned prototype a task.
 
     Normalised softmax at temperature 0.1 (Zhai and Wu 2019, "Classification is a Strong Baseline
-    for Deep Metric Learning", eq. 3); features that separate tasks serve for unseen tasks too.
+    for Deep Metric Learning", eq. 3). Features that separate training tasks also separate unseen
+    tasks.
     """
-    images, labels = _training_images(store, data)
+    images, labels = _training_images(store, image_size, channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = MetricNetwork(data.channels)
+        network = MetricNetwork(channels)
         prototypes = nn.Parameter(torch.randn(int(labels.max()) + 1, _FEATURES))
         _fit(network, prototypes, images, labels)
     return network.eval()
@@ -116,39 +124,41 @@ def _fit(network: MetricNetwork, prototypes: nn.Parameter, images: Tensor, label
     progress.close()
 
 
-def _training_images(store: EpisodeStore, data: DataConfig) -> tuple[Tensor, Tensor]:
-    """All images [N, C, H, W] of the training tasks, and the number [N] of each one's task."""
+def _training_images(store: EpisodeStore, image_size: int, channels: int) -> tuple[Tensor, Tensor]:
+    """Read all images [N, C, H, W] of the training tasks, with the task number of each [N]."""
     tasks = store.tasks("train")
-    images = [decode(store.read(task), data.image_size, data.channels) for task in tasks]
+    images = [decode(store.read(task), image_size, channels) for task in tasks]
     labels = torch.repeat_interleave(torch.tensor([len(i) for i in images]))
     return torch.cat(images), labels
 
 
-def _made_for(store: EpisodeStore, data: DataConfig) -> dict[str, str]:
-    """What a network's file says of the data that it was trained on."""
+def _origin(store: EpisodeStore, image_size: int, channels: int) -> dict[str, str]:
+    """Return a network file's metadata: the data set and the image shape of its training."""
     return {
         "benchmark": store.url.rpartition("/")[2],
         "data": store.fingerprint,
-        "image_size": str(data.image_size),
-        "channels": str(data.channels),
+        "image_size": str(image_size),
+        "channels": str(channels),
     }
 
 
-def _parse(content: bytes, made_for: dict[str, str], url: str) -> HashedNetwork:
+def _parse(content: bytes, origin: dict[str, str], url: str) -> HashedNetwork:
     try:
-        found, tensors = read_metadata(content), load(content)
-        name = found["benchmark"]
-        network = MetricNetwork(int(found["channels"]))
+        metadata, tensors = read_metadata(content), load(content)
+        name = metadata["benchmark"]
+        network = MetricNetwork(int(metadata["channels"]))
         network.load_state_dict(tensors)
     except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"{url} is not a metric network, or is damaged; remove it, and one will be trained."
+            f"{url} is not a metric network, or is damaged; remove it, and the next evaluation "
+            f"trains one."
         ) from error
     for key in ("data", "image_size", "channels"):
-        if found.get(key) != made_for[key]:
+        if metadata.get(key) != origin[key]:
             raise UserError(
-                f"the metric network {url} was made for '{name}' with {key} {found.get(key)}, and "
-                f"here it is {made_for[key]}; scores in another network cannot be compared, so "
-                f"name another file, or remove this one to have one trained."
+                f"the metric network {url} was trained for '{name}' with {key} "
+                f"{metadata.get(key)}, but the data to evaluate has {origin[key]}; scores of two "
+                f"networks cannot be compared, so name another file, or remove this one to train "
+                f"a new network."
             )
     return HashedNetwork(network.eval(), "metric network", hashlib.sha256(content).hexdigest())

@@ -1,6 +1,7 @@
-"""Pixels as features: no network can be blamed for what they say."""
+"""Pixels as features, which depend on no network."""
 
 from torch import Tensor
+from typing_extensions import override
 
 from metatrain.data.pictures import png
 from metatrain.metrics.precomputed import pixel_hash
@@ -8,28 +9,28 @@ from metatrain.storage.files import write_file
 
 
 class Pixels:
-    """The values of an image, one after the other."""
+    """The feature space of plain pixel values."""
 
     name, sha256 = "pixels", ""
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [..., C * H * W] of images [..., C, H, W]."""
+        """Return features [..., C * H * W] of images [..., C, H, W]."""
         return images.flatten(-3)
 
 
 class ExportedPixels(Pixels):
-    """The same, and every image that is looked at is written, for another program's features.
+    """A pixel space that writes every image it is given, for another program's features.
 
     Args:
-        folder: a path or any fsspec URL; an image is a PNG named by its `pixel_hash`.
+        folder: a path or any fsspec URL; each image becomes a PNG file named by its `pixel_hash`.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._written: set[bytes] = set()
 
+    @override
     def features(self, images: Tensor) -> Tensor:
-        """Features [..., C * H * W] of images [..., C, H, W]."""
         for image in images.flatten(0, -4):
             name = pixel_hash(image)
             if name not in self._written:

@@ -1,4 +1,4 @@
-"""Improved precision and recall: are images plausible, and do they reach all that is real?"""
+"""Improved precision and recall: how plausible generated images are, and how varied."""
 
 from torch import Tensor
 
@@ -8,15 +8,15 @@ NEIGHBOURS = 3
 
 
 def precision(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """Share of each task's generated images x that lie on the manifold of the real ones y.
+    """Return the share of each task's generated images x on the manifold of the real images y.
 
     Kynkaanniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative
     Models", eq. 1 and 2, with their k = 3. The manifold is that of all tasks together.
 
     Args:
         x: features [T, N, D] of generated images.
-        y: features [T, M, D] of real ones.
-        k: the neighbour that a ball reaches to.
+        y: features [T, M, D] of real images.
+        k: a ball of the manifold reaches to the k-th nearest neighbour of its centre.
 
     Returns:
         [T], whose mean is the precision.
@@ -26,7 +26,7 @@ def precision(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> Tensor:
 
 
 def recall(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """Share of each task's real images y that lie on the manifold of the generated ones x.
+    """Return the share of each task's real images y on the manifold of the generated images x.
 
     Eq. 3 of the same paper; arguments and result as in `precision`.
     """

@@ -1,8 +1,7 @@
 """Features that another program computed, such as Inception's or DINO's, read from a file.
 
-A network given as a file is a program of a stranger, however it is stored; so none is ever run
-here. What is read is numbers: a safetensors file with the features of each image, found again by
-the sha256 of the image's pixels.
+A network in a file is third-party code in any format, so metatrain never runs one. It reads only
+numbers: a safetensors file with the features of each image, keyed by the sha256 of its pixels.
 """
 
 import hashlib
@@ -21,15 +20,15 @@ _HASH, _FEATURES, _NAME = "sha256", "features", "name"
 
 
 class Precomputed:
-    """A table of features by image.
+    """A feature space given by a table of features, one row an image.
 
     Args:
         url: a safetensors file, a path or any fsspec URL, with `sha256`, uint8 [N, 32], the hash
-            of each image's pixels (`pixel_hash`); `features`, float [N, D]; and the features'
-            `name` in its metadata.
+            of each image's pixels (`pixel_hash`); `features`, float [N, D]; and the `name` of the
+            feature space in its metadata.
 
     Raises:
-        UserError: when there is no such file, or it is not as described.
+        UserError: when there is no such file, or it has another content.
     """
 
     def __init__(self, url: str) -> None:
@@ -48,7 +47,7 @@ class Precomputed:
         self._place = {bytes(row.tolist()): i for i, row in enumerate(hashes.to(torch.uint8))}
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [..., D] of images [..., C, H, W] in [-1, 1].
+        """Return features [..., D] of images [..., C, H, W] in [-1, 1].
 
         Raises:
             UserError: when the file lacks an image.
@@ -58,7 +57,7 @@ class Precomputed:
         if missing:
             raise UserError(
                 f"{self._url} lacks the features of {len(missing)} of {len(hashes)} images, such "
-                f"as that with sha256 {missing[0].hex()}; compute them of all that "
+                f"as the one with sha256 {missing[0].hex()}; compute them for every image that "
                 f"metatrain evaluate --export DIR writes."
             )
         places = torch.tensor([self._place[h] for h in hashes])
@@ -72,9 +71,10 @@ class Precomputed:
 
 
 def pixel_hash(image: Tensor) -> bytes:
-    """The sha256 of an image's 8-bit pixels, row by row, the channels of a pixel together.
+    """Return the sha256 of an image's 8-bit pixels, row by row, channels last.
 
-    What numpy gives of its PNG file: `hashlib.sha256(np.asarray(Image.open(f)).tobytes())`.
+    For the PNG file `f` of the image, numpy gives the same hash:
+    `hashlib.sha256(np.asarray(Image.open(f)).tobytes())`.
 
     Args:
         image: [C, H, W] in [-1, 1].

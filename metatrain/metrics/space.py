@@ -1,4 +1,4 @@
-"""A feature space: what images are compared in."""
+"""Feature spaces, in which images are compared."""
 
 from typing import Protocol
 
@@ -6,18 +6,18 @@ from torch import Tensor
 
 
 class FeatureSpace(Protocol):
-    """Maps images to features, and says which space it is, for that stands beside every score."""
+    """A map from images to features, with the name and hash to report beside every score."""
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The name of the space in tables."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Of the file that defines it; '' where the code alone does."""
+        """The sha256 of the file that defines it, or '' if the code alone does."""
         ...
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [..., D] of images [..., C, H, W] in [-1, 1]."""
+        """Return features [..., D] of images [..., C, H, W] in [-1, 1]."""
         ...

@@ -54,7 +54,7 @@ def _nothing_known(model: Model, support: Examples) -> str:
             f"{known.shots}."
         )
     return (
-        "What to expect of these images is not known; metatrain evaluate calibrate CHECKPOINT "
+        "What to expect of these images is not known; metatrain calibrate CHECKPOINT "
         "puts what that takes into the model."
     )
 

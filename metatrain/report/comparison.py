@@ -7,8 +7,7 @@ from metatrain import __version__
 from metatrain.config import leaves, written
 from metatrain.evaluation.results import Result, Space
 from metatrain.evaluation.scores.baselines import REAL
-from metatrain.evaluation.scores.measure import METRICS
-from metatrain.evaluation.terminal_table import MAIN
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.report.comparison_figures import adapting_figures, training_figures
 from metatrain.report.contenders import Contender, read_contenders
 from metatrain.report.evaluated import unseen
@@ -49,8 +48,8 @@ def write_comparison(runs: Sequence[str], out: str | None = None) -> str:
         episodes=first.evaluation.episodes,
         unseen=unseen(first.evaluation),
         verdict=verdict(contenders, pairs),
-        metrics=METRICS,
-        main=MAIN,
+        metrics=EVALUATION_METRICS,
+        main=MAIN_METRICS,
         lines=_lines(contenders),
         spaces=_common_spaces(contenders),
         pairs=pairs,

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from metatrain.evaluation.results import Moment
-from metatrain.evaluation.validation import Scores
+from metatrain.evaluation.results import CurvePoint
+from metatrain.evaluation.validation import ValidationScores
 from metatrain.report.charts import Curve, Figure, Point, draw
 from metatrain.report.contenders import Contender
 from metatrain.report.figures import levels_beside
@@ -20,7 +20,7 @@ class Shown(NamedTuple):
 
     title: str
     unit: float
-    of: Callable[[Scores], float]
+    of: Callable[[ValidationScores], float]
 
 
 _SHOWN = {
@@ -31,7 +31,7 @@ _SHOWN = {
 
 def adapting_figures(contenders: Sequence[Contender]) -> list[Figure]:
     """KID and own-task share over inner steps, and over the seconds that these take."""
-    over: dict[str, Callable[[int, Moment], float]] = {
+    over: dict[str, Callable[[int, CurvePoint], float]] = {
         "inner steps": lambda step, moment: step,
         "seconds of adapting": lambda step, moment: moment.seconds,
     }
@@ -46,7 +46,7 @@ def _adapting_figure(
     contenders: Sequence[Contender],
     metric: str,
     x_label: str,
-    place: Callable[[int, Moment], float],
+    place: Callable[[int, CurvePoint], float],
 ) -> Figure:
     shown = _SHOWN[metric]
     curves = []

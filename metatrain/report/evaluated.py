@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from metatrain.base.errors import UserError
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
-from metatrain.evaluation.scores.measure import Scores
+from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.model.file import Model, load_model
 from metatrain.storage.files import MissingError, asking, filesystem_of
 from metatrain.training.checkpoint import CheckpointStore
@@ -44,7 +44,7 @@ class EvaluatedRun:
         config = self.model.config
         return step * config.meta.batch * (config.data.shots + config.data.queries)
 
-    def scores(self, system: str) -> Scores:
+    def scores(self, system: str) -> SpaceScores:
         """The scores of one of the systems of its evaluation, with their resamples."""
         return read_scores(self.folder, self.evaluation, system)
 

@@ -61,9 +61,9 @@ def score_figures(evaluation: Evaluation) -> list[Figure]:
 
 def foresight_figures(evaluation: Evaluation) -> list[Figure]:
     """Each task's own-task share over the one that was expected; none where nothing was."""
-    if evaluation.foresight is None:
+    if evaluation.expectation_quality is None:
         return []
-    pairs = zip(evaluation.foresight.expected, evaluation.result.own_task, strict=True)
+    pairs = zip(evaluation.expectation_quality.expected, evaluation.result.own_task, strict=True)
     tasks = [Point(100 * expected, 100 * measured) for expected, measured in pairs]
     curves = [
         Curve("as expected", "equal", [Point(0, 0), Point(100, 100)]),

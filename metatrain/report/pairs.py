@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from metatrain.evaluation.scores.statistics import Difference
-from metatrain.evaluation.terminal_table import MAIN
+from metatrain.metrics.metric import MAIN_METRICS, METRICS
 from metatrain.report.contenders import Contender
 from metatrain.report.writing import number
 
 # The sign of a difference that is better. Memorising has none: the best is what real images have.
-_BETTER = {"kid": -1, "own_task": 1}
+_BETTER = {
+    metric: 1 if METRICS[metric].better == "higher" else -1
+    for metric in MAIN_METRICS
+    if METRICS[metric].better != "real"
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def pairs_of(contenders: Sequence[Contender]) -> list[Pair]:
         Pair(
             contenders[after],
             contenders[before],
-            {metric: scores[after][metric].minus(scores[before][metric]) for metric in MAIN},
+            {m: scores[after][m].minus(scores[before][m]) for m in MAIN_METRICS},
         )
         for before, after in combinations(range(len(contenders)), 2)
     ]

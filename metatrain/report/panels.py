@@ -52,8 +52,11 @@ def read_panels(run: EvaluatedRun, tasks: Sequence[int]) -> list[Panel]:
         Panel(
             task_of(run.evaluation, i),
             [
-                Row("given", "given", urls(strip.given)),
-                *(Row("drawn", moment(step), urls(images)) for step, images in strip.drawn.items()),
+                Row("given", "given", urls(strip.support)),
+                *(
+                    Row("drawn", moment(step), urls(images))
+                    for step, images in strip.samples.items()
+                ),
                 Row("real", "real", urls(strip.real)),
             ],
         )
@@ -92,11 +95,11 @@ def read_comparisons(
             Way(
                 contender,
                 contender.result.own_task[i],
-                {moment(step): urls(images[:count]) for step, images in strip.drawn.items()},
+                {moment(step): urls(images[:count]) for step, images in strip.samples.items()},
             )
             for contender, strip in zip(contenders, strips, strict=True)
         ]
-        given, real = urls(strips[0].given), urls(strips[0].real)
+        given, real = urls(strips[0].support), urls(strips[0].real)
         found.append(Comparison(task_of(first.evaluation, i), given, ways, real))
     return found
 

@@ -6,10 +6,9 @@ from metatrain import __version__
 from metatrain.config import to_yaml
 from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import Evaluation
-from metatrain.evaluation.scores.measure import METRICS
-from metatrain.evaluation.scores.near_copies import Offender, offender_file
+from metatrain.evaluation.scores.near_copies import NearCopyPicture, near_copy_file
 from metatrain.evaluation.scores.statistics import Difference, Estimate
-from metatrain.evaluation.terminal_table import MAIN
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.report.evaluated import EvaluatedRun, read_run, unseen
 from metatrain.report.figures import foresight_figures, score_figures, training_figures
 from metatrain.report.pages import data_url
@@ -46,8 +45,8 @@ def write_report(run: str, out: str | None = None) -> str:
         unseen=unseen(evaluation),
         verdict=_verdict(_gains(found)),
         finding=_finding(evaluation),
-        metrics=METRICS,
-        main=MAIN,
+        metrics=EVALUATION_METRICS,
+        main=MAIN_METRICS,
         rows=_rows(evaluation),
         panels=read_panels(found, fixed(evaluation, _FIXED)),
         best=read_panels(found, best),
@@ -70,7 +69,7 @@ def write_report(run: str, out: str | None = None) -> str:
 class Copy:
     """An image that is near to what was given, with that, both as data URLs."""
 
-    of: Offender
+    of: NearCopyPicture
     drawn: str
     given: str
 
@@ -79,9 +78,9 @@ def _read_offenders(run: EvaluatedRun) -> list[Copy]:
     return [
         Copy(
             offender,
-            *(data_url(read_file(f"{run.folder}/{offender_file(i, part)}")) for part in _PAIR),
+            *(data_url(read_file(f"{run.folder}/{near_copy_file(i, part)}")) for part in _PAIR),
         )
-        for i, offender in enumerate(run.evaluation.offenders)
+        for i, offender in enumerate(run.evaluation.near_copies)
     ]
 
 

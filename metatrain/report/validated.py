@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from metatrain.evaluation.validation import Scores, read_validations
+from metatrain.evaluation.validation import ValidationScores, read_validations
 from metatrain.report.contenders import Contender
 from metatrain.storage.files import MissingError, read_file
 
@@ -13,7 +13,7 @@ class Look(NamedTuple):
     """A run at one moment of its training: images seen until then, and its scores."""
 
     images: int
-    scores: Scores
+    scores: ValidationScores
 
 
 class Course(NamedTuple):

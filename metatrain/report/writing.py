@@ -3,8 +3,8 @@
 from jinja2 import Template
 
 from metatrain.base.progress import human_duration
-from metatrain.evaluation.scores.measure import METRICS
 from metatrain.evaluation.scores.statistics import Difference, Estimate
+from metatrain.metrics.metric import METRICS
 from metatrain.report.pages import page_template
 
 
@@ -28,7 +28,7 @@ def counted(number: int, what: str) -> str:
 
 def number(found: Estimate | Difference, metric: str) -> str:
     """A score, such as `0.036` or `77.5%`."""
-    return _plain(found.value, metric) + ("%" if _is_share(metric) else "")
+    return _plain(found.value, metric) + METRICS[metric].unit
 
 
 def share(value: float) -> str:
@@ -47,10 +47,4 @@ def interval(found: Estimate | Difference, metric: str) -> str:
 
 
 def _plain(value: float, metric: str) -> str:
-    digits = 4 if metric == "query_loss" else 3
-    text = f"{100 * value:z.1f}" if _is_share(metric) else f"{value:z.{digits}f}"
-    return text.replace("-", "−")
-
-
-def _is_share(metric: str) -> bool:
-    return metric in METRICS and METRICS[metric].share
+    return METRICS[metric].number(value).replace("-", "−")

@@ -1,4 +1,4 @@
-"""An evaluation on a Ray cluster has the numbers of one alone."""
+"""An evaluation on a Ray cluster gives the numbers of one process."""
 
 import argparse
 import json
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from cluster.run.evaluation_pool import OnRay
 from metatrain.cli.evaluate import add_arguments, evaluate
-from metatrain.evaluation.running.runner import Here
+from metatrain.evaluation.running.runner import LocalRunner
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 
 
 def numbers(folder):
-    """All that was measured but time."""
+    """Return all numbers of an evaluation except the times."""
     values = json.loads(Path(folder, "evaluation.json").read_text())
     for result in values["results"].values():
         for moment in result["curve"].values():
@@ -27,7 +27,7 @@ def test_workers_of_ray_get_the_numbers_of_one_process(config, tmp_path, monkeyp
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     options = ["run", "--split", "train", "--tasks", "3", "--seeds", "1", "--metric", "m"]
-    evaluate(parser.parse_args([*options, "--out", "here"]), Here(1))
+    evaluate(parser.parse_args([*options, "--out", "here"]), LocalRunner(1))
     evaluate(parser.parse_args([*options, "--out", "there"]), OnRay(2))
     assert numbers("there") == numbers("here")
     assert len(list(Path("there/work").iterdir())) == 3 * 2

@@ -46,7 +46,7 @@ def assert_validated(config):
     assert [validated.step for validated in found] == [5, 10, 15, 20]
     validation = validation_of(config, EpisodeStore(config.data.path))
     adapter = Adapter(load_model(config.run.url))
-    alone = validation.scores([validation.look(adapter, e) for e in validation.episodes])
+    alone = validation.scores([validation.task_features(adapter, e) for e in validation.episodes])
     for scores, expected in zip(found[-1].curve, alone, strict=True):
         assert asdict(scores) == pytest.approx(asdict(expected), rel=1e-4, abs=1e-5)
 

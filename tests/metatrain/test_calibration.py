@@ -1,4 +1,4 @@
-"""What to expect of a support: warnings as rare as promised, intervals that hold what they say."""
+"""Calibration: warnings have their nominal rate, and intervals their nominal coverage."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from torchmetrics.functional import spearman_corrcoef
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.examples import Examples
-from metatrain.evaluation.scores.expectation_quality import foresight, rank_correlation
+from metatrain.evaluation.scores.expectation_quality import expectation_quality, rank_correlation
 from metatrain.evaluation.scores.statistics import resamples
 from metatrain.generators.objectives.flow import random_stream
 from metatrain.model.adapt import Adapter, read_support
@@ -32,7 +32,7 @@ def calibration(surprise, own_task=None, model="m", shots=SHOTS, learned=None) -
 
 
 def on(x, y) -> Calibration:
-    """One whose columns are regressed on: the last of them is what was learned."""
+    """Return a calibration with regressors `x`, whose last column is the decrease of surprise."""
     return calibration(x[:, :-1], y, learned=x[:, -1])
 
 
@@ -41,7 +41,7 @@ def expected(found, x):
 
 
 def skewed(count: int, seed: int) -> torch.Tensor:
-    """Vectors [count, 3] of no distribution that has a name, on very different scales."""
+    """Sample vectors [count, 3] of a skewed distribution, on very different scales."""
     x = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
     return torch.stack([x[:, 0].exp(), x[:, 0] + 0.01 * x[:, 1], 100 * x[:, 2].abs()], dim=1)
 
@@ -113,13 +113,17 @@ def test_of_few_tasks_every_share_may_be_expected():
 def test_what_was_foreseen_is_compared_with_what_came():
     x, y = linear(TASKS + 20, 1)
     known, rest = on(x[:TASKS], y[:TASKS]), x[None, TASKS:]
-    found = foresight(known, rest[..., :-1], rest[..., -1], y[TASKS:])
+    found = expectation_quality(
+        known, surprise=rest[..., :-1], learned=rest[..., -1], measured=y[TASKS:]
+    )
     assert found.correlation.value > 0.7
     assert found.correlation.low < found.correlation.value < found.correlation.high
     assert found.error.value < 0.1
     assert found.held.value > 0.7
     assert len(found.expected) == 20
-    shuffled = foresight(known, 9 + rest[..., :-1], 9 + rest[..., -1], y[TASKS:].flip(0))
+    shuffled = expectation_quality(
+        known, surprise=9 + rest[..., :-1], learned=9 + rest[..., -1], measured=y[TASKS:].flip(0)
+    )
     assert abs(shuffled.correlation.value) < 0.5
     assert shuffled.warned.value == 1
 
@@ -182,7 +186,7 @@ def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(mode
 
 @pytest.fixture
 def stripes(images, tmp_path):
-    """A folder with images of one of the tasks, or of noise."""
+    """A function that writes and reads a folder with images of a task, or of noise."""
 
     def folder(name, shots=SHOTS):
         (tmp_path / name).mkdir()
@@ -218,7 +222,7 @@ def test_a_person_is_told_before_anything_is_drawn(model, stripes):
     assert (warning(known, stripes("noise")) or "").startswith(unlike)
     few, enough = (torch.zeros(count, 1, SIZE, SIZE) for count in (2, 3))
     assert "calibrated with 3" in expectation(known, few, known)
-    assert "metatrain evaluate calibrate" in expectation(model, enough, model)
+    assert "metatrain calibrate CHECKPOINT" in expectation(model, enough, model)
     trained_on = Model(model.config, known.parameters, 8, calibration=known.calibration)
     assert "not known" in expectation(trained_on, enough, known)
     assert warning(known, few) is warning(model, enough) is warning(trained_on, enough) is None

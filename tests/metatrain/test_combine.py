@@ -1,4 +1,4 @@
-"""Soups by their definition, and `metatrain combine` as a person types it."""
+"""Soups against their definition, and the command `metatrain combine`."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from metatrain.model.file import Model, load_model, save_model
 
 
 def number(value):
-    """A model of one parameter."""
+    """Return a model with one parameter."""
     return Model(Config(), {"w": torch.tensor([value], dtype=torch.float64)}, step=1)
 
 
@@ -40,10 +40,10 @@ def test_a_greedy_soup_takes_who_does_it_no_harm_in_the_order_of_scores():
     # The best is off by 0.5; it and -1.0 by 0.75, it and 1.5 by 0.5 again, these and 9.0 by 3.33.
     assert value(soup) == pytest.approx(0.5)
     assert said[4:] == [
-        "best is kept: the best of all",
-        "under is left out: with it the soup scores 0.7500, without 0.5000",
-        "over is kept: with it the soup scores 0.5000, without 0.5000",
-        "far is left out: with it the soup scores 3.3333, without 0.5000",
+        "best is kept: it is the best member",
+        "under is left out: with it the soup scores 0.7500, without it 0.5000",
+        "over is kept: with it the soup scores 0.5000, without it 0.5000",
+        "far is left out: with it the soup scores 3.3333, without it 0.5000",
     ]
 
 
@@ -57,12 +57,12 @@ def test_a_greedy_soup_is_never_worse_than_its_best_member(values, minima):
 
     members = {str(i): number(v) for i, v in enumerate(values)}
     best = min(score(model) for model in members.values())
-    assert score(greedy_soup(members, score, say=lambda line: None)) <= best + 1e-12
+    assert score(greedy_soup(members, score, report=lambda line: None)) <= best + 1e-12
 
 
 @pytest.fixture
 def saved(config, tmp_path):
-    """Three models of one configuration, at paths."""
+    """Paths of three models with one configuration."""
     urls = []
     for seed in (1, 2, 3):
         parameters = build_theta(config.model_copy(update={"seed": seed})).copy()
@@ -73,7 +73,7 @@ def saved(config, tmp_path):
 
 @pytest.fixture
 def other(overrides, tmp_path):
-    """A model of another configuration, at a path."""
+    """A function that writes a model with another configuration, and returns its path."""
 
     def save(*more):
         config = load_config(None, [*overrides, *more])
@@ -122,7 +122,7 @@ def test_a_greedy_soup_is_scored_on_validation_tasks_and_says_who_was_kept(saved
     assert metatrain("combine", "greedy", *saved, "--tasks", 2, "--out", out) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(" scores " in line and " is " not in line for line in lines) == 3
-    assert sum("is kept: the best of all" in line for line in lines) == 1
+    assert sum("is kept: it is the best member" in line for line in lines) == 1
     assert sum(" is " in line for line in lines) == 3
     kept = [line.split()[0] for line in lines if " is kept: " in line]
     expected = uniform_soup({url: load_model(url) for url in kept})
@@ -137,7 +137,7 @@ def test_a_greedy_soup_is_scored_on_validation_tasks_and_says_who_was_kept(saved
 @pytest.mark.parametrize(
     ("models", "sentence"),
     [
-        (["{a}"], "alone cannot be combined; give two models or more"),
+        (["{a}"], "cannot be combined alone; give two models or more"),
         (["{a}", "{b}", "{a}"], "1.safetensors is given twice; give each model once"),
         (["{a}", "{tmp}/none"], "there is no model at"),
         (["{a}", "generator.width=16"], "they differ in generator.width; give models of"),
@@ -164,7 +164,7 @@ def test_other_mistakes_are_told_in_a_sentence(saved, tmp_path, capsys):
     data = ["combine", "greedy", *saved, "--data", f"{tmp_path}/none"]
     assert_refused(data, "none", tmp_path, capsys)
     sigma = ["combine", "post-hoc", tmp_path, "--sigma", "0.5"]
-    assert_refused(sigma, "--sigma is 0.5; allowed is", tmp_path, capsys)
+    assert_refused(sigma, "--sigma is 0.5; give a length from 0.01", tmp_path, capsys)
     run_folder = ["combine", "post-hoc", tmp_path, "--sigma", "0.1"]
     assert_refused(run_folder, "there are no averages under", tmp_path, capsys)
     assert metatrain("combine", "uniform", *saved, "--out", f"{tmp_path}/out/m.pt") == 1

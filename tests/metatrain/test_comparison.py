@@ -17,7 +17,7 @@ from metatrain.cli.commands import COMMANDS
 from metatrain.data.pictures import png
 from metatrain.evaluation.results import read_evaluation
 from metatrain.evaluation.strip_files import read_strips
-from metatrain.evaluation.validation import Scores, Validated, write_validations
+from metatrain.evaluation.validation import ValidationResult, ValidationScores, write_validations
 from metatrain.report import write_comparison
 from metatrain.report.contenders import COLOURS
 from metatrain.report.pages import data_url
@@ -33,10 +33,14 @@ def scores(last):
     return [*SCORES[:3], last, SCORES[-1]]
 
 
+def _validation_scores(k, kid):
+    return ValidationScores(k=k, loss=0.3, own_task=0.5, similarity=0.5, kid=kid, task_kid=0.1)
+
+
 def looks(run, *kids):
     """What a run leaves that was validated as often."""
     found = [
-        Validated(step, [Scores(k, 0.3, 0.5, 0.5, kid, 0.1) for k in (1, 10)])
+        ValidationResult(step, [_validation_scores(k, kid) for k in (1, 10)])
         for step, kid in enumerate(kids, start=1)
     ]
     write_validations(run, found)
@@ -151,8 +155,8 @@ def test_the_same_tasks_are_shown_of_every_run(runs, shown):
     strips = read_strips(f"{runs[0]}/evaluation", found, range(6))
     expected = []
     for strip in strips:
-        drawn = [image for images in strip.drawn.values() for image in images[:2]]
-        expected += [*strip.given, *(3 * drawn), *strip.real]
+        drawn = [image for images in strip.samples.values() for image in images[:2]]
+        expected += [*strip.support, *(3 * drawn), *strip.real]
     images = [attributes["src"] for tag, attributes in shown.elements if tag == "img"]
     assert images[: len(expected)] == [data_url(png(image)) for image in expected]
     assert len(images) == (6 + 3 + 3 + 3) * len(expected) // 6

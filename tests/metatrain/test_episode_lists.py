@@ -1,4 +1,4 @@
-"""The list of episodes: it follows from the data, and gives nothing away that is scored."""
+"""The list of episodes: it follows from the data, and no support image is scored."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_the_list_follows_from_the_data_and_nothing_given_away_is_scored(packed,
 
 def test_more_shots_are_further_images_of_the_same_episode(packed, listed):
     store, few = EpisodeStore(packed), listed.first(2, 1)
-    one, eight = (read_benchmark(store, few, k, 16, 1) for k in (1, 8))
+    one, eight = (read_benchmark(store, few, shots=k, image_size=16, channels=1) for k in (1, 8))
     assert one.support.equal(eight.support[:, :, :1])
     assert one.reference.equal(eight.reference)
     assert one.held_out.equal(eight.held_out)
@@ -43,13 +43,16 @@ def test_more_shots_are_further_images_of_the_same_episode(packed, listed):
     ("change", "sentence"),
     [
         (lambda v: v.update(data="0" * 64), "name the data that the list was made for"),
-        (lambda v: v.update(format="other"), "is of format other"),
-        (lambda v: v.pop("split"), "is no list of episodes, or is damaged: split"),
+        (lambda v: v.update(format="other"), "has the format other"),
+        (lambda v: v.pop("split"), "is not a list of episodes, or is damaged: split"),
         (lambda v: v["episodes"].pop(), "same two tasks or more in each of its seeds"),
         (lambda v: v["episodes"][5].update(reference=[0, 0, 1, 2]), "twice in one episode"),
         (lambda v: v["episodes"][5].update(task="none"), "same two tasks"),
-        (lambda v: v["episodes"][5].update(support=list(range(99, 107))), "that .* lacks"),
-        (lambda v: v["episodes"][5].update(held_out=[]), "they must be"),
+        (
+            lambda v: v["episodes"][5].update(support=list(range(99, 107))),
+            "that the data set lacks",
+        ),
+        (lambda v: v["episodes"][5].update(held_out=[]), r"not \(8, 4, 4\)"),
     ],
 )
 def test_a_list_that_is_none_is_refused(packed, listed, tmp_path, change, sentence):

@@ -1,4 +1,4 @@
-"""One protocol: the same episodes for every system, and the same numbers however they were got."""
+"""One protocol: the same episodes for every system, and the same numbers with any workers."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from metatrain.base.errors import UserError
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
 from metatrain.data.pictures import decode, to_uint8
-from metatrain.evaluation.candidates import label_of, placed, read_candidates
+from metatrain.evaluation.candidates import data_label, read_candidates, with_folders
 from metatrain.evaluation.episodes.benchmark import read_benchmark
 from metatrain.evaluation.episodes.episode_list import (
     SEEDS,
@@ -25,13 +25,15 @@ from metatrain.evaluation.running import runner
 from metatrain.evaluation.running.jobs import from_scratch, perform
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL, baselines
 from metatrain.evaluation.strip_files import read_strips
-from metatrain.evaluation.terminal_table import gap
+from metatrain.evaluation.terminal_table import difference_text
 from metatrain.model.file import load_model
 from metatrain.training.run_data import RUN_MANIFEST
 
+SHAPE = {"shots": 3, "image_size": 16, "channels": 1}
+
 
 def numbers(folder):
-    """All that was measured but time."""
+    """Return all numbers of an evaluation except the times."""
     values = json.loads((Path(folder) / "evaluation.json").read_text())
     for result in values["results"].values():
         for point in result["curve"].values():
@@ -45,7 +47,7 @@ def test_every_system_is_scored_beside_the_baselines(evaluated, packed):
     assert list(found.results) == order
     assert (found.system, found.outer_steps) == ("one", 7)
     [missing] = found.missing
-    assert "run metatrain evaluate calibrate on the model" in missing
+    assert "run metatrain calibrate on the model" in missing
     assert [space.name for space in found.spaces] == ["metric network", "HOG", "pixels"]
     episodes = found.episodes
     assert (episodes.tasks, episodes.shots, episodes.seeds) == (episodes.tasks[:3], 3, 2)
@@ -66,7 +68,7 @@ def test_every_system_is_scored_beside_the_baselines(evaluated, packed):
 def test_the_strip_of_every_task_is_kept_as_it_was_drawn(evaluated, packed):
     found = read_evaluation(str(evaluated))
     whole = list_episodes(EpisodeStore(packed), "train")
-    benchmark = read_benchmark(EpisodeStore(packed), whole.first(3, 2), 3, 16, 1)
+    benchmark = read_benchmark(EpisodeStore(packed), whole.first(3, 2), **SHAPE)
     drawn = [load_file(file) for file in (evaluated / "work").glob("*.safetensors")]
     drawn = [outcome["images"] for outcome in drawn if len(outcome["steps"]) == 3]
     for i, (given, after, real) in enumerate(read_strips(str(evaluated), found, [0, 1, 2])):
@@ -156,7 +158,7 @@ def test_on_several_data_sets_models_are_compared_with_those_trained_there(
     data = ["--data", packed, "--data", tmp_path / "other"]
     assert metatrain("evaluate", tmp_path / "one", tmp_path / "two", *data, *few) == 0
     said = capsys.readouterr().out
-    label = label_of(EpisodeStore(f"{tmp_path}/other"))
+    label = data_label(EpisodeStore(f"{tmp_path}/other"))
     found, native = f"{tmp_path}/one/evaluation-{label}", f"{tmp_path}/two/evaluation"
     assert read_evaluation(f"{tmp_path}/one/evaluation").episodes.benchmark == "data"
     assert read_evaluation(found).episodes.benchmark == "other"
@@ -165,7 +167,7 @@ def test_on_several_data_sets_models_are_compared_with_those_trained_there(
         for folder, name in ((found, "one"), (native, "two"))
     )
     assert "on other: one against two, which was trained there: own task" in said
-    assert f"KID {gap('kid', one.minus(two))}" in said
+    assert f"KID {difference_text('kid', one.minus(two))}" in said
     row = next(line for line in said.splitlines() if line.startswith("other (two)"))
     assert len(row.split("[")) == 3, "a score with its interval on each data set"
 
@@ -173,9 +175,9 @@ def test_on_several_data_sets_models_are_compared_with_those_trained_there(
 def test_data_that_was_moved_is_known_by_what_the_run_kept_of_it(places, packed, tmp_path):
     moved = EpisodeStore(shutil.copytree(packed, tmp_path / "moved").as_posix())
     candidates = read_candidates([str(shutil.copytree(places / "one", tmp_path / "one"))])
-    assert not placed(candidates, moved, None)[0].native
+    assert not with_folders(candidates, moved, None)[0].native
     (tmp_path / "one" / RUN_MANIFEST).write_bytes(moved.manifest)
-    assert placed(candidates, moved, None)[0].folder == f"{tmp_path}/one/evaluation"
+    assert with_folders(candidates, moved, None)[0].folder == f"{tmp_path}/one/evaluation"
 
 
 def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp_path, capsys):
@@ -184,9 +186,9 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     few = ["--seeds", 1, "--workers", 1, "--metric", metric]
     options = ["--split", "train", "--tasks", 3, "--shots", 5, *few]
     assert metatrain("evaluate", run, *options) == 0
-    assert "metatrain evaluate calibrate" in capsys.readouterr().out
+    assert "run metatrain calibrate" in capsys.readouterr().out
     drawn = sorted((run / "evaluation" / "work").iterdir())
-    assert metatrain("evaluate", "calibrate", run, *few) == 0
+    assert metatrain("calibrate", run, *few) == 0
     after = load_model(str(run))
     assert after.sha256 == before.sha256
     found = after.calibration
@@ -194,12 +196,12 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     assert (found.model, found.benchmark, found.shots) == (after.sha256, "data", 5)
     assert (len(found.surprise), len(found.own_task)) == (2, 2)
     assert metatrain("evaluate", run, *options) == 0
-    assert "expected before drawing" in capsys.readouterr().out
-    foresight = read_evaluation(f"{run}/evaluation").foresight
-    assert foresight is not None
-    assert len(foresight.expected) == 3
-    assert foresight.warned.value == 0, "of two tasks nothing can be learned that warns"
-    assert foresight.held.value == 1
+    assert "expected before sampling" in capsys.readouterr().out
+    quality = read_evaluation(f"{run}/evaluation").expectation_quality
+    assert quality is not None
+    assert len(quality.expected) == 3
+    assert quality.warned.value == 0, "two tasks are too few to call anything unfamiliar"
+    assert quality.held.value == 1
     assert set(drawn) < set((run / "evaluation" / "work").iterdir())
     assert len(list((run / "evaluation" / "work").iterdir())) == len(drawn) + 2
 
@@ -207,8 +209,8 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
 def test_a_checkpoint_stays_as_it_is(places, tmp_path, capsys):
     folder = shutil.copytree(places / "one", tmp_path / "step-1")
     (folder / "index.json").write_text("{}")
-    assert metatrain("evaluate", "calibrate", folder) == 1
-    assert "is part of a checkpoint and stays as it is; give --out" in capsys.readouterr().err
+    assert metatrain("calibrate", folder) == 1
+    assert "is part of a checkpoint, which must not change; give --out" in capsys.readouterr().err
 
 
 def test_from_scratch_knows_what_adapting_depends_on_and_nothing_else(places, packed, tmp_path):
@@ -231,7 +233,7 @@ def test_from_scratch_knows_what_adapting_depends_on_and_nothing_else(places, pa
 
 
 def test_copies_are_the_support_and_jittered_ones_are_near_it(packed, listed):
-    benchmark = read_benchmark(EpisodeStore(packed), listed.first(4, 2), 3, 16, 1)
+    benchmark = read_benchmark(EpisodeStore(packed), listed.first(4, 2), **SHAPE)
     found = baselines(benchmark)
     order = [0, 1, 2, 0]  # four images of three
     assert found[COPY].equal(benchmark.support[:, :, order])
@@ -247,18 +249,17 @@ def test_copies_are_the_support_and_jittered_ones_are_near_it(packed, listed):
     [
         (["{one}", "--shots", 9], "up to 8 shots, and 9 were asked for"),
         (["{one}", "--joint", "{two}"], "was trained by learner reptile"),
-        (["{one}", "{large}"], "draws 32 pixels with 1 channels, and 'one' 16"),
+        (["{one}", "{large}"], "samples 32 pixels with 1 channels, and 'one' 16"),
         (["{one}", "--data", "{one}"], "is not a packed data set"),
-        (["{one}", "--episodes", "{one}/model.safetensors"], "is no list of episodes"),
+        (["{one}", "--episodes", "{one}/model.safetensors"], "is not a list of episodes"),
         (["{one}", "--metric", "{one}/model.safetensors"], "is not a metric network"),
         (["{large}"], "images of 16 pixels, and 32 are asked for"),
-        (["train-metric", "--data", "{data}", "--size", 20, "--out", "x"], "and 20 are asked for"),
-        (["{one}", "--data", "a", "--data", "b", "--metric", "m"], "--metric is of one data set"),
-        (["calibrate"], "name one CHECKPOINT to calibrate"),
+        (
+            ["{one}", "--data", "a", "--data", "b", "--metric", "m"],
+            "--metric belongs to one",
+        ),
+        (["--samples", "{one}"], "give --data, its URL, once"),
         ([], "nothing to evaluate"),
-        (["episodes", "--out", "x"], "give --data"),
-        (["episodes", "--data", "{data}"], "give --out"),
-        (["train-metric", "--data", "{data}"], "give --out"),
     ],
 )
 def test_a_mistake_is_one_sentence(places, packed, tmp_path, capsys, arguments, sentence):
@@ -266,6 +267,23 @@ def test_a_mistake_is_one_sentence(places, packed, tmp_path, capsys, arguments, 
     names["large"] = save(packed, tmp_path / "large", "data.image_size=32", "run.name=large")
     given = [str(a).format(**names) for a in arguments]
     assert metatrain("evaluate", *given) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["episodes", "{data}"], "give --out"),
+        (["episodes", "{none}", "--out", "x"], "is not a packed data set"),
+        (["train-metric", "{data}", "--size", 20, "--out", "x"], "and 20 are asked for"),
+        (["calibrate", "{none}"], "there is no"),
+    ],
+)
+def test_so_is_one_of_the_commands_beside_evaluate(packed, tmp_path, capsys, arguments, sentence):
+    given = [str(a).format(data=packed, none=tmp_path) for a in arguments]
+    assert metatrain(*given) == 1
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1

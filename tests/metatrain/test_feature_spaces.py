@@ -1,4 +1,4 @@
-"""What metrics look at images with: HOG, pixels, features from a file, and the metric network."""
+"""Tests of the feature spaces: HOG, pixels, features from a file, and the metric network."""
 
 import hashlib
 import math
@@ -12,7 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from metatrain.base.errors import UserError
-from metatrain.config import DataConfig
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import decode, png
 from metatrain.metrics.hog import Hog
@@ -20,7 +19,7 @@ from metatrain.metrics.network import metric_network
 from metatrain.metrics.pixels import Pixels
 from metatrain.metrics.precomputed import Precomputed, pixel_hash
 
-DATA = DataConfig(image_size=16, channels=1)
+SHAPE = {"image_size": 16, "channels": 1}
 
 
 def noise():
@@ -28,7 +27,7 @@ def noise():
 
 
 def hog_written_out(image):
-    """Of one channel of 16 x 16 pixels, cell by cell, in plain numpy."""
+    """Compute HOG features of one channel of 16 x 16 pixels, cell by cell, in plain numpy."""
     padded = np.pad(image, 1, mode="edge")
     cells = np.zeros((8, 8, 9))
     for y in range(16):
@@ -68,7 +67,7 @@ def test_hog_knows_an_image_by_its_strongest_channel_whatever_its_size():
 
 @pytest.fixture
 def table(tmp_path):
-    """Features of three images as another program would write them, from their PNG files."""
+    """A file with features of three images, as another program writes it from their PNG files."""
     images = torch.rand(3, 3, 8, 8, generator=noise()) * 2 - 1
     files = [tmp_path / f"{i}.png" for i in range(3)]
     for file, image in zip(files, images, strict=True):
@@ -120,16 +119,16 @@ def test_a_pickle_is_never_loaded(tmp_path):
 
 @pytest.fixture(scope="module")
 def network(packed, tmp_path_factory):
-    """A metric network for the packed stripes, and where its file is."""
+    """A metric network of the packed stripes, and the URL of its file."""
     url = f"{tmp_path_factory.mktemp('network')}/metric.safetensors"
-    return metric_network(EpisodeStore(packed), DATA, url), url
+    return metric_network(EpisodeStore(packed), url, **SHAPE), url
 
 
 def test_the_metric_network_is_made_once_and_is_then_the_one_in_the_file(packed, network):
     made, url = network
     content = Path(url).read_bytes()
     assert made.sha256 == hashlib.sha256(content).hexdigest()
-    found = metric_network(EpisodeStore(packed), DATA, url)
+    found = metric_network(EpisodeStore(packed), url, **SHAPE)
     images = torch.rand(2, 3, 1, 16, 16) * 2 - 1
     assert found.sha256 == made.sha256
     assert found.features(images).equal(made.features(images))
@@ -142,11 +141,11 @@ def test_the_metric_network_is_made_once_and_is_then_the_one_in_the_file(packed,
 def test_a_metric_network_made_for_other_data_is_refused_and_left_alone(packed, network, tmp_path):
     _, url = network
     content = Path(url).read_bytes()
-    smaller = DataConfig(image_size=8)
-    with pytest.raises(UserError, match="made for 'data' with image_size 16, and here it is 8"):
-        metric_network(EpisodeStore(packed), smaller, url)
+    sentence = "trained for 'data' with image_size 16, but the data to evaluate has 8"
+    with pytest.raises(UserError, match=sentence):
+        metric_network(EpisodeStore(packed), url, image_size=8, channels=1)
     (tmp_path / "m").write_bytes(content[:-4])
     with pytest.raises(UserError, match="not a metric network, or is damaged; remove it"):
-        metric_network(EpisodeStore(packed), DATA, f"{tmp_path}/m")
+        metric_network(EpisodeStore(packed), f"{tmp_path}/m", **SHAPE)
     assert Path(url).read_bytes() == content
     assert (tmp_path / "m").read_bytes() == content[:-4]

@@ -1,4 +1,4 @@
-"""The leaderboard compares what had the same compute."""
+"""The leaderboard compares systems with equal training compute."""
 
 from pathlib import Path
 

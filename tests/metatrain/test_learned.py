@@ -1,4 +1,4 @@
-"""An ensemble and a mixture against their formulas, written out plainly, in float64."""
+"""Ensemble and mixture against their plain formulas in float64."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ KINDS = {"unet": [], "dit": ["generator.name=dit", "generator.depth=1"]}
 
 
 def trained(seed, *overrides):
-    """A model as if trained: its weights away from where a new one starts."""
+    """Return a model like a trained one: its weights differ from the initial ones."""
     config = load_config(None, [*SMALL, *overrides])
     stream = torch.Generator().manual_seed(seed)
     parameters = {
@@ -34,7 +34,7 @@ def three(request):
 
 @pytest.fixture
 def inputs():
-    """Images, their times, a support, and what of it each may see."""
+    """Return images, their times, a support, and the part of it visible to each image."""
     stream = torch.Generator().manual_seed(0)
     x, support = (torch.randn(n, 1, 8, 8, generator=stream).double() for n in (2, 3))
     t = torch.tensor([0.3, 0.8]).double()
@@ -110,7 +110,7 @@ def test_a_mixture_is_the_network_at_theta_0_plus_the_sum_of_the_vectors(three, 
 
 
 def test_a_mixture_goes_down_the_slope_along_its_vectors(three):
-    """d loss / d alpha_i = gradient . tau_i, and Adam's first step is its sign."""
+    """Check d loss / d alpha_i = gradient . tau_i; Adam's first step is its sign."""
     start, *others = three.values()
     combined, support = mixture(three), images(0)
     adapter = Adapter(combined)
@@ -164,8 +164,8 @@ def test_a_learned_rule_is_left_behind_and_parameters_of_a_scope_are_refused():
     combined = ensemble({"a": trained(0), "b": learned})
     assert combined.generator().sample(images(0), 1, seed=0).isfinite().all()
     for combination in (ensemble, mixture):
-        with pytest.raises(UserError, match=r"^b has other parameters .*inner\.scope\.name=lora"):
+        with pytest.raises(UserError, match=r"^b has parameters beside .*inner\.scope\.name=lora"):
             combination({"a": trained(0), "b": trained(1, "inner.scope.name=lora")})
         nested = ensemble({"a": trained(0), "b": trained(1)})
-        with pytest.raises(UserError, match=r"c is of generator\.name=ensemble, which is a comb"):
+        with pytest.raises(UserError, match=r"c has generator\.name=ensemble, which is a comb"):
             combination({"c": nested, "d": nested})

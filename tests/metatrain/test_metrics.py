@@ -1,4 +1,4 @@
-"""Every metric against its definition written out, or a case whose answer is known."""
+"""Tests of every metric against its plain definition, or against a case with a known answer."""
 
 import math
 
@@ -14,7 +14,7 @@ from metatrain.metrics.classification import accuracy
 from metatrain.metrics.density_coverage import coverage, density
 from metatrain.metrics.diversity import diversity
 from metatrain.metrics.fidelity import psnr, ssim
-from metatrain.metrics.frechet import Frechet, floor, frechet_distance
+from metatrain.metrics.frechet import Frechet, frechet_distance, frechet_floor
 from metatrain.metrics.kid import kid, kid_of_pairs
 from metatrain.metrics.memorisation import LEVEL, Memorisation, nearest_index
 from metatrain.metrics.precision_recall import precision, recall
@@ -39,7 +39,7 @@ def cubic(a, b):
 
 
 def kid_written_out(x, y, tasks):
-    """KID of `tasks`, given by number, any of them more than once."""
+    """Compute the KID of some tasks, named by number, with repetitions."""
 
     def within(z):
         own = range(len(z[0]))
@@ -96,7 +96,7 @@ def test_frechet_distance_of_two_gaussians_is_the_closed_form():
 
 
 class Features(nn.Identity):
-    """Torchmetrics takes features for images, and this for the network."""
+    """A stand-in for the network of torchmetrics, whose images are features."""
 
     num_features = 20
 
@@ -128,12 +128,12 @@ def test_the_floor_of_the_frechet_distance_is_that_of_two_samples_of_one_gaussia
     # In one dimension: (m1 - m2)^2 has mean 2 s^2 / n, and (s1 - s2)^2 about s^2 / n.
     x = normal(20, 10, 1) * 3
     variance = x.flatten().var().item()
-    assert floor(x, draws=1000) == pytest.approx(3 * variance / 200, rel=0.15)
-    assert floor(x) == floor(x)
+    assert frechet_floor(x, pairs=1000) == pytest.approx(3 * variance / 200, rel=0.15)
+    assert frechet_floor(x) == frechet_floor(x)
 
 
 def ball(points, i, k):
-    """Distance from `points[i]` to the k-th nearest of the others."""
+    """Return the distance from `points[i]` to the k-th nearest of the others."""
     return sorted(math.dist(points[i], p) for j, p in enumerate(points) if j != i)[k - 1]
 
 
@@ -202,24 +202,27 @@ def test_copies_are_memorised_and_real_images_are_as_often_as_calibrated():
     for seed in range(100):
         scales = torch.rand(40, 1, 1, generator=noise(seed)) * 9 + 1  # tasks differ in spread
         x, held_out, reference, support = scales * normal(4, 40, 5, 3, seed=seed)
-        rates.append(Memorisation(x, held_out, reference, support)(EVEN).item())
-        copies = Memorisation(support, held_out, reference, support)(EVEN).item()
-        assert copies == 1
+        real = {"held_out": held_out, "reference": reference, "support": support}
+        rates.append(Memorisation(x, **real)(EVEN).item())
+        assert Memorisation(support, **real)(EVEN).item() == 1
     error = torch.tensor(rates).std().item() / 10
     assert mean(rates) == pytest.approx(LEVEL, abs=max(3 * error, 0.005))
 
 
 def test_copies_are_memorised_also_where_real_images_are_equal():
     support = normal(40, 3, 2)
-    assert Memorisation(support, support, support, support)(EVEN).item() == 1
+    real = {"held_out": support, "reference": support, "support": support}
+    assert Memorisation(support, **real)(EVEN).item() == 1
 
 
 def test_memorisation_of_tasks_drawn_again_has_their_threshold():
     x, held_out, reference, support = normal(4, 40, 5, 3)
     weights = torch.arange(40) % 3
     index = torch.arange(40).repeat_interleave(weights)
-    drawn = Memorisation(x[index], held_out[index], reference[index], support[index])
-    whole = Memorisation(x, held_out, reference, support)
+    drawn = Memorisation(
+        x[index], held_out=held_out[index], reference=reference[index], support=support[index]
+    )
+    whole = Memorisation(x, held_out=held_out, reference=reference, support=support)
     expected = drawn(torch.ones(1, len(index))).item()
     assert whole(weights[None]).item() == pytest.approx(expected, rel=1e-12)
 
@@ -260,8 +263,8 @@ def test_the_classifier_is_ridge_regression(dimensions):
 
 
 @pytest.mark.parametrize("dimensions", [4, 400])
-def test_who_draws_the_same_of_all_tasks_teaches_nothing(dimensions):
-    """As a model may that only adapting makes a generator, before it has adapted."""
+def test_equal_samples_of_all_tasks_teach_nothing(dimensions):
+    """An unadapted model may sample the same image for all tasks."""
     same = torch.full((5, 8, dimensions), 0.1)
     real = normal(5, 8, dimensions)
     for drawn in (same, torch.zeros_like(same)):

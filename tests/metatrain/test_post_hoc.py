@@ -1,4 +1,4 @@
-"""Averages made after a training against averages made in it, by brute force."""
+"""Averages reconstructed after a training against brute-force averages during it."""
 
 from dataclasses import replace
 
@@ -25,19 +25,19 @@ STEPS = 400
 
 @pytest.fixture(scope="module")
 def walk():
-    """Theta after each step of a training: far from where it began, and shaking."""
+    """Return theta after each step of a training: a drift with noise."""
     steps = np.random.default_rng(0).normal(size=(STEPS, 50))
     return 5 + steps.cumsum(axis=0)
 
 
 def brute_force(walk, sigma):
-    """Sum over i of theta_i times the integral of the profile over step i; Karras et al., eq. 2."""
+    """Sum theta_i times the integral of the profile over step i; Karras et al., eq. 2."""
     edges = np.arange(len(walk) + 1) / len(walk)
     return np.diff(edges ** (gamma_of(sigma) + 1)) @ walk
 
 
 def averages(walk, every, sigmas=TRACKS):
-    """The tracks as a training keeps them, as they stand after each `every` steps."""
+    """Return the tracks of a training after each `every` steps."""
     kept = {}
     tracks = {s: PowerAverage({"w": torch.zeros(walk.shape[1]).double()}, s) for s in sigmas}
     for step, theta in enumerate(walk):
@@ -97,7 +97,7 @@ def test_the_error_told_is_that_of_the_profile():
 
 
 class Keeper(Observer):
-    """What the cluster's Saver does, and theta after every step."""
+    """Saves like the cluster's Saver, and keeps theta after every step."""
 
     def __init__(self, config):
         self.config, self.checkpoints = config, CheckpointStore(config.run.url)
@@ -109,7 +109,7 @@ class Keeper(Observer):
 
 @pytest.fixture
 def kept(overrides):
-    """A run of 6 steps with a checkpoint every 2, and its state at the end."""
+    """A run of 6 steps with a checkpoint every 2, and its final state."""
     small = [*overrides, "meta.post_hoc=true", "meta.steps=6", "checkpoint.every=2"]
     config = load_config(None, small)
     return config, train(config, [Keeper(config)])
@@ -146,7 +146,7 @@ def test_an_average_is_made_by_a_command(kept, tmp_path, capsys):
     out = f"{tmp_path}/average.safetensors"
     assert run("metatrain", COMMANDS, [*arguments, "--out", out]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("the profile is met but for ")
+    assert lines[0].startswith("relative error of the profile: ")
     assert lines[1:] == [out]
     made = load_model(out)
     assert made.step == 6
@@ -169,5 +169,5 @@ def test_the_state_before_the_first_step_has_no_average(config):
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e-300, 0.3, float("nan")])
 def test_a_length_that_no_average_has_is_refused(sigma):
-    with pytest.raises(UserError, match=r"--sigma is .*; allowed is 0\.01 to 0\.28"):
+    with pytest.raises(UserError, match=r"--sigma is .*; give a length from 0\.01 to 0\.28"):
         reconstruct("anywhere", sigma)

@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
-from evaluated_run import OFFENDERS, OVERRIDES, SCORES, make_run, measured, pictures, train
+from evaluated_run import NEAR_COPIES, OVERRIDES, SCORES, make_run, measured, pictures, train
 from parsed_page import Page
 
 from metatrain.base.errors import UserError
@@ -62,7 +62,7 @@ def test_every_image_is_inlined_in_order(shown):
     expected = [png(image) for task in (0, 1, 2, 3, 3, 2, 0, 1) for image in strips[task]]
     encoded = [f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in expected]
     assert images[: len(encoded)] == encoded
-    assert len(images) == len(encoded) + 2 * len(OFFENDERS)
+    assert len(images) == len(encoded) + 2 * len(NEAR_COPIES)
 
 
 def test_what_is_nearest_to_the_support_is_shown_beside_it(shown):

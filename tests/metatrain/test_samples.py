@@ -1,4 +1,4 @@
-"""What another system drew is scored as what ours draws is."""
+"""Samples of another system are scored like those of a model."""
 
 import shutil
 
@@ -21,10 +21,10 @@ from metatrain.metrics.precomputed import pixel_hash
 
 @pytest.fixture(scope="module")
 def exported(places, packed):
-    """The episodes as another system gets them, which hands back what it was given."""
+    """The input of another system, which copies its support."""
     folder = places / "other-system"
     options = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 4]
-    assert metatrain("evaluate", "episodes", "--data", packed, *options, "--export", folder) == 0
+    assert metatrain("episodes", packed, *options, "--export", folder) == 0
     for support in folder.glob("seed-*/*/support"):
         for file in support.iterdir():
             shutil.copy(file, support.parent / file.name)
@@ -48,12 +48,12 @@ def test_what_another_system_drew_is_scored_as_ours_is(exported, packed, places)
 
 def test_the_nearest_copies_are_kept_beside_what_was_given(exported, packed, places, evaluated):
     assert score_samples(exported, packed, places) == 0
-    found = read_evaluation(f"{exported}/evaluation").offenders
+    found = read_evaluation(f"{exported}/evaluation").near_copies
     assert len(found) == 12
     assert {(o.ratio, o.memorised, o.psnr) for o in found} == {(0, True, None)}
     for kept in (exported / "evaluation" / "offenders").iterdir():
         assert (kept / "drawn.png").read_bytes() == (kept / "given.png").read_bytes()
-    ratios = [o.ratio for o in read_evaluation(str(evaluated)).offenders]
+    ratios = [o.ratio for o in read_evaluation(str(evaluated)).near_copies]
     assert ratios == sorted(ratios)
     assert ratios[0] > 0
 

@@ -1,4 +1,4 @@
-"""Intervals hold what they promise, and a difference is called one no more often than promised."""
+"""Intervals have their nominal coverage, and tests of differences their nominal level."""
 
 import pytest
 import torch

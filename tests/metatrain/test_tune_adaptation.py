@@ -1,4 +1,4 @@
-"""Tuning how a trained model adapts: nothing of the model changes but how it adapts."""
+"""Tuning of adaptation: the model stays the same, except for the way it adapts."""
 
 import json
 from dataclasses import replace
@@ -12,15 +12,21 @@ from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config, with_values
 from metatrain.data.examples import Examples
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.evaluation.tune_adaptation import Candidate, adapting, candidates_of, tune_adaptation
+from metatrain.evaluation.tune_adaptation import (
+    AdaptationSetting,
+    settings_to_try,
+    tune_adaptation,
+    with_setting,
+)
 from metatrain.evaluation.validation import validation_of
+from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, save_model
 
 
 @pytest.fixture
 def model(config):
-    """A little trained, so that it matters how it adapts."""
+    """A model with a little training, so that the way it adapts matters."""
     state = train(with_values(config, {"meta.lr": 0.5, "inner.lr": 0.01, "meta.steps": 5}), [])
     return Model(config, state.parameters, state.step)
 
@@ -32,18 +38,18 @@ def drawn(model):
 
 @pytest.mark.parametrize("scope", ["film", "head", "body", "lora"])
 def test_before_adapting_it_draws_the_same_in_every_scope(model, scope):
-    changed = adapting(model, Candidate(0.5, scope))
+    changed = with_setting(model, AdaptationSetting(0.5, scope))
     assert (changed.config.adapt.lr, changed.config.inner.scope.name) == (0.5, scope)
     torch.testing.assert_close(drawn(changed), drawn(model), rtol=0, atol=1e-6)
 
 
 def test_what_a_learner_brings_stays(model):
-    assert {c.scope for c in candidates_of(model, ["film"])} == {"all", "film"}
+    assert {c.scope for c in settings_to_try(model, ["film"])} == {"all", "film"}
     anil = load_config(None, ["learner.name=anil"])
-    assert {c.scope for c in candidates_of(replace(model, config=anil), ["film"])} == {"head"}
+    assert {c.scope for c in settings_to_try(replace(model, config=anil), ["film"])} == {"head"}
     learned = load_config(None, ["learner.name=meta-sgd"])
     rules = Model(learned, build_theta(learned).copy(), 0)
-    assert candidates_of(rules, ["film"]) == [Candidate(None, "all")]
+    assert settings_to_try(rules, ["film"]) == [AdaptationSetting(None, "all")]
 
 
 def test_what_is_found_is_at_least_as_good_as_what_the_model_had(model, tmp_path):
@@ -55,14 +61,15 @@ def test_what_is_found_is_at_least_as_good_as_what_the_model_had(model, tmp_path
     asked = {"validation.tasks": 2, "validation.network": network}
     config = with_values(model.config, asked)
     validation = validation_of(config, EpisodeStore(config.data.path))
-    from metatrain.model.adapt import Adapter
-
     had = validation.scores(
-        [validation.look(Adapter(replace(model, config=config)), e) for e in validation.episodes]
+        [
+            validation.task_features(Adapter(replace(model, config=config)), e)
+            for e in validation.episodes
+        ]
     )
     assert outcome.best.similarity >= max(scores.similarity for scores in had) - 1e-6
     assert outcome.model.config.adapt.steps == outcome.best.k
-    assert outcome.model.config.adapt.lr == outcome.tried[0].candidate.lr
+    assert outcome.model.config.adapt.lr == outcome.tried[0].setting.lr
 
 
 def test_the_command_writes_a_model_that_adapts_so_and_all_that_was_tried(model, tmp_path, capsys):

@@ -1,24 +1,25 @@
-"""Validation: one adaptation scores every number of inner steps as if each were taken alone."""
+"""Validation: one adaptation gives the scores at every number of inner steps."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metatrain.base.errors import UserError
-from metatrain.config import load_config
+from metatrain.config import load_config, with_values
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.validation import (
-    METRICS,
-    Scores,
-    Validated,
     Validation,
+    ValidationResult,
+    ValidationScores,
     read_validations,
     steps_scored,
     validation_of,
     write_validations,
 )
+from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model
@@ -41,49 +42,51 @@ def validating(overrides):
     return load_config(None, [*overrides, "validation.tasks=3", "validation.images=4"])
 
 
-def scores_of(config, **adapt):
-    """What an untrained model gets."""
+def features_of(config, **adapt):
+    """Build a validation, and the features of an untrained model's samples on its tasks."""
     changed = config.model_copy(update={"adapt": config.adapt.model_copy(update=adapt)})
     validation = validation_of(changed, EpisodeStore(config.data.path))
     adapter = Adapter(Model(changed, build_theta(changed).copy(), 0))
-    return validation, [validation.look(adapter, e) for e in validation.episodes]
+    return validation, [validation.task_features(adapter, e) for e in validation.episodes]
 
 
-def test_every_k_on_the_way_scores_as_that_many_steps_alone(validating):
-    validation, sights = scores_of(validating, steps=3)
-    on_the_way = {scores.k: scores for scores in validation.scores(sights)}
-    assert set(on_the_way) == {1, 2, 3}
+def test_every_k_scores_as_that_many_steps_alone(validating):
+    validation, features = features_of(validating, steps=3)
+    curve = {scores.k: scores for scores in validation.scores(features)}
+    assert set(curve) == {1, 2, 3}
     for k in (1, 2, 3):
-        alone, sights_alone = scores_of(validating, steps=k)
-        assert alone.scores(sights_alone)[-1] == on_the_way[k]
+        alone, features = features_of(validating, steps=k)
+        assert alone.scores(features)[-1] == curve[k]
 
 
-def test_tasks_that_nobody_has_two_of_are_said(validating):
-    few = load_config(None, ["data.image_size=16"])
+def test_fewer_than_two_tasks_are_refused(validating):
     network = validation_of(validating, EpisodeStore(validating.data.path))._network
-    wanted = few.validation.model_copy(update={"tasks": 2, "images": 500})
-    config = validating.model_copy(update={"validation": wanted})
+    config = with_values(validating, {"validation.tasks": 2, "validation.images": 500})
     with pytest.raises(UserError):
         Validation(config, EpisodeStore(config.data.path), network)
     with pytest.raises(UserError, match="scores compare tasks"):
         load_config(None, ["validation.tasks=1"])
 
 
-def test_better_is_lower_for_every_metric_and_no_number_is_worst():
-    good = Scores(k=2, loss=0.1, own_task=0.9, similarity=0.9, kid=0.1, task_kid=0.1)
-    bad = Scores(k=1, loss=0.2, own_task=0.2, similarity=0.2, kid=0.5, task_kid=0.5)
-    broken = Scores(*[3, *[math.nan] * 5])
-    found = Validated(10, [bad, good, broken])
-    for metric in METRICS:
-        assert found.best(metric) == good
-        assert found.by_k(metric)[3] == math.inf
+def test_the_best_k_follows_the_direction_of_every_metric_and_no_number_is_worst():
+    good = ValidationScores(k=2, loss=0.1, own_task=0.9, similarity=0.9, kid=0.1, task_kid=0.1)
+    bad = ValidationScores(k=1, loss=0.2, own_task=0.2, similarity=0.2, kid=0.5, task_kid=0.5)
+    broken = replace(good, k=3, **dict.fromkeys(VALIDATION_METRICS, math.nan))
+    result = ValidationResult(10, [bad, good, broken])
+    for metric in VALIDATION_METRICS:
+        assert result.best(metric) == good
+        assert result.costs(metric)[3] == math.inf
+    assert result.costs("own_task")[2] == pytest.approx(0.1)
+    assert result.costs("kid")[2] == pytest.approx(0.1)
+    assert good.value("own_task") == 0.9
 
 
-def test_what_was_found_is_read_back_and_damage_is_said(tmp_path):
-    found = [Validated(5, [Scores(1, 0.5, 0.5, 0.5, 0.5, 0.5)])]
+def test_results_are_read_back_and_a_damaged_file_is_refused(tmp_path):
+    scores = ValidationScores(k=1, loss=0.5, own_task=0.5, similarity=0.5, kid=0.5, task_kid=0.5)
+    results = [ValidationResult(5, [scores])]
     assert read_validations(str(tmp_path)) == []
-    write_validations(str(tmp_path), found)
-    assert read_validations(str(tmp_path)) == found
+    write_validations(str(tmp_path), results)
+    assert read_validations(str(tmp_path)) == results
     write_file(f"{tmp_path}/validation.json", b"[{}]")
     with pytest.raises(UserError, match="damaged"):
         read_validations(str(tmp_path))

@@ -1,1 +1,1 @@
-"""Episodes that are evaluated, and the images compared on them."""
+"""The episodes of an evaluation, and the images that are compared on them."""

@@ -1,4 +1,4 @@
-"""What a list of episodes comes to in images, at the size that the systems draw."""
+"""The images of a list of episodes, at the size that the systems sample."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,18 @@ from metatrain.data.tasks.classes import read_episode
 from metatrain.evaluation.episodes.episode_list import SHOTS, EpisodeList
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Episodes with their images, all in [-1, 1], S seeds of T tasks.
+    """The images of some episodes, in [-1, 1], for S seeds of T tasks.
 
     Attributes:
-        episodes: the list they are from.
-        shots: images given to a system (K).
-        support: [S, T, K, C, H, W].
-        reference: [S, T, N, C, H, W].
-        held_out: [S, T, N, C, H, W].
+        episodes: the list of the episodes.
+        support: the images that a system is given, [S, T, K, C, H, W].
+        reference: real images to compare its samples with, [S, T, N, C, H, W].
+        held_out: further real images, [S, T, N, C, H, W].
     """
 
     episodes: EpisodeList
-    shots: int
     support: Tensor
     reference: Tensor
     held_out: Tensor
@@ -36,28 +34,38 @@ class Benchmark:
         return self.episodes.tasks
 
     @property
+    def shots(self) -> int:
+        """The number of support images of an episode (K)."""
+        return self.support.shape[2]
+
+    @property
     def images(self) -> int:
-        """Images drawn of each episode (N)."""
+        """The number of images that a system samples of an episode (N)."""
         return self.reference.shape[2]
 
 
 def read_benchmark(
-    store: EpisodeStore, episodes: EpisodeList, shots: int | None, size: int, channels: int
+    store: EpisodeStore,
+    episodes: EpisodeList,
+    *,
+    shots: int | None,
+    image_size: int,
+    channels: int,
 ) -> Benchmark:
-    """Read and decode all that `episodes` name, at so many pixels and channels.
+    """Read and decode the images that `episodes` list.
 
     Args:
         store: the data set.
-        episodes: what to read.
-        shots: how many of the listed support images are given; all by default.
-        size: height and width to bring the images to.
+        episodes: the episodes to read.
+        shots: support images of an episode; by default all that are listed.
+        image_size: height and width to bring the images to, in pixels.
         channels: 1 for grey, 3 for RGB.
 
     Raises:
-        UserError: when the data cannot be read or has smaller images, or there are not so many
-            shots.
+        UserError: when the data cannot be read or has smaller images, or fewer than `shots`
+            support images are listed.
     """
-    store.refuse_enlarging(size)
+    store.refuse_enlarging(image_size)
     shots = max(SHOTS) if shots is None else shots
     if shots > max(SHOTS):
         raise UserError(
@@ -68,7 +76,8 @@ def read_benchmark(
     progress = Progress("reading episodes", len(episodes.episodes))
     supports, queries = [], []
     for listed in episodes.episodes:
-        episode = read_episode(store, listed.plan(tasks[listed.task], shots), size, channels)
+        plan = listed.plan(tasks[listed.task], shots)
+        episode = read_episode(store, plan, image_size, channels)
         supports.append(episode.support.target)
         queries.append(episode.query.target)
         progress.update(len(queries))
@@ -76,4 +85,4 @@ def read_benchmark(
     support = torch.stack(supports).unflatten(0, (episodes.seeds, -1))
     query = torch.stack(queries).unflatten(0, (episodes.seeds, -1))
     reference, held_out = query.tensor_split((len(episodes.episodes[0].reference),), dim=2)
-    return Benchmark(episodes, shots, support, reference, held_out)
+    return Benchmark(episodes=episodes, support=support, reference=reference, held_out=held_out)

@@ -1,8 +1,8 @@
 """The fixed list of episodes that every system is scored on.
 
-A list is a file: which images of which task a system is given, which are the reference, which play
-the perfect generator, and from which noise to draw. It follows from the data set and the split, so
-anyone who packs the same data has the same file, and its sha256 says so.
+A list is a file. For each episode it names the support images of a task, the reference images, the
+held-out images that stand for a perfect generator, and the seed of all noise. It follows from the
+data set and the split: packing the same data gives the same file, with the same sha256.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from metatrain.storage.files import read_file
 
 FORMAT = "metatrain-episodes-1"
 
-# The supports that are published. They are nested, so that a curve over K is of the same tasks and
-# compares with the same images.
+# The published numbers of support images. The supports are nested, so that a curve over K has the
+# same tasks and the same reference images.
 SHOTS = (1, 3, 5, 8)
-# Reference images of an episode, held-out ones, and images drawn: as many of each, so that no score
-# profits from a larger sample.
+# Reference, held-out and sampled images of an episode: equal numbers, since some scores depend on
+# the size of the sample.
 IMAGES = 4
-# Each draws every task's images anew.
+# Every seed selects other images of each task.
 SEEDS = 3
 
-# By the sha256 of a data set's manifest: the benchmark's name, and the sha256 of the list that is
-# published for its test split.
+# By the sha256 of a data set's manifest: the benchmark's name, and the sha256 of the published list
+# of its test split.
 PUBLISHED = {
     "9539a0f1813f8371367cd273e39d9a35d4b0afefa29f2dc03d308c8e4f888ecf": (
         "glyphs-28",
@@ -53,19 +53,21 @@ PUBLISHED = {
     ),
 }
 
+_WRITE_AGAIN = "write the list again with metatrain episodes DATA --out FILE"
+
 Indices = tuple[Annotated[int, Field(ge=0)], ...]
 
 
 class ListedEpisode(Section):
-    """One episode: images by their index within the task, no two the same.
+    """One episode: different images by their index within the task.
 
     Attributes:
-        seed: which of the list's seeds drew it.
+        seed: the seed of the list that selected the images.
         task: the task's name.
-        support: what a system is given; of K shots the first K.
-        reference: what its images are compared with.
-        held_out: real images in place of a system's, as the ceiling.
-        noise: seeds everything that a system draws at random.
+        support: the images that a system is given; for K shots, the first K.
+        reference: the images to compare its samples with.
+        held_out: real images to score in place of samples, as the ceiling.
+        noise: the seed of everything that a system samples.
     """
 
     seed: int
@@ -76,12 +78,12 @@ class ListedEpisode(Section):
     noise: Annotated[int, Field(ge=0, lt=2**62)]
 
     def plan(self, task: Task, shots: int) -> EpisodePlan:
-        """The episode of so many shots; its query is the reference, then what is held out."""
+        """Return the plan of the episode; its query is the reference, then the held-out images."""
         return EpisodePlan(task, self.support[:shots], self.reference + self.held_out, self.noise)
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """How many images are listed to be given, to compare with, and to be held out."""
+        """The numbers of support, reference and held-out images."""
         return len(self.support), len(self.reference), len(self.held_out)
 
 
@@ -89,11 +91,11 @@ class EpisodeList(Section):
     """The episodes of a benchmark, seed after seed, each with the same tasks in the same order.
 
     Attributes:
-        format: of the file.
-        benchmark: its name; of data that nobody published, the data set's folder.
+        format: format of the file.
+        benchmark: the benchmark's name; for unpublished data, the name of the data set's folder.
         data: sha256 of the data set's manifest.
-        split: which tasks.
-        episodes: in their order.
+        split: the split of the tasks.
+        episodes: the episodes, in order.
     """
 
     format: str = FORMAT
@@ -103,42 +105,42 @@ class EpisodeList(Section):
     episodes: tuple[ListedEpisode, ...]
 
     def content(self) -> bytes:
-        """The list as a file; the same list is the same bytes."""
+        """Return the content of the list's file; equal lists have equal bytes."""
         values = self.model_dump(mode="json")
         return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """The sha256 of the list's file."""
         return hashlib.sha256(self.content()).hexdigest()
 
     @property
     def published(self) -> bool:
-        """Whether this is one of the lists that are published with metatrain."""
+        """Whether metatrain publishes this list."""
         return PUBLISHED.get(self.data, ("", ""))[1] == self.sha256
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks, each once, in their order."""
+        """The names of the tasks, in order."""
         return list(dict.fromkeys(episode.task for episode in self.episodes))
 
     @property
     def seeds(self) -> int:
-        """How many seeds drew the tasks' images."""
+        """The number of seeds."""
         return len({episode.seed for episode in self.episodes})
 
     def first(self, tasks: int, seeds: int) -> "EpisodeList":
-        """Only the first so many tasks and seeds, for a quick look."""
+        """Return the list of the first `tasks` tasks and `seeds` seeds."""
         kept = set(self.tasks[:tasks])
         episodes = [e for e in self.episodes if e.task in kept and e.seed < seeds]
         return self.model_copy(update={"episodes": tuple(episodes)})
 
 
 def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
-    """The list of the data set in `store`: every task of `split` that has images enough.
+    """Derive the list of a data set: every task of `split` that has enough images.
 
     Raises:
-        UserError: when fewer than two tasks have.
+        UserError: when fewer than two tasks have enough images.
     """
     queries = 2 * IMAGES
     samplers = [
@@ -155,23 +157,23 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
     ]
     if len(samplers[0].tasks) < 2:
         raise UserError(
-            f"split '{split}' of {store.url} has one task only with {max(SHOTS) + queries} images; "
-            f"scores need at least two."
+            f"split '{split}' of {store.url} has only one task with {max(SHOTS) + queries} images; "
+            f"scores need at least two, so pack more images or more tasks."
         )
-    episodes = [episode for s, sampler in enumerate(samplers) for episode in _drawn(sampler, s)]
-    # In the shuffled order of the first seed, so that the first few tasks are a fair sample.
+    episodes = [episode for s, sampler in enumerate(samplers) for episode in _listed(sampler, s)]
+    # The shuffled order of the first seed, so that the first few tasks are a random sample.
     order = {episode.task: i for i, episode in enumerate(episodes[: len(samplers[0].tasks)])}
     episodes.sort(key=lambda episode: (episode.seed, order[episode.task]))
     return EpisodeList(
-        benchmark=benchmark_of(store),
+        benchmark=benchmark_name(store),
         data=store.fingerprint,
         split=split,
         episodes=tuple(episodes),
     )
 
 
-def _drawn(sampler: EpisodeSampler, seed: int) -> list[ListedEpisode]:
-    """One episode of each task."""
+def _listed(sampler: EpisodeSampler, seed: int) -> list[ListedEpisode]:
+    """List one episode of each task."""
     plans = [sampler.plan(step, slot=0) for step in range(len(sampler.tasks))]
     return [
         ListedEpisode(
@@ -186,30 +188,44 @@ def _drawn(sampler: EpisodeSampler, seed: int) -> list[ListedEpisode]:
     ]
 
 
-def benchmark_of(store: EpisodeStore) -> str:
-    """The name of the data set in `store`; of one that nobody published, its folder."""
+def benchmark_name(store: EpisodeStore) -> str:
+    """Return the benchmark's name of a data set; for unpublished data, the name of its folder."""
     return PUBLISHED.get(store.fingerprint, (store.url.rpartition("/")[2], ""))[0]
 
 
 def read_list(url: str, store: EpisodeStore) -> EpisodeList:
-    """The list in a file that was made for the data set in `store`.
+    """Read the list in a file that was written for the data set in `store`.
 
     Raises:
-        UserError: when there is none, it is none, or it is for other data.
+        UserError: when there is no such file, or it is no list, damaged, or a list of other data.
     """
     try:
-        found = EpisodeList.model_validate_json(read_file(url))
+        episodes = EpisodeList.model_validate_json(read_file(url))
     except ValidationError as error:
-        raise UserError(f"{url} is no list of episodes, or is damaged: {_first(error)}.") from error
-    if found.format != FORMAT:
-        raise UserError(f"{url} is of format {found.format}; this metatrain reads {FORMAT}.")
-    if found.data != store.fingerprint:
         raise UserError(
-            f"{url} lists episodes of data with sha256 {found.data[:12]}, and {store.url} has "
+            f"{url} is not a list of episodes, or is damaged: {_first(error)}; {_WRITE_AGAIN}."
+        ) from error
+    if episodes.format != FORMAT:
+        raise UserError(
+            f"{url} has the format {episodes.format}, and this metatrain reads {FORMAT}; "
+            f"{_WRITE_AGAIN}."
+        )
+    if episodes.data != store.fingerprint:
+        raise UserError(
+            f"{url} lists episodes of data with sha256 {episodes.data[:12]}, and {store.url} has "
             f"{store.fingerprint[:12]}; name the data that the list was made for."
         )
-    _check(found, store, url)
-    return found
+    _check(episodes, store, url)
+    return episodes
+
+
+def read_or_derive_list(url: str | None, store: EpisodeStore, split: str) -> EpisodeList:
+    """Read the list in the file `url`, or derive that of `split` if `url` is None.
+
+    Raises:
+        UserError: see `read_list` and `list_episodes`.
+    """
+    return read_list(url, store) if url else list_episodes(store, split)
 
 
 def _first(error: ValidationError) -> str:
@@ -218,19 +234,29 @@ def _first(error: ValidationError) -> str:
 
 
 def _check(episodes: EpisodeList, store: EpisodeStore, url: str) -> None:
-    """That all of it can be read, and that nothing that is given away is scored."""
+    """Check that the data set has all listed images, and that no support image is scored.
+
+    Raises:
+        UserError: when an image is missing or listed twice, or seeds differ in their tasks.
+    """
     counts = {task.name: task.count for task in store.tasks(episodes.split)}
     tasks = episodes.tasks
     if [e.task for e in episodes.episodes] != tasks * episodes.seeds or len(tasks) < 2:
-        raise UserError(f"{url} does not have the same two tasks or more in each of its seeds.")
+        raise UserError(
+            f"{url} does not have the same two tasks or more in each of its seeds; {_WRITE_AGAIN}."
+        )
     for episode in episodes.episodes:
-        images = [*episode.support, *episode.reference, *episode.held_out]
-        if len(set(images)) < len(images):
-            raise UserError(f"{url} has an image of task '{episode.task}' twice in one episode.")
-        if max(images) >= counts.get(episode.task, 0):
-            raise UserError(f"{url} lists images of '{episode.task}' that {store.url} lacks.")
-        if episode.counts != (max(SHOTS), IMAGES, IMAGES):
-            raise UserError(
-                f"{url} lists {episode.counts} images of '{episode.task}' to be given, to compare "
-                f"with and to be held out; they must be {(max(SHOTS), IMAGES, IMAGES)}."
-            )
+        fault = _fault(episode, counts.get(episode.task, 0))
+        if fault:
+            raise UserError(f"{url} {fault} of task '{episode.task}'; {_WRITE_AGAIN}.")
+
+
+def _fault(episode: ListedEpisode, count: int) -> str:
+    """Name the fault of an episode of a task with `count` images; '' if there is none."""
+    wanted = (max(SHOTS), IMAGES, IMAGES)
+    if episode.counts != wanted:
+        return f"lists {episode.counts} support, reference and held-out images, not {wanted},"
+    images = [*episode.support, *episode.reference, *episode.held_out]
+    if len(set(images)) < len(images):
+        return "lists an image twice in one episode"
+    return "lists images that the data set lacks" if max(images) >= count else ""

@@ -1,1 +1,1 @@
-"""Evaluation jobs, and the processes that share them."""
+"""The jobs of an evaluation, and the processes that run them."""

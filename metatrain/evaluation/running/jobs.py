@@ -1,16 +1,15 @@
-"""What costs time in an evaluation, in pieces that need nothing of each other.
+"""The jobs of an evaluation: one system adapts to one episode and samples.
 
-A piece of work is one system adapting to one episode and drawing. What comes of it follows from
-the model, the data and the episode alone, and is kept in a file named after those: so any number of
-workers anywhere may share the work, and whatever was done before an interruption stays done.
+The output of a job depends on the model, the data and the episode alone, and is kept in a file that
+is named by their hash. So any number of workers can share the jobs, and an evaluation that was
+interrupted resumes without the jobs that are done.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -31,18 +30,19 @@ from metatrain.model.progression import draw_strip, steps_shown
 from metatrain.model.surprise import surprise
 from metatrain.storage.files import read_file, write_file
 
-# Raised when a change makes something else of the same work.
+# Change it whenever the same job gives another output.
 _FORMAT = "metatrain-drawn-3"
 
 
 @dataclass(frozen=True)
 class System:
-    """A model that adapts and draws.
+    """A model that adapts and samples.
 
     Attributes:
-        url: its file.
-        sha256: of what is in it; of what is used of its configuration where it is untrained.
-        untrained: whether its weights are forgotten first, so that all it has is the inner loop.
+        url: the model's file.
+        sha256: the model's hash; for an untrained system, that of the configuration it uses.
+        untrained: whether to replace the weights by random ones, so that only the inner loop is
+            left of the model.
     """
 
     url: str
@@ -50,18 +50,18 @@ class System:
     untrained: bool = False
 
 
-@dataclass(frozen=True)
-class Work:
-    """One system, one episode.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One system on one episode.
 
     Attributes:
-        system: who draws.
+        system: the system that adapts and samples.
         data: URL of the data set.
-        fingerprint: sha256 of its manifest.
-        split: of the episode's task.
-        episode: what is given and compared with.
-        shots: how many images are given.
-        folder: where what was drawn is kept.
+        fingerprint: sha256 of the data set's manifest.
+        split: split of the episode's task.
+        episode: the episode.
+        shots: number of support images (K).
+        folder: folder of the output.
     """
 
     system: System
@@ -74,7 +74,7 @@ class Work:
 
     @property
     def key(self) -> str:
-        """Names the outcome: the same wherever its inputs are the same."""
+        """The hash of everything that the output depends on."""
         inputs = [
             _FORMAT,
             self.system.sha256,
@@ -87,22 +87,22 @@ class Work:
 
     @property
     def file(self) -> str:
-        """The file of the outcome, within `folder`."""
+        """The name of the output's file in `folder`."""
         return f"{self.key}.safetensors"
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """The outcome of a piece of work.
+@dataclass(frozen=True, kw_only=True)
+class JobOutput:
+    """The output of a job, at P numbers of inner steps.
 
     Attributes:
-        steps: after how many inner steps images were drawn, [P].
-        images: uint8 [P, N, C, H, W].
+        steps: the numbers of inner steps, [P].
+        images: N samples after each, uint8 [P, N, C, H, W].
         losses: the loss on reference and held-out images, [P].
-        seconds: what the inner steps took, [P].
+        seconds: the time of the inner steps, [P].
         surprise: the model's surprise at the support before its first inner step, see
-            `Generator.surprise`.
-        learned: how far its mean had fallen after the last, [].
+            `metatrain.model.surprise`.
+        learned: the decrease of the mean surprise by all inner steps, [].
     """
 
     steps: Tensor
@@ -114,7 +114,7 @@ class Drawn:
 
 
 def system_at(url: str) -> tuple[System, Model]:
-    """The system of a model file, or of a run's or checkpoint's folder, and its model.
+    """Read the model in a file, or in the folder of a run or a checkpoint, as a system.
 
     Raises:
         UserError: when there is none, or it is damaged.
@@ -125,64 +125,70 @@ def system_at(url: str) -> tuple[System, Model]:
 
 
 def from_scratch(system: System, model: Model) -> System:
-    """The same generator, inner loop and inner budget, but random weights."""
+    """Return the system with random weights, but the same generator, inner loop and inner steps."""
     return System(system.url, _untrained_sha256(model.config), untrained=True)
 
 
 def _untrained_sha256(config: Config) -> str:
-    """Of what random weights and adapting depend on, so that systems alike in it share the work."""
-    used: dict[str, Any] = {
+    """Hash what random weights and adapting depend on, so that equal systems share their jobs."""
+    used: dict[str, bool | set[str]] = {
         "seed": True,
         "generator": True,
+        "objective": True,
+        "codec": True,
         "adapt": True,
         "data": {"image_size", "channels"},
         "inner": {"optimizer", "scope"},
     }
     kind = LEARNERS[config.learner.name]
     if kind.rule is not Learner.rule or kind.proximity is not Learner.proximity:
-        used |= {"inner": True, "learner": True}  # it adapts in a way of its own
+        used |= {"inner": True, "learner": True}  # this learner adapts in its own way
     kept = config.model_dump(mode="json", include=used)
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
-def perform(work: Work) -> None:
-    """Do a piece of work, and keep what comes of it.
+def perform(job: Job) -> None:
+    """Run a job, and write its output.
 
     Raises:
-        UserError: when the model or the data cannot be read, or nothing be written.
+        UserError: when the model or the data cannot be read, or the output cannot be written.
     """
-    model, store = _model(work.system), _store(work.data, work.fingerprint)
-    task = next(task for task in store.tasks(work.split) if task.name == work.episode.task)
+    model, store = _model(job.system), _store(job.data, job.fingerprint)
+    task = next(task for task in store.tasks(job.split) if task.name == job.episode.task)
     config = model.config
-    plan = work.episode.plan(task, work.shots)
+    plan = job.episode.plan(task, job.shots)
     episode = read_episode(store, plan, config.data.image_size, config.data.channels)
-    shown = [config.adapt.steps] if work.system.untrained else steps_shown(config)
+    shown = [config.adapt.steps] if job.system.untrained else steps_shown(config)
     adapter = Adapter(model)
     before = surprise(adapter.generator, episode.support)
-    strip = draw_strip(adapter, episode, shown, len(work.episode.reference))
-    drawn = Drawn(
-        torch.tensor(shown),
-        torch.stack([to_uint8(strip.drawn[step]) for step in shown]),
-        torch.tensor([strip.query_loss[step] for step in shown], dtype=torch.float64),
-        torch.tensor([strip.seconds[step] for step in shown], dtype=torch.float64),
-        before,
-        before.mean() - surprise(adapter.generator, episode.support).mean(),
+    strip = draw_strip(adapter, episode, shown, len(job.episode.reference))
+    output = JobOutput(
+        steps=torch.tensor(shown),
+        images=torch.stack([to_uint8(strip.drawn[step]) for step in shown]),
+        losses=_by_step(strip.query_loss, shown),
+        seconds=_by_step(strip.seconds, shown),
+        surprise=before,
+        learned=before.mean() - surprise(adapter.generator, episode.support).mean(),
     )
-    write_file(f"{work.folder}/{work.file}", save(asdict(drawn)))
+    write_file(f"{job.folder}/{job.file}", save(asdict(output)))
 
 
-def outcomes(works: Sequence[Work]) -> list[Drawn]:
-    """What came of all `works`, in their order.
+def _by_step(values: Mapping[int, float], steps: Sequence[int]) -> Tensor:
+    return torch.tensor([values[step] for step in steps], dtype=torch.float64)
+
+
+def read_outputs(jobs: Sequence[Job]) -> list[JobOutput]:
+    """Read the outputs of `jobs`, in their order.
 
     Raises:
         UserError: when a file is damaged.
     """
-    return [_outcome(f"{work.folder}/{work.file}") for work in works]
+    return [_read_output(f"{job.folder}/{job.file}") for job in jobs]
 
 
-def _outcome(url: str) -> Drawn:
+def _read_output(url: str) -> JobOutput:
     try:
-        return Drawn(**load(read_file(url)))
+        return JobOutput(**load(read_file(url)))
     except (SafetensorError, TypeError) as error:
         raise UserError(f"{url} is damaged; remove it and evaluate again.") from error
 
@@ -192,7 +198,7 @@ def _model(system: System) -> Model:
     model = load_model(system.url)
     sha256 = _untrained_sha256(model.config) if system.untrained else model.sha256
     if sha256 != system.sha256:
-        raise UserError(f"{system.url} was replaced while it was evaluated; evaluate it again.")
+        raise UserError(f"{system.url} was replaced during its evaluation; evaluate it again.")
     if system.untrained:
         return Model(model.config, build_theta(model.config).copy(), step=0)
     return model
@@ -202,5 +208,5 @@ def _model(system: System) -> Model:
 def _store(url: str, fingerprint: str) -> EpisodeStore:
     store = EpisodeStore(url)
     if store.fingerprint != fingerprint:
-        raise UserError(f"{url} was packed again while it was evaluated on; evaluate again.")
+        raise UserError(f"{url} was packed again during the evaluation; evaluate again.")
     return store

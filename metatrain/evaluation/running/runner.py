@@ -1,4 +1,4 @@
-"""Who does the work of an evaluation: processes of this machine, or whatever a caller brings."""
+"""Runners of jobs: processes of this machine, or any other that a caller brings."""
 
 import multiprocessing
 import signal
@@ -11,23 +11,23 @@ import torch
 from metatrain.base.errors import UserError
 from metatrain.base.machine import cores
 from metatrain.base.progress import Progress
-from metatrain.evaluation.running.jobs import Work, perform
+from metatrain.evaluation.running.jobs import Job, perform
 from metatrain.storage.files import sizes_under
 
-# Does every piece of work, in any order, and says each time that one is done.
-Runner = Callable[[Sequence[Work]], Iterator[object]]
+# Performs all jobs, in any order, and yields once for each job that is done.
+Runner = Callable[[Sequence[Job]], Iterator[object]]
 
 
-def do_all(works: Sequence[Work], runner: Runner) -> None:
-    """Have all `works` done that have not been done before, telling how it goes.
+def run_jobs(jobs: Sequence[Job], runner: Runner) -> None:
+    """Run all `jobs` that have no output yet, and show the progress.
 
     Raises:
-        UserError: when any of it fails; what was done is kept.
+        UserError: when a job fails; the outputs so far are kept.
     """
-    folders = {work.folder for work in works}
-    there = {f"{folder}/{file}" for folder in folders for file in sizes_under(folder)}
-    wanted = {f"{work.folder}/{work.file}": work for work in works}  # each but once
-    pending = [work for place, work in wanted.items() if place not in there]
+    folders = {job.folder for job in jobs}
+    present = {f"{folder}/{file}" for folder in folders for file in sizes_under(folder)}
+    distinct = {f"{job.folder}/{job.file}": job for job in jobs}
+    pending = [job for url, job in distinct.items() if url not in present]
     if not pending:
         return
     progress = Progress("adapting to unseen tasks", len(pending))
@@ -38,50 +38,50 @@ def do_all(works: Sequence[Work], runner: Runner) -> None:
         progress.close()
 
 
-class Here:
-    """Does the work on this machine.
+class LocalRunner:
+    """A runner on this machine.
 
-    On one thread each, whatever their number: the operations of so small a batch are too short to
-    be divided, and sums that were divided otherwise would not be the same.
+    Every process computes on one thread, whatever their number: the operations of so small a batch
+    are too short to divide, and another division changes the order of sums, and so the numbers.
 
     Args:
-        workers: how many processes share the work; one is this process itself.
+        workers: number of processes, one a core by default; 1 is this process itself.
     """
 
     def __init__(self, workers: int | None = None) -> None:
         self._workers = cores() if workers is None else workers
 
-    def __call__(self, works: Sequence[Work]) -> Iterator[object]:
-        """Do all `works`."""
-        workers = min(self._workers, len(works))
-        return self._inline(works) if workers == 1 else self._processes(works, workers)
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[object]:
+        """Perform all `jobs`; see `Runner`."""
+        workers = min(self._workers, len(jobs))
+        return self._inline(jobs) if workers == 1 else self._in_processes(jobs, workers)
 
-    def _inline(self, works: Sequence[Work]) -> Iterator[object]:
+    def _inline(self, jobs: Sequence[Job]) -> Iterator[object]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            for work in works:
-                yield perform(work)
+            for job in jobs:
+                yield perform(job)
         finally:
             torch.set_num_threads(threads)
 
-    def _processes(self, works: Sequence[Work], workers: int) -> Iterator[object]:
-        # Not forked, since neither s3fs nor OpenMP's threads survive that.
+    def _in_processes(self, jobs: Sequence[Job], workers: int) -> Iterator[object]:
+        # Neither s3fs nor OpenMP's threads survive a fork.
         spawning = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=spawning, initializer=prepare_process)
         try:
-            for future in as_completed([pool.submit(perform, work) for work in works]):
+            for future in as_completed([pool.submit(perform, job) for job in jobs]):
                 yield future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                "a process that evaluated was lost, perhaps for want of memory; evaluate again "
-                "with fewer --workers, and what is done is not done again."
+                "a worker process was lost, perhaps for lack of memory; evaluate again with fewer "
+                "--workers; it resumes from the jobs that are done."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def prepare_process() -> None:
-    """One thread for this process, whose parent hears of Ctrl-C and ends it."""
+    """Limit this process to one thread, and leave Ctrl-C to its parent, which ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -1,1 +1,1 @@
-"""Scores of the images, their statistics and baselines."""
+"""Scores of the images: their statistics, baselines and intervals."""

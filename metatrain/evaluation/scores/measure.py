@@ -21,47 +21,37 @@ from metatrain.metrics.diversity import diversity
 from metatrain.metrics.frechet import Frechet
 from metatrain.metrics.kid import kid_of_pairs
 from metatrain.metrics.memorisation import Memorisation, nearest_index
+from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.metrics.precision_recall import precision, recall
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.metrics.space import FeatureSpace
 
 
-@dataclass(frozen=True)
-class Real:
-    """The real images of one seed as features: support [T, K, D] and two times [T, N, D]."""
+@dataclass(frozen=True, kw_only=True)
+class RealFeatures:
+    """Features of the real images of one seed: support [T, K, D], the others [T, N, D] each."""
 
     support: Tensor
     reference: Tensor
     held_out: Tensor
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A score.
-
-    Attributes:
-        title: what a person calls it, in 11 letters.
-        statistic: of the features [T, N, D] of images, and the real ones.
-        share: whether it is one, to be shown in percent.
-        everywhere: whether it is taken in every space, to see that nothing hangs on one network.
-    """
-
-    title: str
-    statistic: Callable[[Tensor, Real], Statistic]
-    share: bool = True
-    everywhere: bool = False
+    def memorisation(self, features: Tensor) -> Memorisation:
+        """Return the memorisation of images with `features` [T, N, D]."""
+        return Memorisation(
+            features, held_out=self.held_out, reference=self.reference, support=self.support
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NearCopy:
-    """An image by its place [seed, task, image], and the support image that it is nearest to.
+    """A sample, by its place [seed, task, image], and its nearest support image.
 
     Attributes:
-        seed: its seed.
-        task: its task, by number.
-        image: which of the task's images it is.
-        support: the nearest of the support.
-        ratio: that distance, by the mean one of the task's reference images.
+        seed: number of its seed.
+        task: number of its task.
+        image: number of the sample among those of its task.
+        support: number of the nearest support image.
+        ratio: the distance to that, relative to the mean one of the task's reference images.
         memorised: whether the ratio is as small as only 5% of those of held-out images.
     """
 
@@ -73,98 +63,104 @@ class NearCopy:
     memorised: bool
 
 
-# Their formulas are in `metatrain.metrics`.
-METRICS = {
-    "kid": Metric(
-        "KID", lambda x, real: mean_of_pairs(kid_of_pairs(x, real.reference)), False, True
-    ),
-    "own_task": Metric(
-        "own task", lambda x, real: mean_of(own_task_share(x, real.reference)), everywhere=True
-    ),
-    "memorised": Metric(
-        "memorised",
-        lambda x, real: Memorisation(x, real.held_out, real.reference, real.support),
-        everywhere=True,
-    ),
-    "frechet": Metric("Frechet", lambda x, real: Frechet(x, real.reference), share=False),
-    "precision": Metric("precision", lambda x, real: mean_of(precision(x, real.reference))),
-    "recall": Metric("recall", lambda x, real: mean_of(recall(x, real.reference))),
-    "density": Metric("density", lambda x, real: mean_of(density(x, real.reference)), share=False),
-    "coverage": Metric("coverage", lambda x, real: mean_of(coverage(x, real.reference))),
-    "diversity": Metric("diversity", lambda x, _: mean_of(diversity(x)), share=False),
-    # By a classifier of real images; and by one that has seen these images only.
-    "recognised": Metric("recognised", lambda x, real: mean_of(accuracy(x, real.reference))),
-    "teaches": Metric("teaches", lambda x, real: mean_of(accuracy(real.held_out, x))),
+# The statistic of each metric, from the features [T, N, D] of samples and those of real images.
+STATISTICS: dict[str, Callable[[Tensor, RealFeatures], Statistic]] = {
+    "kid": lambda x, real: mean_of_pairs(kid_of_pairs(x, real.reference)),
+    "own_task": lambda x, real: mean_of(own_task_share(x, real.reference)),
+    "memorised": lambda x, real: real.memorisation(x),
+    "frechet": lambda x, real: Frechet(x, real.reference),
+    "precision": lambda x, real: mean_of(precision(x, real.reference)),
+    "recall": lambda x, real: mean_of(recall(x, real.reference)),
+    "density": lambda x, real: mean_of(density(x, real.reference)),
+    "coverage": lambda x, real: mean_of(coverage(x, real.reference)),
+    "diversity": lambda x, _: mean_of(diversity(x)),
+    # A classifier of real images labels the samples, and a classifier of samples the real ones.
+    "recognised": lambda x, real: mean_of(accuracy(x, real.reference)),
+    "teaches": lambda x, real: mean_of(accuracy(real.held_out, x)),
 }
 
-# What every number of inner steps is scored by.
+# The metrics after every number of inner steps.
 CURVE = ("kid", "own_task")
 
-# By feature space, then by metric.
-Scores = dict[str, dict[str, Score]]
+# Scores by feature space, then by metric.
+SpaceScores = dict[str, dict[str, Score]]
 
 
-class Judge:
-    """Scores images of a benchmark in several feature spaces, the first of which has all metrics.
+class Scorer:
+    """Scores the samples of a benchmark in several feature spaces.
 
     Args:
-        benchmark: whose real images are compared with.
-        spaces: the feature spaces.
+        benchmark: the episodes, with the real images to compare with.
+        spaces: the feature spaces; the first has all metrics, the others have the main ones.
     """
 
     def __init__(self, benchmark: Benchmark, spaces: Sequence[FeatureSpace]) -> None:
-        self.spaces, self._tasks = spaces, len(benchmark.tasks)
-        parts = (benchmark.support, benchmark.reference, benchmark.held_out)
-        self._real = {
-            space.name: [Real(*seed) for seed in zip(*map(space.features, parts), strict=True)]
-            for space in spaces
+        self._spaces, self._tasks = spaces, len(benchmark.tasks)
+        self._real = {space.name: _real_features(benchmark, space) for space in spaces}
+
+    def scores(self, images: Tensor) -> SpaceScores:
+        """Return all scores of images [S, T, N, C, H, W] in [-1, 1]."""
+        first, *others = self._spaces
+        return {first.name: self._scores(first, images, EVALUATION_METRICS)} | {
+            space.name: self._scores(space, images, MAIN_METRICS) for space in others
         }
 
-    def scores(self, images: Tensor) -> Scores:
-        """All scores of images [S, T, N, C, H, W] in [-1, 1]."""
-        first, *others = self.spaces
-        partly = [name for name, metric in METRICS.items() if metric.everywhere]
-        return {first.name: self._in(first, images, METRICS)} | {
-            space.name: self._in(space, images, partly) for space in others
-        }
+    def curve_scores(self, images: Tensor) -> dict[str, Score]:
+        """Return the scores of a point of a curve, in the first space."""
+        return self._scores(self._spaces[0], images, CURVE)
 
-    def point(self, images: Tensor) -> dict[str, Score]:
-        """The scores of a curve's point, in the first space."""
-        return self._in(self.spaces[0], images, CURVE)
-
-    def of_tasks(self, values: Tensor) -> Score:
-        """The mean of what every episode got, [S, T]."""
+    def mean_over_tasks(self, values: Tensor) -> Score:
+        """Return the score whose value is the mean of every episode's, [S, T]."""
         return score(mean_of(values.mean(dim=0)), self._tasks)
 
     def by_task(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Each task's own-task share and its KID by itself, both [T], in the first space."""
-        space = self.spaces[0]
+        """Return the own-task share and the KID of each task, both [T], in the first space."""
+        space = self._spaces[0]
         seeds = list(zip(space.features(images), self._real[space.name], strict=True))
         shares = torch.stack([own_task_share(x, real.reference) for x, real in seeds])
         kids = torch.stack([kid_of_pairs(x, real.reference).diagonal() for x, real in seeds])
         return shares.mean(dim=0), kids.mean(dim=0)
 
-    def near_copies(self, images: Tensor) -> list["NearCopy"]:
-        """Every image with the support image it is nearest to in the first space, nearest first."""
-        space, found = self.spaces[0], []
+    def near_copies(self, images: Tensor) -> list[NearCopy]:
+        """Find the support image nearest to every sample in the first space, nearest first."""
+        space = self._spaces[0]
         seeds = zip(space.features(images), self._real[space.name], strict=True)
-        for seed, (x, real) in enumerate(seeds):
-            memorised = Memorisation(x, real.held_out, real.reference, real.support)
-            index = nearest_index(x, real.support)
-            found += [
-                NearCopy(seed, t, n, int(index[t, n]), r, r <= memorised.threshold)
-                for t, row in enumerate(memorised.ratios.tolist())
-                for n, r in enumerate(row)
-            ]
-        return sorted(found, key=lambda copy: copy.ratio)
+        copies = [
+            copy for seed, (x, real) in enumerate(seeds) for copy in _near_copies(seed, x, real)
+        ]
+        return sorted(copies, key=lambda copy: copy.ratio)
 
-    def _in(
+    def _scores(
         self, space: FeatureSpace, images: Tensor, metrics: Collection[str]
     ) -> dict[str, Score]:
-        features, real = space.features(images), self._real[space.name]
-        found = {}
-        for name in metrics:
-            of = METRICS[name].statistic
-            seeds = [of(x, r) for x, r in zip(features, real, strict=True)]
-            found[name] = score(mean_over(seeds), self._tasks)
-        return found
+        seeds = list(zip(space.features(images), self._real[space.name], strict=True))
+        return {
+            metric: score(mean_over([STATISTICS[metric](x, r) for x, r in seeds]), self._tasks)
+            for metric in metrics
+        }
+
+
+def _real_features(benchmark: Benchmark, space: FeatureSpace) -> list[RealFeatures]:
+    """Return the features of the real images, by seed."""
+    parts = (benchmark.support, benchmark.reference, benchmark.held_out)
+    return [
+        RealFeatures(support=support, reference=reference, held_out=held_out)
+        for support, reference, held_out in zip(*map(space.features, parts), strict=True)
+    ]
+
+
+def _near_copies(seed: int, features: Tensor, real: RealFeatures) -> list[NearCopy]:
+    memorisation = real.memorisation(features)
+    nearest = nearest_index(features, real.support)
+    return [
+        NearCopy(
+            seed=seed,
+            task=task,
+            image=image,
+            support=int(nearest[task, image]),
+            ratio=ratio,
+            memorised=ratio <= memorisation.threshold,
+        )
+        for task, ratios in enumerate(memorisation.ratios.tolist())
+        for image, ratio in enumerate(ratios)
+    ]

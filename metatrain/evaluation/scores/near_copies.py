@@ -1,4 +1,4 @@
-"""The images that are nearest to what was given, beside it: copies are seen, not only counted."""
+"""Pictures of the samples that are nearest to their support, to see copies and not only count."""
 
 import math
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from metatrain.storage.files import write_file
 
 
 @dataclass(frozen=True)
-class Offender:
-    """One of the images that are nearest to their support.
+class NearCopyPicture:
+    """One of the samples nearest to their support, kept as a picture beside its support image.
 
     Attributes:
-        task: its task's name.
-        ratio: its distance, by the mean one of the task's reference images.
-        memorised: whether that is as small as only 5% of those of held-out images.
-        psnr: peak signal to noise ratio to the nearest support image in dB; None where equal.
-        ssim: structural similarity to it.
+        task: the name of its task.
+        ratio: its distance to the support image, relative to the mean one of reference images.
+        memorised: whether the ratio is as small as only 5% of those of held-out images.
+        psnr: peak signal-to-noise ratio to the support image in dB; None if the two are equal.
+        ssim: structural similarity to the support image.
     """
 
     task: str
@@ -32,40 +32,40 @@ class Offender:
     ssim: float
 
 
-# How many are kept.
-OFFENDERS = 12
+# The number of pictures that an evaluation keeps.
+NEAR_COPIES = 12
 
 
-def keep_offenders(
+def keep_near_copies(
     benchmark: Benchmark, images: Tensor, copies: list[NearCopy], folder: str
-) -> list[Offender]:
-    """Write the worst of `copies` and their nearest support images under `folder`.
+) -> list[NearCopyPicture]:
+    """Write the nearest of `copies`, each with its support image, under `folder`.
 
     Args:
-        benchmark: whose support was given.
-        images: what was drawn, [S, T, N, C, H, W] in [-1, 1].
-        copies: all of it, nearest first.
+        benchmark: the episodes.
+        images: the samples, [S, T, N, C, H, W] in [-1, 1].
+        copies: every sample with its nearest support image, nearest first.
         folder: a path or any fsspec URL.
     """
-    worst = copies[:OFFENDERS]
-    drawn = torch.stack([images[c.seed, c.task, c.image] for c in worst])
-    given = torch.stack([benchmark.support[c.seed, c.task, c.support] for c in worst])
-    for i, pair in enumerate(zip(drawn, given, strict=True)):
+    nearest = copies[:NEAR_COPIES]
+    samples = torch.stack([images[c.seed, c.task, c.image] for c in nearest])
+    supports = torch.stack([benchmark.support[c.seed, c.task, c.support] for c in nearest])
+    for i, pair in enumerate(zip(samples, supports, strict=True)):
         for part, image in zip(("drawn", "given"), pair, strict=True):
-            write_file(f"{folder}/{offender_file(i, part)}", png(image))
-    alike = zip(worst, psnr(drawn, given).tolist(), ssim(drawn, given).tolist(), strict=True)
+            write_file(f"{folder}/{near_copy_file(i, part)}", png(image))
+    fidelity = zip(psnr(samples, supports).tolist(), ssim(samples, supports).tolist(), strict=True)
     return [
-        Offender(
-            benchmark.tasks[copy.task],
-            copy.ratio,
-            copy.memorised,
-            decibel if math.isfinite(decibel) else None,
-            similarity,
+        NearCopyPicture(
+            task=benchmark.tasks[copy.task],
+            ratio=copy.ratio,
+            memorised=copy.memorised,
+            psnr=decibel if math.isfinite(decibel) else None,
+            ssim=similarity,
         )
-        for copy, decibel, similarity in alike
+        for copy, (decibel, similarity) in zip(nearest, fidelity, strict=True)
     ]
 
 
-def offender_file(index: int, part: str) -> str:
-    """The file of what was drawn, or of what was given."""
+def near_copy_file(index: int, part: str) -> str:
+    """Return the file of a sample (`part` is "drawn") or of its support image ("given")."""
     return f"offenders/{index:02d}/{part}.png"

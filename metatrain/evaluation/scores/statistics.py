@@ -1,8 +1,8 @@
-"""How sure a score is, and whether one system differs from another: by resampling tasks.
+"""Intervals of scores, and tests of differences between systems, by the bootstrap over tasks.
 
-Tasks are what was drawn at random; images of one task are alike, and seeds see the same tasks. So
-whole tasks are drawn again, with all their images and seeds, and every score is a function of how
-often each task was drawn.
+Tasks are the random sample: images of one task are alike, and all seeds have the same tasks. So
+whole tasks are resampled, with all their images and seeds, and every score is a function of the
+number of times that each task was sampled.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# From how often each task counts [B, T] to the score [B].
+# Maps the number of times that each task counts, [B, T], to scores [B].
 Statistic = Callable[[Tensor], Tensor]
 
 RESAMPLES = 1000
-# Below this probability a difference is called significant.
+# A difference is significant where its p is below this level.
 SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score, with the interval that holds the true one with 95% confidence."""
+    """A score with its 95% confidence interval."""
 
     value: float
     low: float
@@ -36,8 +36,8 @@ class Difference:
     Attributes:
         value: the difference.
         low: lower end of its 95% interval.
-        high: upper end.
-        p: how often chance alone makes a difference so large.
+        high: upper end of its 95% interval.
+        p: the probability of so large a difference between equal systems.
     """
 
     value: float
@@ -47,7 +47,7 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether it is more than chance makes of nothing."""
+        """Whether p is below the level `SIGNIFICANT`."""
         return self.p < SIGNIFICANT
 
 
@@ -55,8 +55,7 @@ class Difference:
 class Score:
     """A score of all tasks, and of every resample of them, [RESAMPLES].
 
-    The resamples are the same for whoever is scored on the same tasks, so any two scores are
-    paired.
+    All systems have the same resamples of the same tasks, so any two scores are paired.
     """
 
     value: float
@@ -67,34 +66,38 @@ class Score:
         """The score with its interval.
 
         Percentiles of the resampled scores (Efron and Tibshirani 1993, "An Introduction to the
-        Bootstrap", chapter 13), moved so that their mean is the score: a pooled distance is larger
-        of resampled tasks, which are fewer (their section 10.2).
+        Bootstrap", chapter 13), shifted so that their mean is the score: a pooled distance is
+        biased upward in resamples, which have fewer distinct tasks (their section 10.2).
         """
-        return Estimate(self.value, *_interval(self.value + self._moved()))
+        return Estimate(self.value, *_interval(self.value + self._deviations()))
 
     def minus(self, other: "Score") -> Difference:
-        """The difference to `other`, by the paired bootstrap.
+        """Return the difference to `other`, by the paired bootstrap.
 
         p is the two-sided share of resamples whose difference lies as far from the mean as the
-        observed one from 0 (their section 16.4), the observed one counted among them.
+        observed one from 0 (their section 16.4), with the observed one among them.
         """
-        found = Score(self.value - other.value, self.resampled - other.resampled)
-        moved = found._moved()
-        p = (1 + int((moved.abs() >= abs(found.value)).sum())) / (1 + len(moved))
-        return Difference(found.value, *_interval(found.value + moved), p)
+        difference = Score(self.value - other.value, self.resampled - other.resampled)
+        value, deviations = difference.value, difference._deviations()
+        p = (1 + int((deviations.abs() >= abs(value)).sum())) / (1 + len(deviations))
+        return Difference(value, *_interval(value + deviations), p)
 
-    def _moved(self) -> Tensor:
+    def _deviations(self) -> Tensor:
+        """Return the resampled scores less their mean."""
         return self.resampled - self.resampled.mean()
 
 
 def mean_of(values: Tensor) -> Statistic:
-    """The mean of what each task got, [T]."""
+    """Return the statistic that is the mean of the tasks' values [T]."""
     values = values.double()
     return lambda weights: weights.double() @ values / weights.double().sum(dim=1)
 
 
 def mean_of_pairs(pairs: Tensor) -> Statistic:
-    """The mean over pairs of tasks of what each pair got, [T, T], as `kid_of_pairs` gives it."""
+    """Return the statistic that is the mean of the values [T, T] of pairs of tasks.
+
+    Such values are the terms of `kid_of_pairs`.
+    """
 
     def statistic(weights: Tensor) -> Tensor:
         shares = weights.double() / weights.double().sum(dim=1, keepdim=True)
@@ -104,22 +107,22 @@ def mean_of_pairs(pairs: Tensor) -> Statistic:
 
 
 def mean_over(statistics: Sequence[Statistic]) -> Statistic:
-    """The mean of several scores of the same tasks, as those of several seeds."""
+    """Return the statistic that is the mean of several ones of the same tasks, such as seeds'."""
     return lambda weights: torch.stack([s(weights) for s in statistics]).mean(dim=0)
 
 
 def score(statistic: Statistic, tasks: int) -> Score:
-    """The score of `tasks` tasks and of their resamples."""
+    """Compute the score of `tasks` tasks and of their resamples."""
     value = statistic(torch.ones(1, tasks).double()).item()
     return Score(value, statistic(resamples(tasks)))
 
 
 def resamples(tasks: int, count: int = RESAMPLES, seed: int = 0) -> Tensor:
-    """How often each task is drawn in each of `count` resamples, [count, tasks] in float64."""
+    """Count how often each of `count` resamples has each task, [count, tasks] in float64."""
     generator = np.random.Generator(np.random.Philox(key=seed))
-    drawn = torch.from_numpy(generator.integers(tasks, size=(count, tasks)))
+    index = torch.from_numpy(generator.integers(tasks, size=(count, tasks)))
     return (
-        torch.zeros(count, tasks).double().scatter_add_(1, drawn, torch.ones_like(drawn).double())
+        torch.zeros(count, tasks).double().scatter_add_(1, index, torch.ones_like(index).double())
     )
 
 

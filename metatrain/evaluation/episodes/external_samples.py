@@ -1,7 +1,7 @@
-"""Episodes as folders of pictures, for systems that are not ours: what they are given, and draw.
+"""Episodes as folders of pictures, for the systems of others: their input, and their samples.
 
-`SEED/TASK/support/0.png ...` is what a system is given, `SEED/TASK/0.png ...` what it drew of it;
-tasks are numbered as the list has them.
+A system is given `SEED/TASK/support/0.png ...` and writes its samples as `SEED/TASK/0.png ...`.
+Tasks are numbered in the order of the list.
 """
 
 import torch
@@ -18,36 +18,36 @@ from metatrain.storage.files import MissingError, read_file, sizes_under, write_
 LIST = "episodes.json"
 
 
-def export(benchmark: Benchmark, whole: EpisodeList, folder: str) -> None:
-    """Write the support of every episode, and the list, under `folder`, a path or fsspec URL.
+def export_supports(benchmark: Benchmark, whole: EpisodeList, folder: str) -> None:
+    """Write the support of every episode, and the whole list, under a path or fsspec URL.
 
     Raises:
-        UserError: when something cannot be written.
+        UserError: when a file cannot be written.
     """
     episodes = benchmark.episodes.episodes
     progress = Progress("writing supports", len(episodes))
     for i, support in enumerate(benchmark.support.flatten(0, 1)):
         seed, task = divmod(i, len(benchmark.tasks))
         for n, image in enumerate(support):
-            write_file(f"{folder}/{_place(seed, task)}/support/{n}.png", png(image))
+            write_file(f"{folder}/{_episode_folder(seed, task)}/support/{n}.png", png(image))
         progress.update(i + 1)
     progress.close()
     write_file(f"{folder}/{LIST}", whole.content())
 
 
-def shape_of_samples(folder: str) -> tuple[int, int]:
-    """Size and channels of the images under `folder`, by the first of them.
+def sample_shape(folder: str) -> tuple[int, int]:
+    """Return the size and the channels of the first of the samples under `folder`.
 
     Raises:
-        UserError: when there is none, or it is not square or no image at all.
+        UserError: when there is none, or it is not square, or no image.
     """
-    url = f"{folder}/{_place(0, 0)}/0.png"
+    url = f"{folder}/{_episode_folder(0, 0)}/0.png"
     try:
         height, width, channels = shape_of(normalise(read_file(url)).data)
     except MissingError as error:
         raise UserError(
-            f"there are no samples in {folder}; the first is to be at {url}, drawn from a support "
-            f"that metatrain evaluate episodes --export DIR writes."
+            f"there are no samples in {folder}; write the first to {url}, sampled from the support "
+            f"that metatrain episodes DATA --export DIR writes."
         ) from error
     except BadImage as error:
         raise UserError(f"{url} cannot be used: {error}.") from error
@@ -57,24 +57,24 @@ def shape_of_samples(folder: str) -> tuple[int, int]:
 
 
 def read_samples(folder: str, benchmark: Benchmark) -> Tensor:
-    """What another system drew of the episodes of `benchmark`, [S, T, N, C, H, W] in [-1, 1].
+    """Read another system's samples of the episodes, [S, T, N, C, H, W] in [-1, 1].
 
     Raises:
-        UserError: when an image is missing, cannot be used, or is of another size.
+        UserError: when an image is missing, cannot be used, or has another size.
     """
     seeds, tasks, count, *shape = benchmark.reference.shape
-    there = sizes_under(folder)
+    present = sizes_under(folder)
     names = [
-        f"{_place(seed, task)}/{n}.png"
+        f"{_episode_folder(seed, task)}/{n}.png"
         for seed in range(seeds)
         for task in range(tasks)
         for n in range(count)
     ]
-    missing = [name for name in names if name not in there]
+    missing = [name for name in names if name not in present]
     if missing:
         raise UserError(
             f"{folder} lacks {len(missing)} of {len(names)} images, the first of them "
-            f"{missing[0]}; draw {count} images of every episode."
+            f"{missing[0]}; sample {count} images of every episode."
         )
     progress = Progress("reading samples", len(names))
     images = []
@@ -86,19 +86,19 @@ def read_samples(folder: str, benchmark: Benchmark) -> Tensor:
 
 
 def _read(url: str, shape: list[int]) -> Tensor:
-    channels, height, _ = shape
+    channels, size, _ = shape
     try:
         image = normalise(read_file(url)).data
-        found = shape_of(image)
+        height, width, _ = shape_of(image)
     except BadImage as error:
         raise UserError(f"{url} cannot be used: {error}.") from error
-    if found[:2] != (height, height):
+    if (height, width) != (size, size):
         raise UserError(
-            f"{url} is {found[1]} x {found[0]} pixels, and others are {height} x {height}; all "
-            f"that is compared must be of one size."
+            f"{url} is {width} x {height} pixels, and others are {size} x {size}; all images to "
+            f"compare must have one size."
         )
-    return decode([image], height, channels)
+    return decode([image], size, channels)
 
 
-def _place(seed: int, task: int) -> str:
+def _episode_folder(seed: int, task: int) -> str:
     return f"seed-{seed}/{task:04d}"
