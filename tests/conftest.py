@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from job import checkout  # noqa: F401
+from job import checkout, job_folder  # noqa: F401
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 from ray_head import jobs_head, ray_head  # noqa: F401

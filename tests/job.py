@@ -26,6 +26,20 @@ def checkout(tmp_path, overrides):
     return folder
 
 
+@pytest.fixture
+def job_folder(tmp_path):
+    """A working directory with files that .gitignore and .rayignore exclude."""
+    (tmp_path / "my.yaml").write_text("seed: 0\n")
+    (tmp_path / ".rayignore").write_text("/secret/\n*.log\n")
+    (tmp_path / ".gitignore").write_text("runs/\n")
+    for name in ("secret/key", "runs/a/b", "code/x.py", "code/run.log", ".git/HEAD"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "code" / ".gitignore").write_text("y.py\n")
+    (tmp_path / "code" / "y.py").write_text("ignored where it lies")
+    return tmp_path
+
+
 class Command:
     """One start of a command, followed line by line."""
 

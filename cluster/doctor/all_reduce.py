@@ -10,7 +10,8 @@ import ray
 import torch
 import torch.distributed as dist
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.placement import on_node
 
 # Bytes of the tensor, and how often it is reduced; the first time is not counted.
 _SIZE, _TIMES = 64_000_000, 3
@@ -80,5 +81,4 @@ def all_reduce(nodes: list[str], *, gpus: bool) -> float:
 
 
 def _on(node: str, *, gpus: bool) -> Any:
-    here = NodeAffinitySchedulingStrategy(node, soft=False)
-    return _Rank.options(scheduling_strategy=here, num_gpus=int(gpus)).remote()
+    return _Rank.options(scheduling_strategy=on_node(node), num_gpus=int(gpus)).remote()

@@ -6,10 +6,10 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.doctor.all_reduce import all_reduce
 from cluster.doctor.probe import Facts, clock, probe, versions
+from cluster.placement import on_node
 from metatrain.config import Config
 
 _PATIENCE = 180.0
@@ -84,8 +84,8 @@ def examine(config: Config | None) -> Patient:
 
 
 def _on(node: Node, function: Any) -> Any:
-    here = NodeAffinitySchedulingStrategy(node.id, soft=False)
-    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+    strategy = on_node(node.id)
+    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
 
 
 def _heard(node: Node, reference: Any) -> Node:

@@ -1,13 +1,9 @@
 """The working directory of a job: what of a folder Ray ships, and what it must not."""
 
-import os
 from collections.abc import Mapping
-from logging import NullHandler, getLogger
 from pathlib import Path
 
-from ray._private import ray_constants
-from ray._private.runtime_env import packaging
-
+from cluster.ray_internals import packaged_files
 from metatrain.base.errors import UserError
 
 # Bytes that the files of a job may have together; Ray keeps them in the memory of its head.
@@ -16,10 +12,6 @@ MOST = 10_000_000
 _REFUSED = {".parquet": "a data set", ".safetensors": "a checkpoint or a model"}
 # How many of the largest files a person is told of.
 _NAMED = 3
-
-_quiet = getLogger(f"{__name__}.ray")
-_quiet.addHandler(NullHandler())
-_quiet.propagate = False
 
 
 def files_to_ship(folder: Path) -> dict[Path, int]:
@@ -31,15 +23,7 @@ def files_to_ship(folder: Path) -> dict[Path, int]:
     Raises:
         UserError: when there is a data set, a checkpoint or a model among them, or too much.
     """
-    found: dict[Path, int] = {}
-
-    def look(path: Path) -> None:
-        if path.is_file():
-            found[path.relative_to(folder)] = path.stat().st_size
-
-    unasked = packaging._get_excludes(folder, ray_constants.get_runtime_env_default_excludes())
-    keeps_ignored = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") == "1"
-    packaging._dir_travel(folder, [unasked], look, not keeps_ignored, _quiet)
+    found = {path.relative_to(folder): path.stat().st_size for path in packaged_files(folder)}
     _refuse_data(found)
     _refuse_too_much(found, folder)
     return found

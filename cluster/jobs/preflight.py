@@ -5,7 +5,6 @@ import platform
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import ray
@@ -14,6 +13,7 @@ from ray.job_submission import JobSubmissionClient
 from requests.exceptions import RequestException
 
 from cluster.capacity import fewest_workers, places
+from cluster.ray_internals import get_from_dashboard
 from metatrain.base.errors import UserError
 from metatrain.config import ClusterConfig
 
@@ -44,7 +44,7 @@ def connect(address: str) -> JobSubmissionClient:
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     with talking(address):
         client = JobSubmissionClient(address)
-        versions = ask(client, "/api/v0/cluster_metadata")
+        versions = get_from_dashboard(client, "/api/v0/cluster_metadata")
     _compare_versions(address, versions["rayVersion"], versions["pythonVersion"])
     return client
 
@@ -90,13 +90,6 @@ def talking(address: str) -> Iterator[None]:
         ) from error
 
 
-def ask(client: JobSubmissionClient, path: str) -> Any:
-    """What the dashboard answers to a question that Ray's client has no method for."""
-    response = client._do_request("GET", path)
-    response.raise_for_status()
-    return response.json()["data"]
-
-
 def _compare_versions(address: str, their_ray: str, their_python: str) -> None:
     if their_ray != ray.__version__:
         raise UserError(
@@ -118,10 +111,9 @@ def check_size(client: JobSubmissionClient, cluster: ClusterConfig) -> str | Non
     Raises:
         UserError: when it is too small and does not grow.
     """
+    listing = get_from_dashboard(client, f"/api/v0/nodes?detail=1&limit={_ALL}")
     nodes = [
-        node["resources_total"]
-        for node in ask(client, f"/api/v0/nodes?detail=1&limit={_ALL}")["result"]["result"]
-        if node["state"] == "ALIVE"
+        node["resources_total"] for node in listing["result"]["result"] if node["state"] == "ALIVE"
     ]
     room, workers = sum(places(node, cluster) for node in nodes), fewest_workers(cluster)
     if room >= workers:
@@ -143,7 +135,7 @@ def _may_grow(client: JobSubmissionClient) -> bool:
 
     Where none does, Ray's monitor tells of every node as of a type of its own.
     """
-    report = ask(client, "/api/cluster_status")["clusterStatus"]
+    report = get_from_dashboard(client, "/api/cluster_status")["clusterStatus"]
     if not report:
         return True  # an autoscaler outside of the head, as KubeRay's, which tells nobody here
     types = report["autoscalerReport"]["nodeTypeMapping"] or {}

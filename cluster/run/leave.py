@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import psutil
 
+from cluster.ray_internals import TRAIN_WORKER_TITLE, node_id_of
 from metatrain.base.errors import UserError
 
 
@@ -60,9 +61,9 @@ def _nodes() -> Iterator[_Node]:
     for process in psutil.process_iter(["name", "cmdline"]):
         if process.info["name"] == "raylet":
             # None of one that has just ended.
-            words = process.info["cmdline"] or []
-            ids = [w.partition("=")[2] for w in words if "--node_id=" in w]
-            yield from (_Node(one, process) for one in ids)
+            node_id = node_id_of(process.info["cmdline"] or [])
+            if node_id:
+                yield _Node(node_id, process)
 
 
 def _training(node: _Node) -> Iterator[psutil.Process]:
@@ -70,5 +71,5 @@ def _training(node: _Node) -> Iterator[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         for process in node.process.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if "ray::RayTrainWorker" in " ".join(process.cmdline()):
+                if TRAIN_WORKER_TITLE in " ".join(process.cmdline()):
                     yield process

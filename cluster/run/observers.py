@@ -7,13 +7,10 @@ from typing import Any
 
 import torch
 from ray.train import UserCallback
-from ray.train.v2._internal.exceptions import (
-    WorkerHealthCheckFailedError,
-    WorkerHealthCheckTimeoutError,
-)
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
+from cluster.ray_internals import is_dead, is_unresponsive
 from cluster.run.messages import Message
 from metatrain.base.errors import UserError
 from metatrain.base.progress import human_duration
@@ -209,11 +206,9 @@ class Losses(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train's controller with what it noticed of each worker."""
         lost = {
-            rank: "has not answered for cluster.timeout"
-            if isinstance(error, WorkerHealthCheckTimeoutError)
-            else "is gone"
+            rank: "has not answered for cluster.timeout" if is_unresponsive(error) else "is gone"
             for rank, error in worker_exceptions.items()
-            if isinstance(error, WorkerHealthCheckTimeoutError | WorkerHealthCheckFailedError)
+            if is_unresponsive(error) or is_dead(error)
         }
         # Those who wait for a lost worker fail too, and may be the first to be noticed.
         waiting = {

@@ -11,6 +11,7 @@ import ray
 from ray.util import get_node_ip_address
 
 from cluster.capacity import fewest_workers
+from cluster.ray_internals import GCS_PORT_VARIABLE, is_startup_timeout
 from metatrain.base.errors import UserError
 from metatrain.config import Config
 
@@ -68,7 +69,7 @@ def _start_ray(cpus: int, dashboard: bool) -> None:
                 )
             return
         except Exception as error:
-            if last or "timed out during startup" not in str(error):
+            if last or not is_startup_timeout(error):
                 raise
 
 
@@ -82,7 +83,7 @@ def _telling_its_address() -> Iterator[None]:
     with socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    address = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+    address = {GCS_PORT_VARIABLE: str(port), "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
     os.environ |= address
     try:
         yield

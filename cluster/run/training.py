@@ -9,11 +9,13 @@ from pathlib import Path
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
+from cluster.placement import beside_driver
 from cluster.run.messages import Message
 from cluster.run.observers import Losses
-from cluster.run.run_starter import LastRunStarter, RunStarter, beside_driver
+from cluster.run.run_starter import start_run
 from cluster.run.worker import train_worker
 from cluster.run.worker_backend import WorkerConfig
 from metatrain.base.errors import UserError
@@ -44,7 +46,8 @@ class Training:
         self._config, self._lasting = config, lasting
         options = {"num_cpus": 0, "scheduling_strategy": beside_driver()}
         self._queue = Queue(actor_options=options)
-        self._run = _run_starter(config, self._queue, verdicts, lasting=lasting).start()
+        trainer = _trainer(config, self._queue, verdicts)
+        self._run = start_run(trainer, cluster_outlives_run=lasting)
 
     def messages(self) -> Iterator[Message]:
         """What the workers say, until nothing of them is left.
@@ -81,9 +84,7 @@ class Training:
             self._queue.shutdown()
 
 
-def _run_starter(
-    config: Config, messages: Queue, verdicts: Queue | None, *, lasting: bool
-) -> RunStarter:
+def _trainer(config: Config, messages: Queue, verdicts: Queue | None) -> TorchTrainer:
     cluster = config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
@@ -101,7 +102,7 @@ def _run_starter(
     if elastic:
         # As many as there were are waited for so long, before it is tried with fewer.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
-    return (RunStarter if lasting else LastRunStarter)(
+    return TorchTrainer(
         train_worker,
         train_loop_config=settings,
         # The others, who wait for a silent worker, must not be the first to fail: they cannot say
