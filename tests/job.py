@@ -1,4 +1,4 @@
-"""A working directory as a person has it, and a command that is typed there."""
+"""A user's working directory, and a command that runs in it."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def checkout(tmp_path, overrides):
-    """A working directory with the code and a configuration, its run apart from it."""
+    """A working directory with the code and a configuration, whose run lies elsewhere."""
     folder = tmp_path / "checkout"
     for package in ("metatrain", "cluster", "tuning"):
         junk = shutil.ignore_patterns("__pycache__")
@@ -41,7 +41,7 @@ def job_folder(tmp_path):
 
 
 class Command:
-    """One start of a command, followed line by line."""
+    """A process whose output is read line by line."""
 
     def __init__(self, command, head, folder, **further):
         self.process = subprocess.Popen(
@@ -55,6 +55,7 @@ class Command:
         self.output = ""
 
     def until(self, words):
+        """Read the output until a line contains `words`."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.output += line
@@ -63,6 +64,7 @@ class Command:
         raise AssertionError(f"ended before '{words}':\n{self.output}")
 
     def wait(self):
+        """Read the output to its end, and return the exit status."""
         assert self.process.stdout
         self.output += self.process.stdout.read()
         return self.process.wait()
