@@ -132,7 +132,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
 SUBMIT = Command("Train as a job on a cluster, or resume.", _submit_arguments, _submit)
-DOCTOR = Command("Check a cluster for what would fail a run.", _doctor_arguments, _doctor)
+DOCTOR = Command("Check a cluster for problems that would fail a run.", _doctor_arguments, _doctor)
 LEAVE = Command("Save the run, and remove this machine from the cluster.", _leave_arguments, _leave)
 EVALUATE = Command(
     "Score models on unseen tasks, here or on a cluster.", add_evaluate_arguments, _evaluate

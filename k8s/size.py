@@ -65,7 +65,7 @@ def size_of(request: Request) -> Size:
 
 
 def _plan(request: Request) -> Plan:
-    # Without a limit for CPUs, whose memory is what the plan is to tell.
+    # Without a limit where workers run on CPUs, since the plan determines the pod's memory.
     hardware = Hardware(inf, per_node=1, link=1e9, network=1e9)
     if request.gpus:
         bf16 = request.config.inner.precision == "bf16"

@@ -1,4 +1,4 @@
-"""Find what would fail a run before its cluster is paid for: a table of pass, warn and fail.
+"""Find problems of a cluster before a run pays for it: a table of pass, warn and fail.
 
 probe (on every node), all_reduce (between nodes) -> examination -> checks -> findings_table
 """

@@ -30,7 +30,7 @@ class Finding:
     """One line of the table.
 
     Attributes:
-        status: a run fails by what has the status fail.
+        status: fail marks a problem that would fail a run.
         check: the subject of the check.
         node: the node's address, or `all`.
         detail: the observation.
@@ -266,7 +266,7 @@ def check_memory(examination: Examination) -> Iterator[Finding]:
     if plan.fits:
         yield Finding(status="pass", check="memory plan", node=_ALL, detail=detail)
     else:
-        fix = "run metatrain plan, which says what needs less"
+        fix = "run metatrain plan, which names smaller settings"
         yield Finding(status="fail", check="memory plan", node=_ALL, detail=detail, fix=fix)
 
 

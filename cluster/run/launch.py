@@ -72,7 +72,7 @@ def finish(config: Config) -> str:
 
 
 def steps_taken(config: Config, checkpoints: CheckpointStore) -> int:
-    """Return the outer steps that a run has taken, after checking what would fail its workers.
+    """Return the outer steps that a run has taken, after checks that spare its workers a failure.
 
     Raises:
         UserError: when the run cannot resume, or cannot begin.

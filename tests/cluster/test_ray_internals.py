@@ -82,8 +82,8 @@ def test_start_controller_passes_what_fit_passes(trainer, monkeypatch):
         callbacks = trainer._create_default_callbacks()
         ray_internals.start_controller(trainer, callbacks, None)
         types = [
-            {name: type(value) for name, value in passed[who].items()}
-            for who in ("fit", "start_controller")
+            {name: type(value) for name, value in passed[caller].items()}
+            for caller in ("fit", "start_controller")
         ]
         assert dict(types[0].items() ^ types[1].items()) == {}
 
