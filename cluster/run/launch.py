@@ -72,7 +72,7 @@ def finish(config: Config) -> str:
 
 
 def steps_taken(config: Config, checkpoints: CheckpointStore) -> int:
-    """Return the outer steps that a run has taken, after checks that spare its workers a failure.
+    """Return the outer steps that a run has taken, after the checks that need no worker.
 
     Raises:
         UserError: when the run cannot resume, or cannot begin.

@@ -64,13 +64,14 @@ def train_worker(values: dict[str, Any]) -> None:
     if Path(settings.folder).is_dir():
         os.chdir(settings.folder)
     try:
-        train(parse_config(settings.config), settings.messages, settings.decisions)
+        config = parse_config(settings.config)
+        train(config, settings.messages, decisions=settings.decisions)
     except UserError as error:
         settings.messages.put(Message("error", str(error)))
         raise
 
 
-def train(config: Config, messages: Queue, decisions: Queue | None = None) -> None:
+def train(config: Config, messages: Queue, *, decisions: Queue | None = None) -> None:
     """Train from the newest checkpoint, or from the beginning, to the last outer step."""
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     device = get_device()
@@ -78,7 +79,7 @@ def train(config: Config, messages: Queue, decisions: Queue | None = None) -> No
     os.environ["DS_ACCELERATOR"] = device.type
     # DeepSpeed's unused autotuner would import MLflow where it is installed, which takes a second.
     sys.modules.setdefault("mlflow", None)  # pyright: ignore[reportArgumentType]
-    trainer = _trainer(config, device, messages, decisions)
+    trainer = _trainer(config, device, messages=messages, decisions=decisions)
     trainer.run()
     if dist.get_rank() == 0:
         if trainer.step < config.meta.steps:
@@ -88,7 +89,7 @@ def train(config: Config, messages: Queue, decisions: Queue | None = None) -> No
 
 
 def _trainer(
-    config: Config, device: torch.device, messages: Queue, decisions: Queue | None
+    config: Config, device: torch.device, *, messages: Queue, decisions: Queue | None
 ) -> Trainer:
     """Build the trainer of this worker's share, without keeping the state that it starts from."""
     from cluster.engine.build import build_engine_and_learner
@@ -107,7 +108,15 @@ def _trainer(
     episodes = load_episodes(
         store, sampler, config.data, start=state.step, rank=engine.rank, world=engine.world
     )
-    observers = _observers(config, store, checkpoints, device, messages, decisions, state.step)
+    observers = _observers(
+        config,
+        store,
+        checkpoints,
+        device,
+        start=state.step,
+        messages=messages,
+        decisions=decisions,
+    )
     hooks = (observers, store.traffic.take, told_to_leave)
     return Trainer(config, engine, learner, episodes, state, *hooks)
 
@@ -117,9 +126,10 @@ def _observers(
     store: EpisodeStore,
     checkpoints: CheckpointStore,
     device: torch.device,
+    *,
+    start: int,
     messages: Queue,
     decisions: Queue | None,
-    start: int,
 ) -> list[Observer]:
     """Build the observers in the order of their calls: a checkpoint is validated, then saved."""
     # A group of its own, so that gathering in the background cannot meet that of training.
@@ -128,9 +138,16 @@ def _observers(
     board = _tensorboard(config, start)
     observers: list[Observer] = []
     if config.validation.tasks:
-        validation = _validation(config, store)
-        queues = {"messages": messages, "decisions": decisions}
-        observers.append(Validator(config, validation, device, _peers(), board=board, **queues))
+        validator = Validator(
+            config,
+            _validation(config, store),
+            device,
+            _peers(),
+            messages=messages,
+            board=board,
+            decisions=decisions,
+        )
+        observers.append(validator)
     observers.append(Saver(config, checkpoints, _peers(writers), messages))
     observers.append(RunMetrics(config, dist.get_rank()))
     if config.checkpoint.samples:
