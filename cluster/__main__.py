@@ -1,4 +1,4 @@
-"""`python -m cluster train CONFIG`, where nothing is installed: a job's working directory."""
+"""`python -m cluster COMMAND`, for a job's working directory, where nothing is installed."""
 
 import sys
 

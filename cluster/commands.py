@@ -13,13 +13,16 @@ from metatrain.cli.arguments import add_config_arguments
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
-    from cluster.jobs.submit import Work
+    from cluster.jobs.submit import Job
     from metatrain.evaluation.running.runner import Runner
 
 
 @contextmanager
-def installed(what: str) -> Iterator[None]:
-    """Say what to install where `what` needs a package that is not there.
+def require_extra(purpose: str) -> Iterator[None]:
+    """Tell how to install a missing package that imports inside need.
+
+    Args:
+        purpose: the start of the error's sentence, such as "training".
 
     Raises:
         UserError: in place of ModuleNotFoundError.
@@ -28,12 +31,12 @@ def installed(what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{what} needs {error.name}; install it with pip install 'metatrain[cluster]'."
+            f"{purpose} needs {error.name}; install it with pip install 'metatrain[cluster]'."
         ) from error
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    with installed("training"):
+    with require_extra("training"):
         from cluster.run.launch import launch
     from metatrain.config import load_config
 
@@ -41,76 +44,79 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _submit(arguments: argparse.Namespace) -> None:
-    with installed("submitting"):
-        from cluster.jobs.submit import training
+    with require_extra("submitting"):
+        from cluster.jobs.submit import training_job
 
-    submit_work(arguments, training)
+    submit_from(arguments, training_job)
 
 
-def submit_work(
-    arguments: argparse.Namespace, work_of: "Callable[[str, Sequence[str]], Work]"
+def submit_from(
+    arguments: argparse.Namespace, build_job: "Callable[[str, Sequence[str]], Job]"
 ) -> None:
-    """Submit what `work_of` makes of the file and the overrides that were given."""
+    """Submit the job that `build_job` makes of the command line's file and overrides."""
     from cluster.jobs.submit import submit
 
-    logging.disable(logging.INFO)  # Ray's client tells of every file that says what to leave out
-    work = work_of(arguments.config, arguments.overrides)
-    submit(work, arguments.address, wait=arguments.wait)
+    _silence_client()
+    job = build_job(arguments.config, arguments.overrides)
+    submit(job, arguments.address, wait=arguments.wait)
+
+
+def _silence_client() -> None:
+    """Disable Ray's client's log of every ignore file that it reads."""
+    logging.disable(logging.INFO)
 
 
 def _submit_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    _add_address(parser)
     parser.add_argument(
-        "--wait", action="store_true", help="follow the job, and end with its exit status"
+        "--address",
+        metavar="URL",
+        help="the cluster's dashboard (RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+        "http://127.0.0.1:8265)",
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="follow the job, and exit with its status"
     )
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    with installed("examining a cluster"):
+    with require_extra("examining a cluster"):
         from cluster.doctor.doctor import doctor
-        from cluster.jobs.submit import examination, submit
+        from cluster.jobs.submit import doctor_job, submit
     from metatrain.config import load_config
 
     file, overrides = arguments.config, arguments.overrides
     if arguments.address:
-        logging.disable(logging.INFO)
-        submit(examination(file, overrides), arguments.address, wait=True)
+        _silence_client()
+        submit(doctor_job(file, overrides), arguments.address, wait=True)
     else:
         doctor(load_config(file, overrides) if file else None)
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", nargs="?", help="of a run that it is to take")
+    parser.add_argument(
+        "config", metavar="CONFIG", nargs="?", help="the run to check the cluster for"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as meta.batch=8")
     parser.add_argument(
         "--address",
         metavar="URL",
-        help="of a cluster's dashboard; without it, the cluster at RAY_ADDRESS, or this machine",
-    )
-
-
-def _add_address(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--address",
-        metavar="URL",
-        help="of the cluster's dashboard (RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
-        "http://127.0.0.1:8265)",
+        help="a cluster's dashboard (the cluster at RAY_ADDRESS, or this machine)",
     )
 
 
 def _leave(arguments: argparse.Namespace) -> None:
-    with installed("leaving"):
+    with require_extra("leaving"):
         from cluster.run.leave import leave
     leave(arguments.within, arguments.node)
 
 
 def _leave_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--within", type=float, default=100.0, metavar="S", help="seconds for saving (100)"
+        "--within", type=float, default=100.0, metavar="S", help="seconds to save in (100)"
     )
     parser.add_argument(
-        "--node", metavar="ID", help="that of this machine's nodes of Ray; without it, all"
+        "--node", metavar="ID", help="one of the Ray nodes on this machine (all of them)"
     )
 
 
@@ -126,16 +132,16 @@ def _runner(workers: int | None) -> "Runner | None":
     """Return a runner on the cluster at RAY_ADDRESS, or None where that is not set."""
     if "RAY_ADDRESS" not in os.environ:
         return None
-    with installed("evaluating on a cluster"):
-        from cluster.run.evaluation_pool import OnRay
+    with require_extra("evaluating on a cluster"):
+        from cluster.run.evaluation_pool import EvaluationPool
 
-    return OnRay(workers)
+    return EvaluationPool(workers)
 
 
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
-DOCTOR = Command("Say what on a cluster would fail a run.", _doctor_arguments, _doctor)
 SUBMIT = Command("Train as a job on a cluster, or resume.", _submit_arguments, _submit)
-LEAVE = Command("Save, and take this machine out of the cluster.", _leave_arguments, _leave)
+DOCTOR = Command("Check a cluster for problems that would fail a run.", _doctor_arguments, _doctor)
+LEAVE = Command("Save the run, and remove this machine from the cluster.", _leave_arguments, _leave)
 EVALUATE = Command(
     "Score models on unseen tasks, here or on a cluster.", evaluate.add_arguments, _evaluate
 )

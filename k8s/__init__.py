@@ -1,4 +1,4 @@
-"""DEPLOY: Kubernetes manifests by kustomize, and the one command that sizes them for a run.
+"""DEPLOY: Kubernetes manifests by kustomize, and the command that sizes them for a run.
 
-base -> components -> overlays; render puts a run's own configuration and size on top
+base -> components -> overlays; render adds a run's configuration, size and name.
 """

@@ -10,8 +10,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     render = commands.add_parser(
         "render",
-        help="Print the manifest of a run, or of a sweep, for kubectl apply -f -.",
-        description="Print the manifest of a run, sized by what metatrain plan says of it.",
+        help="Print the manifest of a run or a sweep, for kubectl apply -f -.",
+        description="Print the manifest of a run or a sweep, sized by the run's plan.",
     )
     add_config_arguments(render)
     add = render.add_argument
@@ -20,12 +20,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="NAME",
-        help="of k8s/overlays: dev, gpu, spot, kueue, volcano, and sweep, for which CONFIG is a "
-        "sweep's file; may be given several times",
+        help="one of k8s/overlays: dev, gpu, spot, kueue, volcano, or sweep, which takes a "
+        "sweep's file as CONFIG; may be repeated",
     )
-    add("--workers", type=positive, required=True, metavar="N", help="pods that train, a node each")
-    add("--gpus", type=positive, metavar="N", help="of each pod; a worker of Ray Train each")
-    add("--gpu-memory", type=above_0, metavar="GB", help="of one GPU (80)")
+    add("--workers", type=positive, required=True, metavar="N", help="worker pods, a node each")
+    add("--gpus", type=positive, metavar="N", help="GPUs of a pod, with a Ray Train worker each")
+    add("--gpu-memory", type=above_0, metavar="GB", help="memory of a GPU (80)")
     add("--image", required=True, metavar="IMAGE", help="by digest: registry/name@sha256:...")
 
 
@@ -36,4 +36,4 @@ def _render(arguments: argparse.Namespace) -> None:
     print(render(request_of(arguments)), end="")
 
 
-K8S = Command("Manifests for Kubernetes.", _arguments, _render)
+K8S = Command("Render manifests for Kubernetes.", _arguments, _render)

@@ -1,10 +1,11 @@
-"""What is to run, read and checked before anything is rendered."""
+"""The request for a manifest, read from the command line and checked before rendering."""
 
 import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -13,33 +14,33 @@ from metatrain.config import Config, load_config, load_values, to_yaml
 
 FOLDER = Path(__file__).parent
 
-# Overlays of which each runs something.
-_RUNS = ["dev", "gpu", "spot", "kueue", "volcano", "sweep"]
+# Overlays that run something.
+_RUNNING_OVERLAYS = ["dev", "gpu", "spot", "kueue", "volcano", "sweep"]
 
-# Where pods have what the ConfigMap holds, and room for what they read of the data.
+# The pods' folders of the ConfigMap's files, and of the data cache.
 _MOUNTED, _CACHE = "/etc/metatrain", "/var/cache/metatrain"
 
-# A name, a configuration with further overrides, and files for the pods.
-_Work = tuple[str, Callable[[Sequence[str]], Config], dict[str, str]]
+# Loads a run's configuration with further overrides.
+ConfigLoader = Callable[[Sequence[str]], Config]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a manifest is made of.
+    """The content of a manifest.
 
     Attributes:
-        name: of the run or the sweep.
-        load: the run's configuration, or that of the sweep's base, with further overrides.
-        files: by name, what the pods read.
-        components: of kustomize, on top of the base.
-        pods: that train; of a sweep, the most of them.
-        gpus: of each pod.
-        gpu_memory: of each of them in bytes; None is an H100's.
-        image: by digest.
+        name: the name of the run or the sweep.
+        load: loads the configuration of the run, or of the sweep's base, with further overrides.
+        files: the files that the pods read, by name.
+        components: kustomize components on top of the base.
+        pods: the number of worker pods; of a sweep, the most of them.
+        gpus: GPUs of a pod.
+        gpu_memory: bytes of a GPU; None is an H100's.
+        image: the image, by digest.
     """
 
     name: str
-    load: Callable[[Sequence[str]], Config]
+    load: ConfigLoader
     files: Mapping[str, str]
     components: Sequence[str]
     pods: int
@@ -49,72 +50,93 @@ class Request:
 
     @property
     def config(self) -> Config:
-        """Of the run, or of the sweep's base."""
+        """The configuration of the run, or of the sweep's base."""
         return self.load(())
 
     @property
-    def grows(self) -> bool:
-        """Whether pods come and go with the work."""
+    def autoscales(self) -> bool:
+        """Whether the number of worker pods follows the work."""
         return "sweep" in self.components
 
 
+class _Workload(NamedTuple):
+    """The name, the configuration and the files of a run or a sweep, as in `Request`."""
+
+    name: str
+    load: ConfigLoader
+    files: dict[str, str]
+
+
 def request_of(arguments: argparse.Namespace) -> Request:
-    """What the command line asks for.
+    """Read the request of a command line.
 
     Raises:
-        UserError: when it cannot be had.
+        UserError: when its options contradict each other or the configuration.
     """
     if not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", arguments.image):
         raise UserError(
-            f"--image {arguments.image} may be another image tomorrow; give it by its digest, "
+            f"--image {arguments.image} may name another image tomorrow; give it by its digest, "
             f"registry/name@sha256:..., which docker push prints."
         )
     components, gpus = _components(arguments.overlay), arguments.gpus or 0
     if ("gpu" in components) != bool(gpus):
-        raise UserError("--gpus N and --overlay gpu, or one that contains it, go together.")
+        raise UserError(
+            "--gpus N and --overlay gpu, or an overlay that contains it, require each other; give "
+            "both or neither."
+        )
     if {"kueue", "sweep"} <= set(components):
-        raise UserError("Kueue admits gangs, and a sweep grows and shrinks; leave one overlay out.")
-    read = _sweep if "sweep" in components else _run
-    name, load, files = read(arguments, components)
-    memory = arguments.gpu_memory and 1e9 * arguments.gpu_memory
-    sizes = (arguments.workers, gpus, memory)
-    return Request(name, load, files, components, *sizes, arguments.image)
+        raise UserError("Kueue admits gangs, and a sweep grows and shrinks; omit one overlay.")
+    read = _read_sweep if "sweep" in components else _read_run
+    workload = read(arguments, components)
+    return Request(
+        name=workload.name,
+        load=workload.load,
+        files=workload.files,
+        components=components,
+        pods=arguments.workers,
+        gpus=gpus,
+        gpu_memory=arguments.gpu_memory and 1e9 * arguments.gpu_memory,
+        image=arguments.image,
+    )
 
 
 def _components(overlays: Sequence[str]) -> list[str]:
-    """Theirs in order, each once; the image is that of the command line."""
-    found: list[str] = []
+    """List the overlays' components in order, each once, without the image's."""
+    components: list[str] = []
     for overlay in overlays:
-        if overlay not in _RUNS:
-            hint = did_you_mean(overlay, _RUNS) or "."
-            raise UserError(f"--overlay {overlay} runs nothing; there are {', '.join(_RUNS)}{hint}")
+        if overlay not in _RUNNING_OVERLAYS:
+            hint = did_you_mean(overlay, _RUNNING_OVERLAYS) or "."
+            raise UserError(
+                f"--overlay {overlay} runs nothing; choose from {', '.join(_RUNNING_OVERLAYS)}"
+                f"{hint}"
+            )
         file = FOLDER / "overlays" / overlay / "kustomization.yaml"
         names = [Path(path).name for path in yaml.safe_load(file.read_text())["components"]]
-        found += [name for name in names if name != "image" and name not in found]
-    return found
+        components += [name for name in names if name != "image" and name not in components]
+    return components
 
 
-def _run(arguments: argparse.Namespace, components: Sequence[str]) -> _Work:
-    trainers = arguments.gpus or 1
+def _read_run(arguments: argparse.Namespace, components: Sequence[str]) -> _Workload:
+    per_pod = arguments.gpus or 1
     sized = [
-        f"cluster.workers={arguments.workers * trainers}",
+        f"cluster.workers={arguments.workers * per_pod}",
         f"cluster.gpus_per_worker={int(bool(arguments.gpus))}",
     ]
 
     def load(further: Sequence[str]) -> Config:
         return load_config(arguments.config, [*arguments.overrides, *sized, *further])
 
-    given = load(())
-    _refuse_local("run.dir", given.run.dir)
-    _refuse_local("data.path", given.data.path)
-    if not given.data.cache_dir:
+    config = load(())
+    _refuse_local("run.dir", config.run.dir)
+    _refuse_local("data.path", config.data.path)
+    if not config.data.cache_dir:
         sized.append(f"data.cache_dir={_CACHE}")
-    if "spot" in components and not given.cluster.min_workers:
-        sized.append(f"cluster.min_workers={trainers}")  # of one pod
-    return given.run.name, load, {"run.yaml": to_yaml(load(()))}
+    if "spot" in components and not config.cluster.min_workers:
+        sized.append(f"cluster.min_workers={per_pod}")
+    return _Workload(config.run.name, load, {"run.yaml": to_yaml(load(()))})
 
 
-def _sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Work:
+def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
     from tuning.config import divided, load_sweep
 
     def load(further: Sequence[str]) -> Config:
@@ -126,22 +148,22 @@ def _sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Work:
     _refuse_local("data.path", load(()).data.path)
     if bool(gpus) != bool(arguments.gpus):
         raise UserError(
-            f"cluster.gpus_per_worker is {gpus} in the sweep's base, which does not go with "
+            f"cluster.gpus_per_worker is {gpus} in the sweep's base, which contradicts "
             f"{arguments.gpus or 'no'} --gpus; set it under overrides."
         )
-    own, others = divided(arguments.overrides)
-    values = load_values(arguments.config, own)
-    pairs = (other.partition("=") for other in others)
+    of_sweep, of_base = divided(arguments.overrides)
+    values = load_values(arguments.config, of_sweep)
+    pairs = (override.partition("=") for override in of_base)
     overrides = settings.overrides | {key: yaml.safe_load(value) for key, _, value in pairs}
     values |= {"base": f"{_MOUNTED}/run.yaml", "overrides": overrides}
     base = load_values(settings.base) if settings.base else {}
     files = {"run.yaml": yaml.safe_dump(base), "sweep.yaml": yaml.safe_dump(values)}
-    return settings.name, load, files
+    return _Workload(settings.name, load, files)
 
 
 def _refuse_local(key: str, url: str) -> None:
     if "://" not in url or url.startswith("file://"):
         raise UserError(
-            f"{key} is {url}, a folder that ends with its pod; give the URL of an object store, "
-            f"such as s3://bucket/folder."
+            f"{key} is {url}, a folder that is deleted with its pod; give the URL of an object "
+            f"store, such as s3://bucket/folder."
         )

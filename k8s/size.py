@@ -1,4 +1,4 @@
-"""How large a pod that trains must be, by the plan of what it trains."""
+"""The size of a worker pod, by the plan of its run."""
 
 from dataclasses import dataclass, replace
 from math import ceil, inf
@@ -11,20 +11,22 @@ from metatrain.plan.terminal_table import advice
 
 _GIB = 1024**3
 
-# A process with torch, and with CUDA's libraries; Ray's own processes on a node; its object store,
-# which takes little more than the workers' messages, and NCCL's buffers of a GPU.
-_PROCESS, _RAY, _STORE, _NCCL = 3e9, 3e9, 2 * _GIB, _GIB
+# Bytes of a process with torch and CUDA's libraries, and of Ray's own processes on a node.
+_PROCESS_BYTES, _RAY_BYTES = 3e9, 3e9
+# Bytes of Ray's object store, which holds little more than the workers' messages, and of NCCL's
+# buffers for a GPU.
+_OBJECT_STORE_BYTES, _NCCL_BYTES = 2 * _GIB, _GIB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Size:
-    """Of each pod that trains.
+    """The resources of one worker pod.
 
     Attributes:
-        cpus: of Ray's node.
-        memory: bytes, those of shared memory among them.
+        cpus: CPUs, including one for Ray itself.
+        memory: bytes, including shared memory.
         shm: bytes of shared memory.
-        gpus: whole ones.
+        gpus: whole GPUs.
     """
 
     cpus: int
@@ -34,36 +36,36 @@ class Size:
 
     @property
     def resources(self) -> dict[str, str]:
-        """As Kubernetes writes them; its disk is what its volumes may hold, and logs."""
-        wanted = {"cpu": str(self.cpus), "memory": gibibytes(self.memory)}
-        wanted["ephemeral-storage"] = "50Gi"
-        return wanted | ({"nvidia.com/gpu": str(self.gpus)} if self.gpus else {})
+        """The resources as Kubernetes writes them; the disk holds the pod's volumes and logs."""
+        resources = {"cpu": str(self.cpus), "memory": gibibytes(self.memory)}
+        resources["ephemeral-storage"] = "50Gi"
+        return resources | ({"nvidia.com/gpu": str(self.gpus)} if self.gpus else {})
 
 
 def gibibytes(count: int) -> str:
-    """Bytes as Kubernetes writes them."""
+    """Write a number of bytes as Kubernetes does, rounded up to GiB."""
     return f"{ceil(count / _GIB)}Gi"
 
 
 def size_of(request: Request) -> Size:
-    """What each of the pods needs.
+    """Compute the size of each worker pod.
 
     Raises:
-        UserError: when the run does not fit into the GPUs' memory; says what would.
+        UserError: when the run does not fit into the GPUs' memory; names what would fit.
     """
-    trainers, config = request.gpus or 1, request.config
+    workers, config = request.gpus or 1, request.config
     plan = _plan(request)
-    each = sum(plan.memory.host.values()) + _PROCESS
-    each += 0 if request.gpus else plan.memory.peak
-    shm = _STORE + request.gpus * _NCCL
-    memory = ceil((trainers * each + _RAY + shm) / _GIB) * _GIB
-    # Ray's own processes want one too, or the workers' threads would wait for it.
-    cpus = ceil(trainers * config.cluster.cpus_per_worker) + 1
-    return Size(cpus, memory, shm, request.gpus)
+    per_worker = sum(plan.memory.host.values()) + _PROCESS_BYTES
+    per_worker += 0 if request.gpus else plan.memory.peak
+    shm = _OBJECT_STORE_BYTES + request.gpus * _NCCL_BYTES
+    memory = ceil((workers * per_worker + _RAY_BYTES + shm) / _GIB) * _GIB
+    # One more CPU for Ray's own processes, or the workers' threads would wait for them.
+    cpus = ceil(workers * config.cluster.cpus_per_worker) + 1
+    return Size(cpus=cpus, memory=memory, shm=shm, gpus=request.gpus)
 
 
 def _plan(request: Request) -> Plan:
-    # CPUs' memory is what is asked for here, so that there it always fits.
+    # Without a limit where workers run on CPUs, since the plan determines the pod's memory.
     hardware = Hardware(inf, per_node=1, link=1e9, network=1e9)
     if request.gpus:
         bf16 = request.config.inner.precision == "bf16"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from job import checkout  # noqa: F401
+from job import checkout, job_folder  # noqa: F401
 from object_storage import proxy, s3, s3_server  # noqa: F401
 from PIL import Image
 from ray_head import jobs_head, ray_head  # noqa: F401
-from ray_logs import said_by_controllers
+from ray_logs import controller_logs
 from small_models import evaluated, listed, places  # noqa: F401
 from training_run import Run
 from xdist.scheduler import LoadFileScheduling
@@ -87,7 +87,7 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
     if report.failed and Run.started:
         report.sections += [("A run said", run.output) for run in Run.started]
-        report.sections.append(("Ray Train's controllers said", said_by_controllers(call.start)))
+        report.sections.append(("Ray Train's controllers said", controller_logs(call.start)))
     return report
 
 

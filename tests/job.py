@@ -1,4 +1,4 @@
-"""A working directory as a person has it, and a command that is typed there."""
+"""A user's working directory, and a command that runs in it."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def checkout(tmp_path, overrides):
-    """A working directory with the code and a configuration, its run apart from it."""
+    """A working directory with the code and a configuration, whose run lies elsewhere."""
     folder = tmp_path / "checkout"
     for package in ("metatrain", "cluster", "tuning"):
         junk = shutil.ignore_patterns("__pycache__")
@@ -26,8 +26,22 @@ def checkout(tmp_path, overrides):
     return folder
 
 
+@pytest.fixture
+def job_folder(tmp_path):
+    """A working directory with files that .gitignore and .rayignore exclude."""
+    (tmp_path / "my.yaml").write_text("seed: 0\n")
+    (tmp_path / ".rayignore").write_text("/secret/\n*.log\n")
+    (tmp_path / ".gitignore").write_text("runs/\n")
+    for name in ("secret/key", "runs/a/b", "code/x.py", "code/run.log", ".git/HEAD"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "code" / ".gitignore").write_text("y.py\n")
+    (tmp_path / "code" / "y.py").write_text("ignored where it lies")
+    return tmp_path
+
+
 class Command:
-    """One start of a command, followed line by line."""
+    """A process whose output is read line by line."""
 
     def __init__(self, command, head, folder, **further):
         self.process = subprocess.Popen(
@@ -41,6 +55,7 @@ class Command:
         self.output = ""
 
     def until(self, words):
+        """Read the output until a line contains `words`."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.output += line
@@ -49,6 +64,7 @@ class Command:
         raise AssertionError(f"ended before '{words}':\n{self.output}")
 
     def wait(self):
+        """Read the output to its end, and return the exit status."""
         assert self.process.stdout
         self.output += self.process.stdout.read()
         return self.process.wait()

@@ -1,4 +1,4 @@
-"""A Ray cluster that runs already, for tests to join or to submit jobs to."""
+"""A running Ray cluster, for tests to join or to submit jobs to."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ from training_run import end
 
 @dataclass(frozen=True)
 class Head:
-    """Where a cluster of one node answers: to Ray's drivers, to submitters, and to Prometheus."""
+    """The addresses of a one-node cluster for drivers, submitters and Prometheus, and its token."""
 
     address: str
     dashboard: str
@@ -28,15 +28,15 @@ class Head:
 
     @property
     def environment(self) -> dict[str, str]:
-        """That of a person who was given nothing but the dashboard's address and the token."""
-        given = {"RAY_API_SERVER_ADDRESS": self.dashboard, "RAY_AUTH_TOKEN": self.token}
-        return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | given
+        """The environment of a user who knows only the dashboard's address and the token."""
+        known = {"RAY_API_SERVER_ADDRESS": self.dashboard, "RAY_AUTH_TOKEN": self.token}
+        return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | known
 
 
 @pytest.fixture
 def ray_head(monkeypatch):
-    """A Ray cluster of its own process, as an operator starts one; RAY_ADDRESS leads to it."""
-    with _started("--include-dashboard=false") as head:
+    """Start a cluster as an operator does, in its own process, and set RAY_ADDRESS to it."""
+    with _head("--include-dashboard=false") as head:
         monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
         monkeypatch.setenv("RAY_ADDRESS", head.address)
         yield
@@ -44,22 +44,22 @@ def ray_head(monkeypatch):
 
 @pytest.fixture(scope="session")
 def jobs_head():
-    """One with a dashboard, which takes jobs and tells Prometheus of them: for all tests one."""
-    with _started("--dashboard-host=127.0.0.1") as head:
+    """Start one cluster for all tests, with a dashboard, which takes jobs and exports metrics."""
+    with _head("--dashboard-host=127.0.0.1") as head:
         yield head
 
 
 @contextmanager
-def _started(*further: str) -> Iterator[Head]:
-    """Ended by its process ids.
+def _head(*further: str) -> Iterator[Head]:
+    """Start a cluster, and end it by its process ids.
 
-    With a folder of its own: a job's driver joins the cluster that was started last in the same.
+    The cluster has its own folder, since a job's driver joins the last cluster started in one.
     """
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        yield from _started_in(folder, *further)
+        yield from _head_in(folder, *further)
 
 
-def _started_in(folder: str, *further: str) -> Iterator[Head]:
+def _head_in(folder: str, *further: str) -> Iterator[Head]:
     ports = {
         name: _free_port()
         for name in (
@@ -72,11 +72,11 @@ def _started_in(folder: str, *further: str) -> Iterator[Head]:
     }
     environment = {
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        # Jobs run the `python` of the path.
+        # Jobs run the first `python` on the path.
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # For Train's actors, which look for their cluster and find those of other tests as well.
+        # Train's actors look for their cluster, and would also find those of other tests.
         "RAY_ADDRESS": f"127.0.0.1:{ports['port']}",
     }
     options = [f"--{name}={port}" for name, port in ports.items()]
@@ -99,7 +99,7 @@ def _started_in(folder: str, *further: str) -> Iterator[Head]:
             environment["RAY_AUTH_TOKEN"],
         )
     finally:
-        # Only now: runs have added workers and controllers, which may outlive what started them.
+        # Listed at the end, since runs have added workers and controllers, which may outlive them.
         family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
         head.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(family, timeout=5)

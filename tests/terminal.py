@@ -1,4 +1,4 @@
-"""A command on a terminal of its own, with a person before it who reads and presses keys."""
+"""A command on its own terminal, whose output a test reads and whose keys it presses."""
 
 import fcntl
 import os
@@ -9,43 +9,43 @@ import termios
 
 
 class Terminal:
-    """One process on a pseudo-terminal.
+    """A process on a pseudo-terminal.
 
     Args:
-        command: what to run.
-        options: for `subprocess.Popen`.
+        command: the program and its arguments.
+        options: passed to `subprocess.Popen`.
     """
 
     def __init__(self, command, **options):
         self._master, slave = pty.openpty()
-        self.seen = ""
+        self.output = ""
         self.process = subprocess.Popen(
             command,
             stdin=slave,
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=_as_a_shell_starts_it,
+            preexec_fn=_take_terminal,
             **options,
         )
         os.close(slave)
 
     def until(self, words):
-        """Read on until `words` are shown."""
-        while words not in self.seen:
-            self.read_on()
+        """Read until the output contains `words`."""
+        while words not in self.output:
+            self.read_more()
         return self
 
-    def read_on(self):
-        """Wait for anything that is shown."""
-        assert self._read(), f"ended:\n{self.seen}"
+    def read_more(self):
+        """Read at least one more character."""
+        assert self._read(), f"ended:\n{self.output}"
 
     def press(self, keys):
         """Type `keys`; `\\x03` is Ctrl-C."""
         os.write(self._master, keys.encode())
 
     def wait(self):
-        """Read to the end and return the exit status."""
+        """Read the output to its end, and return the exit status."""
         while self._read():
             pass
         os.close(self._master)
@@ -54,12 +54,13 @@ class Terminal:
     def _read(self):
         try:
             data = os.read(self._master, 65536)
-        except OSError:  # how Linux tells that nobody holds the other end any more
+        except OSError:  # Linux reports so that the other end is closed
             return False
-        self.seen += data.decode(errors="replace").replace("\r\n", "\n")
+        self.output += data.decode(errors="replace").replace("\r\n", "\n")
         return bool(data)
 
 
-def _as_a_shell_starts_it():
+def _take_terminal():
+    """Make standard input the controlling terminal, as a shell does."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""One start of the training command in its own process, and what may be done to it."""
+"""The training command in its own process, with kills and signals for its workers."""
 
 import os
 import re
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Run:
-    """One start of the training command, followed line by line."""
+    """A process of the training command, whose output is read line by line."""
 
     started: ClassVar[list["Run"]] = []
 
@@ -42,51 +42,52 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # A shell that starts things in the background has them ignore Ctrl-C.
+            # A shell makes background processes ignore Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def until(self, step: int) -> "Run":
-        """Read on until the run says that it has taken `step` outer steps."""
+        """Read until a progress line reports `step` outer steps."""
         return self.until_line(lambda line: step_of(line) >= step, f"step {step}")
 
-    def until_said(self, words: str) -> "Run":
-        """Read on until the run says `words`."""
+    def until_text(self, words: str) -> "Run":
+        """Read until a line contains `words`."""
         return self.until_line(lambda line: words in line, words)
 
-    def until_line(self, wanted, what: str) -> "Run":
+    def until_line(self, matches, description: str) -> "Run":
+        """Read until `matches` is true of a line; fail with the description where none is."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.lines.append(line)
-            if wanted(line):
+            if matches(line):
                 return self
-        raise AssertionError(f"ended before {what}:\n" + self.output)
+        raise AssertionError(f"ended before {description}:\n" + self.output)
 
     def wait(self) -> int:
-        """Read to the end and return the exit status."""
+        """Read the output to its end, and return the exit status."""
         assert self.process.stdout
         self.lines += self.process.stdout
         return self.process.wait()
 
     def kill_driver(self) -> None:
-        """SIGKILL, and wait until Ray has noticed and ended what trains."""
-        rest = psutil.Process(self.process.pid).children(recursive=True)
+        """Kill the driver, and wait until Ray has noticed and ended the workers."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.wait()
-        # Ray's agents look for their raylet once in a while only; they hold no resources.
-        agents = [process for process in rest if "Agent" in said_of(process, "name")]
-        _, alive = psutil.wait_procs([p for p in rest if p not in agents], timeout=60)
+        # Ray's agents rarely check their raylet; they hold no resources.
+        agents = [process for process in family if "Agent" in process_text(process, "name")]
+        _, alive = psutil.wait_procs([p for p in family if p not in agents], timeout=60)
         assert not alive, f"orphans: {alive}"
         end(agents)
 
     def end(self) -> None:
-        """End what still runs, whatever the test was about."""
+        """Kill all processes of the run that still exist."""
         if self.process.poll() is None:
             family = psutil.Process(self.process.pid).children(recursive=True)
             end([psutil.Process(self.process.pid), *family])
 
     def signal_a_worker(self, *numbers: int) -> "Run":
-        """Send signals, 0.15 s apart, to the last of the processes that train."""
+        """Send signals, 0.15 s apart, to the last worker."""
         workers = actors("RayTrainWorker")
         for number in numbers:
             with suppress(psutil.NoSuchProcess):
@@ -99,36 +100,36 @@ class Run:
         return "".join(self.lines)
 
 
-def actors(*kinds: str) -> list[psutil.Process]:
-    """Ray's actors of some kinds, in all clusters that this process and its own have started."""
+def actors(*classes: str) -> list[psutil.Process]:
+    """List Ray's actors of some classes among this process's descendants."""
     family = psutil.Process().children(recursive=True)
-    title = re.compile(f"ray::({'|'.join(kinds)})")
-    return [process for process in family if title.search(said_of(process, "cmdline"))]
+    title = re.compile(f"ray::({'|'.join(classes)})")
+    return [process for process in family if title.search(process_text(process, "cmdline"))]
 
 
 def end(processes: list[psutil.Process]) -> None:
-    """Kill those that have not ended meanwhile."""
+    """Kill processes; some may have ended."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
 
-def said_of(process: psutil.Process, what: str) -> str:
-    """Its name or command line; empty where it has ended."""
+def process_text(process: psutil.Process, attribute: str) -> str:
+    """Return a process's `name` or `cmdline`; empty where it has ended."""
     with suppress(psutil.NoSuchProcess):
-        return str(getattr(process, what)())
+        return str(getattr(process, attribute)())
     return ""
 
 
 def step_of(line: str) -> int:
-    """The outer step that a progress line tells of; -1 for any other line."""
+    """Return the outer step of a progress line; -1 for any other line."""
     if not line.startswith("step "):
         return -1
     return int(line.split()[1].partition("/")[0].replace(",", ""))
 
 
 def plain_torch(config, steps):
-    """The same run as one loop: no engine, no trainer, no workers."""
+    """Train the same run in one loop, without engine, trainer and workers."""
     store = EpisodeStore(config.data.path)
     sampler = EpisodeSampler(
         store.tasks("train"),

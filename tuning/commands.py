@@ -7,7 +7,7 @@ from metatrain.cli.command import Command
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    with below.installed("a sweep"):
+    with below.require_extra("a sweep"):
         from tuning.config import load_sweep
         from tuning.sweep import sweep
 
@@ -28,10 +28,10 @@ def _submit(arguments: argparse.Namespace) -> None:
     if not arguments.sweep:
         below.SUBMIT.run(arguments)
         return
-    with below.installed("submitting a sweep"):
+    with below.require_extra("submitting a sweep"):
         from tuning.submit import sweeping
 
-    below.submit_work(arguments, sweeping)
+    below.submit_from(arguments, sweeping)
 
 
 def _submit_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from cluster.jobs.submit import Work, refuse_relative
+from cluster.jobs.submit import Job, refuse_relative
 from tuning.config import load_sweep
 
 
-def sweeping(file: str, overrides: Sequence[str]) -> Work:
+def sweeping(file: str, overrides: Sequence[str]) -> Job:
     """A sweep, as `metatrain sweep` takes it.
 
     Raises:
@@ -17,4 +17,4 @@ def sweeping(file: str, overrides: Sequence[str]) -> Work:
     refuse_relative("dir", settings.dir)
     refuse_relative("data.path", chosen.base.data.path)
     command = ["python", "-m", "tuning", "sweep", file, *overrides]
-    return Work(settings.name, settings.url, file, command, chosen.base)
+    return Job(name=settings.name, url=settings.url, file=file, command=command, config=chosen.base)

@@ -9,8 +9,8 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import tune
 from ray.util.queue import Queue
 
-from cluster.capacity import places
-from cluster.run.ray_cluster import check_resources, cpus_wanted, joined_cluster
+from cluster.capacity import workers_that_fit
+from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
 from metatrain.base.errors import UserError
 from metatrain.config import Config
 from metatrain.data.loader import open_store
@@ -41,7 +41,7 @@ def sweep(chosen: Sweep) -> str:
     training_sampler(store, chosen.base)
     validation_of(chosen.base, store)  # trains the metric network, once for all trials
     if not Budget(ledger).stop_all() and not _all_over(ledger):
-        with joined_cluster(cpus_wanted(chosen.base), dashboard=True) as own:
+        with ray_connection(cpus=required_cpus(chosen.base), dashboard=True) as own:
             check_resources(chosen.base, fixed=own)
             _run(ledger, trials_at_once(chosen.base), loggers)
     ledger.remove_runs()
@@ -57,7 +57,7 @@ def trials_at_once(base: Config, nodes: list[dict[str, float]] | None = None) ->
     """
     if nodes is None:
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    workers = sum(places(node, base.cluster) for node in nodes)
+    workers = sum(workers_that_fit(node, base.cluster) for node in nodes)
     return max(1, workers // base.cluster.workers)
 
 

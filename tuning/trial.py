@@ -13,8 +13,8 @@ from ray import tune
 from ray.util.queue import Queue
 
 from cluster.run.launch import finish, steps_taken
-from cluster.run.messages import Message, Verdict
-from cluster.run.training import Training, WorkersFailedError
+from cluster.run.messages import Decision, Message
+from cluster.run.worker_group import WorkerGroup, WorkersFailedError
 from metatrain.base.errors import UserError
 from metatrain.config import Config, parse_config
 from metatrain.evaluation.validation import ValidationResult, read_validations, write_validations
@@ -61,7 +61,7 @@ class TrialRun(tune.Trainable):
         self._seen = record.last.step if record.last else 0
         self._config = _going_on(job.sweep.config(record.values, record.run))
         self._verdicts = Queue(actor_options={"num_cpus": 0})
-        self._training: Training | None = None
+        self._training: WorkerGroup | None = None
         self._messages: Iterator[Message] = iter(())
 
     def step(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class TrialRun(tune.Trainable):
     def cleanup(self) -> None:
         """Have the workers leave, and wait until nothing of them is left."""
         if self._training:
-            self._verdicts.put(Verdict(self._seen, go_on=False))
+            self._verdicts.put(Decision(self._seen, continue_training=False))
             with suppress(UserError):
                 for _ in self._messages:
                     pass
@@ -97,7 +97,7 @@ class TrialRun(tune.Trainable):
         self._go_on()
         held = []
         for message in self._messages:
-            if message.kind == "saved" and message.content >= self._seen:
+            if message.kind == "saved" and message.step >= self._seen:
                 break
             held.append(message)
         self._messages = chain(held, self._messages)
@@ -118,13 +118,13 @@ class TrialRun(tune.Trainable):
             if self._through():
                 finish(self._config)
                 break
-            self._training = Training(self._config, self._verdicts)
+            self._training = WorkerGroup(self._config, self._verdicts)
             self._messages = self._training.messages()
         return read_validations(self._config.run.url)[-1]
 
     def _go_on(self) -> None:
         if self._training:
-            self._verdicts.put(Verdict(self._seen, go_on=True))
+            self._verdicts.put(Decision(self._seen, continue_training=True))
 
     def _listen(self) -> bool:
         """Wait for the next validation but the last, or until the workers have ended.
@@ -138,8 +138,8 @@ class TrialRun(tune.Trainable):
                 self._job.news.put((self._number, message))
             elif message.kind == "validated":
                 # Of a checkpoint that was lost with its workers it comes again.
-                known = message.content <= self._seen
-                self._seen = max(self._seen, message.content)
+                known = message.step <= self._seen
+                self._seen = max(self._seen, message.step)
                 if not known and self._seen < self._config.meta.steps:
                     return True
                 self._go_on()

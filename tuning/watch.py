@@ -43,7 +43,7 @@ class News:
             while True:
                 trial, message = self._queue.get_nowait()
                 if message.kind == "error":
-                    self._errors[trial] = message.content
+                    self._errors[trial] = message.text
                 elif message.numbers:
                     self._numbers[trial] = message.numbers
 

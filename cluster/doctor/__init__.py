@@ -1,4 +1,4 @@
-"""What to know of a cluster before hours of it are paid for: a table of pass, warn and fail.
+"""Find problems of a cluster before a run pays for it: a table of pass, warn and fail.
 
-probe (on every node), wire (between them) -> patient -> checks -> table
+probe (on every node), all_reduce (between nodes) -> examination -> checks -> findings_table
 """

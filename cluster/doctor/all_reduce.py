@@ -1,4 +1,4 @@
-"""How fast workers of different nodes add up what each of them has."""
+"""Measure the bandwidth of an all-reduce between workers on different nodes."""
 
 import os
 import socket
@@ -10,75 +10,75 @@ import ray
 import torch
 import torch.distributed as dist
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-# Bytes of the tensor, and how often it is reduced; the first time is not counted.
-_SIZE, _TIMES = 64_000_000, 3
-_PATIENCE = 120.0
+from cluster.placement import on_node
+
+# The bytes of the tensor, and the number of timed reductions, which follow one for warm-up.
+_TENSOR_BYTES, _REPEATS = 64_000_000, 3
+_TIMEOUT_SECONDS = 120.0
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
 class _Rank:
     def address(self) -> tuple[str, int]:
-        """Where the others find this one."""
+        """Return a host and a free port where the other ranks can meet this one."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
     def reduce(self, rank: int, world: int, address: tuple[str, int], backend: str) -> float:
-        """Seconds of one all-reduce."""
+        """Return the seconds of one all-reduce."""
         host, port = address
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
-        patience = timedelta(seconds=_PATIENCE / 2)
-        dist.init_process_group(backend, rank=rank, world_size=world, timeout=patience)
+        timeout = timedelta(seconds=_TIMEOUT_SECONDS / 2)
+        dist.init_process_group(backend, rank=rank, world_size=world, timeout=timeout)
         device = torch.device("cuda" if backend == "nccl" else "cpu")
-        tensor = torch.ones(_SIZE // 4, device=device)
+        tensor = torch.ones(_TENSOR_BYTES // 4, device=device)
         dist.all_reduce(tensor)
-        _settle(device)
-        started = time.perf_counter()
-        for _ in range(_TIMES):
+        _synchronize(device)
+        start = time.perf_counter()
+        for _ in range(_REPEATS):
             dist.all_reduce(tensor)
-        _settle(device)
-        seconds = (time.perf_counter() - started) / _TIMES
-        assert tensor[0] == world ** (1 + _TIMES)
+        _synchronize(device)
+        seconds = (time.perf_counter() - start) / _REPEATS
+        assert tensor[0] == world ** (1 + _REPEATS)
         dist.destroy_process_group()
         return seconds
 
 
-def _settle(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
     dist.barrier()
 
 
-def all_reduce(nodes: list[str], *, gpus: bool) -> float:
-    """Bytes a second that each of one worker a node sends; of two workers where there is one node.
+def measure_all_reduce(node_ids: list[str], *, gpus: bool) -> float:
+    """Return the bytes per second that each worker sends in a ring all-reduce.
 
     Args:
-        nodes: ids of nodes.
-        gpus: whether each takes a GPU, and NCCL, or gloo.
+        node_ids: the nodes, with a worker each; a single node has two workers.
+        gpus: whether each worker takes a GPU and uses NCCL, or uses gloo.
 
     Raises:
-        RuntimeError: with the reason, when they do not come together.
+        RuntimeError: with the reason, when the workers cannot connect.
     """
-    places = nodes if len(nodes) > 1 else nodes * 2
-    ranks = [_on(node, gpus=gpus) for node in places]
+    places = node_ids if len(node_ids) > 1 else node_ids * 2
+    ranks = [_start_rank(node_id, gpus=gpus) for node_id in places]
     world = len(ranks)
     try:
-        address = ray.get(ranks[0].address.remote(), timeout=_PATIENCE)
+        address = ray.get(ranks[0].address.remote(), timeout=_TIMEOUT_SECONDS)
         backend = "nccl" if gpus else "gloo"
-        reducing = [r.reduce.remote(i, world, address, backend) for i, r in enumerate(ranks)]
-        seconds = max(ray.get(reducing, timeout=_PATIENCE))
+        results = [r.reduce.remote(i, world, address, backend) for i, r in enumerate(ranks)]
+        seconds = max(ray.get(results, timeout=_TIMEOUT_SECONDS))
     except (RayError, TimeoutError) as error:
         lines = [line for line in str(error).strip().splitlines() if line]
         raise RuntimeError(lines[-1] if lines else type(error).__name__) from error
     finally:
         for rank in ranks:
             ray.kill(rank)
-    # What a ring sends: all but one part in the reduction, and again in what follows.
-    return 2 * (world - 1) / world * _SIZE / seconds
+    # Each rank of a ring sends all parts but one in reduce-scatter, and again in all-gather.
+    return 2 * (world - 1) / world * _TENSOR_BYTES / seconds
 
 
-def _on(node: str, *, gpus: bool) -> Any:
-    here = NodeAffinitySchedulingStrategy(node, soft=False)
-    return _Rank.options(scheduling_strategy=here, num_gpus=int(gpus)).remote()
+def _start_rank(node_id: str, *, gpus: bool) -> Any:
+    return _Rank.options(scheduling_strategy=on_node(node_id), num_gpus=int(gpus)).remote()

@@ -1,227 +1,289 @@
-"""The checks, each a small function of the patient; `CHECKS` is all of them, in order."""
+"""The checks, each a small function of an examination; `CHECKS` has all of them, in order."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cluster.capacity import fewest_workers, places
-from cluster.doctor.examination import Patient
-from cluster.doctor.probe import Facts
+from cluster.capacity import minimum_workers, workers_that_fit
+from cluster.doctor.examination import Examination
+from cluster.doctor.probe import NodeReport, StorageReport
 from metatrain.config import Config
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of
 from metatrain.plan.terminal_table import size
 from metatrain.storage.files import is_s3
 
-Verdict = Literal["pass", "warn", "fail"]
+Status = Literal["pass", "warn", "fail"]
 
-# What is little: bytes, bytes a second, seconds.
-_LITTLE_SHM, _LITTLE_DISK = 2e9, 20e9
-_SLOW_STORAGE, _SLOW_GLOO, _SLOW_NCCL = 20e6, 100e6, 2e9
-_SKEW = 2.0
+# Limits below which a check warns, in bytes and in bytes per second.
+_MIN_SHM, _MIN_DISK = 2e9, 20e9
+_MIN_STORAGE_RATE, _MIN_GLOO_RATE, _MIN_NCCL_RATE = 20e6, 100e6, 2e9
+# Limits of the clock skew above which a check warns or fails, in seconds.
+_WARN_SKEW, _FAIL_SKEW = 2.0, 300.0
+
+_ALL = "all"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One line of the table.
 
     Attributes:
-        verdict: whether it is well; a fail is what a run would end with.
-        what: was looked at.
-        where: the node, or `all`.
-        said: what was found.
-        fix: what to do about it; '' where nothing is to be done.
+        status: fail marks a problem that would fail a run.
+        check: the subject of the check.
+        node: the node's address, or `all`.
+        detail: the observation.
+        fix: the remedy; '' where none is needed.
     """
 
-    verdict: Verdict
-    what: str
-    where: str
-    said: str
+    status: Status
+    check: str
+    node: str
+    detail: str
     fix: str = ""
 
 
-Check = Callable[[Patient], Iterator[Finding]]
+Check = Callable[[Examination], Iterator[Finding]]
 
 
-def nodes(patient: Patient) -> Iterator[Finding]:
-    """Every node can run what is ours."""
-    for node in patient.nodes:
-        if node.trouble:
-            fix = "install metatrain[cluster] there as here, or look at the node's raylet.out"
-            yield Finding("fail", "node", node.name, node.trouble, fix)
-    heard = len(patient.heard)
-    if heard == len(patient.nodes):
-        yield Finding("pass", "node", "all", f"{heard} answer")
+def check_nodes(examination: Examination) -> Iterator[Finding]:
+    """Check that this package runs on every node."""
+    for node in examination.nodes:
+        if node.error:
+            yield Finding(
+                status="fail",
+                check="node",
+                node=node.address,
+                detail=node.error,
+                fix="install metatrain[cluster] there as here, or read raylet.out of the node",
+            )
+    answers = len(examination.reports)
+    if answers == len(examination.nodes):
+        yield Finding(status="pass", check="node", node=_ALL, detail=f"{answers} answer")
 
 
-def versions(patient: Patient) -> Iterator[Finding]:
-    """The driver's versions are every node's."""
-    here, well = patient.driver, True
-    for node, facts in patient.heard:
-        for name, version in here.items():
-            there = facts.versions[name]
-            if there != version:
-                well = False
-                said = f"{name} is {there or 'missing'}, and {version or 'missing'} at the driver"
-                fix = "install all nodes from the same image or constraints.txt"
-                yield Finding("fail", "versions", node.name, said, fix)
-    if well:
-        said = ", ".join(f"{name} {version}" for name, version in here.items())
-        yield Finding("pass", "versions", "all", said)
+def check_versions(examination: Examination) -> Iterator[Finding]:
+    """Check that every node has the driver's versions."""
+    expected, same = examination.driver_versions, True
+    for node, report in examination.reports:
+        for name, version in expected.items():
+            actual = report.versions[name]
+            if actual != version:
+                same = False
+                yield Finding(
+                    status="fail",
+                    check="versions",
+                    node=node.address,
+                    detail=f"{name} is {actual or 'missing'}, and {version or 'missing'} at the "
+                    f"driver",
+                    fix="install all nodes from the same image or constraints.txt",
+                )
+    if same:
+        detail = ", ".join(f"{name} {version}" for name, version in expected.items())
+        yield Finding(status="pass", check="versions", node=_ALL, detail=detail)
 
 
-def gpus(patient: Patient) -> Iterator[Finding]:
-    """Ray offers the GPUs that there are."""
-    counts = Counter(len(facts.gpus) for _, facts in patient.heard)
-    well = True
-    for node, facts in patient.heard:
-        there, offered = len(facts.gpus), int(node.resources.get("GPU", 0))
-        if there != offered:
-            well = False
-            said = f"{there} GPUs by nvidia-smi, and Ray offers {offered}"
-            verdict = "fail" if patient.gpus else "warn"
-            yield Finding(verdict, "GPUs", node.name, said, "start Ray with --num-gpus, or mend it")
-    if patient.gpus and not any(facts.gpus for _, facts in patient.heard):
+def check_gpus(examination: Examination) -> Iterator[Finding]:
+    """Check that Ray offers the GPUs that the nodes have."""
+    counts = Counter(len(report.gpu_memory) for _, report in examination.reports)
+    same = True
+    for node, report in examination.reports:
+        present, offered = len(report.gpu_memory), int(node.resources.get("GPU", 0))
+        if present != offered:
+            same = False
+            yield Finding(
+                status="fail" if examination.uses_gpus else "warn",
+                check="GPUs",
+                node=node.address,
+                detail=f"{present} GPUs by nvidia-smi, and Ray offers {offered}",
+                fix="start Ray with --num-gpus, or repair the driver",
+            )
+    if examination.uses_gpus and not any(counts):
         fix = "add GPU nodes, or set cluster.gpus_per_worker=0"
-        yield Finding("fail", "GPUs", "all", "none, and every worker takes one", fix)
-    elif well:
-        said = ", ".join(f"{n} nodes with {count}" for count, n in sorted(counts.items()))
-        yield Finding("pass", "GPUs", "all", said)
+        detail = "none, and every worker needs one"
+        yield Finding(status="fail", check="GPUs", node=_ALL, detail=detail, fix=fix)
+    elif same:
+        detail = ", ".join(f"{nodes} nodes with {count}" for count, nodes in sorted(counts.items()))
+        yield Finding(status="pass", check="GPUs", node=_ALL, detail=detail)
 
 
-def room(patient: Patient) -> Iterator[Finding]:
-    """The run's workers fit on the nodes."""
-    if patient.config is None:
+def check_capacity(examination: Examination) -> Iterator[Finding]:
+    """Check that the run's workers fit on the nodes."""
+    if examination.config is None:
         return
-    cluster = patient.config.cluster
-    there = sum(places(node.resources, cluster) for node in patient.nodes)
-    wanted = fewest_workers(cluster)
-    said = f"room for {there} workers, and {wanted} are wanted"
-    if there >= wanted:
-        yield Finding("pass", "room", "all", said)
+    cluster = examination.config.cluster
+    fitting = sum(workers_that_fit(node.resources, cluster) for node in examination.nodes)
+    required = minimum_workers(cluster)
+    detail = f"{fitting} workers fit, and the run needs {required}"
+    if fitting >= required:
+        yield Finding(status="pass", check="capacity", node=_ALL, detail=detail)
     else:
-        yield Finding("fail", "room", "all", said, "add nodes, or lower cluster.workers")
+        fix = "add nodes, or lower cluster.workers"
+        yield Finding(status="fail", check="capacity", node=_ALL, detail=detail, fix=fix)
 
 
-def bandwidth(patient: Patient) -> Iterator[Finding]:
-    """Workers of different nodes come together, fast enough."""
-    backend = "NCCL" if patient.gpus else "gloo"
-    what, slow = f"{backend} all-reduce", _SLOW_NCCL if patient.gpus else _SLOW_GLOO
-    if patient.apart:
-        fix = (
-            f"open all ports between the nodes, and set {backend}_SOCKET_IFNAME to their interface"
+def check_bandwidth(examination: Examination) -> Iterator[Finding]:
+    """Check that workers on different nodes connect, at sufficient speed."""
+    backend = "NCCL" if examination.uses_gpus else "gloo"
+    check, rate = f"{backend} all-reduce", examination.bandwidth
+    if examination.all_reduce_error:
+        yield Finding(
+            status="fail",
+            check=check,
+            node=_ALL,
+            detail=examination.all_reduce_error,
+            fix=f"open all ports between the nodes, and set {backend}_SOCKET_IFNAME to their "
+            f"interface",
         )
-        yield Finding("fail", what, "all", patient.apart, fix)
-    elif patient.bandwidth:
-        between = len(patient.nodes) > 1
-        said = f"{size(patient.bandwidth)}/s " + ("between nodes" if between else "on one node")
-        if patient.bandwidth < slow and between:
+    elif rate:
+        several = len(examination.nodes) > 1
+        detail = f"{size(rate)}/s {'between nodes' if several else 'on one node'}"
+        if several and rate < (_MIN_NCCL_RATE if examination.uses_gpus else _MIN_GLOO_RATE):
             fix = "use a faster network, or fewer nodes and a larger meta.batch"
-            yield Finding("warn", what, "all", said, fix)
+            yield Finding(status="warn", check=check, node=_ALL, detail=detail, fix=fix)
         else:
-            yield Finding("pass", what, "all", said)
+            yield Finding(status="pass", check=check, node=_ALL, detail=detail)
 
 
-def shm(patient: Patient) -> Iterator[Finding]:
-    """/dev/shm holds Ray's objects and what NCCL and gloo hand on."""
-    fix = "give more: docker run --shm-size, or an emptyDir of medium Memory at /dev/shm"
-    yield from _each(patient, "/dev/shm", lambda facts: facts.shm, _LITTLE_SHM, fix)
+def check_shm(examination: Examination) -> Iterator[Finding]:
+    """Check the size of /dev/shm, which holds Ray's objects and buffers of NCCL and gloo."""
+    yield from _at_least(
+        _MIN_SHM,
+        lambda report: report.shm,
+        examination,
+        check="/dev/shm",
+        fix="enlarge it with docker run --shm-size, or an emptyDir of medium Memory at /dev/shm",
+    )
 
 
-def disk(patient: Patient) -> Iterator[Finding]:
-    """There is room for what Ray and the cache keep."""
-    fix = "make room, lower data.cache_bytes, or start Ray with --temp-dir on a larger disk"
-    yield from _each(patient, "free disk", lambda facts: facts.disk, _LITTLE_DISK, fix)
+def check_disk(examination: Examination) -> Iterator[Finding]:
+    """Check the free disk space, which Ray and the data cache fill."""
+    yield from _at_least(
+        _MIN_DISK,
+        lambda report: report.disk,
+        examination,
+        check="free disk",
+        fix="free space, lower data.cache_bytes, or start Ray with --temp-dir on a larger disk",
+    )
 
 
-def _each(
-    patient: Patient, what: str, of: Callable[[Facts], int], little: float, fix: str
+def _at_least(
+    minimum: float,
+    bytes_of: Callable[[NodeReport], int],
+    examination: Examination,
+    *,
+    check: str,
+    fix: str,
 ) -> Iterator[Finding]:
-    for node, facts in patient.heard:
-        if of(facts) < little:
-            yield Finding("warn", what, node.name, size(of(facts)), fix)
-    if enough := [of(facts) for _, facts in patient.heard if of(facts) >= little]:
-        yield Finding("pass", what, "all" if len(enough) > 1 else "", f"{size(min(enough))}")
+    for node, report in examination.reports:
+        if bytes_of(report) < minimum:
+            detail = size(bytes_of(report))
+            yield Finding(status="warn", check=check, node=node.address, detail=detail, fix=fix)
+    sizes = [bytes_of(report) for _, report in examination.reports]
+    if enough := [count for count in sizes if count >= minimum]:
+        node = _ALL if len(enough) > 1 else ""
+        yield Finding(status="pass", check=check, node=node, detail=size(min(enough)))
 
 
-def clocks(patient: Patient) -> Iterator[Finding]:
-    """S3 refuses requests of clocks that are minutes off; logs become hard to read before."""
-    worst = max((node.skew for node, _ in patient.heard), default=0.0)
-    for node, _ in patient.heard:
-        if node.skew > _SKEW:
-            verdict = "fail" if node.skew > 300 else "warn"
-            yield Finding(verdict, "clock", node.name, f"{node.skew:.0f} s off", "run NTP there")
-    if worst <= _SKEW:
-        yield Finding("pass", "clock", "all", f"at most {worst:.1f} s off")
+def check_clocks(examination: Examination) -> Iterator[Finding]:
+    """Check that clocks agree: S3 refuses requests whose time is minutes off."""
+    worst = max((node.clock_skew for node, _ in examination.reports), default=0.0)
+    for node, _ in examination.reports:
+        if node.clock_skew > _WARN_SKEW:
+            yield Finding(
+                status="fail" if node.clock_skew > _FAIL_SKEW else "warn",
+                check="clock",
+                node=node.address,
+                detail=f"{node.clock_skew:.0f} s off",
+                fix="run NTP there",
+            )
+    if worst <= _WARN_SKEW:
+        detail = f"at most {worst:.1f} s off"
+        yield Finding(status="pass", check="clock", node=_ALL, detail=detail)
 
 
-def deepspeed(patient: Patient) -> Iterator[Finding]:
-    """DeepSpeed can be imported; of its compiled ops we use none, optimisers being torch's."""
-    well = True
-    for node, facts in patient.heard:
-        if facts.deepspeed:
-            well = False
-            fix = "install deepspeed as constraints.txt has it, on an image with its CUDA"
-            yield Finding("fail", "DeepSpeed", node.name, facts.deepspeed, fix)
-    if well and patient.heard:
-        yield Finding("pass", "DeepSpeed", "all", "can be imported; no op has to be compiled")
+def check_deepspeed(examination: Examination) -> Iterator[Finding]:
+    """Check that DeepSpeed can be imported; a run needs none of its compiled operators."""
+    errors = [(node, report.deepspeed_error) for node, report in examination.reports]
+    for node, error in errors:
+        if error:
+            fix = "install the deepspeed of constraints.txt, on an image with its CUDA"
+            yield Finding(
+                status="fail", check="DeepSpeed", node=node.address, detail=error, fix=fix
+            )
+    if errors and not any(error for _, error in errors):
+        detail = "can be imported; nothing has to be compiled"
+        yield Finding(status="pass", check="DeepSpeed", node=_ALL, detail=detail)
 
 
-def credentials(patient: Patient) -> Iterator[Finding]:
-    """Where a run reads or writes S3, every node finds some; what they are nobody prints."""
-    config = patient.config
+def check_credentials(examination: Examination) -> Iterator[Finding]:
+    """Check that every node finds S3 credentials where a run uses S3; none is ever printed."""
+    config = examination.config
     if config is None or not any(is_s3(url) for url in (config.data.path, config.run.url)):
         return
-    for node, facts in patient.heard:
-        if facts.credentials:
-            yield Finding("pass", "credentials", node.name, f"by {facts.credentials}")
+    for node, report in examination.reports:
+        if report.credentials:
+            detail = f"from {report.credentials}"
+            yield Finding(status="pass", check="credentials", node=node.address, detail=detail)
         else:
-            fix = "give the nodes a role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            yield Finding("fail", "credentials", node.name, "none for S3", fix)
+            yield Finding(
+                status="fail",
+                check="credentials",
+                node=node.address,
+                detail="none for S3",
+                fix="give the nodes a role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
 
 
-def storage(patient: Patient) -> Iterator[Finding]:
-    """Every node reads the data set, and writes below the run."""
-    for node, facts in patient.heard:
-        for place in facts.storage:
-            if place.trouble:
-                fix = "use a path that all nodes share, or an fsspec URL and its credentials"
-                yield Finding("fail", "storage", node.name, place.trouble, fix)
-                continue
-            said = f"{place.url}: reads {size(place.reads)}/s"
-            said += f", writes {size(place.writes)}/s" if place.writes else ""
-            # Of a data set, no more is read than a manifest, which tells nothing of speed.
-            slow = place.writes and min(place.reads, place.writes) < _SLOW_STORAGE
-            fix = "use a storage that is nearer, or a longer checkpoint.every" if slow else ""
-            yield Finding("warn" if slow else "pass", "storage", node.name, said, fix)
+def check_storage(examination: Examination) -> Iterator[Finding]:
+    """Check that every node reads the data set, and writes to the run's folder."""
+    for node, report in examination.reports:
+        for storage in report.storage:
+            yield _storage_finding(node.address, storage)
 
 
-def memory(patient: Patient) -> Iterator[Finding]:
-    """The run's plan fits into the memory that the nodes have; see `metatrain plan`."""
-    if patient.config is None or not patient.heard:
+def _storage_finding(node: str, storage: StorageReport) -> Finding:
+    if storage.error:
+        fix = "use a path that all nodes share, or an fsspec URL and its credentials"
+        return Finding(status="fail", check="storage", node=node, detail=storage.error, fix=fix)
+    detail = f"{storage.url}: reads {size(storage.read_rate)}/s"
+    detail += f", writes {size(storage.write_rate)}/s" if storage.write_rate else ""
+    # Of a data set only the manifest is read, which is too small to measure speed.
+    rate = min(storage.read_rate, storage.write_rate)
+    if storage.write_rate and rate < _MIN_STORAGE_RATE:
+        fix = "use a nearer storage, or a larger checkpoint.every"
+        return Finding(status="warn", check="storage", node=node, detail=detail, fix=fix)
+    return Finding(status="pass", check="storage", node=node, detail=detail)
+
+
+def check_memory(examination: Examination) -> Iterator[Finding]:
+    """Check that the run's plan fits into the nodes' memory; see `metatrain plan`."""
+    if examination.config is None or not examination.reports:
         return
-    plan = plan_of(patient.config, _hardware(patient, patient.config))
-    said = f"{size(plan.memory.peak)} of {size(plan.hardware.memory)} a worker"
+    plan = plan_of(examination.config, _hardware(examination, examination.config))
+    detail = f"{size(plan.memory.peak)} of {size(plan.hardware.memory)} per worker"
     if plan.fits:
-        yield Finding("pass", "memory plan", "all", said)
+        yield Finding(status="pass", check="memory plan", node=_ALL, detail=detail)
     else:
-        yield Finding("fail", "memory plan", "all", said, "see metatrain plan for what needs less")
+        fix = "run metatrain plan, which names smaller settings"
+        yield Finding(status="fail", check="memory plan", node=_ALL, detail=detail, fix=fix)
 
 
-def _hardware(patient: Patient, config: Config) -> Hardware:
-    """The smallest of the nodes that take workers."""
-    homes = [(n, f) for n, f in patient.heard if places(n.resources, config.cluster)]
-    homes = homes or patient.heard
-    most = max(places(node.resources, config.cluster) for node, _ in homes)
-    per_node = max(1, min(most, config.cluster.workers))
-    usual = replace(Hardware.h100(bf16=config.inner.precision == "bf16"), per_node=per_node)
-    if patient.gpus:
-        return replace(usual, memory=min((min(f.gpus) for _, f in homes if f.gpus), default=0))
-    return replace(usual, memory=min(facts.memory for _, facts in homes) / per_node)
+def _hardware(examination: Examination, config: Config) -> Hardware:
+    """Describe the smallest of the nodes on which workers fit."""
+    capacity = [workers_that_fit(n.resources, config.cluster) for n, _ in examination.reports]
+    reports = [r for (_, r), fit in zip(examination.reports, capacity, strict=True) if fit]
+    reports = reports or [report for _, report in examination.reports]
+    per_node = max(1, min(max(capacity), config.cluster.workers))
+    h100 = replace(Hardware.h100(bf16=config.inner.precision == "bf16"), per_node=per_node)
+    if examination.uses_gpus:
+        memory = min((min(r.gpu_memory) for r in reports if r.gpu_memory), default=0)
+        return replace(h100, memory=memory)
+    return replace(h100, memory=min(report.memory for report in reports) / per_node)
 
 
 CHECKS: tuple[Check, ...] = (
-    *(nodes, versions, gpus, room, bandwidth, shm, disk, clocks, deepspeed),
-    *(credentials, storage, memory),
+    *(check_nodes, check_versions, check_gpus, check_capacity, check_bandwidth, check_shm),
+    *(check_disk, check_clocks, check_deepspeed, check_credentials, check_storage, check_memory),
 )

@@ -1,29 +1,31 @@
-"""Examining a cluster, and telling what was found."""
+"""Examine a cluster, and print the findings."""
 
 import os
 
 from cluster.doctor.checks import CHECKS
 from cluster.doctor.examination import examine
-from cluster.doctor.findings_table import table
-from cluster.run.ray_cluster import joined_cluster
+from cluster.doctor.findings_table import findings_table
+from cluster.run.ray_cluster import ray_connection
 from metatrain.base.errors import UserError
 from metatrain.config import Config
 
 
 def doctor(config: Config | None) -> None:
-    """Examine the cluster at RAY_ADDRESS, or this machine, and print what was found.
+    """Examine the cluster at RAY_ADDRESS, or this machine, and print the findings.
 
     Args:
-        config: of the run that it is to take; None looks at what any run needs.
+        config: the configuration of a run to check for; None checks what any run needs.
 
     Raises:
-        UserError: when something is found with which a run would fail.
+        UserError: when a run would fail.
     """
-    print("Examining; starting a worker on every node takes some 20 s.", flush=True)
-    with joined_cluster(os.cpu_count() or 1):
-        patient = examine(config)
-    findings = [finding for check in CHECKS for finding in check(patient)]
-    print(table(findings))
-    failed = {f.what: None for f in findings if f.verdict == "fail"}
+    print("Examining the cluster; starting a worker on every node takes about 20 s.", flush=True)
+    with ray_connection(cpus=os.cpu_count() or 1):
+        examination = examine(config)
+    findings = [finding for check in CHECKS for finding in check(examination)]
+    print(findings_table(findings))
+    failed = {finding.check: None for finding in findings if finding.status == "fail"}
     if failed:
-        raise UserError(f"a run would fail here, for {', '.join(failed)}; mend what says fail.")
+        raise UserError(
+            f"a run would fail here because of {', '.join(failed)}; fix each line marked fail."
+        )

@@ -1,113 +1,122 @@
-"""Who is examined: a cluster, with what its nodes say, and the run that it is to take."""
+"""Examine a cluster: collect a report from every node, and measure the network between them."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.doctor.all_reduce import all_reduce
-from cluster.doctor.probe import Facts, clock, probe, versions
+from cluster.doctor.all_reduce import measure_all_reduce
+from cluster.doctor.probe import NodeReport, installed_versions, probe_node, read_clock
+from cluster.placement import on_node
 from metatrain.config import Config
 
-_PATIENCE = 180.0
+_TIMEOUT_SECONDS = 180.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
-    """One node.
+    """One node of a cluster.
 
     Attributes:
-        name: its address.
-        resources: what it has, by Ray's count.
-        facts: what it says; None where it says nothing.
-        trouble: why.
-        skew: seconds that its clock is off the driver's at the least.
+        id: Ray's id.
+        address: its IP address.
+        resources: by Ray's count.
+        report: None where the node did not answer.
+        error: why it did not answer.
+        clock_skew: the seconds, at least, by which its clock differs from the driver's.
     """
 
     id: str
-    name: str
+    address: str
     resources: dict[str, float]
-    facts: Facts | None = None
-    trouble: str = ""
-    skew: float = 0.0
+    report: NodeReport | None = None
+    error: str = ""
+    clock_skew: float = 0.0
 
 
-@dataclass(frozen=True)
-class Patient:
-    """A cluster, and what it is to do.
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """The findings about a cluster that the checks judge.
 
     Attributes:
-        nodes: those that live.
-        driver: versions of Python and packages where the driver runs.
-        config: of the run; None where none is planned.
-        bandwidth: bytes a second of an all-reduce between the nodes.
-        apart: why they do not come together; '' where they do.
+        nodes: the live nodes.
+        driver_versions: of Python and packages where the driver runs.
+        config: the configuration of the run; None where no run is planned.
+        bandwidth: the bytes per second of an all-reduce between the nodes; 0 where not measured.
+        all_reduce_error: why the nodes cannot connect; '' where they can.
     """
 
     nodes: list[Node]
-    driver: dict[str, str]
+    driver_versions: dict[str, str]
     config: Config | None = None
     bandwidth: float = 0.0
-    apart: str = ""
+    all_reduce_error: str = ""
 
     @property
-    def gpus(self) -> bool:
-        """Whether workers take GPUs: as the run says, or where no run is planned, all nodes."""
+    def uses_gpus(self) -> bool:
+        """Whether workers take GPUs: by the run, or without a run, where all nodes have some."""
         if self.config:
             return bool(self.config.cluster.gpus_per_worker)
         return all(node.resources.get("GPU") for node in self.nodes)
 
     @property
-    def heard(self) -> list[tuple[Node, Facts]]:
-        """Nodes that say something."""
-        return [(node, node.facts) for node in self.nodes if node.facts]
+    def reports(self) -> list[tuple[Node, NodeReport]]:
+        """The nodes that answered, with their reports."""
+        return [(node, node.report) for node in self.nodes if node.report]
 
 
-def examine(config: Config | None) -> Patient:
-    """The cluster that this process has joined."""
-    places = (None, None, None)
+def examine(config: Config | None) -> Examination:
+    """Examine the cluster that this process has joined.
+
+    Args:
+        config: the configuration of the run; None where no run is planned.
+    """
+    urls: dict[str, str | None] = {"data": None, "run": None, "cache": None}
     if config:
-        places = (config.data.path, config.run.url, config.data.cache_dir)
-    found = [
-        Node(n["NodeID"], n["NodeManagerAddress"], n["Resources"])
-        for n in ray.nodes()
-        if n["Alive"]
+        data = config.data
+        urls = {"data": data.path, "run": config.run.url, "cache": data.cache_dir}
+    nodes = [
+        Node(id=node["NodeID"], address=node["NodeManagerAddress"], resources=node["Resources"])
+        for node in ray.nodes()
+        if node["Alive"]
     ]
-    # All at once: what takes long is to start a worker and to import torch.
-    asked = [_on(node, probe).remote(*places) for node in found]
-    nodes = [_heard(node, reference) for node, reference in zip(found, asked, strict=True)]
-    patient = Patient(nodes, versions(), config)
-    return _wired(patient) if all(node.facts for node in nodes) else patient
+    # On all nodes at once: a probe spends its time starting a worker and importing torch.
+    probes = [_on(node, probe_node).remote(**urls) for node in nodes]
+    nodes = [_with_report(node, probe) for node, probe in zip(nodes, probes, strict=True)]
+    examination = Examination(nodes=nodes, driver_versions=installed_versions(), config=config)
+    answered = all(node.report for node in nodes)
+    return _with_bandwidth(examination) if answered else examination
 
 
-def _on(node: Node, function: Any) -> Any:
-    here = NodeAffinitySchedulingStrategy(node.id, soft=False)
-    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+def _on(node: Node, function: Callable[..., object]) -> Any:
+    """Make a remote function that runs on one node."""
+    strategy = on_node(node.id)
+    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
 
 
-def _heard(node: Node, reference: Any) -> Node:
+def _with_report(node: Node, probe: Any) -> Node:
     try:
-        facts: Any = ray.get(reference, timeout=_PATIENCE)
-        asked = time.time()
-        there: Any = ray.get(_on(node, clock).remote(), timeout=_PATIENCE)
+        report: Any = ray.get(probe, timeout=_TIMEOUT_SECONDS)
+        before = time.time()
+        node_time: Any = ray.get(_on(node, read_clock).remote(), timeout=_TIMEOUT_SECONDS)
     except (RayError, TimeoutError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Node(node.id, node.name, node.resources, trouble=lines[-1])
-    # It was read at some moment in between.
-    skew = max(0.0, asked - there, there - time.time())
-    return Node(node.id, node.name, node.resources, facts, skew=skew)
+        return replace(node, error=lines[-1])
+    # The node read its clock at some moment between the two readings here.
+    skew = max(0.0, before - node_time, node_time - time.time())
+    return replace(node, report=report, clock_skew=skew)
 
 
-def _wired(patient: Patient) -> Patient:
-    kind = "GPU" if patient.gpus else "CPU"
-    training = [node for node in patient.nodes if node.resources.get(kind)]
-    if sum(node.resources[kind] for node in training) < 2:
-        return patient  # nobody would have anybody to add up with
+def _with_bandwidth(examination: Examination) -> Examination:
+    kind = "GPU" if examination.uses_gpus else "CPU"
+    nodes = [node for node in examination.nodes if node.resources.get(kind)]
+    if sum(node.resources[kind] for node in nodes) < 2:
+        return examination  # a single worker reduces with nobody
     try:
-        bandwidth, apart = all_reduce([n.id for n in training], gpus=patient.gpus), ""
+        bandwidth = measure_all_reduce([node.id for node in nodes], gpus=examination.uses_gpus)
     except RuntimeError as error:
-        bandwidth, apart = 0.0, str(error)
-    return Patient(patient.nodes, patient.driver, patient.config, bandwidth, apart)
+        return replace(examination, all_reduce_error=str(error))
+    return replace(examination, bandwidth=bandwidth)

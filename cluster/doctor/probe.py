@@ -1,4 +1,4 @@
-"""What a node says of itself. Runs there, on a Ray worker."""
+"""Report what a node has and can do. Runs on the node, in a Ray worker."""
 
 import importlib.metadata
 import os
@@ -19,155 +19,157 @@ from metatrain.storage.files import filesystem_of, is_s3, read_file, write_file
 
 PACKAGES = ("ray", "torch", "deepspeed", "numpy", "pyarrow", "fsspec")
 
-# Bytes that are written and read back to see how fast a storage is.
-_PROBE = 16_000_000
+# The bytes that are written and read back to measure a storage's speed.
+_PROBE_BYTES = 16_000_000
 
-# Where S3's clients look first; of what is there, no more is told than that it is.
-_CREDENTIALS = (
+# The environment variables that S3 clients read first. Only a variable's name is ever reported.
+_CREDENTIAL_VARIABLES = (
     *("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
 )
 
 
-@dataclass(frozen=True)
-class Storage:
-    """How a node gets on with one place of storage.
+@dataclass(frozen=True, kw_only=True)
+class StorageReport:
+    """A node's access to one URL of a storage.
 
     Attributes:
-        url: the place.
-        trouble: why it cannot be used; '' where it can.
-        reads: bytes a second.
-        writes: bytes a second; 0 where nothing is to be written.
+        url: the URL.
+        error: why the node cannot use it; '' where it can.
+        read_rate: bytes per second.
+        write_rate: bytes per second; 0 where a run only reads.
     """
 
     url: str
-    trouble: str = ""
-    reads: float = 0.0
-    writes: float = 0.0
+    error: str = ""
+    read_rate: float = 0.0
+    write_rate: float = 0.0
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a node says of itself.
+@dataclass(frozen=True, kw_only=True)
+class NodeReport:
+    """The hardware, software and access of one node.
 
     Attributes:
-        versions: of Python and packages; '' for what is not installed.
-        gpus: bytes of memory of each.
-        shm: bytes of /dev/shm.
-        disk: free bytes where Ray and caches write.
-        memory: bytes that workers may take.
-        clock: seconds since the epoch.
-        credentials: where some for S3 were found; '' where none were.
-        deepspeed: why it cannot be used; '' where it can.
-        storage: places that a run reads and writes.
+        versions: of Python and packages; '' for a package that is not installed.
+        gpu_memory: the bytes of each GPU.
+        shm: the bytes of /dev/shm.
+        disk: the free bytes where Ray and caches write.
+        memory: the bytes that workers may use.
+        credentials: the source of S3 credentials; '' where there is none.
+        deepspeed_error: why DeepSpeed cannot be imported; '' where it can.
+        storage: the access to each URL that a run uses.
     """
 
     versions: dict[str, str]
-    gpus: list[int]
+    gpu_memory: list[int]
     shm: int
     disk: int
     memory: int
-    clock: float
     credentials: str = ""
-    deepspeed: str = ""
-    storage: list[Storage] = field(default_factory=list)
+    deepspeed_error: str = ""
+    storage: list[StorageReport] = field(default_factory=list)
 
 
-def clock() -> float:
-    """Seconds since the epoch, here."""
+def read_clock() -> float:
+    """Return this node's time in seconds since the epoch."""
     return time.time()
 
 
-def probe(data: str | None, run: str | None, cache: str | None) -> Facts:
-    """All facts of the node that this runs on.
+def probe_node(*, data: str | None, run: str | None, cache: str | None) -> NodeReport:
+    """Report on the node that this runs on.
 
     Args:
-        data: URL of the data set that is to be read; None where none is.
-        run: URL below which is to be written.
-        cache: the folder that keeps what was read.
+        data: the URL of the data set that a run reads; None where there is no run.
+        run: the URL below which a run writes; None where there is no run.
+        cache: the folder that caches data; None takes the one where Ray writes.
     """
-    storage = [_reading(data)] if data else []
-    storage += [_writing(run)] if run else []
-    remote = any(is_s3(url) for url in (data or "", run or ""))
-    return Facts(
-        versions(),
-        _gpus(),
-        shutil.disk_usage("/dev/shm").total,
-        shutil.disk_usage(_existing(cache or "/tmp")).free,
-        free_memory(torch.device("cpu")),
-        time.time(),
-        _credentials() if remote else "",
-        _deepspeed(),
-        storage,
+    storage = [_probe_reading(data)] if data else []
+    storage += [_probe_writing(run)] if run else []
+    uses_s3 = any(is_s3(url) for url in (data or "", run or ""))
+    return NodeReport(
+        versions=installed_versions(),
+        gpu_memory=_gpu_memory(),
+        shm=shutil.disk_usage("/dev/shm").total,
+        disk=shutil.disk_usage(_existing_parent(cache or "/tmp")).free,
+        memory=free_memory(torch.device("cpu")),
+        credentials=_credential_source() if uses_s3 else "",
+        deepspeed_error=_deepspeed_error(),
+        storage=storage,
     )
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that all nodes must have alike."""
-    found = {"python": platform.python_version()}
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that must be the same on all nodes."""
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
-        found[name] = ""
+        versions[name] = ""
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
-def _gpus() -> list[int]:
-    """By NVIDIA's own tool: torch sees no more than what Ray gave to this worker, which is none."""
+def _gpu_memory() -> list[int]:
+    """Ask nvidia-smi, since Ray hides the node's GPUs from torch in this worker."""
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
-        return [int(line) * 2**20 for line in said.split()]
+        process = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        return [int(mebibytes) * 2**20 for mebibytes in process.stdout.split()]
     except (OSError, ValueError, subprocess.SubprocessError):
         return []
 
 
-def _existing(folder: str) -> str:
+def _existing_parent(folder: str) -> str:
     while not os.path.exists(folder):  # noqa: PTH110
         folder = os.path.dirname(folder) or "."  # noqa: PTH120
     return folder
 
 
-def _credentials() -> str:
-    """Where S3's clients would take credentials from."""
+def _credential_source() -> str:
+    """Return where S3 clients find credentials; '' where they find none."""
     import botocore.session
 
-    for name in _CREDENTIALS:
+    for name in _CREDENTIAL_VARIABLES:
         if os.environ.get(name):
             return name
-    found = botocore.session.get_session().get_credentials()
-    return found.method if found else ""
+    credentials = botocore.session.get_session().get_credentials()
+    return credentials.method if credentials else ""
 
 
-def _deepspeed() -> str:
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # as of a worker that was given no GPU
+def _deepspeed_error() -> str:
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # as in a worker that Ray gave no GPU
     try:
         import deepspeed  # noqa: F401
-    except Exception as error:  # whatever its import comes to: compilers, drivers, versions
+    except Exception as error:  # its import may fail by compilers, drivers and versions
         return f"{type(error).__name__}: {error}".partition("\n")[0]
     return ""
 
 
-def _reading(url: str) -> Storage:
-    started = time.perf_counter()
+def _probe_reading(url: str) -> StorageReport:
+    start = time.perf_counter()
     try:
         size = len(read_file(f"{url.rstrip('/')}/{MANIFEST}"))
     except UserError as error:
-        return Storage(url, str(error))
-    return Storage(url, reads=size / (time.perf_counter() - started))
+        return StorageReport(url=url, error=str(error))
+    return StorageReport(url=url, read_rate=size / (time.perf_counter() - start))
 
 
-def _writing(url: str) -> Storage:
+def _probe_writing(url: str) -> StorageReport:
     file = f"{url.rstrip('/')}/.doctor-{secrets.token_hex(8)}"
-    content, started = os.urandom(_PROBE), time.perf_counter()
+    content = os.urandom(_PROBE_BYTES)
     try:
+        start = time.perf_counter()
         write_file(file, content)
-        written, started = time.perf_counter() - started, time.perf_counter()
+        write_seconds, start = time.perf_counter() - start, time.perf_counter()
         same = read_file(file) == content
-        read = time.perf_counter() - started
+        read_seconds = time.perf_counter() - start
         fs, path = filesystem_of(file)
         fs.rm(path)
     except (UserError, OSError) as error:
-        return Storage(url, str(error))
-    trouble = "" if same else "what was read back is not what was written"
-    return Storage(url, trouble, _PROBE / read, _PROBE / written)
+        return StorageReport(url=url, error=str(error))
+    return StorageReport(
+        url=url,
+        error="" if same else "a file that was read back differs from what was written",
+        read_rate=_PROBE_BYTES / read_seconds,
+        write_rate=_PROBE_BYTES / write_seconds,
+    )

@@ -1,4 +1,4 @@
-"""Following a job to its end: what it prints, how far it is, and what it ended with."""
+"""Follow a job to its end: print its log and its progress, and return its exit status."""
 
 import asyncio
 import sys
@@ -8,19 +8,19 @@ from typing import TextIO
 from aiohttp import ClientError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from cluster.jobs.preflight import talking
+from cluster.jobs.preflight import dashboard_errors
 from metatrain.base.errors import UserError
 
-# A dashboard that is gone for so long is not waited for any more; the job goes on without it.
-_PATIENCE = 60.0
-_POLL = 0.5
+# Seconds after which a dashboard that does not answer is given up; the job keeps running.
+_CONNECTION_TIMEOUT = 60.0
+_POLL_SECONDS = 0.5
 
-# What the lines of a run begin with that tell how far it is; see `cluster.run.observers`.
-_PROGRESS = "step "
+# The start of a run's progress lines; see `cluster.run.observers`.
+_PROGRESS_PREFIX = "step "
 
 
 class JobFailedError(UserError):
-    """The job came to nothing; the command's exit status is its own."""
+    """A job that failed or was stopped; the command exits with the job's status."""
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
@@ -28,11 +28,11 @@ class JobFailedError(UserError):
 
 
 class LogLines:
-    """What a job prints, line by line; on a terminal, progress is one line that rewrites itself."""
+    """Printer of a job's log; on a terminal, progress lines overwrite each other."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._rewrites = self._stream.isatty()
+        self._overwrites = self._stream.isatty()
         self._rest, self._width = "", 0
 
     def feed(self, text: str) -> None:
@@ -43,7 +43,7 @@ class LogLines:
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave the last progress line standing, and what comes next a line of its own."""
+        """Keep the last progress line, and start a new line for further output."""
         if self._rest:
             self.feed("\n")
         if self._width:
@@ -52,68 +52,70 @@ class LogLines:
         self._width = 0
 
     def _print(self, line: str) -> None:
-        over = "\r" + " " * self._width + "\r" if self._width else ""
-        progress = self._rewrites and line.startswith(_PROGRESS)
-        self._stream.write(over + line + ("" if progress else "\n"))
+        erase = "\r" + " " * self._width + "\r" if self._width else ""
+        progress = self._overwrites and line.startswith(_PROGRESS_PREFIX)
+        self._stream.write(erase + line + ("" if progress else "\n"))
         self._width = len(line) if progress else 0
 
 
 def follow(client: JobSubmissionClient, job_id: str) -> None:
-    """Print what the job prints until it has ended well.
+    """Print a job's log until the job has succeeded.
 
     Raises:
-        JobFailedError: when it failed or was stopped.
-        UserError: when the dashboard is gone; the job may go on.
+        JobFailedError: when the job failed or was stopped.
+        UserError: when the dashboard is gone; the job may still run.
     """
     lines = LogLines()
     try:
         asyncio.run(_follow(client, job_id, lines))
     finally:
         lines.close()
-    _judge(job_id, ended(client, job_id))
+    _check_succeeded(job_id, wait_for_end(client, job_id))
 
 
 async def _follow(client: JobSubmissionClient, job_id: str, lines: LogLines) -> None:
-    """Feed the log, from where it was lost whenever the connection was."""
-    fed, heard = 0, time.monotonic()
+    """Feed the log to `lines`; after a lost connection, continue behind the last character fed."""
+    fed, last_contact = 0, time.monotonic()
     while True:
-        at = 0  # every connection begins with the log's first line
+        position = 0  # every connection starts with the log's first line
         try:
             async for chunk in client.tail_job_logs(job_id):
-                lines.feed(chunk[max(0, fed - at) :])
-                at += len(chunk)
-                fed, heard = max(fed, at), time.monotonic()
+                lines.feed(chunk[max(0, fed - position) :])
+                position += len(chunk)
+                fed, last_contact = max(fed, position), time.monotonic()
             return
         except (ClientError, RuntimeError) as error:
-            if time.monotonic() - heard > _PATIENCE:
+            if time.monotonic() - last_contact > _CONNECTION_TIMEOUT:
                 raise UserError(
                     f"the connection to {client.get_address()} is lost ({error}); job {job_id} may "
-                    f"go on without it, and the same command follows it again."
+                    f"still run, and the same command follows it again."
                 ) from error
-        await asyncio.sleep(_POLL)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
-def ended(client: JobSubmissionClient, job_id: str) -> JobDetails:
-    """What became of the job, once something has."""
-    with talking(client.get_address()):
-        while not (info := client.get_job_info(job_id)).status.is_terminal():
-            time.sleep(_POLL)
-    return info
+def wait_for_end(client: JobSubmissionClient, job_id: str) -> JobDetails:
+    """Wait until a job has ended, and return its details."""
+    with dashboard_errors(client.get_address()):
+        while not (details := client.get_job_info(job_id)).status.is_terminal():
+            time.sleep(_POLL_SECONDS)
+    return details
 
 
-def _judge(job_id: str, info: JobDetails) -> None:
-    again = "the same command goes on from its newest checkpoint"
-    if info.status == JobStatus.STOPPED:
-        raise JobFailedError(f"job {job_id} was stopped; {again}.", status=130)
-    if info.status == JobStatus.FAILED:
-        code = info.driver_exit_code
-        reason = (info.message or "").strip().partition("\n")[0].rstrip(".")
-        how = f"exit status {code}" if code else reason
-        raise JobFailedError(f"job {job_id} failed ({how}); mended, {again}.", exit_status(code))
+def _check_succeeded(job_id: str, details: JobDetails) -> None:
+    resume = "the same command resumes from its newest checkpoint"
+    if details.status == JobStatus.STOPPED:
+        raise JobFailedError(f"job {job_id} was stopped; {resume}.", status=130)
+    if details.status == JobStatus.FAILED:
+        code = details.driver_exit_code
+        message = (details.message or "").strip().partition("\n")[0].rstrip(".")
+        reason = f"exit status {code}" if code else message
+        raise JobFailedError(
+            f"job {job_id} failed ({reason}); fix the cause, and {resume}.", exit_status(code)
+        )
 
 
 def exit_status(code: int | None) -> int:
-    """A job's exit status as a shell has it: 128 and the signal's number where one ended it."""
+    """Convert a job's exit code to a shell's: 128 plus the signal's number where one ended it."""
     if not code:
         return 1
     return 128 - code if code < 0 else code

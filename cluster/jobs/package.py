@@ -1,73 +1,60 @@
-"""The working directory of a job: what of a folder Ray ships, and what it must not."""
+"""Check the files that a job uploads as its working directory."""
 
-import os
 from collections.abc import Mapping
-from logging import NullHandler, getLogger
 from pathlib import Path
 
-from ray._private import ray_constants
-from ray._private.runtime_env import packaging
-
+from cluster.ray_internals import packaged_files
 from metatrain.base.errors import UserError
 
-# Bytes that the files of a job may have together; Ray keeps them in the memory of its head.
-MOST = 10_000_000
+# The bytes that a job's files may have in total; Ray keeps them in the memory of the head.
+MAX_BYTES = 10_000_000
 
 _REFUSED = {".parquet": "a data set", ".safetensors": "a checkpoint or a model"}
-# How many of the largest files a person is told of.
-_NAMED = 3
-
-_quiet = getLogger(f"{__name__}.ray")
-_quiet.addHandler(NullHandler())
-_quiet.propagate = False
+# The number of largest files that an error names.
+_NAMED_FILES = 3
 
 
-def files_to_ship(folder: Path) -> dict[Path, int]:
-    """The bytes of every file that Ray ships of `folder`, by its path from there.
+def files_to_upload(folder: Path) -> dict[Path, int]:
+    """List the files that `JobSubmissionClient` uploads from a folder.
 
-    Those that .gitignore and .rayignore leave, by Ray's own walk: what is looked at here is what
-    `JobSubmissionClient` packs afterwards.
+    Returns:
+        The bytes of each file, by its path relative to `folder`.
 
     Raises:
-        UserError: when there is a data set, a checkpoint or a model among them, or too much.
+        UserError: when a file belongs to a data set, a checkpoint or a model, or when the files are
+            too large.
     """
-    found: dict[Path, int] = {}
-
-    def look(path: Path) -> None:
-        if path.is_file():
-            found[path.relative_to(folder)] = path.stat().st_size
-
-    unasked = packaging._get_excludes(folder, ray_constants.get_runtime_env_default_excludes())
-    keeps_ignored = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") == "1"
-    packaging._dir_travel(folder, [unasked], look, not keeps_ignored, _quiet)
-    _refuse_data(found)
-    _refuse_too_much(found, folder)
-    return found
+    sizes = {path.relative_to(folder): path.stat().st_size for path in packaged_files(folder)}
+    _refuse_data(sizes)
+    _refuse_too_much(sizes, folder)
+    return sizes
 
 
-def _refuse_data(found: Mapping[Path, int]) -> None:
-    for path, size in _largest_first(found):
-        if what := _REFUSED.get(path.suffix):
+def _refuse_data(sizes: Mapping[Path, int]) -> None:
+    for path, size in _largest_first(sizes):
+        if owner := _REFUSED.get(path.suffix):
             raise UserError(
-                f"{path} ({_megabytes(size)}) is of {what}, which no job carries along; list it in "
-                f".rayignore, and have it where the cluster reads it: at a shared path or an "
+                f"{path} ({_megabytes(size)}) belongs to {owner}, which no job uploads; list it in "
+                f".rayignore, and store it where the cluster can read it: at a shared path or an "
                 f"fsspec URL."
             )
 
 
-def _refuse_too_much(found: Mapping[Path, int], folder: Path) -> None:
-    total = sum(found.values())
-    if total > MOST:
-        largest = [f"{path} ({_megabytes(n)})" for path, n in _largest_first(found)[:_NAMED]]
+def _refuse_too_much(sizes: Mapping[Path, int], folder: Path) -> None:
+    total = sum(sizes.values())
+    if total > MAX_BYTES:
+        largest = [
+            f"{path} ({_megabytes(size)})" for path, size in _largest_first(sizes)[:_NAMED_FILES]
+        ]
         raise UserError(
-            f"{folder} has {_megabytes(total)} in {len(found):,} files, and a job carries "
-            f"{_megabytes(MOST)} at most; list in .rayignore what it has no use for, the largest "
-            f"being {', '.join(largest)}."
+            f"{folder} holds {_megabytes(total)} in {len(sizes):,} files, and a job uploads at "
+            f"most {_megabytes(MAX_BYTES)}; list files that the job does not need in .rayignore, "
+            f"of which the largest are {', '.join(largest)}."
         )
 
 
-def _largest_first(found: Mapping[Path, int]) -> list[tuple[Path, int]]:
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+def _largest_first(sizes: Mapping[Path, int]) -> list[tuple[Path, int]]:
+    return sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _megabytes(size: int) -> str:

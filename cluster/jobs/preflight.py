@@ -1,11 +1,10 @@
-"""What is asked of a cluster before anything is sent there: each failure is one sentence."""
+"""Check a cluster before a job is sent to it; every failure is one sentence."""
 
 import os
 import platform
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import ray
@@ -13,44 +12,51 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 from requests.exceptions import RequestException
 
-from cluster.capacity import fewest_workers, places
+from cluster.capacity import Resources, minimum_workers, workers_that_fit
+from cluster.ray_internals import get_from_dashboard
 from metatrain.base.errors import UserError
 from metatrain.config import ClusterConfig
 
-# Where a cluster of this machine, or one that `ray dashboard` leads to, answers.
+# The dashboard of a cluster on this machine, or of one that `ray dashboard` forwards.
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 _CONNECT_SECONDS = 5.0
-# Nodes that Ray's state API tells of, which without a number are 100.
-_ALL = 10_000
+# The most nodes to list; without a limit Ray's state API lists 100.
+_NODE_LIMIT = 10_000
 
 
-def address_of(given: str | None) -> str:
-    """The address of a cluster's dashboard: `given`, or as Ray's own commands find it."""
-    named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
-    address = (given or named or DEFAULT_ADDRESS).rstrip("/")
-    return address if "://" in address else f"http://{address}"
+def dashboard_address(address: str | None) -> str:
+    """Return the URL of a cluster's dashboard.
+
+    Args:
+        address: a URL, or a host and port; None takes the environment's, as Ray's commands do.
+    """
+    environment = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    url = (address or environment or DEFAULT_ADDRESS).rstrip("/")
+    return url if "://" in url else f"http://{url}"
 
 
 def connect(address: str) -> JobSubmissionClient:
-    """A client of the cluster whose dashboard is at `address`.
+    """Connect to the cluster whose dashboard is at `address`.
 
     Raises:
-        UserError: when nothing answers there, what answers is no such dashboard, it refuses the
-            token, or its Ray or Python is of another version.
+        UserError: when nothing answers there, the answer is not a Ray dashboard's, the dashboard
+            refuses the token, or its version of Ray or Python differs.
     """
-    _knock(address)
-    # Ray prefers what the environment says to what it is told.
+    _check_reachable(address)
+    # Ray prefers the environment's address to its argument.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
-    with talking(address):
+    with dashboard_errors(address):
         client = JobSubmissionClient(address)
-        versions = ask(client, "/api/v0/cluster_metadata")
-    _compare_versions(address, versions["rayVersion"], versions["pythonVersion"])
+        versions = get_from_dashboard(client, "/api/v0/cluster_metadata")
+    _check_versions(
+        address, ray_version=versions["rayVersion"], python_version=versions["pythonVersion"]
+    )
     return client
 
 
-def _knock(address: str) -> None:
-    """Ray itself would wait for minutes."""
+def _check_reachable(address: str) -> None:
+    """Open a connection, since Ray would wait for minutes."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(
@@ -61,90 +67,89 @@ def _knock(address: str) -> None:
         socket.create_connection((parts.hostname, port), _CONNECT_SECONDS).close()
     except OSError as error:
         raise UserError(
-            f"nothing answers at {address} ({error.strerror or error}); give --address the "
-            f"cluster's dashboard, http://HEAD:8265, or lead it here: ray dashboard CLUSTER.yaml, "
-            f"kubectl port-forward."
+            f"nothing answers at {address} ({error.strerror or error}); give the cluster's "
+            f"dashboard as --address http://HEAD:8265, or forward it to this machine with "
+            f"`ray dashboard CLUSTER.yaml` or `kubectl port-forward`."
         ) from error
 
 
 @contextmanager
-def talking(address: str) -> Iterator[None]:
-    """Say in one sentence what goes wrong between here and the dashboard at `address`.
+def dashboard_errors(address: str) -> Iterator[None]:
+    """Convert errors of a connection to the dashboard at `address` into sentences.
 
     Raises:
-        UserError: when the token is refused, or the answer is not a dashboard's.
+        UserError: when the dashboard refuses the token, or does not respond as a dashboard.
     """
     try:
         yield
     except AuthenticationError as error:
-        wanted = "required" in str(error)  # or Ray says that it failed
+        missing = "required" in str(error)
         raise UserError(
-            f"{'a token is wanted' if wanted else 'the token was refused'} at {address}; set "
-            f"RAY_AUTH_TOKEN to what `ray get-auth-token` prints on the cluster's head."
+            f"{address} {'requires a token' if missing else 'refused the token'}; set "
+            f"RAY_AUTH_TOKEN to the output of `ray get-auth-token` on the cluster's head."
         ) from error
     except (RequestException, ConnectionError, RuntimeError, KeyError) as error:
         reason = str(error).strip().rpartition("\n")[2].rstrip(".")
         raise UserError(
-            f"{address} does not answer as a Ray dashboard does ({reason}); give --address "
+            f"{address} does not respond as a Ray dashboard ({reason}); give --address "
             f"http://HEAD:8265."
         ) from error
 
 
-def ask(client: JobSubmissionClient, path: str) -> Any:
-    """What the dashboard answers to a question that Ray's client has no method for."""
-    response = client._do_request("GET", path)
-    response.raise_for_status()
-    return response.json()["data"]
-
-
-def _compare_versions(address: str, their_ray: str, their_python: str) -> None:
-    if their_ray != ray.__version__:
+def _check_versions(address: str, *, ray_version: str, python_version: str) -> None:
+    if ray_version != ray.__version__:
         raise UserError(
-            f"Ray is {their_ray} at {address} and {ray.__version__} here; install "
-            f"ray=={their_ray} here, or the cluster's image anew."
+            f"{address} runs Ray {ray_version}, and this machine has Ray {ray.__version__}; "
+            f"install ray=={ray_version} here, or update the cluster's image."
         )
-    here = platform.python_version_tuple()[:2]
-    if tuple(their_python.split(".")[:2]) != here:
+    minor = python_version.split(".")[:2]
+    if tuple(minor) != platform.python_version_tuple()[:2]:
         raise UserError(
-            f"Python is {their_python} at {address} and {platform.python_version()} here; submit "
-            f"from Python {'.'.join(their_python.split('.')[:2])}, or install the cluster's image "
-            f"anew."
+            f"{address} runs Python {python_version}, and this machine has Python "
+            f"{platform.python_version()}; submit from Python {'.'.join(minor)}, or update the "
+            f"cluster's image."
         )
 
 
-def check_size(client: JobSubmissionClient, cluster: ClusterConfig) -> str | None:
-    """What a person should know about a cluster that must grow first; None where it need not.
+def check_capacity(client: JobSubmissionClient, cluster: ClusterConfig) -> str | None:
+    """Check that a run's workers fit on a cluster.
+
+    Returns:
+        A warning when the cluster must grow first; None when the workers fit.
 
     Raises:
-        UserError: when it is too small and does not grow.
+        UserError: when they do not fit, and the cluster does not grow.
     """
-    nodes = [
-        node["resources_total"]
-        for node in ask(client, f"/api/v0/nodes?detail=1&limit={_ALL}")["result"]["result"]
-        if node["state"] == "ALIVE"
-    ]
-    room, workers = sum(places(node, cluster) for node in nodes), fewest_workers(cluster)
-    if room >= workers:
+    nodes = _live_nodes(client)
+    fitting = sum(workers_that_fit(node, cluster) for node in nodes)
+    required = minimum_workers(cluster)
+    if fitting >= required:
         return None
     cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-    short = (
-        f"{workers} workers of {cluster.cpus_per_worker:g} CPUs and {cluster.gpus_per_worker} GPUs "
-        f"are wanted, and the cluster has room for {room}: {cpus:g} CPUs and {gpus:g} GPUs on "
-        f"{len(nodes)} nodes"
+    shortage = (
+        f"the run needs {required} workers of {cluster.cpus_per_worker:g} CPUs and "
+        f"{cluster.gpus_per_worker} GPUs each, and {fitting} fit on the cluster's {len(nodes)} "
+        f"nodes of {cpus:g} CPUs and {gpus:g} GPUs in total"
     )
-    if _may_grow(client):
-        return f"{short}; it may grow, and the job will wait for that."
-    lower = "cluster.min_workers" if cluster.min_workers else "cluster.workers"
-    raise UserError(f"{short}; lower {lower} or cluster.cpus_per_worker, or add nodes.")
+    if _has_autoscaler(client):
+        return f"{shortage}; the job waits for the cluster to grow."
+    key = "cluster.min_workers" if cluster.min_workers else "cluster.workers"
+    raise UserError(f"{shortage}; lower {key} or cluster.cpus_per_worker, or add nodes.")
 
 
-def _may_grow(client: JobSubmissionClient) -> bool:
-    """Whether an autoscaler serves the cluster.
+def _live_nodes(client: JobSubmissionClient) -> list[Resources]:
+    listing = get_from_dashboard(client, f"/api/v0/nodes?detail=1&limit={_NODE_LIMIT}")
+    nodes = listing["result"]["result"]
+    return [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
 
-    Where none does, Ray's monitor tells of every node as of a type of its own.
+
+def _has_autoscaler(client: JobSubmissionClient) -> bool:
+    """Return whether an autoscaler may add nodes.
+
+    Without an autoscaler, Ray's monitor reports every node as a type of its own.
     """
-    report = ask(client, "/api/cluster_status")["clusterStatus"]
+    report = get_from_dashboard(client, "/api/cluster_status")["clusterStatus"]
     if not report:
-        return True  # an autoscaler outside of the head, as KubeRay's, which tells nobody here
+        return True  # an autoscaler outside of the head, such as KubeRay's, reports nothing here
     types = report["autoscalerReport"]["nodeTypeMapping"] or {}
     return any(kind != f"node_{node}" for node, kind in types.items())

@@ -1,33 +1,34 @@
-"""Submitting a run or a sweep as a job, by Ray's Jobs API, so that submitting again resumes."""
+"""Submit a run or a sweep as a job, through Ray's Jobs API; to submit it again resumes it."""
 
 import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from ray.job_submission import JobSubmissionClient
 
-from cluster.jobs.follow import JobFailedError, ended, follow
-from cluster.jobs.package import files_to_ship
-from cluster.jobs.preflight import address_of, check_size, connect, talking
+from cluster.jobs.follow import JobFailedError, follow, wait_for_end
+from cluster.jobs.package import files_to_upload
+from cluster.jobs.preflight import check_capacity, connect, dashboard_address, dashboard_errors
 from metatrain.base.errors import UserError
 from metatrain.config import Config, load_config
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a job is to do.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A command for a cluster to run.
 
     Attributes:
-        name: of the run or the sweep, stable, so that the same name goes on with it.
-        url: where it lies; no two jobs work on the same at once.
-        file: the YAML file that says what it is; None where there is none.
-        command: what the job runs.
-        config: of the run, or of each of the sweep's; None where any cluster is large enough.
+        name: the stable name of the run or the sweep; a later job of the same name resumes it.
+        url: the folder of the run or the sweep; no two jobs use the same one at once.
+        file: the YAML file of the run or the sweep; None where there is none.
+        command: the program and its arguments.
+        config: the configuration of the run, or of each run of the sweep, by which the cluster's
+            capacity is checked; None skips the check.
     """
 
     name: str
@@ -38,121 +39,125 @@ class Work:
 
     @property
     def entrypoint(self) -> str:
-        """The command as a shell takes it."""
+        """The command as one line for a shell."""
         return shlex.join(self.command)
 
 
-def training(file: str, overrides: Sequence[str]) -> Work:
-    """A training run, as `metatrain train` takes it.
+def training_job(file: str, overrides: Sequence[str]) -> Job:
+    """Build the job that runs `metatrain train`.
 
     Raises:
-        UserError: when the configuration cannot be used, or not in a job.
+        UserError: when the configuration is not valid, or not valid in a job.
     """
     config = load_config(file, overrides)
     refuse_relative("run.dir", config.run.dir)
     refuse_relative("data.path", config.data.path)
     command = ["python", "-m", "cluster", "train", file, *overrides]
-    return Work(config.run.name, config.run.url, file, command, config)
+    return Job(name=config.run.name, url=config.run.url, file=file, command=command, config=config)
 
 
-def examination(file: str | None, overrides: Sequence[str]) -> Work:
-    """What `metatrain doctor` does, on the cluster itself.
+def doctor_job(file: str | None, overrides: Sequence[str]) -> Job:
+    """Build the job that runs `metatrain doctor` on the cluster.
 
     Raises:
-        UserError: as `training`.
+        UserError: as `training_job`.
     """
     if file:
-        training(file, overrides)
-    given = [file, *overrides] if file else []
-    command = ["python", "-m", "cluster", "doctor", *given]
-    # A cluster that is too small is one of its findings.
-    return Work("doctor", "the examination", file, command, None)
+        training_job(file, overrides)
+    arguments = [file, *overrides] if file else []
+    command = ["python", "-m", "cluster", "doctor", *arguments]
+    # The doctor itself reports a cluster that is too small.
+    return Job(name="doctor", url="the examination", file=file, command=command, config=None)
 
 
 def refuse_relative(key: str, url: str) -> None:
-    """A job's working directory is a copy of its own, which Ray removes some time after.
+    """Refuse a path that is relative to the job's working directory, which Ray deletes.
+
+    Args:
+        key: the key of the configuration that holds the path.
+        url: its value.
 
     Raises:
-        UserError: when `url`, the value of `key`, is to be looked for there.
+        UserError: when `url` is a relative path.
     """
     if "://" not in url and not Path(url).is_absolute():
         raise UserError(
-            f"{key} is {url}, which a job would look for in its working directory, that is thrown "
-            f"away after it; give a path that all nodes share, from its root on, or an fsspec URL."
+            f"{key} is {url}, a path in the job's working directory, which is deleted after the "
+            f"job; give an absolute path that all nodes share, or an fsspec URL."
         )
 
 
-def submit(work: Work, address: str | None, *, wait: bool) -> None:
-    """Submit `work` to the cluster at `address`, from the current directory.
+def submit(job: Job, address: str | None, *, wait: bool) -> None:
+    """Submit a job from the current directory.
 
     Args:
-        work: what to do.
-        address: of the cluster's dashboard; None for what the environment says.
+        job: the job.
+        address: the cluster's dashboard; None takes the environment's.
         wait: whether to follow the job to its end.
 
     Raises:
-        UserError: when something is wrong, which is found before anything is sent.
+        UserError: when a check fails; nothing has been sent then.
         JobFailedError: when the job was followed, and failed.
     """
-    address = address_of(address)
+    address = dashboard_address(address)
     folder = Path.cwd()
-    _find_in_package(work.file, files_to_ship(folder))
+    _check_uploaded(job.file, files_to_upload(folder))
     client = connect(address)
-    with talking(address):
-        warning = work.config and check_size(client, work.config.cluster)
+    with dashboard_errors(address):
+        warning = job.config and check_capacity(client, job.config.cluster)
         if warning:
             print(warning)
-        running = _running(client, work)
-        job_id = running or _submit(client, work, folder)
+        running_id = _find_running(client, job)
+        job_id = running_id or _submit(client, job, folder)
     try:
-        already = " already" if running else ""
-        print(f"Job {job_id} works on {work.url}{already}.\n{_how_to(client, job_id)}", flush=True)
+        already = " already" if running_id else ""
+        print(f"Job {job_id} works on {job.url}{already}.\n{_usage(client, job_id)}", flush=True)
         if wait:
             follow(client, job_id)
     except KeyboardInterrupt:
         _detach_or_stop(client, job_id)
 
 
-def _find_in_package(file: str | None, shipped: dict[Path, int]) -> None:
-    if file and "://" not in file and Path(file) not in shipped:
+def _check_uploaded(file: str | None, uploaded: Collection[Path]) -> None:
+    if file and "://" not in file and Path(file) not in uploaded:
         raise UserError(
-            f"{file} is not among the files that the job carries along; give it by its path from "
+            f"{file} is not among the files that the job uploads; give its path relative to "
             f"{Path.cwd()}, and list it in neither .gitignore nor .rayignore."
         )
 
 
-def _running(client: JobSubmissionClient, work: Work) -> str | None:
-    """The job that does just this already; None where there is none.
+def _find_running(client: JobSubmissionClient, job: Job) -> str | None:
+    """Return the id of a job that already runs the same command; None where there is none.
 
     Raises:
-        UserError: when one does something else with the same run.
+        UserError: when a job runs another command on the same run or sweep.
     """
-    for info in client.list_jobs():
-        if info.status.is_terminal() or (info.metadata or {}).get("url") != work.url:
+    for details in client.list_jobs():
+        if details.status.is_terminal() or (details.metadata or {}).get("url") != job.url:
             continue
-        assert info.submission_id
-        if info.entrypoint == work.entrypoint:
-            return info.submission_id
+        assert details.submission_id
+        if details.entrypoint == job.entrypoint:
+            return details.submission_id
         raise UserError(
-            f"job {info.submission_id} works on {work.url} with other settings "
-            f"({info.entrypoint}); stop it first.\n{_how_to(client, info.submission_id)}"
+            f"job {details.submission_id} works on {job.url} with other settings "
+            f"({details.entrypoint}); stop it first.\n{_usage(client, details.submission_id)}"
         )
     return None
 
 
-def _submit(client: JobSubmissionClient, work: Work, folder: Path) -> str:
-    """A submission id belongs to one job for ever, so that each of a run's jobs has a number."""
-    named = re.compile(rf"{re.escape(work.name)}-(\d+)")
-    ids = [named.fullmatch(info.submission_id or "") for info in client.list_jobs()]
-    number = 1 + max((int(found[1]) for found in ids if found), default=0)
-    job_id = f"{work.name}-{number}"
+def _submit(client: JobSubmissionClient, job: Job, folder: Path) -> str:
+    """Submit a job under its name and the next number, since Ray accepts an id only once."""
+    numbered = re.compile(rf"{re.escape(job.name)}-(\d+)")
+    ids = [numbered.fullmatch(details.submission_id or "") for details in client.list_jobs()]
+    number = 1 + max((int(match[1]) for match in ids if match), default=0)
+    job_id = f"{job.name}-{number}"
     try:
         client.submit_job(
-            entrypoint=work.entrypoint,
+            entrypoint=job.entrypoint,
             submission_id=job_id,
-            # By the hash of its content; nothing is installed when the job starts.
+            # Ray names the folder by the hash of its content, and installs nothing.
             runtime_env={"working_dir": str(folder)},
-            metadata={"url": work.url},
+            metadata={"url": job.url},
         )
     except RuntimeError as error:
         reason = str(error).strip(" .\n").rpartition("\n")[2]
@@ -160,29 +165,31 @@ def _submit(client: JobSubmissionClient, work: Work, folder: Path) -> str:
     return job_id
 
 
-def _how_to(client: JobSubmissionClient, job_id: str) -> str:
-    # Of itself, Ray's own command takes no notice of RAY_AUTH_TOKEN.
+def _usage(client: JobSubmissionClient, job_id: str) -> str:
+    # Ray's own command ignores RAY_AUTH_TOKEN unless RAY_AUTH_MODE says to use it.
     ray = "RAY_AUTH_MODE=token ray" if os.environ.get("RAY_AUTH_MODE") == "token" else "ray"
-    at = f"{job_id} --address {client.get_address()}"
-    return f"  to follow it: {ray} job logs --follow {at}\n  to stop it:   {ray} job stop {at}"
+    target = f"{job_id} --address {client.get_address()}"
+    return (
+        f"  to follow it: {ray} job logs --follow {target}\n  to stop it:   {ray} job stop {target}"
+    )
 
 
 def _detach_or_stop(client: JobSubmissionClient, job_id: str) -> NoReturn:
-    """What becomes of a job whose follower is interrupted, as whoever did that decides."""
+    """Ask whether an interrupted follower leaves the job running or stops it."""
     if not _wants_to_stop(job_id):
-        raise KeyboardInterrupt(f"job {job_id} goes on without you; see above how to stop it")
+        raise KeyboardInterrupt(f"job {job_id} keeps running; see above how to stop it")
     client.stop_job(job_id)
     print(f"Stopping job {job_id} ...", flush=True)
-    info = ended(client, job_id)
-    raise JobFailedError(f"job {job_id} is {info.status.lower()}.", status=130)
+    details = wait_for_end(client, job_id)
+    raise JobFailedError(f"job {job_id} is {details.status.lower()}.", status=130)
 
 
 def _wants_to_stop(job_id: str) -> bool:
-    """What a person at a terminal answers; without one, nothing is stopped."""
+    """Ask on the terminal; without a terminal the job keeps running."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     try:
-        answer = input(f"\nDetach from job {job_id}, or stop it? [d/s, d is usual] ")
+        answer = input(f"\nDetach from job {job_id}, or stop it? [d/s, default d] ")
     except (EOFError, KeyboardInterrupt):
         return False
     return answer.strip().lower().startswith("s")

@@ -1,10 +1,10 @@
-"""Starting a training run on Ray, and telling the person who started it how it goes."""
+"""Start or resume a training run on Ray, and report its progress to the user."""
 
 import json
 from dataclasses import replace
 
-from cluster.run.ray_cluster import check_resources, cpus_wanted, joined_cluster
-from cluster.run.training import Training
+from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
+from cluster.run.worker_group import WorkerGroup
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
 from metatrain.data.loader import open_store
@@ -15,7 +15,7 @@ from metatrain.model.file import load_model, save_model
 from metatrain.training.checkpoint import Checkpoint, CheckpointStore
 from metatrain.training.run_data import begin_run_with, store_of_run, training_sampler
 
-# What may change when a run goes on: where and how it runs, not what it computes.
+# The keys that may change when a run resumes: where and how it runs, but not what it computes.
 _MAY_CHANGE = (
     "run.",
     "validation.",
@@ -31,125 +31,132 @@ _MAY_CHANGE = (
 
 
 def launch(config: Config) -> str:
-    """Train `config`'s run to its last step, going on where it was; returns its model's URL.
+    """Train a run to its last step, from the newest checkpoint on.
 
-    Joins the cluster at RAY_ADDRESS, or starts one on this machine for as long as it takes.
+    Joins the cluster at RAY_ADDRESS, or starts one on this machine that ends with the run.
+
+    Args:
+        config: the run's configuration.
+
+    Returns:
+        The URL of the run's model.
 
     Raises:
         UserError: when the run cannot start, or failed.
     """
     config = pinned(config)
-    checkpoints = CheckpointStore(config.run.url, _say)
-    done = steps_taken(config, checkpoints)
-    if done < config.meta.steps:
-        _say(
-            f"Training {config.run.url} from step {done:,} of {config.meta.steps:,}; starting "
-            f"{config.cluster.workers} workers takes some 20 s."
+    checkpoints = CheckpointStore(config.run.url, _print_line)
+    step = steps_taken(config, checkpoints)
+    if step < config.meta.steps:
+        _print_line(
+            f"Training {config.run.url} from step {step:,} of {config.meta.steps:,}; starting "
+            f"{config.cluster.workers} workers takes about 20 s."
         )
-        with joined_cluster(cpus_wanted(config)) as own:
-            check_resources(config, fixed=own)
-            # Once more whenever the workers have left before the last step, as they were told to.
-            while done < config.meta.steps:
-                done = _relay(Training(config, lasting=not own), config.run.url, done)
+        with ray_connection(cpus=required_cpus(config)) as temporary:
+            check_resources(config, fixed=temporary)
+            # The workers start again when they were told to leave before the last step.
+            while step < config.meta.steps:
+                workers = WorkerGroup(config, cluster_outlives_run=not temporary)
+                step = _relay_messages(workers, config.run.url, step)
     else:
-        _say(
-            f"{config.run.url} is trained already ({done:,} of {config.meta.steps:,} outer steps)."
-        )
+        steps = f"{step:,} of {config.meta.steps:,} outer steps"
+        _print_line(f"{config.run.url} is already trained ({steps}).")
     return finish(config)
 
 
 def finish(config: Config) -> str:
-    """Write the model of a run that has taken its last step; returns its URL."""
+    """Write the model of a run that has taken its last step, and return its URL."""
     url = f"{config.run.url}/model.safetensors"
-    # With today's configuration, of which some may have changed since the last checkpoint.
+    # Some keys may have changed since the last checkpoint.
     model = load_model(CheckpointStore(config.run.url).folder(config.meta.steps))
     save_model(replace(model, config=config), url)
     return url
 
 
 def steps_taken(config: Config, checkpoints: CheckpointStore) -> int:
-    """The outer steps taken so far, once what would fail on the workers has been looked for.
+    """Return the outer steps that a run has taken, after the checks that need no worker.
 
     Raises:
-        UserError: when the run cannot go on, or cannot begin.
+        UserError: when the run cannot resume, or cannot begin.
     """
     build_generator(config)
     newest = checkpoints.newest()
     if newest and newest.step >= config.meta.steps:
-        # No worker will read it any more.
+        # No worker will read it, so nobody else would notice damage.
         newest = checkpoints.latest(read=Checkpoint.verified)
     store = store_of_run(config) if newest else open_store(config.data)
     training_sampler(store, config)
     if newest is None:
         begin_run_with(store, config)
         return 0
-    _check_may_go_on(newest.config, config)
+    _check_changes(newest.config, config)
     return newest.step
 
 
-def _check_may_go_on(before: Config, now: Config) -> None:
-    """Tell what differs from the configuration of the newest checkpoint.
+def _check_changes(before: Config, now: Config) -> None:
+    """Print what has changed since the newest checkpoint.
 
     Raises:
-        UserError: when some of it decides what is computed.
+        UserError: when a change affects what the run computes.
     """
     changes = {
         key: f"{key} from {json.dumps(a, default=str)} to {json.dumps(b, default=str)}"
         for key, (a, b) in differences(before, now).items()
     }
-    forbidding = [said for key, said in changes.items() if not key.startswith(_MAY_CHANGE)]
-    others = [said for key, said in changes.items() if key.startswith(_MAY_CHANGE)]
-    if forbidding:
-        besides = f" ({', '.join(others)} may change)" if others else ""
+    forbidden = [text for key, text in changes.items() if not key.startswith(_MAY_CHANGE)]
+    allowed = [text for key, text in changes.items() if key.startswith(_MAY_CHANGE)]
+    if forbidden:
+        note = f" ({', '.join(allowed)} may change)" if allowed else ""
         raise UserError(
-            f"{now.run.url} cannot go on with changed {', '.join(forbidding)}{besides}; set back "
-            f"what was changed, or choose another run.name."
+            f"{now.run.url} cannot resume with changed {', '.join(forbidden)}{note}; restore the "
+            f"previous values, or choose another run.name."
         )
-    if others:
-        _say(f"Changed since the newest checkpoint: {', '.join(others)}.")
+    if allowed:
+        _print_line(f"Changed since the newest checkpoint: {', '.join(allowed)}.")
 
 
-def _relay(training: Training, run: str, saved: int) -> int:
-    """Print what the workers say until training ends.
+def _relay_messages(workers: WorkerGroup, run: str, saved: int) -> int:
+    """Print the workers' messages until they end.
 
     Args:
-        training: the workers.
-        run: the URL of what they train.
-        saved: the step up to which the run is safe.
+        workers: the workers.
+        run: the run's URL.
+        saved: the step of the newest checkpoint.
 
     Returns:
-        The step up to which it is then.
+        The step of the newest checkpoint at the end.
 
     Raises:
-        UserError: what a worker says cannot go on.
-        KeyboardInterrupt: with how far the run is safe.
+        UserError: when a worker reports an error, or Ray gave up on the workers.
+        KeyboardInterrupt: with the step of the newest checkpoint.
     """
     try:
-        for message in training.messages():
+        for message in workers.messages():
             if message.kind in ("saved", "done"):
-                saved = message.content
+                saved = message.step
             elif message.kind == "validated":
-                _say(_found(run))
+                _print_line(_validation_line(run))
             else:
-                _say(message.content)
+                _print_line(message.text)
     except BaseException as error:
-        training.abort()
+        workers.abort()
         if isinstance(error, KeyboardInterrupt):
-            safe = f"safe up to step {saved:,}; the same command goes on from there"
-            raise KeyboardInterrupt(safe) from error
+            progress = f"saved up to step {saved:,}; the same command resumes from there"
+            raise KeyboardInterrupt(progress) from error
         raise
     return saved
 
 
-def _found(run: str) -> str:
-    """What the newest validation of a run found, in a sentence."""
-    found = read_validations(run)[-1]
-    last = found.curve[-1]
+def _validation_line(run: str) -> str:
+    """Summarize the newest validation of a run in a sentence."""
+    validation = read_validations(run)[-1]
+    last = validation.curve[-1]
     return (
-        f"step {found.step:,}: {last.own_task:.1%} of what is drawn of unseen tasks after {last.k} "
-        f"inner steps is nearest to its own, KID {last.kid:.3f}, query loss {last.loss:.4f}"
+        f"validated step {validation.step:,}: after {last.k} inner steps on unseen tasks, "
+        f"{last.own_task:.1%} of samples are nearest to their own task, KID {last.kid:.3f}, query "
+        f"loss {last.loss:.4f}"
     )
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)

@@ -1,4 +1,4 @@
-"""Leaving in order: what a machine does of its own accord before it is taken away."""
+"""Remove a machine from its cluster in order, before it is taken away."""
 
 import subprocess
 import sys
@@ -8,30 +8,31 @@ from typing import NamedTuple
 
 import psutil
 
+from cluster.ray_internals import TRAIN_WORKER_TITLE, node_id_of
 from metatrain.base.errors import UserError
 
 
 class _Node(NamedTuple):
-    """A node of a cluster, which on this machine is a process and what it started."""
+    """A Ray node on this machine, and the raylet that leads its processes."""
 
     id: str
-    process: psutil.Process
+    raylet: psutil.Process
 
 
-def leave(within: float, node: str | None = None) -> None:
-    """Have Ray begin nothing more on this machine, and the workers that train on it save and end.
+def leave(within: float, node_id: str | None = None) -> None:
+    """Let Ray start nothing more on this machine, and let its training workers save and end.
 
     Args:
-        within: seconds that they may take for it.
-        node: the id of the one of this machine's nodes that leaves; None is all.
+        within: the seconds that the workers may take.
+        node_id: the one of this machine's Ray nodes to leave with; None leaves with all.
 
     Raises:
-        UserError: when they took longer.
+        UserError: when the workers take longer.
     """
-    leaving = [found for found in _nodes() if node in (None, found.id)]
-    for one in leaving:
-        _drain(one, within)
-    workers = [process for one in leaving for process in _training(one)]
+    nodes = [node for node in _nodes() if node_id in (None, node.id)]
+    for node in nodes:
+        _drain(node, within)
+    workers = [worker for node in nodes for worker in _train_workers(node)]
     for worker in workers:
         with suppress(psutil.NoSuchProcess):
             worker.terminate()
@@ -39,36 +40,36 @@ def leave(within: float, node: str | None = None) -> None:
     if late:
         raise UserError(
             f"{len(late)} of {len(workers)} workers have not left within {within:g} s, so the run "
-            f"may go on from the checkpoint before; give them longer."
+            f"may resume from the previous checkpoint; give a larger --within."
         )
     print(f"{len(workers)} workers have saved and left.")
 
 
 def _drain(node: _Node, within: float) -> None:
-    """Without it Ray would start the run again at once, and just here."""
-    why = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "its machine goes"]
-    left = ["--deadline-remaining-seconds", str(round(within))]
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--node-id", node.id]
-    done = subprocess.run([*ray, *why, *left], capture_output=True, text=True)
-    if done.returncode:
-        # No reason not to save now: the run would be lost here a second time.
-        said = done.stderr.strip().splitlines() or ["it did not say why"]
-        print(f"Ray does not know that this node goes: {said[-1]}")
+    """Tell Ray that the node goes, or Ray would restart the run at once on the same node."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--node-id", node.id]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "its machine goes"]
+    command += ["--deadline-remaining-seconds", str(round(within))]
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        # The workers still save: otherwise the run would lose its last steps as well.
+        errors = process.stderr.strip().splitlines() or ["no reason given"]
+        print(f"Ray could not be told that this node goes: {errors[-1]}")
 
 
 def _nodes() -> Iterator[_Node]:
     for process in psutil.process_iter(["name", "cmdline"]):
         if process.info["name"] == "raylet":
-            # None of one that has just ended.
-            words = process.info["cmdline"] or []
-            ids = [w.partition("=")[2] for w in words if "--node_id=" in w]
-            yield from (_Node(one, process) for one in ids)
+            # A raylet that has just ended has no command line.
+            node_id = node_id_of(process.info["cmdline"] or [])
+            if node_id:
+                yield _Node(node_id, process)
 
 
-def _training(node: _Node) -> Iterator[psutil.Process]:
-    # The node, and what it started, may end while it is looked at.
+def _train_workers(node: _Node) -> Iterator[psutil.Process]:
+    # The raylet and its children may end at any time.
     with suppress(psutil.NoSuchProcess):
-        for process in node.process.children(recursive=True):
+        for process in node.raylet.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if "ray::RayTrainWorker" in " ".join(process.cmdline()):
+                if TRAIN_WORKER_TITLE in " ".join(process.cmdline()):
                     yield process

@@ -1,25 +1,30 @@
-"""What workers and their driver tell each other, through queues.
+"""The messages between workers and their driver, through queues.
 
-Apart from what they say it with: a queue's own process imports this, and nothing else of ours.
+This file imports nothing of metatrain, since the process of a queue imports it.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Message(NamedTuple):
-    """What a worker tells the driver.
+    """A message from a worker to the driver.
 
-    A `line` to print, with its numbers where it tells of progress; the step that was `validated`;
-    the step that is `saved`; the step where training is `done`, or why it ends, an `error`.
+    Attributes:
+        kind: `line` prints the text; `validated` and `saved` report the step of a checkpoint;
+            `done` reports the step at which the workers ended; `error` ends the run with the text.
+        text: of a line or an error.
+        step: outer steps taken, of the other kinds.
+        numbers: the values in a line of progress.
     """
 
     kind: Literal["line", "validated", "saved", "done", "error"]
-    content: Any = None
+    text: str = ""
+    step: int = 0
     numbers: dict[str, float] | None = None
 
 
-class Verdict(NamedTuple):
-    """Whether a run is to go on after its validation at an outer step."""
+class Decision(NamedTuple):
+    """The decision, after the validation at an outer step, whether training continues."""
 
     step: int
-    go_on: bool
+    continue_training: bool

@@ -1,7 +1,7 @@
-"""A run's numbers as Ray's metrics, which Prometheus scrapes on every node.
+"""A run's numbers as Ray metrics, which Prometheus scrapes on every node.
 
-Ray puts `ray_` before each name and `_total` behind a counter's; the dashboard and the alerts of
-k8s/overlays/serve-metrics are written in those names.
+Ray prefixes each name with `ray_`, and adds `_total` to a counter's; the dashboard and the alerts
+of k8s/overlays/serve-metrics use those names.
 """
 
 import resource
@@ -9,6 +9,7 @@ import time
 
 import torch
 from ray.util.metrics import Counter, Gauge
+from typing_extensions import override
 
 from metatrain.config import Config
 from metatrain.training.observer import Observer
@@ -18,7 +19,7 @@ _KIB = 1024
 
 
 class RunMetrics(Observer):
-    """What a step's record holds, by the same names, from worker 0; from each worker, its memory.
+    """Exporter of a step's record, under its own names, from worker 0, and of each worker's memory.
 
     Args:
         config: the run's configuration.
@@ -28,30 +29,31 @@ class RunMetrics(Observer):
     def __init__(self, config: Config, rank: int) -> None:
         self._config, self._rank = config, rank
         self._run = {"run": config.run.name}
-        # Of every start of the workers, so that a change of it is a restart.
-        self._started = time.time()
+        # Exported too, so that a change of it marks a restart of the workers.
+        self._start_time = time.time()
         self._gauges: dict[str, Gauge] = {}
-        self._tasks = Counter("metatrain_tasks", "Episodes that were learned from.", ("run",))
-        self._time = Counter("metatrain_time_seconds", "Where time went.", ("run", "part"))
+        self._tasks = Counter("metatrain_tasks", "Episodes learned from.", ("run",))
+        self._time = Counter("metatrain_time_seconds", "Seconds by part.", ("run", "part"))
         self._memory = Gauge(
             "metatrain_memory_peak_bytes",
-            "The most memory that a worker had so far, of the host or of its GPU.",
+            "Peak memory of a worker, on the host or on its GPU.",
             ("run", "rank", "kind"),
         )
 
+    @override
     def on_step(self, step: int, record: Record) -> None:
-        """Bring everything up to date; Ray reports it every few seconds."""
+        # Ray reports the values every few seconds.
         self._set_memory()
         if self._rank:
             return
         self._tasks.inc(self._config.meta.batch, self._run)
-        for part, seconds in parts_of(record).items():
+        for part, seconds in seconds_by_part(record).items():
             if seconds > 0:
                 self._time.inc(seconds, self._run | {"part": part})
-        counted = {name: v for name, v in record.items() if not name.startswith("seconds")}
-        # Also what does not change: Ray may lose what is set before its own agent listens.
-        progress = {"step": float(step), "steps": float(self._config.meta.steps)}
-        for name, value in (counted | progress | {"start_time_seconds": self._started}).items():
+        values = {name: v for name, v in record.items() if not name.startswith("seconds")}
+        # Constants too, at every step: Ray may lose values set before its agent listens.
+        values |= {"step": float(step), "steps": float(self._config.meta.steps)}
+        for name, value in (values | {"start_time_seconds": self._start_time}).items():
             self._set(name, value)
 
     def _set(self, name: str, value: float) -> None:
@@ -67,8 +69,8 @@ class RunMetrics(Observer):
             self._memory.set(peak, self._run | {"rank": str(self._rank), "kind": kind})
 
 
-def parts_of(record: Record) -> dict[str, float]:
-    """The seconds of an outer step, and of the checkpoint before it, by what they went to."""
+def seconds_by_part(record: Record) -> dict[str, float]:
+    """Split the seconds of an outer step, and of the checkpoint before it, by their use."""
     step = record["seconds"]
     parts = {
         "data": record["data_wait"] * step,

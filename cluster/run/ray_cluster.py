@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting one on this machine, that is large enough."""
+"""Join a Ray cluster, or start one on this machine, and check that a run fits on it."""
 
 import logging
 import os
@@ -10,22 +10,23 @@ from socket import socket
 import ray
 from ray.util import get_node_ip_address
 
-from cluster.capacity import fewest_workers
+from cluster.capacity import minimum_workers
+from cluster.ray_internals import GCS_PORT_VARIABLE, is_startup_timeout
 from metatrain.base.errors import UserError
 from metatrain.config import Config
 
 
 @contextmanager
-def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
-    """Join the cluster at RAY_ADDRESS, or start one on this machine for as long as it takes.
+def ray_connection(*, cpus: int, dashboard: bool = False) -> Iterator[bool]:
+    """Join the cluster at RAY_ADDRESS, or start one on this machine that ends with the context.
 
     Args:
-        cpus: how many a cluster of our own has.
-        dashboard: whether it has one. Where runs are to end without leaving anything behind, Train
-            needs it: it asks there which of its actors live.
+        cpus: the number of CPUs of a started cluster.
+        dashboard: whether a started cluster has a dashboard. Train needs one to release what a
+            killed run holds: it asks the dashboard which of its actors live.
 
     Yields:
-        Whether the cluster is of our own.
+        Whether the cluster was started, and so ends with the context.
 
     Raises:
         UserError: when Ray cannot be joined or started.
@@ -35,11 +36,11 @@ def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
         if address:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
-            _start_ray(cpus, dashboard)
-    except Exception as error:  # also bare ones, as where a busy machine starts its node too late
+            _start_cluster(cpus=cpus, dashboard=dashboard)
+    except Exception as error:  # Ray raises a bare Exception when a busy machine starts too late
         reason = str(error).partition("\n")[0].rstrip(".")
         if address:
-            hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN if the cluster wants one"
+            hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN if the cluster requires one"
             raise UserError(f"Ray cannot be joined at {address} ({reason}); {hint}.") from error
         raise UserError(f"Ray cannot be started on this machine: {reason}.") from error
     try:
@@ -48,18 +49,18 @@ def joined_cluster(cpus: int, dashboard: bool = False) -> Iterator[bool]:
         ray.shutdown()
 
 
-def _start_ray(cpus: int, dashboard: bool) -> None:
-    """Start a cluster on this machine; once more, where that was too busy to start it in time.
+def _start_cluster(*, cpus: int, dashboard: bool) -> None:
+    """Start a cluster on this machine, with a second try on a machine too busy for the first.
 
-    Ray's nodes give up when their agents have not started within 15 s, whatever else is computed.
+    A Ray node gives up when its agents have not started within 15 s.
     """
-    # Nobody announces that he takes this machine away, and to listen takes Train 2.5 s.
+    # A local machine sends no preemption notice; skipping Train's watcher saves 2.5 s at start.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    for last in (False, True):
+    for last_try in (False, True):
         try:
-            with _telling_its_address() if dashboard else nullcontext():
+            with _address_in_environment() if dashboard else nullcontext():
                 ray.init(
-                    # Or Ray would join whatever cluster happens to run on this machine.
+                    # Otherwise Ray joins any cluster that it finds on this machine.
                     address="local",
                     num_cpus=cpus,
                     include_dashboard=dashboard,
@@ -68,47 +69,59 @@ def _start_ray(cpus: int, dashboard: bool) -> None:
                 )
             return
         except Exception as error:
-            if last or "timed out during startup" not in str(error):
+            if last_try or not is_startup_timeout(error):
                 raise
 
 
 @contextmanager
-def _telling_its_address() -> Iterator[None]:
-    """Inside, a cluster that starts here tells its processes which one is theirs.
+def _address_in_environment() -> Iterator[None]:
+    """Tell the processes of a cluster that starts inside the address of their own cluster.
 
-    Train asks by the address that it finds, and where several clusters run on a machine it would
-    find none: what a killed trial held would never be given back.
+    Train looks a cluster up by the address that it finds. Where several clusters run on a machine
+    it finds none, and would never release what a killed trial holds.
     """
     with socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    address = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
-    os.environ |= address
+    variables = {GCS_PORT_VARIABLE: str(port), "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+    os.environ |= variables
     try:
         yield
     finally:
-        for name in address:
+        for name in variables:
             del os.environ[name]
 
 
 def check_resources(config: Config, *, fixed: bool) -> None:
-    """A cluster of a fixed size must be large enough; one that may grow is waited for, aloud."""
-    cluster, there = config.cluster, ray.cluster_resources()
-    workers = fewest_workers(cluster)
-    wanted = {
+    """Check that a run fits on the cluster; print a line where it waits for the cluster to grow.
+
+    Args:
+        config: the run's configuration.
+        fixed: whether the cluster cannot grow.
+
+    Raises:
+        UserError: when a cluster of fixed size is too small.
+    """
+    cluster, resources = config.cluster, ray.cluster_resources()
+    workers = minimum_workers(cluster)
+    required = {
         "CPU": workers * cluster.cpus_per_worker,
         "GPU": workers * cluster.gpus_per_worker,
     }
-    for kind, count in wanted.items():
-        has, key = there.get(kind, 0), f"cluster.{kind.lower()}s_per_worker"
-        short = f"{workers} workers need {count:g} {kind}s, and Ray has {has:g}"
-        if count > has and fixed:
-            lower = "cluster.min_workers" if cluster.min_workers else "cluster.workers"
-            raise UserError(f"{short}; lower {lower} or {key}.")
-        if count > has:
-            print(f"{short}; waiting for the cluster to grow.", flush=True)
+    for kind, count in required.items():
+        available = resources.get(kind, 0)
+        if count <= available:
+            continue
+        shortage = f"{workers} workers need {count:g} {kind}s, and Ray has {available:g}"
+        if fixed:
+            key = "cluster.min_workers" if cluster.min_workers else "cluster.workers"
+            raise UserError(f"{shortage}; lower {key} or cluster.{kind.lower()}s_per_worker.")
+        print(f"{shortage}; waiting for the cluster to grow.", flush=True)
 
 
-def cpus_wanted(config: Config) -> int:
-    """At least what the run reserves: a machine of one core can take two workers, slowly."""
+def required_cpus(config: Config) -> int:
+    """Return the CPUs to start a cluster with: the machine's, and at least what the run reserves.
+
+    So a machine of one core can train with two workers, slowly.
+    """
     return max(os.cpu_count() or 1, ceil(config.cluster.workers * config.cluster.cpus_per_worker))

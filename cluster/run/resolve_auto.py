@@ -1,13 +1,13 @@
-"""What `auto` comes to: chosen by worker 0 at a run's first start, and then kept.
+"""Resolve the value `auto`: worker 0 chooses at a run's first start, and the choice is kept.
 
-Another choice would give other last bits, and a resumed run must end as if uninterrupted.
+Another choice would change the last bits of the results, and a resumed run must end exactly as an
+uninterrupted one.
 """
 
 import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import torch.distributed as dist
 from ray.train.torch import get_device
@@ -23,47 +23,47 @@ from metatrain.model.build import choose_way
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.training.state import TrainState
 
-# Values by the key that they are for.
-Values = dict[str, Any]
+# Chosen values by dotted key.
+Values = dict[str, str | int]
 
 
-def settle(
+def resolve_auto(
     config: Config,
     state: TrainState,
     store: EpisodeStore,
     sampler: EpisodeSampler,
     say: Callable[[str], None],
 ) -> Config:
-    """`config` with values in the place of every `auto`. Collective.
+    """Replace every `auto` in a configuration by a value. Collective.
 
     Args:
         config: the run's configuration.
-        state: where the run begins or goes on.
+        state: the state that the run starts from.
         store: the training data.
-        sampler: of the training episodes.
-        say: tells the person who watches what was chosen, and why.
+        sampler: plans the training episodes.
+        say: tells the user what was chosen, and why.
     """
-    keys = _left_open(config)
+    keys = _auto_keys(config)
     if not keys:
         return config
     values: list[Values | None] = [None]
     if dist.get_rank() == 0:
-        values = [_chosen(config, state, store, sampler, say)]
+        values = [_choose_values(config, state, store, sampler, say)]
     dist.broadcast_object_list(values, device=get_device())
     assert values[0] is not None, "worker 0 has chosen"
     return with_values(config, values[0])
 
 
-def _left_open(config: Config) -> list[str]:
-    """The keys whose value is `auto`, as far as anything depends on it."""
+def _auto_keys(config: Config) -> list[str]:
+    """List the keys whose value is `auto` and has an effect."""
     keys = [f"meta.{k}" for k in Way._fields if getattr(config.meta, k) == "auto"]
     if config.cluster.zero_stage == 3 and config.cluster.inner_loop == "auto":
         return ["cluster.inner_loop", *keys]
     return keys
 
 
-def _before(config: Config, state: TrainState) -> Values:
-    """What earlier starts chose, if any step depends on it."""
+def _earlier_values(config: Config, state: TrainState) -> Values:
+    """Read the choices of earlier starts; empty where no step depends on them yet."""
     if state.step > 0:
         with suppress(MissingError, ValueError):
             return json.loads(read_file(_url(config)))
@@ -74,48 +74,55 @@ def _url(config: Config) -> str:
     return f"{config.run.url}/settled.json"
 
 
-def _chosen(
+def _choose_values(
     config: Config,
     state: TrainState,
     store: EpisodeStore,
     sampler: EpisodeSampler,
     say: Callable[[str], None],
 ) -> Values:
-    keys, before = _left_open(config), _before(config, state)
-    values = {key: before[key] for key in keys if key in before}
+    keys, earlier = _auto_keys(config), _earlier_values(config, state)
+    values = {key: earlier[key] for key in keys if key in earlier}
     if "cluster.inner_loop" in keys and "cluster.inner_loop" not in values:
-        values["cluster.inner_loop"], reason = _inner_loop(config, state)
-        say(f"auto takes the {values['cluster.inner_loop']} inner loop: {reason}.")
+        values["cluster.inner_loop"], reason = _choose_inner_loop(config, state)
+        say(f"auto selects the {values['cluster.inner_loop']} inner loop: {reason}.")
     if values.get("cluster.inner_loop", config.cluster.inner_loop) == "sharded":
-        values |= {key: "adjoint" for key in keys if key == "meta.gradient"}  # no other way
+        values |= {key: "adjoint" for key in keys if key == "meta.gradient"}  # the only one there
     if any(key not in values for key in keys):
-        choice = _way(config, state, store, sampler)
+        choice = _choose_way(config, state, store, sampler)
         values |= {f"meta.{key}": value for key, value in choice.way._asdict().items()}
-        say(f"auto takes {choice.way}: {choice.reason}.")
-    write_file(_url(config), json.dumps(before | values).encode())
+        say(f"auto selects {choice.way}: {choice.reason}.")
+    write_file(_url(config), json.dumps(earlier | values).encode())
     return values
 
 
-def _inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
-    """Sharded where that is exact; where it is not, only if whole trees will not do."""
+def _choose_inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
+    """Choose the sharded loop where it is exact, or where whole trees do not fit into memory.
+
+    Returns:
+        The inner loop, and the reason.
+    """
     obstacle = config.obstacle_to_shards()
     if obstacle:
         return "gathered", obstacle
     if not LEARNERS[config.learner.name].products:
-        return "sharded", "nothing is then ever whole"
+        return "sharded", "no worker then holds a whole tree"
     if config.cluster.workers > config.meta.batch:
-        return "sharded", "there are not enough tasks for every worker to have its own"
+        return "sharded", "there are fewer tasks than workers"
     tree = sum(4 * p.numel() for p in state.parameters.values())
-    # Theta, phi, the gradient, an episode's part of it, theta as it is gathered anew, and phi after
-    # every inner step.
-    needed = (5 + config.inner.steps) * tree
+    # Theta, phi, the gradient, an episode's part of it, the next theta, and phi after every inner
+    # step.
+    required = (5 + config.inner.steps) * tree
     device, neighbours = get_device(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     free = free_memory(device) // (1 if device.type == "cuda" else neighbours)
-    said = f"whole trees need {needed / 2**30:.2f} GiB of {free / 2**30:.2f}"
-    return ("gathered" if needed < free // 2 else "sharded"), said
+    reason = f"whole trees need {required / 2**30:.2f} GiB of {free / 2**30:.2f}"
+    return ("gathered" if required < free // 2 else "sharded"), reason
 
 
-def _way(config: Config, state: TrainState, store: EpisodeStore, sampler: EpisodeSampler) -> Choice:
+def _choose_way(
+    config: Config, state: TrainState, store: EpisodeStore, sampler: EpisodeSampler
+) -> Choice:
+    """Time the ways to compute outer gradients on worker 0's first episodes."""
     device, data = get_device(), config.data
     slots = slots_of(0, config.cluster.workers, config.meta.batch)
     plans = [sampler.plan(0, slot) for slot in slots]

@@ -1,8 +1,8 @@
-"""What one Ray Train worker does: resume or begin, train its share, show and save."""
+"""One Ray Train worker: resume or begin a run, train this worker's share, report and save."""
 
 import os
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cluster.run.messages import Message
 from cluster.run.metrics import RunMetrics
 from cluster.run.observers import ProgressLine, SampleGrid, Saver, Validator
-from cluster.run.resolve_auto import settle
+from cluster.run.resolve_auto import resolve_auto
 from cluster.run.worker_backend import told_to_leave
 from metatrain.base.errors import UserError
 from metatrain.config import Config, parse_config
@@ -30,52 +30,68 @@ from metatrain.training.run_data import held_out_episodes, store_of_run, trainin
 from metatrain.training.state import first_state
 from metatrain.training.trainer import Trainer
 
-# Unseen tasks in the sample grid, and real images of each.
+# The unseen tasks in the sample grid, and the real images of each.
 _GRID_TASKS, _GRID_REAL = 3, 4
 
-# A worker waits so long for the others to have written their parts of a checkpoint.
-_LONGEST_UPLOAD = timedelta(hours=1)
+# The longest that a worker waits for the others to write their parts of a checkpoint.
+_UPLOAD_TIMEOUT = timedelta(hours=1)
 
 
-def train_worker(settings: dict[str, Any]) -> None:
-    """Entry point of every worker.
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """The settings that the driver hands to every worker.
+
+    Attributes:
+        config: the configuration's plain values.
+        messages: the queue to the driver.
+        decisions: the queue from the driver; None where training always continues.
+        folder: the driver's working directory, for relative paths.
+    """
+
+    config: dict[str, Any]
+    messages: Queue
+    decisions: Queue | None
+    folder: str
+
+
+def train_worker(values: dict[str, Any]) -> None:
+    """Run one worker; Ray Train calls this in every worker.
 
     Args:
-        settings: `config`, the configuration's plain values; `messages`, the queue to the
-            driver; `verdicts`, the queue from it, or None; and `folder`, the driver's working
-            directory, for relative paths.
+        values: the attributes of `WorkerSettings`.
     """
-    if Path(settings["folder"]).is_dir():
-        os.chdir(settings["folder"])
-    config, messages = parse_config(settings["config"]), settings["messages"]
+    settings = WorkerSettings(**values)
+    if Path(settings.folder).is_dir():
+        os.chdir(settings.folder)
     try:
-        train(config, messages, settings["verdicts"])
+        config = parse_config(settings.config)
+        train(config, settings.messages, decisions=settings.decisions)
     except UserError as error:
-        messages.put(Message("error", str(error)))
+        settings.messages.put(Message("error", str(error)))
         raise
 
 
-def train(config: Config, messages: Queue, verdicts: Queue | None = None) -> None:
+def train(config: Config, messages: Queue, *, decisions: Queue | None = None) -> None:
     """Train from the newest checkpoint, or from the beginning, to the last outer step."""
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     device = get_device()
-    # DeepSpeed takes any GPU that it sees when it is imported, also one that Ray gave to others.
+    # On import, DeepSpeed takes any GPU that it sees, even one that Ray gave to another worker.
     os.environ["DS_ACCELERATOR"] = device.type
-    # Its autotuner, which nobody uses here, would import MLflow where there is one: a second.
+    # DeepSpeed's unused autotuner would import MLflow where it is installed, which takes a second.
     sys.modules.setdefault("mlflow", None)  # pyright: ignore[reportArgumentType]
-    trainer = _trainer(config, device, messages, verdicts)
+    trainer = _trainer(config, device, messages=messages, decisions=decisions)
     trainer.run()
     if dist.get_rank() == 0:
         if trainer.step < config.meta.steps:
-            saved = f"saved at step {trainer.step:,}"
-            messages.put(Message("line", f"A worker was told to leave; {saved}, starting again."))
-        messages.put(Message("done", trainer.step))
+            text = f"A worker was told to leave; saved at step {trainer.step:,}, restarting."
+            messages.put(Message("line", text))
+        messages.put(Message("done", step=trainer.step))
 
 
 def _trainer(
-    config: Config, device: torch.device, messages: Queue, verdicts: Queue | None
+    config: Config, device: torch.device, *, messages: Queue, decisions: Queue | None
 ) -> Trainer:
-    """What trains this worker's share; of the state that it goes on from it keeps no more."""
+    """Build the trainer of this worker's share, without keeping the state that it starts from."""
     from cluster.engine.build import build_engine_and_learner
 
     def say(line: str) -> None:
@@ -84,59 +100,91 @@ def _trainer(
     store, checkpoints = store_of_run(config), CheckpointStore(config.run.url, say)
     state = checkpoints.latest(_peers()) or first_state(build_theta(config))
     if dist.get_rank() == 0 and config.cluster.min_workers:
-        say(f"Going on with {dist.get_world_size()} workers.")
+        say(f"Training with {dist.get_world_size()} workers.")
     sampler = training_sampler(store, config)
-    settled = settle(config, state, store, sampler, say)
-    engine, learner = build_engine_and_learner(settled, state, device)
+    resolved = resolve_auto(config, state, store, sampler, say)
+    engine, learner = build_engine_and_learner(resolved, state, device)
     _refuse_idle_groups(engine.world, config)
-    place = {"start": state.step, "rank": engine.rank, "world": engine.world}
-    episodes = load_episodes(store, sampler, config.data, **place)
-    # Of its own, so that the background's gathering cannot meet the training's.
-    writers = dist.new_group(backend="gloo", timeout=_LONGEST_UPLOAD)
-    board = _board(config, state.step)
+    episodes = load_episodes(
+        store, sampler, config.data, start=state.step, rank=engine.rank, world=engine.world
+    )
+    observers = _observers(
+        config,
+        store,
+        checkpoints,
+        device,
+        start=state.step,
+        messages=messages,
+        decisions=decisions,
+    )
+    hooks = (observers, store.traffic.take, told_to_leave)
+    return Trainer(config, engine, learner, episodes, state, *hooks)
+
+
+def _observers(
+    config: Config,
+    store: EpisodeStore,
+    checkpoints: CheckpointStore,
+    device: torch.device,
+    *,
+    start: int,
+    messages: Queue,
+    decisions: Queue | None,
+) -> list[Observer]:
+    """Build the observers in the order of their calls: a checkpoint is validated, then saved."""
+    # A group of its own, so that gathering in the background cannot meet that of training.
+    writers = dist.new_group(backend="gloo", timeout=_UPLOAD_TIMEOUT)
+    assert isinstance(writers, dist.ProcessGroup), "every worker is a member"
+    board = _tensorboard(config, start)
     observers: list[Observer] = []
     if config.validation.tasks:
-        validation = _validation(config, store)
-        place = (device, _peers(), messages, board, verdicts)
-        observers.append(Validator(config, validation, *place))
+        validator = Validator(
+            config,
+            _validation(config, store),
+            device,
+            _peers(),
+            messages=messages,
+            board=board,
+            decisions=decisions,
+        )
+        observers.append(validator)
     observers.append(Saver(config, checkpoints, _peers(writers), messages))
     observers.append(RunMetrics(config, dist.get_rank()))
     if config.checkpoint.samples:
-        observers += _sample_grid(config, store, device, board, say)
+        observers += _sample_grid(config, store, device, board, messages)
     if board:
         observers.append(ProgressLine(config, dist.get_world_size(), messages, board))
-    watching = (observers, store.traffic.take, told_to_leave)
-    return Trainer(config, engine, learner, episodes, state, *watching)
+    return observers
 
 
 def _refuse_idle_groups(groups: int, config: Config) -> None:
     if groups > config.meta.batch:
         raise UserError(
-            f"meta.batch is {config.meta.batch} for {groups} task groups, and some would have "
-            f"nothing to do; raise meta.batch or cluster.shards_per_group."
+            f"meta.batch is {config.meta.batch} for {groups} task groups, of which some would be "
+            f"idle; raise meta.batch or cluster.shards_per_group."
         )
 
 
-def _peers(group: Any = None) -> Peers:
-    """All workers, as those who write and read checkpoints together."""
+def _peers(group: dist.ProcessGroup | None = None) -> Peers:
+    """Describe all workers as the peers that write and read checkpoints together."""
 
-    def gather(own: Any) -> list[Any]:
-        everyones: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyones, own, group)
-        return everyones
+    def gather(value: Any) -> list[Any]:
+        values: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(values, value, group)
+        return values
 
     return Peers(dist.get_rank(), dist.get_world_size(), gather)
 
 
-def _board(config: Config, start: int) -> SummaryWriter | None:
-    """Where worker 0 draws; None on others."""
+def _tensorboard(config: Config, start: int) -> SummaryWriter | None:
+    """Open the run's TensorBoard on worker 0; return None on others."""
     if dist.get_rank():
         return None
     return SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
 
 
 def _validation(config: Config, store: EpisodeStore) -> Validation:
-    """The validation of this run. Collective: worker 0 trains the metric network if need be."""
+    """Build the run's validation; worker 0 first trains a missing metric network. Collective."""
     if dist.get_rank():
         dist.barrier()
         return validation_of(config, store)
@@ -151,13 +199,13 @@ def _sample_grid(
     store: EpisodeStore,
     device: torch.device,
     board: SummaryWriter | None,
-    say: Callable[[str], None],
+    messages: Queue,
 ) -> list[SampleGrid]:
-    """The one of this run, or none where tasks have too few images; worker 0 says so."""
+    """Build the run's sample grid; where tasks have too few images, return none and say so."""
     try:
         grid = held_out_episodes(store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
     except UserError as error:
         if board:
-            say(f"No sample grids: {error}")
+            messages.put(Message("line", f"No sample grids: {error}"))
         return []
     return [SampleGrid(config, grid, device, _peers(), board)]

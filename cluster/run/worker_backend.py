@@ -1,4 +1,4 @@
-"""What Ray Train sets up in every worker: torch's process group, and an ear for SIGTERM."""
+"""The setup by Ray Train of every worker: torch's process group, and a handler of SIGTERM."""
 
 import signal
 import threading
@@ -6,42 +6,46 @@ from typing import Any
 
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig
+from typing_extensions import override
 
 _told_to_leave = threading.Event()
 
 
 def told_to_leave() -> bool:
-    """Whether this worker was sent SIGTERM, as before a spot instance is taken away."""
+    """Return whether this worker has received SIGTERM, as before a spot instance is reclaimed."""
     return _told_to_leave.is_set()
 
 
 class WorkerConfig(TorchConfig):
-    """As `TorchConfig`, for workers that save before they leave."""
+    """A `TorchConfig` for workers that save before they leave."""
 
     @property
+    @override
     def backend_cls(self) -> type["_WorkerBackend"]:
-        """See `TorchConfig.backend_cls`."""
         return _WorkerBackend
 
 
 class _WorkerBackend(TorchConfig().backend_cls):
+    @override
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         super().on_start(worker_group, backend_config)
-        worker_group.execute(_listen)
+        worker_group.execute(_handle_sigterm)
 
+    @override
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        # Torch's way out is one that all workers take together, and this is called when one of
-        # them is lost or hangs; 30 s would be waited for it. Their processes end right after, by
-        # Ray's SIGTERM: who took it for a word to leave would say goodbye for a run that goes on.
-        worker_group.execute_async(_stop_listening)
+        # Not super's: it destroys the process group, for which all workers must take part, and
+        # waits 30 s for a worker that is lost or hangs. Ray ends the processes by SIGTERM right
+        # after; a worker that took it as a request to leave would end a run that continues.
+        worker_group.execute_async(_ignore_requests)
 
 
-# Ray runs these on the main thread, where alone Python hears signals; training has another.
+# Ray calls these on the main thread, the only one on which Python handles signals; training runs
+# on another.
 
 
-def _listen() -> None:
+def _handle_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: _told_to_leave.set())
 
 
-def _stop_listening() -> None:
+def _ignore_requests() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -75,10 +75,12 @@ class ClusterConfig(Section):
     """Ray workers and DeepSpeed."""
 
     workers: int = Field(
-        default=2, ge=1, description="Training workers; each takes its own episodes."
+        default=2, ge=1, description="Training workers, each with its own episodes."
     )
     min_workers: int | None = Field(
-        default=None, ge=1, description="Go on with so few, and grow again; null is workers."
+        default=None,
+        ge=1,
+        description="Keep training with at least this many workers (elastic); null: `workers`.",
     )
     cpus_per_worker: float = Field(
         default=1, gt=0, description="CPUs that a worker reserves and uses."
@@ -86,24 +88,26 @@ class ClusterConfig(Section):
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs that a worker reserves.")
     zero_stage: Literal[0, 1, 2, 3] = Field(
         default=1,
-        description="What ZeRO shards: 1 optimiser state, 2 also gradients, 3 all, 0 nothing.",
+        description="ZeRO shards: 1 optimiser state, 2 also gradients, 3 everything, 0 nothing.",
     )
     shards_per_group: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="Workers that share one copy of what is sharded; null is those of a node.",
+        description="Workers that share one copy of the sharded state; null: those of a node.",
     )
     inner_loop: Literal["auto", "gathered", "sharded"] = Field(
         default="auto",
-        description="Stage 3: gathered takes a whole theta on every worker, sharded none at all.",
+        description="Stage 3: gathered holds a whole theta on every worker, sharded on none.",
     )
     offload: bool = Field(
-        default=False, description="Keep the optimiser's state in the CPU's memory; stages 1 to 3."
+        default=False, description="Keep the optimiser state in CPU memory (stages 1 to 3)."
     )
     max_failures: int = Field(
-        default=3, ge=0, description="Lost workers to recover from before giving up."
+        default=3, ge=0, description="Worker failures to recover from before the run fails."
     )
     timeout: float = Field(
-        default=600, gt=0, description="Seconds of silence after which a worker counts as lost."
+        default=600,
+        gt=0,
+        description="Seconds without an answer after which a worker counts as lost.",
     )
 
 

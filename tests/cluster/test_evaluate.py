@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from cluster.run.evaluation_pool import OnRay
+from cluster.run.evaluation_pool import EvaluationPool
 from metatrain.cli.evaluate import add_arguments, evaluate
 from metatrain.evaluation.running.runner import LocalRunner
 from metatrain.model.build import build_theta
@@ -28,6 +28,6 @@ def test_workers_of_ray_get_the_numbers_of_one_process(config, tmp_path, monkeyp
     add_arguments(parser)
     options = ["run", "--split", "train", "--tasks", "3", "--seeds", "1", "--metric", "m"]
     evaluate(parser.parse_args([*options, "--out", "here"]), LocalRunner(1))
-    evaluate(parser.parse_args([*options, "--out", "there"]), OnRay(2))
+    evaluate(parser.parse_args([*options, "--out", "there"]), EvaluationPool(2))
     assert numbers("there") == numbers("here")
     assert len(list(Path("there/work").iterdir())) == 3 * 2

@@ -1,4 +1,4 @@
-"""Clusters by `ray up`: what Ray's own launcher would take, and what is safe by default."""
+"""The files for `ray up`: valid for Ray's launcher, and safe by default."""
 
 import re
 from pathlib import Path
@@ -16,18 +16,18 @@ def text(request):
     return request.param.read_text()
 
 
-def test_there_is_one_for_each_place():
+def test_there_is_a_file_for_each_provider():
     assert [path.stem for path in FILES] == ["aws", "gcp", "onprem"]
 
 
-def test_rays_own_launcher_takes_it_and_no_unknown_key(text):
+def test_rays_launcher_accepts_it_and_no_unknown_key(text):
     config = yaml.safe_load(text)
     validate_config(fillout_defaults(config))
     with pytest.raises(jsonschema.ValidationError, match="idle_timeout"):
         validate_config(fillout_defaults(config | {"idle_timeout": 5}))
 
 
-def test_every_start_wants_the_token_and_nothing_listens_to_the_world(text):
+def test_every_start_requires_the_token_and_listens_locally(text):
     config = yaml.safe_load(text)
     [head] = [c for c in config["head_start_ray_commands"] if "--head" in c]
     [worker] = [c for c in config["worker_start_ray_commands"] if "--address" in c]
@@ -35,12 +35,12 @@ def test_every_start_wants_the_token_and_nothing_listens_to_the_world(text):
         assert "RAY_AUTH_MODE=token" in command
         assert "RAY_USAGE_STATS_ENABLED=0" in command
     assert "--dashboard-host=127.0.0.1" in head
-    # By name only, from the machine of whoever starts it.
+    # By path only; the token stays on the user's machine.
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert not re.search(r"(?i)(secret|password|AKIA[0-9A-Z]{16}|\b[0-9a-f]{40,})", text)
 
 
-def test_what_is_installed_is_pinned_and_nothing_is_kept_running_for_nothing(text):
+def test_packages_are_pinned_and_idle_nodes_end(text):
     config = yaml.safe_load(text)
     installing = [c for c in config["setup_commands"] if "pip install" in c]
     assert installing

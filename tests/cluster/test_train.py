@@ -1,4 +1,4 @@
-"""Whole training runs: the command as a person types it, real Ray, real workers, real kills."""
+"""Whole training runs by the command line, with real Ray and real workers."""
 
 import re
 from dataclasses import asdict
@@ -18,9 +18,9 @@ from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore
 
-# One loop sums a meta-batch slot by slot, two workers sum their parts and add them: another order,
-# and so other last bits. With SGD inside and outside, since Adam would hide a gradient wrongly
-# scaled and turns a last bit near zero into a whole step.
+# One loop sums a meta-batch slot by slot; two workers add their partial sums. The order differs,
+# and so do the last bits. SGD inside and outside, since Adam would hide a wrongly scaled gradient,
+# and turns a last bit near zero into a whole step.
 TOLERANCE = 1e-6
 SGD = ["inner.optimizer=sgd", "inner.lr=0.02", "meta.optimizer=sgd", "meta.lr=0.5"]
 
@@ -32,8 +32,8 @@ def final_state(config):
     return state
 
 
-def assert_shown(folder, steps):
-    """TensorBoard has the loss, and a sample grid at each of `steps`."""
+def assert_logged(folder, steps):
+    """Assert that TensorBoard has the loss, and a sample grid at each of `steps`."""
     board = EventAccumulator(folder, size_guidance={"images": 0})
     board.Reload()
     assert [image.step for image in board.Images("samples")] == steps
@@ -41,32 +41,32 @@ def assert_shown(folder, steps):
 
 
 def assert_validated(config):
-    """Every checkpoint but the first was, as one worker alone would have done it."""
-    found = read_validations(config.run.url)
-    assert [validated.step for validated in found] == [5, 10, 15, 20]
+    """Assert that every checkpoint but the first was validated, as by one worker alone."""
+    validations = read_validations(config.run.url)
+    assert [validated.step for validated in validations] == [5, 10, 15, 20]
     validation = validation_of(config, EpisodeStore(config.data.path))
     adapter = Adapter(load_model(config.run.url))
     alone = validation.scores([validation.task_features(adapter, e) for e in validation.episodes])
-    for scores, expected in zip(found[-1].curve, alone, strict=True):
+    for scores, expected in zip(validations[-1].curve, alone, strict=True):
         assert asdict(scores) == pytest.approx(asdict(expected), rel=1e-4, abs=1e-5)
 
 
 def test_two_workers_give_the_parameters_of_plain_torch(overrides, tmp_path):
-    chosen = [*overrides, *SGD, "meta.batch=3", "cluster.workers=2", "cluster.zero_stage=3"]
-    chosen += ["checkpoint.samples=true", "validation.tasks=3", "validation.images=3"]
-    run, config = Run(chosen, tmp_path), load_config(None, chosen)
+    options = [*overrides, *SGD, "meta.batch=3", "cluster.workers=2", "cluster.zero_stage=3"]
+    options += ["checkpoint.samples=true", "validation.tasks=3", "validation.images=3"]
+    run, config = Run(options, tmp_path), load_config(None, options)
     assert run.wait() == 0, run.output
     reference, parameters = plain_torch(config, steps=20), final_state(config).parameters
     start = build_theta(config).named()
     for name, expected in reference.items():
         torch.testing.assert_close(parameters[name], expected, rtol=0, atol=TOLERANCE)
-    assert_shown(f"{config.run.url}/tensorboard", steps=[0, 5, 10, 15, 20])
+    assert_logged(f"{config.run.url}/tensorboard", steps=[0, 5, 10, 15, 20])
     assert_validated(config)
     moved = max((reference[name] - start[name]).abs().max() for name in start)
     assert moved > 1000 * TOLERANCE
 
 
-def test_on_a_cluster_that_runs_already_a_loss_that_is_not_finite_is_told_in_a_sentence(
+def test_on_a_running_cluster_a_loss_that_is_not_finite_is_reported_in_a_sentence(
     overrides, tmp_path, ray_head
 ):
     broken = [*overrides, "inner.optimizer=sgd", "inner.lr=1e30"]
@@ -90,7 +90,7 @@ def test_on_a_cluster_that_runs_already_a_loss_that_is_not_finite_is_told_in_a_s
         ("generator.patch=4 data.image_size=18", "not a multiple of generator.patch 4"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence_before_anything_is_trained(
+def test_a_users_mistake_is_reported_in_a_sentence_before_training(
     overrides, override, sentence, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

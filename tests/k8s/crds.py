@@ -1,4 +1,4 @@
-"""KubeRay's schemas, as the API server reads them: unknown fields refused, enums, defaults."""
+"""Validate against KubeRay's schemas as the API server does, refusing unknown fields."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from manifests import ROOT, Object
 
 _FOLDER = Path(os.environ.get("KUBERAY_CRDS", ROOT.parent / "shared/crds"))
-_HOW = (
+_SKIP_REASON = (
     f"KubeRay's schemas are not in {_FOLDER}: set KUBERAY_CRDS to a folder with those of v1.7.0, "
     "ray-operator/config/crd/bases/ of https://github.com/ray-project/kuberay."
 )
@@ -22,7 +22,7 @@ _HOW = (
 def _schema(kind: str) -> dict[str, Any]:
     file = _FOLDER / f"ray.io_{kind.lower()}s.yaml"
     if not file.exists():
-        pytest.skip(_HOW)
+        pytest.skip(_SKIP_REASON)
     definition = yaml.load(file.read_text(), yaml.CSafeLoader)
     (version,) = (v for v in definition["spec"]["versions"] if v["name"] == "v1")
     return version["schema"]["openAPIV3Schema"]
@@ -34,15 +34,15 @@ def _validator(kind: str) -> Draft202012Validator:
 
 
 def complaints(ray: Object) -> list[str]:
-    """What the API server would refuse about a RayJob or RayCluster, once defaults are set."""
+    """List what the API server would refuse in a RayJob or RayCluster, after setting defaults."""
     kind = ray["kind"]
-    found = _validator(kind).iter_errors(with_defaults(ray, _schema(kind)))
-    said = [f"/{'/'.join(map(str, e.absolute_path))}: {e.message[:200]}" for e in found]
-    return said + [f"{path} appears twice" for path in _twice(ray, _schema(kind))]
+    errors = _validator(kind).iter_errors(with_defaults(ray, _schema(kind)))
+    lines = [f"/{'/'.join(map(str, e.absolute_path))}: {e.message[:200]}" for e in errors]
+    return lines + [f"{path} has a duplicate" for path in _duplicates(ray, _schema(kind))]
 
 
 def with_defaults(value: Any, schema: dict[str, Any]) -> Any:
-    """A copy of `value` in which what is missing has its default."""
+    """Copy `value` with the defaults of missing fields."""
     if isinstance(value, list):
         return [with_defaults(item, schema.get("items", {})) for item in value]
     if not isinstance(value, dict):
@@ -54,23 +54,23 @@ def with_defaults(value: Any, schema: dict[str, Any]) -> Any:
 
 
 def _strict(schema: Any) -> Any:
-    """As JSON Schema: no fields but those known, unless the schema keeps unknown ones."""
+    """Convert to a JSON Schema without unknown fields, unless the schema preserves them."""
     if isinstance(schema, list):
         return [_strict(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    left_out = ("description", "properties")
+    omitted = ("description", "properties")
     strict = {
         k: _strict(part)
         for k, part in schema.items()
-        if k not in left_out and not k.startswith("x-")
+        if k not in omitted and not k.startswith("x-")
     }
     if schema.get("x-kubernetes-int-or-string"):
         strict.pop("type", None)
     if schema.get("type") == "object" and "additionalProperties" not in schema:
         known = {k: _strict(part) for k, part in schema.get("properties", {}).items()}
         if {"metadata", "apiVersion"} <= known.keys():
-            known["metadata"] = _METADATA  # which the API server has a schema of its own for
+            known["metadata"] = _METADATA  # the API server has its own schema for it
         keeps = schema.get("x-kubernetes-preserve-unknown-fields", False)
         strict |= {"properties": known, "additionalProperties": keeps}
     return strict
@@ -85,16 +85,16 @@ _METADATA = {
 }
 
 
-def _twice(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
-    """Where a list that is a map has a key twice."""
+def _duplicates(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
+    """List the paths of lists of type map that have a key twice."""
     if isinstance(value, list):
         keys = schema.get("x-kubernetes-list-map-keys", [])
-        seen = [tuple(str(item.get(key)) for key in keys) for item in value if keys]
-        found = [path] if len(seen) > len(set(seen)) else []
+        identities = [tuple(str(item.get(key)) for key in keys) for item in value if keys]
+        paths = [path] if len(identities) > len(set(identities)) else []
         parts = [(str(i), item, schema.get("items", {})) for i, item in enumerate(value)]
     elif isinstance(value, dict):
         known = schema.get("properties", {})
-        found, parts = [], [(k, part, known.get(k, {})) for k, part in value.items()]
+        paths, parts = [], [(k, part, known.get(k, {})) for k, part in value.items()]
     else:
         return []
-    return found + [t for k, part, inner in parts for t in _twice(part, inner, f"{path}/{k}")]
+    return paths + [d for k, part, inner in parts for d in _duplicates(part, inner, f"{path}/{k}")]

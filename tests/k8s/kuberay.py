@@ -1,4 +1,4 @@
-"""What KubeRay v1.7.0's operator itself refuses, of what its schemas let pass."""
+"""The checks of KubeRay v1.7.0's operator that go beyond its schemas."""
 
 import re
 from collections.abc import Iterator
@@ -6,24 +6,24 @@ from collections.abc import Iterator
 from manifests import Object
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-# So that the names of clusters and services, which it makes of a name, come out short enough.
+# KubeRay appends to these names for clusters and services, which must stay short enough.
 _LONGEST = {"RayJob": 47, "RayCluster": 53}
 
-# What is deleted later contains what is deleted before.
+# Each deletes all that the one before deletes, and more.
 DELETIONS = ("DeleteWorkers", "DeleteCluster", "DeleteSelf")
 
 
 def objections(ray: Object) -> Iterator[str]:
-    """Its complaints about a RayJob or RayCluster, with its features at their defaults."""
+    """Yield the operator's objections to a RayJob or RayCluster, at default feature gates."""
     name, spec = ray["metadata"]["name"], ray["spec"]
     if len(name) > _LONGEST[ray["kind"]] or not _LABEL.fullmatch(name):
         yield f"the name {name}"
     if ray["kind"] == "RayJob":
-        yield from _of_a_job(spec)
-    yield from _of_a_cluster(spec.get("rayClusterSpec", spec))
+        yield from _job_objections(spec)
+    yield from _cluster_objections(spec.get("rayClusterSpec", spec))
 
 
-def _of_a_job(spec: Object) -> Iterator[str]:
+def _job_objections(spec: Object) -> Iterator[str]:
     shutdown, strategy = spec.get("shutdownAfterJobFinishes"), spec.get("deletionStrategy")
     if spec.get("ttlSecondsAfterFinished") and not shutdown:
         yield "ttlSecondsAfterFinished without shutdownAfterJobFinishes"
@@ -45,22 +45,22 @@ def _of_a_job(spec: Object) -> Iterator[str]:
             yield "DeleteWorkers of an autoscaled cluster"
     if "clusterSelector" in spec and spec.get("backoffLimit"):
         yield "backoffLimit with clusterSelector"
-    own = spec.keys() & {"submitterPodTemplate", "submitterConfig"}
-    if spec.get("submissionMode") == "SidecarMode" and own:
-        yield f"SidecarMode with {', '.join(sorted(own))}"
+    submitter = spec.keys() & {"submitterPodTemplate", "submitterConfig"}
+    if spec.get("submissionMode") == "SidecarMode" and submitter:
+        yield f"SidecarMode with {', '.join(sorted(submitter))}"
 
 
 def deletions(job: Object) -> dict[str, dict[str, int]]:
-    """By how a job ended and by policy: after how many seconds what is deleted."""
-    found: dict[str, dict[str, int]] = {}
+    """Return the seconds until each deletion, by the job's final status and by policy."""
+    delays: dict[str, dict[str, int]] = {}
     for rule in job.get("deletionStrategy", {}).get("deletionRules", []):
         (status,) = (rule["condition"].keys() - {"ttlSeconds"}) or {None}
-        after = found.setdefault(rule["condition"].get(status), {})
+        after = delays.setdefault(rule["condition"].get(status), {})
         after[rule["policy"]] = rule["condition"].get("ttlSeconds", 0)
-    return found
+    return delays
 
 
-def _of_a_cluster(spec: Object) -> Iterator[str]:
+def _cluster_objections(spec: Object) -> Iterator[str]:
     autoscaled = spec.get("enableInTreeAutoscaling", False)
     groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
     for group in groups:

@@ -1,4 +1,4 @@
-"""What `kubectl apply -k` would send: every overlay as kustomize renders it, and views of it."""
+"""The overlays as kustomize renders them for `kubectl apply -k`, and views of their objects."""
 
 import json
 import re
@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 @lru_cache
 def rendered(overlay: str) -> str:
-    """The overlay as YAML, by kubectl's own kustomize and no option of it."""
+    """Render an overlay as YAML with kubectl's own kustomize, without options."""
     done = subprocess.run(
         ["kubectl", "kustomize", str(ROOT / "k8s/overlays" / overlay)],
         capture_output=True,
@@ -29,7 +29,7 @@ def rendered(overlay: str) -> str:
 
 
 def objects_of(overlay: str) -> list[Object]:
-    """Its objects, for a test to do with what it likes."""
+    """Return a fresh copy of an overlay's objects, which a test may change."""
     return [*yaml.load_all(rendered(overlay), yaml.CSafeLoader)]
 
 
@@ -38,25 +38,25 @@ def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
 
 
 def named(objects: list[Object], kind: str, name: str) -> Object:
-    (found,) = (o for o in of_kind(objects, kind) if o["metadata"]["name"] == name)
-    return found
+    (match,) = (o for o in of_kind(objects, kind) if o["metadata"]["name"] == name)
+    return match
 
 
 def clusters(objects: list[Object]) -> list[Object]:
-    """The specification of every Ray cluster, a job's or its own; at least one."""
-    found = [o["spec"]["rayClusterSpec"] for o in of_kind(objects, "RayJob")]
-    found += [o["spec"] for o in of_kind(objects, "RayCluster")]
-    assert found
-    return found
+    """List the specifications of all Ray clusters, of jobs or standalone; at least one."""
+    specs = [o["spec"]["rayClusterSpec"] for o in of_kind(objects, "RayJob")]
+    specs += [o["spec"] for o in of_kind(objects, "RayCluster")]
+    assert specs
+    return specs
 
 
 class Pod(NamedTuple):
-    """Pods that an object leads to.
+    """Pods that an object creates.
 
     Attributes:
         role: head, worker, submitter, or the name of the Deployment.
         template: metadata and spec.
-        count: the most that there may be.
+        count: the largest number of pods.
     """
 
     role: str
@@ -74,38 +74,38 @@ class Pod(NamedTuple):
 
     @property
     def labels(self) -> dict[str, str]:
-        """Its own, and what KubeRay adds."""
-        own = self.template["metadata"]["labels"]
+        """The labels of the template, and those that KubeRay adds."""
+        labels = self.template["metadata"]["labels"]
         if self.role not in ("head", "worker"):
-            return own
-        return {"ray.io/is-ray-node": "yes", "ray.io/node-type": self.role} | own
+            return labels
+        return {"ray.io/is-ray-node": "yes", "ray.io/node-type": self.role} | labels
 
     def mounted(self, path: str) -> Object:
-        """The volume at `path`."""
+        """Return the volume that is mounted at `path`."""
         names = [m["name"] for m in self.container["volumeMounts"] if m["mountPath"] == path]
-        found = [volume for volume in self.spec["volumes"] if volume["name"] in names]
-        assert len(found) == 1, f"{len(found)} volumes at {path}"
-        return found[0]
+        volumes = [volume for volume in self.spec["volumes"] if volume["name"] in names]
+        assert len(volumes) == 1, f"{len(volumes)} volumes at {path}"
+        return volumes[0]
 
 
 def ray_pods(objects: list[Object]) -> list[Pod]:
-    """Heads and workers."""
-    found = []
+    """List heads and workers."""
+    heads_and_workers = []
     for cluster in clusters(objects):
-        found.append(Pod("head", cluster["headGroupSpec"]["template"], 1))
+        heads_and_workers.append(Pod("head", cluster["headGroupSpec"]["template"], 1))
         for group in cluster["workerGroupSpecs"]:
-            found.append(Pod("worker", group["template"], group["maxReplicas"]))
-    return found
+            heads_and_workers.append(Pod("worker", group["template"], group["maxReplicas"]))
+    return heads_and_workers
 
 
 def pods(objects: list[Object]) -> list[Pod]:
-    """Of every kind."""
-    found = ray_pods(objects)
+    """List the pods of all roles."""
+    every_pod = ray_pods(objects)
     for job in of_kind(objects, "RayJob"):
-        found.append(Pod("submitter", job["spec"]["submitterPodTemplate"], 1))
+        every_pod.append(Pod("submitter", job["spec"]["submitterPodTemplate"], 1))
     for one in of_kind(objects, "Deployment"):
-        found.append(Pod(one["metadata"]["name"], one["spec"]["template"], 1))
-    return found
+        every_pod.append(Pod(one["metadata"]["name"], one["spec"]["template"], 1))
+    return every_pod
 
 
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -113,13 +113,13 @@ _UNITS |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", st
 
 
 def quantity(text: Any) -> float:
-    """A quantity as Kubernetes writes it: ``500m``, ``8Gi``."""
+    """Parse a quantity of Kubernetes, such as ``500m`` or ``8Gi``."""
     number, unit = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(text)).groups()
     return float(number) * _UNITS[unit]
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every plain value, with where it is."""
+    """Yield every plain value with its path."""
     if isinstance(value, dict | list):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(part, f"{path}/{key}")
@@ -128,18 +128,18 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def with_change(objects: list[Object], kind: str, path: str, value: Any) -> list[Object]:
-    """A copy in which the one thing at `path` of every object of `kind` is `value`, or gone.
+    """Copy an overlay's objects with one change in every object of a kind.
 
     Args:
-        objects: of an overlay.
-        kind: of those to change.
-        path: keys and indices, as in a JSON patch.
-        value: what to set; None removes.
+        objects: the overlay's objects.
+        kind: the kind of the objects to change.
+        path: the keys and indices of the change, as in a JSON patch.
+        value: the new value; None removes the old one.
     """
     changed = json.loads(json.dumps(objects))
     for target in of_kind(changed, kind):
-        *way, last = path.removeprefix("/").replace("~1", "\0").split("/")
-        for key in way:
+        *parents, last = path.removeprefix("/").replace("~1", "\0").split("/")
+        for key in parents:
             target = target[_index(target, key)]
         key = _index(target, last)
         if value is None:

@@ -1,4 +1,4 @@
-"""Every check of test_overlays.py is seen to fail, by a manifest that is wrong in one thing."""
+"""Every check of test_overlays.py fails on a manifest with a single error."""
 
 import inspect
 from pathlib import Path

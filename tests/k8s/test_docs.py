@@ -1,4 +1,4 @@
-"""What docs/cluster.md and k8s/README.md tell is what there is."""
+"""docs/cluster.md and k8s/README.md agree with the code."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ IMAGE = f"registry.example.com/metatrain@sha256:{64 * 'a'}"
 
 
 def commands():
-    """Of the guide's second block: the first sets what they need."""
+    """List the commands of the guide's second block; the first block sets their variables."""
     return re.findall(r"```sh\n(.*?)```", GUIDE, re.S)[1].splitlines()
 
 

@@ -1,4 +1,4 @@
-"""The image's RUN lines, run as they stand where there is no container engine."""
+"""The RUN lines of the Dockerfile, executed without a container engine."""
 
 import os
 import re
@@ -23,10 +23,10 @@ def arguments_of(instruction):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """A virtual environment that every RUN line has worked on, in the order of the file.
+    """Execute every RUN line, in the order of the file, in a virtual environment.
 
-    What the project depends on is there already, installed by the same constraints into the
-    environment that the tests run in, so that pip finds it and does not fetch it a second time.
+    The environment also sees the packages of the one that the tests run in, which the same
+    constraints have installed, so that pip does not download them again.
     """
     source, folder = tmp_path_factory.mktemp("src"), tmp_path_factory.mktemp("image")
     for name in (ROOT / ".dockerignore").read_text().split():
@@ -46,21 +46,21 @@ def image(tmp_path_factory):
     return folder
 
 
-def test_every_line_that_the_image_runs_runs_in_a_virtual_environment(image):
+def test_every_run_line_succeeds_in_a_virtual_environment(image):
     assert len(arguments_of("RUN")) >= 4
     assert (image / "bin/metatrain").exists()
 
 
-def test_the_package_that_is_installed_has_all_that_it_renders_of(image, tmp_path):
+def test_the_installed_package_has_all_files_that_render_needs(image, tmp_path):
     (inside,) = image.glob("lib/python3*/site-packages")
     assert (inside / "metatrain").is_dir()
-    here = {
+    source = {
         file.relative_to(ROOT)
         for file in (ROOT / "k8s").rglob("*")
         if file.suffix in (".yaml", ".json")
     }
-    assert here
-    assert here == {
+    assert source
+    assert source == {
         file.relative_to(inside)
         for file in (inside / "k8s").rglob("*")
         if file.suffix in (".yaml", ".json")
@@ -81,11 +81,11 @@ def test_the_image_is_built_on_a_digest_and_runs_as_the_user_of_the_pods():
     assert outside == ["${PYTHON}@${PYTHON_DIGEST} AS python", "torch-${BUILD} AS build"]
     assert arguments_of("USER") == ["10001:10001"]
     assert LINES[-1][0] == "USER"
-    # Where pods may write.
+    # A folder where pods may write.
     assert any("HOME=/tmp" in line for line in arguments_of("ENV"))
 
 
-def test_nothing_of_the_context_goes_along_by_accident():
+def test_the_context_excludes_all_files_but_those_listed():
     first, *kept = [
         line
         for line in (ROOT / ".dockerignore").read_text().splitlines()

@@ -1,6 +1,6 @@
-"""What is deployed, overlay by overlay: each point of k8s/README.md is a test of its own.
+"""Checks of every overlay; each point of k8s/README.md has its own test.
 
-Each takes the objects of an overlay, so that test_broken.py can give it spoiled ones.
+A test takes the objects of an overlay, so that test_broken.py can pass it broken ones.
 """
 
 import json
@@ -23,16 +23,16 @@ from manifests import (
     quantity,
     ray_pods,
 )
-from network import End, elsewhere, passes
+from network import End, external, passes
 
 from metatrain.config import load_config
 
 RAY = ("RayJob", "RayCluster")
-# Prometheus' operator's, whose schemas are not at hand.
+# Kinds of the Prometheus operator, whose schemas are not available here.
 OTHERS = ("ServiceMonitor", "PrometheusRule")
 _valid: set[str] = set()
 
-# An assignment to what is secret by its name, and AWS's own form of a key.
+# An assignment to a name of a secret, and the form of an AWS key.
 _CREDENTIAL = re.compile(
     r"(?i:(secret_?access|password|token)\w*['\"]?\s*[:=]\s*\S)|\bAKIA[0-9A-Z]{16}\b"
 )
@@ -40,13 +40,13 @@ _CREDENTIAL = re.compile(
 
 @pytest.fixture(params=OVERLAYS)
 def all_objects(request):
-    """Of every overlay."""
+    """Return the objects of every overlay in turn."""
     return objects_of(request.param)
 
 
 @pytest.fixture(params=[name for name in OVERLAYS if name != "serve-metrics"])
 def objects(request):
-    """Of every overlay that runs something."""
+    """Return the objects of every overlay that runs something in turn."""
     return objects_of(request.param)
 
 
@@ -55,22 +55,22 @@ def jobs(objects):
 
 
 def configuration(objects):
-    """The files of the ConfigMap that all of a cluster's pods have at /etc/metatrain."""
+    """Return the files of the ConfigMap that all pods of a cluster mount at /etc/metatrain."""
     (name,) = {pod.mounted("/etc/metatrain")["configMap"]["name"] for pod in ray_pods(objects)}
     return named(objects, "ConfigMap", name)["data"]
 
 
-# ---- What the API server and KubeRay take.
+# ---- Validity for the API server and KubeRay.
 
 
 def test_every_object_of_kubernetes_is_valid_at_1_32_and_has_no_unknown_field(all_objects):
     plain = [o for o in all_objects if o["kind"] not in RAY + OTHERS]
-    if of_kind(all_objects, *RAY):  # of which KubeRay makes pods
+    if of_kind(all_objects, *RAY):  # from which KubeRay creates pods
         plain += [{"apiVersion": "v1", "kind": "Pod"} | p.template for p in pods(all_objects)]
     assert plain
     for one in plain:
         text = json.dumps(one, sort_keys=True)
-        if text not in _valid:  # most overlays have most of them
+        if text not in _valid:  # most objects occur in most overlays
             kubernetes_validate.validate(one, "1.32", strict=True)
             _valid.add(text)
 
@@ -86,13 +86,13 @@ def test_kuberay_itself_accepts_every_object_of_ray(objects):
 
 
 def test_everything_lies_in_the_namespace(all_objects):
-    everywhere = {"Namespace", "PriorityClass"}
+    cluster_wide = {"Namespace", "PriorityClass"}
     for one in all_objects:
         inside = one["metadata"].get("namespace") == "metatrain"
-        assert inside or one["kind"] in everywhere, one["metadata"]
+        assert inside or one["kind"] in cluster_wide, one["metadata"]
 
 
-# ---- How a job begins, fails, and ends.
+# ---- Start, failure and end of a job.
 
 
 def test_a_job_that_has_ended_gives_everything_back(objects):
@@ -115,10 +115,10 @@ def test_workers_go_first_where_neither_kueue_nor_the_autoscaler_forbids_it(obje
 
 def test_a_job_has_deadlines_before_it_runs_and_altogether(objects):
     for job in jobs(objects):
-        before, altogether = (
+        before, total = (
             job.get(f"{which}DeadlineSeconds", 0) for which in ("preRunning", "active")
         )
-        assert 0 < before < altogether
+        assert 0 < before < total
 
 
 def test_another_attempt_is_a_fresh_cluster_which_resumes_by_the_name_of_its_work(objects):
@@ -154,7 +154,7 @@ def load_config_of(text):
     return load_config(None, [f"{k}={json.dumps(v)}" for k, v in yaml.safe_load(text).items()])
 
 
-# ---- What a cluster consists of.
+# ---- The parts of a cluster.
 
 
 def test_the_head_takes_no_work_and_no_gpu(objects):
@@ -179,8 +179,8 @@ def test_requests_equal_limits_in_every_container(objects):
 
 
 def all_resources(objects):
-    beside = [c["autoscalerOptions"] for c in clusters(objects) if "autoscalerOptions" in c]
-    return [one["resources"] for one in [*(p.container for p in pods(objects)), *beside]]
+    autoscalers = [c["autoscalerOptions"] for c in clusters(objects) if "autoscalerOptions" in c]
+    return [one["resources"] for one in [*(p.container for p in pods(objects)), *autoscalers]]
 
 
 def test_workers_with_gpus_tolerate_their_nodes_and_take_one_each(objects):
@@ -251,7 +251,7 @@ def test_nothing_is_installed_or_fetched_at_run_time(objects):
             assert not re.search(r"\b(pip|conda|uv|apt-get|curl|wget)\b", str(value)), path
 
 
-# ---- Who may do what.
+# ---- Permissions and secrets.
 
 
 def test_no_secret_stands_in_a_manifest(all_objects):
@@ -265,10 +265,10 @@ def test_credentials_of_the_store_come_from_a_secret_or_from_the_workloads_ident
     for pod in pods(objects):
         env = {e["name"]: e for e in pod.container.get("env", [])}
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            if pod.role != "submitter":  # who reads no data
+            if pod.role != "submitter":  # which reads no data
                 reference = env[name].get("valueFrom", {}).get("secretKeyRef", {})
                 assert (reference.get("name"), reference.get("key")) == ("store", name)
-                # What has no Secret asks its identity; the store itself must have one.
+                # Without a Secret, workload identity applies; the store itself needs the Secret.
                 assert reference.get("optional", False) == (pod.role != "store")
         secret = re.compile("KEY|SECRET|TOKEN|PASSWORD")
         assert not [n for n, e in env.items() if secret.search(n) and "value" in e]
@@ -276,7 +276,7 @@ def test_credentials_of_the_store_come_from_a_secret_or_from_the_workloads_ident
 
 def test_every_cluster_wants_a_token_which_no_manifest_overrides(objects):
     for cluster in clusters(objects):
-        # Without secretName: KubeRay makes each cluster a Secret of its own.
+        # Without secretName, KubeRay creates a Secret for each cluster.
         assert cluster.get("authOptions") == {"mode": "token"}
     for pod in pods(objects):
         names = {e["name"] for e in pod.container.get("env", [])}
@@ -314,8 +314,8 @@ def test_every_pod_is_restricted_and_the_namespace_admits_no_other(objects):
 
 
 def security_contexts(objects):
-    beside = [c["autoscalerOptions"] for c in clusters(objects) if "autoscalerOptions" in c]
-    return [one["securityContext"] for one in [*(p.container for p in pods(objects)), *beside]]
+    autoscalers = [c["autoscalerOptions"] for c in clusters(objects) if "autoscalerOptions" in c]
+    return [one["securityContext"] for one in [*(p.container for p in pods(objects)), *autoscalers]]
 
 
 def test_every_root_file_system_is_read_only_and_what_is_written_has_a_limit(objects):
@@ -332,7 +332,7 @@ def test_the_network_lets_through_the_cluster_names_the_store_and_kuberay_alone(
     head, worker, stranger = ends["head"], ends["worker"], End({"app": "other"})
     dns = End({"k8s-app": "kube-dns"}, "kube-system")
     kuberay = End({"app.kubernetes.io/name": "kuberay-operator"}, "kuberay-system")
-    internet, private = elsewhere("52.216.1.1"), elsewhere("10.1.2.3")
+    internet, private = external("52.216.1.1"), external("10.1.2.3")
     in_cluster, autoscaled = "store" in ends, "enableInTreeAutoscaling" in clusters(objects)[0]
 
     def may(source, target, port, protocol="TCP"):
@@ -351,8 +351,8 @@ def test_the_network_lets_through_the_cluster_names_the_store_and_kuberay_alone(
         assert not may(worker, outsider, 80)
     assert may(worker, internet, 443) != in_cluster
     assert not may(worker, private, 443)
-    # The address where a cloud hands out its machines' own credentials.
-    assert not may(worker, elsewhere("169.254.169.254"), 80)
+    # The address where clouds provide a machine's credentials.
+    assert not may(worker, external("169.254.169.254"), 80)
     assert may(head, private, 6443) == autoscaled
     if in_cluster:
         assert may(worker, ends["store"], 8333)
@@ -361,7 +361,7 @@ def test_the_network_lets_through_the_cluster_names_the_store_and_kuberay_alone(
         assert not may(stranger, ends["store"], 8333)
 
 
-# ---- What happens when a node goes.
+# ---- Loss of a node.
 
 
 def test_workers_save_before_they_leave(objects):
@@ -369,7 +369,7 @@ def test_workers_save_before_they_leave(objects):
         if pod.role == "worker":
             hook = pod.container["lifecycle"]["preStop"]["exec"]["command"]
             assert hook[:-1] == ["python", "-m", "cluster", "leave", "--within"]
-            # Then Ray is told to end, for which there must be time too.
+            # Ray needs time to end after the hook.
             assert 100 <= int(hook[-1]) < pod.spec["terminationGracePeriodSeconds"]
 
 
@@ -381,7 +381,7 @@ def test_pods_do_not_come_back_in_place(objects):
 def test_a_drain_waits_for_the_head_and_the_submitter_but_not_for_workers(objects):
     guarded = []
     for budget in of_kind(objects, "PodDisruptionBudget"):
-        # A share, or maxUnavailable, is not worked out for pods of a RayCluster.
+        # Kubernetes computes no percentage and no maxUnavailable for pods of a RayCluster.
         assert budget["spec"]["minAvailable"] == 1
         labels = budget["spec"]["selector"]["matchLabels"].items()
         guarded += [pod.role for pod in pods(objects) if labels <= pod.labels.items()]
@@ -402,11 +402,11 @@ def test_the_quota_has_room_for_the_run(objects):
     for name, most in quota["spec"]["hard"].items():
         if name.startswith("requests."):
             wanted = name.removeprefix("requests.")
-            asked = [
+            requests = [
                 pod.count * quantity(pod.container["resources"]["requests"].get(wanted, 0))
                 for pod in pods(objects)
             ]
-            assert sum(asked) <= quantity(most)
+            assert sum(requests) <= quantity(most)
     assert "requests.nvidia.com/gpu" in quota["spec"]["hard"]
 
 
@@ -434,7 +434,7 @@ def test_logs_are_left_to_the_platform(objects):
         assert len(pod.spec["containers"]) == 1
 
 
-# ---- What single overlays are for.
+# ---- Single overlays.
 
 
 def test_kueue_queues_the_job_by_its_label_and_may_suspend_it():
@@ -442,7 +442,7 @@ def test_kueue_queues_the_job_by_its_label_and_may_suspend_it():
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "metatrain"
     assert job["spec"]["shutdownAfterJobFinishes"]
     assert "deletionStrategy" not in job["spec"]
-    # Applied anew it would suspend what Kueue has admitted.
+    # With it, a second apply would suspend a job that Kueue has admitted.
     assert "suspend" not in job["spec"]
 
 

@@ -1,4 +1,4 @@
-"""metatrain k8s render: a run's manifest is the overlays', and passes all that they pass."""
+"""metatrain k8s render: a run's manifest passes every check that the overlays pass."""
 
 import re
 
@@ -31,14 +31,14 @@ space: {{inner.lr: {{loguniform: [0.0001, 0.01]}}}}
 
 @pytest.fixture
 def render(capsys):
-    """What the command says, and its exit status."""
+    """Run the command, and return its exit status and its output or error."""
 
-    def said(*words, image=IMAGE):
+    def run_render(*words, image=IMAGE):
         status = run("metatrain", {"k8s": K8S}, ["k8s", "render", *words, f"--image={image}"])
         printed = capsys.readouterr()
         return status, printed.out if status == 0 else printed.err
 
-    return said
+    return run_render
 
 
 def rendered(render, *words):
@@ -47,7 +47,7 @@ def rendered(render, *words):
     return [*yaml.load_all(text, yaml.CSafeLoader)]
 
 
-def passes_every_check(objects):
+def assert_passes_every_check(objects):
     for check in CHECKS.values():
         check(objects)
 
@@ -55,14 +55,14 @@ def passes_every_check(objects):
 def test_a_runs_manifest_passes_every_check_and_is_sized_by_its_plan(render):
     words = ["run.name=Big_1", "meta.batch=32", "--overlay=spot", "--overlay=kueue"]
     objects = rendered(render, *RUN, *words, *NODES)
-    passes_every_check(objects)
+    assert_passes_every_check(objects)
     (job,) = of_kind(objects, "RayJob")
     assert job["metadata"]["name"] == job_name("Big_1")
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
     assert job["spec"]["backoffLimit"] == 10
     worker = next(pod for pod in ray_pods(objects) if pod.role == "worker")
     assert worker.count == 4
-    # 8 workers of 4 CPUs, and one for Ray.
+    # 8 workers of 4 CPUs, and a CPU for Ray.
     limits = worker.container["resources"]["limits"]
     assert (limits["cpu"], limits["nvidia.com/gpu"]) == ("33", "8")
     config = parse_config(yaml.safe_load(test_overlays.configuration(objects)["run.yaml"]))
@@ -71,7 +71,7 @@ def test_a_runs_manifest_passes_every_check_and_is_sized_by_its_plan(render):
     assert {IMAGE} == {pod.container["image"] for pod in ray_pods(objects)}
 
 
-def test_a_run_that_reads_further_ahead_has_larger_pods(render):
+def test_a_run_that_prefetches_more_has_larger_pods(render):
     def memory(*words):
         words = [*STORED, *words, "--overlay=dev", "--workers=2"]
         objects = rendered(render, str(ROOT / "configs/demo.yaml"), *words)
@@ -81,17 +81,17 @@ def test_a_run_that_reads_further_ahead_has_larger_pods(render):
     assert memory("data.prefetch_bytes=9000000000") > memory()
 
 
-def test_a_sweeps_manifest_passes_every_check_and_its_file_is_what_was_asked_for(render, tmp_path):
+def test_a_sweeps_manifest_passes_every_check_and_holds_the_requested_sweep(render, tmp_path):
     (tmp_path / "base.yaml").write_text("learner: {name: fomaml}\ndata: {path: s3://bucket/x}\n")
     file = tmp_path / "sweep.yaml"
     file.write_text(SWEEP.format(base=tmp_path / "base.yaml"))
     words = [str(file), "budget.trials=7", "meta.steps=50", "--overlay=dev", "--overlay=sweep"]
     objects = rendered(render, *words, "--workers=3")
-    passes_every_check(objects)
+    assert_passes_every_check(objects)
     (cluster,) = clusters(objects)
     assert cluster["workerGroupSpecs"][0]["maxReplicas"] == 3
     data = test_overlays.configuration(objects)
-    # As its pods read it, but for where that is.
+    # The pods read the same files from another folder.
     (tmp_path / "run.yaml").write_text(data["run.yaml"])
     mounted = data["sweep.yaml"].replace("/etc/metatrain", str(tmp_path))
     (tmp_path / "mounted.yaml").write_text(mounted)
@@ -108,39 +108,40 @@ def test_a_sweeps_manifest_passes_every_check_and_its_file_is_what_was_asked_for
         (["--overlay=gpus", "--workers=4"], "did you mean 'gpu'?"),
         (["--overlay=interactive", "--workers=4"], "runs nothing"),
         (["--overlay=kueue", "--overlay=sweep", "--workers=4", "--gpus=8"], "Kueue admits gangs"),
-        (["run.dir=runs", "--overlay=dev", "--workers=4"], "run.dir is runs, a folder that ends"),
-        (["data.path=/d", "--overlay=dev", "--workers=4"], "data.path is /d, a folder that ends"),
-        (["--overlay=gpu", "--workers=9", "--gpus=8"], "than the 64 that"),
+        (["run.dir=runs", "--overlay=dev", "--workers=4"], "run.dir is runs, a folder that is del"),
+        (["data.path=/d", "--overlay=dev", "--workers=4"], "data.path is /d, a folder that is del"),
+        (["--overlay=gpu", "--workers=9", "--gpus=8"], "exceed the 64 GPUs that"),
     ],
 )
-def test_what_cannot_run_is_one_sentence(render, words, sentence):
+def test_a_request_that_cannot_run_is_refused_in_a_sentence(render, words, sentence):
     overrides = [w for w in words if not w.startswith("--")]
     options = [w for w in words if w.startswith("--")]
-    status, said = render(*RUN, "meta.batch=160", *overrides, *options)
+    status, output = render(*RUN, "meta.batch=160", *overrides, *options)
     assert status == 1
-    assert sentence in said
+    assert sentence in output
 
 
-def test_a_run_that_does_not_fit_is_told_what_would_help(render):
+def test_a_run_that_does_not_fit_is_refused_with_a_remedy(render):
     words = [str(ROOT / "configs/demo.yaml"), *STORED, "meta.batch=8", "--overlay=gpu"]
-    status, said = render(*words, "--workers=1", "--gpus=8", "--gpu-memory=0.001")
+    status, output = render(*words, "--workers=1", "--gpus=8", "--gpu-memory=0.001")
     assert status == 1
-    assert "memory is too small" in said
+    assert "memory is too small" in output
 
 
-def test_an_image_by_its_tag_and_a_missing_kubectl_are_one_sentence_each(render, monkeypatch):
-    status, said = render(*RUN, "meta.batch=32", "--overlay=gpu", *NODES, image="metatrain:latest")
+def test_an_image_by_tag_and_a_missing_kubectl_are_refused_in_a_sentence(render, monkeypatch):
+    words = [*RUN, "meta.batch=32", "--overlay=gpu", *NODES]
+    status, output = render(*words, image="metatrain:latest")
     assert status == 1
-    assert "by its digest" in said
+    assert "by its digest" in output
     monkeypatch.setenv("PATH", "")
-    status, said = render(*RUN, "meta.batch=32", "--overlay=gpu", *NODES)
+    status, output = render(*words)
     assert status == 1
-    assert "kubectl is not installed" in said
+    assert "kubectl is not installed" in output
 
 
 @settings(max_examples=30)
 @given(st.lists(st.text("aB9._-", max_size=60).map("x".__add__), unique=True, max_size=5))
-def test_every_run_has_a_jobs_name_of_its_own_which_kuberay_accepts(runs):
+def test_every_run_has_a_different_job_name_that_kuberay_accepts(runs):
     names = [job_name(run) for run in runs]
     assert len(set(names)) == len(runs)
     spec = {"headGroupSpec": {"template": {"spec": {}}}, "workerGroupSpecs": []}

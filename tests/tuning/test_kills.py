@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from small_sweep import write_sweep
-from training_run import Run, said_of
+from training_run import Run, process_text
 
 from metatrain.cli.command import run
 from metatrain.training.checkpoint import CheckpointStore
@@ -30,7 +30,7 @@ def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_pat
     url = f"{tmp_path}/sweeps/rates"
     first = (
         start(file, *chosen)
-        .until_said("trial 000  finished")
+        .until_text("trial 000  finished")
         .until_line(
             lambda line: re.match(r"trial 001  running +\d+/12 +[-\d]", line), "a look at trial 001"
         )
@@ -67,6 +67,8 @@ def kill_trial(sweep: Run) -> None:
     [trial] = [
         process
         for process in psutil.Process(sweep.process.pid).children(recursive=True)
-        if re.search(r"ray::\S*(TrialRun|ResourceTrainable|_Inner)", said_of(process, "cmdline"))
+        if re.search(
+            r"ray::\S*(TrialRun|ResourceTrainable|_Inner)", process_text(process, "cmdline")
+        )
     ]
     trial.send_signal(signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""What a person is told while a run goes on."""
+"""The reports about a run in progress."""
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from cluster.run import observers as watch
+from cluster.run import observers
 from cluster.run.observers import ProgressLine
 
 RECORD = {
@@ -21,15 +21,14 @@ class Messages(list):
     put = list.append
 
 
-def test_the_line_and_tensorboard_say_what_reading_costs(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(watch.time, "monotonic", iter(range(100)).__next__)
+def test_the_line_and_tensorboard_report_the_cost_of_reading(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(observers.time, "monotonic", iter(range(100)).__next__)
     messages, board = Messages(), SummaryWriter(str(tmp_path))
     line = ProgressLine(config, 2, messages, board)
     line.on_step(1, RECORD)
     board.close()
-    said = messages[0].content
-    # Of two workers, of which the record has the mean.
-    assert "waited 25% for data | 3.0 MB/s in 4 requests, 2 from the cache | " in said
+    # The record holds the mean of two workers.
+    assert "waited 25% for data | 3.0 MB/s in 4 requests, 2 from the cache | " in messages[0].text
     events = EventAccumulator(str(tmp_path)).Reload()
     for name in ("data_wait", "bytes", "requests", "cache_hits", "retries"):
         assert events.Scalars(f"train/{name}")[0].value == RECORD[name]
