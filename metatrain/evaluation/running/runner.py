@@ -66,7 +66,7 @@ class Here:
             torch.set_num_threads(threads)
 
     def _processes(self, works: Sequence[Work], workers: int) -> Iterator[object]:
-        # Not forked, since neither s3fs nor OpenMP's threads survive that.
+        # Not forked, since neither obstore's nor OpenMP's threads survive that.
         spawning = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=spawning, initializer=prepare_process)
         try:
