@@ -16,13 +16,16 @@ STATUSES = {
     "slow down": (503, "SlowDown"),
     "error": (500, "InternalError"),
     "forbidden": (403, "AccessDenied"),
+    "expired": (400, "ExpiredToken"),
+    "moved": (301, "PermanentRedirect"),
 }
+LASTING = ("forbidden", "expired", "moved")
 BROKEN = ("reset", "stall", "truncated", "flipped")
 FAULTS = (*STATUSES, *BROKEN)
 # An upload cut off half way, and an answer that is lost after all was done.
 UNHEARD = ("cut off", "unanswered")
 WRITING = ("slow down", "error", *UNHEARD)
-PASSING = tuple(fault for fault in FAULTS if fault != "forbidden")
+PASSING = tuple(fault for fault in FAULTS if fault not in LASTING)
 STALL_SECONDS = 5.0
 # Fewer than anybody's attempts: by chance alone, what one reader among many asks for would now and
 # then meet a fault every time.

@@ -9,7 +9,7 @@ import pytest
 from fault_proxy import FaultProxy
 from s3fs import S3FileSystem
 
-from metatrain.storage import ranges
+from metatrain.storage.object_stores import forget_object_stores
 from metatrain.storage.s3_server import BUCKET, S3Server
 
 # Whatever this machine's user has set up for S3 must not reach the tests.
@@ -51,7 +51,7 @@ def proxy(s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iter
 def forget_connections() -> None:
     """Open file systems keep the address and the key that they were opened with."""
     S3FileSystem.clear_instance_cache()
-    ranges.forget_connections()
+    forget_object_stores()
 
 
 def upload(folder: str, url: str) -> str:

@@ -36,7 +36,7 @@ from metatrain.data.packed.writer import DatasetWriter
 from metatrain.data.pictures import decode
 from metatrain.data.tasks.classes import EpisodeSampler
 from metatrain.storage.disk_cache import DiskCache
-from metatrain.storage.ranges import forget_connections
+from metatrain.storage.object_stores import forget_object_stores
 from metatrain.storage.s3_server import BUCKET, S3Server
 
 SHOTS, QUERIES = 5, 5
@@ -139,7 +139,7 @@ def main() -> None:
             with latency(server.endpoint, seconds) as proxy:
                 os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
                 S3FileSystem.clear_instance_cache()
-                forget_connections()
+                forget_object_stores()
                 bench = Bench(proxy, folder, options.rounds)
                 for images, url in urls.items():
                     case = {"images": images, "latency": seconds}

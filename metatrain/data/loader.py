@@ -45,7 +45,7 @@ def load_episodes(
     """For every outer step from `start` on, without end, the episodes of worker `rank`.
 
     Coming episodes are read and decoded ahead while they fit `config.prefetch_bytes`. Threads and
-    not processes, since s3fs does not survive a fork.
+    not processes, since obstore does not survive a fork.
 
     Raises:
         UserError: at the episode that cannot be read.

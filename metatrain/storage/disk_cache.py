@@ -66,7 +66,7 @@ class DiskCache:
             pass  # never here, or evicted meanwhile
         return None
 
-    def put(self, sha256: str, data: bytes) -> None:
+    def put(self, sha256: str, data: bytes | memoryview) -> None:
         """Keep `data`; a full or failing disk means that it is not kept, and nothing worse."""
         file = self._folder / sha256
         with suppress(OSError), self._locked() as lock:

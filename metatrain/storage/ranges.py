@@ -1,95 +1,56 @@
-"""Byte ranges of files: from S3 by plain GETs of signed addresses, from elsewhere by fsspec.
+"""Byte ranges of files: from object stores by obstore, from elsewhere by fsspec.
 
-s3fs takes three times the CPU of a GET, and takes it on one thread that all readers wait for. So it
-only signs an address, once a file and some minutes, by whatever credentials and endpoint it has
-found; the ranges come through botocore's connections, on the threads that want them.
+Of an object store too fsspec can read ranges, for four to ten times the CPU, and on one thread that
+all readers wait for.
 """
 
 import os
 import re
-import time
-from functools import lru_cache
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
-import botocore.session
-from botocore.awsrequest import AWSPreparedRequest
-from botocore.httpsession import URLLib3Session
-from botocore.utils import get_environ_proxies
-from fsspec.config import conf
+import obstore
 
-from metatrain.storage import files
-from metatrain.storage.files import filesystem_of, is_s3, read_bytes
+from metatrain.storage.files import filesystem_of, read_bytes
+from metatrain.storage.object_stores import object_store_of
 from metatrain.storage.retry import GarbledError
 
-# Less than the ten minutes for which botocore's credentials are good at least.
-_SIGNED_SECONDS = 240
+# A forked process has none of the threads by which obstore works, and would wait for them for ever.
+_PROCESS = os.getpid()
 # Answers below 500 that may be another one the next time.
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-_QUERY = re.compile(r"\?[^\s\"']*")
-_CODE = re.compile(rb"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"status code: (\d+) ([\w ]+)")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CAUSE = re.compile(r'(?:message: |error: |source: (?=\w+,))"?(\w[\w: ]*)')
 
 
-def read_range(url: str, start: int, end: int) -> bytes:
-    """The bytes [start, end) of the file at `url`, in one request; threads may share it.
+def read_range(url: str, start: int, end: int) -> memoryview:
+    """Read the bytes [start, end) of the file at `url`, in one request; threads may share it.
 
     Raises:
         GarbledError: when the file ends before `start`.
         Exception: what the storage says otherwise; see `metatrain.storage.files.reaching`.
     """
-    if not is_s3(url):
-        return read_bytes(*filesystem_of(url), start, end)
-    # By the clock that signatures go by: the monotonic one stands still while a machine sleeps.
-    address = _signed(url, int(time.time() // _SIGNED_SECONDS))
-    byte_range = {"Range": f"bytes={start}-{end - 1}"}
-    request = AWSPreparedRequest("GET", address, byte_range, None, stream_output=True)
+    folder, _, name = url.rpartition("/")
+    store = object_store_of(folder) if os.getpid() == _PROCESS else None
+    if store is None:
+        return memoryview(read_bytes(*filesystem_of(url), start, end))
     try:
-        response = _connections(_origin(address), os.getpid()).send(request)
-        data: bytes = response.raw.read()
+        # No copy: of some megabytes it would take as much CPU as their request.
+        return memoryview(obstore.get_range(store, name, start=start, end=end))
     except Exception as error:
-        # Without the signature, which is good for whoever finds it in a log.
-        raise OSError(_QUERY.sub("", str(error)) or type(error).__name__) from None
-    if response.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise _refusal(response.status_code, data)
-    return data
+        # The cause would print the whole request.
+        raise _refusal(str(error)) from None
 
 
-def forget_connections() -> None:
-    """Sign and connect anew at the next read, by the environment as it is then."""
-    _signed.cache_clear()
-    _connections.cache_clear()
-
-
-@lru_cache(maxsize=4096)
-def _signed(url: str, period: int) -> str:
-    """An address of the file at `url` that is good beyond the `period` in which it is asked for."""
-    fs, path = filesystem_of(url)
-    return fs.sign(path, expiration=2 * _SIGNED_SECONDS)
-
-
-def _origin(address: str) -> str:
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-@lru_cache(maxsize=64)
-def _connections(origin: str, process: int) -> URLLib3Session:
-    """The connections of this process to `origin`: none may be shared across a fork."""
-    verify = conf.get("s3", {}).get("client_kwargs", {}).get("verify")
-    if verify is None:
-        verify = botocore.session.get_session().get_config_variable("ca_bundle") or True
-    return URLLib3Session(
-        verify,
-        get_environ_proxies(origin),
-        (files.CONNECT_SECONDS, files.STALL_SECONDS),
-        files.CONNECTIONS,
-    )
-
-
-def _refusal(status: int, answer: bytes) -> Exception:
-    """The exception that an answer stands for: one that may pass, or one that will not."""
-    code = _CODE.search(answer)
-    reason = f"{code[1].decode() if code else HTTPStatus(status).phrase} ({status})"
+def _refusal(text: str) -> Exception:
+    """Return the exception that obstore's `text` stands for: whether it may pass is in its type."""
+    text, _, details = text.partition("\n\nDebug source:")
+    answer = _STATUS.search(text)
+    if answer is None:
+        reason = ", ".join([text.rpartition(": ")[2], *_CAUSE.findall(details)[-1:]])
+        return PermissionError(reason) if "BareRedirect" in details else OSError(reason)
+    status, code = int(answer[1]), _CODE.search(text)
+    reason = f"{code[1] if code else answer[2]} ({status})"
     if status == HTTPStatus.NOT_FOUND:
         return FileNotFoundError(reason)
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fault_proxy import FAULTS, PASSING, every, first
+from fault_proxy import LASTING, PASSING, every, first
 from object_storage import upload
 
 from metatrain.base.errors import UserError
@@ -117,8 +117,11 @@ def test_a_bit_that_stays_flipped_stops_the_run_by_object_and_range(proxy, url, 
         steps(EpisodeStore(url), config)
 
 
-def test_credentials_that_expire_stop_the_run_by_object_and_range_at_once(proxy, url, config):
-    proxy.fault = lambda place, _: "forbidden" if place > 20 else None
+@pytest.mark.parametrize("fault", LASTING)
+def test_credentials_that_expire_stop_the_run_by_object_and_range_at_once(
+    proxy, url, config, fault
+):
+    proxy.fault = lambda place, _: fault if place > 20 else None
     store = EpisodeStore(url)
     started = time.monotonic()
     sentence = rf"cannot reach bytes \d+ to \d+ of {url}/{SHARD}: .*; check .*your credentials"
@@ -128,7 +131,7 @@ def test_credentials_that_expire_stop_the_run_by_object_and_range_at_once(proxy,
     assert store.traffic.total()["retries"] == 0
 
 
-@pytest.mark.parametrize("fault", [f for f in FAULTS if f not in ("forbidden", "stall")])
+@pytest.mark.parametrize("fault", [fault for fault in PASSING if fault != "stall"])
 def test_a_fault_that_does_not_pass_ends_in_a_sentence(proxy, url, fault):
     proxy.fault = lambda *_: fault
     store = EpisodeStore(url)

@@ -66,7 +66,7 @@ class RowGroup:
         """The first byte after it."""
         return self.offset + self.length
 
-    def images_at(self, data: bytes, indices: Iterable[int]) -> list[bytes]:
+    def images_at(self, data: bytes | memoryview, indices: Iterable[int]) -> list[bytes]:
         """The encoded images at `indices` of `data`, the bytes of this row group.
 
         Raises:
@@ -81,7 +81,7 @@ class RowGroup:
                 raise ValueError(f"{len(bounds)} images in place of {self.count}")
             bounds.append(slice(begin, at))
         # Only what is wanted is copied: an episode wants few of a large task's images.
-        return [data[bounds[index]] for index in indices]
+        return [bytes(data[bounds[index]]) for index in indices]
 
 
 def parse_manifest(data: bytes) -> tuple[list[RowGroup], dict[str, str]]:

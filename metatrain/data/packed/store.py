@@ -142,7 +142,9 @@ class EpisodeStore:
             for i, index in zip(found, indices, strict=True)
         ]
 
-    def _images(self, group: RowGroup, data: bytes, wanted: list[int]) -> dict[int, bytes]:
+    def _images(
+        self, group: RowGroup, data: bytes | memoryview, wanted: list[int]
+    ) -> dict[int, bytes]:
         with self._sound(group.file):
             return dict(zip(wanted, group.images_at(data, wanted), strict=True))
 

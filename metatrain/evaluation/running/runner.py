@@ -66,7 +66,7 @@ class LocalRunner:
             torch.set_num_threads(threads)
 
     def _in_processes(self, jobs: Sequence[Job], workers: int) -> Iterator[object]:
-        # Neither s3fs nor OpenMP's threads survive a fork.
+        # Neither obstore's nor OpenMP's threads survive a fork.
         spawning = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=spawning, initializer=prepare_process)
         try:
