@@ -8,7 +8,7 @@ RUN := runs/demo
 # A run is many processes, and each of them would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint leaderboard clean
+.PHONY: demo test test-all lint leaderboard clean
 
 demo: .venv/ready
 	@echo "== Packing the built-in glyph tasks into $(RUN)/data"
@@ -23,10 +23,16 @@ demo: .venv/ready
 	@echo "== Done. Open this page:"
 	@$(METATRAIN) report $(RUN)
 
+SHARED := --dist=loadfile --no-loadscope-reorder
+
 test: .venv/ready
-	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
-	@# Whole runs with workers of their own, two at a time: a start waits about as long as it computes.
-	@.venv/bin/python -m pytest tests/cluster tests/tuning --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 $(SHARED)
+	@# Whole runs have workers of their own, two runs at a time: a start waits as long as it computes.
+	@.venv/bin/python -m pytest tests/cluster tests/tuning -m "not long" --numprocesses=2 $(SHARED)
+
+# And what takes longer: lost nodes, kills, whole sweeps, jobs, every learner under every sharding.
+test-all: test
+	@.venv/bin/python -m pytest tests/cluster tests/tuning -m long --numprocesses=2 $(SHARED)
 
 lint: .venv/ready
 	@.venv/bin/ruff check .

@@ -45,6 +45,19 @@ _TOGETHER = {
 }
 # Files of long tests that share nothing.
 _APART = ("test_every_learner.py", "test_faults.py", "test_kills.py", "test_train.py")
+# Files that `make test` leaves to `make test-all`: lost nodes and kills, whole sweeps, jobs on a
+# cluster, and every learner under every way of sharding.
+_LONG = (
+    *("test_every_learner.py", "test_faults.py", "test_footprint.py", "test_sharding.py"),
+    *("test_submit.py", "test_kills.py", "test_sweep.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of long files."""
+    for item in items:
+        if item.path.name in _LONG:
+            item.add_marker("long")
 
 
 class _ByFile(LoadFileScheduling):
