@@ -53,13 +53,6 @@ _LONG = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of long files."""
-    for item in items:
-        if item.path.name in _LONG:
-            item.add_marker("long")
-
-
 class _ByFile(LoadFileScheduling):
     """Where several processes share the tests, a file stays in one, for its fixtures."""
 
@@ -80,10 +73,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast ones first, whole runs on Ray last: of these the longest before what fills gaps.
+    """Mark long tests, and put fast ones first and whole runs on Ray last, the longest first.
 
-    What takes jobs, a sweep of two trials at once among it, goes beside tests that start no Ray.
+    Tests that take jobs, a sweep of two trials at once among them, run beside tests without Ray.
     """
+    for item in items:
+        if item.path.name in _LONG:
+            item.add_marker("long")
     items.sort(key=_turn)
 
 
