@@ -1,4 +1,4 @@
-"""Row groups kept on a local disk, so that what was read once need not cross the network again."""
+"""A cache of row groups on a local disk, so that none crosses the network twice."""
 
 import fcntl
 import hashlib
@@ -42,7 +42,7 @@ class DiskCache:
             ) from error
 
     def check_room(self, largest: int) -> None:
-        """Refuse a data set of which a row group has `largest` bytes, if they are too many.
+        """Refuse a data set whose largest row group, of `largest` bytes, does not fit.
 
         Raises:
             UserError: when the budget is less.
@@ -54,7 +54,7 @@ class DiskCache:
             )
 
     def get(self, sha256: str) -> bytes | None:
-        """The bytes of that hash, or None if they are not here whole."""
+        """Return the bytes of that hash, or None if they are not here whole."""
         file = self._folder / sha256
         try:
             data = file.read_bytes()
@@ -67,7 +67,7 @@ class DiskCache:
         return None
 
     def put(self, sha256: str, data: bytes | memoryview) -> None:
-        """Keep `data`; a full or failing disk means that it is not kept, and nothing worse."""
+        """Keep `data`, unless the disk is full or fails."""
         file = self._folder / sha256
         with suppress(OSError), self._locked() as lock:
             if file.exists():
@@ -83,7 +83,7 @@ class DiskCache:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """Hold the folder's lock, which a process that dies gives back; the file has the total."""
+        """Hold the folder's lock, whose file has the total; it is released if the process dies."""
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,12 +92,12 @@ class DiskCache:
             os.close(lock)
 
     def _total(self, lock: int) -> int | None:
-        """How many bytes the folder holds at most, or None if that is not known."""
+        """Return an upper bound of the bytes in the folder, or None if it is not known."""
         text = os.pread(lock, 32, 0)
         return int(text) if text.isdigit() else None
 
     def _evict(self, wanted: int) -> int:
-        """Make room for `wanted` bytes; returns how many are left in the folder."""
+        """Make room for `wanted` bytes, and return the bytes that stay in the folder."""
         kept: list[tuple[float, int, Path]] = []
         for file in self._folder.iterdir():
             if file.suffix == _PARTIAL:  # of a process that was killed, for we hold the lock

@@ -15,31 +15,31 @@ from fsspec.implementations.local import LocalFileSystem
 from metatrain.base.errors import UserError
 from metatrain.storage.retry import GarbledError, Result, retrying
 
-# A connection on which nothing comes for so long is given up.
+# Seconds of silence after which a connection is given up.
 STALL_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
-# What a disk says on which nothing more fits, for anybody or for this user.
+# Errors of a disk that is full, or of a quota that is used up.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# More than any pool of readers has threads, so that none waits for another's connection.
+# More than the threads of any pool of readers, so that none waits for a connection.
 CONNECTIONS = 64
 
 
 class MissingError(UserError):
-    """There is no file or folder at the address."""
+    """A file or folder that is not there."""
 
 
 def is_s3(url: str) -> bool:
-    """Whether `url` lies in S3, or in what speaks its protocol."""
+    """Tell whether `url` lies in S3, or in a store with its protocol."""
     return url.startswith(("s3://", "s3a://"))
 
 
 def absolute(url: str) -> str:
-    """`url`, or where it is a path, one that holds in any folder."""
+    """Make a path absolute; leave a URL as it is."""
     return url if "://" in url else str(Path(url).absolute())
 
 
 def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system that `url` names, and the path within it, without a slash at the end.
+    """Return the file system of `url`, and the path within it without a slash at the end.
 
     Raises:
         UserError: when the scheme is unknown, or its package is not installed.
@@ -52,7 +52,7 @@ def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """What we ask of a kind of storage, less what fsspec's own configuration sets."""
+    """Return our settings of a file system, under those of fsspec's configuration."""
     if not is_s3(url):
         return {}
     config = {
@@ -62,15 +62,15 @@ def _options(url: str) -> dict[str, Any]:
         "retries": {"mode": "standard", "total_max_attempts": 1},
         "signature_version": "s3v4",  # botocore would sign addresses by the one before
     }
-    given = conf.get("s3", {}).get("config_kwargs", {})
+    configured = conf.get("s3", {}).get("config_kwargs", {})
     # Other processes write here too, so a listing is never remembered.
-    return {"config_kwargs": config | given, "use_listings_cache": False}
+    return {"config_kwargs": config | configured, "use_listings_cache": False}
 
 
 def read_bytes(
     fs: AbstractFileSystem, path: str, start: int | None = None, end: int | None = None
 ) -> bytes:
-    """The bytes [start, end) of a file, the whole file by default, in one request."""
+    """Read the bytes [start, end) of a file, the whole file by default, in one request."""
     data = fs.cat_file(path, start=start, end=end)
     assert isinstance(data, bytes)  # fsspec's own types leave it open.
     return data
@@ -78,7 +78,7 @@ def read_bytes(
 
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Say in one sentence why `url` cannot be reached.
+    """Turn any failure to reach `url` into one sentence.
 
     Raises:
         MissingError: when there is no such file or folder.
@@ -106,7 +106,7 @@ def _out_of_reach(url: str, error: Exception) -> UserError:
 
 
 def asking(url: str, question: Callable[[], Result]) -> Result:
-    """What the storage at `url` answers, asked again while it fails in a way that may pass.
+    """Return the answer of the storage at `url`; ask again while it fails in a way that may pass.
 
     Raises:
         MissingError: when there is no such file or folder.
@@ -117,10 +117,10 @@ def asking(url: str, question: Callable[[], Result]) -> Result:
 
 
 def sizes_under(url: str) -> dict[str, int]:
-    """The bytes of every file under `url`, by its path from there; empty where nothing is there.
+    """Return the size of every file under `url`, in bytes by relative path; empty if none is there.
 
     Raises:
-        UserError: when any of it cannot be listed, which is not to say that it is not there.
+        UserError: when any of it cannot be listed, though it may be there.
     """
     fs, path = filesystem_of(url)
     fs.invalidate_cache()
@@ -128,11 +128,11 @@ def sizes_under(url: str) -> dict[str, int]:
     strictly: dict[str, Any] = {} if fs.async_impl else {"on_error": _unless_gone}
     try:
         # Not `glob`, which would take a bracket in a path for a pattern.
-        found = asking(url, lambda: fs.find(path, detail=True, **strictly))
+        details = asking(url, lambda: fs.find(path, detail=True, **strictly))
     except MissingError:
         return {}
-    assert isinstance(found, dict)  # fsspec's own types leave it open.
-    return {str(file)[len(path) + 1 :]: info["size"] for file, info in found.items()}
+    assert isinstance(details, dict)  # fsspec's own types leave it open.
+    return {str(file)[len(path) + 1 :]: info["size"] for file, info in details.items()}
 
 
 def _unless_gone(error: OSError) -> None:
@@ -141,7 +141,7 @@ def _unless_gone(error: OSError) -> None:
 
 
 def read_file(url: str) -> bytes:
-    """All bytes of a file.
+    """Read a whole file.
 
     Raises:
         MissingError: when there is no such file.
@@ -152,7 +152,7 @@ def read_file(url: str) -> bytes:
 
 
 def write_file(url: str, data: bytes) -> None:
-    """Write a file and the folders above it; on disks and object stores nobody ever sees half.
+    """Write a file and the folders above it; no reader ever sees half of it.
 
     Raises:
         UserError: when it cannot be written.

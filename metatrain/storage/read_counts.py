@@ -1,4 +1,4 @@
-"""Counting what reading costs."""
+"""Counts of what reading costs."""
 
 import threading
 
@@ -12,18 +12,18 @@ class Traffic:
         self._lock = threading.Lock()
 
     def add(self, **counts: int) -> None:
-        """Count."""
+        """Add to the counts."""
         with self._lock:
             for name, count in counts.items():
                 self._counts[name] += count
 
     def total(self) -> dict[str, int]:
-        """Everything counted."""
+        """Return the counts so far."""
         with self._lock:
             return dict(self._counts)
 
     def take(self) -> dict[str, float]:
-        """What was counted since it was taken last."""
+        """Return the counts since the last call."""
         with self._lock:
             new = {name: float(n - self._taken[name]) for name, n in self._counts.items()}
             self._taken = dict(self._counts)

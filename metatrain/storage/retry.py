@@ -1,4 +1,4 @@
-"""Trying again: which faults of a storage pass by themselves, and how long to wait for that."""
+"""Retries: the faults of a storage that pass by themselves, and the time to wait for that."""
 
 import random
 import time
@@ -10,11 +10,10 @@ from metatrain.base.errors import UserError
 Result = TypeVar("Result")
 
 ATTEMPTS = 6
-# Waits double from the first to 3.2 s: some 6 s in all, and as much again of whatever it takes a
-# silent storage to time out.
+# Waits double from the first to 3.2 s: some 6 s in all, beside the time-outs of a silent storage.
 _FIRST_WAIT = 0.2
 
-# A storage that answers so will answer so again.
+# Errors that the same request would meet again.
 _LASTING = (
     *(FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError),
     *(UserError, ImportError, NotImplementedError, TypeError, ValueError),
@@ -23,11 +22,11 @@ _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ParamValida
 
 
 class GarbledError(Exception):
-    """What was read is not what was written."""
+    """Bytes that are not those that were written."""
 
 
 def retrying(attempt: Callable[[], Result], on_retry: Callable[[], None] = lambda: None) -> Result:
-    """What `attempt` returns, tried up to `ATTEMPTS` times while it fails in a way that may pass.
+    """Call `attempt` up to `ATTEMPTS` times, while it fails in a way that may pass.
 
     The waits between are random by half, so that many workers do not come back at once.
 
@@ -36,15 +35,15 @@ def retrying(attempt: Callable[[], Result], on_retry: Callable[[], None] = lambd
         on_retry: called before every attempt but the first.
 
     Raises:
-        Exception: the last attempt's, or the first that will not pass.
+        Exception: that of the last attempt, or the first that will not pass.
     """
-    for tried in range(1, ATTEMPTS + 1):
+    for number in range(1, ATTEMPTS + 1):
         try:
             return attempt()
         except Exception as error:
-            if tried == ATTEMPTS or not _may_pass(error):
+            if number == ATTEMPTS or not _may_pass(error):
                 raise
-        time.sleep(_FIRST_WAIT * 2 ** (tried - 1) * random.uniform(0.5, 1))
+        time.sleep(_FIRST_WAIT * 2 ** (number - 1) * random.uniform(0.5, 1))
         on_retry()
     raise AssertionError("unreachable")
 

@@ -1,4 +1,4 @@
-"""An S3 server on this machine, for whoever has no bucket: SeaweedFS, reached on loopback only."""
+"""An S3 server on this machine, for users without a bucket: SeaweedFS on loopback."""
 
 import ctypes
 import json
@@ -69,7 +69,7 @@ class S3Server:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables by which any S3 client finds the server and is let in."""
+        """Return the environment variables by which S3 clients find the server and log in."""
         access, secret = self._keys
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -79,7 +79,7 @@ class S3Server:
         }
 
     def stop(self) -> None:
-        """End the server, and wait until it has: only then are its ports free again."""
+        """End the server and wait until its ports are free."""
         self.process.terminate()
         try:
             self.process.wait(_STOP_SECONDS)
@@ -110,7 +110,7 @@ class S3Server:
 
 
 def serve(folder: str) -> None:
-    """Run a server until it is interrupted, after saying how to reach it.
+    """Run a server until it is interrupted, after printing how to reach it.
 
     Raises:
         UserError: when SeaweedFS is not installed, does not come up, or ends by itself.
@@ -132,7 +132,7 @@ def _end_with_parent() -> None:
 
 
 def _keys_of(folder: Path) -> tuple[str, str]:
-    """The access key and the secret of the server in `folder`, made when it starts first."""
+    """Return the access key and the secret of the server in `folder`, made at its first start."""
     file = folder / "s3.json"
     if not file.exists():
         keys = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
@@ -160,7 +160,7 @@ def _command(folder: Path, ports: list[int]) -> list[str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, and whose second ports are free too."""
+    """Find ports that are free together with their second ports."""
     found: list[int] = []
     with ExitStack() as held:
         while len(found) < count:
