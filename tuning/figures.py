@@ -12,13 +12,13 @@ from metatrain.report.charts import Axis, Curve, Figure, Point, draw
 from tuning.importance import importances
 from tuning.ledger import Ledger, Record
 from tuning.space import Dimension
-from tuning.surface import Array, Surface
+from tuning.surface import Array, ResponseSurface
 
 # The heat map's cells across and up; its colours, from the lowest value to the highest.
 _COLUMNS, _ROWS = 24, 18
 _COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
-# As many points as a Gaussian process takes a second for.
+# As many points as a Gaussian process is fitted to in about a second.
 _POINTS = 400
 
 _BEST = 5
@@ -114,7 +114,7 @@ def response(ledger: Ledger) -> Response | None:
     x, y, trials = _observed(ledger, key, alike)
     if len(set(trials)) < 3 or len(set(x[:, 0])) < 3 or len(set(x[:, 1])) < 2:
         return None
-    surface = Surface(x, y, trials)
+    surface = ResponseSurface(x, y, trials)
     (lr_low, k_low, _), (lr_high, k_high, _) = x.min(axis=0), x.max(axis=0)
     lrs, ks = np.linspace(lr_low, lr_high, _COLUMNS), np.linspace(k_low, k_high, _ROWS)
     mean, deviation = surface.at(np.array([[lr, k, 1.0] for k in ks for lr in lrs]))
