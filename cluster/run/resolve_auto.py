@@ -17,9 +17,9 @@ from metatrain.config import Config, with_values
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.slots import slots_of
 from metatrain.data.tasks.classes import EpisodeSampler, read_episode
-from metatrain.learning.gradient_choice import Choice, Way
+from metatrain.learning.gradient_choice import Choice, GradientMethod
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import choose_way
+from metatrain.model.build import choose_method
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.training.state import TrainState
 
@@ -56,7 +56,7 @@ def settle(
 
 def _left_open(config: Config) -> list[str]:
     """The keys whose value is `auto`, as far as anything depends on it."""
-    keys = [f"meta.{k}" for k in Way._fields if getattr(config.meta, k) == "auto"]
+    keys = [f"meta.{k}" for k in GradientMethod._fields if getattr(config.meta, k) == "auto"]
     if config.cluster.zero_stage == 3 and config.cluster.inner_loop == "auto":
         return ["cluster.inner_loop", *keys]
     return keys
@@ -90,8 +90,8 @@ def _chosen(
         values |= {key: "adjoint" for key in keys if key == "meta.gradient"}  # no other way
     if any(key not in values for key in keys):
         choice = _way(config, state, store, sampler)
-        values |= {f"meta.{key}": value for key, value in choice.way._asdict().items()}
-        say(f"auto takes {choice.way}: {choice.reason}.")
+        values |= {f"meta.{key}": value for key, value in choice.method._asdict().items()}
+        say(f"auto takes {choice.method}: {choice.reason}.")
     write_file(_url(config), json.dumps(before | values).encode())
     return values
 
@@ -121,4 +121,4 @@ def _way(config: Config, state: TrainState, store: EpisodeStore, sampler: Episod
     plans = [sampler.plan(0, slot) for slot in slots]
     episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
     theta = {name: p.to(device) for name, p in state.parameters.items()}
-    return choose_way(config, theta, episodes)
+    return choose_method(config, theta, episodes)

@@ -1,4 +1,4 @@
-"""Learners: each turns an episode into an outer gradient. A new one is a file and a line here."""
+"""Learners, which turn episodes into outer gradients. A new one is a file and a line here."""
 
 from metatrain.learning.learners.admm import ADMM
 from metatrain.learning.learners.alfa import ALFA
