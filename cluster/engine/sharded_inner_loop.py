@@ -47,8 +47,8 @@ class ShardedInnerLoop(InnerLoop):
         self._parameters = {n: nn.Parameter(p.clone()) for n, p in engine.local().items()}
 
     @override
-    def _slope(self, wanted: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
-        loss, gradient = self.field.gradient(self.phi(), tuple(wanted), self.prepare(batch))
+    def _slope(self, moved: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
+        loss, gradient = self.field.gradient(self.phi(), tuple(moved), self.prepare(batch))
         return gradient, loss
 
 
