@@ -87,7 +87,7 @@ def page() -> str:
     """Render the whole page as Markdown."""
     rows = ["| learner | g | cost | memory | use |", "|---|---|---|---|---|"]
     papers = ["## Papers\n"]
-    for name, learner in LEARNERS.items():
+    for name, learner in LEARNERS.built_in.items():
         entry = entry_of(learner)
         formula = entry.formula.removeprefix("g = ").replace("|", "\\|")
         rows.append(f"| `{name}` | `{formula}` | {entry.cost} | {entry.memory} | {entry.use} |")

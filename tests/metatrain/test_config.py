@@ -21,7 +21,10 @@ from metatrain.generators.networks.unet import UNet
         ("iner.lr=1", "there is no key 'iner'; did you mean 'inner'?"),
         ("zero_stage=2", "there is no key 'zero_stage'; did you mean 'cluster.zero_stage'?"),
         ("learner.name=reptil", 'learner.name is "reptil"; allowed is reptile, joint, mtl'),
-        ("generator.name=vae", 'generator.name is "vae"; allowed is unet, dit, ensemble, mixture.'),
+        (
+            "generator.name=vae",
+            'generator.name is "vae"; allowed is unet, dit, ensemble, mixture, ',
+        ),
         ("generator.heads=5", "generator.heads is 5, which does not divide the 96 channels"),
         ("generator={name: ensemble, of: {width: 9}}", "generator.of.width is 9; allowed is a mul"),
         ("generator={name: ensemble, of: {heads: 5}}", "generator.of.heads is 5, which does not"),

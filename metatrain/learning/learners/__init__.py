@@ -3,8 +3,6 @@
 A new one is a file and a line here, or another package's entry point.
 """
 
-from collections.abc import Mapping
-
 from metatrain.base.registry import Registry
 from metatrain.learning.learners.admm import ADMM
 from metatrain.learning.learners.alfa import ALFA
@@ -21,7 +19,7 @@ from metatrain.learning.learners.meta_sgd import MetaSGD
 from metatrain.learning.learners.mtl import MTL
 from metatrain.learning.learners.reptile import Reptile
 
-LEARNERS: Mapping[str, type[Learner]] = Registry(
+LEARNERS: Registry[type[Learner]] = Registry(
     "metatrain.learners",
     {
         "reptile": Reptile,
