@@ -37,8 +37,9 @@ def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> Any:
         raise UserError(
             f"'{malformed[0]}' is not an override; write key=value, as in inner.lr=0.01."
         )
+    data = read_file(path) if path else b"{}"
     try:
-        tree = OmegaConf.create(read_file(path).decode() if path else {})
+        tree = OmegaConf.create(data.decode())
         tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
         return OmegaConf.to_container(tree, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:

@@ -129,16 +129,16 @@ def parse_model(data: bytes, url: str) -> Model:
     try:
         tensors = load(data)
         metadata = read_metadata(data)
-        if metadata["format"] != FORMAT:
-            raise UserError(
-                f"{url} is of format {metadata['format']}; this metatrain reads {FORMAT}."
-            )
-        config, step = parse_config(json.loads(metadata["config"])), int(metadata["step"])
+        version, step = metadata["format"], int(metadata["step"])
+        values = json.loads(metadata["config"])
         said, calibration = metadata.get(_CALIBRATION), None
         if said is not None:
             calibration = Calibration.of_parts(json.loads(said), _under(_CALIBRATION, tensors))
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{url} is not a metatrain model, or is damaged: {error}.") from error
+    if version != FORMAT:
+        raise UserError(f"{url} is of format {version}; this metatrain reads {FORMAT}.")
+    config = parse_config(values)
     parameters = _under("parameters", tensors)
     _check_shapes(parameters, config, url)
     support = tensors.get(_SUPPORT)

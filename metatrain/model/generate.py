@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError
 from metatrain.model.file import Model
 
 # Images drawn at once, so that memory does not grow with their number.
@@ -14,10 +14,12 @@ def generate(model: Model, count: int, seed: int = 0) -> Tensor:
     """Draw `count` images [count, C, H, W] in [-1, 1]; the same seed draws the same images.
 
     Raises:
-        UserError: when `model` has not been adapted to anything.
+        MissingStepError: when `model` has not been adapted to anything.
     """
     if model.support is None:
-        raise UserError("this model has not been adapted; run metatrain adapt on it first.")
+        raise MissingStepError(
+            "this model has not been adapted; adapt it to a few images first.", step="adapt"
+        )
     generator = model.generator()
     chunks = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
     return torch.cat(

@@ -83,9 +83,9 @@ def test_a_run_is_evaluated_beside_itself_and_has_a_page(trained, capsys):
     [
         (["adapt", "{run}", "{run}/none", "--out", "x"], "there is no folder"),
         (["adapt", "{tmp}", "{five}", "--out", "x"], "there is no model at"),
-        (["generate", "{run}/model.safetensors", "--out", "x.png"], "has not been adapted"),
-        (["evaluate", "{run}", "--data", "{tmp}"], "is not a packed data set"),
-        (["report", "{run}"], "metatrain evaluate"),
+        (["generate", "{run}/model.safetensors", "--out", "x.png"], "first: run metatrain adapt "),
+        (["evaluate", "{run}", "--data", "{tmp}"], "pack it first: run metatrain pack "),
+        (["report", "{run}"], "evaluate it first: run metatrain evaluate "),
         (["config", "inner.stepps=3"], "did you mean 'inner.steps'?"),
         (["pack", "{tmp}/none", "{tmp}/dest"], "no folder at"),
     ],

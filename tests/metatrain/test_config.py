@@ -135,3 +135,13 @@ def test_a_learner_defined_by_its_scope_brings_it(learner, scope):
     assert load_config(None, [f"learner.name={learner}"]).inner.scope.name == scope
     with pytest.raises(UserError, match=f"learner {learner} moves the {scope} in its inner loop"):
         load_config(None, [f"learner.name={learner}", "inner.scope.name=film"])
+
+
+def test_a_mistake_can_be_caught_as_a_value_error():
+    with pytest.raises(ValueError, match="allowed is greater than 0"):
+        load_config(None, ["inner.lr=-1"])
+
+
+def test_a_storage_out_of_reach_is_not_called_malformed():
+    with pytest.raises(UserError, match="cannot reach nosuch://bucket/"):
+        load_config("nosuch://bucket/c.yaml")
