@@ -28,6 +28,10 @@ class MissingStepError(UserError):
         super().__init__(sentence)
         self.step: Step = step
 
+    def __reduce__(self) -> tuple[type["MissingStepError"], tuple[str, Step]]:
+        """Keep the step when the error passes from a worker process to its parent."""
+        return MissingStepError, (str(self), self.step)
+
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """Return a hint such as ``; did you mean 'steps'?``, or '' if no known word is close."""
