@@ -17,7 +17,7 @@ _COMMANDS: Mapping[Step, str] = {
     "train": "metatrain train CONFIG",
     "adapt": "metatrain adapt CHECKPOINT IMAGES_DIR --out DIR",
     "evaluate": "metatrain evaluate CHECKPOINT ...",
-    "calibrate": "metatrain evaluate calibrate CHECKPOINT",
+    "calibrate": "metatrain calibrate CHECKPOINT",
 }
 
 
@@ -47,7 +47,7 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
     try:
         arguments.run(arguments)
     except UserError as error:
-        print(f"{program}: {_sentence(error)}", file=sys.stderr)
+        print(f"{program}: {sentence_of(error)}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt as interrupt:
         print(
@@ -58,12 +58,8 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
     return 0
 
 
-def advice(step: Step) -> str:
-    """Return the command that takes a step of the work, as part of a sentence."""
-    return f"run {_COMMANDS[step]}"
-
-
-def _sentence(error: UserError) -> str:
+def sentence_of(error: UserError) -> str:
+    """Return the sentence of an error, with the command that takes a missing step."""
     if isinstance(error, MissingStepError):
-        return f"{str(error).rstrip('.')}: {advice(error.step)}"
+        return f"{str(error).rstrip('.')}: run {_COMMANDS[error.step]}"
     return str(error)

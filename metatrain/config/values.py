@@ -26,6 +26,21 @@ def differences(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
     return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
 
 
+def non_defaults(config: Section) -> dict[str, Any]:
+    """Return by dotted key what differs from the defaults, as JSON has it, and all names.
+
+    A name picks a component, so its default stands for other keys than another's.
+    """
+    values, plain = {}, config.model_dump(mode="json")
+    for key, field in type(config).model_fields.items():
+        value = getattr(config, key)
+        if isinstance(value, Section):
+            values |= {f"{key}.{k}": v for k, v in non_defaults(value).items()}
+        elif key == "name" or value != field.get_default(call_default_factory=True):
+            values[key] = plain[key]
+    return values
+
+
 def to_yaml(config: Section) -> str:
     """The configuration as YAML, every key with what it means as a comment."""
     return "\n".join(_yaml_lines(config, indent="")) + "\n"

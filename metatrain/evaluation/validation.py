@@ -159,7 +159,7 @@ def validation_curves(
     features: list[TaskFeatures] = []
 
     def adapt(pair: tuple[Model, Episode]) -> TaskFeatures:
-        return validation.task_features(Adapter(pair[0]), pair[1])
+        return validation.task_features(pair[0].adapter(), pair[1])
 
     for task in on_every_core(adapt, pairs):
         features.append(task)
