@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from metatrain.model.generate import generate
 from safetensors.torch import save_file
 
 from metatrain.base.errors import UserError
@@ -51,9 +50,9 @@ def test_a_saved_model_adapts_to_the_known_answer(config, support, tmp_path):
         adapted.parameters["network.picture.pixels"], mean, atol=1e-4, rtol=0
     )
     assert adapted.parameters["network.critic.weights"].abs().max() < 1e-4
-    images = generate(adapted, 3)
+    images = adapted.sample(3)
     assert images.shape == (3, 1, 16, 16)
-    assert torch.equal(images, generate(adapted, 3))
+    assert torch.equal(images, adapted.sample(3))
 
 
 def test_another_file_of_frozen_weights_is_refused(config, weights):
