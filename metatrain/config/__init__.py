@@ -1,6 +1,6 @@
 """The configuration: one typed, frozen tree, read from YAML with dotted overrides.
 
-sections -> tree -> reading; values writes what was read
+sections -> tree -> reading; values compares and writes them
 """
 
 from metatrain.base.section import Location, StableName

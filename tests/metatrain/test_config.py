@@ -38,7 +38,7 @@ from metatrain.generators.networks.unet import UNet
         ("cluster.inner_loop=sharded", "needs cluster.zero_stage=3, and it is 1"),
         (
             "cluster={zero_stage: 3, inner_loop: sharded} learner.name=maml",
-            "learner maml needs Hessian-vector products, which on shards meta.hvp=difference alone",
+            "learner maml needs Hessian-vector products, which only meta.hvp=difference computes",
         ),
         (
             "cluster={zero_stage: 3, inner_loop: sharded} learner.name=alfa",
@@ -46,7 +46,7 @@ from metatrain.generators.networks.unet import UNet
         ),
         (
             "cluster={zero_stage: 3, inner_loop: sharded} auxiliary.masked=1",
-            "auxiliary losses are taken at whole weights",
+            "auxiliary losses need whole weights",
         ),
         ("cluster={zero_stage: 0, offload: true}", "cluster.offload needs cluster.zero_stage of 1"),
         ("run.name=../x", "run.name is"),
