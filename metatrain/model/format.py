@@ -23,7 +23,9 @@ from metatrain.storage.tensors import read_metadata
 # Raised when a change makes older files unreadable.
 FORMAT = "metatrain-1"
 
-_PARAMETERS, _BUFFERS, _CALIBRATION = "parameters", "buffers", "calibration"
+# Before the names of a model's parameters in its file.
+PARAMETERS = "parameters"
+_BUFFERS, _CALIBRATION = "buffers", "calibration"
 _SUPPORT, _GIVEN = "support", "support/given"
 
 _TEXTS = TypeAdapter(dict[str, tuple[str, ...]])
@@ -43,12 +45,8 @@ class Contents(TypedDict):
 def encode(**contents: Unpack[Contents]) -> bytes:
     """Return a model file of these contents; the support's targets are rounded to 8 bits."""
     support, calibration = contents["support"], contents["calibration"]
-    tensors = _named(_PARAMETERS, contents["parameters"]) | _named(_BUFFERS, contents["buffers"])
-    metadata = {
-        "format": FORMAT,
-        "step": str(contents["step"]),
-        "config": contents["config"].model_dump_json(),
-    }
+    tensors = _named(PARAMETERS, contents["parameters"]) | _named(_BUFFERS, contents["buffers"])
+    metadata = metadata_of(contents["config"], contents["step"])
     if support is not None:
         texts = {name: c for name, c in support.given.items() if not isinstance(c, Tensor)}
         others = {name: c for name, c in support.given.items() if isinstance(c, Tensor)}
@@ -59,6 +57,11 @@ def encode(**contents: Unpack[Contents]) -> bytes:
         tensors |= _named(_CALIBRATION, arrays)
         metadata[_CALIBRATION] = json.dumps(values)
     return save(tensors, metadata)
+
+
+def metadata_of(config: Config, step: int) -> dict[str, str]:
+    """Return the metadata that every model file has."""
+    return {"format": FORMAT, "step": str(step), "config": config.model_dump_json()}
 
 
 def decode(data: bytes, url: str) -> Contents:
@@ -78,7 +81,7 @@ def decode(data: bytes, url: str) -> Contents:
     if version != FORMAT:
         raise UserError(f"{url} is of format {version}; this metatrain reads {FORMAT}.")
     config = parse_config(values)
-    parameters, buffers = _under(_PARAMETERS, tensors), _under(_BUFFERS, tensors)
+    parameters, buffers = _under(PARAMETERS, tensors), _under(_BUFFERS, tensors)
     _check_state(parameters, buffers, config, url)
     return Contents(
         config=config,
