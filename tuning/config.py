@@ -18,6 +18,7 @@ from metatrain.config import (
     load_values,
     parse_config,
 )
+from metatrain.config.sentences import refusal
 from metatrain.metrics.metric import VALIDATION_METRICS
 from tuning.space import Dimension, Values, corners, with_values
 
@@ -234,16 +235,11 @@ def _parse(path: str, values: Any) -> SweepConfig:
 def _sentence(detail: ErrorDetails) -> str:
     *parents, leaf = [str(part) for part in detail["loc"]] or [""]
     key = ".".join([*parents, leaf])
-    if detail["type"] == "extra_forbidden":
-        return f"there is no key '{key}'{did_you_mean(leaf, _siblings(parents))}"
     if detail["type"] == "missing":
         example = "{inner.lr: {loguniform: [1e-4, 1e-2]}}"
         return f"{key} is missing; give the values to try, as in {example}."
-    if detail["type"] == "value_error":
-        subject = f"{key} " if key else ""
-        return subject + detail["msg"].removeprefix("Value error, ")
-    allowed = detail["msg"].replace("Input should be", "allowed is")
-    return f"{key} is {json.dumps(detail['input'], default=str)}; {allowed}."
+    prefix = f"{key} " if key else ""
+    return refusal(detail, key, lambda: did_you_mean(leaf, _siblings(parents)), prefix)
 
 
 def _siblings(parents: Sequence[str]) -> list[str]:

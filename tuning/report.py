@@ -10,7 +10,6 @@ from metatrain import __version__
 from metatrain.base.progress import human_duration
 from metatrain.config import Config
 from metatrain.data.pictures import grid, png
-from metatrain.model.adapt import Adapter
 from metatrain.model.file import Model, load_model
 from metatrain.model.progression import draw_strip
 from metatrain.report.pages import data_url, page_template
@@ -85,7 +84,7 @@ def _generate(model: Model, k: int) -> list[TaskRows]:
     episodes = held_out_episodes(
         store_of_run(config), config, split="val", tasks=_TASKS, queries=_IMAGES
     )
-    adapter = Adapter(model)
+    adapter = model.adapter()
     strips = [draw_strip(adapter, episode, {k}, _IMAGES) for episode in episodes]
     return [
         TaskRows(

@@ -238,4 +238,4 @@ def _share_of(peers: Peers, episodes: Sequence[Episode]) -> Sequence[Episode]:
 def _adapter(config: Config, state: TrainState, device: torch.device) -> Adapter:
     """Build an adapter of the moving average, on `device`."""
     average = {name: value.to(device) for name, value in state.average.items()}
-    return Adapter(Model(config, average, state.step))
+    return Model(config, average, state.step).adapter()

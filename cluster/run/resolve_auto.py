@@ -65,7 +65,7 @@ def _auto_keys(config: Config) -> list[str]:
 def _earlier_values(config: Config, state: TrainState) -> Values:
     """Read the choices of earlier starts; empty where no step depends on them yet."""
     if state.step > 0:
-        with suppress(MissingError, ValueError):
+        with suppress(MissingError, json.JSONDecodeError):
             return json.loads(read_file(_url(config)))
     return {}
 

@@ -1,18 +1,40 @@
-"""Errors meant for people."""
+"""Errors that carry a sentence for the person who can mend them."""
+
+from typing import Literal
+
+# A step of the work that others build on.
+Step = Literal["pack", "train", "adapt", "evaluate", "calibrate"]
 
 
-class UserError(Exception):
-    """Something the user can mend: one sentence saying what is wrong, where, and what to do.
+class UserError(ValueError):
+    """A mistake that a caller can mend: one sentence with what is wrong, where, and what to do.
 
-    The command line prints the sentence alone and exits with `status`; a traceback is for our
-    own mistakes only.
+    Every error that this package raises on purpose is one. The command line prints the sentence
+    alone and exits with `status`; a traceback is for our own mistakes.
     """
 
     status = 1
 
 
+class MissingStepError(UserError):
+    """A step of the work that has to come first.
+
+    Args:
+        sentence: what is wrong, and what to do, in a caller's words.
+        step: the step to take; the command line adds the command that takes it.
+    """
+
+    def __init__(self, sentence: str, step: Step) -> None:
+        super().__init__(sentence)
+        self.step: Step = step
+
+    def __reduce__(self) -> tuple[type["MissingStepError"], tuple[str, Step]]:
+        """Keep the step when the error passes from a worker process to its parent."""
+        return MissingStepError, (str(self), self.step)
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
-    """A hint such as ``; did you mean 'steps'?``, or '' where nothing known is near `word`."""
+    """Return a hint such as ``; did you mean 'steps'?``, or '' if no known word is close."""
     import difflib
 
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import torch
 
+from metatrain.base.errors import UserError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -30,6 +32,26 @@ def cores() -> int:
     """Count the cores that this process may use, or all cores where the system cannot tell."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def device_of(name: str | torch.device) -> torch.device:
+    """Return the device of this name; "auto" is a GPU where there is a usable one, else the CPU.
+
+    Raises:
+        UserError: when there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"there is no device '{name}'; give auto, cpu or cuda.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device {device} is asked for, and torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} GPUs; give auto or cpu."
+        )
+    return device
 
 
 def free_memory(device: torch.device) -> int:

@@ -18,6 +18,16 @@ def add_subset_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=positive, default=3, help="use at most so many seeds of the list (3)")
 
 
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --device."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda",
+        help="where to compute (auto: a GPU where there is one)",
+    )
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     number = int(text)

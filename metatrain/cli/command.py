@@ -1,4 +1,4 @@
-"""The one console command, `metatrain`, and what a command is.
+"""The console command: parses arguments, runs a command, and prints what it cannot do.
 
 Nothing heavy is imported until a command runs, so that `metatrain --help` answers at once.
 """
@@ -9,12 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metatrain import __version__
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError, Step, UserError
+
+# The command that takes a step, as an error tells it.
+_COMMANDS: Mapping[Step, str] = {
+    "pack": "metatrain pack SOURCE DEST",
+    "train": "metatrain train CONFIG",
+    "adapt": "metatrain adapt CHECKPOINT IMAGES_DIR --out DIR",
+    "evaluate": "metatrain evaluate CHECKPOINT ...",
+    "calibrate": "metatrain calibrate CHECKPOINT",
+}
 
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: its one-line help, its arguments, and what it does."""
+    """A subcommand: its help in one line, its arguments, and the function that runs it."""
 
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
@@ -22,10 +31,10 @@ class Command:
 
 
 def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
-    """Parse `argv`, run the command it names, and return the process's exit status.
+    """Parse `argv`, run the command that it names, and return the exit status of the process.
 
-    0 when the command succeeded, the error's own, 1 as a rule, when it failed with a sentence, 130
-    when it was interrupted; argparse itself exits with 2 on wrong usage.
+    The status is 0 after success, the error's own (1 by default) after a `UserError`, and 130 after
+    an interruption; argparse itself exits with 2 on wrong usage.
     """
     parser = argparse.ArgumentParser(prog=program, description="Few-shot image generation.")
     parser.add_argument("--version", action="version", version=f"metatrain {__version__}")
@@ -38,7 +47,7 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
     try:
         arguments.run(arguments)
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {sentence_of(error)}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt as interrupt:
         print(
@@ -47,3 +56,10 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
         )
         return 130
     return 0
+
+
+def sentence_of(error: UserError) -> str:
+    """Return the sentence of an error, with the command that takes a missing step."""
+    if isinstance(error, MissingStepError):
+        return f"{str(error).rstrip('.')}: run {_COMMANDS[error.step]}"
+    return str(error)

@@ -2,49 +2,72 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from metatrain.cli.arguments import positive, seed
-from metatrain.cli.command import Command
+from metatrain.base.errors import UserError
+from metatrain.cli.arguments import add_device_argument, positive, seed
+from metatrain.cli.command import Command, sentence_of
 from metatrain.metrics.metric import VALIDATION_METRICS
+
+if TYPE_CHECKING:
+    from metatrain.data.examples import Examples
+    from metatrain.model.file import Model
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
-    from metatrain.model.adapt import Adapter, read_support
-    from metatrain.model.expectation import expectation, warning
-    from metatrain.model.file import load_model, save_model
+    from metatrain.model.expectation import warning
+    from metatrain.model.file import load_model
+    from metatrain.model.support import as_support
 
-    model = load_model(arguments.checkpoint)
-    support = read_support(arguments.images, model.config.data)
-    if found := warning(model, support):
-        print(found, file=sys.stderr)
-    adapted, url = Adapter(model).adapt(support), f"{arguments.out}/adapted.safetensors"
-    print(expectation(model, support, adapted), file=sys.stderr)
-    save_model(adapted, url)
+    model = load_model(arguments.checkpoint).to(arguments.device)
+    support = as_support(arguments.images, model.config.data)
+    if line := warning(model, support):
+        print(line, file=sys.stderr)
+    adapted, url = model.adapt(support), f"{arguments.out}/adapted.safetensors"
+    print(_expectation(model, support, adapted), file=sys.stderr)
+    adapted.save(url)
     print(url)
+
+
+def _expectation(model: "Model", support: "Examples", adapted: "Model") -> str:
+    from metatrain.model.expectation import expectation
+
+    try:
+        return expectation(model, support, adapted)
+    except UserError as error:
+        return f"Note: {sentence_of(error)}"
 
 
 def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
     parser.add_argument("images", metavar="IMAGES_DIR", help="a folder with a handful of images")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the adapted model")
+    add_device_argument(parser)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
     from metatrain.data.pictures import contact_sheet
     from metatrain.model.file import load_model
-    from metatrain.model.generate import generate
     from metatrain.storage.files import write_file
 
-    images = generate(load_model(arguments.adapted), arguments.n, arguments.seed)
+    model = load_model(arguments.adapted).to(arguments.device)
+    images = model.sample(
+        arguments.n, seed=arguments.seed, steps=arguments.steps, guidance=arguments.guidance
+    )
     write_file(arguments.out, contact_sheet(images))
     print(arguments.out)
 
 
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapted", metavar="ADAPTED", help="what metatrain adapt wrote")
-    parser.add_argument("-n", type=positive, default=64, help="how many images (64)")
+    parser.add_argument("adapted", metavar="ADAPTED", help="the file that metatrain adapt wrote")
+    parser.add_argument("-n", type=positive, default=64, help="number of images (64)")
     parser.add_argument("--seed", type=seed, default=0, help="the same seed, the same images (0)")
+    parser.add_argument("--steps", type=positive, help="sampler steps (the configuration's)")
+    parser.add_argument(
+        "--guidance", type=float, help="guidance towards the support; 1: none (the configuration's)"
+    )
     parser.add_argument("--out", required=True, metavar="FILE.png", help="the picture to write")
+    add_device_argument(parser)
 
 
 def _tune_adaptation(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,5 @@
-"""From files, overrides and plain values to a configuration, with a sentence for every mistake."""
+"""Configurations read from files, overrides and plain values, with a sentence for every mistake."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from metatrain.base.errors import UserError, did_you_mean
 from metatrain.config.moved import with_moved_keys
+from metatrain.config.sentences import refusal, shown
 from metatrain.config.tree import COMPONENTS, Config
 from metatrain.config.values import leaves
 from metatrain.storage.files import read_file
@@ -27,7 +27,7 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
 
 
 def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> Any:
-    """The plain values of a YAML file with overrides, as they were given.
+    """Read the plain values of a YAML file with overrides, without validating them.
 
     Raises:
         UserError: when they cannot be read.
@@ -37,8 +37,9 @@ def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> Any:
         raise UserError(
             f"'{malformed[0]}' is not an override; write key=value, as in inner.lr=0.01."
         )
+    data = read_file(path) if path else b"{}"
     try:
-        tree = OmegaConf.create(read_file(path).decode() if path else {})
+        tree = OmegaConf.create(data.decode())
         tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
         return OmegaConf.to_container(tree, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
@@ -49,7 +50,7 @@ def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> Any:
 
 
 def parse_config(values: Any) -> Config:
-    """A `Config` from plain values, such as those a checkpoint carries.
+    """Make a `Config` of plain values, such as those in a checkpoint.
 
     Raises:
         UserError: one line for every key that is unknown or has a value that is not allowed.
@@ -62,10 +63,10 @@ def parse_config(values: Any) -> Config:
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """`config` with other values at dotted keys.
+    """Return `config` with other values at dotted keys.
 
     Raises:
-        UserError: as `parse_config`.
+        UserError: see `parse_config`.
     """
     tree = config.model_dump(mode="json")
     for key, value in values.items():
@@ -84,23 +85,18 @@ def _sentence(detail: ErrorDetails) -> str:
         if ".".join(loc[:depth]) == section:
             del loc[depth : depth + 1]  # pydantic puts the component's name before its keys
     key = ".".join(loc) or "the top level"
-    if detail["type"] == "extra_forbidden":
-        return f"there is no key '{key}'{_nearest(key)}"
     if detail["type"] == "union_tag_invalid":
-        name = json.dumps(detail["input"].get("name"), default=str)
+        name = shown(detail["input"].get("name"))
         return f"{key}.name is {name}; allowed is {', '.join(COMPONENTS[key])}."
     if detail["type"] == "union_tag_not_found":
-        value = json.dumps(detail["input"], default=str)
+        value = shown(detail["input"])
         return f"{key} is {value}; write {key}.name={value}."
-    if detail["type"] == "value_error":  # one of our own, a sentence about several keys
-        of_section = loc and isinstance(detail["input"], dict)
-        return (f"{key}." if of_section else "") + detail["msg"].removeprefix("Value error, ")
-    allowed = detail["msg"].replace("Input should be", "allowed is")
-    return f"{key} is {json.dumps(detail['input'], default=str)}; {allowed}."
+    of_section = loc and isinstance(detail["input"], dict)
+    return refusal(detail, key, lambda: _nearest(key), prefix=f"{key}." if of_section else "")
 
 
 def _nearest(key: str) -> str:
-    """A hint at the key that was probably meant, beside the wrong one or anywhere else."""
+    """Return a hint at a similar key of the same section, or the same key elsewhere."""
     keys = [key for key, _ in leaves(Config())]
     for section, registry in COMPONENTS.items():
         keys += [k for part in registry.values() for k, _ in leaves(part.Config(), f"{section}.")]

@@ -1,4 +1,4 @@
-"""The sections of the configuration that belong to no one component."""
+"""Sections of the configuration that belong to no single component."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,19 +8,19 @@ from metatrain.base.section import Location, Section, StableName
 
 
 class RunConfig(Section):
-    """Where a run lives: everything it writes lies under `dir`/`name`."""
+    """Name and location of a run: it writes everything under `dir`/`name`."""
 
     name: StableName = Field(
         default="default",
-        description="Stable name of the run; training with the same name again resumes it.",
+        description="Stable name of the run; training again with the same name resumes it.",
     )
     dir: Location = Field(
-        default="runs", description="Folder of all runs: a path or any fsspec URL."
+        default="runs", description="Parent folder of runs: a path or any fsspec URL."
     )
 
     @property
     def url(self) -> str:
-        """Where this run lives."""
+        """The run's folder."""
         return f"{self.dir.rstrip('/')}/{self.name}"
 
 
@@ -28,46 +28,50 @@ class MetaConfig(Section):
     """The outer loop of meta-training."""
 
     steps: int = Field(default=1000, ge=1, description="Outer steps.")
-    batch: int = Field(default=2, ge=1, description="Episodes of an outer step (the meta-batch).")
+    batch: int = Field(default=2, ge=1, description="Episodes in an outer step (the meta-batch).")
     optimizer: Literal["sgd", "adam"] = Field(default="adam", description="Outer optimiser.")
     lr: float = Field(default=1e-3, gt=0, description="Outer learning rate.")
     warmup: int = Field(
-        default=50, ge=0, description="Outer steps over which the rate rises from 0."
+        default=50, ge=0, description="Outer steps of linear warm-up of the rate from 0."
     )
     decay: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Final fraction of training over which the rate falls linearly to 0.",
+        description="Final fraction of training with linear decay of the rate to 0.",
     )
     clip: float = Field(
-        default=0.0, ge=0, description="Norm to clip the outer gradient to; 0 is never."
+        default=0.0, ge=0, description="Maximum norm of the outer gradient; 0: no clipping."
     )
-    ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the average of theta.")
+    ema: float = Field(
+        default=0.999, ge=0, lt=1, description="Decay of the moving average of theta (EMA)."
+    )
     post_hoc: bool = Field(
         default=False,
-        description="Keep what metatrain combine post-hoc makes averages of any length from.",
+        description="Store the averages that post-hoc EMA combines to any length.",
     )
     gradient: Literal["adjoint", "unrolled", "auto"] = Field(
         default="adjoint",
-        description="How second-order learners go back through inner steps; auto measures.",
+        description="Backward pass through inner steps (second order); auto measures both.",
     )
     tasks_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default=1,
-        description="Episodes in one inner loop: fast for small scopes, memory in proportion.",
+        description="Episodes per inner loop; faster for small scopes, memory grows with it.",
     )
     hvp: Literal["double_backward", "compiled", "difference"] = Field(
         default="double_backward",
-        description="How Hessian-vector products are made; difference is not exact.",
+        description="Method of Hessian-vector products; difference is approximate.",
     )
 
 
 class AdaptConfig(Section):
-    """Adapting to a new task after meta-training; with the inner optimiser and scope."""
+    """Adaptation to a new task after meta-training, with the inner optimiser and scope."""
 
-    steps: int = Field(default=40, ge=1, description="Inner steps; more than in training pay off.")
+    steps: int = Field(
+        default=40, ge=1, description="Inner steps; more than in training usually help."
+    )
     lr: float = Field(
-        default=1e-3, gt=0, description="Inner learning rate, where none was learned."
+        default=1e-3, gt=0, description="Inner learning rate, unless the learner learns rates."
     )
 
 
@@ -112,33 +116,35 @@ class ClusterConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """What is kept of a run while it goes on."""
+    """Checkpoints of a run."""
 
     every: int = Field(default=500, ge=1, description="Outer steps between checkpoints.")
-    keep: int = Field(default=2, ge=1, description="Newest checkpoints that are kept.")
+    keep: int = Field(default=2, ge=1, description="Newest checkpoints to keep.")
     best: bool = Field(
-        default=True, description="Keep also that of the lowest training loss since the one before."
+        default=True, description="Also keep the checkpoint with the lowest recent training loss."
     )
     max_failures: int = Field(
-        default=3, ge=0, description="Checkpoints in a row that may fail before the run gives up."
+        default=3, ge=0, description="Consecutive failed checkpoints before the run fails."
     )
-    samples: bool = Field(default=True, description="Draw a sample grid with every checkpoint.")
+    samples: bool = Field(default=True, description="Log a sample grid with every checkpoint.")
 
 
 class ValidationConfig(Section):
-    """Scores on unseen tasks with every checkpoint; a sweep needs them, and turns them on."""
+    """Scores on unseen tasks with every checkpoint; a sweep turns them on."""
 
     tasks: int = Field(
-        default=0, ge=0, description="Tasks of the split val to adapt to, 2 or more; 0 is never."
+        default=0,
+        ge=0,
+        description="Tasks of the split val to adapt to, 2 or more; 0: no validation.",
     )
     images: int = Field(
-        default=5, ge=2, description="Images drawn of each, and real ones to compare with."
+        default=5, ge=2, description="Samples per task, and real images to compare with."
     )
     points: int = Field(
-        default=8, ge=1, description="How many numbers of inner steps up to adapt.steps to score."
+        default=8, ge=1, description="Numbers of inner steps to score, up to adapt.steps."
     )
     network: Location | None = Field(
-        default=None, description="File of the metric network; null is one in the run's folder."
+        default=None, description="File of the metric network; null: one in the run's folder."
     )
 
     @model_validator(mode="after")

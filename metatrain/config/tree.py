@@ -1,4 +1,4 @@
-"""The whole tree, and what its sections demand of each other."""
+"""The whole configuration, and the constraints between its sections."""
 
 from typing import Any, Self
 
@@ -23,7 +23,7 @@ from metatrain.learning.inner.loop import InnerConfig
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.learners import LEARNERS, Reptile
 
-# The sections whose `name` picks a component, outer before inner, and what there is to pick from.
+# Sections whose `name` picks a component, outer before inner, and their registries.
 COMPONENTS = {
     "generator": GENERATORS,
     "generator.of": NETWORKS,
@@ -35,7 +35,7 @@ COMPONENTS = {
 
 
 class Config(Section):
-    """Everything that a run depends on."""
+    """All settings of a run."""
 
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seeds weights, episodes and noise.")
     run: RunConfig = RunConfig()
@@ -55,7 +55,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _scope_is_brought(cls, values: Any) -> Any:
-        """A learner or generator that is defined by a scope brings it; naming it is enough."""
+        """Fill in the scope that defines a learner or generator."""
         scope = _scope_of(values)
         inner = values.get("inner", {}) if scope else None
         if isinstance(inner, dict) and "scope" not in inner:
@@ -64,10 +64,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _scope_suits_the_learner(self) -> Self:
-        wanted = LEARNERS[self.learner.name].scope
-        if wanted not in (None, self.inner.scope.name):
+        scope = LEARNERS[self.learner.name].scope
+        if scope not in (None, self.inner.scope.name):
             raise ValueError(
-                f"learner {self.learner.name} moves the {wanted} in its inner loop, and "
+                f"learner {self.learner.name} moves the {scope} in its inner loop, and "
                 f"inner.scope.name is {self.inner.scope.name}; leave inner.scope out."
             )
         return self
@@ -76,17 +76,17 @@ class Config(Section):
     def _tasks_can_be_stacked(self) -> Self:
         if self.meta.tasks_at_once != 1 and not LEARNERS[self.learner.name].stackable:
             raise ValueError(
-                f"learner {self.learner.name} takes tasks apart, and meta.tasks_at_once is "
+                f"learner {self.learner.name} needs tasks one by one, and meta.tasks_at_once is "
                 f"{self.meta.tasks_at_once}; leave meta.tasks_at_once at 1."
             )
         return self
 
     @model_validator(mode="after")
     def _scope_suits_the_generator(self) -> Self:
-        wanted = GENERATORS[self.generator.name].scope
-        if wanted not in (None, self.inner.scope.name):
+        scope = GENERATORS[self.generator.name].scope
+        if scope not in (None, self.inner.scope.name):
             raise ValueError(
-                f"generator {self.generator.name} adapts by its {wanted} alone, and "
+                f"generator {self.generator.name} adapts by its {scope} alone, and "
                 f"inner.scope.name is {self.inner.scope.name}; leave inner.scope out, or choose "
                 f"a learner without a scope of its own."
             )
@@ -104,7 +104,7 @@ class Config(Section):
         obstacle = self.obstacle_to_shards()
         if obstacle:
             raise ValueError(
-                f"cluster.inner_loop cannot be sharded, for {obstacle}; use "
+                f"cluster.inner_loop cannot be sharded, because {obstacle}; use "
                 f"cluster.inner_loop=gathered."
             )
         return self
@@ -114,8 +114,8 @@ class Config(Section):
         rounded = self.inner.precision == "bf16" and self.meta.hvp == "difference"
         if rounded and LEARNERS[self.learner.name].products:
             raise ValueError(
-                "meta.hvp=difference looks at changes smaller than inner.precision=bf16 can tell; "
-                "use inner.precision=fp32, or another meta.hvp."
+                "meta.hvp=difference needs changes smaller than inner.precision=bf16 resolves; use "
+                "inner.precision=fp32, or another meta.hvp."
             )
         return self
 
@@ -138,7 +138,7 @@ class Config(Section):
         return self
 
     def obstacle_to_shards(self) -> str | None:
-        """Why the inner loop cannot work on shards, as part of a sentence; None where it can."""
+        """Return why the inner loop cannot work on shards, as a clause; None if it can."""
         kind = LEARNERS[self.learner.name]
         if not kind.shardable:
             return f"learner {self.learner.name} learns its inner rates from whole layers"
@@ -146,14 +146,14 @@ class Config(Section):
             return "meta.gradient=unrolled keeps graphs of whole weights"
         if kind.products and self.meta.hvp != "difference":
             return (
-                f"learner {self.learner.name} needs Hessian-vector products, which on shards "
-                f"meta.hvp=difference alone can make"
+                f"learner {self.learner.name} needs Hessian-vector products, which only "
+                f"meta.hvp=difference computes on shards"
             )
         if self.meta.tasks_at_once != 1:
             return f"meta.tasks_at_once is {self.meta.tasks_at_once}"
         if self.auxiliary.contrast or self.auxiliary.masked:
-            return "auxiliary losses are taken at whole weights"
-        return "inner.compile wants whole weights" if self.inner.compile else None
+            return "auxiliary losses need whole weights"
+        return "inner.compile needs whole weights" if self.inner.compile else None
 
     @model_validator(mode="after")
     def _contrast_has_tasks(self) -> Self:
@@ -166,14 +166,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _every_worker_has_an_episode(self) -> Self:
-        # Workers that share shards may share tasks too; how many do is known when they are there.
-        way = self.cluster.inner_loop
-        sharing = way == "sharded" or (way == "auto" and not self.obstacle_to_shards())
+        # Workers that share shards may share tasks too; how many do is known once they run.
+        loop = self.cluster.inner_loop
+        sharing = loop == "sharded" or (loop == "auto" and not self.obstacle_to_shards())
         sharing = sharing and self.cluster.zero_stage == 3
         if self.cluster.workers > self.meta.batch and not sharing:
             raise ValueError(
-                f"meta.batch is {self.meta.batch} for {self.cluster.workers} cluster.workers, and "
-                f"some would have nothing to do; raise meta.batch."
+                f"meta.batch is {self.meta.batch} for {self.cluster.workers} cluster.workers, so "
+                f"some would be idle; raise meta.batch."
             )
         return self
 
@@ -188,7 +188,7 @@ class Config(Section):
 
 
 def _scope_of(values: Any) -> str | None:
-    """The scope that what is named in `values`, not yet validated, is defined by."""
+    """Return the scope that defines the learner or generator in unvalidated `values`."""
     for section, registry in (("learner", LEARNERS), ("generator", GENERATORS)):
         part = values.get(section) if isinstance(values, dict) else None
         kind = registry.get(str(part.get("name"))) if isinstance(part, dict) else None

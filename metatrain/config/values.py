@@ -1,4 +1,4 @@
-"""The values of a configuration: by dotted key, side by side, and as YAML."""
+"""Values of a configuration: by dotted key, compared, and as YAML."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from metatrain.base.section import Section
 
 
 def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted key, after `prefix`, and its value."""
+    """Yield every dotted key, after `prefix`, with its value."""
     for key in type(section).model_fields:
         value = getattr(section, key)
         if isinstance(value, Section):
@@ -20,14 +20,29 @@ def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
-    """By dotted key, the value in `a` and in `b` where they differ; None where there is no key."""
+    """Return by dotted key the values in `a` and `b` that differ; None stands for a missing key."""
     values_a, values_b = dict(leaves(a)), dict(leaves(b))
     pairs = {key: (values_a.get(key), values_b.get(key)) for key in values_a | values_b}
     return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
 
 
+def non_defaults(config: Section) -> dict[str, Any]:
+    """Return by dotted key what differs from the defaults, as JSON has it, and all names.
+
+    A name picks a component, so its default stands for other keys than another's.
+    """
+    values, plain = {}, config.model_dump(mode="json")
+    for key, field in type(config).model_fields.items():
+        value = getattr(config, key)
+        if isinstance(value, Section):
+            values |= {f"{key}.{k}": v for k, v in non_defaults(value).items()}
+        elif key == "name" or value != field.get_default(call_default_factory=True):
+            values[key] = plain[key]
+    return values
+
+
 def to_yaml(config: Section) -> str:
-    """The configuration as YAML, every key with what it means as a comment."""
+    """Return the configuration as YAML, every key with its description as a comment."""
     return "\n".join(_yaml_lines(config, indent="")) + "\n"
 
 
@@ -43,9 +58,9 @@ def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
 
 
 def written(value: Any) -> str:
-    """A value as YAML has it, in one line."""
+    """Return a value as YAML, in one line."""
     plain = list(value) if isinstance(value, tuple) else value
-    # Strings always in quotes: OmegaConf takes more of them for numbers than PyYAML does.
+    # Strings are always quoted, since OmegaConf takes more of them for numbers than PyYAML.
     quotes = '"' if isinstance(value, str) else None
     text = yaml.safe_dump(plain, default_flow_style=True, default_style=quotes, width=math.inf)
     return text.removesuffix("...\n").strip()

@@ -67,12 +67,17 @@ def to_uint8(image: Tensor) -> Tensor:
 
 def png(image: Tensor, scale: int = 1) -> bytes:
     """One image [C, H, W] in [-1, 1] as a PNG file, each pixel `scale` wide."""
-    pixels = to_uint8(image).permute(1, 2, 0).squeeze(-1).numpy()
-    picture = Image.fromarray(pixels)
+    [picture] = pil_images(image[None])
     size = (picture.width * scale, picture.height * scale)
     buffer = io.BytesIO()
     picture.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def pil_images(images: Tensor) -> list[Image.Image]:
+    """Convert images [N, C, H, W] in [-1, 1] to grey or RGB PIL images."""
+    pixels = to_uint8(images).cpu().permute(0, 2, 3, 1).squeeze(-1).numpy()
+    return [Image.fromarray(image) for image in pixels]
 
 
 def contact_sheet(images: Tensor) -> bytes:

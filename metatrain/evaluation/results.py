@@ -152,8 +152,9 @@ def read_evaluation(folder: str) -> Evaluation:
         UserError: when they are damaged, or of another version.
     """
     url = f"{folder}/{_NUMBERS}"
+    data = read_file(url)
     try:
-        values = json.loads(read_file(url))
+        values = json.loads(data)
         if values.get("format") == FORMAT:
             return _ADAPTER.validate_python(values)
     except (ValidationError, ValueError, AttributeError) as error:

@@ -159,7 +159,7 @@ def validation_curves(
     features: list[TaskFeatures] = []
 
     def adapt(pair: tuple[Model, Episode]) -> TaskFeatures:
-        return validation.task_features(Adapter(pair[0]), pair[1])
+        return validation.task_features(pair[0].adapter(), pair[1])
 
     for task in on_every_core(adapt, pairs):
         features.append(task)
@@ -185,12 +185,14 @@ def read_validations(run: str) -> list[ValidationResult]:
     """
     url = _url(run)
     try:
-        return [
-            ValidationResult(v["step"], [ValidationScores(**scores) for scores in v["curve"]])
-            for v in json.loads(read_file(url))
-        ]
+        data = read_file(url)
     except MissingError:
         return []
+    try:
+        return [
+            ValidationResult(v["step"], [ValidationScores(**scores) for scores in v["curve"]])
+            for v in json.loads(data)
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{url} is damaged ({error}); remove it.") from error
 

@@ -1,73 +1,94 @@
-"""Adapting a meta-trained generator to a handful of images of something new."""
+"""The inner loop at test time: from meta-parameters and a support to fast weights."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from metatrain.base.errors import UserError
-from metatrain.config import DataConfig
+from torch import Tensor
+
+from metatrain.base.parameters import Parameters
+from metatrain.config import Config
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
-from metatrain.data.images import BadImage, normalise
-from metatrain.data.pictures import decode
+from metatrain.learning.inner.gradient import FirstOrder
+from metatrain.learning.inner.stack import StackedInnerLoop
+from metatrain.learning.inner.theta import Theta
+from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import adaptation_lr, build_adaptation
-from metatrain.model.file import Model
+
+# Called after every inner step with the steps taken and the loss before the last of them.
+OnStep = Callable[[int, float], None]
 
 
 class Adapter:
-    """The inner loop at test time: `config.adapt.steps` steps on the support alone.
+    """`config.adapt.steps` inner steps, each on the whole support.
 
     Args:
-        model: the meta-trained model; it is left as it is.
+        config: the model's configuration.
+        theta: where to start. Its generator becomes the fast weights; nobody else may use it.
 
     Attributes:
-        generator: holds theta or fast weights, as `steps` left them.
+        theta: the same, with the fast weights after the steps taken.
+        generator: the generator of `theta`.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model, self._theta = model, model.theta()
-        self.generator = self._theta.generator
-        self._inner = build_adaptation(model.config, self._theta)
-        self._lr = adaptation_lr(model.config, self._theta)
+    def __init__(self, config: Config, theta: Theta) -> None:
+        self.theta, self.generator = theta, theta.generator
+        self._start = theta.copy()
+        self._inner = build_adaptation(config, theta)
+        self._lr = adaptation_lr(config, theta)
 
-    def steps(self, support: Examples, seed: int = 0) -> Iterator[int]:
-        """Adapt to `support`, yielding the steps taken: 0, 1, ..., adapt.steps.
+    def steps(self, support: Examples, seed: int = 0) -> Iterator[tuple[int, Tensor | None]]:
+        """Adapt to `support`, and yield the steps taken, 0 to adapt.steps, with the loss before.
 
-        Between two yields `generator` has the fast weights after that many steps.
+        Between two yields `generator` has the fast weights after that many steps. The loss [] of
+        the last step is the one before it; of step 0 there is none.
         """
         losses = self._inner.steps(
-            self.model.parameters, lambda step: support_batch(support, seed, step), self._lr
+            self._start, lambda step: support_batch(support, seed, step), self._lr
         )
-        self._inner.start(self.model.parameters)
-        yield 0
-        for step, _ in enumerate(losses, start=1):
-            yield step
-
-    def adapt(self, support: Examples, seed: int = 0) -> Model:
-        """Adapt to `support` and return the adapted model."""
-        for _ in self.steps(support, seed):
-            pass
-        return self.model.adapted(self._theta.copy(), support)
+        self._inner.start(self._start)
+        yield 0, None
+        yield from enumerate(losses, start=1)
 
 
-def read_support(folder: str, config: DataConfig) -> Examples:
-    """The images of a local folder, in the order of their names, as a support.
+def adapt_together(
+    config: Config,
+    theta: Theta,
+    supports: Sequence[Examples],
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> list[Parameters]:
+    """Adapt to several supports of one size at once.
 
-    Raises:
-        UserError: when there is no such folder, no image in it, or one that cannot be used.
+    Parameters in scope have a first dimension for the tasks, and the rest of the network works on
+    all images together. The result is that of an `Adapter` for each support, to rounding.
+
+    Args:
+        config: the model's configuration.
+        theta: where to start; it is left as it is.
+        supports: the supports.
+        seed: seeds the noise of every task alike.
+        on_step: called after every inner step with the steps taken and the mean loss before it.
+
+    Returns:
+        The fast weights of each support.
     """
-    if not Path(folder).is_dir():
-        raise UserError(f"there is no folder {folder}; give a folder with a handful of images.")
-    files = sorted(p for p in Path(folder).iterdir() if p.is_file() and p.name[0] != ".")
-    if not files:
-        raise UserError(f"{folder} holds no images; put a handful of images of one thing there.")
-    images = [_read_image(file) for file in files]
-    return Examples(decode(images, config.image_size, config.channels))
+    loop, start = build_adaptation(config, theta, StackedInnerLoop), theta.copy()
+    count = len(supports)
+    wide = {name: start[name].expand(count, *start[name].shape) for name in loop.scope}
+    phi, lr = wide, adaptation_lr(config, theta)
+
+    def batches(step: int) -> Any:
+        return tuple(support_batch(support, seed, step) for support in supports)
+
+    inner_steps = loop.trace(start | wide, batches, lr, FirstOrder(loop.field))
+    for step, taken in enumerate(inner_steps, start=1):
+        phi = taken.phi
+        if on_step:
+            on_step(step, taken.loss.item() / count)
+    return [start | {name: phi[name][task].clone() for name in wide} for task in range(count)]
 
 
-def _read_image(file: Path) -> bytes:
-    try:
-        return normalise(file.read_bytes()).data
-    except BadImage as error:
-        raise UserError(f"{file} cannot be used: {error}; mend or remove it.") from error
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error}.") from error
+def can_adapt_together(config: Config) -> bool:
+    """Return whether several tasks may pass through one inner loop of this configuration."""
+    return LEARNERS[config.learner.name].stackable

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import TypeVar
 
 import torch
 
@@ -18,6 +19,8 @@ from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.learning.learners.maml import MAML
 from metatrain.learning.learners.stacked import Stacked
+
+Loop = TypeVar("Loop", bound=InnerLoop)
 
 
 def build_generator(config: Config) -> Generator:
@@ -122,11 +125,11 @@ def _methods(config: Config, episodes: int) -> list[GradientMethod]:
     return [GradientMethod(gradient, int(count)) for gradient in gradients for count in counts]
 
 
-def build_adaptation(config: Config, theta: Theta) -> InnerLoop:
+def build_adaptation(config: Config, theta: Theta, kind: type[Loop] = InnerLoop) -> Loop:
     """Make the inner loop after meta-training, with the steps of `config.adapt`."""
     test_time = {"steps": config.adapt.steps, "compile": False, "precision": "fp32"}
     proximity = LEARNERS[config.learner.name].proximity(config.learner)
-    return InnerLoop(theta, config.inner.model_copy(update=test_time), proximity=proximity)
+    return kind(theta, config.inner.model_copy(update=test_time), proximity=proximity)
 
 
 def adaptation_lr(config: Config, theta: Theta) -> float:

@@ -1,11 +1,10 @@
-"""What to expect of a support before anything is drawn: is it familiar, and how good will it get?
+"""Calibration: results on unseen tasks, from which the quality on another task is predicted.
 
-How badly a model predicts a handful of images, at a few levels of noise, is its surprise. It is
-compared with that at unseen tasks of the kind that the model was trained on. Too small a surprise
-tells of something else as well as too large a one does, so what counts is how far it lies from
-theirs: simple images of other data may be likelier than the data itself (Nalisnick et al. 2019, "Do
-Deep Generative Models Know What They Don't Know?"). How good it will get, adapting tells more of:
-by how much the surprise at the support has then fallen is what the model learned.
+A model's surprise at a handful of images is its log-loss on them at a few levels of noise. A
+support is unfamiliar if its surprise is far from those of unseen tasks of the training's kind. Too
+small a surprise counts as much as too large a one: simple images of other data may be likelier than
+the data itself (Nalisnick et al. 2019, "Do Deep Generative Models Know What They Don't Know?"). The
+quality is predicted from the surprise and from how far it falls by adaptation.
 """
 
 import math
@@ -18,12 +17,12 @@ from torch import Tensor
 
 # A support is called unfamiliar if fewer than this share of unseen tasks are as unfamiliar.
 UNFAMILIAR = 0.05
-# The share of tasks whose quality lies in the interval.
+# The share of tasks whose quality is in the interval.
 CONFIDENCE = 0.9
 
-# How far covariances are shrunk towards their diagonal, so that few tasks are enough for one.
+# How far covariances shrink towards their diagonal, so that few tasks are enough for one.
 _SHRINKAGE = 0.1
-# The penalty on squared slopes, of the variance of what is regressed on.
+# The penalty on squared slopes, relative to the variance of the regressors.
 _RIDGE = 0.1
 
 _ARRAYS = ("surprise", "learned", "own_task")
@@ -31,7 +30,7 @@ _ARRAYS = ("surprise", "learned", "own_task")
 
 @dataclass(frozen=True)
 class Expected:
-    """An own-task share that is expected, and the interval in which 9 of 10 tasks have theirs."""
+    """An expected own-task share, with the interval that holds for 9 of 10 tasks."""
 
     value: float
     low: float
@@ -40,15 +39,15 @@ class Expected:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a model did on unseen tasks, to tell what it will do on another.
+    """A model's results on unseen tasks, to predict those on another.
 
     Attributes:
-        model: sha256 of the model that did it; of no other does it tell anything.
-        benchmark: the name of the data set.
+        model: sha256 of the model; the results hold for no other.
+        benchmark: name of the data set.
         shots: images of each support (K).
         surprise: the model's surprise at a support of each task, [T, P].
-        learned: how far its mean fell by adapting to that, [T].
-        own_task: the share of what it drew of each task that was nearest to its own task, [T].
+        learned: decrease of its mean by adaptation to that support, [T].
+        own_task: share of the samples of each task that were nearest to their own task, [T].
     """
 
     model: str
@@ -59,34 +58,34 @@ class Calibration:
     own_task: Tensor
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Check shapes and values.
 
         Raises:
-            ValueError: when the arrays do not belong together, or are not finite.
+            ValueError: when the arrays differ in length, or are not finite.
         """
         by_task = self.learned.shape, self.own_task.shape
         if self.surprise.ndim != 2 or by_task != 2 * (self.surprise.shape[:1],):
-            raise ValueError("the arrays of its calibration do not belong together")
+            raise ValueError("the arrays of its calibration differ in length")
         if not all(array.isfinite().all() for array in self._arrays().values()):
             raise ValueError("its calibration is not finite")
 
     @staticmethod
-    def of_parts(said: dict[str, Any], arrays: dict[str, Tensor]) -> "Calibration":
-        """The calibration whose `parts` these are.
+    def of_parts(values: dict[str, Any], arrays: dict[str, Tensor]) -> "Calibration":
+        """Make a calibration of its `parts`.
 
         Raises:
             KeyError: when one is missing.
-            TypeError, ValueError: when they cannot be.
+            TypeError, ValueError: when one has a wrong type or shape.
         """
         return Calibration(
-            str(said["model"]),
-            str(said["benchmark"]),
-            int(said["shots"]),
+            str(values["model"]),
+            str(values["benchmark"]),
+            int(values["shots"]),
             **{name: arrays[name] for name in _ARRAYS},
         )
 
     def parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What can be written as JSON, and the arrays."""
+        """Return the values that JSON can hold, and the arrays."""
         arrays = self._arrays()
         return {n: v for n, v in asdict(self).items() if n not in arrays}, arrays
 
@@ -94,37 +93,44 @@ class Calibration:
         return {name: getattr(self, name) for name in _ARRAYS}
 
     def familiarity(self, surprise: Tensor) -> float:
-        """The share of tasks, this one among them, that are no more familiar than `surprise` [P].
+        """Return the share of tasks, this one included, that are no more familiar than it.
 
-        A full conformal p-value (Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a
-        Random World", section 2.2) of the Mahalanobis distance from the mean of all T + 1. Of a
-        task like the others it is at most a with a probability of at most a, whatever their
-        distribution and number; it cannot be below 1 / (T + 1).
+        The share is a full conformal p-value (Vovk, Gammerman and Shafer 2005, "Algorithmic
+        Learning in a Random World", section 2.2) of the Mahalanobis distance from the mean of all
+        T + 1 tasks. For a task like the others it is at most a with probability at most a, whatever
+        their distribution and number; it is at least 1 / (T + 1).
+
+        Args:
+            surprise: the model's surprise at the support, [P].
         """
-        everyone = torch.cat([self.surprise, surprise[None]]).double()
-        away = everyone - everyone.mean(dim=0)
+        tasks = torch.cat([self.surprise, surprise[None]]).double()
+        away = tasks - tasks.mean(dim=0)
         covariance = away.T @ away / len(away)
         covariance += _SHRINKAGE * (covariance.diagonal().diag() - covariance)
         distance = (away @ torch.linalg.pinv(covariance, hermitian=True) * away).sum(dim=1)
-        # Rounding may not make its own distance smaller than itself.
+        # Rounding must not make its own distance smaller than itself.
         return (distance >= distance[-1] * (1 - 1e-9)).double().mean().item()
 
     def expected(self, surprise: Tensor, learned: Tensor) -> Expected:
-        """The share to expect at `surprise` [P] and `learned` [], by ridge regression on all tasks.
+        """Predict the own-task share by ridge regression on all tasks.
 
         The interval is the jackknife+ (Barber et al. 2021, "Predictive inference with the
-        jackknife+", eq. 1.4): each task in turn is left out, and what that regression misses it by
-        is added to what it says here. It holds for 9 of 10 tasks like these, and in no case for
-        fewer than 8 of 10 (their theorem 1).
+        jackknife+", eq. 1.4): each task is left out in turn, and the error of that regression on it
+        widens the prediction. It holds for 9 of 10 tasks like these, and for at least 8 of 10 in
+        any case (their theorem 1).
+
+        Args:
+            surprise: the model's surprise at the support, [P].
+            learned: decrease of its mean by adaptation, [].
         """
         y = self.own_task.double()
         value, *without = self._fits(_features(surprise, learned)).tolist()
-        missed = (y - self._fits(self._x).diagonal(offset=1)).abs().tolist()
+        errors = (y - self._fits(self._x).diagonal(offset=1)).abs().tolist()
         rank = math.ceil(CONFIDENCE * (len(y) + 1))
-        if rank > len(y):  # too few tasks to tell
+        if rank > len(y):  # too few tasks for an interval
             return Expected(_share(value), 0.0, 1.0)
-        low = sorted(here - off for here, off in zip(without, missed, strict=True))[-rank]
-        high = sorted(here + off for here, off in zip(without, missed, strict=True))[rank - 1]
+        low = sorted(here - off for here, off in zip(without, errors, strict=True))[-rank]
+        high = sorted(here + off for here, off in zip(without, errors, strict=True))[rank - 1]
         return Expected(_share(value), _share(low), _share(high))
 
     @property
@@ -132,13 +138,13 @@ class Calibration:
         return _features(self.surprise, self.learned)
 
     def _fits(self, x: Tensor) -> Tensor:
-        """What is expected at `x` [..., F] by all tasks, and without each: [..., 1 + T]."""
+        """Predict at `x` [..., F] from all tasks, and without each: [..., 1 + T]."""
         level, mean, slope = self._regressions
         return level + ((x[..., None, :] - mean) * slope).sum(dim=-1)
 
     @cached_property
     def _regressions(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ridge regressions on all tasks, and without each: levels, means and slopes by F."""
+        """Fit ridge regressions on all tasks, and without each: levels, means and slopes by F."""
         x, y = self._x, self.own_task.double()
         count = len(y)
         weights = torch.cat([torch.ones(1, count), 1 - torch.eye(count)]).double()
@@ -154,7 +160,7 @@ class Calibration:
 
 
 def _features(surprise: Tensor, learned: Tensor) -> Tensor:
-    """What is regressed on, [..., F], of surprise [..., P] and learned [...]."""
+    """Return the regressors [..., F] of surprise [..., P] and learned [...]."""
     return torch.cat([surprise, learned[..., None]], dim=-1).double()
 
 

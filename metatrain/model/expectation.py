@@ -1,7 +1,8 @@
-"""What to expect of a support, told to a person before anything is drawn of it."""
+"""Predictions about a support, as sentences: whether it is familiar, and what quality to expect."""
 
 from torch import Tensor
 
+from metatrain.base.errors import MissingStepError, UserError
 from metatrain.data.examples import Examples
 from metatrain.model.calibration import CONFIDENCE, UNFAMILIAR, Calibration
 from metatrain.model.file import Model
@@ -9,56 +10,58 @@ from metatrain.model.surprise import surprise
 
 
 def warning(model: Model, support: Examples) -> str | None:
-    """A line on a support that is unlike what the model was trained on; else None."""
-    if (known := _calibration(model, support)) is None:
+    """Return a line on a support that is unlike the model's training tasks; None for another.
+
+    None too where the model is not calibrated for supports of this size.
+    """
+    calibration = _calibration(model)
+    if calibration is None or calibration.shots > len(support):
         return None
-    familiarity = known.familiarity(_surprise(model, support, known))
+    familiarity = calibration.familiarity(_surprise(model, support, calibration))
     if familiarity >= UNFAMILIAR:
         return None
     return (
-        f"Warning: these images are unlike what the model was trained on (as much as "
-        f"{familiarity:.1%} of unseen tasks); drawings may be poor, and no expectation holds."
+        f"Warning: these images are unlike the training tasks (only {familiarity:.1%} of unseen "
+        f"tasks are as unlike them); samples may be poor, and no expectation holds."
     )
 
 
 def expectation(model: Model, support: Examples, adapted: Model) -> str:
-    """A line on the quality to expect of `adapted`, which `model` became by `support`.
+    """Return a line on the quality to expect of `adapted`, the model after adaptation to `support`.
 
-    Of a model that was not calibrated, or a support that is too small, that nothing is known.
+    Raises:
+        MissingStepError: when the model is not calibrated.
+        UserError: when it is calibrated with more images than `support` has.
     """
-    if (known := _calibration(model, support)) is None:
-        return _nothing_known(model, support)
-    before = _surprise(model, support, known)
-    learned = before.mean() - _surprise(adapted, support, known).mean()
-    expected = known.expected(before, learned)
-    return (
-        f"Of what is drawn, expect {expected.value:.0%} to be nearest to this task among "
-        f"{len(known.own_task)} unseen ones of {known.benchmark} ({expected.low:.0%} to "
-        f"{expected.high:.0%} for {CONFIDENCE:.0%} of such tasks)."
-    )
-
-
-def _calibration(model: Model, support: Examples) -> Calibration | None:
-    """The model's, if it tells anything of such a support."""
-    known = model.calibration
-    if known and known.model == model.sha256 and known.shots <= len(support):
-        return known
-    return None
-
-
-def _nothing_known(model: Model, support: Examples) -> str:
-    known = model.calibration
-    if known and known.model == model.sha256:
-        return (
-            f"What to expect of {len(support)} images is not known; this model is calibrated with "
-            f"{known.shots}."
+    calibration = _calibration(model)
+    if calibration is None:
+        raise MissingStepError(
+            "the quality to expect is not known, since this model is not calibrated; calibrate it "
+            "first.",
+            step="calibrate",
         )
+    if calibration.shots > len(support):
+        raise UserError(
+            f"the quality to expect of {len(support)} images is not known; this model is "
+            f"calibrated with {calibration.shots}."
+        )
+    before = _surprise(model, support, calibration)
+    learned = before.mean() - _surprise(adapted, support, calibration).mean()
+    expected = calibration.expected(before, learned)
     return (
-        "What to expect of these images is not known; metatrain calibrate CHECKPOINT "
-        "puts what that takes into the model."
+        f"Expect {expected.value:.0%} of the samples to be nearest to this task among "
+        f"{len(calibration.own_task)} unseen tasks of {calibration.benchmark} ({expected.low:.0%} "
+        f"to {expected.high:.0%} for {CONFIDENCE:.0%} of such tasks)."
     )
 
 
-def _surprise(model: Model, support: Examples, known: Calibration) -> Tensor:
-    """At as many images as it was calibrated with: of more it would be less surprised."""
-    return surprise(model.generator(), support[: known.shots])
+def _calibration(model: Model) -> Calibration | None:
+    """Return the calibration, if it is of this very model."""
+    calibration = model.calibration
+    return calibration if calibration and calibration.model == model.sha256 else None
+
+
+def _surprise(model: Model, support: Examples, calibration: Calibration) -> Tensor:
+    # With more images than at calibration, the model would be less surprised.
+    images = support[: calibration.shots].to(model.device)
+    return surprise(model.generator(), images).cpu()

@@ -1,42 +1,51 @@
-"""A generator as one safetensors file, with its configuration inside."""
+"""A model: a generator's configuration and parameters, kept in one safetensors file."""
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 
+import PIL.Image
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError, UserError
+from metatrain.base.machine import device_of
 from metatrain.base.parameters import Parameters
-from metatrain.config import Config, parse_config
+from metatrain.base.section import Section
+from metatrain.config import Config, non_defaults, with_values
 from metatrain.data.examples import Examples
-from metatrain.data.pictures import from_uint8, to_uint8
+from metatrain.data.pictures import pil_images
 from metatrain.generators import Generator
-from metatrain.learning.inner.theta import Theta
+from metatrain.learning.inner.theta import RULE, Theta
+from metatrain.model.adapt import Adapter, OnStep, adapt_together, can_adapt_together
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
+from metatrain.model.format import decode, encode
+from metatrain.model.support import Images, as_support
 from metatrain.storage.files import MissingError, read_file, write_file
-from metatrain.storage.tensors import read_metadata
 
-# Raised when a change makes older files unreadable.
-FORMAT = "metatrain-1"
-_SUPPORT = "support"
-_CALIBRATION = "calibration"
+# Images sampled at once, so that memory does not grow with their number.
+_CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Model:
-    """Parameters with all that is needed to use them.
+    """A generator that adapts to a few images, or that has adapted to some.
+
+    A model never changes: every method that would change it returns another one.
 
     Attributes:
-        config: the configuration they were trained with.
-        parameters: theta, or phi once adapted.
+        config: the configuration that it was trained with.
+        parameters: theta, or phi after adaptation.
         step: outer steps behind theta.
-        support: the K examples adapted to; None before adapting.
-        calibration: what it did on unseen tasks; None where nobody has looked.
+        support: the K examples that it has adapted to; None before adaptation.
+        calibration: its results on unseen tasks, to predict the quality on others; None where it
+            was not calibrated.
+        buffers: the generator's state that no step moves, as far as it is not what the
+            configuration alone gives.
     """
 
     config: Config
@@ -44,12 +53,170 @@ class Model:
     step: int
     support: Examples | None = None
     calibration: Calibration | None = None
+    buffers: Parameters = field(default_factory=dict)
+
+    def adapt(
+        self,
+        images: Images,
+        *,
+        steps: int | None = None,
+        lr: float | None = None,
+        seed: int = 0,
+        value_range: tuple[float, float] | None = None,
+        on_step: OnStep | None = None,
+    ) -> "Model":
+        """Adapt to a handful of images of one thing.
+
+        Args:
+            images: a folder; or files, PIL images, arrays ([H, W] or [H, W, C]) or tensors ([H, W]
+                or [C, H, W]), one or several. Files and PIL images are cropped and resampled; the
+                others must have the model's size and channels.
+            steps: inner steps, `adapt.steps` of the configuration by default.
+            lr: inner learning rate, `adapt.lr` by default; learned rates stay as they are.
+            seed: seeds the noise of the inner steps.
+            value_range: lowest and highest value of floats, (-1, 1) by default.
+            on_step: called after every inner step with the steps taken and the loss before it.
+
+        Returns:
+            The adapted model, which can `sample`.
+
+        Raises:
+            UserError: when an image cannot be used, or an argument is out of range.
+        """
+        model = self._adapting(steps, lr)
+        support = as_support(images, self.config.data, value_range).to(self.device)
+        adapter = model.adapter()
+        for step, loss in adapter.steps(support, seed):
+            if on_step and loss is not None:
+                on_step(step, loss.item())
+        return model.adapted(adapter.theta.copy(), support)
+
+    def adapt_tasks(
+        self,
+        tasks: Sequence[Images],
+        *,
+        steps: int | None = None,
+        lr: float | None = None,
+        seed: int = 0,
+        value_range: tuple[float, float] | None = None,
+        on_step: OnStep | None = None,
+    ) -> list["Model"]:
+        """Adapt to several tasks at once, each of as many images.
+
+        The result is that of `adapt` for each task, to rounding; it comes sooner on a GPU, and on
+        any machine where the scope of the inner loop is small. Memory grows with the number of
+        tasks. Learners that cannot share an inner loop between tasks take one after the other.
+
+        Args:
+            tasks: the images of each task, as `adapt` takes them.
+            steps: see `adapt`.
+            lr: see `adapt`.
+            seed: see `adapt`.
+            value_range: see `adapt`.
+            on_step: called after every inner step with the steps taken and the mean loss before it.
+
+        Raises:
+            UserError: as `adapt`, or when tasks differ in their number of images.
+        """
+        model = self._adapting(steps, lr)
+        supports = [as_support(task, self.config.data, value_range) for task in tasks]
+        supports = [support.to(self.device) for support in supports]
+        if len({len(support) for support in supports}) > 1:
+            raise UserError(
+                f"the tasks have {', '.join(str(len(s)) for s in supports)} images; give as many "
+                f"of each, or adapt to them one by one."
+            )
+        if len(supports) < 2 or not can_adapt_together(model.config):
+            return [model.adapt(support, seed=seed, on_step=on_step) for support in supports]
+        phis = adapt_together(model.config, model.theta(), supports, seed, on_step)
+        return [model.adapted(phi, support) for phi, support in zip(phis, supports, strict=True)]
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Tensor:
+        """Sample `count` images [count, C, H, W] in [-1, 1], on the model's device.
+
+        The same seed gives the same images.
+
+        Args:
+            count: number of images.
+            seed: seeds the noise that images begin as.
+            steps: sampler steps from noise to image, the configuration's by default.
+            guidance: classifier-free guidance towards the support, the configuration's by default;
+                1 is none.
+
+        Raises:
+            MissingStepError: when the model has not been adapted.
+            UserError: when an argument is out of range.
+        """
+        if self.support is None:
+            raise MissingStepError(
+                "this model has not been adapted; adapt it to a few images first.", step="adapt"
+            )
+        if count < 1:
+            raise UserError(f"count is {count}; sample at least one image.")
+        sampler = self._sampler_settings(steps, guidance)
+        sizes = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
+        seeds = [seed * 1_000_003 + chunk for chunk in range(len(sizes))]
+        return torch.cat(
+            [
+                self._generator.sample(self.support, size, chunk_seed, sampler)
+                for size, chunk_seed in zip(sizes, seeds, strict=True)
+            ]
+        )
+
+    def images(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> list[PIL.Image.Image]:
+        """Sample as `sample` does, and return PIL images."""
+        return pil_images(self.sample(count, seed=seed, steps=steps, guidance=guidance))
+
+    def save(self, url: str | Path) -> None:
+        """Write the model to one safetensors file, at a path or any fsspec URL.
+
+        Raises:
+            UserError: when it cannot be written.
+        """
+        write_file(str(url), self.to_bytes())
+
+    def to(self, device: str | torch.device) -> "Model":
+        """Move the model to a device: "cpu", "cuda", or "auto" for a GPU where there is one.
+
+        Raises:
+            UserError: when there is no such device.
+        """
+        place = device_of(device)
+        return replace(
+            self,
+            parameters={name: p.to(place) for name, p in self.parameters.items()},
+            buffers={name: b.to(place) for name, b in self.buffers.items()},
+            support=None if self.support is None else self.support.to(place),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the parameters are on."""
+        return next(iter(self.parameters.values())).device
 
     @property
     def sha256(self) -> str:
-        """Of its configuration and parameters: whatever file they are in, and however made."""
-        digest = hashlib.sha256(f"{self.step}/{self.config.model_dump_json()}".encode())
-        for name, value in sorted(self.parameters.items()):
+        """Hash of the step, the settings and the parameters, whatever file they are in.
+
+        A key that a later version adds with a default does not change it.
+        """
+        settings = json.dumps(non_defaults(self.config), sort_keys=True)
+        digest = hashlib.sha256(f"{self.step}/{settings}".encode())
+        for name, value in (*sorted(self.parameters.items()), *sorted(self.buffers.items())):
             digest.update(f"/{name}/{value.dtype}/{tuple(value.shape)}/".encode())
             digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
@@ -57,37 +224,54 @@ class Model:
     def theta(self) -> Theta:
         """Make meta-parameters with these values, on their device."""
         theta = build_theta(self.config).load(self.parameters)
-        return theta.to(next(iter(self.parameters.values())).device)
+        buffers = dict(theta.generator.named_buffers())
+        for name, value in self.buffers.items():
+            buffers[name].copy_(value)
+        return theta.to(self.device)
 
     def generator(self) -> Generator:
         """Make a generator with these parameters, on their device."""
         return self.theta().generator
 
+    def adapter(self) -> Adapter:
+        """Make an inner loop, to look at fast weights on the way."""
+        return Adapter(self.config, self.theta())
+
     def adapted(self, parameters: Parameters, support: Examples) -> "Model":
-        """The same model with fast weights, and the support they came from."""
+        """Return the model with fast weights, and the support that they come from."""
         return replace(self, parameters=parameters, support=support, calibration=None)
 
+    @cached_property
+    def _generator(self) -> Generator:
+        """A generator that nothing changes."""
+        return self.generator()
 
-def save_model(model: Model, url: str) -> None:
-    """Write `model` to one safetensors file, float32, at a path or any fsspec URL."""
-    write_file(url, model_bytes(model))
+    def _adapting(self, steps: int | None, lr: float | None) -> "Model":
+        """Return the model with other values of `adapt`; None leaves one as it is."""
+        if lr is not None and any(name.startswith(RULE) for name in self.parameters):
+            raise UserError("lr is given, and this model learned its inner rates; leave lr out.")
+        return self._with({"adapt.steps": steps, "adapt.lr": lr})
 
+    def _sampler_settings(self, steps: int | None, guidance: float | None) -> Section | None:
+        """Return the settings of the sampler with other values; None for the configured ones."""
+        values = {"objective.sampler.steps": steps, "objective.sampler.guidance": guidance}
+        config = self._with(values).config
+        return None if config is self.config else config.objective.sampler
 
-def model_bytes(model: Model) -> bytes:
-    """`model` as the bytes of a safetensors file."""
-    tensors = {f"parameters/{name}": p.contiguous() for name, p in model.parameters.items()}
-    if model.support is not None:
-        tensors[_SUPPORT] = to_uint8(model.support.target)
-    metadata = {
-        "format": FORMAT,
-        "step": str(model.step),
-        "config": model.config.model_dump_json(),
-    }
-    if model.calibration is not None:
-        said, arrays = model.calibration.parts()
-        metadata[_CALIBRATION] = json.dumps(said)
-        tensors |= {f"{_CALIBRATION}/{name}": array for name, array in arrays.items()}
-    return save(tensors, metadata)
+    def _with(self, values: Mapping[str, float | None]) -> "Model":
+        changes = {key: value for key, value in values.items() if value is not None}
+        return replace(self, config=with_values(self.config, changes)) if changes else self
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the model's file."""
+        return encode(
+            config=self.config,
+            parameters=self.parameters,
+            step=self.step,
+            support=self.support,
+            calibration=self.calibration,
+            buffers=self.buffers,
+        )
 
 
 def load_model(url: str) -> Model:
@@ -100,13 +284,22 @@ def load_model(url: str) -> Model:
     return parse_model(read_model(url), url)
 
 
+def parse_model(data: bytes, url: str) -> Model:
+    """Parse a model from the bytes of its file; messages name it by `url`.
+
+    Raises:
+        UserError: when they are damaged, or not a metatrain model.
+    """
+    return Model(**decode(data, url))
+
+
 def model_url(url: str) -> str:
-    """The file that `url` means: itself, or the one in a run's or a checkpoint's folder."""
+    """Return the file that `url` means: itself, or the one in a run's or a checkpoint's folder."""
     return url if url.endswith(".safetensors") else f"{url.rstrip('/')}/model.safetensors"
 
 
 def read_model(url: str) -> bytes:
-    """The bytes of the model file `url`.
+    """Read the bytes of the model file `url`.
 
     Raises:
         UserError: when there is none, or it cannot be read.
@@ -120,42 +313,11 @@ def read_model(url: str) -> bytes:
         ) from error
 
 
-def parse_model(data: bytes, url: str) -> Model:
-    """A model from the bytes of its file; `url` says in messages where they are from.
-
-    Raises:
-        UserError: when they are damaged, or not a metatrain model.
-    """
-    try:
-        tensors = load(data)
-        metadata = read_metadata(data)
-        if metadata["format"] != FORMAT:
-            raise UserError(
-                f"{url} is of format {metadata['format']}; this metatrain reads {FORMAT}."
-            )
-        config, step = parse_config(json.loads(metadata["config"])), int(metadata["step"])
-        said, calibration = metadata.get(_CALIBRATION), None
-        if said is not None:
-            calibration = Calibration.of_parts(json.loads(said), _under(_CALIBRATION, tensors))
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{url} is not a metatrain model, or is damaged: {error}.") from error
-    parameters = _under("parameters", tensors)
-    _check_shapes(parameters, config, url)
-    support = tensors.get(_SUPPORT)
-    image = (config.data.channels, config.data.image_size, config.data.image_size)
-    if support is not None and (support.ndim != 4 or support.shape[1:] != image):
-        raise UserError(f"the support in {url} is not of the size of its own configuration.")
-    given = None if support is None else Examples(from_uint8(support))
-    return Model(config, parameters, step, given, calibration)
+def save_model(model: Model, url: str) -> None:
+    """Write `model` to one safetensors file, at a path or any fsspec URL."""
+    model.save(url)
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}/"
-    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-
-
-def _check_shapes(parameters: Parameters, config: Config, url: str) -> None:
-    with torch.device("meta"):
-        expected = {n: p.shape for n, p in build_theta(config).named().items()}
-    if {n: p.shape for n, p in parameters.items()} != expected:
-        raise UserError(f"the parameters in {url} are not those of its own configuration.")
+def model_bytes(model: Model) -> bytes:
+    """Return `model` as the bytes of a safetensors file."""
+    return model.to_bytes()

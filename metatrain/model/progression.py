@@ -45,7 +45,7 @@ def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count
     episode = episode.to(next(adapter.generator.parameters()).device)
     drawn, losses, seconds, adapting = {}, {}, {}, 0.0
     started = time.perf_counter()
-    for step in adapter.steps(episode.support, episode.seed):
+    for step, _ in adapter.steps(episode.support, episode.seed):
         adapting += time.perf_counter() - started
         if step in shown:
             drawn[step] = adapter.generator.sample(episode.support, count, episode.seed)

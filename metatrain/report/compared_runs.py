@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError, UserError
 from metatrain.evaluation.results import Evaluation, Result
 from metatrain.report.charts import MARKERS, swatch
 from metatrain.report.evaluated import EvaluatedRun, read_run
@@ -76,7 +76,7 @@ def read_compared_runs(urls: Sequence[str]) -> list[ComparedRun]:
         )
     runs = [read_run(url) for url in urls]
     for other in runs[1:]:
-        _check_comparable(runs[0], other, urls)
+        _check_comparable(runs[0], other)
     return [
         ComparedRun(name, i, run)
         for i, (name, run) in enumerate(zip(_names(runs), runs, strict=True))
@@ -91,7 +91,7 @@ def _names(runs: Sequence[EvaluatedRun]) -> list[str]:
     return next(unique for unique in (names, folders, urls) if len(set(unique)) == len(unique))
 
 
-def _check_comparable(first: EvaluatedRun, other: EvaluatedRun, urls: Sequence[str]) -> None:
+def _check_comparable(first: EvaluatedRun, other: EvaluatedRun) -> None:
     """Check that two runs were scored on the same episodes and by the same network.
 
     Raises:
@@ -101,16 +101,10 @@ def _check_comparable(first: EvaluatedRun, other: EvaluatedRun, urls: Sequence[s
         values = condition(first), condition(other)
         if values[0] != values[1]:
             difference = sentence.format(*(_shorten(value) for value in values))
-            raise UserError(
-                f"{first.url} and {other.url} cannot be compared, since they {difference}; "
-                f"{_remedy(sentence, urls)}."
-            )
-
-
-def _remedy(sentence: str, urls: Sequence[str]) -> str:
-    if sentence == _SIZE:
-        return "choose runs that generate images of one size"
-    return f"evaluate them together: `metatrain evaluate {' '.join(urls)}`"
+            refusal = f"{first.url} and {other.url} cannot be compared, since they {difference}"
+            if sentence == _SIZE:
+                raise UserError(f"{refusal}; choose runs that generate images of one size.")
+            raise MissingStepError(f"{refusal}; evaluate them together first.", step="evaluate")
 
 
 def _shorten(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
 from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.model.file import Model, load_model
@@ -53,13 +53,14 @@ def read_run(url: str) -> EvaluatedRun:
     """Read the run at `url`, a path or any fsspec URL.
 
     Raises:
-        UserError: when it has not been trained or evaluated, or cannot be read.
+        MissingStepError: when it has not been trained or evaluated.
+        UserError: when it cannot be read.
     """
     url = url.rstrip("/")
     try:
         evaluation = read_evaluation(f"{url}/evaluation")
     except MissingError as error:
-        raise UserError(_missing_part(url)) from error
+        raise _missing_step(url) from error
     return EvaluatedRun(url, evaluation, load_model(url), CheckpointStore(url).history())
 
 
@@ -68,8 +69,10 @@ def task_kind(evaluation: Evaluation) -> str:
     return "training" if evaluation.episodes.split == "train" else "unseen"
 
 
-def _missing_part(run: str) -> str:
+def _missing_step(run: str) -> MissingStepError:
     fs, path = filesystem_of(f"{run}/model.safetensors")
     if asking(run, lambda: fs.exists(path)):
-        return f"{run} has not been evaluated yet; run `metatrain evaluate {run}` first."
-    return f"{run} has no trained model yet; run `metatrain train CONFIG` first, then evaluate it."
+        sentence = f"{run} has not been evaluated; evaluate it first."
+        return MissingStepError(sentence, step="evaluate")
+    sentence = f"{run} has no trained model; train it first, then evaluate it."
+    return MissingStepError(sentence, step="train")

@@ -13,9 +13,9 @@ from cluster.run.launch import launch
 from cluster.run.worker import train
 from cluster.run.worker_backend import WorkerConfig
 from metatrain.config import load_config, parse_config
+from metatrain.data.examples import Examples
 from metatrain.data.loader import open_store
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore
@@ -93,6 +93,6 @@ def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, workers):
         assert bool(state.by_task) == (name in ("admm", "mtl"))
         # The command, which finds the run trained, and leaves its model.
         model = load_model(launch(config))
-        adapted = Adapter(model).adapt(torch.zeros(3, 1, 16, 16)).parameters
+        adapted = model.adapt(Examples(torch.zeros(3, 1, 16, 16))).parameters
         assert any(not torch.equal(adapted[n], p) for n, p in model.parameters.items()), name
     assert {"contrast", "masked"} <= CheckpointStore(configs["maml"].run.url).history()[-1].keys()

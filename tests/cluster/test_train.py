@@ -13,7 +13,6 @@ from metatrain.cli.command import run as run_command
 from metatrain.config import load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.validation import read_validations, validation_of
-from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore
@@ -45,7 +44,7 @@ def assert_validated(config):
     validations = read_validations(config.run.url)
     assert [validated.step for validated in validations] == [5, 10, 15, 20]
     validation = validation_of(config, EpisodeStore(config.data.path))
-    adapter = Adapter(load_model(config.run.url))
+    adapter = load_model(config.run.url).adapter()
     alone = validation.scores([validation.task_features(adapter, e) for e in validation.episodes])
     for scores, expected in zip(validations[-1].curve, alone, strict=True):
         assert asdict(scores) == pytest.approx(asdict(expected), rel=1e-4, abs=1e-5)

@@ -1,6 +1,7 @@
 """From a trained model to a picture, by the commands a person types, with torch alone."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
+from metatrain.base.errors import MissingStepError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.model.build import build_theta
@@ -83,9 +85,9 @@ def test_a_run_is_evaluated_beside_itself_and_has_a_page(trained, capsys):
     [
         (["adapt", "{run}", "{run}/none", "--out", "x"], "there is no folder"),
         (["adapt", "{tmp}", "{five}", "--out", "x"], "there is no model at"),
-        (["generate", "{run}/model.safetensors", "--out", "x.png"], "has not been adapted"),
-        (["evaluate", "{run}", "--data", "{tmp}"], "is not a packed data set"),
-        (["report", "{run}"], "metatrain evaluate"),
+        (["generate", "{run}/model.safetensors", "--out", "x.png"], "first: run metatrain adapt "),
+        (["evaluate", "{run}", "--data", "{tmp}"], "pack it first: run metatrain pack "),
+        (["report", "{run}"], "evaluate it first: run metatrain evaluate "),
         (["config", "inner.stepps=3"], "did you mean 'inner.steps'?"),
         (["pack", "{tmp}/none", "{tmp}/dest"], "no folder at"),
     ],
@@ -115,3 +117,8 @@ def test_config_prints_what_it_would_use(capsys):
 def test_wrong_usage_exits_with_2():
     command = [sys.executable, "-c", "from metatrain.cli.main import main; main()", "generate"]
     assert subprocess.run(command, capture_output=True).returncode == 2
+
+
+def test_a_missing_step_passes_from_a_worker_to_its_parent():
+    error = pickle.loads(pickle.dumps(MissingStepError("nothing here; adapt it first.", "adapt")))
+    assert (str(error), error.step) == ("nothing here; adapt it first.", "adapt")

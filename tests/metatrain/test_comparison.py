@@ -217,7 +217,7 @@ def test_runs_with_different_evaluations_are_refused_in_one_sentence(
     assert run_command("metatrain", COMMANDS, ["report", runs[0], other]) == 1
     error = capsys.readouterr().err
     assert sentence in error
-    assert f"evaluate them together: `metatrain evaluate {runs[0]} {other}`" in error
+    assert "evaluate them together first" in error
     assert error.count("\n") == 1
     assert not Path(other, "report").exists()
 
@@ -227,7 +227,7 @@ def test_mistakes_are_reported(runs, tmp_path):
         write_comparison([runs[0], f"{runs[0]}/"])
     with pytest.raises(UserError, match="13 runs are too many"):
         write_comparison([f"run-{i}" for i in range(13)])
-    with pytest.raises(UserError, match="no trained model yet"):
+    with pytest.raises(UserError, match="no trained model"):
         write_comparison([runs[0], f"{tmp_path}/none"])
     large = make_run(f"{tmp_path}/large", TASKS, overrides=["data.image_size=16"])
     with pytest.raises(UserError, match="generate 8 pixels with 1 channel and 16 pixels"):

@@ -41,7 +41,7 @@ from metatrain.generators.networks.unet import UNet
         ("cluster.inner_loop=sharded", "needs cluster.zero_stage=3, and it is 1"),
         (
             "cluster={zero_stage: 3, inner_loop: sharded} learner.name=maml",
-            "learner maml needs Hessian-vector products, which on shards meta.hvp=difference alone",
+            "learner maml needs Hessian-vector products, which only meta.hvp=difference computes",
         ),
         (
             "cluster={zero_stage: 3, inner_loop: sharded} learner.name=alfa",
@@ -49,7 +49,7 @@ from metatrain.generators.networks.unet import UNet
         ),
         (
             "cluster={zero_stage: 3, inner_loop: sharded} auxiliary.masked=1",
-            "auxiliary losses are taken at whole weights",
+            "auxiliary losses need whole weights",
         ),
         ("cluster={zero_stage: 0, offload: true}", "cluster.offload needs cluster.zero_stage of 1"),
         ("run.name=../x", "run.name is"),
@@ -138,3 +138,13 @@ def test_a_learner_defined_by_its_scope_brings_it(learner, scope):
     assert load_config(None, [f"learner.name={learner}"]).inner.scope.name == scope
     with pytest.raises(UserError, match=f"learner {learner} moves the {scope} in its inner loop"):
         load_config(None, [f"learner.name={learner}", "inner.scope.name=film"])
+
+
+def test_a_mistake_can_be_caught_as_a_value_error():
+    with pytest.raises(ValueError, match="allowed is greater than 0"):
+        load_config(None, ["inner.lr=-1"])
+
+
+def test_a_storage_out_of_reach_is_not_called_malformed():
+    with pytest.raises(UserError, match="cannot reach nosuch://bucket/"):
+        load_config("nosuch://bucket/c.yaml")

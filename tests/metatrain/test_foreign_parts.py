@@ -10,10 +10,8 @@ from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.examples import Examples
 from metatrain.generators.frozen import pinned
-from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, save_model
-from metatrain.model.generate import generate
 
 GAME = ["generator.name=players", "objective.name=tug", "codec.name=halved", "data.image_size=16"]
 SGD = ["inner.optimizer=sgd", "adapt.steps=300", "adapt.lr=0.1"]
@@ -45,16 +43,16 @@ def test_theta_is_what_trains_and_nothing_else(config):
 
 def test_a_saved_model_adapts_to_the_known_answer(config, support, tmp_path):
     save_model(Model(config, build_theta(config).copy(), 0), f"{tmp_path}/model.safetensors")
-    adapted = Adapter(load_model(f"{tmp_path}/model.safetensors")).adapt(support)
+    adapted = load_model(f"{tmp_path}/model.safetensors").adapt(support)
     mean = torch.nn.functional.avg_pool2d(support.target, 2).mean(dim=0)
     # Where neither player can do better.
     torch.testing.assert_close(
         adapted.parameters["network.picture.pixels"], mean, atol=1e-4, rtol=0
     )
     assert adapted.parameters["network.critic.weights"].abs().max() < 1e-4
-    images = generate(adapted, 3)
+    images = adapted.sample(3)
     assert images.shape == (3, 1, 16, 16)
-    assert torch.equal(images, generate(adapted, 3))
+    assert torch.equal(images, adapted.sample(3))
 
 
 def test_another_file_of_frozen_weights_is_refused(config, weights):

@@ -8,7 +8,6 @@ from metatrain.combine.learned import ensemble, mixture
 from metatrain.config import load_config
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
-from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, save_model
 
@@ -71,9 +70,9 @@ def test_an_ensemble_of_equal_members_samples_as_one_does():
 
 def test_adapting_an_ensemble_prefers_the_better_member_and_moves_nothing_else():
     support = images(0)
-    better = Adapter(trained(1, "adapt.steps=60", "adapt.lr=0.01")).adapt(support)
+    better = trained(1, "adapt.steps=60", "adapt.lr=0.01").adapt(support)
     combined = ensemble({"worse": trained(2), "better": better, "worst": trained(3)})
-    adapted = Adapter(combined).adapt(support)
+    adapted = combined.adapt(support)
     worse, best, worst = adapted.parameters["network.weights.logits"].softmax(0)
     assert best > 0.4 > max(worse, worst)
     others = set(adapted.parameters) - {"network.weights.logits"}
@@ -113,7 +112,7 @@ def test_a_mixture_goes_down_the_slope_along_its_vectors(three):
     """Check d loss / d alpha_i = gradient . tau_i; Adam's first step is its sign."""
     start, *others = three.values()
     combined, support = mixture(three), images(0)
-    adapter = Adapter(combined)
+    adapter = combined.adapter()
     steps = adapter.steps(support)
     next(steps), next(steps)
     generator = start.generator()
@@ -130,9 +129,9 @@ def test_a_mixture_goes_down_the_slope_along_its_vectors(three):
 
 def test_adapting_a_mixture_finds_the_model_of_the_task_and_moves_alpha_alone():
     support, start = images(0), trained(1)
-    fitted = Adapter(trained(1, "adapt.steps=60", "adapt.lr=0.01")).adapt(support)
+    fitted = trained(1, "adapt.steps=60", "adapt.lr=0.01").adapt(support)
     combined = mixture({"start": start, "elsewhere": trained(2), "fitted": fitted})
-    adapted = Adapter(combined).adapt(support)
+    adapted = combined.adapt(support)
     elsewhere, towards = adapted.parameters["network.coefficients.alpha"]
     assert towards > 0.1
     assert towards > elsewhere
@@ -142,7 +141,7 @@ def test_adapting_a_mixture_finds_the_model_of_the_task_and_moves_alpha_alone():
 
 @pytest.mark.parametrize("combination", [ensemble, mixture])
 def test_a_combination_comes_back_from_its_file_and_draws_the_same(combination, three, tmp_path):
-    adapted = Adapter(combination(three)).adapt(images(0))
+    adapted = combination(three).adapt(images(0))
     save_model(adapted, f"{tmp_path}/m.safetensors")
     loaded = load_model(f"{tmp_path}/m.safetensors")
     assert loaded.config == adapted.config

@@ -11,7 +11,7 @@ import torch
 from evaluated_run import NEAR_COPIES, OVERRIDES, SCORES, make_run, measured, pictures, train
 from parsed_page import Page
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError, UserError
 from metatrain.config import load_config
 from metatrain.data.pictures import png
 from metatrain.evaluation.scores.baselines import REAL
@@ -145,13 +145,15 @@ def test_a_run_may_live_at_any_url():
         assert "Adapting helps." in file.read()
 
 
-def test_a_missing_part_is_named_with_the_command_to_run(tmp_path):
+def test_the_step_that_is_missing_is_named(tmp_path):
     run = str(tmp_path)
-    with pytest.raises(UserError, match="no trained model yet; run `metatrain train CONFIG`"):
+    with pytest.raises(MissingStepError, match="no trained model; train it first") as error:
         write_report(run)
+    assert error.value.step == "train"
     train(run, load_config(None, OVERRIDES))
-    with pytest.raises(UserError, match=f"not been evaluated yet; run `metatrain evaluate {run}`"):
+    with pytest.raises(MissingStepError, match=f"{run} has not been evaluated") as error:
         write_report(run)
+    assert error.value.step == "evaluate"
 
 
 def test_damage_is_reported(tmp_path):

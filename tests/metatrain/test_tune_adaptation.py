@@ -19,7 +19,6 @@ from metatrain.evaluation.tune_adaptation import (
     with_setting,
 )
 from metatrain.evaluation.validation import validation_of
-from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, save_model
 
@@ -63,7 +62,7 @@ def test_what_is_found_is_at_least_as_good_as_what_the_model_had(model, tmp_path
     validation = validation_of(config, EpisodeStore(config.data.path))
     had = validation.scores(
         [
-            validation.task_features(Adapter(replace(model, config=config)), e)
+            validation.task_features(replace(model, config=config).adapter(), e)
             for e in validation.episodes
         ]
     )

@@ -20,7 +20,6 @@ from metatrain.evaluation.validation import (
     write_validations,
 )
 from metatrain.metrics.metric import VALIDATION_METRICS
-from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model
 from metatrain.storage.files import write_file
@@ -46,7 +45,7 @@ def features_of(config, **adapt):
     """Build a validation, and the features of an untrained model's samples on its tasks."""
     changed = config.model_copy(update={"adapt": config.adapt.model_copy(update=adapt)})
     validation = validation_of(changed, EpisodeStore(config.data.path))
-    adapter = Adapter(Model(changed, build_theta(changed).copy(), 0))
+    adapter = Model(changed, build_theta(changed).copy(), 0).adapter()
     return validation, [validation.task_features(adapter, e) for e in validation.episodes]
 
 

@@ -14,7 +14,7 @@ from itertools import accumulate
 
 import pyarrow as pa
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError, UserError
 from metatrain.data.images import shape_of
 from metatrain.data.packed.manifest import MANIFEST, SPLITS, RowGroup, by_task, parse_manifest
 from metatrain.data.packed.row_groups import RowGroupReader
@@ -155,9 +155,9 @@ class EpisodeStore:
             fs, root = filesystem_of(self.url)
             if not asking(self.url, lambda: fs.exists(root)):
                 raise MissingError(f"there is nothing at {self.url}; check the path.") from None
-            raise UserError(
-                f"{self.url} is not a packed data set, for it has no {MANIFEST}; "
-                "pack it first: metatrain pack SOURCE DEST"
+            raise MissingStepError(
+                f"{self.url} is not a packed data set, for it has no {MANIFEST}; pack it first.",
+                step="pack",
             ) from None
 
     @contextmanager

@@ -74,10 +74,11 @@ class DatasetWriter:
         """What `commit` was told when the data set that lies there was packed, to be added to."""
         try:
             data = read_file(f"{self._url}/{MANIFEST}")
-            told = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
-            self._manifest, self._footers = parse_manifest(data)
         except MissingError:
             return None
+        try:
+            told = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
+            self._manifest, self._footers = parse_manifest(data)
         except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self._url}/{MANIFEST} is there but is not one that this pack wrote; "

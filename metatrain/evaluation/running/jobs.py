@@ -23,7 +23,6 @@ from metatrain.data.pictures import to_uint8
 from metatrain.data.tasks.classes import read_episode
 from metatrain.evaluation.episodes.episode_list import ListedEpisode
 from metatrain.learning.learners import LEARNERS, Learner
-from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_theta
 from metatrain.model.file import Model, load_model, model_url
 from metatrain.model.progression import draw_strip, steps_shown
@@ -159,7 +158,7 @@ def perform(job: Job) -> None:
     plan = job.episode.plan(task, job.shots)
     episode = read_episode(store, plan, config.data.image_size, config.data.channels)
     shown = [config.adapt.steps] if job.system.untrained else steps_shown(config)
-    adapter = Adapter(model)
+    adapter = model.adapter()
     before = surprise(adapter.generator, episode.support)
     strip = draw_strip(adapter, episode, shown, len(job.episode.reference))
     output = JobOutput(

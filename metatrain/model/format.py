@@ -1,0 +1,139 @@
+"""The format of a model file: safetensors, with everything but the tensors in its metadata."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypedDict, Unpack
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from metatrain.base.errors import UserError
+from metatrain.base.parameters import Parameters
+from metatrain.config import Config, parse_config
+from metatrain.data.config import DataConfig
+from metatrain.data.examples import Condition, Examples
+from metatrain.data.pictures import from_uint8, to_uint8
+from metatrain.model.build import build_theta
+from metatrain.model.calibration import Calibration
+from metatrain.storage.tensors import read_metadata
+
+# Raised when a change makes older files unreadable.
+FORMAT = "metatrain-1"
+
+# Before the names of a model's parameters in its file.
+PARAMETERS = "parameters"
+_BUFFERS, _CALIBRATION = "buffers", "calibration"
+_SUPPORT, _GIVEN = "support", "support/given"
+
+_TEXTS = TypeAdapter(dict[str, tuple[str, ...]])
+
+
+class Contents(TypedDict):
+    """The fields of a `Model`."""
+
+    config: Config
+    parameters: Parameters
+    step: int
+    support: Examples | None
+    calibration: Calibration | None
+    buffers: Parameters
+
+
+def encode(**contents: Unpack[Contents]) -> bytes:
+    """Return a model file of these contents; the support's targets are rounded to 8 bits."""
+    support, calibration = contents["support"], contents["calibration"]
+    tensors = _named(PARAMETERS, contents["parameters"]) | _named(_BUFFERS, contents["buffers"])
+    metadata = metadata_of(contents["config"], contents["step"])
+    if support is not None:
+        texts = {name: c for name, c in support.given.items() if not isinstance(c, Tensor)}
+        others = {name: c for name, c in support.given.items() if isinstance(c, Tensor)}
+        tensors |= {_SUPPORT: to_uint8(support.target)} | _named(_GIVEN, others)
+        metadata |= {_GIVEN: json.dumps(texts)} if texts else {}
+    if calibration is not None:
+        values, arrays = calibration.parts()
+        tensors |= _named(_CALIBRATION, arrays)
+        metadata[_CALIBRATION] = json.dumps(values)
+    return save(tensors, metadata)
+
+
+def metadata_of(config: Config, step: int) -> dict[str, str]:
+    """Return the metadata that every model file has."""
+    return {"format": FORMAT, "step": str(step), "config": config.model_dump_json()}
+
+
+def decode(data: bytes, url: str) -> Contents:
+    """Parse the bytes of a model file, which messages name by `url`.
+
+    Raises:
+        UserError: when they are damaged, not a model, or do not fit its own configuration.
+    """
+    try:
+        tensors, metadata = load(data), read_metadata(data)
+        version, step = metadata["format"], int(metadata["step"])
+        values = json.loads(metadata["config"])
+        calibration = _calibration(tensors, metadata)
+        given = _under(_GIVEN, tensors) | _TEXTS.validate_json(metadata.get(_GIVEN, "{}"))
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{url} is not a metatrain model, or is damaged: {error}.") from error
+    if version != FORMAT:
+        raise UserError(f"{url} is of format {version}; this metatrain reads {FORMAT}.")
+    config = parse_config(values)
+    parameters, buffers = _under(PARAMETERS, tensors), _under(_BUFFERS, tensors)
+    _check_state(parameters, buffers, config, url)
+    return Contents(
+        config=config,
+        parameters=parameters,
+        step=step,
+        support=_support(tensors.get(_SUPPORT), given, config.data, url),
+        calibration=calibration,
+        buffers=buffers,
+    )
+
+
+def _calibration(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Calibration | None:
+    if _CALIBRATION not in metadata:
+        return None
+    return Calibration.of_parts(json.loads(metadata[_CALIBRATION]), _under(_CALIBRATION, tensors))
+
+
+def _support(
+    target: Tensor | None, given: Mapping[str, Condition], data: DataConfig, url: str
+) -> Examples | None:
+    """Check the support's shapes, and return it."""
+    if target is None:
+        return None
+    shape = (data.channels, data.image_size, data.image_size)
+    if target.dtype != torch.uint8 or target.ndim != 4 or target.shape[1:] != shape:
+        raise UserError(f"the support in {url} is not of the size of its own configuration.")
+    for name, condition in given.items():
+        lengths = condition.shape[:1] if isinstance(condition, Tensor) else (len(condition),)
+        if tuple(lengths) != (len(target),):
+            raise UserError(f"'{name}' in {url} is not given for each of {len(target)} images.")
+    return Examples(from_uint8(target), given)
+
+
+def _check_state(parameters: Parameters, buffers: Parameters, config: Config, url: str) -> None:
+    """Compare names and shapes with those of the configured generator."""
+    with torch.device("meta"):
+        theta = build_theta(config)
+    if _shapes(parameters) != _shapes(theta.named()):
+        raise UserError(f"the parameters in {url} are not those of its own configuration.")
+    known = dict(theta.generator.named_buffers())
+    if not _shapes(buffers).items() <= _shapes(known).items():
+        raise UserError(f"the buffers in {url} are not those of its own configuration.")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
