@@ -22,11 +22,11 @@ class Registry(Mapping[str, Part]):
     """
 
     def __init__(self, group: str, parts: Mapping[str, Part]) -> None:
-        self.group, self._built_in = group, dict(parts)
+        self.group, self.built_in = group, dict(parts)
 
     @cached_property
     def _parts(self) -> dict[str, Part]:
-        parts = dict(self._built_in)
+        parts = dict(self.built_in)
         for entry in entry_points(group=self.group):
             if entry.name in parts:
                 raise UserError(
