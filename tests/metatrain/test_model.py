@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.config import Config, load_config
 from metatrain.data.examples import Examples
-from metatrain.generators import NETWORKS
+from metatrain.generators import GENERATORS
 from metatrain.generators.networks.unet import UNet
 from metatrain.model.build import build_generator, build_theta
 from metatrain.model.file import Model, load_model, model_bytes, parse_model, save_model
@@ -132,7 +132,7 @@ class Scaled(UNet):
 
 @pytest.fixture
 def scaled(monkeypatch, model):
-    monkeypatch.setitem(NETWORKS._parts, "unet", Scaled)
+    monkeypatch.setitem(GENERATORS._parts, "unet", Scaled)
     return model
 
 
