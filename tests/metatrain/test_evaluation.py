@@ -225,6 +225,7 @@ def test_from_scratch_knows_what_adapting_depends_on_and_nothing_else(places, pa
     assert all(untrained(override) == known for override in alike)
     others = (
         "adapt.steps=3",
+        "objective.sampler.steps=3",
         "inner.scope.name=film",
         "learner.name=meta-sgd",
         "learner.name=admm",

@@ -48,7 +48,9 @@ def test_what_a_learner_brings_stays(model):
     assert {c.scope for c in settings_to_try(replace(model, config=anil), ["film"])} == {"head"}
     learned = load_config(None, ["learner.name=meta-sgd"])
     rules = Model(learned, build_theta(learned).copy(), 0)
-    assert settings_to_try(rules, ["film"]) == [AdaptationSetting(None, "all")]
+    [setting] = settings_to_try(rules, ["film"])
+    assert setting == AdaptationSetting(None, "all")
+    assert with_setting(rules, setting).parameters.keys() == rules.parameters.keys()
 
 
 def test_what_is_found_is_at_least_as_good_as_what_the_model_had(model, tmp_path):
