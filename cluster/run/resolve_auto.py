@@ -17,9 +17,9 @@ from metatrain.config import Config, with_values
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.slots import slots_of
 from metatrain.data.tasks.classes import EpisodeSampler, read_episode
-from metatrain.learning.gradient_choice import Choice, Way
+from metatrain.learning.gradient_choice import Choice, GradientMethod
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import choose_way
+from metatrain.model.build import choose_method
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.training.state import TrainState
 
@@ -56,7 +56,7 @@ def resolve_auto(
 
 def _auto_keys(config: Config) -> list[str]:
     """List the keys whose value is `auto` and has an effect."""
-    keys = [f"meta.{k}" for k in Way._fields if getattr(config.meta, k) == "auto"]
+    keys = [f"meta.{k}" for k in GradientMethod._fields if getattr(config.meta, k) == "auto"]
     if config.cluster.zero_stage == 3 and config.cluster.inner_loop == "auto":
         return ["cluster.inner_loop", *keys]
     return keys
@@ -89,9 +89,9 @@ def _choose_values(
     if values.get("cluster.inner_loop", config.cluster.inner_loop) == "sharded":
         values |= {key: "adjoint" for key in keys if key == "meta.gradient"}  # the only one there
     if any(key not in values for key in keys):
-        choice = _choose_way(config, state, store, sampler)
-        values |= {f"meta.{key}": value for key, value in choice.way._asdict().items()}
-        say(f"auto selects {choice.way}: {choice.reason}.")
+        choice = _choose_method(config, state, store, sampler)
+        values |= {f"meta.{key}": value for key, value in choice.method._asdict().items()}
+        say(f"auto selects {choice.method}: {choice.reason}.")
     write_file(_url(config), json.dumps(earlier | values).encode())
     return values
 
@@ -119,7 +119,7 @@ def _choose_inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
     return ("gathered" if required < free // 2 else "sharded"), reason
 
 
-def _choose_way(
+def _choose_method(
     config: Config, state: TrainState, store: EpisodeStore, sampler: EpisodeSampler
 ) -> Choice:
     """Time the ways to compute outer gradients on worker 0's first episodes."""
@@ -128,4 +128,4 @@ def _choose_way(
     plans = [sampler.plan(0, slot) for slot in slots]
     episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
     theta = {name: p.to(device) for name, p in state.parameters.items()}
-    return choose_way(config, theta, episodes)
+    return choose_method(config, theta, episodes)

@@ -1,1 +1,1 @@
-"""The ground floor: errors, sections, named parameters, progress. Every room may import it."""
+"""Foundations that every room may import: errors, sections, named parameters, progress."""

@@ -1,4 +1,4 @@
-"""The machine: its cores, and its free memory."""
+"""The machine's cores and free memory."""
 
 import os
 import re
@@ -12,15 +12,13 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
-
-
 Result = TypeVar("Result")
 
 
 def on_every_core(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What `work` makes of each item, in order; one thread per core.
+    """Apply `work` to each item on one thread per core; yield the results in order.
 
-    On a CPU the operations of so small a batch are too short for torch to divide (measured on 2
+    On a CPU the operations of a small batch are too short for torch to divide (measured on 2
     cores: 1.8 times as fast as torch's own threads).
     """
     single = partial(torch.set_num_threads, 1)
@@ -29,20 +27,21 @@ def on_every_core(work: Callable[[Item], Result], items: Iterable[Item]) -> Iter
 
 
 def cores() -> int:
-    """The cores that this process may use, where the system tells; else all of them."""
+    """Count the cores that this process may use, or all cores where the system cannot tell."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that `device` has free, for this container where it has a limit of its own."""
+    """Return the free bytes of `device`, within the limit of this container if it has one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    # All of the memory: systems without /proc, such as macOS, do not tell how much of it is free.
+    free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with suppress(OSError, ValueError):
-        # Unlike the pages above, it counts those that the file cache would give back.
+        # Includes what the file cache would give back, unlike SC_AVPHYS_PAGES.
         available = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
-        free = [1024 * int(available[1])] if available else free
+        free += [1024 * int(available[1])] if available else []
     with suppress(OSError, ValueError):
         limit, used = (
             int((Path("/sys/fs/cgroup") / f"memory.{name}").read_text())

@@ -1,4 +1,4 @@
-"""Parameters by name: how theta, phi, gradients and averages pass between rooms."""
+"""Parameters by name: the form in which theta, phi and gradients pass between rooms."""
 
 from torch import Tensor, nn
 
@@ -6,10 +6,10 @@ Parameters = dict[str, Tensor]
 
 
 def copy_of(module: nn.Module) -> Parameters:
-    """The parameters of `module` as they stand, detached, by name."""
+    """Copy the parameters of `module` as they stand, detached, by name."""
     return {name: p.detach().clone() for name, p in module.named_parameters()}
 
 
 def host_copy(parameters: Parameters) -> Parameters:
-    """A copy in the host's memory, which later changes of the original do not reach."""
+    """Copy to the host's memory; later changes of the original do not reach the copy."""
     return {name: p.detach().to("cpu", copy=True) for name, p in parameters.items()}

@@ -1,4 +1,4 @@
-"""Registries of parts that a configuration names: ours, and those of other packages."""
+"""Registries of the parts that a configuration names: built-in, and from other packages."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -18,15 +18,15 @@ class Registry(Mapping[str, Part]):
 
     Args:
         group: the entry points' group, such as `metatrain.learners`.
-        parts: our own; the first is the default.
+        parts: the built-in ones; the first is the default.
     """
 
     def __init__(self, group: str, parts: Mapping[str, Part]) -> None:
-        self.group, self._own = group, dict(parts)
+        self.group, self._built_in = group, dict(parts)
 
     @cached_property
     def _parts(self) -> dict[str, Part]:
-        parts = dict(self._own)
+        parts = dict(self._built_in)
         for entry in entry_points(group=self.group):
             if entry.name in parts:
                 raise UserError(

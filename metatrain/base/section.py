@@ -1,4 +1,4 @@
-"""What every part of the configuration is made of: frozen, strict, documented sections."""
+"""Sections: the frozen, strict, documented parts that a configuration consists of."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Union
@@ -8,13 +8,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 
 class Section(BaseModel):
-    """A part of the configuration; a component declares its own beside its code."""
+    """A part of the configuration; each component declares one beside its code."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def section_of(registry: Mapping[str, Any]) -> Any:
-    """A section whose `name` picks a component's `Config`; without one, the registry's first."""
+    """Make the type of a section whose `name` picks a component's `Config`.
+
+    A section without a name is the `Config` of the registry's first component.
+    """
     first = next(iter(registry))
 
     def name_of(value: Any) -> Any:
@@ -37,5 +40,5 @@ def _without_password(url: str) -> str:
 Location = Annotated[str, AfterValidator(_without_password)]
 
 
-# Of a folder of its own, for as long as it is worked on.
+# Also the name of a folder, and so valid in every file system and URL.
 StableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

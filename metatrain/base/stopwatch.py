@@ -1,4 +1,4 @@
-"""Where the time of a loop goes."""
+"""A stopwatch that divides the time of a loop among its activities."""
 
 import time
 from collections.abc import Iterator
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds spent on each of several things since it was asked last.
+    """Seconds spent on each of several activities since the last `take`.
 
     Args:
-        names: of the things; each is told of, spent on or not.
+        names: of the activities; `take` reports each, even if no time was spent on it.
     """
 
     def __init__(self, *names: str) -> None:
@@ -18,7 +18,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count what happens in here for `name`."""
+        """Add the time spent in the context to `name`."""
         started = time.perf_counter()
         try:
             yield
@@ -26,6 +26,6 @@ class Stopwatch:
             self._seconds[name] += time.perf_counter() - started
 
     def take(self) -> dict[str, float]:
-        """Seconds by name, which then begin at 0."""
-        taken, self._seconds = self._seconds, dict.fromkeys(self._names, 0.0)
-        return taken
+        """Return the seconds by name, and restart all at 0."""
+        seconds, self._seconds = self._seconds, dict.fromkeys(self._names, 0.0)
+        return seconds

@@ -16,12 +16,12 @@ from metatrain.generators.objectives.objective import Draw, Objective
 class Generator(nn.Module):
     """A network with its objective and its codec.
 
-    Learners see `prepare` and `forward`; whoever wants images sees `sample`.
+    Learners call `prepare` and `forward`; callers that want images call `sample`.
 
     Args:
         network: holds the parameters.
-        objective: says what they minimise.
-        codec: stands between the network and pixels.
+        objective: the loss terms that they minimise.
+        codec: the map between pixels and what the network sees.
 
     Raises:
         UserError: when the network cannot be trained on the objective.
@@ -34,7 +34,7 @@ class Generator(nn.Module):
         self.codec = codec.requires_grad_(False)
 
     def prepare(self, batch: Batch) -> Draw:
-        """Make all that the objective needs of `batch`, with all noise drawn from its seed."""
+        """Compute the draw of `batch`: all that the objective needs, with noise from its seed."""
         return self.objective.prepare(self.encoded(batch), training=self.training)
 
     def forward(self, *draw: Tensor, term: int = 0) -> Tensor:
@@ -59,7 +59,7 @@ class Generator(nn.Module):
         """Sample `count` images [count, C, H, W] in [-1, 1] given `support`.
 
         The same `seed` gives the same noise whatever the weights are, so that images after
-        different inner steps differ by what was learned alone.
+        different inner steps differ only by what was learned.
 
         Args:
             support: the examples to condition on.

@@ -17,7 +17,7 @@ class FlowSamplerConfig(Section):
 
     method: Literal["euler", "heun"] = Field(
         default="heun",
-        description="euler: one network call a step; heun: two, and far fewer steps needed.",
+        description="euler: one network call per step; heun: two, and needs far fewer steps.",
     )
     steps: int = Field(default=6, ge=1, le=1000, description="Steps from noise to image.")
     guidance: float = Field(

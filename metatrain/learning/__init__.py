@@ -1,1 +1,1 @@
-"""Episodes become outer gradients: the inner loop, the learners and auxiliary losses."""
+"""Outer gradients of episodes: the inner loop, the learners and auxiliary losses."""

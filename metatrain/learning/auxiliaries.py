@@ -20,7 +20,7 @@ from metatrain.learning.learners import Gather, Learner, OuterGradient
 
 
 class AuxiliaryConfig(Section):
-    """Losses beside the learner's own, at theta; a weight of 0 leaves one out."""
+    """Losses at theta beside the learner's; a weight of 0 disables one."""
 
     contrast: float = Field(
         default=0.0, ge=0, description="Weight of InfoNCE between the tasks of a meta-batch."
@@ -28,7 +28,7 @@ class AuxiliaryConfig(Section):
     temperature: float = Field(default=0.1, gt=0, description="Temperature of InfoNCE.")
     masked: float = Field(default=0.0, ge=0, description="Weight of masked-pixel denoising.")
     hidden: float = Field(
-        default=0.5, gt=0, lt=1, description="Share of the pixels that are hidden from it."
+        default=0.5, gt=0, lt=1, description="Fraction of the pixels that masked denoising hides."
     )
 
 
@@ -37,12 +37,12 @@ class Auxiliaries:
 
     Args:
         config: their weights.
-        learner: its generator is used.
+        learner: provides the generator and the inner loop.
         slots: this worker's slots of the meta-batch.
         gather: see `metatrain.learning.learners.Gather`.
 
     Raises:
-        UserError: when a loss is asked for that the generator has not the parts for.
+        UserError: when a loss is enabled that the objective does not support.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Auxiliaries:
     def add_to(
         self, outer: OuterGradient, theta: Parameters, episodes: Sequence[Episode]
     ) -> OuterGradient:
-        """Add the auxiliary gradients of `episodes` to `outer`, summed like its own.
+        """Add the auxiliary gradients of `episodes` to `outer`, summed as it is.
 
         The losses join its metrics as `contrast` and `masked`, without their weights. Collective
         where `contrast` is used.
@@ -128,7 +128,7 @@ def info_nce(anchors: Tensor, positives: Tensor, temperature: float) -> Tensor:
     -log(exp(s_ii / t) / sum_j exp(s_ij / t)), s_ij the cosine of anchor i and positive j.
 
     Args:
-        anchors: [M, E], one a task.
+        anchors: [M, E], one per task.
         positives: [M, E], of the same tasks.
         temperature: t.
 

@@ -1,4 +1,4 @@
-"""The page of all learners, made of their docstrings so that it cannot drift.
+"""The page of all learners, generated from their docstrings so that the two agree.
 
 python -m metatrain.learning.catalogue > docs/learners.md
 """
@@ -12,44 +12,46 @@ from metatrain.learning.learners import LEARNERS, Learner
 _INTRODUCTION = """\
 # Learners
 
-One line of configuration picks one: `learner.name=maml`. Each is one class in one file of
-`metatrain/learning/learners/`, and turns an episode into an outer gradient g, which the engine
-applies like any gradient. S support, Q query, L the generator's loss, U_k the k steps of the inner
-loop, M episodes an outer step. `inner.optimizer` (sgd, momentum, adam) and
-`inner.scope.name` (all, film, lora, head, body, context) combine with every learner that does not
-say otherwise.
+One line of configuration selects a learner: `learner.name=maml`. Each is a class in a file of
+`metatrain/learning/learners/` that turns an episode into an outer gradient g, which the engine
+applies like any gradient. S is the support, Q the query, L the generator's loss, U_k the k steps of
+the inner loop, and M the number of episodes per outer step. Any `inner.optimizer` (sgd, momentum,
+adam) and any `inner.scope.name` (all, film, lora, head, body, context) work with every learner that
+does not fix its own.
 
-This page is made of the docstrings (`python -m metatrain.learning.catalogue > docs/learners.md`); a
-test compares it with them.
+This page is generated from the docstrings by
+`python -m metatrain.learning.catalogue > docs/learners.md`; a test compares the two.
 """
 
 _SECOND_ORDER = """\
-## Going back through the inner loop
+## Differentiating through the inner loop
 
-`meta.gradient=adjoint` (the default) keeps the weights of every inner step and goes back by one
-Hessian-vector product a step; memory hardly grows with k. `unrolled` keeps the graph of every step;
-faster for few steps. `auto` predicts the graph's memory, times both on an episode where it fits,
-says what it took and why, and stays with it when the run is resumed.
+`meta.gradient=adjoint` (the default) keeps the weights of every inner step, and its backward pass
+computes one Hessian-vector product per step; memory hardly grows with k. `unrolled` keeps the graph
+of every step, and is faster for few steps. `auto` predicts the graph's memory, times both methods
+on an episode if it fits, logs its choice and the reason, and keeps the choice when the run is
+resumed.
 
-`meta.hvp` says how products are made: `double_backward` is exact; `compiled` is exact too and
-compiles for minutes first; `difference` takes central differences of gradients, for what cannot be
-differentiated twice, and logs its estimated error as `hvp_error`.
+`meta.hvp` selects the method for the products: `double_backward` is exact; `compiled` is exact too,
+and compiles for minutes first; `difference` takes central differences of gradients, for networks
+that cannot be differentiated twice, and logs its estimated error as `hvp_error`.
 
-`meta.tasks_at_once=4` takes four tasks through one inner loop, each with fast weights of its own
-over the network that they share: the same gradient, faster where the scope is small, in four times
-the memory. `auto` measures whether it pays. `inner.compile=true` compiles first-order gradients.
-[benchmarks-learners.md](benchmarks-learners.md) has what each of these costs.
+`meta.tasks_at_once=4` runs one inner loop for four tasks, each with its fast weights over the
+network that they share: the same gradient, faster for small scopes, in four times the memory.
+`auto` measures whether it pays. `inner.compile=true` compiles first-order gradients.
+[benchmarks-learners.md](benchmarks-learners.md) reports the cost of each.
 
 ## Auxiliary losses
 
 `auxiliary.contrast` adds InfoNCE between the tasks of a meta-batch (van den Oord et al. 2018) on
-what the set encoder sees of support and query, `auxiliary.masked` the denoising of hidden pixels.
-Both are taken at theta and join the outer gradient of any learner, at any number of workers.
+the set encoder's embeddings of support and query; `auxiliary.masked` adds the denoising of hidden
+pixels. Both are computed at theta and added to the outer gradient of any learner, on any number of
+workers.
 """
 
 
 class Entry(NamedTuple):
-    """What a learner's docstring says of it."""
+    """The parts of a learner's docstring."""
 
     title: str
     formula: str
@@ -59,7 +61,7 @@ class Entry(NamedTuple):
 
 
 def entry_of(learner: type[Learner]) -> Entry:
-    """The parts of a learner's docstring.
+    """Parse a learner's docstring.
 
     Raises:
         ValueError: naming the part that is missing.
@@ -69,12 +71,12 @@ def entry_of(learner: type[Learner]) -> Entry:
     formulas = [paragraph for paragraph in paragraphs if paragraph.startswith("g = ")]
 
     def part(name: str) -> str:
-        found = re.search(
+        match = re.search(
             rf"^{name}: (.+?)(?=^(?:Cost|Memory|Use): |\Z)", doc, re.MULTILINE | re.DOTALL
         )
-        if not found:
+        if not match:
             raise ValueError(f"the docstring of {learner.__name__} has no '{name}:'")
-        return " ".join(found[1].split())
+        return " ".join(match[1].split())
 
     if not formulas:
         raise ValueError(f"the docstring of {learner.__name__} has no formula 'g = ...'")
@@ -82,7 +84,7 @@ def entry_of(learner: type[Learner]) -> Entry:
 
 
 def page() -> str:
-    """The whole page, as Markdown."""
+    """Render the whole page as Markdown."""
     rows = ["| learner | g | cost | memory | use |", "|---|---|---|---|---|"]
     papers = ["## Papers\n"]
     for name, learner in LEARNERS.items():

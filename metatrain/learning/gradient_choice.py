@@ -1,4 +1,4 @@
-"""Choosing how to compute outer gradients: by memory predicted and time measured."""
+"""Choosing a method to compute outer gradients: by memory predicted and time measured."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,15 +15,15 @@ from metatrain.learning.inner.loop import InnerLoop
 _GIB = 2**30
 
 
-class Way(NamedTuple):
-    """A way to compute outer gradients: `meta.gradient` and `meta.tasks_at_once`."""
+class GradientMethod(NamedTuple):
+    """A method to compute outer gradients: `meta.gradient` and `meta.tasks_at_once`."""
 
     gradient: str
     tasks_at_once: int
 
     @property
     def unrolled(self) -> bool:
-        """Whether the graphs of all inner steps are kept."""
+        """Tell whether the graphs of all inner steps are kept."""
         return self.gradient == "unrolled"
 
     def __str__(self) -> str:
@@ -33,58 +33,61 @@ class Way(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The way to take, and a sentence that says why."""
+    """The chosen method, and the reason in a sentence."""
 
-    way: Way
+    method: GradientMethod
     reason: str
 
 
 def choose(
-    ways: Sequence[Way], compute: Callable[[Way], Any], needs: Callable[[Way], int], free: int
+    methods: Sequence[GradientMethod],
+    compute: Callable[[GradientMethod], Any],
+    needs: Callable[[GradientMethod], int],
+    free: int,
 ) -> Choice:
-    """The fastest of the ways that fit into memory; the first where none does.
+    """Choose the fastest of the methods that fit into memory; the first where none does.
 
     Args:
-        ways: in the order of what they need, least first.
-        compute: does what is to be timed.
-        needs: bytes that a way is predicted to take.
-        free: bytes that there are.
+        methods: in the order of the memory that they need, least first.
+        compute: the computation to time.
+        needs: predicts the bytes that a method needs.
+        free: bytes available.
     """
-    if len(ways) == 1:
-        return Choice(ways[0], "there is no other way")
-    sizes = {way: needs(way) for way in ways}
-    fitting = [way for way in ways if sizes[way] <= free] or [ways[0]]
-    seconds = {way: _seconds(lambda way=way: compute(way)) for way in fitting}
-    said = [
-        f"{way} took {seconds[way]:.3f} s"
-        if way in seconds
-        else f"{way} needs {sizes[way] / _GIB:.2f} GiB of {free / _GIB:.2f}"
-        for way in ways
+    if len(methods) == 1:
+        return Choice(methods[0], "there is no other method")
+    sizes = {method: needs(method) for method in methods}
+    fitting = [method for method in methods if sizes[method] <= free] or [methods[0]]
+    seconds = {method: _seconds(lambda method=method: compute(method)) for method in fitting}
+    reasons = [
+        f"{method} took {seconds[method]:.3f} s"
+        if method in seconds
+        else f"{method} needs {sizes[method] / _GIB:.2f} GiB of {free / _GIB:.2f}"
+        for method in methods
     ]
-    return Choice(min(fitting, key=lambda way: seconds[way]), ", ".join(said))
+    return Choice(min(fitting, key=lambda method: seconds[method]), ", ".join(reasons))
 
 
 def graph_bytes(inner: InnerLoop, theta: Parameters, support: Callable[[int], Batch]) -> int:
-    """Bytes that autograd keeps of one inner step when it is to be differentiated."""
+    """Count the bytes that autograd keeps of one inner step that is to be differentiated."""
     leaves = {name: p.detach().requires_grad_() for name, p in theta.items()}
-    own = {tensor.untyped_storage().data_ptr() for tensor in leaves.values()}
+    weights = {tensor.untyped_storage().data_ptr() for tensor in leaves.values()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         step = next(inner.trace(leaves, support, inner.config.lr, Unrolled(inner.field)))
-    # Alive until here, or storages would be freed and counted under one address.
+    # Kept alive until here: storages freed earlier would be counted under one address.
     del step
     return sum(kept.values())
 
 
 def _seconds(compute: Callable[[], Any], repeats: int = 3) -> float:
-    """The best of a few, after one to warm up."""
+    """Time `compute` after one call to warm up; return the shortest of `repeats`."""
     compute()
     best = float("inf")
     for _ in range(repeats):

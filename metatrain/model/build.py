@@ -10,7 +10,7 @@ from metatrain.base.parameters import Parameters
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.generators import CODECS, GENERATORS, OBJECTIVES, Generator
-from metatrain.learning.gradient_choice import Choice, Way, choose, graph_bytes
+from metatrain.learning.gradient_choice import Choice, GradientMethod, choose, graph_bytes
 from metatrain.learning.inner.loop import InnerLoop
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.inner.stack import StackedInnerLoop
@@ -76,8 +76,8 @@ def _inner_loop(kind: type[InnerLoop], config: Config, theta: Theta) -> InnerLoo
     )
 
 
-def choose_way(config: Config, theta: Parameters, episodes: Sequence[Episode]) -> Choice:
-    """What `auto` comes to for this learner, generator and machine, by trying.
+def choose_method(config: Config, theta: Parameters, episodes: Sequence[Episode]) -> Choice:
+    """Resolve `auto` for this learner, generator and machine, by trying each method.
 
     Args:
         config: the configuration, with `auto` for `meta.gradient` or `meta.tasks_at_once`.
@@ -87,38 +87,39 @@ def choose_way(config: Config, theta: Parameters, episodes: Sequence[Episode]) -
     device = next(iter(theta.values())).device
     place = build_theta(config).to(device)
 
-    def learner(way: Way) -> Learner:
-        return build_learner(with_way(config, way), place)
+    def learner(method: GradientMethod) -> Learner:
+        return build_learner(with_method(config, method), place)
 
     def graph() -> int:
-        inner = learner(Way("adjoint", 1)).inner
+        inner = learner(GradientMethod("adjoint", 1)).inner
         return graph_bytes(inner, theta, episodes[0].support_batch)
 
-    ways, step = _ways(config, len(episodes)), cache(graph)
+    methods, step = _methods(config, len(episodes)), cache(graph)
+    steps = config.inner.steps
     return choose(
-        ways,
+        methods,
         # As late as can be, when every annealing is over.
-        lambda way: learner(way).outer_gradient(theta, episodes, config.meta.steps),
-        lambda way: step() * way.tasks_at_once * (config.inner.steps if way.unrolled else 1),
+        lambda method: learner(method).outer_gradient(theta, episodes, config.meta.steps),
+        lambda method: step() * method.tasks_at_once * (steps if method.unrolled else 1),
         # Half, since theta and the optimiser want theirs; workers on CPUs share it.
         free_memory(device) // (2 if device.type == "cuda" else 2 * config.cluster.workers),
     )
 
 
-def with_way(config: Config, way: Way) -> Config:
-    """`config` with its outer gradients computed in this way."""
-    return config.model_copy(update={"meta": config.meta.model_copy(update=way._asdict())})
+def with_method(config: Config, method: GradientMethod) -> Config:
+    """Let `config` compute its outer gradients by `method`."""
+    return config.model_copy(update={"meta": config.meta.model_copy(update=method._asdict())})
 
 
-def _ways(config: Config, episodes: int) -> list[Way]:
-    """What there is to choose from, with the least memory first."""
+def _methods(config: Config, episodes: int) -> list[GradientMethod]:
+    """List the methods to choose from, those that need the least memory first."""
     kind, meta = LEARNERS[config.learner.name], config.meta
     gradients, counts = [meta.gradient], [meta.tasks_at_once]
     if meta.gradient == "auto":
         gradients = ["adjoint", "unrolled"] if issubclass(kind, MAML) else ["adjoint"]
     if meta.tasks_at_once == "auto":
         counts = [1, episodes] if episodes > 1 else [1]
-    return [Way(gradient, int(count)) for gradient in gradients for count in counts]
+    return [GradientMethod(gradient, int(count)) for gradient in gradients for count in counts]
 
 
 def build_adaptation(config: Config, theta: Theta) -> InnerLoop:

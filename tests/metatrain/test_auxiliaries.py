@@ -40,7 +40,7 @@ def nothing(theta):
 
 
 def alone(*overrides, network="unet"):
-    there, theta = auxiliaries(range(3), lambda own: own, *overrides, network=network)
+    there, theta = auxiliaries(range(3), lambda values: values, *overrides, network=network)
     return there.add_to(nothing(theta), theta, EPISODES), theta
 
 
@@ -60,13 +60,13 @@ def test_contrast_is_the_same_at_any_number_of_workers(network):
     shares = {0: EPISODES[0::2], 1: EPISODES[1::2]}
     everyones = []
     there, _ = auxiliaries(
-        range(3), lambda own: everyones.extend(own) or own, *overrides, network=network
+        range(3), lambda values: everyones.extend(values) or values, *overrides, network=network
     )
     there.add_to(nothing(theta), theta, EPISODES)
     parts = []
     for rank, episodes in shares.items():
         worker, _ = auxiliaries(
-            range(rank, 3, 2), lambda own: list(everyones), *overrides, network=network
+            range(rank, 3, 2), lambda values: list(everyones), *overrides, network=network
         )
         parts.append(worker.add_to(nothing(theta), theta, episodes))
     assert max(g.abs().max() for g in whole.gradient.values()) > 1e-3
@@ -82,7 +82,7 @@ def test_an_auxiliary_gradient_is_the_slope_of_its_loss_times_its_weight(loss):
     outer, theta = alone(f"auxiliary.{loss}=2.0")
     noise = torch.Generator().manual_seed(1)
     direction = {n: torch.randn(p.shape, generator=noise, dtype=p.dtype) for n, p in theta.items()}
-    there, _ = auxiliaries(range(3), lambda own: own, f"auxiliary.{loss}=2.0")
+    there, _ = auxiliaries(range(3), lambda values: values, f"auxiliary.{loss}=2.0")
 
     def value(e):
         moved = {n: p + e * direction[n] for n, p in theta.items()}

@@ -8,8 +8,8 @@ import torch
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.learning.gradient_choice import Way, choose, graph_bytes
-from metatrain.model.build import build_learner, build_theta, choose_way
+from metatrain.learning.gradient_choice import GradientMethod, choose, graph_bytes
+from metatrain.model.build import build_learner, build_theta, choose_method
 
 SMALL = ["data.image_size=16", "generator.width=16", "inner.optimizer=sgd", "meta.gradient=auto"]
 
@@ -23,37 +23,41 @@ def bench(*overrides):
 
 def test_a_learner_without_second_order_that_takes_tasks_apart_has_nothing_to_choose():
     config, theta, episode = bench("learner.name=imaml")
-    assert choose_way(config, theta, [episode, episode]) == (
-        Way("adjoint", 1),
-        "there is no other way",
+    assert choose_method(config, theta, [episode, episode]) == (
+        GradientMethod("adjoint", 1),
+        "there is no other method",
     )
 
 
-def test_ways_that_fit_are_timed_and_the_fastest_taken():
+def test_methods_that_fit_are_timed_and_the_fastest_taken():
     config, theta, episode = bench(
         "learner.name=maml", "meta.tasks_at_once=auto", "inner.scope.name=film"
     )
-    picked = choose_way(config, theta, [episode, episode])
+    picked = choose_method(config, theta, [episode, episode])
     taken = dict(part.split(" took ") for part in picked.reason.removesuffix(" s").split(" s, "))
     assert list(taken) == ["adjoint", "adjoint x2", "unrolled", "unrolled x2"]
-    assert str(picked.way) == min(taken, key=lambda way: float(taken[way]))
+    assert str(picked.method) == min(taken, key=lambda method: float(taken[method]))
 
 
 def test_what_does_not_fit_is_not_tried():
-    ways = [Way("adjoint", 1), Way("adjoint", 4), Way("unrolled", 1)]
-    needs = dict(zip(ways, (2, 8, 10), strict=True))
+    methods = [
+        GradientMethod("adjoint", 1),
+        GradientMethod("adjoint", 4),
+        GradientMethod("unrolled", 1),
+    ]
+    needs = dict(zip(methods, (2, 8, 10), strict=True))
     tried = []
 
-    def compute(way):
-        tried.append(way)
-        time.sleep(0.001 * needs[way])
+    def compute(method):
+        tried.append(method)
+        time.sleep(0.001 * needs[method])
 
-    picked = choose(ways, compute, needs.__getitem__, free=9)
-    assert set(tried) == {ways[0], ways[1]}
-    assert picked.way == ways[0]
+    picked = choose(methods, compute, needs.__getitem__, free=9)
+    assert set(tried) == {methods[0], methods[1]}
+    assert picked.method == methods[0]
     assert "unrolled needs 0.00 GiB of 0.00" in picked.reason
     # Where nothing fits, what needs the least is tried all the same.
-    assert choose(ways, compute, needs.__getitem__, free=1).way == ways[0]
+    assert choose(methods, compute, needs.__getitem__, free=1).method == methods[0]
 
 
 @pytest.mark.parametrize("shots", [2, 8])

@@ -82,9 +82,9 @@ def test_every_support_image_is_conditioned_on_the_others_and_the_query_on_all()
 
 def test_the_order_of_the_support_does_not_matter(generator):
     support = episode().support
-    drawn = generator.sample(support, 2, seed=0)
+    samples = generator.sample(support, 2, seed=0)
     reordered = generator.sample(Examples(support.target[[2, 0, 1]]), 2, seed=0)
-    torch.testing.assert_close(drawn, reordered)
+    torch.testing.assert_close(samples, reordered)
 
 
 def test_the_loss_is_a_function_of_the_weights_alone(generator):
@@ -112,9 +112,9 @@ def test_samplers_converge_at_their_order(method, order):
 
     def error(steps):
         # Heun's last step is Euler's, since t = 1 is the end of the flow: look at a scale.
-        drawn = flow(Decay, method=method, steps=steps).sample(support, 3, seed=0)
+        samples = flow(Decay, method=method, steps=steps).sample(support, 3, seed=0)
         noise = torch.randn((3, 1, 4, 4), generator=torch.Generator().manual_seed(0))
-        return (drawn - (noise.double() / torch.e).clamp(-1, 1)).abs().max()
+        return (samples - (noise.double() / torch.e).clamp(-1, 1)).abs().max()
 
     assert error(64) / error(128) == pytest.approx(2**order, rel=0.1)
 
@@ -141,8 +141,8 @@ def test_sizes_and_channels_from_28_to_64_pixels(size, channels):
     overrides += ["objective.sampler.steps=1"]
     generator = build_generator(load_config(None, overrides))
     support = torch.zeros(2, channels, size, size)
-    drawn = generator.sample(Examples(support), 3, seed=0)
-    assert drawn.shape == (3, channels, size, size)
+    samples = generator.sample(Examples(support), 3, seed=0)
+    assert samples.shape == (3, channels, size, size)
 
 
 def test_batchnorm_is_nowhere():

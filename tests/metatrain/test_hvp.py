@@ -45,7 +45,7 @@ class Place:
         self.weights = {name: near(p) for name, p in theta.named().items()}
         images = torch.rand(3, 1, 8, 8, generator=noise).to(dtype) * 2 - 1
         self.draw, other = (
-            generator.prepare(support_batch(Examples(images), seed, draw)) for draw in (0, 1)
+            generator.prepare(support_batch(Examples(images), seed, index)) for index in (0, 1)
         )
         # A gradient, as in an inner loop; differences are at their worst on noise.
         self.vector = grad(lambda w: functional_call(generator, w, other))(self.weights)

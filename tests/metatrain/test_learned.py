@@ -57,16 +57,16 @@ def test_an_ensemble_s_velocity_is_the_weighted_sum_of_its_members(three, inputs
     logits = torch.tensor([0.5, -1.0, 2.0]).double()
     generator.network.weights.logits.data = logits
     weights = logits.exp() / logits.exp().sum()
-    own = [velocity(model.generator(), inputs) for model in three.values()]
-    expected = sum(w * v for w, v in zip(weights, own, strict=True))
+    velocities = [velocity(model.generator(), inputs) for model in three.values()]
+    expected = sum(w * v for w, v in zip(weights, velocities, strict=True))
     torch.testing.assert_close(velocity(generator, inputs), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_an_ensemble_of_equal_members_draws_what_one_draws():
+def test_an_ensemble_of_equal_members_samples_as_one_does():
     one = trained(1)
     many = ensemble({"a": one, "b": one, "c": one})
-    drawn = many.generator().sample(images(0), 2, seed=3)
-    torch.testing.assert_close(drawn, one.generator().sample(images(0), 2, seed=3))
+    samples = many.generator().sample(images(0), 2, seed=3)
+    torch.testing.assert_close(samples, one.generator().sample(images(0), 2, seed=3))
 
 
 def test_adapting_an_ensemble_prefers_the_better_member_and_moves_nothing_else():
@@ -146,8 +146,8 @@ def test_a_combination_comes_back_from_its_file_and_draws_the_same(combination, 
     save_model(adapted, f"{tmp_path}/m.safetensors")
     loaded = load_model(f"{tmp_path}/m.safetensors")
     assert loaded.config == adapted.config
-    drawn, again = (m.generator().sample(images(0), 2, seed=1) for m in (adapted, loaded))
-    assert torch.equal(drawn, again)
+    samples, again = (m.generator().sample(images(0), 2, seed=1) for m in (adapted, loaded))
+    assert torch.equal(samples, again)
 
 
 @pytest.mark.parametrize("name", ["ensemble", "mixture"])

@@ -1,1 +1,1 @@
-"""Codecs: fixed maps between pixels and what a network sees."""
+"""Codecs: fixed maps between pixels and the latents that a network sees."""

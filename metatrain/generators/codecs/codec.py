@@ -1,4 +1,4 @@
-"""Codecs: between pixels and what a network sees."""
+"""The codec: a fixed map between pixels and the latents that a network sees."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal

@@ -20,7 +20,7 @@ class EnsembleConfig(Section):
 
     name: Literal["ensemble"] = "ensemble"
     of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
-    members: int = Field(default=2, ge=1, description="Networks, each with weights of its own.")
+    members: int = Field(default=2, ge=1, description="Number of networks, with separate weights.")
 
 
 class Weights(nn.Module):
@@ -31,16 +31,16 @@ class Weights(nn.Module):
         self.logits = nn.Parameter(torch.zeros(members))
 
     def forward(self) -> Tensor:
-        """The softmax of the logits, [M]."""
+        """Compute the softmax of the logits, [M]."""
         return self.logits.softmax(dim=0)
 
 
 class Ensemble(VelocityNetwork):
-    """v = sum_i w_i v_i over the velocities of M networks.
+    """A weighted mean of the velocities of M networks, v = sum_i w_i v_i.
 
-    Never of pixels: a mean of velocities is the velocity of a flow again, whose images are as
-    sharp as the members', and a mean of images is a blur. Its head is the weights, so that the
-    scope `head` moves M numbers and leaves the networks as they are.
+    It averages velocities, not pixels: a mean of velocities is again the velocity of a flow, whose
+    images are as sharp as the members', but a mean of images is blurred. Its head is the weights,
+    so that the scope `head` moves M numbers and leaves the networks as they are.
 
     Args:
         config: its members.

@@ -1,4 +1,4 @@
-"""A network whose parameters are a point between models, which adapts by where the point lies."""
+"""A mixture: a network whose parameters are a point between models, and that adapts the point."""
 
 from collections.abc import Sequence
 from typing import Literal, cast
@@ -17,7 +17,7 @@ from metatrain.generators.networks.velocity import VelocityNetwork
 
 
 class MixtureConfig(Section):
-    """The network of a mixture, and how many task vectors are mixed in."""
+    """The network of a mixture and the number of its task vectors."""
 
     name: Literal["mixture"] = "mixture"
     of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
@@ -25,7 +25,7 @@ class MixtureConfig(Section):
 
 
 class Coefficients(nn.Module):
-    """How much of each task vector is added: alpha [M], 0 at first."""
+    """The coefficients alpha [M] of the task vectors, 0 at first."""
 
     def __init__(self, vectors: int) -> None:
         super().__init__()
@@ -33,9 +33,10 @@ class Coefficients(nn.Module):
 
 
 class TaskVectors(nn.Module):
-    """theta_0 + sum_i alpha_i tau_i (Ilharco et al. 2023, "Editing Models with Task Arithmetic").
+    """A weight plus multiples of task vectors, theta_0 + sum_i alpha_i tau_i.
 
-    Section 2, with tau_i = theta_i - theta_0 and a coefficient for each.
+    Ilharco et al. 2023, "Editing Models with Task Arithmetic", section 2, with
+    tau_i = theta_i - theta_0 and a coefficient for each.
     """
 
     def __init__(self, weight: Tensor, coefficients: Coefficients) -> None:
@@ -45,12 +46,12 @@ class TaskVectors(nn.Module):
         self._shared = (coefficients,)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight that the network uses, of theta_0's."""
+        """Add the task vectors to theta_0's `weight`, times their coefficients."""
         return weight + torch.tensordot(self._shared[0].alpha, self.vectors, dims=1)
 
 
 class Mixture(VelocityNetwork):
-    """A network in whose every parameter task vectors are mixed.
+    """A network with task vectors added to its every parameter.
 
     Its head is alpha, so that the scope `head` moves M numbers and leaves theta_0 and the vectors
     as they are.

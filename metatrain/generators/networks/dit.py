@@ -1,4 +1,4 @@
-"""A diffusion transformer, whose every block attends to the support."""
+"""A diffusion transformer in which every block attends to the support."""
 
 from typing import Literal, Self
 
@@ -14,7 +14,7 @@ from metatrain.generators.networks.velocity import VelocityNetwork, refuse_uneve
 
 
 class DiTConfig(Section):
-    """The transformer; `width` and `depth` are its size."""
+    """The transformer; `width` and `depth` set its size."""
 
     name: Literal["dit"] = "dit"
     width: int = Field(default=128, ge=8, multiple_of=8, description="Channels of a token.")
@@ -51,13 +51,13 @@ class Block(nn.Module):
         nn.init.zeros_(self.gates.bias)
 
     def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Tokens [B, N, W] of images, to look at themselves and, by `mask`, at those of the set.
+        """Let the tokens of an image attend to each other and, by `mask`, to those of the set.
 
         Args:
-            x: [B, N, W].
+            x: tokens of images, [B, N, W].
             embedding: [B, E].
             tokens: of the set, [M, W].
-            mask: [B, 1, 1, N + M], True where a token may be looked at.
+            mask: [B, 1, 1, N + M], True where a token may be attended to.
         """
         gate_attention, gate_perceptron = self.gates(F.silu(embedding))[:, None].chunk(2, dim=-1)
         h = _modulated(self.film_attention, self.norm_attention(x), embedding)
@@ -66,9 +66,9 @@ class Block(nn.Module):
         return x + gate_perceptron * self.perceptron(h)
 
     def _attend(self, h: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        query, *own = self.query_key_value(h).chunk(3, dim=-1)
+        query, *local = self.query_key_value(h).chunk(3, dim=-1)
         shared = self.key_value_set(tokens).expand(len(h), -1, -1).chunk(2, dim=-1)
-        key, value = (torch.cat(pair, dim=1) for pair in zip(own, shared, strict=True))
+        key, value = (torch.cat(pair, dim=1) for pair in zip(local, shared, strict=True))
         q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (query, key, value))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(attended.transpose(1, 2).flatten(2))
@@ -108,7 +108,7 @@ class DiT(VelocityNetwork):
 
     @override
     def encode(self, support: Tensor) -> Tensor:
-        """Tokens [K, places, W], one a patch of the support [K, C, H, W]."""
+        """Encode the support [K, C, H, W] as tokens [K, places, W], one per patch."""
         return F.silu(self.stem_set(self._patches(support)) + self.place)
 
     @override
@@ -127,10 +127,10 @@ class DiT(VelocityNetwork):
         return self.unfold(out.transpose(1, 2).unflatten(-1, (self.side, self.side)))
 
     def _patches(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, places, C * patch^2]."""
+        """Cut images [B, C, H, W] into patches [B, places, C * patch^2]."""
         return self.fold(images).flatten(2).transpose(1, 2)
 
 
 def _modulated(film: FiLM, x: Tensor, embedding: Tensor) -> Tensor:
-    """`film` on tokens [B, N, C], whose channels come last."""
+    """Apply `film` to tokens [B, N, C], whose channels come last."""
     return film(x.transpose(1, 2), embedding).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Layers that generators share."""
+"""Layers that networks share."""
 
 import math
 from itertools import pairwise
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with groups of at least 8 channels.
+    """Make a GroupNorm with groups of at least 8 channels.
 
     Never BatchNorm: its running statistics would leak from one task into the next.
     """
@@ -42,7 +42,7 @@ class Context(nn.Module):
         self.linear = nn.Linear(size, embedding, bias=False)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Add what the vector says to `embedding` [B, E]."""
+        """Add the vector, projected, to `embedding` [B, E]."""
         return embedding + self.linear(self.vector)
 
 
@@ -60,14 +60,14 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """[B, channels_in, H, W] -> [B, channels, H, W]."""
+        """Map `x` [B, channels_in, H, W] to [B, channels, H, W]."""
         h = self.conv_in(F.silu(self.norm_in(x)))
         h = self.conv(F.silu(self.film(self.norm(h), embedding)))
         return self.skip(x) + h
 
 
 class SetEncoder(nn.Module):
-    """Support images to tokens: a small convolutional net, shared by all images of the set."""
+    """A small convolutional network that maps each support image to tokens."""
 
     def __init__(self, channels_in: int, width: int, token: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class SetEncoder(nn.Module):
         self.out = nn.Conv2d(widths[-1], token, 3, padding=1)
 
     def forward(self, support: Tensor) -> Tensor:
-        """[K, C, H, W] -> tokens [K, places, token], one a place of the smallest feature map."""
+        """Map [K, C, H, W] to tokens [K, places, token], one per place of the last feature map."""
         h = support
         for stage, norm in zip(self.stages, self.norms, strict=True):
             h = F.silu(norm(stage(h)))
@@ -86,9 +86,9 @@ class SetEncoder(nn.Module):
 
 
 class SetAttention(nn.Module):
-    """Every place of an image attends to the image itself and to the tokens of a set.
+    """Attention from every place of an image to the image itself and to the tokens of a set.
 
-    A learned token stands for "nothing to see", so that an empty set has an answer too.
+    A learned token stands for "nothing to see", so that attention to an empty set is defined.
     """
 
     def __init__(self, channels: int, token: int, heads: int) -> None:
@@ -106,9 +106,9 @@ class SetAttention(nn.Module):
         """Attend from `x` [B, C, H, W] to `tokens` [N, T], as far as `visible` [B, N]."""
         b, c, h, w = x.shape
         flat = self.norm(x).flatten(2).transpose(1, 2)
-        own = self.key_value_self(flat)
+        local = self.key_value_self(flat)
         shared = self.key_value_set(torch.cat([self.nothing, tokens]))
-        keys_values = torch.cat([own, shared.expand(b, -1, -1)], dim=1)
+        keys_values = torch.cat([local, shared.expand(b, -1, -1)], dim=1)
         always = visible.new_ones(b, h * w + 1)
         mask = torch.cat([always, visible], dim=1)[:, None, None, :]
         q, k, v = (self._split(y) for y in (self.query(flat), *keys_values.chunk(2, dim=-1)))
@@ -117,18 +117,18 @@ class SetAttention(nn.Module):
         return x + out.transpose(1, 2).reshape(b, c, h, w)
 
     def _split(self, y: Tensor) -> Tensor:
-        """[B, N, C] -> [B, heads, N, C / heads]."""
+        """Split channels among heads: [B, N, C] to [B, heads, N, C / heads]."""
         return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def time_embedding(t: Tensor, channels: int) -> Tensor:
-    """Sines and cosines [B, channels] of times `t` [B] in [0, 1] (Vaswani et al. 2017, 3.5)."""
+    """Embed times `t` [B] in [0, 1] as [B, channels], as Vaswani et al. 2017, section 3.5."""
     octaves = torch.arange(channels // 2, device=t.device) / (channels // 2)
     angles = 1000.0 * t[:, None] * torch.exp(-math.log(10_000.0) * octaves)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def mean_of_visible(memory: Tensor, visible: Tensor) -> Tensor:
-    """Mean token [B, token] of the images that each row of `visible` [B, K] may look at."""
+    """Average the tokens of the images that each row of `visible` [B, K] may see: [B, token]."""
     seen = visible.to(memory.dtype)
     return (seen @ memory.mean(dim=1)) / seen.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,4 +1,4 @@
-"""The network: a module with the parts that scopes and conditions name."""
+"""The network: a module whose parts scopes and conditions refer to."""
 
 from abc import ABC
 from typing import ClassVar
@@ -10,7 +10,7 @@ from metatrain.generators.networks.layers import Context
 
 
 class Network(nn.Module, ABC):
-    """A network of any kind; an objective says what it has to offer beyond this.
+    """A network of any kind; an objective may require more of it than is declared here.
 
     Args:
         config: an instance of `Config`.
@@ -21,7 +21,7 @@ class Network(nn.Module, ABC):
         scope: the inner loop's scope, where the network is defined by one; None allows any.
         head: names of the modules that are its last layers; the rest is its body.
         embedding: channels of the embedding that conditions it, 0 where there is none.
-        context: a vector that conditions it too, for the scope of that name.
+        context: a further vector that conditions it, where the scope `context` has added one.
     """
 
     Config: ClassVar[type[Section]]

@@ -1,4 +1,4 @@
-"""The networks that stand alone, and that an ensemble or a mixture is made of."""
+"""The networks that can be used alone, or as members of an ensemble or a mixture."""
 
 from collections.abc import Mapping
 

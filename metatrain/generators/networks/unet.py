@@ -23,7 +23,7 @@ from metatrain.generators.networks.velocity import VelocityNetwork, refuse_uneve
 
 
 class UNetConfig(Section):
-    """The U-Net; `width` is the one dial for its size."""
+    """The U-Net; `width` sets its size."""
 
     name: Literal["unet"] = "unet"
     width: int = Field(
@@ -33,7 +33,7 @@ class UNetConfig(Section):
         default=(1, 2),
         min_length=2,
         max_length=5,
-        description="Channels of each level, times width.",
+        description="Channels of each level, as multiples of width.",
     )
     patch: Literal[1, 2, 4] = Field(
         default=2, description="Side of the pixel patches folded into channels at the input."
@@ -96,7 +96,7 @@ class UNet(VelocityNetwork):
 
     @override
     def encode(self, support: Tensor) -> Tensor:
-        """Tokens [K, places, token] of the support [K, C, H, W], at a quarter of its resolution."""
+        """Encode the support [K, C, H, W] as tokens [K, places, token] on a grid of H / 4."""
         return self.set_encoder(support)
 
     @override

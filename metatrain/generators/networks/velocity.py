@@ -1,4 +1,4 @@
-"""Networks that predict a velocity, given what they remember of a support."""
+"""Networks that predict a velocity, conditioned on a support."""
 
 from abc import abstractmethod
 
@@ -13,7 +13,7 @@ class VelocityNetwork(Network):
 
     @abstractmethod
     def encode(self, support: Tensor) -> Tensor:
-        """Encode the support [K, C, H, W] as memory, one row [K, ...] an example."""
+        """Encode the support [K, C, H, W] as memory [K, ...], one row per example."""
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class VelocityNetwork(Network):
             x: [B, C, H, W].
             t: [B] in [0, 1].
             memory: rows [K, ...] that `encode` made.
-            visible: [B, K], True where an example may look at a row; with no row visible the
+            visible: [B, K], True where an example may see a row; with no row visible the
                 velocity is the unconditional flow's.
         """
 

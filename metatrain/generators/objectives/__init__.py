@@ -1,1 +1,1 @@
-"""Objectives: what a generator minimises, in terms that each move their own parameters."""
+"""Objectives: the losses that a generator minimises, each with the parameters that it moves."""

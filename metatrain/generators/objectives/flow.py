@@ -31,7 +31,10 @@ class FlowConfig(Section):
         description="Spread the times of a batch evenly over [0, 1] instead of at random.",
     )
     condition_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of images trained without seeing the support."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Fraction of images trained without seeing the support.",
     )
     sampler: FlowSamplerConfig = FlowSamplerConfig()
 
@@ -44,7 +47,7 @@ class FlowMatching(Objective[FlowConfig]):
     x_t = (1 - t) x_0 + t x_1, and the network regresses x_1 - x_0.
 
     A draw is x_1 [B, C, H, W], x_0, the times [B], the support [K, C, H, W], and `visible` [B, K],
-    True where an example may look at a support example.
+    True where an example may see a support example.
     """
 
     Config = FlowConfig
@@ -93,7 +96,7 @@ class FlowMatching(Objective[FlowConfig]):
     def restore(self, network: VelocityNetwork, batch: Batch, hidden: Tensor) -> Tensor:
         """Estimate the targets of `batch` without the values that are `hidden`.
 
-        Hidden values are noise and the others the target; the time says how much is hidden.
+        Hidden values are replaced by noise; the time is the fraction that is not hidden.
 
         Args:
             network: predicts the velocity.
@@ -111,9 +114,9 @@ class FlowMatching(Objective[FlowConfig]):
         return x + hidden * network.velocity(x, t, memory, visible_support(batch))
 
     def _random(self, batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw noise, times and condition dropout of a batch from its seed, on the CPU.
+        """Sample noise, times and condition dropout of a batch from its seed, on the CPU.
 
-        On the CPU because a GPU's generator gives other numbers, and runs would not be comparable.
+        A GPU's random generator gives other numbers, and runs would not be comparable.
         """
         count = len(batch.examples)
         fresh = random_stream(batch.seed, batch.noise_index)
@@ -138,7 +141,7 @@ def velocity_error(
 
 
 def visible_support(batch: Batch) -> Tensor:
-    """Mark in [B, K] the support examples that each example may look at: all but itself."""
+    """Mark in [B, K] the support examples that each example may see: all but itself."""
     index = batch.support_index
     positions = torch.arange(len(batch.support), device=index.device)
     return index[:, None] != positions[None, :]

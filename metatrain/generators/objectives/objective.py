@@ -1,4 +1,4 @@
-"""The objective: what a generator minimises on a batch, in one or more terms."""
+"""The objective: one or more loss terms that a generator minimises on a batch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.generators.networks.network import Network
 
-# All that a term needs of a batch, noise included, as tensors in a fixed order.
+# The tensors that terms need of a batch, noise included, in a fixed order.
 Draw = tuple[Tensor, ...]
 C = TypeVar("C", bound=Section)
 
@@ -21,10 +21,10 @@ class Term:
     """One loss, and the parameters that it moves.
 
     Attributes:
-        loss: maps a network and a draw's tensors to a scalar; of the network's weights and the
-            draw it is a pure function.
+        loss: maps a network and the tensors of a draw to a scalar; a pure function of the
+            network's weights and the draw.
         moves: prefixes of the names, within the network, of the parameters that it moves. The
-            empty prefix is all of them. No parameter is moved by two terms.
+            empty prefix means all. No two terms move the same parameter.
     """
 
     loss: Callable[..., Tensor]
@@ -32,10 +32,10 @@ class Term:
 
 
 class Objective(ABC, Generic[C]):
-    """Terms on a batch, and the way to sample from a network that was trained on them.
+    """Loss terms on a batch, and sampling from a network that was trained on them.
 
-    Most objectives have one term. A game has one for each player, and the gradient of a batch is
-    then the union of the terms' gradients, each in the parameters that its term moves.
+    Most objectives have one term. A game has one per player, and the gradient of a batch is then
+    the union of the terms' gradients, each in the parameters that its term moves.
 
     Args:
         config: an instance of `Config`.
@@ -50,7 +50,7 @@ class Objective(ABC, Generic[C]):
     @property
     @abstractmethod
     def terms(self) -> Sequence[Term]:
-        """The losses, and what each moves."""
+        """The losses, each with the parameters that it moves."""
 
     @abstractmethod
     def check(self, network: Network) -> None:
@@ -58,10 +58,10 @@ class Objective(ABC, Generic[C]):
 
     @abstractmethod
     def prepare(self, batch: Batch, *, training: bool) -> Draw:
-        """Make all that the terms need of `batch`, drawing all noise from its seed.
+        """Compute the draw of `batch`: all that the terms need, with all noise from its seed.
 
-        Apart from the losses, so that one draw serves a gradient and its derivatives, and a
-        compiled graph sees tensors alone.
+        This is separate from the losses, so that one draw serves a gradient and its derivatives,
+        and compiled graphs see nothing but tensors.
         """
 
     def share(self, draw: Draw, rows: slice) -> Draw:

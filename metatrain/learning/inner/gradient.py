@@ -1,10 +1,10 @@
-"""The gradient of an inner step as something that can itself be differentiated.
+"""The gradient of an inner step as a function that can itself be differentiated.
 
-An outer gradient of second order runs back through the inner steps. At each step it needs the
-transposed Jacobian of the support's gradient field (the Hessian, for one term) times the vector
-that arrives. `Unrolled` leaves this to autograd, which keeps the graph of every inner step.
-`Adjoint` keeps the weights alone and computes the product on the way back, by any `hvp`; autograd
-does the rest of the recursion, so that learned rates and stateful optimisers need nothing special.
+A second-order outer gradient is backpropagated through the inner steps. At each step it needs the
+transposed Jacobian of the support's gradient field (the Hessian, for one term) times the incoming
+vector. `Unrolled` leaves this to autograd, which keeps the graph of every inner step. `Adjoint`
+keeps only the weights, and computes the product in the backward pass, by any `hvp`; autograd does
+the rest of the recursion, so that learned rates and stateful optimisers need no special treatment.
 """
 
 from abc import ABC, abstractmethod
@@ -49,7 +49,7 @@ class FirstOrder(InnerGradient):
 
 
 class Unrolled(InnerGradient):
-    """Keeps the graph (Finn et al. 2017): exact; memory grows with the number of inner steps."""
+    """The gradient with its graph (Finn et al. 2017): exact; memory grows with the inner steps."""
 
     def __init__(self, field: GradientField) -> None:
         self.field = field
@@ -63,9 +63,9 @@ class Unrolled(InnerGradient):
 
 
 class Adjoint(InnerGradient):
-    """Keeps the weights: v <- v - alpha H(phi_t) v, one product an inner step, going backward.
+    """The gradient with only the weights kept: v <- v - alpha H(phi_t) v, one product per step.
 
-    As exact as `hvp` is; memory is one inner step's, and the weights after each.
+    As exact as `hvp`; memory is that of one inner step, and the weights after each.
     """
 
     def __init__(self, hvp: HVP) -> None:

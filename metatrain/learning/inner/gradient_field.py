@@ -1,4 +1,4 @@
-"""The gradient field of an objective: all that inner loops ask of a generator."""
+"""The gradient field of an objective: all that inner loops need of a generator."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -21,12 +21,12 @@ class GradientField:
     term it is the gradient of a loss; with several it is the field of a game, whose Jacobian is
     not symmetric.
 
-    Trees of weights may be shards of what a whole generator has, if a subclass says what the
-    gradient and the inner product of such trees are.
+    Trees of weights may be shards of a generator's, if a subclass defines the gradient and the
+    inner product of such trees.
 
     Args:
-        theta: whose objective it is; its own weights are not read.
-        precision: what layers compute in; trees are float32.
+        theta: the owner of the objective; its weights are not read.
+        precision: of the layers' arithmetic; trees are float32.
     """
 
     def __init__(self, theta: Theta, precision: Precision = "fp32") -> None:

@@ -28,18 +28,18 @@ class InnerConfig(Section):
     steps: int = Field(default=4, ge=1, description="Inner steps (k) of an episode.")
     lr: float = Field(default=1e-3, gt=0, description="Inner learning rate (alpha).")
     lr_changes: dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]] = Field(
-        default={}, description="Other inner rates from outer steps on, as {300: 0.002}."
+        default={}, description="Inner rates from given outer steps on, as {300: 0.002}."
     )
     optimizer: Literal["sgd", "momentum", "adam"] = Field(
-        default="adam", description="Inner optimiser; its state starts afresh with every task."
+        default="adam", description="Inner optimiser; its state is reset for every task."
     )
     precision: Precision = Field(
         default="fp32",
-        description="What layers compute in while training; adapting is in fp32.",
+        description="Precision of layers in training; adaptation uses fp32.",
     )
     compile: bool = Field(
         default=False,
-        description="Compile gradients taken in place (reptile, fomaml, ...); starts in minutes.",
+        description="Compile first-order gradients (reptile, fomaml, ...); takes minutes to start.",
     )
     scope: section_of(SCOPES) = All.Config()  # pyright: ignore[reportInvalidTypeForm]
 
@@ -63,13 +63,14 @@ class InnerLoop:
     with the caller. `trace` does the same as a function of theta that can be differentiated.
 
     Args:
-        theta: whose generator's parameters become phi. Nobody else may use them meanwhile.
+        theta: the owner of the generator, whose parameters become phi; nothing else may use them
+            meanwhile.
         config: optimiser, rate, scope and number of steps.
-        gradient: how `trace` is differentiated, see `metatrain.learning.inner.gradient`.
-        hvp: how Hessian-vector products are computed, see `metatrain.learning.inner.hvp`.
+        gradient: the method to differentiate `trace`, see `metatrain.learning.inner.gradient`.
+        hvp: the method for Hessian-vector products, see `metatrain.learning.inner.hvp`.
         proximity: lambda of a term lambda/2 |phi - centre|^2 that joins the loss of every step
             taken in place.
-        field: the gradient field, where it is not that of whole weights.
+        field: the gradient field; by default, that of whole weights.
 
     Raises:
         UserError: when no parameter is in scope, or `hvp` cannot serve an objective of several
@@ -97,7 +98,7 @@ class InnerLoop:
                 f"{len(theta.terms)} terms; use meta.hvp=double_backward."
             )
         self._gradient = Unrolled(self.field) if gradient == "unrolled" else Adjoint(self.hvp)
-        # The way back begins with the last step, whose graph an exact product would only rebuild.
+        # A backward pass begins with the last step, whose graph an exact product would rebuild.
         self._last = Unrolled(self.field) if exact else self._gradient
         self._parameters: dict[str, nn.Parameter] = theta.named()
         generator = self.generator
@@ -116,7 +117,7 @@ class InnerLoop:
             theta: where to start.
             batch: maps the number of an inner step to its batch.
             lr: the inner rate.
-            centre: what `proximity` pulls to, for the parameters in scope; without, theta.
+            centre: what `proximity` pulls the parameters in scope towards; by default theta.
 
         Returns:
             The loss before each step, [steps], without the proximity's term.
@@ -159,7 +160,7 @@ class InnerLoop:
             theta: where to start: leaves that require gradients, or functions of such.
             batch: maps the number of an inner step to its batch.
             lr: the inner rate.
-            gradient: how to differentiate; without, as the loop was told.
+            gradient: the method to differentiate; by default the loop's.
         """
         last = self._last if gradient is None else gradient
         gradient = gradient or self._gradient
@@ -176,7 +177,7 @@ class InnerLoop:
             yield InnerStep(weights | moved, loss)
 
     def start(self, theta: Parameters) -> None:
-        """Set phi = theta, as far as `theta` goes."""
+        """Set phi to `theta`, which may be a part of all parameters."""
         with torch.no_grad():
             for name, value in theta.items():
                 self._parameters[name].copy_(value)
@@ -194,20 +195,20 @@ class InnerLoop:
         """Compute the gradient on `batch` in all parameters at phi, and the sum of the terms."""
         return self._slope(self._parameters, batch)
 
-    def _slope(self, wanted: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
-        """Compute the gradient on `batch` in the `wanted` parameters, and the sum of the terms."""
+    def _slope(self, moved: Mapping[str, nn.Parameter], batch: Batch) -> tuple[Parameters, Tensor]:
+        """Compute the gradient on `batch` in the `moved` parameters, and the sum of the terms."""
         draw, gradient, losses = self.prepare(batch), {}, []
-        for term, names in self.theta.by_term(wanted):
+        for term, names in self.theta.by_term(moved):
             with self.field.computing(draw[0].device):
                 loss = self._objective(*draw, term=term)
-            values = [wanted[name] for name in names]
+            values = [moved[name] for name in names]
             slopes = torch.autograd.grad(loss, values, materialize_grads=True)
             gradient |= zip(names, slopes, strict=True)
             losses.append(loss.detach())
-        return {name: gradient[name] for name in wanted}, total(losses)
+        return {name: gradient[name] for name in moved}, total(losses)
 
     def prepare(self, batch: Batch) -> Draw:
-        """Make all that the objective needs of `batch`."""
+        """Compute the draw of `batch`."""
         return self.generator.prepare(batch)
 
     def diagnostics(self, theta: Parameters, lr: float) -> dict[str, Tensor]:
@@ -225,13 +226,13 @@ class InnerLoop:
     def _optimizer(
         self, moved: dict[str, nn.Parameter], lr: float
     ) -> "torch.optim.Optimizer | _RuleSteps":
-        # A new one for every task: moments of one task must not reach another.
+        # Made anew for every task: moments of one task must not reach another.
         if len(list(self.theta.inner_rule.parameters())):
             return _RuleSteps(self.theta.inner_rule, moved, self.config.optimizer, lr)
         parameters = list(moved.values())
         if self.config.optimizer == "adam":
-            # Fused, or its many small operations cost a tenth of an inner step on a CPU; without
-            # values, as a plan has it, there is nothing to fuse.
+            # Unfused, its many small operations cost a tenth of an inner step on a CPU. The meta
+            # device, which plans use, has no fused kernel.
             return torch.optim.Adam(parameters, lr=lr, fused=not parameters[0].is_meta)
         return torch.optim.SGD(
             parameters, lr=lr, momentum=MOMENTUM if self.config.optimizer == "momentum" else 0.0

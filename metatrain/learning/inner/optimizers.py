@@ -1,7 +1,7 @@
 """Inner optimisers as pure functions that can be differentiated through.
 
-They do what torch's own do in place (a test holds them to that), which are used where nothing has
-to be differentiated. Their state starts afresh with every task.
+They agree with torch's in-place optimisers (a test compares them), which are used where nothing has
+to be differentiated. Their state is reset for every task.
 """
 
 from collections.abc import Callable
@@ -17,25 +17,25 @@ MOMENTUM, BETA1, BETA2, EPSILON = 0.9, 0.9, 0.999, 1e-8
 
 
 class Direction(NamedTuple):
-    """Where an optimiser would go, before its rate, and its state from now on."""
+    """An optimiser's direction, before the rate is applied, and its next state."""
 
     direction: Parameters
     state: State
 
 
 def sgd(gradient: Parameters, state: State, step: int) -> Direction:
-    """The gradient itself."""
+    """Return the gradient itself as the direction."""
     return Direction(gradient, state)
 
 
 def momentum(gradient: Parameters, state: State, step: int) -> Direction:
-    """Heavy-ball momentum (Sutskever et al. 2013, eq. 1, with the rate outside as in torch)."""
+    """Apply heavy-ball momentum (Sutskever et al. 2013, eq. 1, the rate outside as in torch)."""
     velocity = {name: MOMENTUM * state[name] + g if step else g for name, g in gradient.items()}
     return Direction(velocity, velocity)
 
 
 def adam(gradient: Parameters, state: State, step: int) -> Direction:
-    """Adam (Kingma and Ba 2015, algorithm 1)."""
+    """Apply Adam (Kingma and Ba 2015, algorithm 1)."""
     moments = {name: _moments(g, state.get(name)) for name, g in gradient.items()}
     correct1, correct2 = 1 - BETA1 ** (step + 1), 1 - BETA2 ** (step + 1)
     direction = {
@@ -53,9 +53,9 @@ def _moments(g: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, T
 
 
 def _square_root(v: Tensor) -> Tensor:
-    # Where every gradient so far was 0, as behind a layer that starts at 0, the step is 0 and its
-    # derivative taken as 0: m / (sqrt(v) + eps) has a slope of 1 / eps there, and one such weight
-    # would drown all others.
+    # Where every gradient so far was 0, as behind a layer that starts at 0, the step is 0, and its
+    # derivative is defined as 0: the slope of m / (sqrt(v) + eps) there is 1 / eps, and one such
+    # weight would drown all others.
     return torch.where(v == 0, torch.inf, v).sqrt()
 
 

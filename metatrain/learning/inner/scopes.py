@@ -17,7 +17,7 @@ from metatrain.generators.networks.layers import Context, FiLM
 
 
 class Scope(ABC):
-    """A choice of parameters; some scopes add to the generator what they move."""
+    """A choice of parameters; some scopes add the parameters that they move to the generator."""
 
     Config: ClassVar[type[Section]]
 
@@ -36,7 +36,7 @@ class Scope(ABC):
 
 
 class All(Scope):
-    """Everything, as in MAML and Reptile."""
+    """All parameters, as in MAML and Reptile."""
 
     class Config(Section):
         """No settings."""
@@ -64,7 +64,10 @@ class Film(Scope):
 
 
 class LowRank(nn.Module):
-    """W + up down, with up = 0 at the start (Hu et al. 2022, "LoRA", eq. 3, with alpha = r)."""
+    """A weight plus a low-rank term, W + up down (Hu et al. 2022, "LoRA", eq. 3, alpha = r).
+
+    At the start up = 0.
+    """
 
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class LoRA(Scope):
         """The size of the term."""
 
         name: Literal["lora"] = "lora"
-        rank: int = Field(default=4, ge=1, description="Rank of what is added to each weight.")
+        rank: int = Field(default=4, ge=1, description="Rank of the term added to each weight.")
 
     @staticmethod
     @override
@@ -137,7 +140,7 @@ class ContextScope(Scope):
         """The size of the vector."""
 
         name: Literal["context"] = "context"
-        size: int = Field(default=64, ge=1, description="Numbers in the context vector.")
+        size: int = Field(default=64, ge=1, description="Length of the context vector.")
 
     @staticmethod
     @override

@@ -1,7 +1,7 @@
-"""Several tasks in one inner loop: one network, and fast weights of every task side by side.
+"""Several tasks in one inner loop: one network, with the fast weights of every task stacked.
 
-With a small scope most of the network is the same for all tasks, and one call on all their images
-is faster than a call for each. Where the scope is everything there is nothing to share.
+With a small scope the tasks share most of the network, and one call on all their images is faster
+than a call for each. Where the scope is all parameters there is nothing to share.
 """
 
 from collections.abc import Callable
@@ -54,8 +54,8 @@ class EpisodeStack:
 class StackedInnerLoop(InnerLoop):
     """An inner loop whose parameters in scope have a first dimension for tasks.
 
-    Losses are sums over the tasks, so that every task's gradient is its own. Nothing is done in
-    place: what is moved is small.
+    Losses are sums over the tasks, so that every task gets the gradient of its loss alone. Steps
+    are not taken in place: the moved parameters are few.
     """
 
     def __init__(self, theta: Theta, config: InnerConfig, **options: Any) -> None:
@@ -91,7 +91,7 @@ class StackedInnerLoop(InnerLoop):
 
     @override
     def prepare(self, batch: Any) -> Draw:
-        """Make the draw of every task and stack them; the tasks' dimension comes first."""
+        """Stack the draws of all tasks; the tasks' dimension comes first."""
         draws = [self.generator.prepare(one) for one in batch]
         return tuple(torch.stack(parts) for parts in zip(*draws, strict=True))
 
@@ -103,7 +103,7 @@ class StackedInnerLoop(InnerLoop):
 
 
 class _SumOverTasks(GradientField):
-    """A field summed over tasks, of which each has weights of its own in `scope`."""
+    """A field summed over tasks, each with separate weights in `scope`."""
 
     def __init__(self, theta: Theta, precision: Precision, scope: frozenset[str]) -> None:
         super().__init__(theta, precision)
@@ -115,5 +115,5 @@ class _SumOverTasks(GradientField):
         fixed = {name: w for name, w in weights.items() if name not in self._scope}
         moved = {name: w for name, w in weights.items() if name in self._scope}
         with plain_attention():
-            losses = vmap(lambda fast, drawn: one_task(fixed | fast, drawn, term))(moved, draw)
+            losses = vmap(lambda fast, one: one_task(fixed | fast, one, term))(moved, draw)
         return losses.sum()

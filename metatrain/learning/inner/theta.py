@@ -12,7 +12,7 @@ from metatrain.base.parameters import Parameters
 from metatrain.generators import Generator
 from metatrain.learning.inner.rule import InnerRule
 
-# Before the names of the inner rule's parameters; the generator's have none.
+# The prefix of the inner rule's parameters; the generator's have none.
 RULE = "inner_rule."
 _GENERATOR = "generator."
 
@@ -25,7 +25,7 @@ class Theta(nn.Module):
 
     Args:
         generator: the generator.
-        inner_rule: how the inner loop updates it.
+        inner_rule: the inner loop's update rule.
 
     Raises:
         UserError: when the generator has BatchNorm, or a parameter is not moved by one term.
@@ -56,7 +56,7 @@ class Theta(nn.Module):
 
     @torch.no_grad()
     def load(self, values: Parameters) -> "Theta":
-        """Set meta-parameters by name, as far as `values` goes."""
+        """Set the meta-parameters that `values` names."""
         named = self.named()
         for name, value in values.items():
             named[name].copy_(value)

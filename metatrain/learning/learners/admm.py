@@ -19,15 +19,15 @@ class ADMM(Reptile):
     phi_i = argmin L(phi; S_i + Q_i) + rho/2 |phi - theta + u_i|^2,  then u_i += phi_i - theta
 
     The dual decomposition of sum_i (f_i(phi_i) + decay/2 |z|^2) such that every phi_i = z. Theta is
-    z; in scope all, `meta.optimizer=sgd meta.lr=1 meta.warmup=0 meta.decay=0` takes the step in
-    full. The argmin is k inner steps from theta. What is outside of the scope is no part of the
-    consensus, and gets its gradient at phi. At u = 0, with rho -> 0 and no decay, it is Reptile,
-    whose path it shares.
+    z; in scope all, `meta.optimizer=sgd meta.lr=1 meta.warmup=0 meta.decay=0` takes the full step.
+    The argmin is approximated by k inner steps from theta. Parameters outside the scope take no
+    part in the consensus, and get their gradient at phi. With u = 0, rho -> 0 and no decay it is
+    Reptile.
 
-    Cost: k gradients an episode.
-    Memory: one gradient's graph, and a dual of the moved parameters' size for every task, on every
-    worker: for scopes film, lora, head, context, or few tasks.
-    Use: few, large tasks, seen again and again, that pull apart.
+    Cost: k gradients per episode.
+    Memory: one gradient's graph, and a dual of the moved parameters' size per task, on every
+    worker: suits scopes film, lora, head, context, or few tasks.
+    Use: few large tasks that recur and conflict.
     """
 
     stackable = False  # duals belong to tasks
@@ -39,7 +39,7 @@ class ADMM(Reptile):
         name: Literal["admm"] = "admm"
         rho: float = Field(default=0.1, gt=0, description="Weight rho of the penalty.")
         decay: float = Field(
-            default=0.0, ge=0, description="Weight of |theta|^2 / 2 beside a task."
+            default=0.0, ge=0, description="Weight of |theta|^2 / 2 in each task's loss."
         )
 
     @staticmethod
@@ -52,8 +52,8 @@ class ADMM(Reptile):
         self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
     ) -> OuterGradient:
         scope, device = self.inner.scope, next(iter(theta.values())).device
-        known = (memory or {}).get(episode.task)
-        dual = {name: known[name].to(device) if known else 0.0 for name in scope}
+        stored = (memory or {}).get(episode.task)
+        dual = {name: stored[name].to(device) if stored else 0.0 for name in scope}
         centre = {name: theta[name] - dual[name] for name in scope}
         reptile = self.towards_phi(theta, episode, self.lr(step), centre)
         sums = {name: theta[name] - reptile.gradient[name] + dual[name] for name in scope}
@@ -65,7 +65,7 @@ class ADMM(Reptile):
 
     @override
     def remember(self, memory: Memory, theta: Parameters, notes: Notes) -> Memory:
-        """Return u_i + phi_i less the new theta for the tasks of this step, the old else."""
+        """Set the duals of this step's tasks to u_i + phi_i - theta, at the new theta."""
         duals = {
             task: {name: s - theta[name].cpu() for name, s in sums.items()}
             for task, sums in mean_by_task(notes).items()

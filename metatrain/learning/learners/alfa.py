@@ -15,10 +15,10 @@ from metatrain.learning.learners.maml import MAML
 
 
 class GeneratedRates(InnerRule):
-    """phi <- b * phi - a * direction, with (a, b) of every layer from a small network.
+    """The update phi <- b * phi - a * direction, with (a, b) of every layer from a small network.
 
-    It looks at the mean weight and mean gradient of every layer. a = lr exp(.) stays above 0; at
-    the start a = lr and b = 1.
+    The network's input is the mean weight and mean gradient of every layer. a = lr exp(.) stays
+    positive; at the start a = lr and b = 1.
     """
 
     def __init__(self, moved: Parameters) -> None:
@@ -43,7 +43,7 @@ class GeneratedRates(InnerRule):
 
     @override
     def rates(self, lr: float) -> Tensor:
-        """See `InnerRule.rates`: those of the newest inner step."""
+        """Return the rates of the last inner step."""
         return lr * self._last.exp()
 
     def _generate(self, phi: Parameters, gradient: Parameters) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ class ALFA(MAML):
 
     Cost: as MAML; the network is small.
     Memory: as MAML.
-    Use: tasks that differ much, so that no one rate suits all.
+    Use: tasks so different that no single rate suits all.
     """
 
     stackable = False  # the rates depend on means over one task's weights

@@ -13,7 +13,7 @@ class ANIL(MAML):
 
     Cost: as MAML.
     Memory: one inner step's graph and k copies of the head.
-    Use: where tasks differ in how features are combined, not in which.
+    Use: tasks that combine the same features differently.
     """
 
     scope = "head"

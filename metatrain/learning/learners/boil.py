@@ -13,7 +13,7 @@ class BOIL(MAML):
 
     Cost: as MAML.
     Memory: as MAML.
-    Use: where features must change from task to task, as across domains.
+    Use: tasks that need different features, as across domains.
     """
 
     scope = "body"

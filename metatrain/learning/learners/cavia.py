@@ -22,7 +22,7 @@ class CAVIA(MAML):
 
     Cost: as MAML.
     Memory: one inner step's graph.
-    Use: when adapted models must be tiny: a task is `inner.scope.size` numbers.
+    Use: tiny adapted models: a task is `inner.scope.size` numbers.
     """
 
     scope = "context"

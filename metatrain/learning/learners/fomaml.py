@@ -17,9 +17,9 @@ class FOMAML(Learner):
 
     MAML's gradient with the Hessian of the inner steps dropped.
 
-    Cost: k + 1 gradients an episode.
+    Cost: k + 1 gradients per episode.
     Memory: one gradient's graph, and phi.
-    Use: short inner loops, when MAML is too slow.
+    Use: short inner loops, where MAML is too slow.
     """
 
     class Config(Section):

@@ -22,18 +22,18 @@ class IMAML(Learner):
     g = 1/M sum_i (I + H(phi_i) / lambda)^-1 grad L(phi_i; Q_i),
     phi_i = argmin L(phi; S_i) + lambda/2 |phi - theta|^2
 
-    By conjugate gradients, and exact when they and the inner loop have converged. With a scope
-    smaller than the generator, the fixed parameters psi get their own implicit gradient,
+    Solved by conjugate gradients; exact once they and the inner loop have converged. With a scope
+    smaller than the generator, the fixed parameters psi get the implicit gradient
     grad_psi L_Q - (d^2 L_S / dpsi dphi) x / lambda, for x the result above.
 
-    Cost: k + 1 gradients and `iterations` Hessian-vector products an episode.
-    Memory: one inner step's graph, however long the inner loop.
+    Cost: k + 1 gradients and `iterations` Hessian-vector products per episode.
+    Memory: one inner step's graph, whatever k.
     Use: long inner loops, any inner optimiser.
     """
 
     products = True
     plays_games = False  # conjugate gradients need a symmetric system
-    stackable = False  # conjugate gradients have lengths of their own for every task
+    stackable = False  # conjugate gradients take other step lengths for every task
 
     class Config(Section):
         """The proximal term and the solver."""
@@ -42,7 +42,7 @@ class IMAML(Learner):
         proximity: float = Field(
             default=1.0, gt=0, description="Weight lambda of |phi - theta|^2 / 2 in the inner loss."
         )
-        iterations: int = Field(default=5, ge=1, description="Steps of conjugate gradients.")
+        iterations: int = Field(default=5, ge=1, description="Maximum of conjugate-gradient steps.")
 
     @staticmethod
     @override
@@ -55,7 +55,7 @@ class IMAML(Learner):
     ) -> OuterGradient:
 
         def support(_: int) -> Batch:
-            # One noise in all inner steps: only one function has a minimum.
+            # The same noise in all inner steps: the minimum is that of one function.
             return episode.support_batch()
 
         losses = self.inner.adapt(theta, support, self.lr(step))
@@ -84,25 +84,25 @@ def conjugate_gradients(
     iterations: int,
     dot: Callable[[Parameters, Parameters], Tensor] = dot,
 ) -> Parameters:
-    """Solve A x = b for a symmetric positive A (Hestenes and Stiefel 1952), starting from x = 0.
+    """Solve A x = b for a symmetric positive definite A, from x = 0 (Hestenes and Stiefel 1952).
 
     Args:
-        system: x -> A x.
+        system: maps x to A x.
         b: the right-hand side.
-        iterations: at most so many products; the solution may be found before.
+        iterations: the maximum number of products.
         dot: the inner product.
     """
     x = {name: torch.zeros_like(value) for name, value in b.items()}
     residual = direction = b
-    square = enough = float(dot(residual, residual))
+    square = initial = float(dot(residual, residual))
     for iteration in range(iterations):
-        if square <= 1e-30 * enough:
+        if square <= 1e-30 * initial:
             break
         image = system(direction)
         curvature = float(dot(direction, image))
         if not curvature > 0:
-            # The loss curves down more than lambda holds: keep what there is, and at the first
-            # step b itself, the gradient without the inverse.
+            # A is not positive definite: lambda is too small for the loss's negative curvature.
+            # Return the last iterate, and in the first step b, the gradient without the inverse.
             return x if iteration else b
         length = square / curvature
         x = _sum(x, direction, length)

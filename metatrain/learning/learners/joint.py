@@ -17,7 +17,7 @@ class Joint(Learner):
 
     Fine-tuned on the support at test time it is transfer learning.
 
-    Cost: one gradient an episode.
+    Cost: one gradient per episode.
     Memory: one gradient's graph.
     Use: the baseline that every meta-learner has to beat.
     """

@@ -1,4 +1,4 @@
-"""The learner: episodes in, outer gradients out; the seam between meta-learning and the engine."""
+"""The learner: the interface between meta-learning methods and the engine."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,11 @@ from metatrain.data.episodes import Episode
 from metatrain.learning.inner.loop import InnerConfig, InnerLoop
 from metatrain.learning.inner.rule import InnerRule
 
-# Gives every worker the workers' values of each slot, in the order of slots. Collective.
+# A collective: gives every worker the values of all slots, in the order of slots.
 Gather = Callable[[list[Any]], list[Any]]
-# By task, what a learner keeps of it from one visit to the next, on the CPU: part of a run's state.
+# Trees by task, on the CPU, that a learner keeps between visits to a task: part of a run's state.
 Memory = Mapping[str, Parameters]
-# What a learner notes of the tasks of one outer step.
+# Trees by task of one outer step, from which the memory is updated.
 Notes = tuple[tuple[str, Parameters], ...]
 C = TypeVar("C", bound=Section)
 
@@ -60,22 +60,22 @@ class OuterGradient:
 class Learner(ABC, Generic[C]):
     """A method that turns episodes into outer gradients.
 
-    It keeps nothing between calls: what it remembers of tasks is an argument and a result.
+    It keeps no state between calls: its memory of tasks is an argument and a result.
 
     Args:
         config: its section of the configuration.
-        inner: the inner loop, with the generator whose parameters it moves.
+        inner: the inner loop, with the generator.
 
     Attributes:
-        scope: the scope that the method is defined by; None allows any.
-        fixed_start: whether the parameters that the inner loop moves always start at the same
-            values, so that nothing may learn them.
+        scope: the only scope that the method is defined for; None allows any.
+        fixed_start: whether the parameters that the inner loop moves start at fixed values, which
+            nothing may learn.
         products: whether it needs Hessian-vector products.
-        shardable: whether it uses trees value by value, or through the inner loop, so that it
-            works on shards.
-        stackable: whether several tasks may pass through it as one whose loss is their sum.
-        plays_games: whether it has a meaning for objectives of several terms.
-        remembers: whether it keeps anything of single tasks.
+        shardable: whether it works on shards: it uses trees only value by value, or through the
+            inner loop.
+        stackable: whether it may take several tasks as one whose loss is their sum.
+        plays_games: whether it is defined for objectives of several terms.
+        remembers: whether it has a memory of tasks.
     """
 
     Config: ClassVar[type[Section]]
@@ -114,10 +114,10 @@ class Learner(ABC, Generic[C]):
         """Compute the outer gradient of one episode.
 
         Args:
-            theta: the meta-parameters, which are left alone.
+            theta: the meta-parameters, which are not changed.
             episode: the episode.
             step: outer steps taken so far.
-            memory: what is remembered of tasks; none at first.
+            memory: of tasks; none at first.
         """
 
     def outer_gradient(
@@ -127,7 +127,7 @@ class Learner(ABC, Generic[C]):
         step: int,
         memory: Memory | None = None,
     ) -> OuterGradient:
-        """Sum over `episodes`, one after the other, so that memory is that of one."""
+        """Sum the gradients of `episodes`, computed one by one to need the memory of one."""
         total = OuterGradient({name: torch.zeros_like(p) for name, p in theta.items()}, {})
         for episode in episodes:
             part = self.episode_gradient(theta, episode, step, memory)
@@ -139,18 +139,18 @@ class Learner(ABC, Generic[C]):
         return self.inner.config.lr_at(step)
 
     def remember(self, memory: Memory, theta: Parameters, notes: Notes) -> Memory:
-        """Update the memory once the engine has applied the gradient.
+        """Update the memory after the engine has applied the gradient.
 
         Args:
             memory: before the outer step.
-            theta: after it.
+            theta: after the outer step.
             notes: every worker's, in the order of slots.
         """
         return memory
 
 
 def mean_by_task(notes: Notes) -> dict[str, Parameters]:
-    """Average the trees of a task that came more than once in a meta-batch."""
+    """Average the trees of tasks that occur more than once in a meta-batch."""
     trees: dict[str, list[Parameters]] = {}
     for task, tree in notes:
         trees.setdefault(task, []).append(tree)

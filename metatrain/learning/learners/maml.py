@@ -19,10 +19,11 @@ class MAML(Learner):
 
     g = 1/M sum_i d/dtheta L(U_k(theta; S_i); Q_i)
 
-    Through every inner step, Hessians included; `meta.gradient` and `meta.hvp` say how. With
-    several terms each player's parameters get the derivative of its own query loss.
+    Differentiates through every inner step, Hessians included, by the method that `meta.gradient`
+    and `meta.hvp` choose. With several terms each player's parameters get the derivative of that
+    player's query loss.
 
-    Cost: k + 1 gradients and k Hessian-vector products an episode.
+    Cost: k + 1 gradients and k Hessian-vector products per episode.
     Memory: one inner step's graph and k copies of the moved parameters.
     Use: where FOMAML's bias hurts: long inner loops, learned rates.
     """
@@ -59,5 +60,5 @@ class MAML(Learner):
 
 
 def leaves(theta: Parameters) -> Parameters:
-    """Make leaves of theta to differentiate by."""
+    """Make leaves of `theta`, in which to differentiate."""
     return {name: p.detach().requires_grad_() for name, p in theta.items()}

@@ -1,4 +1,4 @@
-"""MAML++: MAML made stable."""
+"""MAML++: MAML with measures for stability."""
 
 from typing import Any, Literal
 
@@ -18,9 +18,9 @@ from metatrain.learning.learners.maml import MAML, leaves
 
 
 class RatePerLayerAndStep(InnerRule):
-    """phi <- phi - a_t * direction, a_t = lr exp(r) for every parameter tensor and inner step t.
+    """The update phi <- phi - a_t * direction, a_t = lr exp(r) per parameter tensor and step t.
 
-    Steps beyond those trained with use the last one's rates.
+    Steps beyond those of meta-training use the rates of its last step.
     """
 
     def __init__(self, moved: Parameters, steps: int) -> None:
@@ -50,13 +50,14 @@ class MAMLPlusPlus(MAML):
 
     g = 1/M sum_i d/d(theta, a) sum_t w_t L(phi_i,t; Q_i), phi_i,t after t inner steps
 
-    Of its measures: rates a learned per layer and step; the multi-step loss, whose weights w_t
-    start equal and go to the last step over `multi_step` outer steps; and derivative-order
-    annealing, the first `first_order` outer steps without Hessians. (Ours have no BatchNorm.)
+    Includes the learned rates a per layer and step; the multi-step loss, whose weights w_t start
+    equal and move to the last step over `multi_step` outer steps; and derivative-order annealing,
+    which drops Hessians in the first `first_order` outer steps. The measures for BatchNorm do not
+    apply: generators here have none.
 
-    Cost: k - 1 gradients more than MAML's while w_t is spread.
-    Memory: as MAML, and a gradient for each step while w_t is spread.
-    Use: where MAML is unstable, or its inner rate hard to find.
+    Cost: as MAML, and k - 1 more gradients per episode until `multi_step`.
+    Memory: as MAML, and a gradient per inner step until `multi_step`.
+    Use: where MAML is unstable, or its inner rate is hard to find.
     """
 
     plays_games = False  # learned rates have no one loss
@@ -67,10 +68,10 @@ class MAMLPlusPlus(MAML):
 
         name: Literal["maml++"] = "maml++"
         multi_step: int = Field(
-            default=200, ge=0, description="Outer steps until the last inner step alone counts."
+            default=200, ge=0, description="Outer steps until only the last inner step counts."
         )
         first_order: int = Field(
-            default=100, ge=0, description="Outer steps before Hessians are taken in."
+            default=100, ge=0, description="First outer steps, in which Hessians are dropped."
         )
 
     @staticmethod
@@ -100,7 +101,7 @@ class MAMLPlusPlus(MAML):
         return OuterGradient(gradient, metrics | self.inner.diagnostics(theta, self.lr(step)))
 
     def step_weights(self, step: int) -> list[float]:
-        """Weight of the query loss after each inner step at outer step `step`; they sum to 1."""
+        """Weigh the query loss after each inner step, at outer step `step`; the sum is 1."""
         count = self.inner.config.steps
         spread = max(0.0, 1 - step / self.config.multi_step) if self.config.multi_step else 0.0
         return [spread / count] * (count - 1) + [1 - spread * (count - 1) / count]

@@ -1,4 +1,4 @@
-"""MAML with learned rates, one a parameter."""
+"""MAML with a learned rate for every parameter."""
 
 from typing import Any, Literal
 
@@ -14,9 +14,9 @@ from metatrain.learning.learners.maml import MAML
 
 
 class RatePerParameter(InnerRule):
-    """phi <- phi - a * direction, a = lr exp(r) for every single weight, r learned from 0.
+    """The update phi <- phi - a * direction, a = lr exp(r) for every weight, r learned from 0.
 
-    The exponential keeps rates above 0.
+    The exponential keeps rates positive.
     """
 
     def __init__(self, moved: Parameters) -> None:
@@ -45,8 +45,8 @@ class MetaSGD(MAML):
     g = 1/M sum_i d/d(theta, a) L(phi_i; Q_i), phi <- phi - a * grad L(phi; S_i), k times
 
     Cost: as MAML.
-    Memory: as MAML, and meta-parameters twice the moved ones.
-    Use: one or few inner steps, where each has to count.
+    Memory: as MAML, and a rate for every moved weight.
+    Use: one or few inner steps.
     """
 
     plays_games = False  # learned rates have no one loss

@@ -1,4 +1,4 @@
-"""Multi-task learning with a head a task."""
+"""Multi-task learning with one head per task."""
 
 from typing import Literal
 
@@ -16,12 +16,12 @@ class MTL(Learner):
 
     g = 1/M sum_i grad_body L(body, h_i; S_i + Q_i), h_i <- h_i - a grad_h L(body, h_i; S_i + Q_i)
 
-    Body and heads descend jointly, and nothing is unrolled. A head begins where theta's is when its
-    task is first met; theta's own follows the heads, g_head = 1/M sum_i (theta_head - h_i), and is
-    where the fine-tuning of a new task begins.
+    Body and heads descend jointly, without an inner loop. A task's head starts as theta's when the
+    task first occurs; theta's head follows the tasks' heads, g_head = 1/M sum_i (theta_head - h_i),
+    and is where the fine-tuning on a new task starts.
 
-    Cost: one gradient an episode.
-    Memory: one gradient's graph, and a head for every task, on every worker.
+    Cost: one gradient per episode.
+    Memory: one gradient's graph, and a head per task, on every worker.
     Use: the baseline between joint training and ANIL.
     """
 
@@ -40,8 +40,8 @@ class MTL(Learner):
         self, theta: Parameters, episode: Episode, step: int, memory: Memory | None = None
     ) -> OuterGradient:
         device = next(iter(theta.values())).device
-        known = (memory or {}).get(episode.task)
-        head = {n: known[n].to(device) if known else theta[n] for n in self.inner.scope}
+        stored = (memory or {}).get(episode.task)
+        head = {n: stored[n].to(device) if stored else theta[n] for n in self.inner.scope}
         self.inner.start(theta | head)
         gradient, loss = self.inner.gradient(episode.whole_batch())
         head = {name: h - self.config.head_lr * gradient[name] for name, h in head.items()}

@@ -15,11 +15,11 @@ class Reptile(Learner):
 
     g = 1/M sum_i (theta - phi_i), phi_i = U_k(theta; S_i + Q_i)
 
-    With a scope smaller than the generator, theta - phi_i is zero outside of it, and a generator
-    that starts from nothing would never learn. Parameters outside the scope are shared by all
-    tasks, and get the gradient of the loss at phi_i instead, as in FOMAML.
+    With a scope smaller than the generator, theta - phi_i is zero outside the scope, and a new
+    generator would never learn. Parameters outside the scope are shared by all tasks, and get the
+    gradient of the loss at phi_i instead, as in FOMAML.
 
-    Cost: k gradients an episode.
+    Cost: k gradients per episode.
     Memory: one gradient's graph, and phi.
     Use: the default: any inner optimiser, many inner steps, nothing to tune.
     """
@@ -38,7 +38,7 @@ class Reptile(Learner):
     def towards_phi(
         self, theta: Parameters, episode: Episode, lr: float, centre: Parameters
     ) -> OuterGradient:
-        """Compute theta - phi, with phi near `centre` as far as there is a proximal term."""
+        """Compute theta - phi; a proximal term, if any, pulls phi towards `centre`."""
         losses = self.inner.adapt(theta, episode.whole_batch, lr, centre)
         phi, scope = self.inner.phi(), self.inner.scope
         gradient = {name: theta[name] - phi[name] for name in scope}

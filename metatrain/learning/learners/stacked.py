@@ -13,14 +13,14 @@ from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
 
 
 class Stacked(Learner):
-    """Another learner, which sees `at_once` episodes as one whose loss is their sum.
+    """A learner that gives another `at_once` episodes as one whose loss is their sum.
 
-    Every task has fast weights of its own, so that gradients are the same as one after the other;
-    the rest of the network works on all images together. Memory grows with `at_once`.
+    Every task has its fast weights, so that the gradient is that of one task after the other; the
+    rest of the network works on all images together. Memory grows with `at_once`.
 
     Args:
-        learner: what sees them, over a `StackedInnerLoop`.
-        alone: the same over an ordinary inner loop, for what is left over.
+        learner: the other learner, over a `StackedInnerLoop`.
+        alone: the same over an ordinary inner loop, for a group of one episode.
         at_once: episodes to stack.
     """
 
@@ -59,7 +59,7 @@ class Stacked(Learner):
         stack: Any = EpisodeStack(tuple(episodes))
         outer = self._learner.episode_gradient(theta | wide, stack, step)
         if not outer.is_finite():
-            # Only one by one can the task that broke be named.
+            # Repeat one by one, to find the task whose metrics are not finite.
             return self._alone.outer_gradient(theta, episodes, step)
         narrow = {name: outer.gradient[name].sum(dim=0) for name in scope}
         return OuterGradient(outer.gradient | narrow, outer.metrics)
