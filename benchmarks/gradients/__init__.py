@@ -1,1 +1,1 @@
-"""Benchmarks of outer gradients: time, memory and exactness, beside peers."""
+"""Benchmarks of outer gradients: time, memory and exactness, compared with other libraries."""

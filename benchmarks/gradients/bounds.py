@@ -1,6 +1,6 @@
-"""The least that a learner could do: its forward and backward passes, in place, by hand."""
+"""Lower bounds: the forward and backward passes of a learner, in place, by hand."""
 
-# torch does not export _foreach_*, and yet all its optimisers are made of them.
+# torch does not export _foreach_*, of which all its optimisers are made.
 # pyright: reportPrivateImportUsage=false
 from collections.abc import Callable, Iterable
 
@@ -16,7 +16,7 @@ Gradient = tuple[Tensor, ...]
 
 
 class _InPlace:
-    """Gradient descent in the generator's own weights, with a snapshot to come back to."""
+    """Gradient descent in the weights of a generator, and a snapshot to restore them from."""
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
@@ -25,7 +25,8 @@ class _InPlace:
         self.snapshot = [w.detach().clone() for w in self.weights]
 
     def gradient(self, batch: Batch) -> Gradient:
-        return torch.autograd.grad(self.generator.objective(batch), self.weights)
+        (loss,) = self.generator.losses(batch)
+        return torch.autograd.grad(loss, self.weights)
 
     def descend(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
@@ -33,7 +34,7 @@ class _InPlace:
             with torch.no_grad():
                 torch._foreach_add_(self.weights, gradient, alpha=-LR)
 
-    def go_back(self) -> None:
+    def restore(self) -> None:
         with torch.no_grad():
             torch._foreach_copy_(self.weights, self.snapshot)
 
@@ -46,18 +47,18 @@ def _reptile(place: _InPlace, episode: Episode, steps: int) -> Gradient:
     place.descend(episode.whole_batch(i) for i in range(steps))
     with torch.no_grad():
         gradient = torch._foreach_sub(place.snapshot, place.weights)
-    place.go_back()
+    place.restore()
     return tuple(gradient)
 
 
 def _fomaml(place: _InPlace, episode: Episode, steps: int) -> Gradient:
     place.descend(episode.support_batch(i) for i in range(steps))
     gradient = place.gradient(episode.query_batch())
-    place.go_back()
+    place.restore()
     return gradient
 
 
-# Second-order learners are held against `fomaml`: k + 1 passes forward and backward.
+# Second-order learners are compared with `fomaml`: k + 1 passes forward and backward.
 BOUNDS: dict[str, Callable[[_InPlace, Episode, int], Gradient]] = {
     "joint": _joint,
     "reptile": _reptile,
@@ -66,7 +67,7 @@ BOUNDS: dict[str, Callable[[_InPlace, Episode, int], Gradient]] = {
 
 
 def bound(name: str, case: Case) -> System:
-    """The bound `name`, ready to run on `case`."""
+    """Prepare the bound `name` to run on `case`."""
     place, episodes = _InPlace(case.learner("joint").inner.generator), case.episodes()
 
     def run() -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A case: one network, its weights and its episodes, the same for every system that is measured."""
+"""A case: one network, its weights and its episodes, the same for every system."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,19 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.generators import Generator
 from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.model.build import build_learner
 
 SHOTS, QUERIES, LR = 5, 5, 0.01
 
-# The outer gradient of a case, summed over its tasks. All that it needs is made beforehand.
+# Computes the outer gradient of a case, summed over its tasks; it is prepared in advance.
 System = Callable[[], Parameters]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: `steps` inner steps on each of `tasks` tasks, in `dtype`."""
+    """A network and `steps` inner steps on each of `tasks` tasks, in `dtype`."""
 
     network: str
     steps: int
@@ -31,7 +32,7 @@ class Case:
     dtype: torch.dtype = torch.float32
 
     def episodes(self) -> list[Episode]:
-        """Random images, the same in every precision."""
+        """Make episodes of random images, the same in every precision."""
         noise = torch.Generator().manual_seed(1)
         shape = (self.tasks, SHOTS + QUERIES, CHANNELS, SIZE, SIZE)
         images = (torch.rand(shape, generator=noise) * 2 - 1).to(self.dtype)
@@ -41,7 +42,7 @@ class Case:
         ]
 
     def learner(self, name: str, overrides: Sequence[str] = ()) -> Learner:
-        """The learner `name` over a generator of its own, with the weights of `theta`."""
+        """Make the learner `name` over a new generator, with the same weights at every call."""
         common = [f"learner.name={name}", f"inner.steps={self.steps}", f"inner.lr={LR}"]
         config = load_config(None, [*common, "inner.optimizer=sgd", *overrides])
         with torch.random.fork_rng(devices=[]):
@@ -53,18 +54,12 @@ class Case:
             named = dict(generator.named_parameters())
             moved: Parameters = {n: named[n] for n in scope.names(generator)}
             rule = LEARNERS[name].rule(config.learner, config.inner, moved)
-            generator.inner_rule = rule
-        return build_learner(config, generator.to(self.dtype))
-
-
-def theta_of(generator: Generator) -> Parameters:
-    """Its parameters, as what to start from."""
-    return {name: p.detach().clone() for name, p in generator.named_parameters()}
+        return build_learner(config, Theta(generator, rule).to(self.dtype))
 
 
 @torch.no_grad()
 def _off_zero(generator: Generator) -> None:
-    # Layers that start at 0 would make most of the Hessian 0, and every way to it look exact.
+    # Layers that start at 0 would make most of the Hessian 0, and every method look exact.
     for parameter in generator.parameters():
         if not parameter.any():
             parameter.copy_(0.02 * torch.randn_like(parameter))

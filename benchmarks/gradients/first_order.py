@@ -1,9 +1,8 @@
-"""Whether two settings pay: `python -m benchmarks.gradients.first_order [--compile]`.
+"""The speed of two settings: `python -m benchmarks.gradients.first_order [--compile]`.
 
-`meta.tasks_at_once=4` against 1, for the outer gradient of four tasks in small scopes; and, since
-it takes minutes, only when asked, `inner.compile=true` against false, for one of Reptile in scope
-all. U-Net of width 32 at 28 pixels, 5 + 5 images a task, 4 inner steps, one thread. CPU time, with
-both in turn.
+Compares `meta.tasks_at_once=4` with 1, on the outer gradient of four tasks, by scope; and with
+`--compile`, since it takes minutes, `inner.compile=true` with false, on Reptile in scope all. U-Net
+of width 32 at 28 pixels, 5 + 5 images per task, 4 inner steps, one thread. CPU time, interleaved.
 """
 
 import argparse
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.gradients.cases import theta_of
 from benchmarks.gradients.measure import Times, times
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
@@ -23,8 +21,8 @@ LEARNERS, SCOPES = ("reptile", "fomaml", "maml"), ("film", "lora", "head", "cont
 
 
 def main() -> None:
-    """Measure, and print a line each."""
-    parser = argparse.ArgumentParser(description="Whether two settings pay.")
+    """Measure each setting and print a line for it."""
+    parser = argparse.ArgumentParser(description="Measure the speed of two settings.")
     parser.add_argument("--compile", action="store_true", help="measure inner.compile too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -40,8 +38,8 @@ def main() -> None:
 
 def _measure(learner: str, scope: str, setting: str) -> None:
     common = [f"learner.name={learner}", f"inner.scope.name={scope}"]
-    taken = outer_gradient_times({"without": common, "with": [*common, setting]})
-    without, with_it = 1e3 * taken["without"].cpu, 1e3 * taken["with"].cpu
+    measured = outer_gradient_times({"without": common, "with": [*common, setting]})
+    without, with_it = 1e3 * measured["without"].cpu, 1e3 * measured["with"].cpu
     ratio = with_it / without
     print(
         f"| {learner} | {scope} | `{setting}` | {without:.0f} | {with_it:.0f} | {ratio:.2f} |",
@@ -50,14 +48,14 @@ def _measure(learner: str, scope: str, setting: str) -> None:
 
 
 def outer_gradient_times(configurations: dict[str, Sequence[str]]) -> dict[str, Times]:
-    """Seconds of an outer gradient of the same four tasks, by configuration."""
+    """Time an outer gradient of the same four tasks for each configuration."""
     episodes, systems = _episodes(), {}
     for name, overrides in configurations.items():
         config = load_config(None, ["generator.width=32", *overrides])
         learner = build_learner(config, build_theta(config))
-        theta = theta_of(learner.inner.generator)
+        theta = learner.inner.theta.copy()
         noise = torch.Generator().manual_seed(0)
-        for p in theta.values():  # layers that start at 0 would leave nothing to do
+        for p in theta.values():  # layers that start at 0 have no gradients behind them
             p += 0.02 * torch.randn(p.shape, generator=noise)
         systems[name] = lambda learner=learner, theta=theta: learner.outer_gradient(
             theta, episodes, step=0

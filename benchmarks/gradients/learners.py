@@ -1,7 +1,7 @@
-"""What an outer gradient costs: `python -m benchmarks.gradients.learners`.
+"""The cost of an outer gradient: `python -m benchmarks.gradients.learners`.
 
-Prints, for every case, each system's CPU and wall time, its time over the plain bound and over
-learn2learn, its peak memory and how exact it is; writes the same as JSON. Short runs:
+Prints for every case each system's CPU and wall time, the ratios of its time to the plain bound's
+and to learn2learn's, its peak memory and its error; `--json` writes the same. A short run:
 
     python -m benchmarks.gradients.learners --networks unet --steps 5 --tasks 1 --no-memory
 """
@@ -27,7 +27,7 @@ DEFAULT = ["bound/*", "learn2learn", "higher", "torchopt", "maml/*", "fomaml", "
 
 
 def main() -> None:
-    """Measure every case, print its table, write all of it."""
+    """Measure every case, print its table, write the results."""
     options = _options()
     torch.set_num_threads(1)
     cases = [
@@ -36,32 +36,32 @@ def main() -> None:
         for steps in options.steps
         for tasks in options.tasks
     ]
-    found = {"machine": _machine(), "cases": []}
+    results = {"machine": _machine(), "cases": []}
     for case in cases:
-        found["cases"].append(rows_of(case, options))
+        results["cases"].append(rows_of(case, options))
         if options.json:
-            options.json.write_text(json.dumps(found, indent=1) + "\n")
+            options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def rows_of(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """Everything measured of one case, printed too."""
+    """Measure one case and print its table; return the rows."""
     chosen = [n for n in names() if any(fnmatch(n, pattern) for pattern in options.systems)]
     systems = {name: system(name, case) for name in chosen}
     gradients = {name: systems[name]() for name in progress(chosen, "first runs")}
-    taken = times(systems, options.repeats)
+    measured = times(systems, options.repeats)
     exact = exact_gradient(case)
     weights = sum(p.numel() for p in exact.values())
     rows = []
     for name in progress(chosen, "peak memory") if options.memory else chosen:
-        bound, peer = taken.get(bound_of(name)), taken.get("learn2learn")
+        bound, peer = measured.get(bound_of(name)), measured.get("learn2learn")
         same = name.startswith("maml/") or name in ("learn2learn", "higher", "torchopt")
         rows.append(
             {
                 "system": name,
-                "cpu_s": taken[name].cpu,
-                "wall_s": taken[name].wall,
-                "over_bound": taken[name].cpu / bound.cpu if bound else None,
-                "over_learn2learn": taken[name].cpu / peer.cpu if peer else None,
+                "cpu_s": measured[name].cpu,
+                "wall_s": measured[name].wall,
+                "over_bound": measured[name].cpu / bound.cpu if bound else None,
+                "over_learn2learn": measured[name].cpu / peer.cpu if peer else None,
                 "peak_mib": peak_memory(name, case) if options.memory else None,
                 "error": relative_error(gradients[name], exact) if same else None,
             }
@@ -110,7 +110,7 @@ def _options() -> argparse.Namespace:
     add("--systems", nargs="+", default=DEFAULT, help=f"patterns over {', '.join(names())}")
     add("--repeats", type=int, default=7)
     add("--no-memory", dest="memory", action="store_false")
-    add("--json", type=Path, help="where to write it too")
+    add("--json", type=Path, help="file to write the results to")
     return parser.parse_args()
 
 

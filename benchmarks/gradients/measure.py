@@ -1,4 +1,4 @@
-"""Time and exactness of systems, side by side in one process."""
+"""Times and errors of systems, measured side by side in one process."""
 
 import gc
 import statistics
@@ -18,19 +18,19 @@ from metatrain.base.parameters import Parameters
 
 @dataclass(frozen=True)
 class Times:
-    """Medians, in seconds."""
+    """Median times in seconds."""
 
     wall: float
     cpu: float
 
 
 def times(systems: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Times]:
-    """Medians over `repeats` rounds, each of which runs every system once.
+    """Time systems: the medians over `repeats` rounds, each of which runs every system once.
 
-    What else the machine does then falls on all of them alike. Each round begins with the next
-    system, since what ran before leaves memory that has to be given back or can be used again.
+    Other load of the machine then affects all systems alike. Each round starts with another
+    system, since the memory that one leaves, to be freed or reused, affects the next.
     """
-    taken: dict[str, list[Times]] = {name: [] for name in systems}
+    runs: dict[str, list[Times]] = {name: [] for name in systems}
     order = deque(systems)
     for _ in progress(range(repeats), "rounds"):
         order.rotate(-1)
@@ -38,26 +38,26 @@ def times(systems: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, T
             gc.collect()
             wall, cpu = time.perf_counter(), time.process_time()
             systems[name]()
-            taken[name].append(Times(time.perf_counter() - wall, time.process_time() - cpu))
+            runs[name].append(Times(time.perf_counter() - wall, time.process_time() - cpu))
     return {
         name: Times(statistics.median(t.wall for t in ts), statistics.median(t.cpu for t in ts))
-        for name, ts in taken.items()
+        for name, ts in runs.items()
     }
 
 
 def exact_gradient(case: Case, learner: str = "maml") -> Parameters:
-    """The outer gradient of `case` in float64, unrolled."""
+    """Compute the outer gradient of `case` in float64, unrolled."""
     return system(f"{learner}/unrolled", replace(case, dtype=torch.float64))()
 
 
 def relative_error(gradient: Parameters, exact: Parameters) -> float:
-    """|gradient - exact| / |exact| over all parameters together."""
+    """Compute |gradient - exact| / |exact| over all parameters together."""
     difference = sum(float((gradient[n].double() - e).square().sum()) for n, e in exact.items())
     return (difference / sum(float(e.square().sum()) for e in exact.values())) ** 0.5
 
 
 def progress(items: Sequence, what: str) -> Iterator:
-    """The items, with how many are done and how long the rest will take on stderr."""
+    """Yield `items`, and show on stderr how many are done and the time that the rest will take."""
     started = time.perf_counter()
     for i, item in enumerate(items):
         left = (time.perf_counter() - started) / i * (len(items) - i) if i else 0.0

@@ -1,10 +1,10 @@
-"""Peak memory of one system, in a process of its own.
+"""Peak memory of one system, in a separate process.
 
     python -m benchmarks.gradients.memory unet 20 1 maml
 
-Cold and warm are made the same: malloc is told to hand every freed tensor back to the system, so
-that the peak of the resident set is that of living tensors. The system runs once, which loads and
-compiles code; the peak is then set back, and what counts is how far it rises in the second run.
+malloc is configured to return every freed tensor to the system, so that the peak of the resident
+set is that of live tensors. The system runs once, which loads and compiles code; the peak is then
+reset, and its rise in the second run is the result.
 """
 
 import gc
@@ -18,12 +18,12 @@ import torch
 from benchmarks.gradients.cases import Case
 from benchmarks.gradients.systems import system
 
-# In bytes: tensors above go through mmap, whose memory is gone when they are.
+# In bytes: larger tensors are allocated by mmap, whose memory is returned when they are freed.
 THRESHOLD = 32768
 
 
 def peak_memory(name: str, case: Case) -> float:
-    """MiB that `name` needs at most beyond what it holds at rest, measured in a new process."""
+    """Measure in a new process the MiB that `name` needs at its peak, beyond those at rest."""
     environment = os.environ | give_memory_back()
     arguments = [case.network, str(case.steps), str(case.tasks), name]
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gradients.memory", *arguments]
@@ -42,19 +42,19 @@ def _rise(name: str, case: Case) -> float:
 
 
 def give_memory_back() -> dict[str, str]:
-    """The environment in which malloc hands every freed tensor back to the system."""
+    """Return the environment in which malloc returns every freed tensor to the system."""
     limits = {"MALLOC_MMAP_THRESHOLD_": f"{THRESHOLD}", "MALLOC_TRIM_THRESHOLD_": f"{THRESHOLD}"}
-    # glibc would give up mapping at 65536 tensors.
+    # By default glibc stops mapping at 65536 tensors.
     return limits | {"MALLOC_MMAP_MAX_": "1000000"}
 
 
 def peak_reset() -> None:
-    """Set the peak of this process's resident set back to the present."""
+    """Reset the peak of this process's resident set to its present size."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def resident(field: str) -> int:
-    """KiB of this process's resident set: VmRSS now, VmHWM at its peak."""
+    """Return the KiB of this process's resident set: VmRSS now, VmHWM at its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 

@@ -1,90 +1,122 @@
-"""The networks that are measured, each of about 0.9 million parameters, on 28 x 28 grey images."""
+"""The generators that are measured, with about 0.9 million parameters, for 28 x 28 grey images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
+from metatrain.base.errors import UserError
+from metatrain.base.section import Section
 from metatrain.data.batch import Batch
-from metatrain.data.examples import Examples
-from metatrain.generators import Draw, Generator
+from metatrain.generators import Draw, Generator, Network, Objective, Term
+from metatrain.generators.codecs.codec import Identity, IdentityConfig
 from metatrain.generators.networks.dit import DiT, DiTConfig
 from metatrain.generators.networks.layers import group_norm
 from metatrain.generators.networks.unet import UNet, UNetConfig
+from metatrain.generators.objectives.flow import FlowConfig, FlowMatching, random_stream
 
-SIZE, CHANNELS = 28, 1
+SHAPE = CHANNELS, SIZE, _ = 1, 28, 28
 
 
-class ConvGAN(Generator):
-    """The generator of a DCGAN (Radford et al. 2016) against a random discriminator that is frozen.
+class Discriminator(nn.Module):
+    """A random convolutional discriminator; its weights are buffers, and so frozen."""
 
-    Meta-training one needs nothing of the library but `draw` and `forward`. The norms are
-    GroupNorm, since BatchNorm would carry one task into the next.
+    def __init__(self, narrow: int, wide: int) -> None:
+        super().__init__()
+        self.register_buffer("first", _random_weight(narrow, CHANNELS, 4))
+        self.register_buffer("second", _random_weight(wide, narrow, 4))
+        self.register_buffer("last", _random_weight(1, wide, SIZE // 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits [B, 1, 1, 1] of `images` [B, C, H, W]."""
+        h = F.leaky_relu(F.conv2d(images, self.get_buffer("first"), None, 2, 1), 0.2)
+        h = F.leaky_relu(F.conv2d(h, self.get_buffer("second"), None, 2, 1), 0.2)
+        return F.conv2d(h, self.get_buffer("last"))
+
+
+class ConvGAN(Network):
+    """The generator of a DCGAN (Radford et al. 2016), with a frozen discriminator.
+
+    It has GroupNorm in place of BatchNorm, whose statistics would carry one task into the next.
     """
 
-    Config = UNetConfig  # has nothing to set, and so is never read
+    Config = Section
     head = ("out",)
     latent, width = 64, 64
 
     def __init__(self) -> None:
-        super().__init__(None, SIZE, CHANNELS)
+        super().__init__(Section(), SHAPE)
         wide, narrow = 3 * self.width, self.width
-        self.stem = nn.ConvTranspose2d(self.latent, wide, 7)
+        self.stem = nn.ConvTranspose2d(self.latent, wide, SIZE // 4)
         self.middle = nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)
         self.out = nn.ConvTranspose2d(narrow, CHANNELS, 4, stride=2, padding=1)
         self.norm_stem, self.norm_middle = group_norm(wide), group_norm(narrow)
-        for name, shape in {
-            "look_first": (narrow, CHANNELS, 4, 4),
-            "look_second": (wide, narrow, 4, 4),
-            "look_last": (1, wide, 7, 7),
-        }.items():
-            fan_in = shape[1] * shape[2] * shape[3]
-            self.register_buffer(name, torch.randn(shape) * (2 / fan_in) ** 0.5)
+        self.discriminator = Discriminator(narrow, wide)
 
-    def draw(self, batch: Batch) -> Draw:
-        """See `Generator.draw`: latent vectors, one an image of the batch."""
-        stream = torch.Generator().manual_seed(hash((batch.seed, batch.draw)))
-        shape = (len(batch.examples), self.latent, 1, 1)
-        return (torch.randn(shape, generator=stream).to(batch.examples.target),)
-
-    def forward(self, *draw: Tensor) -> Tensor:
-        """See `Generator.forward`: softplus(-D(G(z))), Goodfellow et al. 2014, section 3."""
-        return F.softplus(-self.judge(self.images(*draw))).mean()
-
-    def images(self, z: Tensor) -> Tensor:
-        """[B, latent, 1, 1] -> [B, C, H, W]."""
+    def forward(self, z: Tensor) -> Tensor:
+        """Map latent vectors [B, latent, 1, 1] to images [B, C, H, W]."""
         h = F.relu(self.norm_stem(self.stem(z)))
         h = F.relu(self.norm_middle(self.middle(h)))
         return self.out(h).tanh()
 
-    def judge(self, images: Tensor) -> Tensor:
-        """The discriminator's logits."""
-        h = F.leaky_relu(F.conv2d(images, self.get_buffer("look_first"), None, 2, 1), 0.2)
-        h = F.leaky_relu(F.conv2d(h, self.get_buffer("look_second"), None, 2, 1), 0.2)
-        return F.conv2d(h, self.get_buffer("look_last"))
 
-    def embed(self, images: Tensor) -> Tensor:
-        """See `Generator.embed`: it looks at no support."""
-        raise NotImplementedError
+class NonSaturating(Objective[Section]):
+    """The generator's loss against the discriminator (Goodfellow et al. 2014, section 3).
 
-    def surprise(self, support: Examples) -> Tensor:
-        """See `Generator.surprise`: it expects nothing."""
-        raise NotImplementedError
+    A draw is one latent vector per example, [B, latent, 1, 1].
+    """
 
-    def restore(self, batch: Batch, hidden: Tensor) -> Tensor:
-        """See `Generator.restore`: no pixels go in."""
-        raise NotImplementedError
+    Config = Section
 
-    @torch.no_grad()
-    def sample(self, support: Examples, count: int, seed: int) -> Tensor:
-        """See `Generator.sample`."""
-        z = torch.randn(count, self.latent, 1, 1, generator=torch.Generator().manual_seed(seed))
-        return self.images(z)
+    @property
+    @override
+    def terms(self) -> Sequence[Term]:
+        return (Term(non_saturating_loss),)
+
+    @override
+    def check(self, network: Network) -> None:
+        if not isinstance(network, ConvGAN):
+            raise UserError(f"the non-saturating loss needs ConvGAN, not {type(network).__name__}.")
+
+    @override
+    def prepare(self, batch: Batch, *, training: bool) -> Draw:
+        stream = random_stream(batch.seed, batch.noise_index)
+        return (_latents(len(batch.examples), stream).to(batch.examples.target),)
+
+    @override
+    def sample(
+        self, network: Network, support: Tensor, count: int, seed: int, sampler: Section | None
+    ) -> Tensor:
+        return network(_latents(count, random_stream(seed)).to(support))
 
 
+def non_saturating_loss(network: ConvGAN, z: Tensor) -> Tensor:
+    """Compute softplus(-D(G(z))), averaged over the batch, a scalar."""
+    return F.softplus(-network.discriminator(network(z))).mean()
+
+
+def _latents(count: int, stream: torch.Generator) -> Tensor:
+    return torch.randn(count, ConvGAN.latent, 1, 1, generator=stream)
+
+
+def _random_weight(channels: int, channels_in: int, side: int) -> Tensor:
+    fan_in = channels_in * side**2
+    return torch.randn(channels, channels_in, side, side) * (2 / fan_in) ** 0.5
+
+
+def _generator(network: Network, objective: Objective) -> Generator:
+    return Generator(network, objective, Identity(IdentityConfig()))
+
+
+def _flow(network: Network) -> Generator:
+    return _generator(network, FlowMatching(FlowConfig(), SHAPE))
+
+
+# By name, functions that make a generator with new random weights.
 NETWORKS: dict[str, Callable[[], Generator]] = {
-    "unet": lambda: UNet(UNetConfig(), SIZE, CHANNELS),
-    "dit": lambda: DiT(DiTConfig(width=104), SIZE, CHANNELS),
-    "gan": ConvGAN,
+    "unet": lambda: _flow(UNet(UNetConfig(), SHAPE)),
+    "dit": lambda: _flow(DiT(DiTConfig(width=104), SHAPE)),
+    "gan": lambda: _generator(ConvGAN(), NonSaturating(Section(), SHAPE)),
 }

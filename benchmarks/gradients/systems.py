@@ -1,7 +1,7 @@
-"""Everything that is measured, by name: bounds, peers, and our learners in all their modes."""
+"""Systems by name: bounds, peers, and our learners in all their modes."""
 
 from benchmarks.gradients.bounds import BOUNDS, bound
-from benchmarks.gradients.cases import Case, System, theta_of
+from benchmarks.gradients.cases import Case, System
 from benchmarks.gradients.peers import installed, peer
 from metatrain.base.parameters import Parameters
 from metatrain.learning.learners import LEARNERS
@@ -16,34 +16,34 @@ MODES = {
 
 
 def names() -> list[str]:
-    """`bound/*`, then peers, then ours: a learner, or learner/mode where it is of second order."""
+    """List `bound/*`, the peers, and ours: a learner, or learner/mode for second order."""
     ours = [
         name if name in FIRST_ORDER else f"{name}/{mode}"
         for name in LEARNERS
         for mode in (MODES if name not in FIRST_ORDER else ("",))
-        if (name, mode) != ("imaml", "unrolled")  # never goes back through inner steps
+        if (name, mode) != ("imaml", "unrolled")  # never differentiates inner steps
     ]
     return [*(f"bound/{name}" for name in BOUNDS), *installed(), *ours]
 
 
 def system(name: str, case: Case) -> System:
-    """The system `name`, ready to run on `case`."""
+    """Prepare the system `name` to run on `case`."""
     kind, _, mode = name.partition("/")
     if kind == "bound":
         return bound(mode, case)
     if name in installed():
         return peer(name, case)
     learner, episodes = case.learner(kind, MODES.get(mode, ())), case.episodes()
-    theta = theta_of(learner.inner.generator)
+    theta = learner.inner.theta.copy()
 
     def run() -> Parameters:
-        # Late in training, when MAML++ has come to its final objective.
+        # Late in training, when the annealing of MAML++ is over.
         return learner.outer_gradient(theta, episodes, step=10_000).gradient
 
     return run
 
 
 def bound_of(name: str) -> str:
-    """The bound that `name` is held against."""
+    """Name the bound that `name` is compared with."""
     same_work = {"joint": "joint", "mtl": "joint", "reptile": "reptile", "admm": "reptile"}
     return f"bound/{same_work.get(name, 'fomaml')}"
