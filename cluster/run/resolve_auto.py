@@ -122,7 +122,7 @@ def _choose_inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
 def _choose_method(
     config: Config, state: TrainState, store: EpisodeStore, sampler: EpisodeSampler
 ) -> Choice:
-    """Time the ways to compute outer gradients on worker 0's first episodes."""
+    """Time the methods of outer gradients on worker 0's first episodes."""
     device, data = get_device(), config.data
     slots = slots_of(0, config.cluster.workers, config.meta.batch)
     plans = [sampler.plan(0, slot) for slot in slots]

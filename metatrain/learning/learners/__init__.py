@@ -1,4 +1,4 @@
-"""Learners: each turns episodes into an outer gradient.
+"""Learners, which turn episodes into outer gradients.
 
 A new one is a file and a line here, or another package's entry point.
 """
