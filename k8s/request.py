@@ -137,7 +137,7 @@ def _read_run(arguments: argparse.Namespace, components: Sequence[str]) -> _Work
 
 
 def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
-    from tuning.config import divided, load_sweep
+    from tuning.config import load_sweep, split_overrides
 
     def load(further: Sequence[str]) -> Config:
         return load_sweep(arguments.config, [*arguments.overrides, *further]).base
@@ -151,7 +151,7 @@ def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
             f"cluster.gpus_per_worker is {gpus} in the sweep's base, which contradicts "
             f"{arguments.gpus or 'no'} --gpus; set it under overrides."
         )
-    of_sweep, of_base = divided(arguments.overrides)
+    of_sweep, of_base = split_overrides(arguments.overrides)
     values = load_values(arguments.config, of_sweep)
     pairs = (override.partition("=") for override in of_base)
     overrides = settings.overrides | {key: yaml.safe_load(value) for key, _, value in pairs}

@@ -1,11 +1,11 @@
-"""A page of ours as a browser takes it apart."""
+"""A page, parsed as a browser does."""
 
 import re
 from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """All elements with their attributes, and all text, of a page."""
+    """The elements of a page with their attributes, and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Page(HTMLParser):
         self.text += re.sub(r"\s+", " ", data)
 
     def check_self_contained(self) -> None:
-        """That it fetches nothing and runs nothing."""
+        """Check that it fetches nothing and runs nothing."""
         assert self.addresses()
         assert all(address.startswith(("data:", "#")) for address in self.addresses())
         assert not re.search(r"url\(|@import", self.text)
@@ -27,7 +27,7 @@ class Page(HTMLParser):
         assert not any(name.startswith("on") for _, attrs in self.elements for name in attrs)
 
     def addresses(self) -> list[str]:
-        """Whatever a browser might fetch."""
+        """List all that a browser might fetch."""
         fetching = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "background"}
         return [
             value for _, attributes in self.elements

@@ -1,16 +1,16 @@
-"""Search inner rates, step counts and all else: Ray Tune over whole distributed runs.
+"""Search over inner rates, step counts and any other key: Ray Tune over distributed runs.
 
-sweep -> suggestions -> trial -> cluster.run.training; every trial's record is in the ledger
+sweep -> suggestions -> trial -> cluster.run.training; the ledger has the records of all trials
 """
 
 import os
 
-import cluster  # noqa: F401  it says what Ray is to read when it is imported
+import cluster  # noqa: F401  it sets the environment that Ray reads when it is imported
 
-# Tune reads these as it runs. What it would print itself is in the way of our table.
+# Tune reads these as it runs. Its own output would break the table of trials.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-# A trial that failed has no score to report.
+# A failed trial has no score to report.
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-# Ctrl-C is to come to us; Tune would wait for every trial.
+# Ctrl-C must reach metatrain; Tune would wait for every trial.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

@@ -1,4 +1,4 @@
-"""`python -m tuning sweep SWEEP`, where nothing is installed: a job's working directory."""
+"""`python -m tuning sweep SWEEP`, for where metatrain is not installed: the folder of a job."""
 
 import sys
 

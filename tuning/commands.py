@@ -9,9 +9,13 @@ from metatrain.cli.command import Command
 def _sweep(arguments: argparse.Namespace) -> None:
     with below.require_extra("a sweep"):
         from tuning.config import load_sweep
-        from tuning.sweep import sweep
 
-    print(sweep(load_sweep(arguments.sweep, arguments.overrides)))
+        # Before Ray is imported, so that a mistake in the file is reported at once.
+        sweep = load_sweep(arguments.sweep, arguments.overrides)
+
+        from tuning.sweep import run_sweep
+
+    print(run_sweep(sweep))
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +24,8 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="of the sweep, such as budget.trials=40, or of its base, such as meta.steps=500",
+        help="overrides of the sweep, such as budget.trials=40, or of its base, such as "
+        "meta.steps=500",
     )
 
 
@@ -29,15 +34,15 @@ def _submit(arguments: argparse.Namespace) -> None:
         below.SUBMIT.run(arguments)
         return
     with below.require_extra("submitting a sweep"):
-        from tuning.submit import sweeping
+        from tuning.submit import sweep_job
 
-    below.submit_from(arguments, sweeping)
+    below.submit_from(arguments, sweep_job)
 
 
 def _submit_arguments(parser: argparse.ArgumentParser) -> None:
     below.SUBMIT.arguments(parser)
-    parser.add_argument("--sweep", action="store_true", help="CONFIG is a sweep's file")
+    parser.add_argument("--sweep", action="store_true", help="CONFIG is the file of a sweep")
 
 
-SWEEP = Command("Search the best inner rate, steps and more.", _sweep_arguments, _sweep)
+SWEEP = Command("Search for the best inner rate, steps and more.", _sweep_arguments, _sweep)
 SUBMIT = Command("Train or sweep as a job on a cluster, or resume.", _submit_arguments, _submit)

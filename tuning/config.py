@@ -1,4 +1,4 @@
-"""A sweep's file: what to vary, what to vary it of, how to judge, and when to stop."""
+"""The file of a sweep: the base configuration, the space, the metric, and the budget."""
 
 import json
 import re
@@ -19,207 +19,208 @@ from metatrain.config import (
     parse_config,
 )
 from metatrain.metrics.metric import VALIDATION_METRICS
-from tuning.space import Dimension, Values, corners, placed
+from tuning.space import Dimension, Values, corners, with_values
 
-# What decides where and how a trial runs, and not what it computes; or how it is judged, the same
-# for all.
+# Keys of where and how a trial runs, instead of what it computes, and of its validation.
 _NOT_VARIED = ("run.", "cluster.", "checkpoint.", "validation.", "data.path", "meta.steps")
 
-# How many tasks judge a trial where the base does not say.
-_TASKS = 16
+# The number of validation tasks where the base does not set it.
+_VALIDATION_TASKS = 16
 
 
 class BudgetConfig(Section):
-    """When a sweep is over: at whichever limit it reaches first."""
+    """The limits of a sweep, which ends at the first that it reaches."""
 
-    trials: int = Field(default=20, ge=1, description="Trials in all.")
+    trials: int = Field(default=20, ge=1, description="The number of trials.")
     hours: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="Wall time, that of interrupted starts included."
+        default=None, description="Wall time, over all starts of the sweep."
     )
     gpu_hours: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="Time of trials, times the GPUs that each takes."
+        default=None, description="The time of all trials, times the GPUs of each."
     )
 
 
 class SchedulerConfig(Section):
-    """Which trials are worth going on with; all are looked at equally often."""
+    """The early stopping of trials; all are validated at the same outer steps."""
 
     name: Literal["asha", "median", "pbt", "none"] = Field(
         default="asha",
-        description="asha stops all but the best at each rung, median those below the median, pbt "
-        "has the worst go on from the best with another inner.lr.",
+        description="asha stops all but the best trials at each rung, median those below the "
+        "median; pbt continues the worst trials from the best ones with another inner.lr.",
     )
-    looks: int = Field(default=4, ge=1, description="Looks at a trial, the last at its end.")
-    keep: int = Field(default=2, ge=2, description="Of so many trials, asha lets one go on.")
+    looks: int = Field(default=4, ge=1, description="Validations of a trial, the last at its end.")
+    keep: int = Field(
+        default=2, ge=2, description="asha continues one of this many trials at each rung."
+    )
 
 
 class LoggersConfig(Section):
-    """Where else trials are told of."""
+    """Experiment trackers that trials are logged to."""
 
     mlflow: Location | None = Field(
-        default=None, description="Tracking URI, such as file:mlruns; null is none."
+        default=None, description="Tracking URI, such as file:mlruns; null: none."
     )
-    wandb: str | None = Field(default=None, description="Project at W&B; null is none.")
+    wandb: str | None = Field(default=None, description="Project at W&B; null: none.")
 
 
 class SweepConfig(Section):
-    """Everything that a sweep depends on."""
+    """The settings of a sweep."""
 
     name: StableName = Field(
-        default="sweep", description="Stable name; the same name again goes on with the sweep."
+        default="sweep", description="Stable name; the same name resumes the sweep."
     )
     dir: Location = Field(
         default="sweeps", description="Folder of all sweeps: a path or any fsspec URL."
     )
     base: str | None = Field(
-        default=None, description="The configuration to vary, a file; null is the defaults."
+        default=None, description="File of the configuration to vary; null: the defaults."
     )
-    overrides: dict[str, Any] = Field(
-        default={}, description="What is otherwise in it, by dotted key."
+    overrides: dict[str, Any] = Field(default={}, description="Overrides of it, by dotted key.")
+    space: dict[str, Dimension] = Field(
+        min_length=1, description="The values to try, by dotted key."
     )
-    space: dict[str, Dimension] = Field(min_length=1, description="What to vary, by dotted key.")
     metric: Literal[*VALIDATION_METRICS] = Field(  # pyright: ignore[reportInvalidTypeForm]
         default="own_task",
         description="The score of unseen tasks, at the best k, that ranks trials.",
     )
     searcher: Literal["tpe", "random", "grid"] = Field(
-        default="tpe", description="Where to look next: Optuna's TPE, anywhere, or everywhere."
+        default="tpe",
+        description="The choice of values: Optuna's TPE, random, or every combination.",
     )
     scheduler: SchedulerConfig = SchedulerConfig()
     budget: BudgetConfig = BudgetConfig()
-    max_failures: int = Field(
-        default=2, ge=0, description="Times that a trial which crashed goes on from where it was."
-    )
+    max_failures: int = Field(default=2, ge=0, description="How often a crashed trial is resumed.")
     loggers: LoggersConfig = LoggersConfig()
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seeds the searcher.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the searcher.")
 
     @property
     def url(self) -> str:
-        """Where this sweep lives."""
+        """The folder of this sweep."""
         return f"{self.dir.rstrip('/')}/{self.name}"
 
     @model_validator(mode="after")
-    def _keys_come_in_order(self) -> Self:
-        before: list[str] = []
+    def _check_order_of_keys(self) -> Self:
+        earlier: list[str] = []
         for key, dimension in self.space.items():
             for other in [*dimension.when, *filter(None, [dimension.same_as])]:
-                if other not in before:
+                if other not in earlier:
                     raise ValueError(
                         f"space.{key} refers to {other}, which is not in the space before it"
-                        f"{did_you_mean(other, before) or '; write that first.'}"
+                        f"{did_you_mean(other, earlier) or '; write that first.'}"
                     )
-            before.append(key)
+            earlier.append(key)
         return self
 
     @model_validator(mode="after")
-    def _varied_is_what_is_computed(self) -> Self:
+    def _check_varied_keys(self) -> Self:
         for key in self.space:
             if key.startswith(_NOT_VARIED):
                 raise ValueError(
-                    f"space.{key} cannot be varied, for it is the same for all trials; set it "
+                    f"space.{key} cannot be varied, since it is the same for all trials; set it "
                     f"under overrides."
                 )
         return self
 
     @model_validator(mode="after")
-    def _searcher_suits_the_space(self) -> Self:
-        endless = [k for k, d in self.space.items() if not d.same_as and d.points() is None]
-        if self.searcher == "grid" and endless:
+    def _check_searcher(self) -> Self:
+        infinite = [k for k, d in self.space.items() if not d.same_as and d.all_values() is None]
+        if self.searcher == "grid" and infinite:
             raise ValueError(
-                f"searcher is grid, and space.{endless[0]} has no end of values; give it a choice, "
-                f"or take searcher tpe or random."
+                f"searcher is grid, and space.{infinite[0]} has infinitely many values; give it a "
+                f"choice, or set searcher to tpe or random."
             )
         if self.scheduler.name == "pbt":
             rate = self.space.get("inner.lr")
             if rate is None or not (rate.loguniform or rate.uniform) or rate.when:
                 raise ValueError(
-                    "scheduler.name is pbt, which changes inner.lr on the way; give space.inner.lr "
-                    "as loguniform or uniform, without a condition."
+                    "scheduler.name is pbt, which changes inner.lr during training; give "
+                    "space.inner.lr as loguniform or uniform, without a condition."
                 )
         return self
 
 
 class Sweep:
-    """A sweep's settings with the base that they vary.
+    """A sweep's settings, with the base configuration of its trials.
 
     Args:
-        settings: from the sweep's file.
-        base: what was given of the base configuration, plain and nested.
+        settings: the settings of the sweep's file.
+        values: the values of the base configuration, plain and nested.
 
     Attributes:
-        asked: the base configuration.
-        base: the same as trials have it, validated and saved at every look.
+        original: the base configuration as its file has it.
+        base: the base configuration as trials have it, with a validation and a checkpoint at each
+            outer step where trials are compared.
 
     Raises:
-        UserError: when some extreme of the space is not a configuration.
+        UserError: when the base is not valid, or with an extreme of the space it is not.
     """
 
-    def __init__(self, settings: SweepConfig, base: Mapping[str, Any]) -> None:
-        self.settings, self._base = settings, base
-        # First, so that its own mistakes are not laid to the space.
-        self.asked = parse_config(base)
+    def __init__(self, settings: SweepConfig, values: Mapping[str, Any]) -> None:
+        self.settings, self._values = settings, values
+        # First, so that a mistake in the base is not reported as one of the space.
+        self.original = parse_config(values)
         self.base = self.config({})
-        for key, values in corners(settings.space):
+        for key, corner in corners(settings.space):
             try:
-                self.config(values)
+                self.config(corner)
             except UserError as error:
-                said = "; ".join(f"{k}={json.dumps(v, default=str)}" for k, v in values.items())
+                pairs = "; ".join(f"{k}={json.dumps(v, default=str)}" for k, v in corner.items())
                 sentence = str(error).partition("\n")[2].strip() or str(error)
-                raise UserError(f"space.{key} cannot be searched ({said}): {sentence}") from error
+                raise UserError(f"space.{key} cannot be searched ({pairs}): {sentence}") from error
 
     def config(self, values: Values, name: str = "trial") -> Config:
-        """The configuration of a trial with these values."""
-        tree = placed(self._base, values, list(COMPONENTS))
+        """Return the configuration of the trial `name` with these values of the space."""
         run = {"run.name": name, "run.dir": f"{self.settings.url}/runs"}
-        config = parse_config(placed(tree, run, []))
+        config = parse_config(with_values(with_values(self._values, values, COMPONENTS), run))
         validation = config.validation.model_copy(
             update={
-                "tasks": config.validation.tasks or _TASKS,
+                "tasks": config.validation.tasks or _VALIDATION_TASKS,
                 "network": config.validation.network or f"{self.settings.url}/metric.safetensors",
             }
         )
         looks = self.settings.scheduler.looks
         every = -(-config.meta.steps // looks)
-        # Others may go on from a checkpoint of long ago.
+        # PBT's trials may continue from any checkpoint of another.
         keep = looks + 1 if self.settings.scheduler.name == "pbt" else config.checkpoint.keep
         checkpoint = config.checkpoint.model_copy(
             update={"every": every, "samples": False, "keep": keep}
         )
-        # Tune starts a trial again that lost a worker; Train would too one that cannot succeed.
+        # Tune restarts a trial that lost a worker; Train would also restart one that cannot work.
         cluster = config.cluster.model_copy(update={"max_failures": 0})
         parts = {"validation": validation, "checkpoint": checkpoint, "cluster": cluster}
         return config.model_copy(update=parts)
 
 
 def load_sweep(path: str, overrides: Sequence[str] = ()) -> Sweep:
-    """Read a sweep's file, with overrides of it or of its base.
+    """Read a sweep's file, with overrides of the sweep or of its base.
 
     Raises:
-        UserError: naming the key, its value and what is allowed, or the file that cannot be read.
+        UserError: with the key, its value and the allowed ones, or the file that cannot be read.
     """
-    own, others = divided(overrides)
-    settings = _parse(path, load_values(path, own))
+    sweep_overrides, base_overrides = split_overrides(overrides)
+    settings = _parse(path, load_values(path, sweep_overrides))
     base = load_values(settings.base) if settings.base else {}
-    base = placed(base, dict(_leaves(settings.overrides)), list(COMPONENTS))
-    given = load_values(None, others)
-    return Sweep(settings, placed(base, dict(_leaves(given)), list(COMPONENTS)))
+    for changes in (settings.overrides, load_values(None, base_overrides)):
+        base = with_values(base, _flat(changes), COMPONENTS)
+    return Sweep(settings, base)
 
 
-def divided(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Overrides of the sweep's own keys, and of its base.
+def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split overrides into those of the sweep and those of its base.
 
-    `seed` is that of the searcher; the base's is set under `overrides`.
+    `seed` is the seed of the searcher; that of the base is set under `overrides`.
     """
-    own = [o for o in overrides if re.split("[.=]", o)[0] in SweepConfig.model_fields]
-    return own, [o for o in overrides if o not in own]
+    of_sweep = [o for o in overrides if re.split("[.=]", o)[0] in SweepConfig.model_fields]
+    return of_sweep, [o for o in overrides if o not in of_sweep]
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Values:
+    """Return the values of a nested configuration by dotted key."""
+    values: Values = {}
     for key, value in tree.items():
-        nested = isinstance(value, Mapping)
-        found += _leaves(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
-    return found
+        is_nested = isinstance(value, Mapping)
+        values |= _flat(value, f"{prefix}{key}.") if is_nested else {f"{prefix}{key}": value}
+    return values
 
 
 def _parse(path: str, values: Any) -> SweepConfig:
@@ -237,16 +238,16 @@ def _sentence(detail: ErrorDetails) -> str:
         return f"there is no key '{key}'{did_you_mean(leaf, _siblings(parents))}"
     if detail["type"] == "missing":
         example = "{inner.lr: {loguniform: [1e-4, 1e-2]}}"
-        return f"{key} is missing; say what to vary, as in {example}."
+        return f"{key} is missing; give the values to try, as in {example}."
     if detail["type"] == "value_error":
-        within = f"{key} " if key else ""
-        return within + detail["msg"].removeprefix("Value error, ")
+        subject = f"{key} " if key else ""
+        return subject + detail["msg"].removeprefix("Value error, ")
     allowed = detail["msg"].replace("Input should be", "allowed is")
     return f"{key} is {json.dumps(detail['input'], default=str)}; {allowed}."
 
 
 def _siblings(parents: Sequence[str]) -> list[str]:
-    """The keys that a section of the sweep's file may have."""
+    """List the keys that a section of the sweep's file may have."""
     if parents[:1] == ["space"]:
         return [f.alias or name for name, f in Dimension.model_fields.items()]
     section: Any = SweepConfig

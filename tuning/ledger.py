@@ -1,4 +1,4 @@
-"""What a sweep knows of its trials, safe at any moment: one small JSON file a trial."""
+"""The records of a sweep's trials, durable at any moment: one small JSON file per trial."""
 
 import json
 import math
@@ -24,25 +24,25 @@ from metatrain.storage.files import (
 from tuning.config import Sweep
 from tuning.space import Values
 
-State = Literal["waiting", "running", "finished", "stopped", "failed"]
+RecordState = Literal["waiting", "running", "finished", "stopped", "failed"]
 
-# What may be otherwise when a sweep goes on: how much of it, where, and who is told.
+# What may change when a sweep is resumed: its extent, its machines, and its loggers.
 _SETTINGS_MAY_CHANGE = ("name", "dir", "base", "overrides", "budget", "loggers", "max_failures")
 _BASE_MAY_CHANGE = ("run.", "cluster.", "validation.network")
 
 
 @dataclass(frozen=True)
-class Report:
-    """One look at a trial.
+class TrialReport:
+    """The result of one validation of a trial.
 
     Attributes:
         step: outer steps taken.
-        score: what the metric makes of the best k; lower is better.
-        k: that number of inner steps.
-        loss: query loss there.
-        seconds: time of the trial until then, all starts together.
-        order: which report of the sweep it is.
-        curve: by number of inner steps, what the metric makes of it.
+        score: the cost, by the sweep's metric, at the best k; lower is better.
+        k: the number of inner steps with that score.
+        loss: the query loss after them.
+        seconds: the time of the trial until then, over all of its starts.
+        order: the number of the report among all of the sweep.
+        curve: the cost by number of inner steps.
     """
 
     step: int
@@ -54,62 +54,62 @@ class Report:
     curve: dict[int, float]
 
     @property
-    def finite(self) -> bool:
-        """Whether the score is a number to compare with."""
+    def is_finite(self) -> bool:
+        """Whether the score can be compared."""
         return math.isfinite(self.score)
 
 
 @dataclass
-class Record:
-    """A trial as it stands.
+class TrialRecord:
+    """The state of a trial.
 
     Attributes:
-        number: of the trial, from 0.
-        values: what it was given.
-        run: name of its run, which changes when it goes on from another trial's.
-        state: where it is.
+        number: its number, from 0.
+        values: its values of the space.
+        run: the name of its run, which changes when it continues another trial's.
+        state: where it stands.
         reason: why it failed.
-        retries: times that it crashed and went on.
-        reports: what was seen of it.
+        retries: how often it crashed and was resumed.
+        reports: the results of its validations.
     """
 
     number: int
     values: Values
     run: str
-    state: State = "waiting"
+    state: RecordState = "waiting"
     reason: str = ""
     retries: int = 0
-    reports: list[Report] = field(default_factory=list)
+    reports: list[TrialReport] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """As people and folders call it."""
+        """Its name in tables and folders."""
         return trial_name(self.number)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will come of it."""
+    def has_ended(self) -> bool:
+        """Whether it will not run again."""
         return self.state in ("finished", "stopped", "failed")
 
     @property
-    def last(self) -> Report | None:
-        """What was seen last."""
+    def last_report(self) -> TrialReport | None:
+        """The result of its last validation."""
         return self.reports[-1] if self.reports else None
 
     @property
     def seconds(self) -> float:
-        """How long it has taken, as far as is known."""
-        return self.last.seconds if self.last else 0.0
+        """The time that it took until its last validation."""
+        return self.last_report.seconds if self.last_report else 0.0
 
 
-class Ledger:
-    """All records of a sweep, each written whole whenever it changes.
+class SweepLedger:
+    """The records of all trials of a sweep, each written whole whenever it changes.
 
     Args:
-        sweep: whose.
+        sweep: the sweep; it is begun, or compared with the one that the folder holds.
 
     Attributes:
-        records: by number.
+        records: the records by number.
 
     Raises:
         UserError: when the folder holds another sweep, or cannot be read or written.
@@ -117,69 +117,73 @@ class Ledger:
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep, self.url = sweep, sweep.settings.url
-        _begin_or_go_on(sweep)
-        self._spent, self._since = _read_spent(self.url), None
+        _begin_or_resume(sweep)
+        self._seconds, self._since = _read_seconds(self.url), None
         self.records = {record.number: record for record in read_records(self.url)}
 
-    def add(self, values: Values) -> Record:
-        """The record of a new trial."""
+    def add(self, values: Values) -> TrialRecord:
+        """Add and write the record of a new trial."""
         number = len(self.records)
-        self.records[number] = Record(number, values, trial_name(number))
+        self.records[number] = TrialRecord(number, values, trial_name(number))
         self.write(self.records[number])
         return self.records[number]
 
-    def write(self, record: Record) -> None:
-        """Make what is known of a trial safe."""
+    def write(self, record: TrialRecord) -> None:
+        """Write a record."""
         content = json.dumps(asdict(record), indent=1).encode()
         write_file(f"{self.url}/trials/{record.name}.json", content)
-        self._write_spent()
+        self._write_seconds()
 
     @property
     def metric(self) -> str:
         """The title of the cost that the sweep minimises."""
         return VALIDATION_METRICS[self.sweep.settings.metric].cost_title
 
-    def spent(self) -> float:
-        """Seconds that the sweep has taken, all of its starts together."""
-        return self._spent + (time.monotonic() - self._since if self._since else 0.0)
+    def seconds(self) -> float:
+        """Return the time of the sweep, over all of its starts."""
+        return self._seconds + (time.monotonic() - self._since if self._since else 0.0)
 
     @contextmanager
     def clock(self) -> Iterator[None]:
-        """Counts the time that passes inside as the sweep's."""
+        """Count the time inside as time of the sweep."""
         self._since = time.monotonic()
         try:
             yield
         finally:
-            self._spent, self._since = self.spent(), None
-            self._write_spent()
+            self._seconds, self._since = self.seconds(), None
+            self._write_seconds()
 
-    def _write_spent(self) -> None:
-        write_file(f"{self.url}/spent.json", json.dumps(self.spent()).encode())
+    def _write_seconds(self) -> None:
+        write_file(f"{self.url}/spent.json", json.dumps(self.seconds()).encode())
 
-    def reports(self) -> list[tuple[Record, Report]]:
-        """All that was seen, in the order of time."""
+    def reports_in_order(self) -> list[tuple[TrialRecord, TrialReport]]:
+        """List all reports with their records, in the order of time."""
         pairs = [(record, r) for record in self.records.values() for r in record.reports]
         return sorted(pairs, key=lambda pair: pair[1].order)
 
-    def best(self) -> Record | None:
-        """The finished trial of the lowest score."""
-        through = [r for r in self.records.values() if r.state == "finished" and r.reports]
-        return min(through, key=lambda r: r.reports[-1].score, default=None)
+    def finished_by_score(self) -> list[TrialRecord]:
+        """List the finished trials, the lowest score first."""
+        finished = [r for r in self.records.values() if r.state == "finished" and r.reports]
+        return sorted(finished, key=lambda record: record.reports[-1].score)
 
-    def config(self, record: Record) -> Config:
-        """The configuration that a trial began with."""
+    def best(self) -> TrialRecord | None:
+        """Return the finished trial with the lowest score."""
+        return next(iter(self.finished_by_score()), None)
+
+    def config(self, record: TrialRecord) -> Config:
+        """Return the configuration that a trial began with."""
         return self.sweep.config(record.values, record.run)
 
-    def let_wait(self) -> None:
-        """Nothing runs any more: what is not over goes on when the sweep does."""
+    def mark_waiting(self) -> None:
+        """Mark the trials that ran as waiting, when the sweep ends: a resumed sweep runs them."""
         for record in self.records.values():
             if record.state == "running":
                 record.state = "waiting"
                 self.write(record)
 
     def remove_runs(self) -> None:
-        """Remove what trials that are over have left, unless they finished."""
-        kept = {r.run for r in self.records.values() if not r.over or r.state == "finished"}
+        """Remove the runs of the trials that were stopped or failed."""
+        kept = {r.run for r in self.records.values() if not r.has_ended or r.state == "finished"}
         fs, root = filesystem_of(f"{self.url}/runs")
         runs = {name.partition("/")[0] for name in sizes_under(f"{self.url}/runs")}
         for name in runs - kept:
@@ -187,40 +191,40 @@ class Ledger:
 
 
 def trial_name(number: int) -> str:
-    """As people and folders call the trial of this number."""
+    """Return the name of a trial in tables and folders."""
     return f"{number:03d}"
 
 
-def read_record(sweep: str, number: int) -> Record:
-    """The record of one trial of the sweep at a URL."""
+def read_record(sweep: str, number: int) -> TrialRecord:
+    """Read the record of one trial of the sweep at a URL."""
     return _read(f"{sweep}/trials/{trial_name(number)}.json")
 
 
-def read_records(sweep: str) -> list[Record]:
-    """The records of all trials of the sweep at a URL, by number."""
+def read_records(sweep: str) -> list[TrialRecord]:
+    """Read the records of all trials of the sweep at a URL, by number."""
     names = sorted(n for n in sizes_under(f"{sweep}/trials") if n.endswith(".json"))
     return [_read(f"{sweep}/trials/{name}") for name in names]
 
 
-def _read(url: str) -> Record:
+def _read(url: str) -> TrialRecord:
     try:
-        # Pydantic, since JSON has turned the numbers of steps into strings.
-        return TypeAdapter(Record).validate_json(read_file(url))
+        # By pydantic, since JSON has strings for the numbers of steps.
+        return TypeAdapter(TrialRecord).validate_json(read_file(url))
     except ValidationError as error:
         raise UserError(f"{url} is damaged ({error}); remove it.") from error
 
 
-def _read_spent(sweep: str) -> float:
+def _read_seconds(sweep: str) -> float:
     with suppress(MissingError, ValueError):
         return float(json.loads(read_file(f"{sweep}/spent.json")))
     return 0.0
 
 
-def _begin_or_go_on(sweep: Sweep) -> None:
-    """Keep what the sweep is; or compare it with what it was.
+def _begin_or_resume(sweep: Sweep) -> None:
+    """Write the sweep's settings; or compare them with those that it began with.
 
     Raises:
-        UserError: when it was another.
+        UserError: when they differ.
     """
     url = f"{sweep.settings.url}/sweep.json"
     now: dict[str, Any] = {
@@ -232,41 +236,45 @@ def _begin_or_go_on(sweep: Sweep) -> None:
     except MissingError:
         write_file(url, json.dumps(now, indent=1).encode())
         return
-    changed = _changes(before, now)
-    if changed:
+    changes = _changes(before, now)
+    if changes:
         raise UserError(
-            f"{sweep.settings.url} was begun as another sweep: {', '.join(changed)}; set back what "
-            f"was changed, or choose another name."
+            f"{sweep.settings.url} was begun as another sweep: {', '.join(changes)}; undo the "
+            f"changes, or choose another name."
         )
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    was, said = before["settings"], []
-    for key, value in now["settings"].items():
-        if key not in _SETTINGS_MAY_CHANGE and value != was.get(key):
-            parts = _parts(key, was.get(key), value)
-            said += [f"{k} from {json.dumps(a)} to {json.dumps(b)}" for k, a, b in parts]
-    pairs = differences(parse_config(before["base"]), parse_config(now["base"])).items()
-    said += [
-        f"{key} from {json.dumps(a, default=str)} to {json.dumps(b, default=str)}"
-        for key, (a, b) in pairs
-        if not key.startswith(_BASE_MAY_CHANGE)
+    """List the settings and the keys of the base that may not change, and have."""
+    changes: list[tuple[str, Any, Any]] = []
+    for key, new in now["settings"].items():
+        old = before["settings"].get(key)
+        if key not in _SETTINGS_MAY_CHANGE and new != old:
+            changes += _changed_parts(key, old, new)
+    pairs = differences(parse_config(before["base"]), parse_config(now["base"]))
+    changes += [
+        (key, old, new) for key, (old, new) in pairs.items() if not key.startswith(_BASE_MAY_CHANGE)
     ]
-    return said
+    return [f"{key} from {_json(old)} to {_json(new)}" for key, old, new in changes]
 
 
-def _parts(key: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
-    """What differs, each by its own key."""
-    if not (isinstance(a, dict) and isinstance(b, dict)):
-        return [(key, _terse(a), _terse(b))]
-    keys = dict.fromkeys([*a, *b])
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def _changed_parts(key: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    """Split a change of a mapping into those of its keys."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [(key, _without_defaults(old), _without_defaults(new))]
     return [
-        (f"{key}.{k}", _terse(a.get(k)), _terse(b.get(k))) for k in keys if a.get(k) != b.get(k)
+        (f"{key}.{part}", _without_defaults(old.get(part)), _without_defaults(new.get(part)))
+        for part in dict.fromkeys([*old, *new])
+        if old.get(part) != new.get(part)
     ]
 
 
-def _terse(value: Any) -> Any:
-    """Without what a dimension does not say."""
+def _without_defaults(value: Any) -> Any:
+    """Drop the entries that a dimension leaves at their defaults."""
     if isinstance(value, dict):
         return {k: v for k, v in value.items() if v not in (None, {})}
     return value

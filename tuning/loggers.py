@@ -1,45 +1,63 @@
-"""MLflow and W&B, each by one line of the sweep's file."""
+"""Experiment trackers: MLflow and W&B, each by one line of the sweep's file, and TensorBoard."""
 
 import os
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from ray import tune
+from torch.utils.tensorboard import SummaryWriter
 
 from metatrain.base.errors import UserError
 from tuning.config import SweepConfig
+from tuning.ledger import SweepLedger, TrialRecord
 
 
-def loggers_of(settings: SweepConfig) -> list[tune.Callback]:
-    """Who else is told of trials; nobody by default.
+def build_loggers(settings: SweepConfig) -> list[tune.Callback]:
+    """Build the callbacks of the trackers that the settings name; none by default.
 
     Raises:
-        UserError: when one is wanted that is not installed.
+        UserError: when the package of a tracker is not installed.
     """
-    found: list[tune.Callback] = []
+    loggers: list[tune.Callback] = []
     if settings.loggers.mlflow:
-        _need("mlflow", "mlflow-skinny")
+        _require("mlflow", "mlflow-skinny")
         if urlsplit(settings.loggers.mlflow).scheme in ("", "file"):
-            # MLflow 3 takes a folder only from those who ask for one, as this line does.
+            # MLflow 3 needs this permission for a folder, which the user asks for here.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-        found.append(
+        loggers.append(
             MLflowLoggerCallback(
                 tracking_uri=settings.loggers.mlflow, experiment_name=settings.name
             )
         )
     if settings.loggers.wandb:
-        _need("wandb", "wandb")
+        _require("wandb", "wandb")
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        found.append(WandbLoggerCallback(project=settings.loggers.wandb, group=settings.name))
-    return found
+        loggers.append(WandbLoggerCallback(project=settings.loggers.wandb, group=settings.name))
+    return loggers
 
 
-def _need(module: str, package: str) -> None:
+def _require(module: str, package: str) -> None:
     if find_spec(module) is None:
         raise UserError(
             f"loggers.{module} needs the package {package}; install it with pip install {package}, "
             f"or leave loggers.{module} out."
         )
+
+
+def write_hparams(ledger: SweepLedger, record: TrialRecord) -> None:
+    """Write a trial that has ended to TensorBoard's HParams."""
+    report = record.last_report
+    metrics = {}
+    if report:
+        metrics = {
+            f"sweep/{name}": getattr(report, name) for name in ("score", "k", "loss", "step")
+        }
+    values = {
+        key: value if isinstance(value, int | float | str | bool) else str(value)
+        for key, value in record.values.items()
+    }
+    with SummaryWriter(f"{ledger.url}/tensorboard") as writer:
+        writer.add_hparams(values, metrics, run_name=record.name)

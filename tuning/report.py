@@ -1,4 +1,4 @@
-"""A sweep's page: what was tried, what came of it, and what to train with."""
+"""The report of a sweep: its best trial, its response surface, and all of its trials."""
 
 import hashlib
 import math
@@ -16,59 +16,53 @@ from metatrain.model.progression import draw_strip
 from metatrain.report.pages import data_url, page_template
 from metatrain.storage.files import read_file, write_file
 from metatrain.training.run_data import held_out_episodes, store_of_run
-from tuning.figures import (
-    curves_over_k,
-    curves_over_steps,
-    importance_figure,
-    parallel_coordinates,
-    response,
-)
-from tuning.ledger import Ledger, Record
-from tuning.watch import brief
+from tuning.figures import curves_over_k, curves_over_steps, importance_figure
+from tuning.ledger import SweepLedger, TrialRecord
+from tuning.parallel_coordinates import parallel_coordinates
+from tuning.response import response
+from tuning.trial_table import short_value
 
-# Unseen tasks that are shown, and images drawn of each.
-_TASKS, _DRAWN = 6, 5
+# The number of unseen tasks on the page, and of images generated of each.
+_TASKS, _IMAGES = 6, 5
 
 
-@dataclass(frozen=True)
-class Strip:
-    """One unseen task as the best trial draws it: data URLs of rows of images."""
+@dataclass(frozen=True, kw_only=True)
+class TaskRows:
+    """The images of one unseen task, each row one data URL."""
 
     task: str
-    given: str
-    drawn: str
+    support: str
+    generated: str
     real: str
 
 
-def write_report(ledger: Ledger, best: Record) -> str:
-    """Write the page of a sweep; returns where it lies.
+def write_report(ledger: SweepLedger, best: TrialRecord) -> str:
+    """Write the page of a sweep; returns its URL.
 
     The page is one file that needs nothing else: no network, no script.
 
     Args:
-        ledger: of the sweep.
-        best: its best trial.
+        ledger: the ledger of the sweep.
+        best: the best trial.
     """
     model = load_model(f"{ledger.url}/runs/{best.run}")
-    importance, compared_at = importance_figure(ledger)
-    template = page_template(
-        "tuning", "sweep.html.j2", {"brief": brief, "duration": human_duration}
-    )
-    page = template.render(
+    importance, compared_step = importance_figure(ledger)
+    filters = {"short": short_value, "duration": human_duration}
+    page = page_template("tuning", "sweep.html.j2", filters).render(
         settings=ledger.sweep.settings,
         ledger=ledger,
         best=best,
         config=model.config,
-        trials=sorted(ledger.records.values(), key=_order),
+        trials=sorted(ledger.records.values(), key=_rank),
         keys=list(ledger.sweep.settings.space),
         parallel=parallel_coordinates(ledger),
         response=response(ledger),
         importance=importance,
-        compared_at=compared_at,
+        compared_step=compared_step,
         curves=[f for f in (curves_over_k(ledger), curves_over_steps(ledger)) if f],
-        strips=_strips(model, best.reports[-1].k),
-        network=_network(ledger),
-        spent=human_duration(ledger.spent()),
+        tasks=_generate(model, best.reports[-1].k),
+        network=_network_hash(ledger),
+        elapsed=human_duration(ledger.seconds()),
         yaml=read_file(f"{ledger.url}/best.yaml").decode(),
         version=__version__,
     )
@@ -77,35 +71,40 @@ def write_report(ledger: Ledger, best: Record) -> str:
     return url
 
 
-def _order(record: Record) -> tuple[bool, int, float]:
-    """Finished trials first, the best of them at the top; then by how far they came."""
-    last = record.last
-    if last is None:
+def _rank(record: TrialRecord) -> tuple[bool, int, float]:
+    """Order finished trials by score, then the others by how far they trained."""
+    report = record.last_report
+    if report is None:
         return True, 0, math.inf
-    return record.state != "finished", -last.step, last.score
+    return record.state != "finished", -report.step, report.score
 
 
-def _strips(model: Model, k: int) -> list[Strip]:
-    """Unseen tasks as `model` draws them after `k` inner steps."""
+def _generate(model: Model, k: int) -> list[TaskRows]:
+    """Adapt `model` to unseen tasks by `k` inner steps, and generate images of each."""
     config = model.config
     episodes = held_out_episodes(
-        store_of_run(config), config, split="val", tasks=_TASKS, queries=_DRAWN
+        store_of_run(config), config, split="val", tasks=_TASKS, queries=_IMAGES
     )
-    adapter, found = Adapter(model), []
-    for episode in episodes:
-        strip = draw_strip(adapter, episode, {k}, _DRAWN)
-        rows = (strip.support, strip.drawn[k], strip.query)
-        found.append(Strip(strip.task, *(_picture(rows_, config) for rows_ in rows)))
-    return found
+    adapter = Adapter(model)
+    strips = [draw_strip(adapter, episode, {k}, _IMAGES) for episode in episodes]
+    return [
+        TaskRows(
+            task=strip.task,
+            support=_row(strip.support, config),
+            generated=_row(strip.drawn[k], config),
+            real=_row(strip.query, config),
+        )
+        for strip in strips
+    ]
 
 
-def _picture(images: Tensor, config: Config) -> str:
+def _row(images: Tensor, config: Config) -> str:
     scale = max(1, 64 // config.data.image_size)
     return data_url(png(grid(images, columns=len(images)), scale))
 
 
-def _network(ledger: Ledger) -> str:
-    """The hash of the metric network that all trials were scored in."""
+def _network_hash(ledger: SweepLedger) -> str:
+    """Hash the metric network that scored all trials."""
     url = ledger.sweep.base.validation.network
-    assert url, "a sweep names one for all trials"
+    assert url, "a sweep sets one for all trials"
     return hashlib.sha256(read_file(url)).hexdigest()

@@ -1,4 +1,4 @@
-"""Which trials go on: Ray Tune's schedulers, told what earlier starts of the sweep saw."""
+"""Ray Tune's schedulers, which stop trials early, replayed up to where a sweep was interrupted."""
 
 from typing import Any, cast
 
@@ -14,14 +14,14 @@ from ray.tune.schedulers import (
 )
 
 from tuning.config import Sweep
-from tuning.ledger import Ledger
+from tuning.ledger import SweepLedger
 
-# Where PBT's inner rates are drawn anew, and what they are else multiplied by.
-_RESAMPLED, _FACTORS = 0.25, (1.25, 0.8)
+# The probability that PBT samples a new inner rate; otherwise it multiplies by one of the factors.
+_RESAMPLE_PROBABILITY, _FACTORS = 0.25, (1.25, 0.8)
 
 
-def scheduler_of(ledger: Ledger) -> TrialScheduler:
-    """The scheduler of a sweep, as if it had seen all that is in the ledger."""
+def build_scheduler(ledger: SweepLedger) -> TrialScheduler:
+    """Build the scheduler of a sweep, in the state after all reports of the ledger."""
     scheduler = _scheduler(ledger.sweep)
     scheduler.set_search_properties("score", "min")
     if isinstance(scheduler, ASHAScheduler | MedianStoppingRule):
@@ -44,12 +44,12 @@ def _scheduler(sweep: Sweep) -> TrialScheduler:
     if settings.name == "pbt":
         rate = sweep.settings.space["inner.lr"]
         low, high = rate.extremes()
-        draw = tune.loguniform(low, high) if rate.log else tune.uniform(low, high)
+        distribution = tune.loguniform(low, high) if rate.log else tune.uniform(low, high)
         return PopulationBasedTraining(
             time_attr="step",
             perturbation_interval=every,
-            hyperparam_mutations={"inner.lr": draw},
-            resample_probability=_RESAMPLED,
+            hyperparam_mutations={"inner.lr": distribution},
+            resample_probability=_RESAMPLE_PROBABILITY,
             perturbation_factors=_FACTORS,
             require_attrs=False,
             log_config=False,
@@ -57,25 +57,25 @@ def _scheduler(sweep: Sweep) -> TrialScheduler:
     return FIFOScheduler()
 
 
-class _Past:
-    """As much of Tune's controller as schedulers ask when nothing runs."""
+class _IdleController:
+    """The part of Tune's controller that schedulers use, while no trial runs."""
 
     def get_live_trials(self) -> list[Trial]:
-        """None: what is replayed is over, or begins again."""
+        """Return no trials: the replayed ones have ended, or start again later."""
         return []
 
 
-def _replay(scheduler: TrialScheduler, ledger: Ledger) -> None:
-    """Show `scheduler` what was seen, in the order in which it was."""
-    controller = cast(TuneController, _Past())
+def _replay(scheduler: TrialScheduler, ledger: SweepLedger) -> None:
+    """Pass the reports of the ledger to `scheduler`, in their order."""
+    controller = cast(TuneController, _IdleController())
     trials: dict[int, Trial] = {}
     stopped: set[int] = set()
-    for record, report in ledger.reports():
+    for record, report in ledger.reports_in_order():
         if record.number not in trials:
             trials[record.number] = Trial("earlier", stub=True, trial_id=record.name)
             scheduler.on_trial_add(controller, trials[record.number])
-        seen: dict[str, Any] = {"step": report.step, "score": report.score}
-        # What it would have stopped it need not see more of.
+        result: dict[str, Any] = {"step": report.step, "score": report.score}
+        # A trial that it stops has no later results for it.
         if record.number not in stopped:
-            decision = scheduler.on_trial_result(controller, trials[record.number], seen)
+            decision = scheduler.on_trial_result(controller, trials[record.number], result)
             stopped |= {record.number} if decision == TrialScheduler.STOP else set()

@@ -1,7 +1,7 @@
-"""What a sweep may vary: for each dotted key of the configuration, which values to try."""
+"""The space of a sweep: for each dotted key of the configuration, the values to try."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from itertools import product
 from typing import Any, Self
 
@@ -15,64 +15,64 @@ Values = dict[str, Any]
 
 
 class Dimension(Section):
-    """The values of one key; exactly one way of giving them."""
+    """The values of one key, by exactly one kind of range."""
 
     loguniform: tuple[float, float] | None = Field(
-        default=None, description="Between two positive numbers, each magnitude as likely."
+        default=None, description="Between two positive numbers, uniform in the logarithm."
     )
     uniform: tuple[float, float] | None = Field(default=None, description="Between two numbers.")
     integer: tuple[int, int] | None = Field(
-        default=None, alias="int", description="Whole numbers, ends included."
+        default=None, alias="int", description="Integers between two numbers, both included."
     )
-    choice: tuple[Any, ...] | None = Field(default=None, description="One of these.")
+    choice: tuple[Any, ...] | None = Field(default=None, description="One of these values.")
     same_as: str | None = Field(default=None, description="The value of another key of the space.")
     when: dict[str, Any] = Field(
         default={}, description="Only where another key has this value, or one of a list."
     )
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        given = [said for way, said in _WAYS.items() if getattr(self, way) is not None]
-        if len(given) != 1:
-            said = f"gives {' and '.join(given)}" if given else "says not which values to try"
-            raise ValueError(f"{said}; give one of {', '.join(_WAYS.values())}.")
+    def _check_one_range(self) -> Self:
+        ranges = [name for field, name in _RANGES.items() if getattr(self, field) is not None]
+        if len(ranges) != 1:
+            problem = f"gives {' and '.join(ranges)}" if ranges else "gives no values to try"
+            raise ValueError(f"{problem}; give one of {', '.join(_RANGES.values())}.")
         return self
 
     @model_validator(mode="after")
-    def _ends_in_order(self) -> Self:
+    def _check_ends(self) -> Self:
         ends = self.loguniform or self.uniform or self.integer
         if ends and ends[0] >= ends[1]:
-            raise ValueError(f"goes from {ends[0]} to {ends[1]}; give the smaller end first.")
+            raise ValueError(f"is from {ends[0]} to {ends[1]}; give the smaller end first.")
         if self.loguniform and self.loguniform[0] <= 0:
-            raise ValueError("is loguniform from 0 or less; begin above 0, or use uniform.")
+            raise ValueError("is loguniform from 0 or less; start above 0, or use uniform.")
         if self.choice is not None and not self.choice:
-            raise ValueError("is a choice of nothing; give values to choose from.")
+            raise ValueError("is an empty choice; give values to choose from.")
         return self
 
     @property
     def log(self) -> bool:
-        """Whether equal ratios, and not equal differences, are as likely."""
+        """Whether the value is uniform in the logarithm."""
         return self.loguniform is not None
 
     def extremes(self) -> list[Any]:
-        """The ends, or all that there is to choose from; what the configuration must take."""
+        """List the ends of the range, or all values of a choice."""
         return list(self.loguniform or self.uniform or self.integer or self.choice or ())
 
-    def points(self) -> list[Any] | None:
-        """All values, where they can be counted."""
+    def all_values(self) -> list[Any] | None:
+        """List all values; None where there is no end of them."""
         if self.integer:
             return list(range(self.integer[0], self.integer[1] + 1))
         return list(self.choice) if self.choice else None
 
-    def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether, with those other values, the key is varied at all."""
+    def applies(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether the conditions on other keys hold for `values`."""
         return all(
             key in values and values[key] in (wanted if isinstance(wanted, list) else [wanted])
             for key, wanted in self.when.items()
         )
 
     def suggest(self, key: str, trial: optuna.Trial, values: Mapping[str, Any]) -> Any:
-        """A value that Optuna suggests, given those of the keys before."""
+        """Let Optuna suggest a value, given the values of the keys before."""
         if self.same_as:
             return values[self.same_as]
         if self.integer:
@@ -82,8 +82,8 @@ class Dimension(Section):
         low, high = self.loguniform or self.uniform or (0.0, 0.0)
         return trial.suggest_float(key, low, high, log=self.log)
 
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The same for Optuna's record of a trial that has been."""
+    def optuna_distribution(self) -> optuna.distributions.BaseDistribution:
+        """Return the distribution of `suggest`, for trials that are over."""
         if self.integer:
             return optuna.distributions.IntDistribution(*self.integer)
         if self.choice:
@@ -91,68 +91,74 @@ class Dimension(Section):
         low, high = self.loguniform or self.uniform or (0.0, 0.0)
         return optuna.distributions.FloatDistribution(low, high, log=self.log)
 
-    def to_optuna(self, value: Any) -> Any:
-        """How Optuna's record has `value`: a choice by its number, since it may be anything."""
+    def optuna_value(self, value: Any) -> Any:
+        """Return Optuna's value for `value`: of a choice its number, since it may be anything."""
         return self.choice.index(value) if self.choice else value
 
 
-# The ways of giving values, as the class has them and as a person writes them.
-_WAYS = {way: way for way in ("loguniform", "uniform", "choice", "same_as")} | {"integer": "int"}
+# The kinds of ranges: their fields, and their keys in a sweep's file.
+_RANGES = {name: name for name in ("loguniform", "uniform", "choice", "same_as")}
+_RANGES |= {"integer": "int"}
 
 Space = Mapping[str, Dimension]
 
 
 def suggest(space: Space, trial: optuna.Trial) -> Values:
-    """Values for all keys whose conditions hold."""
+    """Suggest values for all keys whose conditions hold."""
     values: Values = {}
     for key, dimension in space.items():
-        if dimension.holds(values):
+        if dimension.applies(values):
             values[key] = dimension.suggest(key, trial, values)
     return values
 
 
 def grid(space: Space) -> list[Values]:
-    """Every combination once, of a space whose values can all be counted."""
-    free = [(key, d.points() or [None]) for key, d in space.items() if not d.same_as]
+    """List every combination once, of a space whose values are finitely many."""
+    free = [(key, d.all_values() or [None]) for key, d in space.items() if not d.same_as]
     keys = [key for key, _ in free]
-    combinations = product(*(points for _, points in free))
-    found = [_with_conditions(space, dict(zip(keys, c, strict=True))) for c in combinations]
-    return [values for i, values in enumerate(found) if values not in found[:i]]
+    combinations = [
+        _with_conditions(space, dict(zip(keys, values, strict=True)))
+        for values in product(*(values for _, values in free))
+    ]
+    return [values for i, values in enumerate(combinations) if values not in combinations[:i]]
 
 
 def _with_conditions(space: Space, chosen: Values) -> Values:
+    """Keep the values whose conditions hold, and copy those of `same_as`."""
     values: Values = {}
     for key, dimension in space.items():
-        if dimension.holds(values):
+        if dimension.applies(values):
             values[key] = values[dimension.same_as] if dimension.same_as else chosen[key]
     return values
 
 
 def corners(space: Space) -> Iterator[tuple[str, Values]]:
-    """For every extreme of every key, values that have it, with the key."""
+    """Yield, for every extreme of every key, the key and values that contain the extreme."""
     for key, dimension in space.items():
         for extreme in dimension.extremes():
             chosen = {k: d.extremes()[0] for k, d in space.items() if not d.same_as}
-            yield key, _with_conditions(space, chosen | _needed(space, key) | {key: extreme})
+            yield key, _with_conditions(space, chosen | _required(space, key) | {key: extreme})
 
 
-def _needed(space: Space, key: str) -> Values:
-    """Values of other keys with which `key` is varied."""
-    needed: Values = {}
+def _required(space: Space, key: str) -> Values:
+    """Return values of other keys that meet the conditions of `key`."""
+    required: Values = {}
     for other, wanted in space[key].when.items():
-        needed |= _needed(space, other)
-        needed[other] = wanted[0] if isinstance(wanted, list) else wanted
-    return needed
+        required |= _required(space, other)
+        required[other] = wanted[0] if isinstance(wanted, list) else wanted
+    return required
 
 
-def placed(tree: Mapping[str, Any], values: Values, components: Sequence[str]) -> dict[str, Any]:
-    """The values of a configuration, nested, with others at dotted keys.
+def with_values(
+    tree: Mapping[str, Any], values: Values, components: Collection[str] = ()
+) -> dict[str, Any]:
+    """Set values in a nested configuration; the tree itself stays as it is.
 
     Args:
-        tree: what was given of the configuration.
-        values: by dotted key.
-        components: sections whose `name` says which other keys they have; of another name, those
-            of the old one go.
+        tree: the configuration.
+        values: the values by dotted key.
+        components: the sections whose `name` decides which other keys they have: a new name
+            removes those of the old one.
     """
     tree = copy.deepcopy(dict(tree))
     for key, value in values.items():

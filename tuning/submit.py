@@ -1,4 +1,4 @@
-"""A sweep as a job: what `metatrain submit --sweep` submits."""
+"""A sweep as a job, for `metatrain submit --sweep`."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ from cluster.jobs.submit import Job, refuse_relative
 from tuning.config import load_sweep
 
 
-def sweeping(file: str, overrides: Sequence[str]) -> Job:
-    """A sweep, as `metatrain sweep` takes it.
+def sweep_job(file: str, overrides: Sequence[str]) -> Job:
+    """Build the job of a sweep, from the arguments of `metatrain sweep`.
 
     Raises:
-        UserError: when it cannot be used, or not in a job.
+        UserError: when the sweep is not valid, or has paths that a job cannot use.
     """
-    chosen = load_sweep(file, overrides)
-    settings = chosen.settings
+    sweep = load_sweep(file, overrides)
+    settings = sweep.settings
     refuse_relative("dir", settings.dir)
-    refuse_relative("data.path", chosen.base.data.path)
+    refuse_relative("data.path", sweep.base.data.path)
     command = ["python", "-m", "tuning", "sweep", file, *overrides]
-    return Job(name=settings.name, url=settings.url, file=file, command=command, config=chosen.base)
+    return Job(name=settings.name, url=settings.url, file=file, command=command, config=sweep.base)

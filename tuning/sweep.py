@@ -1,13 +1,15 @@
-"""A sweep from its file to its best configuration."""
+"""A sweep, from its file to its best configuration."""
 
 import logging
 from contextlib import suppress
 from pathlib import Path
 
 import ray
+from fsspec import AbstractFileSystem
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import tune
 from ray.util.queue import Queue
+from typing_extensions import override
 
 from cluster.capacity import workers_that_fit
 from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
@@ -19,41 +21,41 @@ from metatrain.storage.files import absolute, asking, filesystem_of
 from metatrain.training.run_data import training_sampler
 from tuning.best import write_best
 from tuning.config import Sweep
-from tuning.ledger import Ledger
-from tuning.loggers import loggers_of
-from tuning.report import write_report
-from tuning.schedule import scheduler_of
-from tuning.suggestions import Suggestions
-from tuning.trial import Job, TrialRun
-from tuning.watch import Bookkeeper, News, Table, write_hparams
+from tuning.ledger import SweepLedger
+from tuning.loggers import build_loggers, write_hparams
+from tuning.recorder import TrialRecorder, WorkerMessages
+from tuning.schedule import build_scheduler
+from tuning.suggestions import LedgerSearch
+from tuning.trial import TrialContext, TrialRun
+from tuning.trial_table import TrialTable
 
 
-def sweep(chosen: Sweep) -> str:
-    """Run a sweep, going on where it was; returns the URL of its report.
+def run_sweep(sweep: Sweep) -> str:
+    """Run or resume a sweep; returns the URL of its report.
 
     Raises:
-        UserError: when it cannot begin or go on, or none of its trials finished.
-        KeyboardInterrupt: with how far it is.
+        UserError: when it cannot start or be resumed, or none of its trials finished.
+        KeyboardInterrupt: with how many trials have ended.
     """
-    ledger = Ledger(chosen)
-    loggers = loggers_of(chosen.settings)
-    store = open_store(chosen.base.data)
-    training_sampler(store, chosen.base)
-    validation_of(chosen.base, store)  # trains the metric network, once for all trials
-    if not Budget(ledger).stop_all() and not _all_over(ledger):
-        with ray_connection(cpus=required_cpus(chosen.base), dashboard=True) as own:
-            check_resources(chosen.base, fixed=own)
-            _run(ledger, trials_at_once(chosen.base), loggers)
+    ledger = SweepLedger(sweep)
+    loggers = build_loggers(sweep.settings)
+    store = open_store(sweep.base.data)
+    training_sampler(store, sweep.base)
+    validation_of(sweep.base, store)  # trains the metric network, once for all trials
+    if not BudgetStopper(ledger).stop_all() and not _has_ended(ledger):
+        with ray_connection(cpus=required_cpus(sweep.base), dashboard=True) as own:
+            check_resources(sweep.base, fixed=own)
+            _run_trials(ledger, max_concurrent_trials(sweep.base), loggers)
     ledger.remove_runs()
     return _conclude(ledger)
 
 
-def trials_at_once(base: Config, nodes: list[dict[str, float]] | None = None) -> int:
-    """How many trials the cluster has room for, each with all of its workers.
+def max_concurrent_trials(base: Config, nodes: list[dict[str, float]] | None = None) -> int:
+    """Count the trials that the cluster has room for, each with all of its workers.
 
     Args:
-        base: how many workers a trial has, and what each of them needs.
-        nodes: what each node has; by default those of the cluster that is joined.
+        base: the configuration, with the workers of a trial and what each of them needs.
+        nodes: the resources of each node; by default those of the cluster of this process.
     """
     if nodes is None:
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
@@ -61,97 +63,125 @@ def trials_at_once(base: Config, nodes: list[dict[str, float]] | None = None) ->
     return max(1, workers // base.cluster.workers)
 
 
-class Budget(tune.Stopper):
-    """Whether the time is over that the sweep may take, with what earlier starts took.
+class BudgetStopper(tune.Stopper):
+    """A stopper that ends the sweep when its time is over, with that of earlier starts.
 
     Args:
-        ledger: what it has taken.
+        ledger: the ledger of the sweep.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: SweepLedger) -> None:
         self._ledger, self._budget = ledger, ledger.sweep.settings.budget
         cluster = ledger.sweep.base.cluster
         self._gpus = cluster.workers * cluster.gpus_per_worker
 
+    @override
     def __call__(self, trial_id: str, result: dict) -> bool:
-        """See `tune.Stopper`: no trial stops for itself."""
-        return False
+        return False  # it stops no single trial
 
+    @override
     def stop_all(self) -> bool:
-        """See `tune.Stopper`."""
-        hours = self._ledger.spent() / 3600
+        hours = self._ledger.seconds() / 3600
         gpu_hours = self._gpus * sum(r.seconds for r in self._ledger.records.values()) / 3600
         limits = ((hours, self._budget.hours), (gpu_hours, self._budget.gpu_hours))
-        return any(limit is not None and taken >= limit for taken, limit in limits)
+        return any(limit is not None and value >= limit for value, limit in limits)
 
 
-def _all_over(ledger: Ledger) -> bool:
-    wanted = ledger.sweep.settings.budget.trials
-    return len(ledger.records) >= wanted and all(r.over for r in ledger.records.values())
+def _has_ended(ledger: SweepLedger) -> bool:
+    trials = ledger.sweep.settings.budget.trials
+    return len(ledger.records) >= trials and all(r.has_ended for r in ledger.records.values())
 
 
-def _run(ledger: Ledger, at_once: int, loggers: list[tune.Callback]) -> None:
+def _run_trials(ledger: SweepLedger, max_concurrent: int, loggers: list[tune.Callback]) -> None:
+    """Run trials until the budget is over, and leave the ledger complete.
+
+    Raises:
+        UserError: when the cluster is too small for PBT.
+        KeyboardInterrupt: with how many trials have ended.
+    """
     settings = ledger.sweep.settings
-    if settings.scheduler.name == "pbt" and settings.budget.trials > at_once:
-        raise UserError(
-            f"PBT's trials run side by side, and of {settings.budget.trials} the cluster has room "
-            f"for {at_once}; lower budget.trials or cluster.cpus_per_worker."
-        )
+    _check_room(ledger, max_concurrent)
     print(
-        f"{settings.url}: {settings.budget.trials} trials, {at_once} at a time; the first starts "
-        f"in some 20 s.",
+        f"{settings.url}: {settings.budget.trials} trials, {max_concurrent} at a time; the first "
+        f"starts in about 20 s.",
         flush=True,
     )
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     queue = Queue(actor_options={"num_cpus": 0})
-    news = News(queue)
-    table = Table(ledger, news)
-    job = Job(ledger.sweep, str(Path.cwd()), queue)
-    trainable = tune.with_parameters(TrialRun, job=job)
-    fs, path = filesystem_of(absolute(f"{settings.url}/ray"))
-    tuner = tune.Tuner(
-        # Tune's own process of a trial computes nothing, but something it must ask for.
-        tune.with_resources(trainable, tune.PlacementGroupFactory([{"memory": 1_000_000}])),
+    messages = WorkerMessages(queue)
+    table = TrialTable(ledger, messages)
+    recorder = TrialRecorder(ledger, messages, lambda record: write_hparams(ledger, record))
+    context = TrialContext(ledger.sweep, str(Path.cwd()), queue)
+    try:
+        with ledger.clock():
+            _tuner(ledger, max_concurrent, context, [recorder, table, *loggers]).fit()
+    except KeyboardInterrupt as interrupt:
+        ended = sum(record.has_ended for record in ledger.records.values())
+        raise KeyboardInterrupt(
+            f"{ended} of {settings.budget.trials} trials have ended; the same command resumes the "
+            f"sweep"
+        ) from interrupt
+    finally:
+        ledger.mark_waiting()
+        table.close()
+        queue.shutdown()
+    # Tune's own state; the ledger has all that a resumed sweep needs.
+    fs, path = _tune_folder(ledger)
+    with suppress(FileNotFoundError):
+        asking(settings.url, lambda: fs.rm(path, recursive=True))
+
+
+def _check_room(ledger: SweepLedger, max_concurrent: int) -> None:
+    settings = ledger.sweep.settings
+    if settings.scheduler.name == "pbt" and settings.budget.trials > max_concurrent:
+        raise UserError(
+            f"PBT runs its trials side by side, and the cluster has room for {max_concurrent} of "
+            f"{settings.budget.trials}; lower budget.trials or cluster.cpus_per_worker."
+        )
+
+
+def _tuner(
+    ledger: SweepLedger,
+    max_concurrent: int,
+    context: TrialContext,
+    callbacks: list[tune.Callback],
+) -> tune.Tuner:
+    settings = ledger.sweep.settings
+    trainable = tune.with_parameters(TrialRun, context=context)
+    # Tune's process of a trial computes nothing, but it must ask for some resource.
+    resources = tune.PlacementGroupFactory([{"memory": 1_000_000}])
+    fs, path = _tune_folder(ledger)
+    return tune.Tuner(
+        tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            search_alg=Suggestions(ledger, at_once),
-            scheduler=scheduler_of(ledger),
+            search_alg=LedgerSearch(ledger, max_concurrent),
+            scheduler=build_scheduler(ledger),
             num_samples=settings.budget.trials,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=path,
             storage_filesystem=PyFileSystem(FSSpecHandler(fs)),
-            stop=Budget(ledger),
+            stop=BudgetStopper(ledger),
             failure_config=tune.FailureConfig(max_failures=settings.max_failures),
-            callbacks=[
-                Bookkeeper(ledger, news, lambda record: write_hparams(ledger, record)),
-                table,
-                *loggers,
-            ],
+            callbacks=callbacks,
             verbose=0,
         ),
     )
-    try:
-        with ledger.clock():
-            tuner.fit()
-    except KeyboardInterrupt as interrupt:
-        over = sum(record.over for record in ledger.records.values())
-        raise KeyboardInterrupt(
-            f"{over} of {settings.budget.trials} trials are over; the same command goes on"
-        ) from interrupt
-    finally:
-        ledger.let_wait()
-        table.show()
-        queue.shutdown()
-    # Nothing in it is needed to go on: the ledger has it all.
-    with suppress(FileNotFoundError):
-        asking(settings.url, lambda: fs.rm(path, recursive=True))
 
 
-def _conclude(ledger: Ledger) -> str:
+def _tune_folder(ledger: SweepLedger) -> tuple[AbstractFileSystem, str]:
+    return filesystem_of(absolute(f"{ledger.url}/ray"))
+
+
+def _conclude(ledger: SweepLedger) -> str:
+    """Write the best configuration and the report; returns the URL of the report."""
     best = ledger.best()
     if best is None:
         reasons = "; ".join(f"{r.name}: {r.reason}" for r in ledger.records.values() if r.reason)
         raise UserError(f"no trial of {ledger.url} finished ({reasons or 'the budget is over'}).")
+    # Here, since it imports the libraries of statistics and pages, which takes seconds.
+    from tuning.report import write_report
+
     print(f"The best trial is {best.name}; metatrain train {write_best(ledger, best)}")
     return write_report(ledger, best)

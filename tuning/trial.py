@@ -1,4 +1,4 @@
-"""A trial: one whole distributed run, which Ray Tune asks for one look after another."""
+"""A trial: one distributed training run, which Ray Tune steps from validation to validation."""
 
 import os
 import time
@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import tune
 from ray.util.queue import Queue
+from typing_extensions import override
 
 from cluster.run.launch import finish, steps_taken
 from cluster.run.messages import Decision, Message
@@ -26,167 +27,179 @@ from tuning.ledger import read_record, trial_name
 
 
 @dataclass(frozen=True)
-class Job:
-    """What all trials of a sweep have in common.
+class TrialContext:
+    """What all trials of a sweep share.
 
     Attributes:
-        sweep: its settings and its base.
+        sweep: the settings and the base.
         folder: the driver's working directory, for relative paths.
-        news: the queue to the driver: the number of a trial, and what its workers say.
+        messages: the queue to the driver, of pairs of a trial's number and a message.
     """
 
     sweep: Sweep
     folder: str
-    news: Queue
+    messages: Queue
 
 
 class TrialRun(tune.Trainable):
-    """Starts a run's workers, and hands Tune what each of their validations found.
+    """A trainable of Ray Tune: it starts a run's workers and reports each of their validations.
 
-    The workers wait after a validation until Tune has decided, so that a trial which is to stop
-    does so at once, and of itself: nothing has to be killed, and nothing stays behind.
+    After a validation the workers wait for Tune's decision. So a trial that Tune stops ends by
+    itself, at once: nothing has to be killed, and nothing stays behind.
     """
 
-    def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  # Tune passes `job`
-        self, config: dict[str, Any], job: Job
+    @override
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  # Tune passes `context`
+        self, config: dict[str, Any], context: TrialContext
     ) -> None:
-        """See `tune.Trainable`; workers start with the first step."""
-        if Path(job.folder).is_dir():
-            os.chdir(job.folder)
-        # Not by what Tune gave it: a clone of PBT is given all that its donor was.
+        # The workers start with the first step.
+        if Path(context.folder).is_dir():
+            os.chdir(context.folder)
+        # The values come from the ledger: PBT passes a clone all values of its donor.
         self._number = int(self.trial_id)
-        self._job, self._rate = job, config.get("inner.lr")
-        record = read_record(job.sweep.settings.url, self._number)
-        self._before, self._since = record.seconds, time.monotonic()
-        self._seen = record.last.step if record.last else 0
-        self._config = _going_on(job.sweep.config(record.values, record.run))
-        self._verdicts = Queue(actor_options={"num_cpus": 0})
-        self._training: WorkerGroup | None = None
+        self._context, self._rate = context, config.get("inner.lr")
+        record = read_record(context.sweep.settings.url, self._number)
+        self._seconds_before, self._started = record.seconds, time.monotonic()
+        self._validated_step = record.last_report.step if record.last_report else 0
+        self._config = _with_inherited_rates(context.sweep.config(record.values, record.run))
+        self._decisions = Queue(actor_options={"num_cpus": 0})
+        self._workers: WorkerGroup | None = None
         self._messages: Iterator[Message] = iter(())
 
+    @override
     def step(self) -> dict[str, Any]:
-        """Go on until the next validation; or say why that cannot be.
+        """Train until the next validation; or report why that is impossible.
 
         Raises:
-            WorkersFailedError: when the same again may succeed.
+            WorkersFailedError: when a retry may succeed.
         """
         try:
-            found = self._next()
+            validation = self._next()
         except WorkersFailedError as error:
-            self._job.news.put((self._number, Message("error", str(error))))
+            self._context.messages.put((self._number, Message("error", text=str(error))))
             raise
         except UserError as error:
-            # Nothing would be otherwise the next time: to Tune the trial is through, and what Train
-            # would still try is not waited for.
-            if self._training:
-                self._training.abort()
-            return {"done": True, "failed": str(error), "step": self._seen}
-        return self._report(found)
+            # A retry would fail in the same way: to Tune the trial is done, and Train's own
+            # retries are not waited for.
+            if self._workers:
+                self._workers.abort()
+            return {"done": True, "failed": str(error), "step": self._validated_step}
+        return self._report(validation)
 
+    @override
     def cleanup(self) -> None:
-        """Have the workers leave, and wait until nothing of them is left."""
-        if self._training:
-            self._verdicts.put(Decision(self._seen, continue_training=False))
+        """Tell the workers to leave, and wait until they have."""
+        if self._workers:
+            self._decisions.put(Decision(self._validated_step, continue_training=False))
             with suppress(UserError):
                 for _ in self._messages:
                     pass
-        self._verdicts.shutdown()
+        self._decisions.shutdown()
 
+    @override
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Name the run's own checkpoint, once it is written; for others that go on from it."""
-        self._go_on()
-        held = []
+        """Name the run's own checkpoint, once it is written, for trials that continue it."""
+        self._continue()
+        unread = []
         for message in self._messages:
-            if message.kind == "saved" and message.step >= self._seen:
+            if message.kind == "saved" and message.step >= self._validated_step:
                 break
-            held.append(message)
-        self._messages = chain(held, self._messages)
-        return {"config": self._config.model_dump(mode="json"), "step": self._seen}
+            unread.append(message)
+        self._messages = chain(unread, self._messages)
+        return {"config": self._config.model_dump(mode="json"), "step": self._validated_step}
 
+    @override
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Go on from another trial's checkpoint, with the inner rate that Tune gave this one."""
-        assert checkpoint is not None, "Tune restores from what save_checkpoint returned"
+        """Continue another trial's checkpoint, with the inner rate that Tune set for this one."""
+        assert checkpoint is not None, "Tune restores from the result of save_checkpoint"
         donor, step = parse_config(checkpoint["config"]), checkpoint["step"]
         if donor.run.name != self._config.run.name:
             run = f"{trial_name(self._number)}-{step}"
-            self._config = forked(donor, step, run, self._rate)
-            self._seen = step
+            self._config = fork_run(donor, step, run=run, rate=self._rate)
+            self._validated_step = step
 
     def _next(self) -> ValidationResult:
-        self._go_on()
-        while not (self._training and self._listen()):
-            if self._through():
+        """Wait for the next validation, and start the workers wherever none run."""
+        self._continue()
+        while not (self._workers and self._wait_for_validation()):
+            if self._is_trained():
                 finish(self._config)
                 break
-            self._training = WorkerGroup(self._config, self._verdicts)
-            self._messages = self._training.messages()
+            self._workers = WorkerGroup(self._config, self._decisions)
+            self._messages = self._workers.messages()
         return read_validations(self._config.run.url)[-1]
 
-    def _go_on(self) -> None:
-        if self._training:
-            self._verdicts.put(Decision(self._seen, continue_training=True))
+    def _continue(self) -> None:
+        if self._workers:
+            self._decisions.put(Decision(self._validated_step, continue_training=True))
 
-    def _listen(self) -> bool:
-        """Wait for the next validation but the last, or until the workers have ended.
+    def _wait_for_validation(self) -> bool:
+        """Wait for the next validation except the last, or until the workers have ended.
 
         Returns:
-            Whether there was one.
+            Whether there was a validation.
         """
-        assert self._training
+        assert self._workers
         for message in self._messages:
             if message.kind == "line":
-                self._job.news.put((self._number, message))
+                self._context.messages.put((self._number, message))
             elif message.kind == "validated":
-                # Of a checkpoint that was lost with its workers it comes again.
-                known = message.step <= self._seen
-                self._seen = max(self._seen, message.step)
-                if not known and self._seen < self._config.meta.steps:
+                # Workers that were restarted from an older checkpoint validate it again.
+                is_known = message.step <= self._validated_step
+                self._validated_step = max(self._validated_step, message.step)
+                if not is_known and self._validated_step < self._config.meta.steps:
                     return True
-                self._go_on()
-        self._training = None
+                self._continue()
+        self._workers = None
         return False
 
-    def _through(self) -> bool:
-        """Whether the last outer step has been taken, and its checkpoint is whole."""
+    def _is_trained(self) -> bool:
+        """Tell whether the last outer step has been taken, and its checkpoint is complete."""
         checkpoints = CheckpointStore(self._config.run.url)
         return steps_taken(self._config, checkpoints) == self._config.meta.steps
 
-    def _report(self, found: ValidationResult) -> dict[str, Any]:
-        metric = self._job.sweep.settings.metric
-        curve, best = found.costs(metric), found.best(metric)
+    def _report(self, validation: ValidationResult) -> dict[str, Any]:
+        metric = self._context.sweep.settings.metric
+        curve, best = validation.costs(metric), validation.best(metric)
         return {
-            "step": found.step,
+            "step": validation.step,
             "score": curve[best.k],
             "k": best.k,
             "loss": best.loss,
             "curve": curve,
-            "seconds": self._before + time.monotonic() - self._since,
+            "seconds": self._seconds_before + time.monotonic() - self._started,
             "run": self._config.run.name,
-            "done": found.step == self._config.meta.steps,
+            "done": validation.step == self._config.meta.steps,
         }
 
 
-def forked(donor: Config, step: int, run: str, lr: float | None) -> Config:
-    """Begin a run where another has a checkpoint; from there on its inner rate is `lr`.
+def fork_run(donor: Config, step: int, *, run: str, rate: float | None) -> Config:
+    """Begin a run at a checkpoint of another; from there on its inner rate is `rate`.
+
+    Args:
+        donor: the configuration of the other run.
+        step: the outer step of the checkpoint.
+        run: the name of the new run.
+        rate: the inner rate; None keeps the donor's.
 
     Returns:
-        Its configuration, which from its beginning would have given the same run.
+        The configuration of the new run; training it from the beginning gives the same weights.
     """
     inner = donor.inner
-    if lr is not None and lr != inner.lr_at(step):
-        inner = inner.model_copy(update={"lr_changes": inner.lr_changes | {step: lr}})
-    named = donor.run.model_copy(update={"name": run})
-    config = donor.model_copy(update={"run": named, "inner": inner})
+    if rate is not None and rate != inner.lr_at(step):
+        inner = inner.model_copy(update={"lr_changes": inner.lr_changes | {step: rate}})
+    renamed = donor.run.model_copy(update={"name": run})
+    config = donor.model_copy(update={"run": renamed, "inner": inner})
     state = state_of(CheckpointStore(donor.run.url).open(step))
     begin_run_with(store_of_run(donor), config)
     CheckpointStore(config.run.url).save(draft_of(state, config))
-    seen = [v for v in read_validations(donor.run.url) if v.step <= step]
-    write_validations(config.run.url, seen)
+    validations = [v for v in read_validations(donor.run.url) if v.step <= step]
+    write_validations(config.run.url, validations)
     return config
 
 
-def _going_on(config: Config) -> Config:
-    """With the inner rates that its run has had, where it began from another trial's."""
+def _with_inherited_rates(config: Config) -> Config:
+    """Take over the inner rates of a run that was forked from another trial's."""
     newest = CheckpointStore(config.run.url).newest()
     if newest is None:
         return config

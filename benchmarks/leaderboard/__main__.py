@@ -27,7 +27,7 @@ from benchmarks.leaderboard.running import (
     report,
     train,
 )
-from metatrain.report.contenders import MOST
+from metatrain.report.compared_runs import MAX_RUNS
 
 _BOARD = str(Path(__file__).with_name("board.yaml"))
 
@@ -78,7 +78,7 @@ def main() -> None:
         entries = _all_systems(board, planned, options.folder)
         evaluate(board, entries, options.folder)
         standings = sorted(map(standing, entries), key=lambda s: s.excess.value)
-        report([s.entry for s in standings[:MOST]], f"{options.out}/leaderboard.html")
+        report([s.entry for s in standings[:MAX_RUNS]], f"{options.out}/leaderboard.html")
         _write(board, standings, Path(options.out))
 
 
@@ -97,7 +97,7 @@ def _write(board: Board, standings: Sequence[Standing], out: Path) -> None:
         tasks=len(of.tasks),
         seeds=f"{of.seeds} seed{'s' if of.seeds > 1 else ''}",
         shots=of.shots,
-        shown=min(MOST, len(standings)),
+        shown=min(MAX_RUNS, len(standings)),
         commit=commit()[:7],
         hardware=hardware(),
         flops=board.flops,
@@ -105,8 +105,8 @@ def _write(board: Board, standings: Sequence[Standing], out: Path) -> None:
         table=leaderboard_table(standings),
         baselines=baselines_table(standings),
     )
-    (out / "leaderboard-strips.png").write_bytes(strips(standings[:MOST]))
-    (out / "leaderboard-curves.png").write_bytes(curves(standings[:MOST]))
+    (out / "leaderboard-strips.png").write_bytes(strips(standings[:MAX_RUNS]))
+    (out / "leaderboard-curves.png").write_bytes(curves(standings[:MAX_RUNS]))
     (out / "leaderboard.json").write_text(leaderboard_json(board, standings) + "\n")
     (out / "leaderboard.md").write_text(page)
     print(out / "leaderboard.md")

@@ -1,1 +1,1 @@
-"""Benchmarks of sweeps: their overhead, and how well cheap scores rank."""
+"""Benchmarks of sweeps: their overhead, and the ranking of trials by cheap scores."""

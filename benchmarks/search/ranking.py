@@ -1,10 +1,10 @@
-"""Which cheap score ranks configurations as the full KID does.
+"""Compare the ranking of configurations by cheap scores with that by the full KID.
 
     python -m benchmarks.search.ranking
 
 Takes a finished sweep without early stopping, evaluates every trial's model on many tasks that
-neither training nor the sweep has seen, and compares the order that each cheap score of the sweep
-puts the trials in with the order by the full KID. Prints a table, writes JSON.
+neither training nor the sweep has seen, and compares the order of the trials by each cheap score of
+the sweep with their order by the full KID. Prints a table, writes JSON.
 """
 
 import argparse
@@ -22,45 +22,45 @@ from metatrain.evaluation.validation import Validation, read_validations, valida
 from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.metrics.network import metric_network
 from metatrain.model.file import load_model
-from tuning.ledger import Record, read_records
+from tuning.ledger import TrialRecord, read_records
 
-# Scores whose ranks are added up.
+# Pairs of scores whose ranks are also summed.
 _PAIRS = (("kid", "loss"), ("kid", "own_task"), ("task_kid", "similarity"))
 
 
-def full_kid(sweep: str, record: Record, tasks: int, images: int) -> float:
-    """KID of a trial's model at its best k, on many tasks of the split test."""
+def full_kid(sweep: str, record: TrialRecord, tasks: int, images: int) -> float:
+    """Compute the KID of a trial's model at its best k, on many tasks of the split test."""
     model = load_model(f"{sweep}/runs/{record.run}")
-    validation = model.config.validation.model_copy(update={"tasks": tasks, "images": images})
-    config = model.config.model_copy(update={"validation": validation})
+    section = model.config.validation.model_copy(update={"tasks": tasks, "images": images})
+    config = model.config.model_copy(update={"validation": section})
     store, data = EpisodeStore(config.data.path), config.data
     url = f"{sweep}/metric.safetensors"
     network = metric_network(store, url, image_size=data.image_size, channels=data.channels)
-    judge = Validation(config, store, network, split="test")
-    [curve] = validation_curves([model], judge)
+    validation = Validation(config, store, network, split="test")
+    [curve] = validation_curves([model], validation)
     return min(scores.kid for scores in curve)
 
 
-def cheap_scores(sweep: str, record: Record) -> dict[str, float]:
-    """Every candidate at its best k, as the sweep saw the trial last; lower is better."""
-    found = read_validations(f"{sweep}/runs/{record.run}")[-1]
-    return {name: min(found.costs(name).values()) for name in VALIDATION_METRICS}
+def cheap_scores(sweep: str, record: TrialRecord) -> dict[str, float]:
+    """Read each score of a trial's last validation at its best k; lower is better."""
+    validation = read_validations(f"{sweep}/runs/{record.run}")[-1]
+    return {name: min(validation.costs(name).values()) for name in VALIDATION_METRICS}
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """The rank of each value, from 0; equal ones share their mean."""
+    """Rank values from 0; equal values get the mean of their ranks."""
     return [sum(v < x for v in values) + (sum(v == x for v in values) - 1) / 2 for x in values]
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """The correlation of ranks."""
+    """Compute the correlation of ranks."""
     x, y = (torch.tensor(ranks(values), dtype=torch.float64) for values in (a, b))
     return torch.corrcoef(torch.stack([x, y]))[0, 1].item()
 
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float:
-    """Kendall's tau-b: how many more pairs are in the same order than are not."""
-    pairs = list(combinations(range(len(a)), 2))
+    """Compute Kendall's tau-b: concordant minus discordant pairs, over the untied ones."""
+    pairs = combinations(range(len(a)), 2)
     signs = [(_sign(a[i] - a[j]), _sign(b[i] - b[j])) for i, j in pairs]
     untied = math.prod(sum(s[side] != 0 for s in signs) for side in (0, 1)) ** 0.5
     return sum(x * y for x, y in signs) / untied
@@ -73,7 +73,11 @@ def _sign(value: float) -> int:
 def correlations(
     cheap: Sequence[dict[str, float]], full: Sequence[float]
 ) -> dict[str, list[float]]:
-    """Kendall and Spearman of every candidate, and of sums of two candidates' ranks."""
+    """Correlate each cheap score, and sums of two scores' ranks, with the full KID.
+
+    Returns:
+        Kendall's tau and Spearman's rho, by the name of the score.
+    """
     by_name = {name: [scores[name] for scores in cheap] for name in VALIDATION_METRICS}
     for a, b in _PAIRS:
         both = zip(ranks(by_name[a]), ranks(by_name[b]), strict=True)
@@ -82,12 +86,12 @@ def correlations(
 
 
 def main() -> None:
-    """Evaluate, print, write."""
+    """Evaluate all trials, print the table, and write the JSON file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sweep", help="the folder of a finished sweep with scheduler.name=none")
     parser.add_argument("--tasks", type=int, default=64, help="tasks of the full KID (64)")
-    parser.add_argument("--images", type=int, default=10, help="images of each (10)")
-    parser.add_argument("--json", type=Path, help="where to write it too")
+    parser.add_argument("--images", type=int, default=10, help="images of each task (10)")
+    parser.add_argument("--json", type=Path, help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
     records = [r for r in read_records(options.sweep) if r.state == "finished"]
@@ -96,16 +100,16 @@ def main() -> None:
         for r in progress(records, "trials")
     ]
     cheap = [cheap_scores(options.sweep, record) for record in records]
-    found = correlations(cheap, full)
+    by_score = correlations(cheap, full)
     print(f"{len(records)} configurations\n\n| score | Kendall | Spearman |\n|---|--:|--:|")
-    for name, (tau, rho) in sorted(found.items(), key=lambda item: -item[1][0]):
+    for name, (tau, rho) in sorted(by_score.items(), key=lambda item: -item[1][0]):
         print(f"| {name} | {tau:.2f} | {rho:.2f} |")
     if options.json:
         rows = [
             {"trial": r.name, "full": f} | c for r, f, c in zip(records, full, cheap, strict=True)
         ]
         options.json.write_text(
-            json.dumps({"correlations": found, "trials": rows}, indent=1) + "\n"
+            json.dumps({"correlations": by_score, "trials": rows}, indent=1) + "\n"
         )
 
 

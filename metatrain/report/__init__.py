@@ -1,7 +1,7 @@
-"""Pages that are looked at: one run's, and several runs beside each other.
+"""Pages: the report of one run, and the comparison of several.
 
-evaluated, writing -> figures, strips, tasks -> run
-evaluated, writing -> contenders -> pairs, strips, tasks, validated -> comparison
+evaluated, formatting -> charts, run_figures, task_panels, task_choice -> run
+evaluated, formatting -> compared_runs -> pairs, task_panels, validation_curves -> comparison
 """
 
 from metatrain.report.comparison import write_comparison

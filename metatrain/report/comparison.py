@@ -1,4 +1,4 @@
-"""A page of several runs: which is better, by how much, for sure or not, and how it looks."""
+"""The comparison of several runs: scores, significant differences, curves, and the same tasks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,27 +8,31 @@ from metatrain.config import leaves, written
 from metatrain.evaluation.results import Result, Space
 from metatrain.evaluation.scores.baselines import REAL
 from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
+from metatrain.report.compared_runs import COLOURS, ComparedRun, read_compared_runs
 from metatrain.report.comparison_figures import adapting_figures, training_figures
-from metatrain.report.contenders import Contender, read_contenders
-from metatrain.report.evaluated import unseen
-from metatrain.report.pairs import pairs_of, verdict
-from metatrain.report.panels import Comparison, displayed_in_a_row, read_comparisons
-from metatrain.report.tasks import contested, extremes, fixed
-from metatrain.report.validated import read_courses
-from metatrain.report.writing import template
+from metatrain.report.evaluated import task_kind
+from metatrain.report.formatting import report_template
+from metatrain.report.pairs import conclusion, pairs_of
+from metatrain.report.task_choice import first_tasks, most_different, worst_and_best
+from metatrain.report.task_panels import (
+    TaskComparison,
+    displayed_width_in_a_row,
+    read_comparisons,
+)
+from metatrain.report.validation_curves import read_validation_curves
 from metatrain.storage.files import write_file
 
-# Tasks that are shown whatever they came to, and at most of each remarkable kind.
-_FIXED, _REMARKABLE = 6, 3
-# So many strips of each kind are enough to look at, however many runs draw one of each task.
-_STRIPS = 12
+# The number of first tasks on the page, and the most of each remarkable kind.
+_FIRST, _REMARKABLE = 6, 3
+# The most rows of images of each remarkable kind, over all of its tasks and runs.
+_ROWS = 12
 
-# Keys of the configuration that say where a run is, and not what.
+# Keys of the configuration that say where a run is, but not what it computes.
 _PLACES = ("run.name", "run.dir")
 
 
 def write_comparison(runs: Sequence[str], out: str | None = None) -> str:
-    """Write the page that compares evaluated runs; returns where it lies.
+    """Write the page that compares evaluated runs; returns its URL.
 
     The page is one file that needs nothing else: no network, no script.
 
@@ -39,93 +43,100 @@ def write_comparison(runs: Sequence[str], out: str | None = None) -> str:
     Raises:
         UserError: when a run cannot be read, or the runs cannot be compared.
     """
-    contenders = read_contenders(runs)
-    first, pairs = contenders[0], pairs_of(contenders)
-    courses, without_course = read_courses(contenders)
-    image_size = first.run.model.config.data.image_size
-    page = template("comparison.html.j2").render(
-        contenders=contenders,
+    compared = read_compared_runs(runs)
+    first, pairs = compared[0], pairs_of(compared)
+    curves, missing_curves = read_validation_curves(compared)
+    image_size = first.evaluated.model.config.data.image_size
+    page = report_template("comparison.html.j2").render(
+        runs=compared,
+        colours=COLOURS,
         episodes=first.evaluation.episodes,
-        unseen=unseen(first.evaluation),
-        verdict=verdict(contenders, pairs),
+        task_kind=task_kind(first.evaluation),
+        conclusion=conclusion(compared, pairs),
         metrics=EVALUATION_METRICS,
         main=MAIN_METRICS,
-        lines=_lines(contenders),
-        spaces=_common_spaces(contenders),
+        rows=_rows(compared),
+        spaces=_common_spaces(compared),
         pairs=pairs,
-        figures=[*adapting_figures(contenders), *training_figures(courses)],
-        without_course=without_course,
-        fixed=read_comparisons(contenders, fixed(first.evaluation, _FIXED)),
-        remarkable=_remarkable(contenders),
+        figures=[*adapting_figures(compared), *training_figures(curves)],
+        missing_curves=missing_curves,
+        first_tasks=read_comparisons(compared, first_tasks(first.evaluation, _FIRST)),
+        remarkable=_remarkable(compared),
         image_size=image_size,
-        image_width=displayed_in_a_row(image_size),
-        keys=_differing_keys(contenders),
+        image_width=displayed_width_in_a_row(image_size),
+        keys=_differing_keys(compared),
         version=__version__,
     )
-    url = out or f"{first.run.url}/report/comparison.html"
+    url = out or f"{first.evaluated.url}/report/comparison.html"
     write_file(url, page.encode())
     return url
 
 
-@dataclass(frozen=True)
-class Line:
-    """A row of the tables: a run, or what stands beside it; `of` is whose alone it is."""
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRow:
+    """A row of the tables: a run, or a baseline; `run` is the only run that has the baseline."""
 
     kind: str
     name: str
     result: Result
-    of: Contender | None = None
+    run: ComparedRun | None = None
 
 
-def _lines(contenders: Sequence[Contender]) -> list[Line]:
-    """Baselines that all runs share, each run with those of its own, and the ceiling."""
-    shared = _shared_baselines(contenders)
-    lines = [Line("baseline", n, result) for n, result in shared.items() if n != REAL]
-    for contender in contenders:
-        lines.append(Line("contender", contender.name, contender.result, contender))
-        lines += [
-            Line("between", name, result, contender)
-            for name, result in contender.evaluation.results.items()
-            if name not in shared and name != contender.evaluation.system
+def _rows(runs: Sequence[ComparedRun]) -> list[ComparisonRow]:
+    """List the baselines that all runs share, each run with its own, and the real images."""
+    shared = _shared_baselines(runs)
+    rows = [
+        ComparisonRow(kind="baseline", name=name, result=result)
+        for name, result in shared.items()
+        if name != REAL
+    ]
+    for run in runs:
+        rows.append(ComparisonRow(kind="run", name=run.name, result=run.result, run=run))
+        rows += [
+            ComparisonRow(kind="between", name=name, result=result, run=run)
+            for name, result in run.evaluation.results.items()
+            if name not in shared and name != run.evaluation.system
         ]
-    return [*lines, Line("baseline", REAL, shared[REAL])]
+    return [*rows, ComparisonRow(kind="baseline", name=REAL, result=shared[REAL])]
 
 
-def _shared_baselines(contenders: Sequence[Contender]) -> dict[str, Result]:
-    """By name, what has the same scores beside every run that has it."""
-    found: dict[str, list[Result]] = {}
-    for contender in contenders:
-        for name, result in contender.evaluation.results.items():
-            if name != contender.evaluation.system:
-                found.setdefault(name, []).append(result)
+def _shared_baselines(runs: Sequence[ComparedRun]) -> dict[str, Result]:
+    """Collect, by name, the baselines that have the same scores in every run that has them."""
+    by_name: dict[str, list[Result]] = {}
+    for run in runs:
+        for name, result in run.evaluation.results.items():
+            if name != run.evaluation.system:
+                by_name.setdefault(name, []).append(result)
     return {
         name: results[0]
-        for name, results in found.items()
+        for name, results in by_name.items()
         if all(result.scores == results[0].scores for result in results)
     }
 
 
-def _common_spaces(contenders: Sequence[Contender]) -> list[Space]:
-    """The feature spaces that all runs were scored in, after the first."""
-    first, *others = [contender.evaluation.spaces for contender in contenders]
+def _common_spaces(runs: Sequence[ComparedRun]) -> list[Space]:
+    """List the feature spaces, after the first, that all runs were scored in."""
+    first, *others = [run.evaluation.spaces for run in runs]
     return [space for space in first[1:] if all(space in spaces for spaces in others)]
 
 
-def _remarkable(contenders: Sequence[Contender]) -> dict[str, list[Comparison]]:
-    """By what is remarkable of them, tasks that nobody fixed beforehand."""
-    evaluations = [contender.evaluation for contender in contenders]
-    count = max(1, min(_REMARKABLE, _STRIPS // len(contenders)))
-    worst, best = extremes(evaluations, count)
+def _remarkable(runs: Sequence[ComparedRun]) -> dict[str, list[TaskComparison]]:
+    """Read the tasks that were chosen by their scores, by the reason."""
+    evaluations = [run.evaluation for run in runs]
+    count = max(1, min(_REMARKABLE, _ROWS // len(runs)))
+    worst, best = worst_and_best(evaluations, count)
     return {
-        "Where the runs differ most": read_comparisons(contenders, contested(evaluations, count)),
-        "Best, all runs together": read_comparisons(contenders, best),
-        "Worst, all runs together": read_comparisons(contenders, worst),
+        "Largest differences between the runs": read_comparisons(
+            runs, most_different(evaluations, count)
+        ),
+        "Best on average": read_comparisons(runs, best),
+        "Worst on average": read_comparisons(runs, worst),
     }
 
 
-def _differing_keys(contenders: Sequence[Contender]) -> dict[str, list[str]]:
-    """By key of the configuration that is not the same everywhere, its value in every run."""
-    configs = [dict(leaves(contender.run.model.config)) for contender in contenders]
+def _differing_keys(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
+    """Collect the keys of the configuration that differ, with their values in every run."""
+    configs = [dict(leaves(run.evaluated.model.config)) for run in runs]
     keys = [key for key in dict.fromkeys(k for c in configs for k in c) if key not in _PLACES]
     values = {key: [written(c[key]) if key in c else "–" for c in configs] for key in keys}
     return {key: row for key, row in values.items() if len(set(row)) > 1}

@@ -1,83 +1,61 @@
-"""The curves of a comparison: every run in one chart, over what it cost."""
+"""The charts of a comparison: the scores of all runs over their cost."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from metatrain.evaluation.results import CurvePoint
-from metatrain.evaluation.validation import ValidationScores
-from metatrain.report.charts import Curve, Figure, Point, draw
-from metatrain.report.contenders import Contender
-from metatrain.report.figures import levels_beside
-from metatrain.report.validated import Course
+from metatrain.report.charts import Curve, Figure, Point, line_chart
+from metatrain.report.compared_runs import ComparedRun
+from metatrain.report.run_figures import CHARTED_METRICS, ChartedMetric, baseline_references
+from metatrain.report.validation_curves import ValidationCurve
 
 
-class Shown(NamedTuple):
-    """A metric of a chart: the title, and what it is multiplied by to be shown.
-
-    `of` takes it from what was seen on validation tasks.
-    """
-
-    title: str
-    unit: float
-    of: Callable[[ValidationScores], float]
-
-
-_SHOWN = {
-    "kid": Shown("KID, lower is better", 1, lambda scores: scores.kid),
-    "own_task": Shown("Own-task share in %, higher is better", 100, lambda scores: scores.own_task),
-}
-
-
-def adapting_figures(contenders: Sequence[Contender]) -> list[Figure]:
-    """KID and own-task share over inner steps, and over the seconds that these take."""
-    over: dict[str, Callable[[int, CurvePoint], float]] = {
-        "inner steps": lambda step, moment: step,
-        "seconds of adapting": lambda step, moment: moment.seconds,
+def adapting_figures(runs: Sequence[ComparedRun]) -> list[Figure]:
+    """Draw KID and own-task share over the inner steps, and over the seconds that these take."""
+    places: dict[str, Callable[[int, CurvePoint], float]] = {
+        "inner steps": lambda steps, point: steps,
+        "seconds of adapting": lambda steps, point: point.seconds,
     }
     return [
-        _adapting_figure(contenders, metric, x_label, place)
-        for metric in _SHOWN
-        for x_label, place in over.items()
+        _adapting_figure(runs, metric, place, x_label)
+        for metric in CHARTED_METRICS
+        for x_label, place in places.items()
     ]
 
 
 def _adapting_figure(
-    contenders: Sequence[Contender],
-    metric: str,
-    x_label: str,
+    runs: Sequence[ComparedRun],
+    metric: ChartedMetric,
     place: Callable[[int, CurvePoint], float],
+    x_label: str,
 ) -> Figure:
-    shown = _SHOWN[metric]
     curves = []
-    for contender in contenders:
-        moments = sorted(contender.result.curve.items())
-        points = [Point(place(n, m), shown.unit * m.scores[metric].value) for n, m in moments]
-        curves.append(_curve(contender, points))
-    levels = levels_beside(contenders[0].evaluation, metric, shown.unit)
-    return draw(shown.title, curves, levels, x_label=x_label)
+    for run in runs:
+        points = [
+            Point(place(steps, point), metric.factor * point.scores[metric.key].value)
+            for steps, point in sorted(run.result.curve.items())
+        ]
+        curves.append(_curve(run, points))
+    references = baseline_references(runs[0].evaluation, metric)
+    return line_chart(metric.title, curves, references, x_label=x_label)
 
 
-def training_figures(courses: Sequence[Course]) -> list[Figure]:
-    """KID and own-task share on validation tasks over the training images that were seen."""
-    if not courses:
-        return []
-    return [
-        draw(
-            f"Validation: {shown.title}",
-            [
-                _curve(
-                    of, [Point(look.images, shown.unit * shown.of(look.scores)) for look in looks]
-                )
-                for of, looks in courses
-            ],
-            [],
-            x_label="training images seen",
-        )
-        for shown in _SHOWN.values()
-    ]
+def training_figures(curves: Sequence[ValidationCurve]) -> list[Figure]:
+    """Draw KID and own-task share on validation tasks over the training images seen."""
+    return [_training_figure(curves, metric) for metric in CHARTED_METRICS] if curves else []
 
 
-def _curve(contender: Contender, points: list[Point]) -> Curve:
+def _training_figure(validations: Sequence[ValidationCurve], metric: ChartedMetric) -> Figure:
+    curves = []
+    for run, validation_points in validations:
+        points = [
+            Point(images, metric.factor * scores.value(metric.key))
+            for images, scores in validation_points
+        ]
+        curves.append(_curve(run, points))
+    return line_chart(f"Validation: {metric.title}", curves, [], x_label="training images seen")
+
+
+def _curve(run: ComparedRun, points: list[Point]) -> Curve:
     finite = [point for point in points if math.isfinite(point.y)]
-    return Curve(contender.name, contender.style, finite, marked=True, shape=contender.shape)
+    return Curve(name=run.name, style=run.style, points=finite, marker=run.marker)

@@ -1,4 +1,4 @@
-"""A run as its evaluation left it: all that a page tells."""
+"""Runs that were trained and evaluated: all that a page shows of one."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class EvaluatedRun:
 
     Attributes:
         url: its folder.
-        evaluation: what it got.
-        model: what training left.
-        history: of its training; empty where none was kept.
+        evaluation: its scores, with those of the baselines.
+        model: its model file.
+        history: the log of its training; empty if none was kept.
     """
 
     url: str
@@ -29,28 +29,28 @@ class EvaluatedRun:
 
     @property
     def folder(self) -> str:
-        """Where its evaluation lies."""
+        """The folder of its evaluation."""
         return f"{self.url}/evaluation"
 
     @property
     def seconds(self) -> float:
-        """How long the outer steps of its training took."""
-        before = [0.0, *(record["step"] for record in self.history)]
-        pairs = zip(self.history, before, strict=False)
-        return sum((record["step"] - b) * record["seconds"] for record, b in pairs)
+        """The time that the outer steps of its training took, in seconds."""
+        previous = [0.0, *(record["step"] for record in self.history)]
+        pairs = zip(self.history, previous, strict=False)
+        return sum((record["step"] - step) * record["seconds"] for record, step in pairs)
 
     def images_seen(self, step: int) -> int:
-        """Training images behind `step` outer steps: those of every episode, once each."""
+        """Count the training images in the episodes of `step` outer steps, each image once."""
         config = self.model.config
         return step * config.meta.batch * (config.data.shots + config.data.queries)
 
     def scores(self, system: str) -> SpaceScores:
-        """The scores of one of the systems of its evaluation, with their resamples."""
+        """Read the scores of one of the systems of its evaluation, with their resamples."""
         return read_scores(self.folder, self.evaluation, system)
 
 
 def read_run(url: str) -> EvaluatedRun:
-    """The run at `url`, a path or any fsspec URL.
+    """Read the run at `url`, a path or any fsspec URL.
 
     Raises:
         UserError: when it has not been trained or evaluated, or cannot be read.
@@ -59,16 +59,16 @@ def read_run(url: str) -> EvaluatedRun:
     try:
         evaluation = read_evaluation(f"{url}/evaluation")
     except MissingError as error:
-        raise UserError(_what_is_missing(url)) from error
+        raise UserError(_missing_part(url)) from error
     return EvaluatedRun(url, evaluation, load_model(url), CheckpointStore(url).history())
 
 
-def unseen(evaluation: Evaluation) -> str:
-    """What tasks it was evaluated on: `unseen` ones, as a rule."""
+def task_kind(evaluation: Evaluation) -> str:
+    """Name the tasks of an evaluation: `training` or, on any other split, `unseen`."""
     return "training" if evaluation.episodes.split == "train" else "unseen"
 
 
-def _what_is_missing(run: str) -> str:
+def _missing_part(run: str) -> str:
     fs, path = filesystem_of(f"{run}/model.safetensors")
     if asking(run, lambda: fs.exists(path)):
         return f"{run} has not been evaluated yet; run `metatrain evaluate {run}` first."

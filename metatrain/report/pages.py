@@ -1,4 +1,4 @@
-"""Pages that are one file each: no network, no script, and nothing of other people's unescaped."""
+"""Templates of pages that are one file each: no network, no script, all text escaped."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -8,11 +8,16 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Te
 
 
 def page_template(package: str, name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
-    """The template `name` of `package`, which may extend `page.html.j2`.
+    """Load the template `name` of `package`, which may extend `page.html.j2` of this package.
 
-    What it does not know is an error.
+    A variable that the page does not define is an error.
+
+    Args:
+        package: the package whose folder `templates` has it.
+        name: its file name.
+        filters: the filters that it may use, by name.
     """
-    # Task names are other people's data: everything is escaped, whatever the template is called.
+    # Task names are other people's data: escape everything, whatever the file's ending is.
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("metatrain.report")]),
         autoescape=True,
@@ -25,5 +30,5 @@ def page_template(package: str, name: str, filters: Mapping[str, Callable[..., A
 
 
 def data_url(png: bytes) -> str:
-    """A picture as an address that holds all of it."""
+    """Encode a PNG file as a URL that contains all of it."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,4 +1,4 @@
-"""Runs against each other, by paired tests, and what can be said of them for sure."""
+"""Pairs of runs: paired tests of their differences, and the conclusion that these allow."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from itertools import combinations
 
 from metatrain.evaluation.scores.statistics import Difference
 from metatrain.metrics.metric import MAIN_METRICS, METRICS
-from metatrain.report.contenders import Contender
-from metatrain.report.writing import number
+from metatrain.report.compared_runs import ComparedRun
+from metatrain.report.formatting import score
 
 # The sign of a difference that is better. Memorising has none: the best is what real images have.
 _BETTER = {
@@ -19,80 +19,81 @@ _BETTER = {
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A run against an earlier one.
+class RunPair:
+    """A run with an earlier one that it is compared to.
 
     Attributes:
-        one: the run.
+        run: the run.
         other: the earlier one.
-        gaps: by metric, the score of `one` minus that of `other` on the same resampled tasks.
+        differences: by metric, the score of `run` minus that of `other` on the same resampled
+            tasks.
     """
 
-    one: Contender
-    other: Contender
-    gaps: dict[str, Difference]
+    run: ComparedRun
+    other: ComparedRun
+    differences: dict[str, Difference]
 
-    def says(self, metric: str) -> str:
-        """What the difference in `metric` comes to: better, worse, or nothing for sure."""
-        gap = self.gaps[metric]
-        if not gap.significant:
-            return f"not significant, p = {gap.p:.2f}"
+    def verdict(self, metric: str) -> str:
+        """Judge the difference in `metric`: better, worse, or not significant."""
+        difference = self.differences[metric]
+        if not difference.significant:
+            return f"not significant, p = {difference.p:.2f}"
         if metric not in _BETTER:
-            return "more" if gap.value > 0 else "less"
-        return "better" if gap.value * _BETTER[metric] > 0 else "worse"
+            return "more" if difference.value > 0 else "less"
+        return "better" if difference.value * _BETTER[metric] > 0 else "worse"
 
-    def favours(self, contender: Contender) -> bool:
-        """Whether one of its two is better by every judge, and never by chance."""
-        wanted = "better" if contender is self.one else "worse"
-        return all(self.says(metric) == wanted for metric in _BETTER)
+    def favours(self, run: ComparedRun) -> bool:
+        """Tell whether `run`, one of the two, is significantly better in every metric."""
+        wanted = "better" if run is self.run else "worse"
+        return all(self.verdict(metric) == wanted for metric in _BETTER)
 
 
-def pairs_of(contenders: Sequence[Contender]) -> list[Pair]:
-    """Every run against every earlier one, those against the first before all others.
+def pairs_of(runs: Sequence[ComparedRun]) -> list[RunPair]:
+    """Pair every run with every earlier one, those with the first run before all others.
 
     Raises:
         UserError: when the resampled scores of a run are missing or damaged.
     """
-    space = contenders[0].evaluation.spaces[0].name
-    scores = [c.run.scores(c.evaluation.system)[space] for c in contenders]
+    space = runs[0].evaluation.spaces[0].name
+    scores = [run.evaluated.scores(run.evaluation.system)[space] for run in runs]
     return [
-        Pair(
-            contenders[after],
-            contenders[before],
-            {m: scores[after][m].minus(scores[before][m]) for m in MAIN_METRICS},
+        RunPair(
+            runs[later],
+            runs[earlier],
+            {m: scores[later][m].minus(scores[earlier][m]) for m in MAIN_METRICS},
         )
-        for before, after in combinations(range(len(contenders)), 2)
+        for earlier, later in combinations(range(len(runs)), 2)
     ]
 
 
-def verdict(contenders: Sequence[Contender], pairs: Sequence[Pair]) -> tuple[str, str]:
-    """What is sure, and the scores that say so: a best run is so by every judge."""
-    kid, share = (_best(contenders, metric) for metric in _BETTER)
-    found = f"{kid.name} has the lowest KID, {_score(kid, 'kid')}, where 0 is perfect"
-    recognised = f"images recognised as their own task, {_score(share, 'own_task')}"
-    if kid is not share:
-        return "No run is best.", f"{found}; {share.name} has most {recognised}."
-    found = f"{found}, and most {recognised}"
+def conclusion(runs: Sequence[ComparedRun], pairs: Sequence[RunPair]) -> tuple[str, str]:
+    """Conclude which run is best, and by which scores: it must be best in every metric."""
+    best, recognised = (_best(runs, metric) for metric in _BETTER)
+    lowest = f"{best.name} has the lowest KID, {_score(best, 'kid')}, where 0 is perfect"
+    share = f"images recognised as their own task, {_score(recognised, 'own_task')}"
+    if best is not recognised:
+        return "No run is best.", f"{lowest}; {recognised.name} has most {share}."
+    scores = f"{lowest}, and most {share}"
     doubtful = [
-        pair.other if pair.one is kid else pair.one
+        pair.other if pair.run is best else pair.run
         for pair in pairs
-        if kid in (pair.one, pair.other) and not pair.favours(kid)
+        if best in (pair.run, pair.other) and not pair.favours(best)
     ]
     if doubtful:
-        names = " and ".join(contender.name for contender in doubtful)
-        return "No run is best for sure.", f"{found}; against {names} this may be chance."
-    return f"{kid.name} is best.", f"{found}; chance alone hardly makes such differences."
+        names = " and ".join(run.name for run in doubtful)
+        return "No run is best for sure.", f"{scores}; against {names} this may be chance."
+    return f"{best.name} is best.", f"{scores}; chance alone rarely makes such differences."
 
 
-def _best(contenders: Sequence[Contender], metric: str) -> Contender:
-    space = contenders[0].evaluation.spaces[0].name
+def _best(runs: Sequence[ComparedRun], metric: str) -> ComparedRun:
+    space = runs[0].evaluation.spaces[0].name
 
-    def merit(contender: Contender) -> float:
-        value = _BETTER[metric] * contender.result.scores[space][metric].value
+    def merit(run: ComparedRun) -> float:
+        value = _BETTER[metric] * run.result.scores[space][metric].value
         return -math.inf if math.isnan(value) else value
 
-    return max(contenders, key=merit)
+    return max(runs, key=merit)
 
 
-def _score(contender: Contender, metric: str) -> str:
-    return number(contender.result.scores[contender.evaluation.spaces[0].name][metric], metric)
+def _score(run: ComparedRun, metric: str) -> str:
+    return score(run.result.scores[run.evaluation.spaces[0].name][metric], metric)

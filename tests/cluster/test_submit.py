@@ -24,7 +24,7 @@ from metatrain.base.errors import UserError
 from metatrain.config import ClusterConfig
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore
-from tuning.submit import sweeping
+from tuning.submit import sweep_job
 
 ROOT = Path(__file__).parents[2]
 METRICS = ROOT / "k8s" / "overlays" / "serve-metrics"
@@ -43,7 +43,7 @@ def test_a_job_with_relative_paths_is_refused(overrides, tmp_path):
         training_job(file, ["run.dir=s3://bucket/runs"])
     (tmp_path / "sweep.yaml").write_text("space: {inner.lr: {choice: [0.1]}}\n")
     with pytest.raises(UserError, match="dir is sweeps, "):
-        sweeping(str(tmp_path / "sweep.yaml"), [])
+        sweep_job(str(tmp_path / "sweep.yaml"), [])
 
 
 def test_a_sweeps_job_has_its_name_and_the_size_of_its_base(tmp_path):
@@ -52,7 +52,9 @@ def test_a_sweeps_job_has_its_name_and_the_size_of_its_base(tmp_path):
         f"name: rates\ndir: /sweeps\nbase: {tmp_path}/base.yaml\n"
         "overrides: {meta.batch: 8, cluster.workers: 4}\nspace: {inner.lr: {choice: [0.1]}}\n"
     )
-    job = sweeping(str(tmp_path / "sweep.yaml"), ["cluster.workers=2", "budget.trials=3", "seed=1"])
+    job = sweep_job(
+        str(tmp_path / "sweep.yaml"), ["cluster.workers=2", "budget.trials=3", "seed=1"]
+    )
     assert (job.name, job.url) == ("rates", "/sweeps/rates")
     assert (job.config.meta.batch, job.config.cluster.workers) == (8, 2)
     assert job.entrypoint.startswith("python -m tuning sweep ")

@@ -1,4 +1,4 @@
-"""A page of several runs: what is compared is comparable, and what may be chance is said to be."""
+"""The comparison of several runs: only comparable runs, and no claim that chance may explain."""
 
 import itertools
 import json
@@ -19,13 +19,13 @@ from metatrain.evaluation.results import read_evaluation
 from metatrain.evaluation.strip_files import read_strips
 from metatrain.evaluation.validation import ValidationResult, ValidationScores, write_validations
 from metatrain.report import write_comparison
-from metatrain.report.contenders import COLOURS
+from metatrain.report.compared_runs import COLOURS
 from metatrain.report.pages import data_url
-from metatrain.report.tasks import contested, extremes
+from metatrain.report.task_choice import most_different, worst_and_best
 
 HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>", "../../{{ 7 * 7 }}"]
 TASKS = [*HOSTILE, "U+0416", *(f"task {i}" for i in range(8))]
-# Far better than `SCORES` by KID and by own task, and hardly.
+# KID and own-task share that are far better than those of `SCORES`, and hardly better.
 FAR, HARDLY = (-0.043, 0.869), (0.006, 0.771)
 
 
@@ -37,18 +37,18 @@ def _validation_scores(k, kid):
     return ValidationScores(k=k, loss=0.3, own_task=0.5, similarity=0.5, kid=kid, task_kid=0.1)
 
 
-def looks(run, *kids):
-    """What a run leaves that was validated as often."""
-    found = [
+def validate(run, *kids):
+    """Write the validations of a run with these KIDs, one after each outer step."""
+    validations = [
         ValidationResult(step, [_validation_scores(k, kid) for k in (1, 10)])
         for step, kid in enumerate(kids, start=1)
     ]
-    write_validations(run, found)
+    write_validations(run, validations)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[str]:
-    """One, one far better, and one that is hardly better than the first."""
+    """Three runs: one, one that is far better, and one that is hardly better than the first."""
     root = tmp_path_factory.mktemp("runs")
     shares = [i / len(TASKS) for i in range(len(TASKS))]
     odd = [*shares[:9], 0.0, *shares[10:]]
@@ -66,14 +66,14 @@ def runs(tmp_path_factory) -> list[str]:
         ),
         make_run(f"{root}/hardly", TASKS, scores(HARDLY), seed=2, overrides=["run.name=hardly"]),
     ]
-    looks(made[0], 0.5, 0.25)
-    looks(made[1], 0.4)
+    validate(made[0], 0.5, 0.25)
+    validate(made[1], 0.4)
     return made
 
 
 @pytest.fixture(scope="module")
 def source(runs) -> str:
-    """The page that compares all three."""
+    """The page that compares all three runs."""
     return Path(write_comparison(runs)).read_text()
 
 
@@ -92,14 +92,14 @@ def test_every_run_and_shared_baseline_has_its_scores_and_intervals(runs, shown)
         found = read_evaluation(f"{run}/evaluation")
         for name in (found.system, "copy-support", "held-out real"):
             kid = found.results[name].scores["metric network"]["kid"]
-            told = f"{kid.value:.3f}{kid.low:.3f} to {kid.high:.3f}".replace("-", "−")
-            assert told in shown.text
-    # What has the same scores beside all of them stands there once, in each of the two tables.
+            text = f"{kid.value:.3f}{kid.low:.3f} to {kid.high:.3f}".replace("-", "−")
+            assert text in shown.text
+    # A baseline with the same scores in every run has one row in each of the two tables.
     assert len(re.findall(r"held-out real\s*[−\d]", shown.text)) == 2
     assert "HOG" in shown.text
 
 
-def test_the_best_run_is_named_where_chance_does_not_make_it_so(runs, tmp_path):
+def test_the_best_run_is_named_where_the_difference_is_significant(runs, tmp_path):
     out = f"{tmp_path}/page.html"
     assert write_comparison(runs[:2], out) == out
     assert "far is best. far has the lowest KID, −0.043" in Path(out).read_text().replace(
@@ -107,9 +107,9 @@ def test_the_best_run_is_named_where_chance_does_not_make_it_so(runs, tmp_path):
     )
 
 
-def test_a_difference_that_chance_may_make_is_printed_as_such(runs, shown, tmp_path):
+def test_a_difference_that_may_be_chance_is_marked_not_significant(runs, shown, tmp_path):
     pairs = [f"{a} against {b}" for a, b in (("far", "one"), ("hardly", "one"), ("hardly", "far"))]
-    rows = shown.text[shown.text.index(pairs[0]) : shown.text.index("What it takes")]
+    rows = shown.text[shown.text.index(pairs[0]) : shown.text.index("Scores over cost")]
     far, hardly, others = re.split("|".join(pairs), rows)[1:]
     assert re.match(r" −0\.050−0\.\d+ to −0\.\d+better \+10\.0%\d+\.\d to \d+\.\dbetter", far)
     assert hardly.count("not significant, p = ") == 3
@@ -120,7 +120,7 @@ def test_a_difference_that_chance_may_make_is_printed_as_such(runs, shown, tmp_p
     assert "against one this may be chance" in text
 
 
-def test_no_run_is_best_where_the_judges_disagree(runs, tmp_path):
+def test_no_run_is_best_where_the_metrics_disagree(runs, tmp_path):
     run = make_run(f"{tmp_path}/run", TASKS, scores((-0.02, 0.3)), seed=3)
     text = Page(Path(write_comparison([runs[0], run])).read_text()).text
     assert "No run is best. small has the lowest KID" in text
@@ -132,18 +132,18 @@ def test_curves_are_over_inner_steps_seconds_and_training_images(shown):
     assert [shown.text.count(title) for title in titles] == [3, 3]
     for over in ("inner steps", "seconds of adapting", "training images seen"):
         assert shown.text.count(f"{over}one, ") == 2
-    dots = re.findall(r"(one|far|hardly), ([\d.,]+): (-?[\d.]+)", shown.text)
+    values = re.findall(r"(one|far|hardly), ([\d.,]+): (-?[\d.]+)", shown.text)
     # After the last inner step, and after 1 and 2 outer steps of 2 episodes of 10 or of 8 images.
-    assert {("one", "10", "0.007"), ("far", "10", "-0.043"), ("one", "1.25", "0.007")} <= {*dots}
-    assert {("one", "20", "0.5"), ("one", "40", "0.25"), ("far", "16", "0.4")} <= {*dots}
+    assert {("one", "10", "0.007"), ("far", "10", "-0.043"), ("one", "1.25", "0.007")} <= {*values}
+    assert {("one", "20", "0.5"), ("one", "40", "0.25"), ("far", "16", "0.4")} <= {*values}
     assert "Not in the curves over training: hardly, not validated" in shown.text
 
 
-def test_courses_by_other_judges_are_not_drawn_beside_each_other(runs, tmp_path):
+def test_validations_by_another_protocol_are_not_in_one_chart(runs, tmp_path):
     root = Path(runs[0]).parent
     overrides = ["run.name=other", "validation.tasks=5", f"validation.network={root}/network"]
     run = make_run(f"{tmp_path}/run", TASKS, overrides=overrides)
-    looks(run, 0.1)
+    validate(run, 0.1)
     text = Page(Path(write_comparison([runs[0], run])).read_text()).text
     assert "other, validated with other validation.tasks than one" in text
     assert "one, 20: 0.5" in text
@@ -162,10 +162,10 @@ def test_the_same_tasks_are_shown_of_every_run(runs, shown):
     assert len(images) == (6 + 3 + 3 + 3) * len(expected) // 6
 
 
-def test_remarkable_tasks_are_those_of_the_most_and_least_and_most_different_shares(runs, shown):
-    assert re.search(r"Where the runs differ most\s+task 5\s+given", shown.text)
-    assert re.search(r"Best, all runs together\s+task 7\s+given", shown.text)
-    assert re.search(r"Worst, all runs together\s+<script>", shown.text)
+def test_remarkable_tasks_have_the_highest_lowest_or_most_different_shares(runs, shown):
+    assert re.search(r"Largest differences between the runs\s+task 5\s+support", shown.text)
+    assert re.search(r"Best on average\s+task 7\s+support", shown.text)
+    assert re.search(r"Worst on average\s+<script>", shown.text)
     found = read_evaluation(f"{runs[0]}/evaluation")
 
     def evaluation(own_task, kid):
@@ -174,13 +174,13 @@ def test_remarkable_tasks_are_those_of_the_most_and_least_and_most_different_sha
 
     a = evaluation([0.5, 0.5, 1.0, 0.0, 0.5], [0.3, 0.2, 0.1, 0.1, float("nan")])
     b = evaluation([0.5, 0.5, 0.9, 0.2, 0.5], [0.3, 0.2, 0.1, 0.1, 0.1])
-    assert extremes([a, b], 2) == ([3, 4], [2, 1])
-    assert extremes([a, b], 9) == ([3, 4], [2, 1])
-    assert contested([a, b], 2) == [3, 2]
+    assert worst_and_best([a, b], 2) == ([3, 4], [2, 1])
+    assert worst_and_best([a, b], 9) == ([3, 4], [2, 1])
+    assert most_different([a, b], 2) == [3, 2]
 
 
 def test_keys_that_differ_are_listed_and_no_others(shown):
-    table = shown.text[shown.text.index("How they were made") :]
+    table = shown.text[shown.text.index("Configurations") :]
     assert "data.queries535" in table
     assert "validation.tasks440" in table
     assert "meta.steps" not in table
@@ -189,7 +189,7 @@ def test_keys_that_differ_are_listed_and_no_others(shown):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory) -> str:
-    """A run that another test leaves with another evaluation."""
+    """A run whose evaluation the tests below change."""
     return make_run(f"{tmp_path_factory.mktemp('runs')}/other", TASKS)
 
 
@@ -199,7 +199,7 @@ def other(tmp_path_factory) -> str:
         ({"episodes": {"data": "0" * 64}}, "two data sets (sha256 dddddddddddd and 000000000000)"),
         ({"episodes": {"split": "val"}}, "on the splits test and val"),
         ({"episodes": {"sha256": "0" * 64}}, "two lists of episodes"),
-        ({"episodes": {"shots": 1}}, "were given 5 and 1 images of a task"),
+        ({"episodes": {"shots": 1}}, "adapted to 5 and 1 images of a task"),
         ({"episodes": {"seeds": 1}}, "with 2 and 1 seeds"),
         ({"episodes": {"tasks": TASKS[:4]}}, "on 12 and 4 tasks"),
         (
@@ -208,7 +208,7 @@ def other(tmp_path_factory) -> str:
         ),
     ],
 )
-def test_what_was_evaluated_otherwise_is_refused_in_one_sentence(
+def test_runs_with_different_evaluations_are_refused_in_one_sentence(
     runs, other, capsys, changes, sentence
 ):
     values = json.loads(Path(runs[0], "evaluation", "evaluation.json").read_text())
@@ -222,7 +222,7 @@ def test_what_was_evaluated_otherwise_is_refused_in_one_sentence(
     assert not Path(other, "report").exists()
 
 
-def test_mistakes_are_told(runs, tmp_path):
+def test_mistakes_are_reported(runs, tmp_path):
     with pytest.raises(UserError, match="is named twice"):
         write_comparison([runs[0], f"{runs[0]}/"])
     with pytest.raises(UserError, match="13 runs are too many"):
@@ -230,11 +230,11 @@ def test_mistakes_are_told(runs, tmp_path):
     with pytest.raises(UserError, match="no trained model yet"):
         write_comparison([runs[0], f"{tmp_path}/none"])
     large = make_run(f"{tmp_path}/large", TASKS, overrides=["data.image_size=16"])
-    with pytest.raises(UserError, match="draw 8 pixels with 1 channel and 16 pixels"):
+    with pytest.raises(UserError, match="generate 8 pixels with 1 channel and 16 pixels"):
         write_comparison([runs[0], large])
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(runs, tmp_path):
+def test_runs_of_one_name_are_named_after_their_folders(runs, tmp_path):
     again = make_run(f"{tmp_path}/again", TASKS, overrides=["run.name=one"])
     text = Page(Path(write_comparison([runs[0], again])).read_text()).text
     assert "again against one" in text
@@ -245,7 +245,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(runs, tmp_path):
 
 # Machado, Oliveira and Fernandes 2009, "A Physiologically-based Model for Simulation of Color
 # Vision Deficiency", table 1 at severity 1, on linear RGB: without red, green and blue cones.
-SIGHT = {
+COLOUR_VISION = {
     "all": np.eye(3),
     "protan": np.array(
         [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]
@@ -261,7 +261,7 @@ def linear(colour):
 
 
 def lab(rgb):
-    """CIELAB of linear sRGB, whose distances are about those that eyes see."""
+    """Convert linear sRGB to CIELAB, whose distances are about proportional to perceived ones."""
     to_xyz = np.array(
         [[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]
     )
@@ -270,13 +270,13 @@ def lab(rgb):
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("vision", COLOUR_VISION)
 @pytest.mark.parametrize("scheme", [0, 1])
-def test_colours_of_runs_are_told_apart_by_everyone_in_light_and_dark(source, sight, scheme):
+def test_everyone_can_tell_the_colours_of_runs_apart_in_light_and_dark(source, vision, scheme):
     page = re.findall(r"--page: (#\w{6})", source)[scheme]
     colours = [re.findall(rf"--run-{i}: (#\w{{6}})", source)[scheme] for i in range(COLOURS)]
-    seen = [lab(SIGHT[sight] @ linear(colour)) for colour in colours]
-    # Ten times what is just noticeable, and against the page what WCAG 2.2 asks of graphics.
+    seen = [lab(COLOUR_VISION[vision] @ linear(colour)) for colour in colours]
+    # Six times a just noticeable difference; against the page, the contrast that WCAG 2.2 demands.
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 15
     for colour in colours:
         light, dark = sorted((lab(linear(c))[0] for c in (colour, page)), reverse=True)

@@ -1,4 +1,4 @@
-"""The page of a run: it needs nothing else, trusts no task name, and says what was measured."""
+"""The page of a run is self-contained, escapes task names, and shows scores and protocol."""
 
 import base64
 import json
@@ -17,7 +17,8 @@ from metatrain.data.pictures import png
 from metatrain.evaluation.scores.baselines import REAL
 from metatrain.evaluation.strip_files import strip_file
 from metatrain.report import write_report
-from metatrain.report.charts import Axis, Curve, Point, draw
+from metatrain.report.axis import Axis
+from metatrain.report.charts import Curve, Point, line_chart
 
 HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>", "../../{{ 7 * 7 }}"]
 
@@ -56,8 +57,8 @@ def test_every_score_appears_with_its_interval(shown):
 
 def test_every_image_is_inlined_in_order(shown):
     images = [attributes["src"] for tag, attributes in shown.elements if tag == "img"]
-    # Of each task what is given, what is drawn at three moments, and what is real.
-    strips = [[*given, *(3 * [*given[:3]]), *given[:3]] for given in pictures(4)]
+    # Of each task its support, the samples after three numbers of steps, and real images.
+    strips = [[*support, *(3 * [*support[:3]]), *support[:3]] for support in pictures(4)]
     # All tasks, then the two best and the two worst.
     expected = [png(image) for task in (0, 1, 2, 3, 3, 2, 0, 1) for image in strips[task]]
     encoded = [f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in expected]
@@ -65,7 +66,7 @@ def test_every_image_is_inlined_in_order(shown):
     assert len(images) == len(encoded) + 2 * len(NEAR_COPIES)
 
 
-def test_what_is_nearest_to_the_support_is_shown_beside_it(shown):
+def test_images_nearest_to_the_support_are_shown_beside_it(shown):
     assert "first0.25 · SSIM 1.00 · equal" in shown.text
     assert "second0.50 · SSIM 0.83 · 17 dB" in shown.text
     framed = [
@@ -74,7 +75,7 @@ def test_what_is_nearest_to_the_support_is_shown_beside_it(shown):
     assert len(framed) == 1
 
 
-def test_what_was_measured_is_told(shown):
+def test_the_protocol_is_shown(shown):
     for fact in (
         "d" * 12,
         "e" * 12,
@@ -86,9 +87,9 @@ def test_what_was_measured_is_told(shown):
         assert fact in shown.text
 
 
-def test_says_that_adapting_helps(shown):
+def test_states_that_adapting_helps(shown):
     assert "Adapting helps." in shown.text
-    assert "76.9% of what the model draws is recognised" in shown.text
+    assert "76.9% of the generated images are recognised" in shown.text
     assert "KID falls from 0.111 to 0.007" in shown.text
 
 
@@ -100,19 +101,19 @@ def test_says_that_adapting_helps(shown):
         ((0.5, 0.9), "Adapting brings no clear gain.", "rises from 0.111 to 0.500"),
     ],
 )
-def test_says_when_adapting_does_not_help(tmp_path, after, verdict, move):
+def test_states_when_adapting_does_not_help(tmp_path, after, verdict, move):
     scores = [SCORES[0], (0.111, 0.2), after, SCORES[-1]]
     text = page(make_run(str(tmp_path), ["a", "b"], scores)).text
     assert verdict in text
     assert move in text
 
 
-def test_says_when_the_evaluation_is_older_than_the_model(tmp_path):
+def test_states_when_the_evaluation_is_older_than_the_model(tmp_path):
     run = make_run(str(tmp_path), ["a", "b"], outer_steps=15)
-    assert "20 outer steps by now; all of this was measured after 15 outer steps" in page(run).text
+    assert "20 outer steps by now; this page shows it after 15 outer steps" in page(run).text
 
 
-def test_shows_a_dozen_tasks_and_the_best_and_the_worst(tmp_path):
+def test_shows_twelve_tasks_and_the_best_and_the_worst(tmp_path):
     shares = [0.5] * 20
     shares[14], shares[17], shares[3] = 0.9, 0.1, 0.0
     run = make_run(str(tmp_path), [f"task {i}" for i in range(20)], own_task=shares)
@@ -122,9 +123,9 @@ def test_shows_a_dozen_tasks_and_the_best_and_the_worst(tmp_path):
     assert shown[15:17] == [("3", "0%"), ("17", "10%")]
 
 
-def test_what_was_expected_stands_beside_what_came_of_it(tmp_path):
+def test_predicted_quality_is_compared_with_measured_quality(tmp_path):
     run = make_run(str(tmp_path), ["a", "b"], own_task=[0.25, 0.75])
-    assert "What was expected" not in page(run).text
+    assert "Predicted quality" not in page(run).text
     file = tmp_path / "evaluation" / "evaluation.json"
     values = json.loads(file.read_text())
     parts = {"correlation": 0.27, "error": 0.125, "held": 0.98, "warned": 0.08}
@@ -132,8 +133,8 @@ def test_what_was_expected_stands_beside_what_came_of_it(tmp_path):
     values["foresight"] = found | {"expected": [0.3, 0.6]}
     file.write_text(json.dumps(values))
     shown = page(run).text
-    assert "came of it is 0.27 (0.10 to 0.40); it was off by 12.5% of the images" in shown
-    assert "held for 98.0% of the tasks. It called 8.0% of the supports unlike" in shown
+    assert "is 0.27 (0.10 to 0.40), the mean error 12.5% of the images" in shown
+    assert "98.0% of the tasks lie in the 90% interval. The model flagged 8.0% of the" in shown
     assert re.findall(r"a task, (\d+: \d+)", shown) == ["30: 25", "60: 75"]
 
 
@@ -144,7 +145,7 @@ def test_a_run_may_live_at_any_url():
         assert "Adapting helps." in file.read()
 
 
-def test_what_is_missing_is_told_with_the_command_to_run(tmp_path):
+def test_a_missing_part_is_named_with_the_command_to_run(tmp_path):
     run = str(tmp_path)
     with pytest.raises(UserError, match="no trained model yet; run `metatrain train CONFIG`"):
         write_report(run)
@@ -153,7 +154,7 @@ def test_what_is_missing_is_told_with_the_command_to_run(tmp_path):
         write_report(run)
 
 
-def test_damage_is_told(tmp_path):
+def test_damage_is_reported(tmp_path):
     run = make_run(str(tmp_path), ["a", "b"])
     strip = tmp_path / "evaluation" / strip_file(1)
     content = strip.read_bytes()
@@ -186,5 +187,6 @@ def test_ticks_are_round(values, log, ticks):
 
 
 def test_a_single_point_can_be_drawn():
-    figure = draw("one", [Curve("c", "c", [Point(0, 0.0)], marked=True)], [], x_label="x")
+    curve = Curve(name="c", style="c", points=[Point(0, 0.0)], marker=0)
+    figure = line_chart("one", [curve], [], x_label="x")
     assert "nan" not in figure.svg

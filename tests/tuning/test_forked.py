@@ -16,7 +16,7 @@ from metatrain.evaluation.validation import (
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import begin_run_with
-from tuning.trial import forked
+from tuning.trial import fork_run
 
 
 class Keep(Observer):
@@ -41,9 +41,9 @@ def donor(overrides):
 
 
 def test_a_fork_ends_as_its_configuration_does_from_the_beginning(donor, tmp_path):
-    first = forked(donor, 5, "first", lr=0.01)
+    first = fork_run(donor, 5, run="first", rate=0.01)
     train(first, [Keep(first)], CheckpointStore(first.run.url).latest())
-    second = forked(first, 15, "second", lr=0.003)
+    second = fork_run(first, 15, run="second", rate=0.003)
     end = train(second, [Keep(second)], CheckpointStore(second.run.url).latest())
     assert second.inner.lr_changes == {5: 0.01, 15: 0.003}
     # The schedule as a file, and a run of it that nothing was copied to.
@@ -57,14 +57,14 @@ def test_a_fork_ends_as_its_configuration_does_from_the_beginning(donor, tmp_pat
 
 
 def test_a_fork_keeps_what_was_seen_until_then_and_nothing_of_later(donor):
-    fork = forked(donor, 10, "fork", lr=0.01)
+    fork = fork_run(donor, 10, run="fork", rate=0.01)
     assert [found.step for found in read_validations(fork.run.url)] == [5, 10]
     assert CheckpointStore(fork.run.url).steps() == [10]
     assert len(read_validations(donor.run.url)) == 4
 
 
 def test_a_fork_at_the_same_rate_has_no_change_of_it(donor):
-    assert forked(donor, 10, "fork", lr=donor.inner.lr).inner.lr_changes == {}
+    assert fork_run(donor, 10, run="fork", rate=donor.inner.lr).inner.lr_changes == {}
 
 
 def test_rates_hold_from_their_outer_step_on():

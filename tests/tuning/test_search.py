@@ -9,13 +9,13 @@ from ray.tune.schedulers import TrialScheduler
 from metatrain.base.errors import UserError
 from metatrain.storage.files import write_file
 from tuning.config import load_sweep
-from tuning.figures import response
 from tuning.importance import importances
-from tuning.ledger import Ledger, Report, read_record
-from tuning.loggers import loggers_of
-from tuning.schedule import scheduler_of
+from tuning.ledger import SweepLedger, TrialReport, read_record
+from tuning.loggers import build_loggers
+from tuning.response import response
+from tuning.schedule import build_scheduler
 from tuning.suggestions import Searcher
-from tuning.sweep import Budget, trials_at_once
+from tuning.sweep import BudgetStopper, max_concurrent_trials
 
 SWEEP = """
 dir: {dir}
@@ -47,7 +47,7 @@ def planted(values, step, steps=400):
 
 def run_until(ledger, trials):
     """What Tune does with a trial, one after the other: looks at it until it is to stop."""
-    searcher, scheduler = Searcher(ledger), scheduler_of(ledger)
+    searcher, scheduler = Searcher(ledger), build_scheduler(ledger)
     steps, every = ledger.sweep.base.meta.steps, ledger.sweep.base.checkpoint.every
     while len(ledger.records) < trials:
         record = ledger.add(searcher.ask(len(ledger.records)))
@@ -57,7 +57,7 @@ def run_until(ledger, trials):
             score = planted(record.values, step)
             order = sum(len(r.reports) for r in ledger.records.values())
             record.reports.append(
-                Report(step, score, 1, 0.0, 60.0, order, {1: score, 2: score + 0.1})
+                TrialReport(step, score, 1, 0.0, 60.0, order, {1: score, 2: score + 0.1})
             )
             seen = {"step": step, "score": score}
             if scheduler.on_trial_result(None, trial, seen) == TrialScheduler.STOP:
@@ -69,7 +69,7 @@ def run_until(ledger, trials):
 
 
 def test_the_planted_best_region_is_found_and_most_trials_are_stopped(path):
-    ledger = run_until(Ledger(load_sweep(path)), 40)
+    ledger = run_until(SweepLedger(load_sweep(path)), 40)
     best = ledger.best().values
     assert 3e-4 < best["inner.lr"] < 3e-2  # one of five magnitudes either side
     assert best["inner.scope.name"] == "film"
@@ -81,14 +81,14 @@ def test_the_planted_best_region_is_found_and_most_trials_are_stopped(path):
     assert shares["inner.steps"] < 0.5
     # Of trials of one scope: those of others would make the surface of none.
     surface = response(ledger)
-    assert surface.alike == {"inner.scope.name": "film"}
-    assert 3e-4 < surface.best[0] < 3e-2
-    assert surface.best[2] == pytest.approx(0, abs=0.15)
+    assert surface.common == {"inner.scope.name": "film"}
+    assert 3e-4 < surface.optimum.rate < 3e-2
+    assert surface.optimum.score == pytest.approx(0, abs=0.15)
 
 
 def test_a_search_that_was_interrupted_goes_on_with_what_it_knew(path):
-    run_until(Ledger(load_sweep(path)), 25)
-    again = Ledger(load_sweep(path))
+    run_until(SweepLedger(load_sweep(path)), 25)
+    again = SweepLedger(load_sweep(path))
     assert len(again.records) == 25
     run_until(again, 40)
     assert 3e-4 < again.best().values["inner.lr"] < 3e-2
@@ -99,9 +99,9 @@ def test_a_search_that_was_interrupted_goes_on_with_what_it_knew(path):
 
 
 def test_a_scheduler_that_is_told_of_earlier_starts_decides_as_one_that_saw_them(path):
-    ledger = run_until(Ledger(load_sweep(path)), 12)
-    told = scheduler_of(Ledger(load_sweep(path)))
-    alone = scheduler_of(Ledger(load_sweep(path, ["name=other"])))
+    ledger = run_until(SweepLedger(load_sweep(path)), 12)
+    told = build_scheduler(SweepLedger(load_sweep(path)))
+    alone = build_scheduler(SweepLedger(load_sweep(path, ["name=other"])))
     every = ledger.sweep.base.checkpoint.every
     for scheduler, expected in ((told, TrialScheduler.STOP), (alone, TrialScheduler.CONTINUE)):
         trial = Trial("new", stub=True, trial_id="new")
@@ -112,15 +112,15 @@ def test_a_scheduler_that_is_told_of_earlier_starts_decides_as_one_that_saw_them
 
 def test_median_stopping_hears_of_earlier_starts_too(path):
     chosen = ["scheduler.name=median", "searcher=random"]
-    ledger = run_until(Ledger(load_sweep(path, chosen)), 0)
+    ledger = run_until(SweepLedger(load_sweep(path, chosen)), 0)
     for n, score in enumerate((1.0, 1.1, 0.9, 1.2)):
         record = ledger.add({"inner.lr": 0.1, "adapt.lr": 0.1, "inner.steps": 1})
         record.reports = [
-            Report(step, score, 1, 0.0, 60.0, n, {1: score}) for step in (100, 200, 300, 400)
+            TrialReport(step, score, 1, 0.0, 60.0, n, {1: score}) for step in (100, 200, 300, 400)
         ]
         record.state = "finished"
         ledger.write(record)
-    told = scheduler_of(Ledger(load_sweep(path, chosen)))
+    told = build_scheduler(SweepLedger(load_sweep(path, chosen)))
     for score, expected in ((5.0, TrialScheduler.STOP), (0.5, TrialScheduler.CONTINUE)):
         trial = Trial("new", stub=True, trial_id=f"new-{score}")
         told.on_trial_add(None, trial)
@@ -128,57 +128,59 @@ def test_median_stopping_hears_of_earlier_starts_too(path):
 
 
 def test_another_space_or_base_under_the_same_name_is_refused_and_said(path, tmp_path):
-    Ledger(load_sweep(path))
-    Ledger(load_sweep(path, ["budget.trials=99", "cluster.workers=1", "loggers.wandb=p"]))
+    SweepLedger(load_sweep(path))
+    SweepLedger(load_sweep(path, ["budget.trials=99", "cluster.workers=1", "loggers.wandb=p"]))
     with pytest.raises(UserError, match=r"meta.steps from 400 to 500.*choose another name"):
-        Ledger(load_sweep(path, ["meta.steps=500"]))
+        SweepLedger(load_sweep(path, ["meta.steps=500"]))
     with pytest.raises(UserError, match=r'searcher from "tpe" to "random"'):
-        Ledger(load_sweep(path, ["searcher=random"]))
+        SweepLedger(load_sweep(path, ["searcher=random"]))
     text = (tmp_path / "sweep.yaml").read_text().replace("[1, 8]}", "[1, 6]}", 1)
     (tmp_path / "sweep.yaml").write_text(text)
     with pytest.raises(UserError, match=r"space.inner.steps from .*\[1, 8\].* to .*\[1, 6\]"):
-        Ledger(load_sweep(path))
+        SweepLedger(load_sweep(path))
 
 
 def test_records_are_read_back_as_they_were_and_damage_is_said(path):
-    ledger = run_until(Ledger(load_sweep(path)), 2)
+    ledger = run_until(SweepLedger(load_sweep(path)), 2)
     for record in ledger.records.values():
         assert read_record(ledger.url, record.number) == record
     write_file(f"{ledger.url}/trials/001.json", b"{")
     with pytest.raises(UserError, match=r"001.json is damaged"):
-        Ledger(load_sweep(path))
+        SweepLedger(load_sweep(path))
 
 
 def test_budgets_count_what_earlier_starts_took(path):
-    ledger = run_until(Ledger(load_sweep(path, ["cluster.gpus_per_worker=1"])), 3)
-    assert not Budget(ledger).stop_all()
+    ledger = run_until(SweepLedger(load_sweep(path, ["cluster.gpus_per_worker=1"])), 3)
+    assert not BudgetStopper(ledger).stop_all()
     gpu_hours = sum(r.seconds for r in ledger.records.values()) * 2 / 3600
     for hours, over in ((0.9 * gpu_hours, True), (1.1 * gpu_hours, False)):
         chosen = load_sweep(path, ["cluster.gpus_per_worker=1", f"budget.gpu_hours={hours}"])
-        assert Budget(Ledger(chosen)).stop_all() is over
+        assert BudgetStopper(SweepLedger(chosen)).stop_all() is over
 
 
 def test_trials_at_once_are_what_the_nodes_have_room_for(path):
     base = load_sweep(path, ["cluster.workers=2", "cluster.cpus_per_worker=3", "meta.batch=2"]).base
     # 5 CPUs have room for one worker of 3, however many such nodes there are.
-    assert trials_at_once(base, [{"CPU": 5.0}] * 4) == 2
-    assert trials_at_once(base, [{"CPU": 8.0}] * 3) == 3
-    assert trials_at_once(base, [{"CPU": 1.0}]) == 1  # it waits, aloud, for the cluster to grow
+    assert max_concurrent_trials(base, [{"CPU": 5.0}] * 4) == 2
+    assert max_concurrent_trials(base, [{"CPU": 8.0}] * 3) == 3
+    assert (
+        max_concurrent_trials(base, [{"CPU": 1.0}]) == 1
+    )  # it waits, aloud, for the cluster to grow
     third = load_sweep(path, ["name=b", "cluster.cpus_per_worker=0.3333333333333333"]).base
-    assert trials_at_once(third, [{"CPU": 2.0}]) == 3
+    assert max_concurrent_trials(third, [{"CPU": 2.0}]) == 3
     gpus = load_sweep(path, ["name=c", "cluster.gpus_per_worker=1"]).base
-    assert trials_at_once(gpus, [{"CPU": 64.0, "GPU": 8.0}]) == 4
+    assert max_concurrent_trials(gpus, [{"CPU": 64.0, "GPU": 8.0}]) == 4
 
 
 def test_a_logger_that_is_not_installed_is_said_with_what_to_install(path):
     with pytest.raises(UserError, match="pip install wandb"):
-        loggers_of(load_sweep(path, ["loggers.wandb=project"]).settings)
-    assert loggers_of(load_sweep(path).settings) == []
+        build_loggers(load_sweep(path, ["loggers.wandb=project"]).settings)
+    assert build_loggers(load_sweep(path).settings) == []
 
 
 def test_random_trials_come_from_the_seed(path):
     def trials(*overrides):
-        searcher = Searcher(Ledger(load_sweep(path, ["searcher=random", *overrides])))
+        searcher = Searcher(SweepLedger(load_sweep(path, ["searcher=random", *overrides])))
         return [searcher.ask(n) for n in range(5)]
 
     assert trials("name=a") == trials("name=b")
@@ -187,16 +189,16 @@ def test_random_trials_come_from_the_seed(path):
 
 def test_a_random_search_that_goes_on_does_not_begin_again(path):
     chosen = load_sweep(path, ["searcher=random", "scheduler.name=none"])
-    run_until(Ledger(chosen), 5)
-    again = run_until(Ledger(chosen), 10)
+    run_until(SweepLedger(chosen), 5)
+    again = run_until(SweepLedger(chosen), 10)
     assert len({record.values["inner.lr"] for record in again.records.values()}) == 10
 
 
 def test_a_trial_that_an_earlier_start_began_teaches_the_searcher_too(path):
-    ledger = Ledger(load_sweep(path))
+    ledger = SweepLedger(load_sweep(path))
     record = ledger.add(Searcher(ledger).ask(0))
-    searcher = Searcher(Ledger(load_sweep(path)))
-    record.reports.append(Report(400, 0.5, 1, 0.0, 60.0, 0, {1: 0.5}))
+    searcher = Searcher(SweepLedger(load_sweep(path)))
+    record.reports.append(TrialReport(400, 0.5, 1, 0.0, 60.0, 0, {1: 0.5}))
     record.state = "finished"
     searcher.tell(record)
     [known] = searcher._study.trials

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuning.watch import short_name
+from tuning.trial_table import short_name
 
 _WORDS = st.sampled_from(["inner", "meta", "lr", "steps", "scope"])
 _KEYS = st.sets(st.lists(_WORDS, min_size=1, max_size=3).map(".".join), min_size=1, max_size=6)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from metatrain.config import COMPONENTS
 from tuning.config import SweepConfig, load_sweep
-from tuning.space import Dimension, corners, grid, placed, suggest
+from tuning.space import Dimension, corners, grid, suggest, with_values
 
 SPACE = {
     "inner.lr": Dimension(loguniform=(1e-4, 1e-2)),
@@ -32,7 +32,7 @@ def test_what_was_suggested_is_told_to_optuna_as_it_was():
     for key, dimension in SPACE.items():
         if not dimension.same_as:
             for value in dimension.extremes():
-                assert dimension.distribution()._contains(dimension.to_optuna(value)), key
+                assert dimension.optuna_distribution()._contains(dimension.optuna_value(value)), key
 
 
 def test_a_grid_has_every_combination_once_and_none_that_conditions_forbid():
@@ -56,7 +56,7 @@ def test_corners_have_every_extreme_under_its_conditions():
 
 def test_keys_of_a_component_go_with_it():
     tree = {"inner": {"scope": {"name": "lora", "rank": 2}, "lr": 0.1}}
-    assert placed(tree, {"inner.scope.name": "film"}, list(COMPONENTS)) == {
+    assert with_values(tree, {"inner.scope.name": "film"}, list(COMPONENTS)) == {
         "inner": {"scope": {"name": "film"}, "lr": 0.1}
     }
     assert tree["inner"]["scope"] == {"name": "lora", "rank": 2}
@@ -75,9 +75,9 @@ def sweep_file(tmp_path, text):
         ("space: {inner.lr: {loguniforn: [1e-4, 1e-2]}}", "did you mean 'loguniform'?"),
         ("space: {inner.lr: {choice: [0.1, -1]}}", "space.inner.lr cannot be searched"),
         ("space: {inner.lr: {loguniform: [1e-2, 1e-4]}}", "give the smaller end first"),
-        ("space: {inner.lr: {loguniform: [0.0, 1.0]}}", "begin above 0"),
-        ("space: {inner.lr: {}}", "says not which values to try"),
-        ("space: {inner.lr: {choice: []}}", "a choice of nothing"),
+        ("space: {inner.lr: {loguniform: [0.0, 1.0]}}", "start above 0"),
+        ("space: {inner.lr: {}}", "gives no values to try"),
+        ("space: {inner.lr: {choice: []}}", "is an empty choice"),
         ("space: {run.name: {choice: [a, b]}}", "space.run.name cannot be varied"),
         ("space: {meta.steps: {int: [1, 2]}}", "space.meta.steps cannot be varied"),
         ("spaces: {}", "there is no key 'spaces'; did you mean 'space'?"),
@@ -90,7 +90,7 @@ def sweep_file(tmp_path, text):
         ),
         (
             "searcher: grid\nspace: {inner.lr: {uniform: [0.1, 1]}}",
-            "searcher is grid, and space.inner.lr has no end of values",
+            "searcher is grid, and space.inner.lr has infinitely many values",
         ),
         (
             "scheduler: {name: pbt}\nspace: {inner.steps: {int: [1, 2]}}",
@@ -118,7 +118,7 @@ def test_overrides_reach_the_sweep_or_its_base(tmp_path):
     assert sweep.settings.budget.trials == 3
     assert sweep.base.meta.steps == 10
     assert sweep.base.checkpoint.every == 2
-    assert sweep.asked.checkpoint.every == 500
+    assert sweep.original.checkpoint.every == 500
 
 
 def test_overrides_of_a_section_leave_the_rest_of_it(tmp_path):

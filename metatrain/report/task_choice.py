@@ -1,4 +1,4 @@
-"""Which tasks a page shows: the first ones of the list, which nobody chose, and remarkable ones."""
+"""The choice of tasks for a page: the first of the list, and those with remarkable scores."""
 
 import math
 from collections.abc import Sequence
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from metatrain.evaluation.results import Evaluation
 
 
-def fixed(evaluation: Evaluation, count: int) -> list[int]:
-    """The first tasks, by number: a fair sample, and the same for every run on the list."""
+def first_tasks(evaluation: Evaluation, count: int) -> list[int]:
+    """Choose the first tasks, by number: a fair sample, and the same for every run on the list."""
     return list(range(min(count, len(evaluation.episodes.tasks))))
 
 
-def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[list[int], list[int]]:
-    """The tasks, by number, that go worst and those that go best, each from the utmost on.
+def worst_and_best(evaluations: Sequence[Evaluation], count: int) -> tuple[list[int], list[int]]:
+    """Choose the tasks, by number, with the lowest and with the highest own-task share.
 
-    By the mean own-task share over systems that were evaluated on the same tasks. As that has few
-    values, equal ones are told apart by the tasks' KID. No task is both: `count` is halved for
-    want of tasks.
+    The share is the mean over systems that were evaluated on the same tasks. It has few values, so
+    the KID of the task decides between equal ones. No task is in both lists: `count` is halved
+    where there are too few tasks.
     """
     results = [evaluation.result for evaluation in evaluations]
     shares = zip(*(result.own_task for result in results), strict=True)
@@ -27,13 +27,13 @@ def extremes(evaluations: Sequence[Evaluation], count: int) -> tuple[list[int], 
     return order[:count], order[::-1][:count]
 
 
-def contested(evaluations: Sequence[Evaluation], count: int) -> list[int]:
-    """The tasks, by number, whose own-task share differs most between systems, the most first."""
+def most_different(evaluations: Sequence[Evaluation], count: int) -> list[int]:
+    """Choose the tasks, by number, whose own-task share differs most between systems."""
     shares = list(zip(*(evaluation.result.own_task for evaluation in evaluations), strict=True))
     order = sorted(range(len(shares)), key=lambda i: min(shares[i]) - max(shares[i]))
     return order[:count]
 
 
 def _comparable(kid: float) -> float:
-    """What drew no numbers is as bad as can be."""
+    """Order a KID that is not a number after all others."""
     return math.inf if math.isnan(kid) else kid
