@@ -215,7 +215,7 @@ def _read(url: str) -> TrialRecord:
 
 
 def _read_seconds(sweep: str) -> float:
-    with suppress(MissingError, json.JSONDecodeError):
+    with suppress(MissingError, ValueError):
         return float(json.loads(read_file(f"{sweep}/spent.json")))
     return 0.0
 

@@ -38,8 +38,6 @@ class TrialTable(tune.Callback):
     ) -> None:
         self._ledger, self._messages = ledger, messages
         self._stream = stream or sys.stdout
-        self._console = Console(file=self._stream, highlight=False)
-        self._is_terminal = self._stream.isatty() and not self._console.is_dumb_terminal
         self._live: Live | None = None
         self._updated = 0.0
         self._logged: dict[int, tuple[Any, ...]] = {}
@@ -53,13 +51,10 @@ class TrialTable(tune.Callback):
 
     def update(self) -> None:
         """Redraw the table; or log the trials that changed."""
-        if not self._is_terminal:
+        if self._stream.isatty():
+            self._draw()
+        else:
             self._log()
-            return
-        if self._live is None:
-            self._live = Live(console=self._console, get_renderable=self.table, auto_refresh=False)
-            self._live.start()
-        self._live.refresh()
 
     def close(self) -> None:
         """Bring the table up to date, and leave it in the terminal."""
@@ -67,8 +62,8 @@ class TrialTable(tune.Callback):
         if self._live:
             self._live.stop()
 
-    def table(self) -> Group:
-        """Build the table of the newest trials, as many as the terminal has room for."""
+    def table(self, rows: int) -> Group:
+        """Build the table of the newest trials, at most so many."""
         records = list(self._ledger.records.values())
         ended = sum(record.has_ended for record in records)
         best = self._ledger.best()
@@ -78,12 +73,23 @@ class TrialTable(tune.Callback):
         for column in _COLUMNS:
             table.add_column(column, no_wrap=True)
         table.add_column("values")
-        room = max(1, self._console.height - _OTHER_LINES)
-        for record in records[-room:]:
+        for record in records[-rows:]:
             # In a narrow terminal these alone are cut.
             values = Text(self._values(record), no_wrap=True, overflow="ellipsis")
             table.add_row(*map(Text, self._cells(record)), values)
         return Group(Text(title), table)
+
+    def _draw(self) -> None:
+        if self._live is None:
+            # Not when this is made: Tune pickles callbacks before the first trial.
+            console = Console(file=self._stream)
+            self._live = Live(
+                console=console,
+                get_renderable=lambda: self.table(max(1, console.height - _OTHER_LINES)),
+                auto_refresh=False,
+            )
+            self._live.start()
+        self._live.refresh()
 
     def _log(self) -> None:
         for record in self._ledger.records.values():
