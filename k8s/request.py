@@ -106,7 +106,7 @@ def _run(arguments: argparse.Namespace, components: Sequence[str]) -> _Work:
 
     given = load(())
     _refuse_local("run.dir", given.run.dir)
-    _refuse_local("data.path", given.data.path)
+    _refuse_local("data.path", given.data.url)
     if not given.data.cache_dir:
         sized.append(f"data.cache_dir={_CACHE}")
     if "spot" in components and not given.cluster.min_workers:
@@ -123,7 +123,7 @@ def _sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Work:
     settings = load_sweep(arguments.config, arguments.overrides).settings
     gpus = load(()).cluster.gpus_per_worker
     _refuse_local("dir", settings.dir)
-    _refuse_local("data.path", load(()).data.path)
+    _refuse_local("data.path", load(()).data.url)
     if bool(gpus) != bool(arguments.gpus):
         raise UserError(
             f"cluster.gpus_per_worker is {gpus} in the sweep's base, which does not go with "
@@ -139,8 +139,8 @@ def _sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Work:
     return settings.name, load, files
 
 
-def _refuse_local(key: str, url: str) -> None:
-    if "://" not in url or url.startswith("file://"):
+def _refuse_local(key: str, url: str | None) -> None:
+    if url and ("://" not in url or url.startswith("file://")):
         raise UserError(
             f"{key} is {url}, a folder that ends with its pod; give the URL of an object store, "
             f"such as s3://bucket/folder."

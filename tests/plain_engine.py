@@ -1,7 +1,6 @@
 """Training in this process: one worker, no Ray, no DeepSpeed."""
 
-from metatrain.data.loader import load_episodes
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.model.build import build_generator, build_learner
 from metatrain.training.engine import Engine
 from metatrain.training.run_data import training_sampler
@@ -37,10 +36,9 @@ class PlainEngine(Engine):
 def train(config, observers, state=None, **options):
     """Train from `state`, or from the beginning; returns the state at the end."""
     generator = build_generator(config)
-    store = EpisodeStore(config.data.path)
     state = state or first_state(generator)
-    sampler = training_sampler(store, config)
-    episodes = load_episodes(store, sampler, config.data, start=state.step)
+    source = open_tasks(config.data)
+    episodes = load_episodes(source, training_sampler(source, config), start=state.step)
     learner, engine = build_learner(config, generator), PlainEngine(state.parameters)
     trainer = Trainer(config, engine, learner, episodes, state, observers, **options)
     trainer.run()

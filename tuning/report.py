@@ -15,7 +15,7 @@ from metatrain.model.file import Model, load_model
 from metatrain.model.progression import draw_strip
 from metatrain.report.pages import data_url, page_template
 from metatrain.storage.files import read_file, write_file
-from metatrain.training.run_data import held_out_episodes, store_of_run
+from metatrain.training.run_data import held_out_episodes, source_of_run
 from tuning.figures import (
     curves_over_k,
     curves_over_steps,
@@ -89,7 +89,7 @@ def _strips(model: Model, k: int) -> list[Strip]:
     """Unseen tasks as `model` draws them after `k` inner steps."""
     config = model.config
     episodes = held_out_episodes(
-        store_of_run(config), config, split="val", tasks=_TASKS, queries=_DRAWN
+        source_of_run(config), config, split="val", tasks=_TASKS, queries=_DRAWN
     )
     adapter, found = Adapter(model), []
     for episode in episodes:

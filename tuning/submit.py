@@ -15,6 +15,7 @@ def sweeping(file: str, overrides: Sequence[str]) -> Work:
     chosen = load_sweep(file, overrides)
     settings = chosen.settings
     refuse_relative("dir", settings.dir)
-    refuse_relative("data.path", chosen.base.data.path)
+    if chosen.base.data.url:
+        refuse_relative("data.path", chosen.base.data.url)
     command = ["python", "-m", "tuning", "sweep", file, *overrides]
     return Work(settings.name, settings.url, file, command, chosen.base)

@@ -13,7 +13,7 @@ from cluster.capacity import places
 from cluster.run.ray_cluster import check_resources, cpus_wanted, joined_cluster
 from metatrain.base.errors import UserError
 from metatrain.config import Config
-from metatrain.data.loader import open_store
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import validation_of
 from metatrain.storage.files import absolute, asking, filesystem_of
 from metatrain.training.run_data import training_sampler
@@ -37,9 +37,9 @@ def sweep(chosen: Sweep) -> str:
     """
     ledger = Ledger(chosen)
     loggers = loggers_of(chosen.settings)
-    store = open_store(chosen.base.data)
-    training_sampler(store, chosen.base)
-    validation_of(chosen.base, store)  # trains the metric network, once for all trials
+    source = open_tasks(chosen.base.data)
+    training_sampler(source, chosen.base)
+    validation_of(chosen.base, source)  # trains the metric network, once for all trials
     if not Budget(ledger).stop_all() and not _all_over(ledger):
         with joined_cluster(cpus_wanted(chosen.base), dashboard=True) as own:
             check_resources(chosen.base, fixed=own)

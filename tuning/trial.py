@@ -20,7 +20,7 @@ from metatrain.config import Config, parse_config
 from metatrain.evaluation.validation import Validated, read_validations, write_validations
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.checkpoint.state import state_of
-from metatrain.training.run_data import begin_run_with, store_of_run
+from metatrain.training.run_data import begin_run_with, source_of_run
 from tuning.config import Sweep
 from tuning.ledger import read_record, trial_name
 
@@ -178,7 +178,7 @@ def forked(donor: Config, step: int, run: str, lr: float | None) -> Config:
     named = donor.run.model_copy(update={"name": run})
     config = donor.model_copy(update={"run": named, "inner": inner})
     state = state_of(CheckpointStore(donor.run.url).open(step))
-    begin_run_with(store_of_run(donor), config)
+    begin_run_with(source_of_run(donor), config)
     CheckpointStore(config.run.url).save(draft_of(state, config))
     seen = [v for v in read_validations(donor.run.url) if v.step <= step]
     write_validations(config.run.url, seen)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gradients.measure import progress
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import METRICS, Validation, curves_of, read_validations
 from metatrain.metrics.network import metric_network
 from metatrain.model.file import load_model
@@ -32,9 +32,9 @@ def full_kid(sweep: str, record: Record, tasks: int, images: int) -> float:
     model = load_model(f"{sweep}/runs/{record.run}")
     validation = model.config.validation.model_copy(update={"tasks": tasks, "images": images})
     config = model.config.model_copy(update={"validation": validation})
-    store = EpisodeStore(config.data.path)
-    network = metric_network(store, config.data, f"{sweep}/metric.safetensors")
-    judge = Validation(config, store, network, split="test")
+    source = open_tasks(config.data)
+    network = metric_network(source, config.data, f"{sweep}/metric.safetensors")
+    judge = Validation(config, source, network, split="test")
     [curve] = curves_of([model], judge)
     return min(scores.kid for scores in curve)
 

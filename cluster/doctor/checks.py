@@ -171,7 +171,7 @@ def deepspeed(patient: Patient) -> Iterator[Finding]:
 def credentials(patient: Patient) -> Iterator[Finding]:
     """Where a run reads or writes S3, every node finds some; what they are nobody prints."""
     config = patient.config
-    if config is None or not any(is_s3(url) for url in (config.data.path, config.run.url)):
+    if config is None or not any(is_s3(url) for url in (config.data.url or "", config.run.url)):
         return
     for node, facts in patient.heard:
         if facts.credentials:

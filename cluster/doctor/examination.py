@@ -70,7 +70,7 @@ def examine(config: Config | None) -> Patient:
     """The cluster that this process has joined."""
     places = (None, None, None)
     if config:
-        places = (config.data.path, config.run.url, config.data.cache_dir)
+        places = (config.data.url, config.run.url, config.data.cache_dir)
     found = [
         Node(n["NodeID"], n["NodeManagerAddress"], n["Resources"])
         for n in ray.nodes()

@@ -50,7 +50,8 @@ def training(file: str, overrides: Sequence[str]) -> Work:
     """
     config = load_config(file, overrides)
     refuse_relative("run.dir", config.run.dir)
-    refuse_relative("data.path", config.data.path)
+    if config.data.url:
+        refuse_relative("data.path", config.data.url)
     command = ["python", "-m", "cluster", "train", file, *overrides]
     return Work(config.run.name, config.run.url, file, command, config)
 

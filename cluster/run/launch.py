@@ -7,12 +7,12 @@ from cluster.run.ray_cluster import check_resources, cpus_wanted, joined_cluster
 from cluster.run.training import Training
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
-from metatrain.data.loader import open_store
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import read_validations
 from metatrain.model.build import build_generator
 from metatrain.model.file import load_model, save_model
 from metatrain.training.checkpoint import Checkpoint, CheckpointStore
-from metatrain.training.run_data import begin_run_with, store_of_run, training_sampler
+from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
 
 # What may change when a run goes on: where and how it runs, not what it computes.
 _MAY_CHANGE = (
@@ -76,10 +76,10 @@ def steps_taken(config: Config, checkpoints: CheckpointStore) -> int:
     if newest and newest.step >= config.meta.steps:
         # No worker will read it any more.
         newest = checkpoints.latest(read=Checkpoint.verified)
-    store = store_of_run(config) if newest else open_store(config.data)
-    training_sampler(store, config)
+    source = source_of_run(config) if newest else open_tasks(config.data)
+    training_sampler(source, config)
     if newest is None:
-        begin_run_with(store, config)
+        begin_run_with(source, config)
         return 0
     _check_may_go_on(newest.config, config)
     return newest.step

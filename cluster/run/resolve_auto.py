@@ -14,9 +14,8 @@ from ray.train.torch import get_device
 
 from metatrain.base.machine import free_memory
 from metatrain.config import Config, with_values
-from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.slots import slots_of
-from metatrain.data.tasks.classes import EpisodeSampler, read_episode
+from metatrain.data.tasks import EpisodeSampler, TaskSource
 from metatrain.learning.gradient_choice import Choice, Way
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import choose_way
@@ -30,7 +29,7 @@ Values = dict[str, Any]
 def settle(
     config: Config,
     state: TrainState,
-    store: EpisodeStore,
+    source: TaskSource,
     sampler: EpisodeSampler,
     say: Callable[[str], None],
 ) -> Config:
@@ -39,7 +38,7 @@ def settle(
     Args:
         config: the run's configuration.
         state: where the run begins or goes on.
-        store: the training data.
+        source: the task source.
         sampler: of the training episodes.
         say: tells the person who watches what was chosen, and why.
     """
@@ -48,7 +47,7 @@ def settle(
         return config
     values: list[Values | None] = [None]
     if dist.get_rank() == 0:
-        values = [_chosen(config, state, store, sampler, say)]
+        values = [_chosen(config, state, source, sampler, say)]
     dist.broadcast_object_list(values, device=get_device())
     assert values[0] is not None, "worker 0 has chosen"
     return with_values(config, values[0])
@@ -77,7 +76,7 @@ def _url(config: Config) -> str:
 def _chosen(
     config: Config,
     state: TrainState,
-    store: EpisodeStore,
+    source: TaskSource,
     sampler: EpisodeSampler,
     say: Callable[[str], None],
 ) -> Values:
@@ -89,7 +88,7 @@ def _chosen(
     if values.get("cluster.inner_loop", config.cluster.inner_loop) == "sharded":
         values |= {key: "adjoint" for key in keys if key == "meta.gradient"}  # no other way
     if any(key not in values for key in keys):
-        choice = _way(config, state, store, sampler)
+        choice = _way(config, state, source, sampler)
         values |= {f"meta.{key}": value for key, value in choice.way._asdict().items()}
         say(f"auto takes {choice.way}: {choice.reason}.")
     write_file(_url(config), json.dumps(before | values).encode())
@@ -115,10 +114,10 @@ def _inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
     return ("gathered" if needed < free // 2 else "sharded"), said
 
 
-def _way(config: Config, state: TrainState, store: EpisodeStore, sampler: EpisodeSampler) -> Choice:
-    device, data = get_device(), config.data
+def _way(config: Config, state: TrainState, source: TaskSource, sampler: EpisodeSampler) -> Choice:
+    device = get_device()
     slots = slots_of(0, config.cluster.workers, config.meta.batch)
     plans = [sampler.plan(0, slot) for slot in slots]
-    episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
+    episodes = [source.read(plan).to(device) for plan in plans]
     theta = {name: p.to(device) for name, p in state.parameters.items()}
     return choose_way(config, theta, episodes)

@@ -21,12 +21,12 @@ from cluster.run.worker_backend import told_to_leave
 from metatrain.base.errors import UserError
 from metatrain.config import Config, parse_config
 from metatrain.data.loader import load_episodes
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.tasks import TaskSource
 from metatrain.evaluation.validation import Validation, validation_of
 from metatrain.model.build import build_generator
 from metatrain.training.checkpoint import CheckpointStore, Peers
 from metatrain.training.observer import Observer
-from metatrain.training.run_data import held_out_episodes, store_of_run, training_sampler
+from metatrain.training.run_data import held_out_episodes, source_of_run, training_sampler
 from metatrain.training.state import first_state
 from metatrain.training.trainer import Trainer
 
@@ -81,31 +81,31 @@ def _trainer(
     def say(line: str) -> None:
         messages.put(Message("line", line))
 
-    store, checkpoints = store_of_run(config), CheckpointStore(config.run.url, say)
+    source, checkpoints = source_of_run(config), CheckpointStore(config.run.url, say)
     state = checkpoints.latest(_peers()) or first_state(build_generator(config))
     if dist.get_rank() == 0 and config.cluster.min_workers:
         say(f"Going on with {dist.get_world_size()} workers.")
-    sampler = training_sampler(store, config)
-    settled = settle(config, state, store, sampler, say)
+    sampler = training_sampler(source, config)
+    settled = settle(config, state, source, sampler, say)
     engine, learner = build_engine_and_learner(settled, state, device)
     _refuse_idle_groups(engine.world, config)
     place = {"start": state.step, "rank": engine.rank, "world": engine.world}
-    episodes = load_episodes(store, sampler, config.data, **place)
+    episodes = load_episodes(source, sampler, **place)
     # Of its own, so that the background's gathering cannot meet the training's.
     writers = dist.new_group(backend="gloo", timeout=_LONGEST_UPLOAD)
     board = _board(config, state.step)
     observers: list[Observer] = []
     if config.validation.tasks:
-        validation = _validation(config, store)
+        validation = _validation(config, source)
         place = (device, _peers(), messages, board, verdicts)
         observers.append(Validator(config, validation, *place))
     observers.append(Saver(config, checkpoints, _peers(writers), messages))
     observers.append(RunMetrics(config, dist.get_rank()))
     if config.checkpoint.samples:
-        observers += _sample_grid(config, store, device, board, say)
+        observers += _sample_grid(config, source, device, board, say)
     if board:
         observers.append(ProgressLine(config, dist.get_world_size(), messages, board))
-    watching = (observers, store.traffic.take, told_to_leave)
+    watching = (observers, source.traffic.take, told_to_leave)
     return Trainer(config, engine, learner, episodes, state, *watching)
 
 
@@ -135,27 +135,27 @@ def _board(config: Config, start: int) -> SummaryWriter | None:
     return SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
 
 
-def _validation(config: Config, store: EpisodeStore) -> Validation:
+def _validation(config: Config, source: TaskSource) -> Validation:
     """The validation of this run. Collective: worker 0 trains the metric network if need be."""
     if dist.get_rank():
         dist.barrier()
-        return validation_of(config, store)
+        return validation_of(config, source)
     try:
-        return validation_of(config, store)
+        return validation_of(config, source)
     finally:
         dist.barrier()
 
 
 def _sample_grid(
     config: Config,
-    store: EpisodeStore,
+    source: TaskSource,
     device: torch.device,
     board: SummaryWriter | None,
     say: Callable[[str], None],
 ) -> list[SampleGrid]:
     """The one of this run, or none where tasks have too few images; worker 0 says so."""
     try:
-        grid = held_out_episodes(store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
+        grid = held_out_episodes(source, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
     except UserError as error:
         if board:
             say(f"No sample grids: {error}")

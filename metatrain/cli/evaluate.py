@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import positive
+from metatrain.cli.arguments import data_url, positive
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _calibrate(arguments: argparse.Namespace, runner: "Runner | None") -> None:
     config, url = candidate.model.config.data, arguments.out or candidate.system.url
     refuse_checkpoints(url)
     arguments.split, arguments.shots = "val", config.shots
-    store = _store(arguments.data or [config.path])
+    store = _store(arguments.data or [data_url(candidate.model.config)])
     [candidate] = placed([candidate], store, None)
     shape = (config.image_size, config.channels)
     protocol = _protocol(arguments, store, shape, candidate.folder)
@@ -138,7 +138,7 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
     candidates = read_candidates(arguments.what)
     joint = read_joint(arguments.joint) if arguments.joint else None
     check_same_images([*candidates, *([joint] if joint else [])])
-    urls = arguments.data or [candidates[0].model.config.data.path]
+    urls = arguments.data or [data_url(candidates[0].model.config)]
     _refuse_what_is_of_one_data_set(arguments, urls)
     runner = runner or Here(arguments.workers)
     domains = [_score_on(arguments, _store([url]), candidates, joint, runner) for url in urls]

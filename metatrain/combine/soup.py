@@ -12,7 +12,7 @@ import torch
 from metatrain.base.errors import UserError
 from metatrain.combine.members import load_members, steps_behind
 from metatrain.config import Config, with_values
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import Validated, curves_of, validation_of
 from metatrain.model.file import Model
 
@@ -64,7 +64,7 @@ def kid_of(config: Config, data: str, network: str, tasks: int) -> Callable[[Mod
     """
     where = {"data.path": data, "validation.network": network}
     asked = with_values(config, {"validation.tasks": tasks, "validation.points": 1, **where})
-    validation = validation_of(asked, EpisodeStore(data))
+    validation = validation_of(asked, open_tasks(asked.data))
 
     def score(model: Model) -> float:
         [curve] = curves_of([replace(model, config=asked)], validation)

@@ -14,6 +14,7 @@ from metatrain.config.sections import (
     ValidationConfig,
 )
 from metatrain.data.config import DataConfig
+from metatrain.data.tasks import TASK_SOURCES
 from metatrain.generators import GENERATORS, NETWORKS
 from metatrain.generators.networks.unet import UNetConfig
 from metatrain.learning.auxiliaries import AuxiliaryConfig
@@ -23,6 +24,7 @@ from metatrain.learning.learners import LEARNERS, Reptile
 
 # The sections whose `name` picks a component, outer before inner, and what there is to pick from.
 COMPONENTS = {
+    "data.tasks": TASK_SOURCES,
     "generator": GENERATORS,
     "generator.of": NETWORKS,
     "learner": LEARNERS,

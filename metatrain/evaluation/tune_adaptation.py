@@ -13,7 +13,7 @@ from typing import Any
 
 from metatrain.base.parameters import copy_of
 from metatrain.config import Config, with_values
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import Scores, Validated, curves_of, validation_of
 from metatrain.generators import GENERATORS
 from metatrain.learning.inner.loop import RULE
@@ -77,7 +77,7 @@ def tune_adaptation(
         UserError: when a scope cannot be had, or the data not be used.
     """
     asked = _asked(model.config, data, network, tasks)
-    validation = validation_of(asked, EpisodeStore(data))
+    validation = validation_of(asked, open_tasks(asked.data))
     candidates = candidates_of(replace(model, config=asked), scopes)
     tried: list[Tried] = []
     for count in _rounds(len(validation.episodes)):

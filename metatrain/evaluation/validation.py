@@ -18,7 +18,7 @@ from metatrain.base.machine import on_every_core
 from metatrain.base.progress import Progress
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.tasks import TaskSource
 from metatrain.metrics.kid import kid
 from metatrain.metrics.network import HashedNetwork, metric_network
 from metatrain.metrics.retrieval import own_task_share
@@ -99,7 +99,7 @@ class Validation:
 
     Args:
         config: the run's configuration; its `validation` says how many tasks and images.
-        store: the data set.
+        source: the run's task source.
         network: in whose space images are compared.
         split: of the tasks.
 
@@ -111,15 +111,15 @@ class Validation:
     """
 
     def __init__(
-        self, config: Config, store: EpisodeStore, network: HashedNetwork, split: str = "val"
+        self, config: Config, source: TaskSource, network: HashedNetwork, split: str = "val"
     ) -> None:
         wanted = config.validation
         self.episodes = held_out_episodes(
-            store, config, split=split, tasks=wanted.tasks, queries=wanted.images
+            source, config, split=split, tasks=wanted.tasks, queries=wanted.images
         )
         if len(self.episodes) < 2:
             raise UserError(
-                f"split '{split}' of {config.data.path} has one task with enough images; scores "
+                f"split '{split}' of {source.url} has one task with enough images; scores "
                 f"need two, so lower validation.images or data.shots, or pack more tasks."
             )
         self._images, self._network = wanted.images, network
@@ -150,10 +150,10 @@ class Validation:
         )
 
 
-def validation_of(config: Config, store: EpisodeStore) -> Validation:
+def validation_of(config: Config, source: TaskSource) -> Validation:
     """The validation of a run, whose metric network is trained first where there is none."""
     url = config.validation.network or f"{config.run.url}/metric.safetensors"
-    return Validation(config, store, metric_network(store, config.data, url))
+    return Validation(config, source, metric_network(source, config.data, url))
 
 
 def curves_of(

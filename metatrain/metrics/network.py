@@ -14,10 +14,13 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.data.config import DataConfig
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.pictures import decode
+from metatrain.data.tasks import TaskSource
 from metatrain.generators.networks.layers import group_norm
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.tensors import read_metadata
+
+# A supply of labelled images, and of a fingerprint that identifies it.
+Tasks = EpisodeStore | TaskSource
 
 _FEATURES, _EPOCHS, _BATCH, _RATE, _TEMPERATURE = 64, 3, 128, 3e-3, 0.1
 
@@ -61,7 +64,7 @@ class HashedNetwork:
         return self.network(images.flatten(0, -4)).unflatten(0, lead)
 
 
-def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> HashedNetwork:
+def metric_network(store: Tasks, data: DataConfig, url: str) -> HashedNetwork:
     """The network at `url`, trained first where there is none; what is there is never replaced.
 
     Args:
@@ -83,7 +86,7 @@ def metric_network(store: EpisodeStore, data: DataConfig, url: str) -> HashedNet
     return _parse(content, _made_for(store, data), url)
 
 
-def train_metric_network(store: EpisodeStore, data: DataConfig, seed: int = 0) -> MetricNetwork:
+def train_metric_network(store: Tasks, data: DataConfig, seed: int = 0) -> MetricNetwork:
     """Train to tell the training tasks apart by cosine to one learned prototype a task.
 
     Normalised softmax at temperature 0.1 (Zhai and Wu 2019, "Classification is a Strong Baseline
@@ -116,15 +119,14 @@ def _fit(network: MetricNetwork, prototypes: nn.Parameter, images: Tensor, label
     progress.close()
 
 
-def _training_images(store: EpisodeStore, data: DataConfig) -> tuple[Tensor, Tensor]:
+def _training_images(store: Tasks, data: DataConfig) -> tuple[Tensor, Tensor]:
     """All images [N, C, H, W] of the training tasks, and the number [N] of each one's task."""
-    tasks = store.tasks("train")
-    images = [decode(store.read(task), data.image_size, data.channels) for task in tasks]
+    images = list(store.task_images("train", data.image_size, data.channels))
     labels = torch.repeat_interleave(torch.tensor([len(i) for i in images]))
     return torch.cat(images), labels
 
 
-def _made_for(store: EpisodeStore, data: DataConfig) -> dict[str, str]:
+def _made_for(store: Tasks, data: DataConfig) -> dict[str, str]:
     """What a network's file says of the data that it was trained on."""
     return {
         "benchmark": store.url.rpartition("/")[2],

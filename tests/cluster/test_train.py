@@ -11,7 +11,7 @@ from training_run import Run, plain_torch
 from cluster.commands import TRAIN
 from metatrain.cli.command import run as run_command
 from metatrain.config import load_config
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import read_validations, validation_of
 from metatrain.model.adapt import Adapter
 from metatrain.model.build import build_generator
@@ -44,7 +44,7 @@ def assert_validated(config):
     """Every checkpoint but the first was, as one worker alone would have done it."""
     found = read_validations(config.run.url)
     assert [validated.step for validated in found] == [5, 10, 15, 20]
-    validation = validation_of(config, EpisodeStore(config.data.path))
+    validation = validation_of(config, open_tasks(config.data))
     adapter = Adapter(load_model(config.run.url))
     alone = validation.scores([validation.look(adapter, e) for e in validation.episodes])
     for scores, expected in zip(found[-1].curve, alone, strict=True):
@@ -100,3 +100,12 @@ def test_a_mistake_is_told_in_a_sentence_before_anything_is_trained(
     assert run_command("metatrain", {"train": TRAIN}, words) == 1
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "runs" / "small" / "checkpoints").exists()
+
+
+def test_tasks_of_another_package_train_without_a_data_set(overrides, tmp_path):
+    chosen = [*overrides, *SGD, "data.tasks.name=waves", "data.path=nowhere", "meta.batch=3"]
+    run, config = Run(chosen, tmp_path), load_config(None, chosen)
+    assert run.wait() == 0, run.output
+    reference, parameters = plain_torch(config, steps=20), final_state(config).parameters
+    for name, value in reference.items():
+        assert parameters[name].allclose(value, rtol=0, atol=TOLERANCE), name

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import copy_of
 from metatrain.config import load_config
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import (
     METRICS,
     Scores,
@@ -45,7 +45,7 @@ def validating(overrides):
 def scores_of(config, **adapt):
     """What an untrained model gets."""
     changed = config.model_copy(update={"adapt": config.adapt.model_copy(update=adapt)})
-    validation = validation_of(changed, EpisodeStore(config.data.path))
+    validation = validation_of(changed, open_tasks(config.data))
     adapter = Adapter(Model(changed, copy_of(build_generator(changed)), 0))
     return validation, [validation.look(adapter, e) for e in validation.episodes]
 
@@ -61,11 +61,11 @@ def test_every_k_on_the_way_scores_as_that_many_steps_alone(validating):
 
 def test_tasks_that_nobody_has_two_of_are_said(validating):
     few = load_config(None, ["data.image_size=16"])
-    network = validation_of(validating, EpisodeStore(validating.data.path))._network
+    network = validation_of(validating, open_tasks(validating.data))._network
     wanted = few.validation.model_copy(update={"tasks": 2, "images": 500})
     config = validating.model_copy(update={"validation": wanted})
     with pytest.raises(UserError):
-        Validation(config, EpisodeStore(config.data.path), network)
+        Validation(config, open_tasks(config.data), network)
     with pytest.raises(UserError, match="scores compare tasks"):
         load_config(None, ["validation.tasks=1"])
 

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.packed.store import EpisodeStore, Task
-from metatrain.data.tasks.classes import EpisodePlan, EpisodeSampler
+from metatrain.data.tasks.classes import ClassPlan, ClassSampler
 from metatrain.storage.files import read_file
 
 FORMAT = "metatrain-episodes-1"
@@ -75,9 +75,9 @@ class ListedEpisode(Section):
     held_out: Indices
     noise: Annotated[int, Field(ge=0, lt=2**62)]
 
-    def plan(self, task: Task, shots: int) -> EpisodePlan:
+    def plan(self, task: Task, shots: int) -> ClassPlan:
         """The episode of so many shots; its query is the reference, then what is held out."""
-        return EpisodePlan(task, self.support[:shots], self.reference + self.held_out, self.noise)
+        return ClassPlan(task, self.support[:shots], self.reference + self.held_out, self.noise)
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -142,7 +142,7 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
     """
     queries = 2 * IMAGES
     samplers = [
-        EpisodeSampler(
+        ClassSampler(
             store.tasks(split),
             shots=max(SHOTS),
             queries=queries,
@@ -170,7 +170,7 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
     )
 
 
-def _drawn(sampler: EpisodeSampler, seed: int) -> list[ListedEpisode]:
+def _drawn(sampler: ClassSampler, seed: int) -> list[ListedEpisode]:
     """One episode of each task."""
     plans = [sampler.plan(step, slot=0) for step in range(len(sampler.tasks))]
     return [
