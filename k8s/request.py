@@ -128,7 +128,7 @@ def _read_run(arguments: argparse.Namespace, components: Sequence[str]) -> _Work
 
     config = load(())
     _refuse_local("run.dir", config.run.dir)
-    _refuse_local("data.path", config.data.path)
+    _refuse_local("data.path", config.data.url)
     if not config.data.cache_dir:
         sized.append(f"data.cache_dir={_CACHE}")
     if "spot" in components and not config.cluster.min_workers:
@@ -145,7 +145,7 @@ def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
     settings = load_sweep(arguments.config, arguments.overrides).settings
     gpus = load(()).cluster.gpus_per_worker
     _refuse_local("dir", settings.dir)
-    _refuse_local("data.path", load(()).data.path)
+    _refuse_local("data.path", load(()).data.url)
     if bool(gpus) != bool(arguments.gpus):
         raise UserError(
             f"cluster.gpus_per_worker is {gpus} in the sweep's base, which contradicts "
@@ -161,8 +161,8 @@ def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
     return _Workload(settings.name, load, files)
 
 
-def _refuse_local(key: str, url: str) -> None:
-    if "://" not in url or url.startswith("file://"):
+def _refuse_local(key: str, url: str | None) -> None:
+    if url and ("://" not in url or url.startswith("file://")):
         raise UserError(
             f"{key} is {url}, a folder that is deleted with its pod; give the URL of an object "
             f"store, such as s3://bucket/folder."

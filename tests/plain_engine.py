@@ -1,7 +1,6 @@
 """Training in this process: one worker, no Ray, no DeepSpeed."""
 
 from metatrain.data.loader import load_episodes
-from metatrain.data.packed.store import EpisodeStore
 from metatrain.model.build import build_learner, build_theta
 from metatrain.training.engine import Engine
 from metatrain.training.run_data import training_sampler
@@ -37,10 +36,10 @@ class PlainEngine(Engine):
 def train(config, observers, state=None, **options):
     """Train from `state`, or from the beginning; returns the state at the end."""
     theta = build_theta(config)
-    store = EpisodeStore(config.data.path)
+    source = open_tasks(config.data)
     state = state or first_state(theta)
-    sampler = training_sampler(store, config)
-    episodes = load_episodes(store, sampler, config.data, start=state.step)
+    sampler = training_sampler(source, config)
+    episodes = load_episodes(source, sampler, start=state.step)
     learner, engine = build_learner(config, theta), PlainEngine(state.parameters)
     trainer = Trainer(config, engine, learner, episodes, state, observers, **options)
     trainer.run()

@@ -13,12 +13,12 @@ from typing import ClassVar
 import psutil
 import torch
 
-from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.tasks.classes import EpisodeSampler, read_episode
 from metatrain.model.build import build_learner, build_theta
 
 COMMAND = [sys.executable, "-m", "cluster", "train"]
 ROOT = Path(__file__).parents[1]
+# A package that adds parts by entry points, as it would be installed.
+PLUGIN = ROOT / "tests/plugin"
 
 
 class Run:
@@ -37,7 +37,7 @@ class Run:
         self.process = subprocess.Popen(
             [*command, *overrides],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, PLUGIN)))},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -130,22 +130,15 @@ def step_of(line: str) -> int:
 
 def plain_torch(config, steps):
     """Train the same run in one loop, without engine, trainer and workers."""
-    store = EpisodeStore(config.data.path)
-    sampler = EpisodeSampler(
-        store.tasks("train"),
-        shots=config.data.shots,
-        queries=config.data.queries,
-        meta_batch=config.meta.batch,
-        seed=config.seed,
-        split="train",
-    )
+    source = open_tasks(config.data)
+    sampler = source.sampler("train", seed=config.seed, meta_batch=config.meta.batch)
     learner = build_learner(config, build_theta(config))
     theta = build_theta(config).named()
     optimizer = torch.optim.SGD(theta.values(), lr=0.0)
     for step in range(steps):
         detached = {name: p.detach() for name, p in theta.items()}
         slots = [sampler.plan(step, slot) for slot in range(config.meta.batch)]
-        episodes = [read_episode(store, plan, config.data.image_size, 1) for plan in slots]
+        episodes = [source.read(plan) for plan in slots]
         gradients = [learner.episode_gradient(detached, e, step).gradient for e in episodes]
         for name, p in theta.items():
             p.grad = sum(g[name] for g in gradients) / config.meta.batch

@@ -14,7 +14,7 @@ from metatrain.model.file import Model, load_model
 from metatrain.model.progression import draw_strip
 from metatrain.report.pages import data_url, page_template
 from metatrain.storage.files import read_file, write_file
-from metatrain.training.run_data import held_out_episodes, store_of_run
+from metatrain.training.run_data import held_out_episodes, source_of_run
 from tuning.figures import curves_over_k, curves_over_steps, importance_figure
 from tuning.ledger import SweepLedger, TrialRecord
 from tuning.parallel_coordinates import parallel_coordinates
@@ -82,7 +82,7 @@ def _generate(model: Model, k: int) -> list[TaskRows]:
     """Adapt `model` to unseen tasks by `k` inner steps, and generate images of each."""
     config = model.config
     episodes = held_out_episodes(
-        store_of_run(config), config, split="val", tasks=_TASKS, queries=_IMAGES
+        source_of_run(config), config, split="val", tasks=_TASKS, queries=_IMAGES
     )
     adapter = model.adapter()
     strips = [draw_strip(adapter, episode, {k}, _IMAGES) for episode in episodes]

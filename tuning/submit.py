@@ -15,6 +15,7 @@ def sweep_job(file: str, overrides: Sequence[str]) -> Job:
     sweep = load_sweep(file, overrides)
     settings = sweep.settings
     refuse_relative("dir", settings.dir)
-    refuse_relative("data.path", sweep.base.data.path)
+    if sweep.base.data.url:
+        refuse_relative("data.path", sweep.base.data.url)
     command = ["python", "-m", "tuning", "sweep", file, *overrides]
     return Job(name=settings.name, url=settings.url, file=file, command=command, config=sweep.base)

@@ -15,7 +15,7 @@ from cluster.capacity import workers_that_fit
 from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
 from metatrain.base.errors import UserError
 from metatrain.config import Config
-from metatrain.data.loader import open_store
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import validation_of
 from metatrain.storage.files import absolute, asking, filesystem_of
 from metatrain.training.run_data import training_sampler
@@ -39,9 +39,9 @@ def run_sweep(sweep: Sweep) -> str:
     """
     ledger = SweepLedger(sweep)
     loggers = build_loggers(sweep.settings)
-    store = open_store(sweep.base.data)
-    training_sampler(store, sweep.base)
-    validation_of(sweep.base, store)  # trains the metric network, once for all trials
+    source = open_tasks(sweep.base.data)
+    training_sampler(source, sweep.base)
+    validation_of(sweep.base, source)  # trains the metric network, once for all trials
     if not BudgetStopper(ledger).stop_all() and not _has_ended(ledger):
         with ray_connection(cpus=required_cpus(sweep.base), dashboard=True) as own:
             check_resources(sweep.base, fixed=own)

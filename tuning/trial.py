@@ -21,7 +21,7 @@ from metatrain.config import Config, parse_config
 from metatrain.evaluation.validation import ValidationResult, read_validations, write_validations
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.checkpoint.state import state_of
-from metatrain.training.run_data import begin_run_with, store_of_run
+from metatrain.training.run_data import begin_run_with, source_of_run
 from tuning.config import Sweep
 from tuning.ledger import read_record, trial_name
 
@@ -191,7 +191,7 @@ def fork_run(donor: Config, step: int, *, run: str, rate: float | None) -> Confi
     renamed = donor.run.model_copy(update={"name": run})
     config = donor.model_copy(update={"run": renamed, "inner": inner})
     state = state_of(CheckpointStore(donor.run.url).open(step))
-    begin_run_with(store_of_run(donor), config)
+    begin_run_with(source_of_run(donor), config)
     CheckpointStore(config.run.url).save(draft_of(state, config))
     validations = [v for v in read_validations(donor.run.url) if v.step <= step]
     write_validations(config.run.url, validations)

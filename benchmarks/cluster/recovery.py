@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 
 from metatrain.config import Config, load_config
-from metatrain.data.loader import load_episodes, open_store
+from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packing.pack import pack
 from metatrain.model.build import build_learner, build_theta
 from metatrain.training.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of
@@ -88,8 +88,8 @@ def stall(config: Config) -> Stall:
     address = f"file://{tempfile.mkdtemp()}/rendezvous"
     dist.init_process_group("gloo", address, rank=0, world_size=1)
     state = first_state(build_theta(config))
-    store, watch = open_store(config.data), _Watch(config)
-    episodes = load_episodes(store, training_sampler(store, config), config.data, start=0)
+    source, watch = open_tasks(config.data), _Watch(config)
+    episodes = load_episodes(source, training_sampler(source, config), start=0)
     engine = ZeroEngine(build_theta(config), config)
     learner = build_learner(config, build_theta(config))
     Trainer(config, engine, learner, episodes, state, [watch]).run()

@@ -34,7 +34,7 @@ from metatrain.data.loader import READERS, load_episodes
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import DatasetWriter
 from metatrain.data.pictures import decode
-from metatrain.data.tasks.classes import EpisodeSampler
+from metatrain.data.tasks.classes import Classes, ClassSampler
 from metatrain.storage.disk_cache import DiskCache
 from metatrain.storage.object_stores import forget_object_stores
 from metatrain.storage.s3_server import BUCKET, S3Server
@@ -179,15 +179,15 @@ def _median(rows: list[Row]) -> Row:
     return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
 
 
-def _sampler(store: EpisodeStore) -> EpisodeSampler:
-    return EpisodeSampler(
+def _sampler(store: EpisodeStore) -> ClassSampler:
+    return ClassSampler(
         store.tasks("train"), shots=SHOTS, queries=QUERIES, meta_batch=1, seed=0, split="train"
     )
 
 
 def _episodes(store: EpisodeStore) -> Iterator[object]:
     config = DataConfig(image_size=SIDE, channels=3, prefetch_bytes=BUDGET)
-    return load_episodes(store, _sampler(store), config, start=0)
+    return load_episodes(Classes(config.tasks, config, store), _sampler(store), start=0)
 
 
 def _plain_gets(store: EpisodeStore) -> Iterator[object]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gradients.measure import progress
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import Validation, read_validations, validation_curves
 from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.metrics.network import metric_network
@@ -33,10 +33,10 @@ def full_kid(sweep: str, record: TrialRecord, tasks: int, images: int) -> float:
     model = load_model(f"{sweep}/runs/{record.run}")
     section = model.config.validation.model_copy(update={"tasks": tasks, "images": images})
     config = model.config.model_copy(update={"validation": section})
-    store, data = EpisodeStore(config.data.path), config.data
+    source, data = open_tasks(config.data), config.data
     url = f"{sweep}/metric.safetensors"
-    network = metric_network(store, url, image_size=data.image_size, channels=data.channels)
-    validation = Validation(config, store, network, split="test")
+    network = metric_network(source, url, image_size=data.image_size, channels=data.channels)
+    validation = Validation(config, source, network, split="test")
     [curve] = validation_curves([model], validation)
     return min(scores.kid for scores in curve)
 

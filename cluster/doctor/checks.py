@@ -220,7 +220,7 @@ def check_deepspeed(examination: Examination) -> Iterator[Finding]:
 def check_credentials(examination: Examination) -> Iterator[Finding]:
     """Check that every node finds S3 credentials where a run uses S3; none is ever printed."""
     config = examination.config
-    if config is None or not any(is_s3(url) for url in (config.data.path, config.run.url)):
+    if config is None or not any(is_s3(url) for url in (config.data.url or "", config.run.url)):
         return
     for node, report in examination.reports:
         if report.credentials:

@@ -77,7 +77,7 @@ def examine(config: Config | None) -> Examination:
     urls: dict[str, str | None] = {"data": None, "run": None, "cache": None}
     if config:
         data = config.data
-        urls = {"data": data.path, "run": config.run.url, "cache": data.cache_dir}
+        urls = {"data": data.url, "run": config.run.url, "cache": data.cache_dir}
     nodes = [
         Node(id=node["NodeID"], address=node["NodeManagerAddress"], resources=node["Resources"])
         for node in ray.nodes()

@@ -51,7 +51,8 @@ def training_job(file: str, overrides: Sequence[str]) -> Job:
     """
     config = load_config(file, overrides)
     refuse_relative("run.dir", config.run.dir)
-    refuse_relative("data.path", config.data.path)
+    if config.data.url:
+        refuse_relative("data.path", config.data.url)
     command = ["python", "-m", "cluster", "train", file, *overrides]
     return Job(name=config.run.name, url=config.run.url, file=file, command=command, config=config)
 

@@ -7,13 +7,13 @@ from cluster.run.ray_cluster import check_resources, ray_connection, required_cp
 from cluster.run.worker_group import WorkerGroup
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
-from metatrain.data.loader import open_store
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import read_validations
 from metatrain.generators.frozen import pinned
 from metatrain.model.build import build_generator
 from metatrain.model.file import load_model, save_model
 from metatrain.training.checkpoint import Checkpoint, CheckpointStore
-from metatrain.training.run_data import begin_run_with, store_of_run, training_sampler
+from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
 
 # The keys that may change when a run resumes: where and how it runs, but not what it computes.
 _MAY_CHANGE = (
@@ -84,10 +84,10 @@ def steps_taken(config: Config, checkpoints: CheckpointStore) -> int:
     if newest and newest.step >= config.meta.steps:
         # No worker will read it, so nobody else would notice damage.
         newest = checkpoints.latest(read=Checkpoint.verified)
-    store = store_of_run(config) if newest else open_store(config.data)
-    training_sampler(store, config)
+    source = source_of_run(config) if newest else open_tasks(config.data)
+    training_sampler(source, config)
     if newest is None:
-        begin_run_with(store, config)
+        begin_run_with(source, config)
         return 0
     _check_changes(newest.config, config)
     return newest.step

@@ -14,9 +14,8 @@ from ray.train.torch import get_device
 
 from metatrain.base.machine import free_memory
 from metatrain.config import Config, with_values
-from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.slots import slots_of
-from metatrain.data.tasks.classes import EpisodeSampler, read_episode
+from metatrain.data.tasks import EpisodeSampler, TaskSource
 from metatrain.learning.gradient_choice import Choice, GradientMethod
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import choose_method
@@ -30,7 +29,7 @@ Values = dict[str, str | int]
 def resolve_auto(
     config: Config,
     state: TrainState,
-    store: EpisodeStore,
+    source: TaskSource,
     sampler: EpisodeSampler,
     say: Callable[[str], None],
 ) -> Config:
@@ -39,7 +38,7 @@ def resolve_auto(
     Args:
         config: the run's configuration.
         state: the state that the run starts from.
-        store: the training data.
+        source: the task source.
         sampler: plans the training episodes.
         say: tells the user what was chosen, and why.
     """
@@ -48,7 +47,7 @@ def resolve_auto(
         return config
     values: list[Values | None] = [None]
     if dist.get_rank() == 0:
-        values = [_choose_values(config, state, store, sampler, say)]
+        values = [_choose_values(config, state, source, sampler, say)]
     dist.broadcast_object_list(values, device=get_device())
     assert values[0] is not None, "worker 0 has chosen"
     return with_values(config, values[0])
@@ -77,7 +76,7 @@ def _url(config: Config) -> str:
 def _choose_values(
     config: Config,
     state: TrainState,
-    store: EpisodeStore,
+    source: TaskSource,
     sampler: EpisodeSampler,
     say: Callable[[str], None],
 ) -> Values:
@@ -89,7 +88,7 @@ def _choose_values(
     if values.get("cluster.inner_loop", config.cluster.inner_loop) == "sharded":
         values |= {key: "adjoint" for key in keys if key == "meta.gradient"}  # the only one there
     if any(key not in values for key in keys):
-        choice = _choose_method(config, state, store, sampler)
+        choice = _choose_method(config, state, source, sampler)
         values |= {f"meta.{key}": value for key, value in choice.method._asdict().items()}
         say(f"auto selects {choice.method}: {choice.reason}.")
     write_file(_url(config), json.dumps(earlier | values).encode())
@@ -120,12 +119,12 @@ def _choose_inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
 
 
 def _choose_method(
-    config: Config, state: TrainState, store: EpisodeStore, sampler: EpisodeSampler
+    config: Config, state: TrainState, source: TaskSource, sampler: EpisodeSampler
 ) -> Choice:
     """Time the methods of outer gradients on worker 0's first episodes."""
-    device, data = get_device(), config.data
+    device = get_device()
     slots = slots_of(0, config.cluster.workers, config.meta.batch)
     plans = [sampler.plan(0, slot) for slot in slots]
-    episodes = [read_episode(store, p, data.image_size, data.channels).to(device) for p in plans]
+    episodes = [source.read(plan).to(device) for plan in plans]
     theta = {name: p.to(device) for name, p in state.parameters.items()}
     return choose_method(config, theta, episodes)

@@ -21,12 +21,12 @@ from cluster.run.worker_backend import told_to_leave
 from metatrain.base.errors import UserError
 from metatrain.config import Config, parse_config
 from metatrain.data.loader import load_episodes
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.tasks import TaskSource
 from metatrain.evaluation.validation import Validation, validation_of
 from metatrain.model.build import build_theta
 from metatrain.training.checkpoint import CheckpointStore, Peers
 from metatrain.training.observer import Observer
-from metatrain.training.run_data import held_out_episodes, store_of_run, training_sampler
+from metatrain.training.run_data import held_out_episodes, source_of_run, training_sampler
 from metatrain.training.state import first_state
 from metatrain.training.trainer import Trainer
 
@@ -97,33 +97,33 @@ def _trainer(
     def say(line: str) -> None:
         messages.put(Message("line", line))
 
-    store, checkpoints = store_of_run(config), CheckpointStore(config.run.url, say)
+    source, checkpoints = source_of_run(config), CheckpointStore(config.run.url, say)
     state = checkpoints.latest(_peers()) or first_state(build_theta(config))
     if dist.get_rank() == 0 and config.cluster.min_workers:
         say(f"Training with {dist.get_world_size()} workers.")
-    sampler = training_sampler(store, config)
-    resolved = resolve_auto(config, state, store, sampler, say)
+    sampler = training_sampler(source, config)
+    resolved = resolve_auto(config, state, source, sampler, say)
     engine, learner = build_engine_and_learner(resolved, state, device)
     _refuse_idle_groups(engine.world, config)
     episodes = load_episodes(
-        store, sampler, config.data, start=state.step, rank=engine.rank, world=engine.world
+        source, sampler, start=state.step, rank=engine.rank, world=engine.world
     )
     observers = _observers(
         config,
-        store,
+        source,
         checkpoints,
         device,
         start=state.step,
         messages=messages,
         decisions=decisions,
     )
-    hooks = (observers, store.traffic.take, told_to_leave)
+    hooks = (observers, source.traffic.take, told_to_leave)
     return Trainer(config, engine, learner, episodes, state, *hooks)
 
 
 def _observers(
     config: Config,
-    store: EpisodeStore,
+    source: TaskSource,
     checkpoints: CheckpointStore,
     device: torch.device,
     *,
@@ -140,7 +140,7 @@ def _observers(
     if config.validation.tasks:
         validator = Validator(
             config,
-            _validation(config, store),
+            _validation(config, source),
             device,
             _peers(),
             messages=messages,
@@ -151,7 +151,7 @@ def _observers(
     observers.append(Saver(config, checkpoints, _peers(writers), messages))
     observers.append(RunMetrics(config, dist.get_rank()))
     if config.checkpoint.samples:
-        observers += _sample_grid(config, store, device, board, messages)
+        observers += _sample_grid(config, source, device, board, messages)
     if board:
         observers.append(ProgressLine(config, dist.get_world_size(), messages, board))
     return observers
@@ -183,27 +183,27 @@ def _tensorboard(config: Config, start: int) -> SummaryWriter | None:
     return SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
 
 
-def _validation(config: Config, store: EpisodeStore) -> Validation:
+def _validation(config: Config, source: TaskSource) -> Validation:
     """Build the run's validation; worker 0 first trains a missing metric network. Collective."""
     if dist.get_rank():
         dist.barrier()
-        return validation_of(config, store)
+        return validation_of(config, source)
     try:
-        return validation_of(config, store)
+        return validation_of(config, source)
     finally:
         dist.barrier()
 
 
 def _sample_grid(
     config: Config,
-    store: EpisodeStore,
+    source: TaskSource,
     device: torch.device,
     board: SummaryWriter | None,
     messages: Queue,
 ) -> list[SampleGrid]:
     """Build the run's sample grid; where tasks have too few images, return none and say so."""
     try:
-        grid = held_out_episodes(store, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
+        grid = held_out_episodes(source, config, split="val", tasks=_GRID_TASKS, queries=_GRID_REAL)
     except UserError as error:
         if board:
             messages.put(Message("line", f"No sample grids: {error}"))

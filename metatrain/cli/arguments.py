@@ -1,6 +1,12 @@
 """Arguments that several commands share."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+from metatrain.base.errors import UserError
+
+if TYPE_CHECKING:
+    from metatrain.config import Config
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -9,6 +15,20 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.lr=0.01 cluster.workers=8"
     )
+
+
+def data_url(config: "Config") -> str:
+    """Return the URL of the data set of a model's run, where --data names no other.
+
+    Raises:
+        UserError: when the run's task source reads no packed data set.
+    """
+    if config.data.url is None:
+        raise UserError(
+            f"{config.run.name} was trained on the task source {config.data.tasks.name}, which "
+            f"reads no packed data set; give --data, the URL of one to evaluate on."
+        )
+    return config.data.url
 
 
 def add_subset_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from metatrain.cli.arguments import add_subset_arguments, positive
+from metatrain.cli.arguments import add_subset_arguments, data_url, positive
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     candidates = read_candidates([arguments.checkpoint])
     url = arguments.out or candidates[0].system.url
     refuse_checkpoints(url)
-    store = EpisodeStore(arguments.data or candidates[0].model.config.data.path)
+    store = EpisodeStore(arguments.data or data_url(candidates[0].model.config))
     [candidate] = with_folders(candidates, store, None)
     protocol = _protocol(arguments, store, candidate)
     save_model(calibrated(protocol, candidate, runner or LocalRunner(arguments.workers)), url)

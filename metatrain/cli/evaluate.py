@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import add_subset_arguments, positive
+from metatrain.cli.arguments import add_subset_arguments, data_url, positive
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
     candidates = read_candidates(arguments.checkpoints)
     joint = read_joint(arguments.joint) if arguments.joint else None
     check_same_shape([*candidates, *([joint] if joint else [])])
-    urls = arguments.data or [candidates[0].model.config.data.path]
+    urls = arguments.data or [data_url(candidates[0].model.config)]
     _refuse_options_of_one_data_set(arguments, urls)
     runner = runner or LocalRunner(arguments.workers)
     domains = [_score_on(arguments, url, candidates, joint, runner) for url in urls]

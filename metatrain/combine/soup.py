@@ -12,7 +12,7 @@ import torch
 from metatrain.base.errors import UserError
 from metatrain.combine.members import combined_step, load_members
 from metatrain.config import Config, with_values
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import validation_curves, validation_of
 from metatrain.model.file import Model
 
@@ -64,7 +64,7 @@ def validation_kid(config: Config, data: str, network: str, tasks: int) -> Calla
     """
     where = {"data.path": data, "validation.network": network}
     scored = with_values(config, {"validation.tasks": tasks, "validation.points": 1, **where})
-    validation = validation_of(scored, EpisodeStore(data))
+    validation = validation_of(scored, open_tasks(scored.data))
 
     def kid(model: Model) -> float:
         [[scores]] = validation_curves([replace(model, config=scored)], validation)

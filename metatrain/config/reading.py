@@ -73,7 +73,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         *path, leaf = key.split(".")
         section = tree
         for name in path:
-            section = section[name]
+            section = section.setdefault(name, {})
         section[leaf] = value
     return parse_config(tree)
 

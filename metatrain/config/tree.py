@@ -14,6 +14,7 @@ from metatrain.config.sections import (
     ValidationConfig,
 )
 from metatrain.data.config import DataConfig
+from metatrain.data.tasks import TASK_SOURCES
 from metatrain.generators import CODECS, GENERATORS, NETWORKS, OBJECTIVES
 from metatrain.generators.codecs.codec import IdentityConfig
 from metatrain.generators.networks.unet import UNetConfig
@@ -25,6 +26,7 @@ from metatrain.learning.learners import LEARNERS, Reptile
 
 # Sections whose `name` picks a component, outer before inner, and their registries.
 COMPONENTS = {
+    "data.tasks": TASK_SOURCES,
     "generator": GENERATORS,
     "generator.of": NETWORKS,
     "objective": OBJECTIVES,

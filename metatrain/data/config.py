@@ -1,34 +1,21 @@
 """The section `data` of the configuration."""
 
-from typing import Literal
-
 from pydantic import Field
 
-from metatrain.base.section import Location, Section
+from metatrain.base.section import section_of
+from metatrain.data.episode_config import EpisodeConfig
+from metatrain.data.tasks import TASK_SOURCES, Classes
 
-TooFew = Literal["refuse", "skip", "repeat"]
 
+class DataConfig(EpisodeConfig):
+    """The data of a run, and the source of its tasks."""
 
-class DataConfig(Section):
-    """Which images, and how they become episodes."""
+    # Left out of what is stored where it is the default: a model's sha256 covers its configuration.
+    tasks: section_of(TASK_SOURCES) = Field(  # pyright: ignore[reportInvalidTypeForm]
+        default=Classes.Config(), exclude_if=lambda tasks: tasks == Classes.Config()
+    )
 
-    path: Location = Field(
-        default="data", description="A packed data set: a path or any fsspec URL."
-    )
-    image_size: int = Field(default=28, ge=8, le=512, description="Height and width in pixels.")
-    channels: Literal[1, 3] = Field(default=1, description="1 for grey, 3 for colour.")
-    shots: int = Field(default=5, ge=1, description="Support images of an episode (K).")
-    queries: int = Field(default=5, ge=1, description="Query images of an episode.")
-    too_few: TooFew = Field(
-        default="refuse",
-        description="What becomes of tasks with fewer than shots + queries images.",
-    )
-    prefetch_bytes: int = Field(
-        default=64_000_000, ge=0, description="Memory of a worker for episodes it reads ahead."
-    )
-    cache_dir: str | None = Field(
-        default=None, description="Folder on each node that keeps what was read; null is none."
-    )
-    cache_bytes: int = Field(
-        default=10_000_000_000, ge=1, description="The most bytes that cache_dir may hold."
-    )
+    @property
+    def url(self) -> str | None:
+        """The location of the packed data set; None where the task source reads none."""
+        return self.path if TASK_SOURCES[self.tasks.name].reads_packed else None

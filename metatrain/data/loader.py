@@ -1,64 +1,52 @@
-"""The episodes of a configuration: streamed ahead of the trainer, or a fixed held-out list."""
+"""The episodes of a worker, read ahead of training."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
+from typing import Any, Generic, TypeVar
 
 from metatrain.data.config import DataConfig
 from metatrain.data.episodes import Episode
-from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.slots import slots_of
-from metatrain.data.tasks.classes import EpisodePlan, EpisodeSampler, read_episode
-from metatrain.storage.disk_cache import DiskCache
+from metatrain.data.tasks import TASK_SOURCES, EpisodeSampler, TaskSource
 
-# Requests on their way at once: what hides 50 ms of latency is many of them.
+# Concurrent requests: it takes many of them to hide a latency of 50 ms.
 READERS = 16
-# Episodes on their way at most: small ones would else be read thousands of steps ahead.
+# Episodes read ahead at most: without a limit, small ones would come thousands of steps early.
 _AHEAD = 4 * READERS
 
+Plan = TypeVar("Plan")
 
-def open_store(config: DataConfig, manifest: bytes | None = None) -> EpisodeStore:
-    """The data set of a configuration, with its cache on this node.
 
-    Args:
-        config: where both are.
-        manifest: how the data set was at an earlier time; as it is now by default.
+def open_tasks(config: DataConfig) -> TaskSource:
+    """Open the task source of a configuration.
 
     Raises:
-        UserError: when either cannot be used.
+        UserError: when its data cannot be used.
     """
-    folder = config.cache_dir
-    cache = DiskCache(folder, config.cache_bytes) if folder else None
-    return EpisodeStore(config.path, cache, manifest)
+    return TASK_SOURCES[config.tasks.name](config.tasks, config)
 
 
 def load_episodes(
-    store: EpisodeStore,
-    sampler: EpisodeSampler,
-    config: DataConfig,
+    source: TaskSource[Any, Plan],
+    sampler: EpisodeSampler[Plan],
     *,
     start: int,
     rank: int = 0,
     world: int = 1,
 ) -> Generator[list[Episode], None, None]:
-    """For every outer step from `start` on, without end, the episodes of worker `rank`.
+    """Yield the episodes of worker `rank` for every outer step from `start` on, without end.
 
-    Coming episodes are read and decoded ahead while they fit `config.prefetch_bytes`. Threads and
+    Coming episodes are read and decoded ahead while they fit `data.prefetch_bytes`. Threads and
     not processes, since obstore does not survive a fork.
 
     Raises:
-        UserError: at the episode that cannot be read.
+        UserError: at an episode that cannot be read.
     """
     slots = slots_of(rank, world, sampler.meta_batch)
     plans = (sampler.plan(step, slot) for step in count(start) for slot in slots)
-    size, channels = config.image_size, config.channels
-    ahead = _ReadAhead(
-        plans,
-        read=lambda plan: read_episode(store, plan, size, channels),
-        bytes_of=lambda plan: _bytes_in_memory(store, plan, config),
-        budget=config.prefetch_bytes,
-    )
+    ahead = _ReadAhead(plans, source.read, source.bytes_of, source.data.prefetch_bytes)
     try:
         while True:
             yield [ahead.next() for _ in slots]
@@ -66,21 +54,21 @@ def load_episodes(
         ahead.close()
 
 
-class _ReadAhead:
-    """Episodes in the order of their plans, as many of them on their way as the budget allows.
+class _ReadAhead(Generic[Plan]):
+    """Episodes in the order of their plans, read ahead as far as a budget allows.
 
     Args:
-        plans: of all the episodes, without end.
-        read: makes an episode of a plan.
-        bytes_of: the memory that takes at most.
-        budget: of all that is on its way, in bytes; one episode may always be.
+        plans: the plans of all the episodes, without end.
+        read: returns the episode of a plan.
+        bytes_of: returns the memory that reading it takes at most.
+        budget: bytes for the episodes that are read ahead; one is read whatever its size.
     """
 
     def __init__(
         self,
-        plans: Iterator[EpisodePlan],
-        read: Callable[[EpisodePlan], Episode],
-        bytes_of: Callable[[EpisodePlan], int],
+        plans: Iterator[Plan],
+        read: Callable[[Plan], Episode],
+        bytes_of: Callable[[Plan], int],
         budget: int,
     ) -> None:
         self._plans, self._read, self._bytes_of, self._room = plans, read, bytes_of, budget
@@ -89,16 +77,16 @@ class _ReadAhead:
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="episodes")
 
     def next(self) -> Episode:
-        """The next episode."""
+        """Return the next episode."""
         self._issue()
-        coming, size = self._queue.popleft()
-        episode = coming.result()
+        future, size = self._queue.popleft()
+        episode = future.result()
         self._room += size
         self._issue()
         return episode
 
     def close(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _issue(self) -> None:
@@ -108,9 +96,3 @@ class _ReadAhead:
             self._room -= size
             self._following = next(self._plans)
             size = self._bytes_of(self._following)
-
-
-def _bytes_in_memory(store: EpisodeStore, plan: EpisodePlan, config: DataConfig) -> int:
-    """The row groups of an episode, and its tensors of 4 bytes a value."""
-    values = len(plan.images) * config.channels * config.image_size**2
-    return store.bytes_of(plan.task, plan.images) + 4 * values

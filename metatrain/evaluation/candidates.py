@@ -94,7 +94,10 @@ def shared_folder(candidates: Sequence[Candidate]) -> str:
 
 def _trained_on(candidate: Candidate, store: EpisodeStore) -> bool:
     """Compare the data's location with the training data's, or else its manifest with the run's."""
-    trained, here = filesystem_of(candidate.model.config.data.path), filesystem_of(store.url)
+    url = candidate.model.config.data.url
+    if url is None:
+        return False
+    trained, here = filesystem_of(url), filesystem_of(store.url)
     if trained[1] == here[1] and type(trained[0]) is type(here[0]):
         return True
     with suppress(MissingError):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from metatrain.config import Config, with_values
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import (
     ValidationResult,
     ValidationScores,
@@ -89,7 +89,10 @@ def tune_adaptation(
         UserError: when a scope does not exist, or the data cannot be used.
     """
     config = _search_config(model.config, data, network, tasks)
-    searched, validation = replace(model, config=config), validation_of(config, EpisodeStore(data))
+    searched, validation = (
+        replace(model, config=config),
+        validation_of(config, open_tasks(config.data)),
+    )
     settings = settings_to_try(searched, scopes)
     tried: list[TriedSetting] = []
     for count in _rounds(len(validation.episodes)):

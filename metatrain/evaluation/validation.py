@@ -16,7 +16,7 @@ from metatrain.base.machine import on_every_core
 from metatrain.base.progress import Progress
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.tasks import TaskSource
 from metatrain.metrics.kid import kid
 from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.metrics.network import HashedNetwork, metric_network
@@ -87,7 +87,7 @@ class Validation:
     Args:
         config: configuration of the run; its section `validation` has the numbers of tasks and
             images.
-        store: the data set.
+        source: the task source of the run.
         network: the metric network.
         split: split of the tasks.
 
@@ -99,15 +99,15 @@ class Validation:
     """
 
     def __init__(
-        self, config: Config, store: EpisodeStore, network: HashedNetwork, split: str = "val"
+        self, config: Config, source: TaskSource, network: HashedNetwork, split: str = "val"
     ) -> None:
         settings = config.validation
         self.episodes = held_out_episodes(
-            store, config, split=split, tasks=settings.tasks, queries=settings.images
+            source, config, split=split, tasks=settings.tasks, queries=settings.images
         )
         if len(self.episodes) < 2:
             raise UserError(
-                f"split '{split}' of {config.data.path} has one task with enough images; scores "
+                f"split '{split}' of {source.url} has one task with enough images; scores "
                 f"need two, so lower validation.images or data.shots, or pack more tasks."
             )
         self._images, self._network = settings.images, network
@@ -138,12 +138,12 @@ class Validation:
         )
 
 
-def validation_of(config: Config, store: EpisodeStore) -> Validation:
+def validation_of(config: Config, source: TaskSource) -> Validation:
     """Build the validation of a run; train its metric network first if there is none."""
     url = config.validation.network or f"{config.run.url}/metric.safetensors"
     data = config.data
-    network = metric_network(store, url, image_size=data.image_size, channels=data.channels)
-    return Validation(config, store, network)
+    network = metric_network(source, url, image_size=data.image_size, channels=data.channels)
+    return Validation(config, source, network)
 
 
 def validation_curves(

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.pictures import decode
+from metatrain.data.tasks import TaskSource
 from metatrain.generators.networks.layers import group_norm
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.tensors import read_metadata
+
+# A supply of labelled images, and of a fingerprint that identifies it.
+Tasks = EpisodeStore | TaskSource
 
 _FEATURES, _EPOCHS, _BATCH, _RATE, _TEMPERATURE = 64, 3, 128, 3e-3, 0.1
 
@@ -60,9 +63,7 @@ class HashedNetwork:
         return self.network(images.flatten(0, -4)).unflatten(0, lead)
 
 
-def metric_network(
-    store: EpisodeStore, url: str, *, image_size: int, channels: int
-) -> HashedNetwork:
+def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) -> HashedNetwork:
     """Read the metric network at `url`; train and write it first if there is no file.
 
     An existing file is never replaced.
@@ -89,7 +90,7 @@ def metric_network(
 
 
 def train_metric_network(
-    store: EpisodeStore, *, image_size: int, channels: int, seed: int = 0
+    store: Tasks, *, image_size: int, channels: int, seed: int = 0
 ) -> MetricNetwork:
     """Train a network to separate the training tasks by cosine to one learned prototype a task.
 
@@ -124,15 +125,14 @@ def _fit(network: MetricNetwork, prototypes: nn.Parameter, images: Tensor, label
     progress.close()
 
 
-def _training_images(store: EpisodeStore, image_size: int, channels: int) -> tuple[Tensor, Tensor]:
+def _training_images(store: Tasks, image_size: int, channels: int) -> tuple[Tensor, Tensor]:
     """Read all images [N, C, H, W] of the training tasks, with the task number of each [N]."""
-    tasks = store.tasks("train")
-    images = [decode(store.read(task), image_size, channels) for task in tasks]
+    images = list(store.task_images("train", image_size, channels))
     labels = torch.repeat_interleave(torch.tensor([len(i) for i in images]))
     return torch.cat(images), labels
 
 
-def _origin(store: EpisodeStore, image_size: int, channels: int) -> dict[str, str]:
+def _origin(store: Tasks, image_size: int, channels: int) -> dict[str, str]:
     """Return a network file's metadata: the data set and the image shape of its training."""
     return {
         "benchmark": store.url.rpartition("/")[2],

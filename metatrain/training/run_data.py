@@ -1,40 +1,45 @@
-"""The data of a run: its data set as it was when the run began, and its episodes."""
+"""The data of a run: its task source as it was when the run began, and its episodes."""
 
 from metatrain.base.errors import UserError
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
-from metatrain.data.loader import open_store
+from metatrain.data.loader import open_tasks
 from metatrain.data.packed.manifest import MANIFEST
-from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.tasks.classes import EpisodeSampler, read_episode
-from metatrain.storage.files import read_file, write_file
+from metatrain.data.tasks import EpisodeSampler, TaskSource
+from metatrain.storage.files import MissingError, read_file, write_file
 
 # In a run's folder, the manifest of its data set as it was when the run began.
 RUN_MANIFEST = f"data-{MANIFEST}"
 
 
-def begin_run_with(store: EpisodeStore, config: Config) -> None:
-    """Keep with the run what its data set is now.
+def begin_run_with(source: TaskSource, config: Config) -> None:
+    """Keep the present state of the data with the run.
 
     Raises:
         UserError: when its images are smaller than the run's, or the run's folder cannot be
             written.
     """
-    store.refuse_enlarging(config.data.image_size)
-    write_file(_manifest_of(config), store.manifest)
+    source.refuse_enlarging(config.data.image_size)
+    if source.snapshot is not None:
+        write_file(_manifest_of(config), source.snapshot)
 
 
-def store_of_run(config: Config) -> EpisodeStore:
-    """The data set as it was when the run began, whatever has been packed into it since.
+def source_of_run(config: Config) -> TaskSource:
+    """Open the task source as it was when the run began, whatever was added to it since.
 
     Raises:
         UserError: when it no longer holds all that it held, or cannot be used.
     """
-    now = open_store(config.data)
-    then = open_store(config.data, read_file(_manifest_of(config)))
-    if not set(then.row_groups) <= set(now.row_groups):
+    now = open_tasks(config.data)
+    if now.snapshot is None:
+        return now
+    try:
+        then = now.as_of(read_file(_manifest_of(config)))
+    except MissingError:
+        then = None
+    if then is None:
         raise UserError(
-            f"{config.run.url} was begun with another data set than is at {config.data.path}; "
+            f"{config.run.url} was begun with another data set than is at {now.url}; "
             f"name that one, or choose another run.name."
         )
     return then
@@ -44,43 +49,25 @@ def _manifest_of(config: Config) -> str:
     return f"{config.run.url}/{RUN_MANIFEST}"
 
 
-def training_sampler(store: EpisodeStore, config: Config) -> EpisodeSampler:
-    """The sampler of meta-training.
+def training_sampler(source: TaskSource, config: Config) -> EpisodeSampler:
+    """Return the sampler of meta-training.
 
     Raises:
         UserError: when tasks have too few images and the configuration refuses such tasks.
     """
-    data = config.data
-    return EpisodeSampler(
-        store.tasks("train"),
-        shots=data.shots,
-        queries=data.queries,
-        meta_batch=config.meta.batch,
-        seed=config.seed,
-        split="train",
-        too_few=data.too_few,
-    )
+    return source.sampler("train", seed=config.seed, meta_batch=config.meta.batch)
 
 
 def held_out_episodes(
-    store: EpisodeStore, config: Config, *, split: str, tasks: int, queries: int
+    source: TaskSource, config: Config, *, split: str, tasks: int, queries: int
 ) -> list[Episode]:
-    """One episode of each of up to `tasks` tasks of `split`, always the same ones.
+    """Read one episode of each of up to `tasks` tasks of `split`, always the same ones.
 
-    Tasks with fewer than shots + `queries` images are passed over.
+    Tasks with fewer than shots + `queries` images are left out.
 
     Raises:
         UserError: when that leaves no task.
     """
-    sampler = EpisodeSampler(
-        store.tasks(split),
-        shots=config.data.shots,
-        queries=queries,
-        meta_batch=1,
-        seed=config.seed,
-        split=split,
-        too_few="skip",
-    )
-    data = config.data
-    plans = [sampler.plan(step, slot=0) for step in range(min(tasks, len(sampler.tasks)))]
-    return [read_episode(store, plan, data.image_size, data.channels) for plan in plans]
+    sampler = source.sampler(split, seed=config.seed, meta_batch=1, queries=queries, too_few="skip")
+    count = min(tasks, sampler.epoch or tasks)
+    return [source.read(sampler.plan(step, slot=0)) for step in range(count)]

@@ -14,7 +14,7 @@ from cluster.run.worker import train
 from cluster.run.worker_backend import WorkerConfig
 from metatrain.config import load_config, parse_config
 from metatrain.data.examples import Examples
-from metatrain.data.loader import open_store
+from metatrain.data.loader import open_tasks
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
@@ -59,7 +59,7 @@ def workers(tmp_path, monkeypatch):
 
     def run(configs):
         for config in configs:
-            begin_run_with(open_store(config.data), config)
+            begin_run_with(open_tasks(config.data), config)
         messages = Queue(actor_options={"num_cpus": 0})
         values = [config.model_dump(mode="json") for config in configs]
         TorchTrainer(

@@ -11,7 +11,7 @@ from cluster.run.launch import launch, steps_taken
 from cluster.run.ray_cluster import ray_connection
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.data.loader import open_store
+from metatrain.data.loader import open_tasks
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore, draft_of
@@ -23,7 +23,7 @@ from metatrain.training.state import first_state
 def trained(config):
     """Make the checkpoints of a finished run, at steps 10 and 20."""
     store = CheckpointStore(config.run.url)
-    begin_run_with(open_store(config.data), config)
+    begin_run_with(open_tasks(config.data), config)
     for step in (10, 20):
         state = replace(first_state(build_theta(config)), step=step)
         store.save(draft_of(state, config))

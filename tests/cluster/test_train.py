@@ -11,7 +11,7 @@ from training_run import Run, plain_torch
 from cluster.commands import TRAIN
 from metatrain.cli.command import run as run_command
 from metatrain.config import load_config
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import read_validations, validation_of
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
@@ -43,7 +43,7 @@ def assert_validated(config):
     """Assert that every checkpoint but the first was validated, as by one worker alone."""
     validations = read_validations(config.run.url)
     assert [validated.step for validated in validations] == [5, 10, 15, 20]
-    validation = validation_of(config, EpisodeStore(config.data.path))
+    validation = validation_of(config, open_tasks(config.data))
     adapter = load_model(config.run.url).adapter()
     alone = validation.scores([validation.task_features(adapter, e) for e in validation.episodes])
     for scores, expected in zip(validations[-1].curve, alone, strict=True):
@@ -99,3 +99,12 @@ def test_a_users_mistake_is_reported_in_a_sentence_before_training(
     assert run_command("metatrain", {"train": TRAIN}, words) == 1
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "runs" / "small" / "checkpoints").exists()
+
+
+def test_tasks_of_another_package_train_without_a_data_set(overrides, tmp_path):
+    chosen = [*overrides, *SGD, "data.tasks.name=waves", "data.path=nowhere", "meta.batch=3"]
+    run, config = Run(chosen, tmp_path), load_config(None, chosen)
+    assert run.wait() == 0, run.output
+    reference, parameters = plain_torch(config, steps=20), final_state(config).parameters
+    for name, value in reference.items():
+        assert parameters[name].allclose(value, rtol=0, atol=TOLERANCE), name

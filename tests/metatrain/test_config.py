@@ -52,6 +52,11 @@ from metatrain.generators.networks.unet import UNet
             "auxiliary losses need whole weights",
         ),
         ("cluster={zero_stage: 0, offload: true}", "cluster.offload needs cluster.zero_stage of 1"),
+        ("data.tasks.name=clases", 'data.tasks.name is "clases"; allowed is classes'),
+        (
+            "data.tasks.nam=classes",
+            "there is no key 'data.tasks.nam'; did you mean 'data.tasks.name'?",
+        ),
         ("run.name=../x", "run.name is"),
         ("data.path=ftp://me:secret@host/x", "must not hold a password"),
         ("seed=999999999999999999999", "seed is 999999999999999999999; allowed is less than"),
@@ -120,12 +125,23 @@ def test_every_key_is_documented():
     ]
     sections = [line for line in undocumented if line.endswith(":")]
     assert [line.strip() for line in undocumented if line not in sections] == [
+        'name: "classes"',
         'name: "unet"',
         'name: "flow"',
         'name: "identity"',
         'name: "reptile"',
         'name: "all"',
     ]
+
+
+def test_a_configuration_without_new_keys_is_stored_as_ever():
+    # A model's sha256 covers the JSON of its configuration.
+    stored = Config().model_dump(mode="json")
+    assert list(stored["data"]) == [
+        *("path", "image_size", "channels", "shots", "queries", "too_few"),
+        *("prefetch_bytes", "cache_dir", "cache_bytes"),
+    ]
+    assert parse_config(stored) == Config()
 
 
 def test_what_differs_is_named_with_both_values():

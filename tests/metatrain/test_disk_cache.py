@@ -13,7 +13,7 @@ import pytest
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.data.loader import load_episodes, open_store
+from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.storage.disk_cache import DiskCache
 from metatrain.training.run_data import training_sampler
@@ -169,12 +169,12 @@ def test_a_second_pass_costs_no_request(packed, tmp_path, overrides):
     config = load_config(None, [*overrides, f"data.cache_dir={tmp_path}/cache"])
 
     def streamed() -> dict[str, int]:
-        store = open_store(config.data)
-        episodes = load_episodes(store, training_sampler(store, config), config.data, start=0)
+        source = open_tasks(config.data)
+        episodes = load_episodes(source, training_sampler(source, config), start=0)
         for _ in range(16):
             next(episodes)
         episodes.close()
-        return store.traffic.total()
+        return source.traffic.total()
 
     assert streamed()["requests"] >= 16
     again = streamed()

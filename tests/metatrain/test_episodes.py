@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from metatrain.base.errors import UserError
 from metatrain.data.packed.store import Task
 from metatrain.data.slots import slots_of
-from metatrain.data.tasks.classes import EpisodeSampler
+from metatrain.data.tasks.classes import ClassSampler
 
 counts = st.lists(st.integers(4, 40), min_size=1, max_size=30)
 
 
 def sampler(image_counts, meta_batch=4, seed=0, shots=2, queries=2, split="train", **options):
     tasks = [Task(f"t{i}", split, count) for i, count in enumerate(image_counts)]
-    return EpisodeSampler(
+    return ClassSampler(
         tasks,
         shots=shots,
         queries=queries,
@@ -104,7 +104,7 @@ def drawn_from(sources, shots, queries, step=0, too_few="repeat"):
         "t", "train", len(sources), tuple(firsts.setdefault(s, i) for i, s in enumerate(sources))
     )
     options = {"meta_batch": 1, "seed": 0, "split": "train", "too_few": too_few}
-    return EpisodeSampler([task], shots=shots, queries=queries, **options).plan(step, 0)
+    return ClassSampler([task], shots=shots, queries=queries, **options).plan(step, 0)
 
 
 @given(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from metatrain.base.errors import UserError
-from metatrain.data.loader import load_episodes, open_store
+from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packing.pack import pack
-from metatrain.training.run_data import begin_run_with, store_of_run, training_sampler
+from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def growing(packed, config, tmp_path):
     config = config.model_copy(
         update={"data": config.data.model_copy(update={"path": str(path), "prefetch_bytes": 0})}
     )
-    begin_run_with(open_store(config.data), config)
+    begin_run_with(open_tasks(config.data), config)
     return config
 
 
@@ -32,8 +32,8 @@ def more(images, tmp_path) -> str:
     return str(tmp_path / "more")
 
 
-def episodes_of(store, config, start=0):
-    return load_episodes(store, training_sampler(store, config), config.data, start=start)
+def episodes_of(source, config, start=0):
+    return load_episodes(source, training_sampler(source, config), start=start)
 
 
 def same(one, other) -> bool:
@@ -47,18 +47,19 @@ def same(one, other) -> bool:
 
 
 def test_readers_in_the_middle_of_an_epoch_are_not_disturbed(growing, more):
-    expected = list(islice(episodes_of(open_store(growing.data), growing), 20))
-    running = episodes_of(open_store(growing.data), growing)
+    expected = list(islice(episodes_of(open_tasks(growing.data), growing), 20))
+    running = episodes_of(open_tasks(growing.data), growing)
     first = list(islice(running, 3))
     pack(more, growing.data.path)
     assert same([*first, *islice(running, 17)], expected)
 
 
 def test_a_run_goes_on_with_the_tasks_that_it_began_with(growing, more):
-    expected = list(islice(episodes_of(store_of_run(growing), growing), 20))
+    expected = list(islice(episodes_of(source_of_run(growing), growing), 20))
     pack(more, growing.data.path)
-    assert len(open_store(growing.data).tasks("train")) > len(store_of_run(growing).tasks("train"))
-    resumed = episodes_of(store_of_run(growing), growing, start=5)
+    grown, begun = (source.store for source in (open_tasks(growing.data), source_of_run(growing)))
+    assert len(grown.tasks("train")) > len(begun.tasks("train"))
+    resumed = episodes_of(source_of_run(growing), growing, start=5)
     assert same(islice(resumed, 15), expected[5:])
 
 
@@ -67,11 +68,11 @@ def test_a_run_goes_on_where_its_data_set_was_moved_to(growing, tmp_path):
     config = growing.model_copy(
         update={"data": growing.data.model_copy(update={"path": str(moved)})}
     )
-    assert store_of_run(config).tasks("train")
+    assert source_of_run(config).store.tasks("train")
 
 
 def test_another_data_set_is_refused(growing, images):
     shutil.rmtree(growing.data.path)
     pack(images, growing.data.path, seed=1, size=8)
     with pytest.raises(UserError, match=r"was begun with another data set than is at .*growing"):
-        store_of_run(growing)
+        source_of_run(growing)

@@ -15,7 +15,7 @@ from object_storage import forget_connections, upload
 from metatrain.base.errors import UserError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
-from metatrain.data.loader import load_episodes
+from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
 from metatrain.model.build import build_theta
@@ -47,9 +47,9 @@ def test_episodes_from_a_bucket_are_those_from_a_disk(s3, packed, config):
     upload(packed, f"{s3}/set")
 
     def first(url: str) -> list[torch.Tensor]:
-        store = EpisodeStore(url)
-        held_out = held_out_episodes(store, config, split="val", tasks=3, queries=4)
-        steps = load_episodes(store, training_sampler(store, config), config.data, start=5)
+        source = open_tasks(config.data.model_copy(update={"path": url}))
+        held_out = held_out_episodes(source, config, split="val", tasks=3, queries=4)
+        steps = load_episodes(source, training_sampler(source, config), start=5)
         episodes = [episode for _ in range(4) for episode in next(steps)]
         return [torch.cat([e.support.target, e.query.target]) for e in [*held_out, *episodes]]
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
+from metatrain.data.loader import open_tasks
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
@@ -240,7 +241,7 @@ def test_images_that_would_be_enlarged_are_refused_with_both_sizes(pristine, tmp
         None, [f"run.dir={tmp_path}", f"data.path={pristine}", f"data.image_size={packed + 1}"]
     )
     with pytest.raises(UserError, match="--size"):
-        begin_run_with(store, config)
+        begin_run_with(open_tasks(config.data), config)
     assert not list(tmp_path.iterdir())
 
 

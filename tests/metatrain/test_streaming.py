@@ -25,7 +25,7 @@ from metatrain.data.packed import writer as shards
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import DatasetWriter
 from metatrain.data.packing.pack import pack
-from metatrain.data.tasks.classes import EpisodePlan, EpisodeSampler
+from metatrain.data.tasks.classes import Classes, ClassPlan, ClassSampler
 from metatrain.storage import files, retry
 from metatrain.storage.disk_cache import DiskCache
 from metatrain.training.run_data import training_sampler
@@ -45,10 +45,13 @@ def url(s3, packed) -> str:
     return upload(packed, f"{s3}/set")
 
 
-def steps(store: EpisodeStore, config: Config, start=0, rank=0, world=1, count=STEPS):
-    episodes = load_episodes(
-        store, training_sampler(store, config), config.data, start=start, rank=rank, world=world
-    )
+def source_at(url: str, config: Config, cache: DiskCache | None = None) -> Classes:
+    return Classes(config.data.tasks, config.data, EpisodeStore(url, cache))
+
+
+def steps(source: Classes, config: Config, start=0, rank=0, world=1, count=STEPS):
+    sampler = training_sampler(source, config)
+    episodes = load_episodes(source, sampler, start=start, rank=rank, world=world)
     return list(islice(episodes, count))
 
 
@@ -73,12 +76,12 @@ def flat(steps: list[list[Episode]]) -> list[Episode]:
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_fault_changes_no_episode(proxy, url, packed, config, fault):
     proxy.fault = every(5, (fault,))
-    store = EpisodeStore(url)
-    streamed = flat(steps(store, config))
-    assert same(streamed, flat(steps(EpisodeStore(packed), config)))
+    source = source_at(url, config)
+    streamed = flat(steps(source, config))
+    assert same(streamed, flat(steps(source_at(packed, config), config)))
     met = [asked for asked in proxy.reads() if asked.fault == fault]
     assert met
-    assert store.traffic.total()["retries"] >= len(met) - loader.READERS
+    assert source.traffic.total()["retries"] >= len(met) - loader.READERS
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -87,34 +90,36 @@ def test_faults_cache_prefetch_and_world_size_change_no_episode(
     proxy, url, packed, config, tmp_path, world, prefetch_bytes
 ):
     config = config.model_copy(update={"meta": config.meta.model_copy(update={"batch": 3})})
-    expected = steps(EpisodeStore(packed), config)
+    expected = steps(source_at(packed, config), config)
     config = with_data(config, prefetch_bytes=prefetch_bytes)
     # No stalls, for they would make the suite slow.
     proxy.fault = every(4, ("slow down", "error", "reset", "truncated", "flipped"))
     for rank in range(world):
-        store = EpisodeStore(url, DiskCache(str(tmp_path / "cache"), 200_000))
-        streamed = steps(store, config, rank=rank, world=world)
+        source = source_at(url, config, DiskCache(str(tmp_path / "cache"), 200_000))
+        streamed = steps(source, config, rank=rank, world=world)
         assert same(flat(streamed), flat([step[rank::world] for step in expected]))
     assert any(asked.fault for asked in proxy.reads())
 
 
 def test_a_restart_in_the_middle_gives_the_next_episode(proxy, url, config):
-    whole = steps(EpisodeStore(url), config)
+    whole = steps(source_at(url, config), config)
     proxy.fault = every(3, ("slow down", "flipped"))
     for start in (1, 5, 11):
-        rest = steps(EpisodeStore(url), config, start=start, count=STEPS - start)
+        rest = steps(source_at(url, config), config, start=start, count=STEPS - start)
         assert same(flat(rest), flat(whole[start:]))
 
 
 def test_a_burst_of_slow_downs_is_sat_out(proxy, url, packed, config):
     proxy.fault = first(10, "slow down")
-    assert same(flat(steps(EpisodeStore(url), config)), flat(steps(EpisodeStore(packed), config)))
+    assert same(
+        flat(steps(source_at(url, config), config)), flat(steps(source_at(packed, config), config))
+    )
 
 
 def test_a_bit_that_stays_flipped_stops_the_run_by_object_and_range(proxy, url, config):
     proxy.fault = lambda *_: "flipped"
     with pytest.raises(UserError, match=rf"{url}/{SHARD} is damaged: bytes \d+ to \d+ are not"):
-        steps(EpisodeStore(url), config)
+        steps(source_at(url, config), config)
 
 
 @pytest.mark.parametrize("fault", LASTING)
@@ -122,13 +127,13 @@ def test_credentials_that_expire_stop_the_run_by_object_and_range_at_once(
     proxy, url, config, fault
 ):
     proxy.fault = lambda place, _: fault if place > 20 else None
-    store = EpisodeStore(url)
+    source = source_at(url, config)
     started = time.monotonic()
     sentence = rf"cannot reach bytes \d+ to \d+ of {url}/{SHARD}: .*; check .*your credentials"
     with pytest.raises(UserError, match=sentence):
-        steps(store, config, count=200)
+        steps(source, config, count=200)
     assert time.monotonic() - started < 10
-    assert store.traffic.total()["retries"] == 0
+    assert source.traffic.total()["retries"] == 0
 
 
 @pytest.mark.parametrize("fault", [fault for fault in PASSING if fault != "stall"])
@@ -148,16 +153,15 @@ def test_a_fault_that_does_not_pass_ends_in_a_sentence(proxy, url, fault):
 
 
 def test_an_episode_costs_one_ranged_read_and_nothing_else(proxy, url, config):
-    store = EpisodeStore(url)
+    source = source_at(url, config)
     opening = len(proxy.asked)
-    sampler = training_sampler(store, config)
+    sampler = training_sampler(source, config)
     for step in range(STEPS):
-        plan = sampler.plan(step, 0)
-        store.read(plan.task, plan.images)
+        source.read(sampler.plan(step, 0))
     asked = proxy.asked[opening:]
     assert len(asked) == STEPS
     assert all(request.range and request.path.endswith(SHARD) for request in asked)
-    traffic = store.traffic.total()
+    traffic = source.traffic.total()
     assert (traffic["requests"], traffic["retries"]) == (STEPS, 0)
     assert traffic["bytes"] == sum(_length(request.range) for request in asked)
 
@@ -200,10 +204,10 @@ def test_a_row_group_wanted_by_many_at_once_is_fetched_once(proxy, url):
 
 
 def test_what_was_read_ahead_comes_without_waiting_for_the_storage(proxy, url, config, monkeypatch):
-    store, done = EpisodeStore(url), []
-    plain = loader.read_episode
-    monkeypatch.setattr(loader, "read_episode", lambda *a: (plain(*a), done.append(a))[0])
-    episodes = load_episodes(store, training_sampler(store, config), config.data, start=0)
+    source, done = source_at(url, config), []
+    plain = source.read
+    monkeypatch.setattr(source, "read", lambda plan: (plain(plan), done.append(plan))[0])
+    episodes = load_episodes(source, training_sampler(source, config), start=0)
     next(episodes)
     while len(done) < config.meta.batch + loader._AHEAD:
         time.sleep(0.01)  # a step of training
@@ -215,24 +219,22 @@ def test_what_was_read_ahead_comes_without_waiting_for_the_storage(proxy, url, c
 
 
 def test_no_more_is_read_ahead_than_the_budget_allows(url, config, monkeypatch):
-    store = EpisodeStore(url)
-    sampler = training_sampler(store, config)
     config = with_data(config, prefetch_bytes=60_000)
+    source = source_at(url, config)
+    sampler = training_sampler(source, config)
     started = []
-    plain = loader.read_episode
-    monkeypatch.setattr(loader, "read_episode", lambda *a: started.append(a[1]) or plain(*a))
-    episodes = load_episodes(store, sampler, config.data, start=0)
+    plain = source.read
+    monkeypatch.setattr(source, "read", lambda plan: started.append(plan) or plain(plan))
+    episodes = load_episodes(source, sampler, start=0)
     next(episodes)
     time.sleep(1)
     ahead = len(started) - config.meta.batch
-    coming = [
-        loader._bytes_in_memory(store, plan(i, sampler), config.data) for i in range(ahead + 1)
-    ]
+    coming = [source.bytes_of(plan(i, sampler)) for i in range(ahead + 1)]
     assert ahead > 2
     assert sum(coming[:-1]) <= 60_000 < sum(coming)
 
 
-def plan(episode: int, sampler: EpisodeSampler) -> EpisodePlan:
+def plan(episode: int, sampler: ClassSampler) -> ClassPlan:
     """Of the episode so many after the first step's."""
     step, slot = divmod(episode + sampler.meta_batch, sampler.meta_batch)
     return sampler.plan(step, slot)
@@ -271,22 +273,21 @@ import sys
 from itertools import islice
 import psutil
 from metatrain.config import load_config
-from metatrain.data.loader import load_episodes
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.training.run_data import training_sampler
 
 process = psutil.Process()
-config = load_config(None, sys.argv[2:])
-store = EpisodeStore(sys.argv[1])
-sampler = training_sampler(store, config)
-one = config.data.model_copy(update={"prefetch_bytes": 1})
-episodes = load_episodes(store, sampler, one, start=0)
+config = load_config(None, sys.argv[1:])
+source = open_tasks(config.data)
+sampler = training_sampler(source, config)
+one = open_tasks(config.data.model_copy(update={"prefetch_bytes": 1}))
+episodes = load_episodes(one, sampler, start=0)
 next(episodes), next(episodes)
 episodes.close()
 before = most = process.memory_info().rss
-for _ in islice(load_episodes(store, sampler, config.data, start=0), len(sampler.tasks) // 2):
+for _ in islice(load_episodes(source, sampler, start=0), sampler.epoch // 2):
     most = max(most, process.memory_info().rss)
-print(most - before, store.traffic.total()["bytes"])
+print(most - before, source.traffic.total()["bytes"])
 """
 
 
@@ -310,7 +311,7 @@ def test_memory_stays_within_the_budget_and_a_constant(s3, monkeypatch):
     tasks = BUDGET * TIMES // (images * IMAGE)
     write_noise(f"{s3}/large", tasks, images)
     overrides = ["data.image_size=32", f"data.prefetch_bytes={BUDGET}", "data.channels=3"]
-    command = [sys.executable, "-c", STREAMED, f"{s3}/large", *overrides]
+    command = [sys.executable, "-c", STREAMED, f"data.path={s3}/large", *overrides]
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert result.returncode == 0, result.stderr
     grown, streamed = map(int, result.stdout.split())

@@ -11,7 +11,7 @@ from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config, with_values
 from metatrain.data.examples import Examples
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.tune_adaptation import (
     AdaptationSetting,
     settings_to_try,
@@ -61,7 +61,7 @@ def test_what_is_found_is_at_least_as_good_as_what_the_model_had(model, tmp_path
     assert len(outcome.tried) == 10
     asked = {"validation.tasks": 2, "validation.network": network}
     config = with_values(model.config, asked)
-    validation = validation_of(config, EpisodeStore(config.data.path))
+    validation = validation_of(config, open_tasks(config.data))
     had = validation.scores(
         [
             validation.task_features(replace(model, config=config).adapter(), e)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config, with_values
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import (
     Validation,
     ValidationResult,
@@ -44,7 +44,7 @@ def validating(overrides):
 def features_of(config, **adapt):
     """Build a validation, and the features of an untrained model's samples on its tasks."""
     changed = config.model_copy(update={"adapt": config.adapt.model_copy(update=adapt)})
-    validation = validation_of(changed, EpisodeStore(config.data.path))
+    validation = validation_of(changed, open_tasks(config.data))
     adapter = Model(changed, build_theta(changed).copy(), 0).adapter()
     return validation, [validation.task_features(adapter, e) for e in validation.episodes]
 
@@ -59,10 +59,10 @@ def test_every_k_scores_as_that_many_steps_alone(validating):
 
 
 def test_fewer_than_two_tasks_are_refused(validating):
-    network = validation_of(validating, EpisodeStore(validating.data.path))._network
+    network = validation_of(validating, open_tasks(validating.data))._network
     config = with_values(validating, {"validation.tasks": 2, "validation.images": 500})
     with pytest.raises(UserError):
-        Validation(config, EpisodeStore(config.data.path), network)
+        Validation(config, open_tasks(config.data), network)
     with pytest.raises(UserError, match="scores compare tasks"):
         load_config(None, ["validation.tasks=1"])
 

@@ -6,7 +6,7 @@ from plain_engine import train
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config, parse_config, to_yaml
-from metatrain.data.loader import open_store
+from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import (
     ValidationResult,
     ValidationScores,
@@ -32,7 +32,7 @@ class Keep(Observer):
 @pytest.fixture
 def donor(overrides):
     config = load_config(None, [*overrides, "checkpoint.keep=9", "inner.optimizer=sgd"])
-    begin_run_with(open_store(config.data), config)
+    begin_run_with(open_tasks(config.data), config)
     train(config, [Keep(config)])
     halves = dict.fromkeys(("loss", "own_task", "similarity", "kid", "task_kid"), 0.5)
     seen = [ValidationResult(step, [ValidationScores(k=1, **halves)]) for step in (5, 10, 15, 20)]

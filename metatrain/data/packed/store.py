@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import pyarrow as pa
+from torch import Tensor
 
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.data.images import shape_of
 from metatrain.data.packed.manifest import MANIFEST, SPLITS, RowGroup, by_task, parse_manifest
 from metatrain.data.packed.row_groups import RowGroupReader
+from metatrain.data.pictures import decode
 from metatrain.storage.disk_cache import DiskCache
 from metatrain.storage.files import MissingError, asking, filesystem_of, read_file
 from metatrain.storage.read_counts import Traffic
@@ -127,6 +129,20 @@ class EpisodeStore:
                 f"would only blur them; use a model or a size of {packed} pixels, or pack the "
                 f"originals with --size {size} or larger."
             )
+
+    def task_images(self, split: str, size: int, channels: int) -> Iterator[Tensor]:
+        """Yield all images [N, C, H, W] of one task of `split` after the other.
+
+        Args:
+            split: 'train', 'val' or 'test'.
+            size: height and width in pixels.
+            channels: 1 for grey, 3 for RGB.
+
+        Raises:
+            UserError: when they cannot be read.
+        """
+        for task in self.tasks(split):
+            yield decode(self.read(task), size, channels)
 
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:
         """How many bytes `read` would ask for."""

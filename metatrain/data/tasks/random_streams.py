@@ -1,27 +1,34 @@
-"""Counter-based random streams: a pure function of a key and a counter."""
+"""Counter-based random streams: pure functions of a key and a counter."""
 
 import hashlib
 from functools import lru_cache
 
 import numpy as np
 
-# Domains of the counter-based generator: draws for one purpose never reuse another's numbers.
-_ORDER, _IMAGES = 0, 1
+# The first word of a counter, one for each purpose: no purpose reuses the numbers of another.
+ORDER, IMAGES = 0, 1
 
 
-def _key(seed: int, split: str) -> int:
+def stream_key(seed: int, split: str) -> int:
+    """Return the key of the streams of `split` under `seed`."""
     digest = hashlib.sha256(f"{seed}/{split}".encode()).digest()
     return int.from_bytes(digest[:16], "little")
 
 
-def _generator(key: int, *counter: int) -> np.random.Generator:
-    """Numpy's Philox at a place of its own: the counter names the draw, the key the stream."""
+def random_stream(key: int, *counter: int) -> np.random.Generator:
+    """Return numpy's Philox generator under `key`, at the place that `counter` names.
+
+    Args:
+        key: from `stream_key`.
+        counter: up to three numbers below 2**64, the purpose first.
+    """
     words = np.zeros(4, dtype=np.uint64)
-    # The lowest word is left to count within the draw.
+    # The lowest word counts the numbers within the stream.
     words[1 : 1 + len(counter)] = counter
     return np.random.Generator(np.random.Philox(key=key, counter=words))
 
 
 @lru_cache(maxsize=8)
-def _permutation(key: int, epoch: int, count: int) -> np.ndarray:
-    return _generator(key, _ORDER, epoch).permutation(count)
+def permutation(key: int, epoch: int, count: int) -> np.ndarray:
+    """Return the order of `count` tasks in `epoch`."""
+    return random_stream(key, ORDER, epoch).permutation(count)

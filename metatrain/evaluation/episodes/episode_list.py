@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.packed.store import EpisodeStore, Task
-from metatrain.data.tasks.classes import EpisodePlan, EpisodeSampler
+from metatrain.data.tasks.classes import ClassPlan, ClassSampler
 from metatrain.storage.files import read_file
 
 FORMAT = "metatrain-episodes-1"
@@ -77,9 +77,9 @@ class ListedEpisode(Section):
     held_out: Indices
     noise: Annotated[int, Field(ge=0, lt=2**62)]
 
-    def plan(self, task: Task, shots: int) -> EpisodePlan:
+    def plan(self, task: Task, shots: int) -> ClassPlan:
         """Return the plan of the episode; its query is the reference, then the held-out images."""
-        return EpisodePlan(task, self.support[:shots], self.reference + self.held_out, self.noise)
+        return ClassPlan(task, self.support[:shots], self.reference + self.held_out, self.noise)
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -144,7 +144,7 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
     """
     queries = 2 * IMAGES
     samplers = [
-        EpisodeSampler(
+        ClassSampler(
             store.tasks(split),
             shots=max(SHOTS),
             queries=queries,
@@ -172,7 +172,7 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
     )
 
 
-def _listed(sampler: EpisodeSampler, seed: int) -> list[ListedEpisode]:
+def _listed(sampler: ClassSampler, seed: int) -> list[ListedEpisode]:
     """List one episode of each task."""
     plans = [sampler.plan(step, slot=0) for step in range(len(sampler.tasks))]
     return [

@@ -1,0 +1,33 @@
+"""The keys of section `data` that every task source is given."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from metatrain.base.section import Location, Section
+
+TooFew = Literal["refuse", "skip", "repeat"]
+
+
+class EpisodeConfig(Section):
+    """The location of the data, and the size of an image and of an episode."""
+
+    path: Location = Field(
+        default="data", description="A packed data set: a path or any fsspec URL."
+    )
+    image_size: int = Field(default=28, ge=8, le=512, description="Height and width in pixels.")
+    channels: Literal[1, 3] = Field(default=1, description="1 for grey, 3 for colour.")
+    shots: int = Field(default=5, ge=1, description="Support images of an episode (K).")
+    queries: int = Field(default=5, ge=1, description="Query images of an episode.")
+    too_few: TooFew = Field(
+        default="refuse", description="Tasks with fewer examples: refuse, skip, or repeat some."
+    )
+    prefetch_bytes: int = Field(
+        default=64_000_000, ge=0, description="Memory of a worker for episodes it reads ahead."
+    )
+    cache_dir: str | None = Field(
+        default=None, description="Folder on each node that keeps what was read; null: none."
+    )
+    cache_bytes: int = Field(
+        default=10_000_000_000, ge=1, description="The most bytes that cache_dir may hold."
+    )
