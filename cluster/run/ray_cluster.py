@@ -38,7 +38,8 @@ def ray_connection(*, cpus: int, dashboard: bool = False) -> Iterator[bool]:
         else:
             _start_cluster(cpus=cpus, dashboard=dashboard)
     except Exception as error:  # Ray raises a bare Exception when a busy machine starts too late
-        reason = str(error).partition("\n")[0].rstrip(".")
+        # The error of a dashboard that does not start begins with an empty line.
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".: ")
         if address:
             hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN if the cluster requires one"
             raise UserError(f"Ray cannot be joined at {address} ({reason}); {hint}.") from error

@@ -62,8 +62,8 @@ def test_damage_to_the_last_checkpoint_of_a_finished_run_is_noticed(trained, con
 
 def test_ray_is_started_a_second_time_where_a_busy_machine_was_too_slow(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    outcomes = [Exception("The current node timed out during startup. Perhaps."), None]
-    outcomes += 2 * outcomes[:1] + [Exception("no")]
+    late = Exception("The current node timed out during startup. Perhaps.")
+    outcomes = [late, None, late, late]
 
     def start(**_):
         if outcome := outcomes.pop(0):
@@ -74,6 +74,24 @@ def test_ray_is_started_a_second_time_where_a_busy_machine_was_too_slow(monkeypa
         assert temporary
     with pytest.raises(UserError, match="timed out during startup"), ray_connection(cpus=1):
         pass
-    with pytest.raises(UserError, match=r"on this machine: no\."), ray_connection(cpus=1):
-        pass
     assert not outcomes
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Exception("no"), "no"),
+        (Exception("\nThe last lines of dashboard.log: \n1"), "The last lines of dashboard.log"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_reported_with_the_reason(error, reason, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def start(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "init", start)
+    sentence = rf"Ray cannot be started on this machine: {reason}\."
+    with pytest.raises(UserError, match=sentence), ray_connection(cpus=1):
+        pass

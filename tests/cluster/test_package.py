@@ -16,7 +16,7 @@ def test_the_repository_uploads_what_a_job_runs_and_little_else():
     assert required | {"configs/demo.yaml"} <= {str(path) for path in uploaded}
     excluded = {"tests", "docs", "benchmarks", "runs", ".git"}
     assert not {path.parts[0] for path in uploaded} & excluded
-    assert sum(uploaded.values()) < 1_000_000
+    assert sum(uploaded.values()) < MAX_BYTES / 5
 
 
 @pytest.mark.parametrize(
