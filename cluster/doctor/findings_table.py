@@ -4,20 +4,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cluster.doctor.checks import Finding
+from metatrain.base.tables import aligned
 
 _MARKS = {"pass": "✓ pass", "warn": "! warn", "fail": "✗ fail"}
 
 
 def findings_table(findings: Sequence[Finding]) -> str:
-    """Format a line for each finding, its fix below it, and the counts at the end."""
-    check_width = max(len(f.check) for f in findings)
-    node_width = max(len(f.node) for f in findings)
-    lines = []
+    """Format a row for each finding, its fix below it, and the counts at the end."""
+    rows = []
     for f in findings:
-        mark = _MARKS[f.status]
-        lines.append(f"{mark}  {f.check:<{check_width}}  {f.node:<{node_width}}  {f.detail}")
+        rows.append([_MARKS[f.status], f.check, f.node, f.detail])
         if f.fix:
-            lines.append(f"{'':<{check_width + 10}}{'':<{node_width + 2}}→ {f.fix}")
+            rows.append(["", "", "", f"→ {f.fix}"])
     counts = Counter(f.status for f in findings)
-    lines.append(", ".join(f"{counts[status]} {status}" for status in _MARKS))
-    return "\n".join(lines)
+    summary = ", ".join(f"{counts[status]} {status}" for status in _MARKS)
+    return f"{aligned(rows, justify='left')}\n{summary}"

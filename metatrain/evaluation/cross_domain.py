@@ -8,7 +8,6 @@ from metatrain.evaluation.terminal_table import columns, differences, score_with
 from metatrain.metrics.metric import METRICS
 
 _SHOWN = ("own_task", "kid")
-_WIDE = 28
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def _block(metric: str, domains: Sequence[Domain]) -> str:
         for model in domains[0].scores
     }
     heads = [f"on {domain.name}" for domain in domains]
-    return columns(f"{METRICS[metric].title}, trained on", heads, rows, _WIDE)
+    return columns(f"{METRICS[metric].title}, trained on", heads, rows)
 
 
 def _row_name(model: str, domains: Sequence[Domain]) -> str:

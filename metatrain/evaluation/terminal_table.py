@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 
+from metatrain.base.tables import aligned
 from metatrain.evaluation.protocol import ScoredSystem
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.baselines import COPY, JITTERED
@@ -12,7 +13,6 @@ from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS, METRICS
 from metatrain.model.calibration import CONFIDENCE
 
 _OTHER_METRICS = [metric for metric in EVALUATION_METRICS if metric not in MAIN_METRICS]
-_NAME, _WIDE, _NARROW = 24, 24, 12
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
@@ -20,12 +20,12 @@ def evaluation_table(evaluation: Evaluation) -> str:
     first, *spaces = (space.name for space in evaluation.spaces)
     blocks = [
         _description(evaluation),
-        _block(evaluation, first, MAIN_METRICS, score_with_interval, _WIDE),
-        _block(evaluation, first, _OTHER_METRICS, score_text, _NARROW),
+        _block(evaluation, first, MAIN_METRICS, score_with_interval),
+        _block(evaluation, first, _OTHER_METRICS, score_text),
         f"floor of the Frechet distance: {evaluation.floor:.3f}",
     ]
     for space in spaces:
-        block = _block(evaluation, space, MAIN_METRICS, score_with_interval, _WIDE)
+        block = _block(evaluation, space, MAIN_METRICS, score_with_interval)
         blocks.append(f"in {space}:\n{block}")
     if evaluation.expectation_quality:
         blocks.append(_expectations(evaluation.expectation_quality))
@@ -74,16 +74,13 @@ def difference_text(metric: str, difference: Difference) -> str:
     return text if difference.significant else f"{text} (not significant, p = {difference.p:.2f})"
 
 
-def columns(corner: str, heads: Sequence[str], rows: dict[str, list[str]], width: int) -> str:
-    """Align the cells of each row below `heads`, each `width` wide, beside the row's name.
+def columns(corner: str, heads: Sequence[str], rows: dict[str, list[str]]) -> str:
+    """Align the cells of each row below `heads`, beside the row's name.
 
     Names are never cut: of two systems with one name, the path at the end distinguishes them.
     """
-    name_width = max(_NAME, *(len(name) + 1 for name in rows))
-    lines = [(corner, heads), *rows.items()]
-    return "\n".join(
-        f"{name:<{name_width}}" + "".join(f"{c:>{width}}" for c in cells) for name, cells in lines
-    )
+    lines = [[corner, *heads], *([name, *cells] for name, cells in rows.items())]
+    return aligned(lines, justify="right")
 
 
 def _expectations(quality: ExpectationQuality) -> str:
@@ -117,10 +114,9 @@ def _block(
     space: str,
     metrics: Sequence[str],
     cell: Callable[[str, Estimate], str],
-    width: int,
 ) -> str:
     rows = {
         result.name: [cell(metric, result.scores[space][metric]) for metric in metrics]
         for result in evaluation.results.values()
     }
-    return columns("", [METRICS[metric].title for metric in metrics], rows, width)
+    return columns("", [METRICS[metric].title for metric in metrics], rows)

@@ -1,4 +1,4 @@
-"""What a person is told of long work."""
+"""Progress and tables as people see them, in a terminal and in a log."""
 
 import io
 
@@ -6,17 +6,25 @@ import pytest
 
 from metatrain.base import progress
 from metatrain.base.progress import Progress
+from metatrain.base.tables import aligned
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self):
+        return True
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that is set by hand."""
+    """A clock that tests set."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_the_time_left_goes_by_what_was_done_so_far(clock):
+def test_the_time_left_follows_from_the_rate_so_far(clock):
     stream = io.StringIO()
     work = Progress("packing", 100, stream)
     clock[0] = 10.0
@@ -24,7 +32,7 @@ def test_the_time_left_goes_by_what_was_done_so_far(clock):
     assert stream.getvalue() == "packing: 20/100, 2.0/s, ETA 40 s\n"
 
 
-def test_what_was_waited_for_before_the_work_began_is_no_measure_of_it(clock):
+def test_the_time_before_the_work_does_not_count(clock):
     stream = io.StringIO()
     work = Progress("packing", 100, stream)
     clock[0] = 300.0
@@ -33,3 +41,41 @@ def test_what_was_waited_for_before_the_work_began_is_no_measure_of_it(clock):
     clock[0] = 310.0
     work.update(20)
     assert stream.getvalue() == "packing: 20/100, 2.0/s, ETA 40 s\n"
+
+
+def test_a_terminal_overwrites_one_line_however_narrow_it_is(clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = Terminal()
+    work = Progress("packing", 100, stream)
+    for second in (1.0, 1.5, 2.0):
+        clock[0] = second
+        work.update(10)
+    work.say("refused one")
+    first, second, *rest = stream.getvalue().split("\r")[1:]
+    assert first == "packing: 10/100, 10"
+    assert second == "packing: 10/100, 5."
+    assert rest == [" " * 19, "refused one\n"]
+
+
+ROWS = [["", "KID", "own task"], ["joint", "0.111 [0.090, 0.130]", "4.4%"], ["図形", "0.1", "90%"]]
+
+
+def test_a_log_has_each_row_of_a_table_on_one_line():
+    assert aligned(ROWS, justify="right").split("\n") == [
+        "                        KID  own task",
+        "joint  0.111 [0.090, 0.130]      4.4%",
+        "図形                    0.1       90%",
+    ]
+    long = "a sentence without an end " * 20
+    assert aligned([["x", long]], justify="left") == f"x  {long.rstrip()}"
+
+
+def test_a_narrow_terminal_folds_cells_within_their_columns(monkeypatch):
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "30")
+    assert aligned(ROWS, justify="right").split("\n") == [
+        "                 KID  own task",
+        "joint  0.111 [0.090,      4.4%",
+        "              0.130]",
+        "図形             0.1       90%",
+    ]
