@@ -1,4 +1,4 @@
-"""The page of all learners, generated from their docstrings so that the two agree.
+"""The page of the built-in learners, generated from their docstrings so that the two agree.
 
 python -m metatrain.learning.catalogue > docs/learners.md
 """
@@ -84,7 +84,7 @@ def entry_of(learner: type[Learner]) -> Entry:
 
 
 def page() -> str:
-    """Render the whole page as Markdown."""
+    """Render the page of the built-in learners as Markdown."""
     rows = ["| learner | g | cost | memory | use |", "|---|---|---|---|---|"]
     papers = ["## Papers\n"]
     for name, learner in LEARNERS.built_in.items():
