@@ -1,6 +1,6 @@
 """Training in this process: one worker, no Ray, no DeepSpeed."""
 
-from metatrain.data.loader import load_episodes
+from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.model.build import build_learner, build_theta
 from metatrain.training.engine import Engine
 from metatrain.training.run_data import training_sampler

@@ -13,6 +13,7 @@ from typing import ClassVar
 import psutil
 import torch
 
+from metatrain.data.loader import open_tasks
 from metatrain.model.build import build_learner, build_theta
 
 COMMAND = [sys.executable, "-m", "cluster", "train"]

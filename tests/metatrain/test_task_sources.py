@@ -9,7 +9,7 @@ import torch
 from metatrain_waves import Waves
 from plain_engine import train
 
-from cluster.jobs.submit import training
+from cluster.jobs.submit import training_job
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import copy_of
 from metatrain.cli.command import run
@@ -17,8 +17,7 @@ from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config, with_values
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.evaluation.validation import validation_of
-from metatrain.model.adapt import Adapter
-from metatrain.model.build import build_generator
+from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
@@ -99,9 +98,9 @@ def test_validation_learns_its_metric_from_tasks_of_the_source(waves):
     validation = validation_of(config, open_tasks(config.data))
     assert same(validation.episodes, validation_of(config, open_tasks(config.data)).episodes)
     assert not {e.seed for e in validation.episodes} & {e.seed for e in flat(steps(config))}
-    adapter = Adapter(Model(config, copy_of(build_generator(config)), 0))
-    looks = [validation.look(adapter, episode) for episode in validation.episodes]
-    assert validation.scores(looks)[-1].loss > 0
+    adapter = Model(config, build_theta(config).copy(), 0).adapter()
+    features = [validation.task_features(adapter, episode) for episode in validation.episodes]
+    assert validation.scores(features)[-1].loss > 0
     # The network in the run's folder is of these tasks, and no others.
     longer = with_values(config, {"data.tasks.wavelength": 16.0})
     with pytest.raises(UserError, match=r"made for 'waves' with data"):
@@ -119,7 +118,7 @@ def test_a_section_of_the_source_is_configuration(waves):
 
 def test_only_sources_that_read_a_data_set_are_asked_for_one(waves, tmp_path, capsys):
     (tmp_path / "my.yaml").write_text("data: {tasks: {name: waves}, path: not/absolute}\n")
-    assert training(f"{tmp_path}/my.yaml", ["run.dir=s3://bucket/runs"]).config
+    assert training_job(f"{tmp_path}/my.yaml", ["run.dir=s3://bucket/runs"]).config
     model = Model(waves, copy_of(build_generator(waves)), 0)
     save_model(model, f"{tmp_path}/model.safetensors")
     assert run("metatrain", COMMANDS, ["evaluate", f"{tmp_path}/model.safetensors"]) == 1
