@@ -11,7 +11,6 @@ from plain_engine import train
 
 from cluster.jobs.submit import training_job
 from metatrain.base.errors import UserError
-from metatrain.base.parameters import copy_of
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config, with_values
@@ -119,7 +118,7 @@ def test_a_section_of_the_source_is_configuration(waves):
 def test_only_sources_that_read_a_data_set_are_asked_for_one(waves, tmp_path, capsys):
     (tmp_path / "my.yaml").write_text("data: {tasks: {name: waves}, path: not/absolute}\n")
     assert training_job(f"{tmp_path}/my.yaml", ["run.dir=s3://bucket/runs"]).config
-    model = Model(waves, copy_of(build_generator(waves)), 0)
+    model = Model(waves, build_theta(waves).copy(), 0)
     save_model(model, f"{tmp_path}/model.safetensors")
     assert run("metatrain", COMMANDS, ["evaluate", f"{tmp_path}/model.safetensors"]) == 1
     assert "was trained on the task source waves, which reads no pack" in capsys.readouterr().err
