@@ -102,7 +102,7 @@ def test_validation_learns_its_metric_from_tasks_of_the_source(waves):
     assert validation.scores(features)[-1].loss > 0
     # The network in the run's folder is of these tasks, and no others.
     longer = with_values(config, {"data.tasks.wavelength": 16.0})
-    with pytest.raises(UserError, match=r"made for 'waves' with data"):
+    with pytest.raises(UserError, match=r"trained for 'waves' with data"):
         validation_of(longer, open_tasks(longer.data))
 
 
