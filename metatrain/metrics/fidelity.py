@@ -1,11 +1,11 @@
-"""PSNR and SSIM: the fidelity of images to one original each."""
+"""PSNR and SSIM: the fidelity of images to one original each.
+
+Each function imports torchmetrics itself: with the SciPy and matplotlib that it imports it takes
+two seconds, and everything that reads an evaluation imports this file.
+"""
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
 # The range of values in [-1, 1].
 _RANGE = 2.0
@@ -23,6 +23,8 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
     Returns:
         [N]
     """
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     pairs = zip(images.double(), originals.double(), strict=True)
     return torch.stack([peak_signal_noise_ratio(a, b, data_range=_RANGE) for a, b in pairs])
 
@@ -41,6 +43,8 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
     Returns:
         [N]
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     pair = (images.double(), originals.double())
     similarity = structural_similarity_index_measure(*pair, data_range=_RANGE, reduction="none")
     assert isinstance(similarity, torch.Tensor)  # a tuple only where the full image is requested
