@@ -40,7 +40,7 @@ def outcomes(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.learner}-{case.way}")
 def test_parts_of_another_package_end_where_one_plain_loop_does(outcomes, case):
     expected, outcome = case.reference(), load_file(outcomes / str(CASES.index(case)))
     assert outcome.keys() == expected.keys()
