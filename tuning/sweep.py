@@ -43,8 +43,8 @@ def run_sweep(sweep: Sweep) -> str:
     training_sampler(source, sweep.base)
     validation_of(sweep.base, source)  # trains the metric network, once for all trials
     if not BudgetStopper(ledger).stop_all() and not _has_ended(ledger):
-        with ray_connection(cpus=required_cpus(sweep.base), dashboard=True) as own:
-            check_resources(sweep.base, fixed=own)
+        with ray_connection(cpus=required_cpus(sweep.base), dashboard=True) as is_own:
+            check_resources(sweep.base, fixed=is_own)
             _run_trials(ledger, max_concurrent_trials(sweep.base), loggers)
     ledger.remove_runs()
     return _conclude(ledger)

@@ -28,7 +28,7 @@ from tuning.ledger import read_record, trial_name
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What all trials of a sweep share.
+    """The objects that all trials of a sweep share.
 
     Attributes:
         sweep: the settings and the base.

@@ -78,25 +78,25 @@ def source(runs) -> str:
 
 
 @pytest.fixture(scope="module")
-def shown(source) -> Page:
+def page(source) -> Page:
     return Page(source)
 
 
-def test_page_is_self_contained_and_hostile_names_are_text(shown):
-    shown.check_self_contained()
-    assert all(name in shown.text for name in HOSTILE)
+def test_page_is_self_contained_and_hostile_names_are_text(page):
+    page.check_self_contained()
+    assert all(name in page.text for name in HOSTILE)
 
 
-def test_every_run_and_shared_baseline_has_its_scores_and_intervals(runs, shown):
+def test_every_run_and_shared_baseline_has_its_scores_and_intervals(runs, page):
     for run in runs:
-        found = read_evaluation(f"{run}/evaluation")
-        for name in (found.system, "copy-support", "held-out real"):
-            kid = found.results[name].scores["metric network"]["kid"]
+        evaluation = read_evaluation(f"{run}/evaluation")
+        for name in (evaluation.system, "copy-support", "held-out real"):
+            kid = evaluation.results[name].scores["metric network"]["kid"]
             text = f"{kid.value:.3f}{kid.low:.3f} to {kid.high:.3f}".replace("-", "−")
-            assert text in shown.text
+            assert text in page.text
     # A baseline with the same scores in every run has one row in each of the two tables.
-    assert len(re.findall(r"held-out real\s*[−\d]", shown.text)) == 2
-    assert "HOG" in shown.text
+    assert len(re.findall(r"held-out real\s*[−\d]", page.text)) == 2
+    assert "HOG" in page.text
 
 
 def test_the_best_run_is_named_where_the_difference_is_significant(runs, tmp_path):
@@ -107,9 +107,9 @@ def test_the_best_run_is_named_where_the_difference_is_significant(runs, tmp_pat
     )
 
 
-def test_a_difference_that_may_be_chance_is_marked_not_significant(runs, shown, tmp_path):
+def test_a_difference_that_may_be_chance_is_marked_not_significant(runs, page, tmp_path):
     pairs = [f"{a} against {b}" for a, b in (("far", "one"), ("hardly", "one"), ("hardly", "far"))]
-    rows = shown.text[shown.text.index(pairs[0]) : shown.text.index("Scores over cost")]
+    rows = page.text[page.text.index(pairs[0]) : page.text.index("Scores over cost")]
     far, hardly, others = re.split("|".join(pairs), rows)[1:]
     assert re.match(r" −0\.050−0\.\d+ to −0\.\d+better \+10\.0%\d+\.\d to \d+\.\dbetter", far)
     assert hardly.count("not significant, p = ") == 3
@@ -127,16 +127,16 @@ def test_no_run_is_best_where_the_metrics_disagree(runs, tmp_path):
     assert "one has most images recognised" in text
 
 
-def test_curves_are_over_inner_steps_seconds_and_training_images(shown):
+def test_curves_are_over_inner_steps_seconds_and_training_images(page):
     titles = ["KID, lower is better", "Own-task share in %, higher is better"]
-    assert [shown.text.count(title) for title in titles] == [3, 3]
+    assert [page.text.count(title) for title in titles] == [3, 3]
     for over in ("inner steps", "seconds of adapting", "training images seen"):
-        assert shown.text.count(f"{over}one, ") == 2
-    values = re.findall(r"(one|far|hardly), ([\d.,]+): (-?[\d.]+)", shown.text)
+        assert page.text.count(f"{over}one, ") == 2
+    values = re.findall(r"(one|far|hardly), ([\d.,]+): (-?[\d.]+)", page.text)
     # After the last inner step, and after 1 and 2 outer steps of 2 episodes of 10 or of 8 images.
     assert {("one", "10", "0.007"), ("far", "10", "-0.043"), ("one", "1.25", "0.007")} <= {*values}
     assert {("one", "20", "0.5"), ("one", "40", "0.25"), ("far", "16", "0.4")} <= {*values}
-    assert "Not in the curves over training: hardly, not validated" in shown.text
+    assert "Not in the curves over training: hardly, not validated" in page.text
 
 
 def test_validations_by_another_protocol_are_not_in_one_chart(runs, tmp_path):
@@ -150,27 +150,27 @@ def test_validations_by_another_protocol_are_not_in_one_chart(runs, tmp_path):
     assert "other, 20" not in text
 
 
-def test_the_same_tasks_are_shown_of_every_run(runs, shown):
-    found = read_evaluation(f"{runs[0]}/evaluation")
-    strips = read_strips(f"{runs[0]}/evaluation", found, range(6))
+def test_the_same_tasks_are_shown_of_every_run(runs, page):
+    evaluation = read_evaluation(f"{runs[0]}/evaluation")
+    strips = read_strips(f"{runs[0]}/evaluation", evaluation, range(6))
     expected = []
     for strip in strips:
-        drawn = [image for images in strip.samples.values() for image in images[:2]]
-        expected += [*strip.support, *(3 * drawn), *strip.real]
-    images = [attributes["src"] for tag, attributes in shown.elements if tag == "img"]
+        samples = [image for images in strip.samples.values() for image in images[:2]]
+        expected += [*strip.support, *(3 * samples), *strip.real]
+    images = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
     assert images[: len(expected)] == [data_url(png(image)) for image in expected]
     assert len(images) == (6 + 3 + 3 + 3) * len(expected) // 6
 
 
-def test_remarkable_tasks_have_the_highest_lowest_or_most_different_shares(runs, shown):
-    assert re.search(r"Largest differences between the runs\s+task 5\s+support", shown.text)
-    assert re.search(r"Best on average\s+task 7\s+support", shown.text)
-    assert re.search(r"Worst on average\s+<script>", shown.text)
-    found = read_evaluation(f"{runs[0]}/evaluation")
+def test_remarkable_tasks_have_the_highest_lowest_or_most_different_shares(runs, page):
+    assert re.search(r"Largest differences between the runs\s+task 5\s+support", page.text)
+    assert re.search(r"Best on average\s+task 7\s+support", page.text)
+    assert re.search(r"Worst on average\s+<script>", page.text)
+    original = read_evaluation(f"{runs[0]}/evaluation")
 
     def evaluation(own_task, kid):
-        result = replace(found.result, own_task=own_task, task_kid=kid)
-        return replace(found, results=found.results | {found.system: result})
+        result = replace(original.result, own_task=own_task, task_kid=kid)
+        return replace(original, results=original.results | {original.system: result})
 
     a = evaluation([0.5, 0.5, 1.0, 0.0, 0.5], [0.3, 0.2, 0.1, 0.1, float("nan")])
     b = evaluation([0.5, 0.5, 0.9, 0.2, 0.5], [0.3, 0.2, 0.1, 0.1, 0.1])
@@ -179,8 +179,8 @@ def test_remarkable_tasks_have_the_highest_lowest_or_most_different_shares(runs,
     assert most_different([a, b], 2) == [3, 2]
 
 
-def test_keys_that_differ_are_listed_and_no_others(shown):
-    table = shown.text[shown.text.index("Configurations") :]
+def test_keys_that_differ_are_listed_and_no_others(page):
+    table = page.text[page.text.index("Configurations") :]
     assert "data.queries535" in table
     assert "validation.tasks440" in table
     assert "meta.steps" not in table
@@ -275,9 +275,9 @@ def lab(rgb):
 def test_everyone_can_tell_the_colours_of_runs_apart_in_light_and_dark(source, vision, scheme):
     page = re.findall(r"--page: (#\w{6})", source)[scheme]
     colours = [re.findall(rf"--run-{i}: (#\w{{6}})", source)[scheme] for i in range(COLOURS)]
-    seen = [lab(COLOUR_VISION[vision] @ linear(colour)) for colour in colours]
+    colours_seen = [lab(COLOUR_VISION[vision] @ linear(colour)) for colour in colours]
     # Six times a just noticeable difference; against the page, the contrast that WCAG 2.2 demands.
-    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 15
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(colours_seen, 2)) > 15
     for colour in colours:
         light, dark = sorted((lab(linear(c))[0] for c in (colour, page)), reverse=True)
         light, dark = (((value + 16) / 116) ** 3 for value in (light, dark))

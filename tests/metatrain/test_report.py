@@ -28,35 +28,35 @@ def page(run: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory) -> Page:
+def report(tmp_path_factory) -> Page:
     """The page of a run whose tasks have hostile names."""
     return page(make_run(str(tmp_path_factory.mktemp("run")), [*HOSTILE, "U+0416"]))
 
 
-def test_page_is_self_contained(shown):
-    shown.check_self_contained()
+def test_page_is_self_contained(report):
+    report.check_self_contained()
 
 
-def test_hostile_task_names_are_text(shown):
-    assert all(name in shown.text for name in HOSTILE)
+def test_hostile_task_names_are_text(report):
+    assert all(name in report.text for name in HOSTILE)
 
 
-def test_a_task_named_after_a_code_point_shows_its_character(shown):
-    assert "ЖU+0416" in shown.text
+def test_a_task_named_after_a_code_point_shows_its_character(report):
+    assert "ЖU+0416" in report.text
 
 
-def test_every_score_appears_with_its_interval(shown):
+def test_every_score_appears_with_its_interval(report):
     for kid, own_task in SCORES:
-        assert f"{kid:.3f}".replace("-", "−") in shown.text
-        assert f"{100 * own_task:.1f}%" in shown.text
-    assert all(loss in shown.text for loss in ("0.3151", "0.3191", "0.2941"))
-    found = measured(["a"], own_task=[0.5])[0].results[REAL].scores["metric network"]["kid"]
-    assert f"{found.low:.3f} to {found.high:.3f}".replace("-", "−") in shown.text
-    assert "no joint" in shown.text
+        assert f"{kid:.3f}".replace("-", "−") in report.text
+        assert f"{100 * own_task:.1f}%" in report.text
+    assert all(loss in report.text for loss in ("0.3151", "0.3191", "0.2941"))
+    kid = measured(["a"], own_task=[0.5])[0].results[REAL].scores["metric network"]["kid"]
+    assert f"{kid.low:.3f} to {kid.high:.3f}".replace("-", "−") in report.text
+    assert "no joint" in report.text
 
 
-def test_every_image_is_inlined_in_order(shown):
-    images = [attributes["src"] for tag, attributes in shown.elements if tag == "img"]
+def test_every_image_is_inlined_in_order(report):
+    images = [attributes["src"] for tag, attributes in report.elements if tag == "img"]
     # Of each task its support, the samples after three numbers of steps, and real images.
     strips = [[*support, *(3 * [*support[:3]]), *support[:3]] for support in pictures(4)]
     # All tasks, then the two best and the two worst.
@@ -66,16 +66,16 @@ def test_every_image_is_inlined_in_order(shown):
     assert len(images) == len(encoded) + 2 * len(NEAR_COPIES)
 
 
-def test_images_nearest_to_the_support_are_shown_beside_it(shown):
-    assert "first0.25 · SSIM 1.00 · equal" in shown.text
-    assert "second0.50 · SSIM 0.83 · 17 dB" in shown.text
+def test_images_nearest_to_the_support_are_shown_beside_it(report):
+    assert "first0.25 · SSIM 1.00 · equal" in report.text
+    assert "second0.50 · SSIM 0.83 · 17 dB" in report.text
     framed = [
-        a for tag, a in shown.elements if tag == "figure" and "memorised" in a.get("class", "")
+        a for tag, a in report.elements if tag == "figure" and "memorised" in a.get("class", "")
     ]
     assert len(framed) == 1
 
 
-def test_the_protocol_is_shown(shown):
+def test_the_protocol_is_shown(report):
     for fact in (
         "d" * 12,
         "e" * 12,
@@ -84,13 +84,13 @@ def test_the_protocol_is_shown(shown):
         "1.2 s a task on one core",
         "image_size: 8",
     ):
-        assert fact in shown.text
+        assert fact in report.text
 
 
-def test_states_that_adapting_helps(shown):
-    assert "Adapting helps." in shown.text
-    assert "76.9% of the generated images are recognised" in shown.text
-    assert "KID falls from 0.111 to 0.007" in shown.text
+def test_states_that_adapting_helps(report):
+    assert "Adapting helps." in report.text
+    assert "76.9% of the generated images are recognised" in report.text
+    assert "KID falls from 0.111 to 0.007" in report.text
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_shows_twelve_tasks_and_the_best_and_the_worst(tmp_path):
     shares = [0.5] * 20
     shares[14], shares[17], shares[3] = 0.9, 0.1, 0.0
     run = make_run(str(tmp_path), [f"task {i}" for i in range(20)], own_task=shares)
-    shown = re.findall(r"task (\d+) own task (\d+%)", page(run).text)
-    assert [int(task) for task, _ in shown[:12]] == list(range(12))
-    assert shown[12] == ("14", "90%")
-    assert shown[15:17] == [("3", "0%"), ("17", "10%")]
+    titles = re.findall(r"task (\d+) own task (\d+%)", page(run).text)
+    assert [int(task) for task, _ in titles[:12]] == list(range(12))
+    assert titles[12] == ("14", "90%")
+    assert titles[15:17] == [("3", "0%"), ("17", "10%")]
 
 
 def test_predicted_quality_is_compared_with_measured_quality(tmp_path):
@@ -129,13 +129,13 @@ def test_predicted_quality_is_compared_with_measured_quality(tmp_path):
     file = tmp_path / "evaluation" / "evaluation.json"
     values = json.loads(file.read_text())
     parts = {"correlation": 0.27, "error": 0.125, "held": 0.98, "warned": 0.08}
-    found = {part: {"value": v, "low": 0.1, "high": 0.4} for part, v in parts.items()}
-    values["foresight"] = found | {"expected": [0.3, 0.6]}
+    estimates = {part: {"value": v, "low": 0.1, "high": 0.4} for part, v in parts.items()}
+    values["foresight"] = estimates | {"expected": [0.3, 0.6]}
     file.write_text(json.dumps(values))
-    shown = page(run).text
-    assert "is 0.27 (0.10 to 0.40), the mean error 12.5% of the images" in shown
-    assert "98.0% of the tasks lie in the 90% interval. The model flagged 8.0% of the" in shown
-    assert re.findall(r"a task, (\d+: \d+)", shown) == ["30: 25", "60: 75"]
+    text = page(run).text
+    assert "is 0.27 (0.10 to 0.40), the mean error 12.5% of the images" in text
+    assert "98.0% of the tasks lie in the 90% interval. The model flagged 8.0% of the" in text
+    assert re.findall(r"a task, (\d+: \d+)", text) == ["30: 25", "60: 75"]
 
 
 def test_a_run_may_live_at_any_url():

@@ -1,4 +1,4 @@
-"""The file of a sweep that takes minutes: real trainings, small."""
+"""The file of a small sweep of real training runs, which takes minutes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whole sweeps that are killed, and trials that are: the same command goes on."""
+"""Kills of whole sweeps and of trials: the same command resumes."""
 
 import os
 import re
@@ -22,39 +22,41 @@ def start(file: Path, *overrides: str) -> Run:
 
 
 @pytest.mark.timeout(1200)
-def test_a_killed_sweep_and_a_killed_trial_go_on_where_they_were(packed, tmp_path, capsys):
+def test_a_killed_sweep_and_a_killed_trial_resume_from_their_checkpoints(packed, tmp_path, capsys):
     file = write_sweep(tmp_path, packed, [3e-3, 1e-3], looks=3)
-    # One at a time, whatever this machine has.
-    alone = [f"cluster.cpus_per_worker={os.cpu_count()}", "cluster.workers=1"]
-    chosen = [*alone, "scheduler.name=none", "overrides.checkpoint.keep=9"]
+    # One trial at a time, however many CPUs this machine has.
+    one_by_one = [f"cluster.cpus_per_worker={os.cpu_count()}", "cluster.workers=1"]
+    chosen = [*one_by_one, "scheduler.name=none", "overrides.checkpoint.keep=9"]
     url = f"{tmp_path}/sweeps/rates"
     first = (
         start(file, *chosen)
         .until_text("trial 000  finished")
         .until_line(
-            lambda line: re.match(r"trial 001  running +\d+/12 +[-\d]", line), "a look at trial 001"
+            lambda line: re.match(r"trial 001  running +\d+/12 +[-\d]", line),
+            "a validation of trial 001",
         )
     )
     first.kill_driver()
-    kept = Path(url, "trials/000.json").read_bytes()
+    record = Path(url, "trials/000.json").read_bytes()
     steps = CheckpointStore(f"{url}/runs/001").steps()
     second = start(file, *chosen).until_line(
-        lambda line: re.match(r"trial 001  running +(8|9|1\d)/12 +[-\d]", line), "its second look"
+        lambda line: re.match(r"trial 001  running +(8|9|1\d)/12 +[-\d]", line),
+        "its second validation",
     )
     kill_trial(second)
     assert second.wait() == 0, second.output
     records = read_records(url)
     assert [record.state for record in records] == ["finished", "finished"]
-    assert Path(url, "trials/000.json").read_bytes() == kept
+    assert Path(url, "trials/000.json").read_bytes() == record
     assert [report.step for report in records[1].reports] == [4, 8, 12]
     assert records[1].retries == 1
-    assert steps, "it had a checkpoint when it was killed"
+    assert steps, "trial 001 had no checkpoint when it was killed"
     assert "trial 000  finished" in second.output
-    assert_over(file, chosen, capsys)
+    assert_ended(file, chosen, capsys)
 
 
-def assert_over(file: Path, chosen: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The same command finds nothing left to do, and one that changes the base is refused."""
+def assert_ended(file: Path, chosen: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Check that the same command does nothing, and that one with another base is refused."""
     command = ["sweep", str(file), *chosen]
     assert run("metatrain", {"sweep": SWEEP}, command) == 0
     assert "The best trial is 00" in capsys.readouterr().out
@@ -63,7 +65,7 @@ def assert_over(file: Path, chosen: list[str], capsys: pytest.CaptureFixture[str
 
 
 def kill_trial(sweep: Run) -> None:
-    """SIGKILL Tune's process of the trial that runs, under whichever name Tune wraps its class."""
+    """Send SIGKILL to Tune's process of the running trial, under any name of its wrapped class."""
     [trial] = [
         process
         for process in psutil.Process(sweep.process.pid).children(recursive=True)

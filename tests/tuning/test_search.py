@@ -1,4 +1,4 @@
-"""Searcher and scheduler without any training: Tune's and Optuna's own, on a known objective."""
+"""Searcher and scheduler, Optuna's and Tune's, on a known objective without training."""
 
 import math
 
@@ -38,15 +38,15 @@ def path(tmp_path):
 
 
 def planted(values, step, steps=400):
-    """Lowest at inner.lr 0.003, 5 steps, scope film; training makes every score better."""
-    far = (math.log10(values["inner.lr"]) - math.log10(0.003)) ** 2 / 4
-    far += (values["inner.steps"] - 5) ** 2 / 40
-    far += {"film": 0.0, "all": 0.2, "lora": 0.4}[values["inner.scope.name"]]
-    return far + 0.3 * (1 - step / steps)
+    """Score values: lowest at inner.lr 0.003, 5 steps, scope film; training lowers all scores."""
+    distance = (math.log10(values["inner.lr"]) - math.log10(0.003)) ** 2 / 4
+    distance += (values["inner.steps"] - 5) ** 2 / 40
+    distance += {"film": 0.0, "all": 0.2, "lora": 0.4}[values["inner.scope.name"]]
+    return distance + 0.3 * (1 - step / steps)
 
 
 def run_until(ledger, trials):
-    """What Tune does with a trial, one after the other: looks at it until it is to stop."""
+    """Run trials one after the other as Tune does, each until the scheduler stops it."""
     searcher, scheduler = Searcher(ledger), build_scheduler(ledger)
     steps, every = ledger.sweep.base.meta.steps, ledger.sweep.base.checkpoint.every
     while len(ledger.records) < trials:
@@ -59,8 +59,8 @@ def run_until(ledger, trials):
             record.reports.append(
                 TrialReport(step, score, 1, 0.0, 60.0, order, {1: score, 2: score + 0.1})
             )
-            seen = {"step": step, "score": score}
-            if scheduler.on_trial_result(None, trial, seen) == TrialScheduler.STOP:
+            result = {"step": step, "score": score}
+            if scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
                 break
         record.state = "finished" if step == steps else "stopped"
         ledger.write(record)
@@ -71,7 +71,7 @@ def run_until(ledger, trials):
 def test_the_planted_best_region_is_found_and_most_trials_are_stopped(path):
     ledger = run_until(SweepLedger(load_sweep(path)), 40)
     best = ledger.best().values
-    assert 3e-4 < best["inner.lr"] < 3e-2  # one of five magnitudes either side
+    assert 3e-4 < best["inner.lr"] < 3e-2  # within one of five orders of magnitude
     assert best["inner.scope.name"] == "film"
     assert planted(best, 400) < 0.25
     stopped = sum(record.state == "stopped" for record in ledger.records.values())
@@ -79,38 +79,38 @@ def test_the_planted_best_region_is_found_and_most_trials_are_stopped(path):
     shares, _ = importances(ledger)
     assert next(iter(shares)) in ("inner.lr", "inner.scope.name")
     assert shares["inner.steps"] < 0.5
-    # Of trials of one scope: those of others would make the surface of none.
+    # The trials of one scope: those of others have another surface.
     surface = response(ledger)
     assert surface.common == {"inner.scope.name": "film"}
     assert 3e-4 < surface.optimum.rate < 3e-2
     assert surface.optimum.score == pytest.approx(0, abs=0.15)
 
 
-def test_a_search_that_was_interrupted_goes_on_with_what_it_knew(path):
+def test_an_interrupted_search_resumes_with_what_it_learned(path):
     run_until(SweepLedger(load_sweep(path)), 25)
     again = SweepLedger(load_sweep(path))
     assert len(again.records) == 25
     run_until(again, 40)
     assert 3e-4 < again.best().values["inner.lr"] < 3e-2
-    # Not a new search: what comes after the 25 is nearer than random trials are.
+    # No new search: the trials after the first 25 are better than random ones.
     late = [planted(again.records[n].values, 400) for n in range(25, 40)]
     early = [planted(again.records[n].values, 400) for n in range(6)]
     assert sum(late) / len(late) < sum(early) / len(early)
 
 
-def test_a_scheduler_that_is_told_of_earlier_starts_decides_as_one_that_saw_them(path):
+def test_a_scheduler_with_replayed_reports_decides_as_one_that_received_them(path):
     ledger = run_until(SweepLedger(load_sweep(path)), 12)
-    told = build_scheduler(SweepLedger(load_sweep(path)))
-    alone = build_scheduler(SweepLedger(load_sweep(path, ["name=other"])))
+    replayed = build_scheduler(SweepLedger(load_sweep(path)))
+    fresh = build_scheduler(SweepLedger(load_sweep(path, ["name=other"])))
     every = ledger.sweep.base.checkpoint.every
-    for scheduler, expected in ((told, TrialScheduler.STOP), (alone, TrialScheduler.CONTINUE)):
+    for scheduler, expected in ((replayed, TrialScheduler.STOP), (fresh, TrialScheduler.CONTINUE)):
         trial = Trial("new", stub=True, trial_id="new")
         scheduler.on_trial_add(None, trial)
         bad = {"step": every, "score": 100.0}
         assert scheduler.on_trial_result(None, trial, bad) == expected
 
 
-def test_median_stopping_hears_of_earlier_starts_too(path):
+def test_median_stopping_replays_earlier_reports_too(path):
     chosen = ["scheduler.name=median", "searcher=random"]
     ledger = run_until(SweepLedger(load_sweep(path, chosen)), 0)
     for n, score in enumerate((1.0, 1.1, 0.9, 1.2)):
@@ -120,14 +120,14 @@ def test_median_stopping_hears_of_earlier_starts_too(path):
         ]
         record.state = "finished"
         ledger.write(record)
-    told = build_scheduler(SweepLedger(load_sweep(path, chosen)))
+    scheduler = build_scheduler(SweepLedger(load_sweep(path, chosen)))
     for score, expected in ((5.0, TrialScheduler.STOP), (0.5, TrialScheduler.CONTINUE)):
         trial = Trial("new", stub=True, trial_id=f"new-{score}")
-        told.on_trial_add(None, trial)
-        assert told.on_trial_result(None, trial, {"step": 100, "score": score}) == expected
+        scheduler.on_trial_add(None, trial)
+        assert scheduler.on_trial_result(None, trial, {"step": 100, "score": score}) == expected
 
 
-def test_another_space_or_base_under_the_same_name_is_refused_and_said(path, tmp_path):
+def test_another_space_or_base_under_the_same_name_is_refused_with_the_difference(path, tmp_path):
     SweepLedger(load_sweep(path))
     SweepLedger(load_sweep(path, ["budget.trials=99", "cluster.workers=1", "loggers.wandb=p"]))
     with pytest.raises(UserError, match=r"meta.steps from 400 to 500.*choose another name"):
@@ -140,7 +140,7 @@ def test_another_space_or_base_under_the_same_name_is_refused_and_said(path, tmp
         SweepLedger(load_sweep(path))
 
 
-def test_records_are_read_back_as_they_were_and_damage_is_said(path):
+def test_records_are_read_back_as_written_and_damage_is_reported(path):
     ledger = run_until(SweepLedger(load_sweep(path)), 2)
     for record in ledger.records.values():
         assert read_record(ledger.url, record.number) == record
@@ -149,7 +149,7 @@ def test_records_are_read_back_as_they_were_and_damage_is_said(path):
         SweepLedger(load_sweep(path))
 
 
-def test_budgets_count_what_earlier_starts_took(path):
+def test_budgets_count_the_time_of_earlier_starts(path):
     ledger = run_until(SweepLedger(load_sweep(path, ["cluster.gpus_per_worker=1"])), 3)
     assert not BudgetStopper(ledger).stop_all()
     gpu_hours = sum(r.seconds for r in ledger.records.values()) * 2 / 3600
@@ -158,27 +158,25 @@ def test_budgets_count_what_earlier_starts_took(path):
         assert BudgetStopper(SweepLedger(chosen)).stop_all() is over
 
 
-def test_trials_at_once_are_what_the_nodes_have_room_for(path):
+def test_concurrent_trials_are_as_many_as_fit_on_the_nodes(path):
     base = load_sweep(path, ["cluster.workers=2", "cluster.cpus_per_worker=3", "meta.batch=2"]).base
-    # 5 CPUs have room for one worker of 3, however many such nodes there are.
+    # One worker of 3 CPUs fits on a node of 5, so two of four nodes take a trial.
     assert max_concurrent_trials(base, [{"CPU": 5.0}] * 4) == 2
     assert max_concurrent_trials(base, [{"CPU": 8.0}] * 3) == 3
-    assert (
-        max_concurrent_trials(base, [{"CPU": 1.0}]) == 1
-    )  # it waits, aloud, for the cluster to grow
+    assert max_concurrent_trials(base, [{"CPU": 1.0}]) == 1  # Ray waits, and reports that it waits
     third = load_sweep(path, ["name=b", "cluster.cpus_per_worker=0.3333333333333333"]).base
     assert max_concurrent_trials(third, [{"CPU": 2.0}]) == 3
     gpus = load_sweep(path, ["name=c", "cluster.gpus_per_worker=1"]).base
     assert max_concurrent_trials(gpus, [{"CPU": 64.0, "GPU": 8.0}]) == 4
 
 
-def test_a_logger_that_is_not_installed_is_said_with_what_to_install(path):
+def test_a_logger_that_is_not_installed_is_refused_with_its_package(path):
     with pytest.raises(UserError, match="pip install wandb"):
         build_loggers(load_sweep(path, ["loggers.wandb=project"]).settings)
     assert build_loggers(load_sweep(path).settings) == []
 
 
-def test_random_trials_come_from_the_seed(path):
+def test_random_trials_follow_from_the_seed(path):
     def trials(*overrides):
         searcher = Searcher(SweepLedger(load_sweep(path, ["searcher=random", *overrides])))
         return [searcher.ask(n) for n in range(5)]
@@ -194,12 +192,12 @@ def test_a_random_search_that_goes_on_does_not_begin_again(path):
     assert len({record.values["inner.lr"] for record in again.records.values()}) == 10
 
 
-def test_a_trial_that_an_earlier_start_began_teaches_the_searcher_too(path):
+def test_the_searcher_learns_from_a_trial_of_an_earlier_start(path):
     ledger = SweepLedger(load_sweep(path))
     record = ledger.add(Searcher(ledger).ask(0))
     searcher = Searcher(SweepLedger(load_sweep(path)))
     record.reports.append(TrialReport(400, 0.5, 1, 0.0, 60.0, 0, {1: 0.5}))
     record.state = "finished"
     searcher.tell(record)
-    [known] = searcher._study.trials
-    assert known.value == 0.5
+    [trial] = searcher._study.trials
+    assert trial.value == 0.5

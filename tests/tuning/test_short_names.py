@@ -1,4 +1,4 @@
-"""What the columns of a sweep's table are called."""
+"""The short names of keys in the table of trials."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,12 +10,12 @@ _KEYS = st.sets(st.lists(_WORDS, min_size=1, max_size=3).map(".".join), min_size
 
 
 @given(_KEYS)
-def test_every_key_has_a_short_name_of_its_own(keys):
+def test_every_key_has_another_short_name(keys):
     names = {key: short_name(key, keys) for key in keys}
     assert len(set(names.values())) == len(keys)
     assert all(f".{key}".endswith(f".{name}") for key, name in names.items())
 
 
-def test_short_names_say_no_more_than_they_must():
+def test_short_names_are_no_longer_than_necessary():
     keys = ["inner.lr", "meta.lr", "inner.steps", "inner.scope.name"]
     assert [short_name(key, keys) for key in keys] == ["inner.lr", "meta.lr", "steps", "scope"]

@@ -1,4 +1,4 @@
-"""What a sweep may vary: every value it gives is one that the configuration takes."""
+"""The space of a sweep: every value of it gives a valid configuration."""
 
 import optuna
 import pytest
@@ -28,14 +28,14 @@ def test_every_suggestion_lies_in_the_space_and_keeps_its_conditions(seed):
     assert ("inner.scope.rank" in values) == (values["inner.scope.name"] == "lora")
 
 
-def test_what_was_suggested_is_told_to_optuna_as_it_was():
+def test_optunas_distribution_contains_every_extreme():
     for key, dimension in SPACE.items():
         if not dimension.same_as:
             for value in dimension.extremes():
                 assert dimension.optuna_distribution()._contains(dimension.optuna_value(value)), key
 
 
-def test_a_grid_has_every_combination_once_and_none_that_conditions_forbid():
+def test_a_grid_has_every_combination_once_and_none_against_the_conditions():
     space = {
         "a": Dimension(choice=("x", "y")),
         "b": Dimension(int=(1, 3), when={"a": "y"}),  # pyright: ignore[reportCallIssue]
@@ -47,14 +47,14 @@ def test_a_grid_has_every_combination_once_and_none_that_conditions_forbid():
     ]
 
 
-def test_corners_have_every_extreme_under_its_conditions():
-    found = list(corners(SPACE))
-    assert [v["inner.scope.rank"] for k, v in found if k == "inner.scope.rank"] == [1, 4]
-    assert {v["inner.scope.name"] for k, v in found if k == "inner.scope.rank"} == {"lora"}
-    assert [v["inner.lr"] for k, v in found if k == "inner.lr"] == [1e-4, 1e-2]
+def test_corners_contain_every_extreme_under_its_conditions():
+    pairs = list(corners(SPACE))
+    assert [v["inner.scope.rank"] for k, v in pairs if k == "inner.scope.rank"] == [1, 4]
+    assert {v["inner.scope.name"] for k, v in pairs if k == "inner.scope.rank"} == {"lora"}
+    assert [v["inner.lr"] for k, v in pairs if k == "inner.lr"] == [1e-4, 1e-2]
 
 
-def test_keys_of_a_component_go_with_it():
+def test_a_new_component_removes_the_keys_of_the_old_one():
     tree = {"inner": {"scope": {"name": "lora", "rank": 2}, "lr": 0.1}}
     assert with_values(tree, {"inner.scope.name": "film"}, list(COMPONENTS)) == {
         "inner": {"scope": {"name": "film"}, "lr": 0.1}
@@ -104,7 +104,7 @@ def sweep_file(tmp_path, text):
         ("overrides: {inner.stepps: 3}\nspace: {inner.lr: {choice: [1]}}", "'inner.steps'"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence_before_anything_starts(text, sentence, tmp_path):
+def test_a_mistake_is_reported_in_a_sentence_before_anything_starts(text, sentence, tmp_path):
     from metatrain.base.errors import UserError
 
     with pytest.raises(UserError) as error:
@@ -121,7 +121,7 @@ def test_overrides_reach_the_sweep_or_its_base(tmp_path):
     assert sweep.original.checkpoint.every == 500
 
 
-def test_overrides_of_a_section_leave_the_rest_of_it(tmp_path):
+def test_overrides_of_a_section_keep_the_rest_of_it(tmp_path):
     (tmp_path / "base.yaml").write_text("data: {image_size: 16, shots: 3}")
     text = f"base: {tmp_path}/base.yaml\noverrides: {{data: {{shots: 4}}, inner.steps: 3}}\n"
     sweep = load_sweep(sweep_file(tmp_path, text + "space: {inner.lr: {choice: [0.1]}}"))
@@ -142,6 +142,6 @@ def test_a_trial_is_the_base_with_its_values(tmp_path):
     assert trial.validation.tasks > 0
 
 
-def test_every_key_of_a_sweep_says_what_it_means():
+def test_every_key_of_a_sweep_has_a_description():
     for name, part in SweepConfig.model_fields.items():
         assert part.description or hasattr(part.annotation, "model_fields"), name

@@ -71,7 +71,7 @@ def test_the_effect_of_the_rate_is_not_taken_for_the_luck_of_trials(seed):
     assert np.quantile(np.abs(error) / deviation[tried], 0.9) < 2
 
 
-def test_far_from_what_was_tried_it_is_unsure():
+def test_the_deviation_grows_away_from_the_points():
     x, y, trials = sweep(seed=0, luck=0.02)
     _, deviation = ResponseSurface(x, y, trials).at(np.array([x.mean(axis=0), [5.0, 5.0]]))
     assert deviation[1] > 2 * deviation[0]

@@ -1,4 +1,4 @@
-"""A whole sweep: the job as a person submits it, real Ray, real workers."""
+"""A whole sweep, submitted as a job: real Ray, real workers."""
 
 import json
 import re
@@ -16,8 +16,8 @@ from metatrain.config import load_config
 from metatrain.model.file import load_model
 from tuning.ledger import read_records
 
-# What still holds something of the cluster once a sweep is over; Ray takes a moment to count. Ray
-# Train's coordinator of autoscaling is one for a whole cluster, and stays with it.
+# Prints what a sweep still holds of the cluster when it has ended, once Ray's counts settle. Ray
+# Train's coordinator of autoscaling is one per cluster, and stays.
 _LEFT = """
 import json, time
 import cluster, ray
@@ -40,7 +40,7 @@ print(json.dumps(left()))
 
 
 @pytest.mark.timeout(1200)
-def test_a_job_of_six_trials_of_two_workers_finds_a_best_stops_the_rest_and_leaves_nothing(
+def test_a_sweep_of_six_trials_finds_a_best_stops_others_and_leaves_nothing(
     packed, tmp_path, checkout, jobs_head
 ):
     rates = [3e-3, 1e-3, 1e30, 2e-3, 5e-4, 1e-9]
@@ -65,14 +65,14 @@ def test_a_job_of_six_trials_of_two_workers_finds_a_best_stops_the_rest_and_leav
         assert all(set(report.curve) == {1, 2, 3, 4} for report in record.reports)
     assert_nothing_left(url, records, jobs_head)
     assert_best_can_be_trained(url, records)
-    assert_told(url, tmp_path, records)
+    assert_logged(url, tmp_path, records)
 
 
 def assert_nothing_left(url, records, head):
-    """Of the trials neither workers nor placement groups, and no files but what is kept."""
-    asking = [sys.executable, "-c", _LEFT]
-    joining = head.environment | {"RAY_ADDRESS": head.address}
-    left = subprocess.run(asking, capture_output=True, text=True, cwd=ROOT, env=joining)
+    """Check that no workers, placement groups or runs are left, but those of finished trials."""
+    command = [sys.executable, "-c", _LEFT]
+    environment = head.environment | {"RAY_ADDRESS": head.address}
+    left = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert left.returncode == 0, left.stderr
     assert json.loads(left.stdout.splitlines()[-1]) == [[], [], 0]
     finished = {record.run for record in records if record.state == "finished"}
@@ -97,8 +97,8 @@ def assert_best_can_be_trained(url, records):
     assert not re.search(r"(src|href)=.https?:", page)
 
 
-def assert_told(url, folder, records):
-    """TensorBoard's HParams and MLflow's files have every trial."""
+def assert_logged(url, folder, records):
+    """Check that TensorBoard's HParams and MLflow's files have every trial."""
     for record in records:
         board = EventAccumulator(f"{url}/tensorboard/{record.name}")
         board.Reload()
