@@ -32,6 +32,7 @@ settings.load_profile("untimed")
 # the cluster that takes jobs, of which one is enough. And those that share small models.
 _TOGETHER = {
     "test_check.py": "s3",
+    "test_conditions.py": "s3",
     "test_object_storage.py": "s3",
     "test_object_stores.py": "s3",
     "test_streaming.py": "s3",

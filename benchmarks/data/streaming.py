@@ -34,7 +34,8 @@ from metatrain.data.loader import READERS, load_episodes
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import DatasetWriter
 from metatrain.data.pictures import decode
-from metatrain.data.tasks.classes import Classes, ClassSampler
+from metatrain.data.tasks.class_sampler import ClassSampler
+from metatrain.data.tasks.classes import Classes
 from metatrain.storage.disk_cache import DiskCache
 from metatrain.storage.object_stores import forget_object_stores
 from metatrain.storage.s3_server import BUCKET, S3Server

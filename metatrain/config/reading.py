@@ -1,6 +1,7 @@
 """Configurations read from files, overrides and plain values, with a sentence for every mistake."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import yaml
@@ -82,12 +83,13 @@ def _sentence(detail: ErrorDetails) -> str:
     loc = [str(part) for part in detail["loc"]]
     for section in COMPONENTS:
         depth = section.count(".") + 1
-        if ".".join(loc[:depth]) == section:
+        if fnmatchcase(".".join(loc[:depth]), section):
             del loc[depth : depth + 1]  # pydantic puts the component's name before its keys
     key = ".".join(loc) or "the top level"
     if detail["type"] == "union_tag_invalid":
         name = shown(detail["input"].get("name"))
-        return f"{key}.name is {name}; allowed is {', '.join(COMPONENTS[key])}."
+        registry = next(r for section, r in COMPONENTS.items() if fnmatchcase(key, section))
+        return f"{key}.name is {name}; allowed is {', '.join(registry)}."
     if detail["type"] == "union_tag_not_found":
         value = shown(detail["input"])
         return f"{key} is {value}; write {key}.name={value}."
@@ -97,11 +99,13 @@ def _sentence(detail: ErrorDetails) -> str:
 
 def _nearest(key: str) -> str:
     """Return a hint at a similar key of the same section, or the same key elsewhere."""
+    parent, _, word = key.rpartition(".")
     keys = [key for key, _ in leaves(Config())]
     for section, registry in COMPONENTS.items():
-        keys += [k for part in registry.values() for k, _ in leaves(part.Config(), f"{section}.")]
+        if fnmatchcase(parent, section) or "*" not in section:
+            place = section.replace("*", parent.rpartition(".")[2])
+            keys += [k for part in registry.values() for k, _ in leaves(part.Config(), f"{place}.")]
     known = list(dict.fromkeys([key.partition(".")[0] for key in keys] + keys))
-    parent, _, word = key.rpartition(".")
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
     hint = did_you_mean(word, siblings)
     if hint and parent:

@@ -13,6 +13,7 @@ from metatrain.config.sections import (
     RunConfig,
     ValidationConfig,
 )
+from metatrain.data.conditions import CONDITIONS
 from metatrain.data.config import DataConfig
 from metatrain.data.tasks import TASK_SOURCES
 from metatrain.generators import CODECS, GENERATORS, NETWORKS, OBJECTIVES
@@ -24,9 +25,11 @@ from metatrain.learning.inner.loop import InnerConfig
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.learners import LEARNERS, Reptile
 
-# Sections whose `name` picks a component, outer before inner, and their registries.
+# Sections whose `name` picks a component, outer before inner, and their registries; a star stands
+# for any key.
 COMPONENTS = {
     "data.tasks": TASK_SOURCES,
+    "data.conditions.*": CONDITIONS,
     "generator": GENERATORS,
     "generator.of": NETWORKS,
     "objective": OBJECTIVES,

@@ -15,8 +15,15 @@ def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value = getattr(section, key)
         if isinstance(value, Section):
             yield from leaves(value, f"{prefix}{key}.")
+        elif _holds_sections(value):
+            for name, part in value.items():
+                yield from leaves(part, f"{prefix}{key}.{name}.")
         else:
             yield prefix + key, value
+
+
+def _holds_sections(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(part, Section) for part in value.values())
 
 
 def differences(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
@@ -52,6 +59,11 @@ def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
         if isinstance(value, Section):
             yield f"{indent}{key}:"
             yield from _yaml_lines(value, indent + "  ")
+        elif _holds_sections(value):
+            yield f"{indent}{key}:"
+            for name, part in value.items():
+                yield f"{indent}  {written(name)}:"
+                yield from _yaml_lines(part, indent + "    ")
         else:
             line = f"{indent}{key}: {written(value)}"
             yield f"{line:<32}  # {field.description}" if field.description else line

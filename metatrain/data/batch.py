@@ -1,4 +1,4 @@
-"""What an objective is taken on."""
+"""Batches: examples with the support that they are conditioned on."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ class Batch:
 
     Attributes:
         examples: B targets with their conditions.
-        support: K examples that a generator may look at.
+        support: K examples that a generator is conditioned on.
         support_index: [B], the index of each example in the support, -1 where it is not part of
-            it. A generator must not show a target to itself, or it learns to copy.
+            it. A target must not be conditioned on itself, or the generator learns to copy.
         seed: with `noise_index`, determines all noise: the loss is a function of weights alone.
         noise_index: the number of the noise for these examples (the inner step).
     """

@@ -1,8 +1,8 @@
-"""Checking a data set: every byte against its hash, every count, and every image by decoding it."""
+"""Checking a data set: every byte against its hash, every count, and every value by decoding it."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,36 +13,39 @@ import torch
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
-from metatrain.data.images import BadImage, to_array
-from metatrain.data.packed.manifest import SPLITS, RowGroup
+from metatrain.data.conditions import CONDITIONS, ConditionKind
+from metatrain.data.images import BadImage, BadValue, to_array
+from metatrain.data.packed.manifest import IMAGE, SPLITS, PackedConditions, RowGroup
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import sha256_of
 from metatrain.data.pictures import contact_sheet, decode
 from metatrain.storage.files import read_file, write_file
 
-# Shards that are in memory at once.
-_AT_ONCE = 2
+# Shards in memory at the same time.
+_CONCURRENT = 2
 _SHEET_TASKS, _SHEET_SIZE = 64, 64
 
 
 @dataclass
 class DataCard:
-    """What a data set holds, and what is wrong with it.
+    """The contents of a data set, and its faults.
 
     Attributes:
-        url: where it lies.
-        tasks: how many each split has.
-        images: how many each split has.
-        stored: bytes of the images' row groups.
-        sides: how many images there are of each width and height in pixels.
-        licences: how many images there are of each licence, where the data set says so.
-        faults: a sentence for everything that is not as it was packed.
+        url: where the data set lies.
+        tasks: the number of tasks by split.
+        images: the number of images by split.
+        stored: bytes of all row groups.
+        conditions: by column, the plain values of the section of a condition's kind.
+        sides: the number of images by width and height in pixels.
+        licences: the number of images by licence, where the data set has licences.
+        faults: a sentence for everything that differs from what was packed.
     """
 
     url: str
     tasks: dict[str, int]
     images: dict[str, int]
     stored: int
+    conditions: PackedConditions
     sides: Counter[tuple[int, int]] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -51,6 +54,7 @@ class DataCard:
         lines = [self.url]
         lines += [f"  {s}: {self.tasks[s]:,} tasks, {self.images[s]:,} images" for s in SPLITS]
         lines.append(f"  stored: {self.stored / 1e6:,.1f} MB")
+        lines += [f"  condition {name}: {_told(kind)}" for name, kind in self.conditions.items()]
         lines += [f"  {n:,} images of {w} x {h} pixels" for (w, h), n in self.sides.most_common(5)]
         if len(self.sides) > 5:
             lines.append(f"  and {len(self.sides) - 5:,} other sizes")
@@ -62,19 +66,21 @@ def check(url: str) -> DataCard:
     """Read all of the data set at `url` and compare it with its manifest.
 
     Raises:
-        UserError: when there is no data set, or it cannot be reached.
+        UserError: when there is no data set, or it cannot be reached, or has conditions of a kind
+            that is not installed here.
     """
     store = EpisodeStore(url)
-    card = _card(store)
+    card, kinds = _card(store), _kinds(store)
     shards: dict[str, list[RowGroup]] = {name: [] for name in store.footers}
     for group in store.row_groups:
         shards.setdefault(group.file, []).append(group)
     progress = Progress("checking images", sum(card.images.values()))
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for found in pool.map(lambda name: _Shard(store, name, shards[name]).check(), shards):
-            card.sides += found.sides
-            card.licences += found.licences
-            card.faults += found.faults
+    with ThreadPoolExecutor(_CONCURRENT) as pool:
+        checks = pool.map(lambda name: _Shard(store, kinds, name, shards[name]).check(), shards)
+        for shard in checks:
+            card.sides += shard.sides
+            card.licences += shard.licences
+            card.faults += shard.faults
             progress.update(card.sides.total())
     progress.close()
     return card
@@ -93,23 +99,52 @@ def _card(store: EpisodeStore) -> DataCard:
     tasks = {split: store.tasks(split) for split in SPLITS}
     return DataCard(
         store.url,
-        {split: len(found) for split, found in tasks.items()},
-        {split: sum(task.count for task in found) for split, found in tasks.items()},
+        {split: len(of_split) for split, of_split in tasks.items()},
+        {split: sum(task.count for task in of_split) for split, of_split in tasks.items()},
         sum(group.length for group in store.row_groups),
+        store.conditions,
     )
 
 
-class _Shard:
-    """One shard: what it holds, and its faults."""
+def _kinds(store: EpisodeStore) -> dict[str, ConditionKind]:
+    kinds: dict[str, ConditionKind] = {}
+    for column, section in store.conditions.items():
+        kind = CONDITIONS.get(str(section.get("name")))
+        try:
+            if kind is None:
+                raise ValueError("no such kind is installed")
+            kinds[column] = kind(kind.Config.model_validate(section), _SHEET_SIZE, 3)
+        except ValueError as error:
+            raise UserError(
+                f"{store.url} has the condition '{column}' of kind {_told(section)}, which cannot "
+                f"be checked ({str(error).splitlines()[0]}); install the package that registers "
+                f"it, or pack the data again."
+            ) from error
+    return kinds
 
-    def __init__(self, store: EpisodeStore, name: str, groups: Sequence[RowGroup]) -> None:
-        self._store, self._name, self._groups = store, name, groups
+
+def _told(section: Mapping[str, Any]) -> str:
+    rest = ", ".join(f"{key} {value}" for key, value in section.items() if key != "name")
+    return f"{section.get('name')} ({rest})" if rest else f"{section.get('name')}"
+
+
+class _Shard:
+    """The check of one shard: its contents, and its faults."""
+
+    def __init__(
+        self,
+        store: EpisodeStore,
+        kinds: Mapping[str, ConditionKind],
+        name: str,
+        groups: Sequence[RowGroup],
+    ) -> None:
+        self._store, self._kinds, self._name, self._groups = store, kinds, name, groups
         self.sides: Counter[tuple[int, int]] = Counter()
         self.licences: Counter[str] = Counter()
         self.faults: list[str] = []
 
     def check(self) -> "_Shard":
-        """Look at all of it."""
+        """Check all of it."""
         try:
             data = read_file(f"{self._store.url}/{self._name}")
         except UserError as error:
@@ -133,7 +168,7 @@ class _Shard:
             self._fault("its footer is not the one that was packed")
 
     def _check_rows(self, data: bytes) -> None:
-        """By Parquet's own reader, which must find the same as ours."""
+        """Read with Parquet's own reader, which must give the same as ours."""
         try:
             shard = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
             if shard.num_row_groups != len(self._groups):
@@ -148,13 +183,28 @@ class _Shard:
         where = f"task '{group.task}'"
         if {(row["task"], row["split"]) for row in rows} != {(group.task, group.split)}:
             self._fault(f"{where} is of another name or split than in the manifest")
-        if [row["image"] for row in rows] != group.images_at(data, range(group.count)):
-            self._fault(f"{where} has other images than the manifest says")
+        for column in (IMAGE, *self._kinds):
+            values = group.values_at(column, data, range(group.count))
+            if [_as_bytes(row[column]) for row in rows] != values:
+                self._fault(f"{where} has other values of column '{column}' than the manifest")
         for row in rows:
             self.sides[row["width"], row["height"]] += 1
             if licence := row.get("licence") or row.get("license"):
                 self.licences[licence] += 1
+            for what in self._undecodable(row):
+                self._fault(f"image {row['index']} of {where} {what}")
+
+    def _undecodable(self, row: Mapping[str, Any]) -> Iterator[str]:
+        try:
+            to_array(row[IMAGE], _SHEET_SIZE, 3)
+        except BadImage as error:
+            yield f"cannot be decoded ({error})"
+        for column, kind in self._kinds.items():
             try:
-                to_array(row["image"], _SHEET_SIZE, 3)
-            except BadImage as error:
-                self._fault(f"image {row['index']} of {where} cannot be decoded ({error})")
+                kind.decode([_as_bytes(row[column])])
+            except BadValue as error:
+                yield f"has a value in column '{column}' that cannot be decoded ({error})"
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value

@@ -1,8 +1,11 @@
 """The section `data` of the configuration."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from metatrain.base.section import section_of
+from metatrain.data.conditions import CONDITIONS
 from metatrain.data.episode_config import EpisodeConfig
 from metatrain.data.tasks import TASK_SOURCES, Classes
 
@@ -10,10 +13,24 @@ from metatrain.data.tasks import TASK_SOURCES, Classes
 class DataConfig(EpisodeConfig):
     """The data of a run, and the source of its tasks."""
 
-    # Left out of what is stored where it is the default: a model's sha256 covers its configuration.
+    # These two are left out of what is stored where they are the default, since the sha256 of a
+    # model covers its configuration.
+    conditions: dict[str, section_of(CONDITIONS)] = Field(  # pyright: ignore[reportInvalidTypeForm]
+        default={},
+        exclude_if=lambda conditions: not conditions,
+        description="Conditions of each image: a packed column and its kind, as caption: text.",
+    )
     tasks: section_of(TASK_SOURCES) = Field(  # pyright: ignore[reportInvalidTypeForm]
         default=Classes.Config(), exclude_if=lambda tasks: tasks == Classes.Config()
     )
+
+    @field_validator("conditions", mode="before")
+    @classmethod
+    def _read_names_of_kinds(cls, values: Any) -> Any:
+        """Read `caption: text` as `caption: {name: text}`."""
+        if not isinstance(values, dict):
+            return values
+        return {key: {"name": v} if isinstance(v, str) else v for key, v in values.items()}
 
     @property
     def url(self) -> str | None:

@@ -1,7 +1,7 @@
-"""Turning image bytes from anywhere into images that training can trust.
+"""Decoding image bytes of any origin into images that training can trust.
 
-Everything is decoded once, here, when a data set is packed: what cannot be decoded is refused with
-a reason, and what is kept is an 8-bit grey or RGB still image that any decoder reads alike.
+Packing decodes every image once, here: an undecodable one is refused with a reason, and a kept one
+is an 8-bit grey or RGB still image that all decoders read alike.
 """
 
 import io
@@ -14,28 +14,33 @@ from PIL import Image, ImageFile, ImageOps
 
 MAX_PIXELS = 64_000_000
 
-# No other decoder is ever tried, so that hostile bytes meet only the well-trodden ones.
+# No other decoder is ever tried: hostile bytes reach well-tested decoders alone.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
-# MPO is what phones write: a JPEG followed by further JPEGs, which every decoder passes over.
+# Phones write MPO: a JPEG followed by further JPEGs, which every decoder skips.
 _KEPT_AS_THEY_ARE = ("PNG", "JPEG", "MPO", "WEBP")
 
 _ORIENTATION = 0x0112
 
-# The header of raw pixels: netpbm's, so that any viewer opens what is in a shard.
+# The header of raw pixels: netpbm's, so that any viewer opens the images of a shard.
 _NETPBM = re.compile(rb"P([56]) (\d{1,5}) (\d{1,5}) 255\n")
 
 
-class BadImage(Exception):  # noqa: N818
-    """Bytes that are not an image we accept.
+class BadValue(Exception):  # noqa: N818
+    """A value that cannot be packed or decoded.
 
     Attributes:
         reason: the kind of fault, one of a few, for counting.
+        detail: further particulars, which may differ from one value to the next.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason} ({detail})" if detail else reason)
-        self.reason = reason
+        self.reason, self.detail = reason, detail
+
+
+class BadImage(BadValue):
+    """Bytes that are not an image we accept."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class NormalisedImage:
         data: the encoded image; the original bytes where nothing had to change, else a PNG.
         width: in pixels.
         height: in pixels.
-        notes: what was handled on the way, such as ``animated: first frame``.
+        notes: the peculiarities that were handled, such as ``animated: first frame``.
     """
 
     data: bytes
@@ -62,13 +67,13 @@ def normalise(data: bytes, size: int | None = None, raw: bool = False) -> Normal
         data: a PNG, JPEG, WebP, GIF, BMP or TIFF file.
         size: crop to the central square and resample it to `size` x `size` pixels, so that the
             shorter side just fits; None keeps the size.
-        raw: give the pixels themselves, which decode fastest, in place of a PNG or JPEG file.
+        raw: return the pixels themselves, which decode fastest, in place of a PNG or JPEG file.
 
     Raises:
         BadImage: when the bytes are empty, corrupt, of another format, or above `MAX_PIXELS`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of what is mended or refused here.
+        warnings.simplefilter("ignore")  # Pillow warns of faults that are mended or refused here.
         original, notes = _decode(data)
     image = _plain(original, notes)
     if size is not None:
@@ -98,7 +103,7 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
     """
     header = _netpbm_header(size, size, channels)
     if data.startswith(header) and len(data) == len(header) + size * size * channels:
-        pixels = np.frombuffer(data, np.uint8, offset=len(header))  # as they are wanted
+        pixels = np.frombuffer(data, np.uint8, offset=len(header))  # already of this size
     else:
         image = _from_netpbm(data) or _decode(data)[0]
         pixels = np.asarray(_square(image.convert({1: "L", 3: "RGB"}[channels]), size))
@@ -106,7 +111,7 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
 
 
 def shape_of(data: bytes) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) of an encoded image that `normalise` has passed.
+    """Return height, width and channels (1 or 3) of an encoded image that `normalise` has passed.
 
     Raises:
         BadImage: when the bytes cannot be decoded.
@@ -116,7 +121,7 @@ def shape_of(data: bytes) -> tuple[int, int, int]:
 
 
 def _decode(data: bytes) -> tuple[Image.Image, list[str]]:
-    """The first frame of `data`, upright, and notes on what was peculiar about it."""
+    """Decode the first frame of `data`, upright, with notes on its peculiarities."""
     if not data:
         raise BadImage("empty")
     image = _open(data)
@@ -128,7 +133,7 @@ def _decode(data: bytes) -> tuple[Image.Image, list[str]]:
         if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             notes.append("EXIF rotation applied")
             ImageOps.exif_transpose(image, in_place=True)
-    except Exception as error:  # Decoders raise whatever they happen to stumble over.
+    except Exception as error:  # Decoders may raise anything.
         raise BadImage("corrupt or truncated") from error
     return image, notes
 
@@ -146,18 +151,18 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 
 
 def _peculiarities(image: ImageFile.ImageFile) -> list[str]:
-    """What can only be told before the pixels are decoded."""
+    """Return notes that are known only before the pixels are decoded."""
     notes = []
     if getattr(image, "is_animated", False) and image.format != "MPO":
         notes.append("animated: first frame")
-    # A raw mode such as 'RGB;16B': 16 bits a channel, of which Pillow hands out the upper eight.
+    # A raw mode such as 'RGB;16B': 16 bits a channel, of which Pillow returns the upper eight.
     if any(";16" in str(tile.args) for tile in image.tile):
         notes.append("16-bit: scaled to 8")
     return notes
 
 
 def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Convert to 'L' or 'RGB', the very same object where it is one already; adds to `notes`."""
+    """Convert to 'L' or 'RGB', and add to `notes`; an image of these modes is returned itself."""
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         return _to_8_bit(image, notes)
     if image.has_transparency_data:
@@ -184,7 +189,7 @@ def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Scale 16 bits by their full range; wider pixels have none, so theirs is what occurs."""
+    """Scale 16 bits by their full range, and wider pixels, which have none, by the range in use."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     notes.append("32-bit: scaled to 8")
@@ -195,7 +200,7 @@ def _to_8_bit(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
-    """Crop before resampling: a 1 x 60000 strip must not grow to its 60000-fold first."""
+    """Crop and resample; in this order, or a 1 x 60000 strip would first grow 60000-fold."""
     if image.size == (size, size):
         return image
     return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
@@ -218,7 +223,7 @@ def _netpbm_header(width: int, height: int, channels: int) -> bytes:
 
 
 def _from_netpbm(data: bytes) -> Image.Image | None:
-    """Raw pixels as an image, or None if `data` is something else."""
+    """Decode raw pixels, or return None where `data` is something else."""
     header = _NETPBM.match(data)
     if not header:
         return None

@@ -1,4 +1,4 @@
-"""Images as tensors in [-1, 1], and back as pictures."""
+"""Images as tensors in [-1, 1], and pictures made of them."""
 
 import io
 import math
@@ -16,7 +16,7 @@ _MARGIN = 1
 def grid(images: Tensor, columns: int) -> Tensor:
     """Tile images [N, C, H, W] in [-1, 1] row by row into one [C, rows * H', columns * W'].
 
-    A margin of one grey pixel surrounds every image; missing places are grey.
+    A margin of one grey pixel surrounds every image; empty places are grey.
     """
     count, channels, height, width = images.shape
     rows = -(-count // columns)
@@ -28,10 +28,10 @@ def grid(images: Tensor, columns: int) -> Tensor:
 
 
 def tiles(picture: Tensor, columns: int) -> Tensor:
-    """The square images [N, C, H, W] of a picture that `grid` made, missing ones grey.
+    """Cut a picture of `grid` into its square images [N, C, H, W], with grey ones for empty places.
 
     Raises:
-        ValueError: when it has not so many columns of squares.
+        ValueError: when it is not a grid of `columns` columns of squares.
     """
     side, rest = divmod(picture.shape[2], columns)
     if rest or side <= 2 * _MARGIN or picture.shape[1] % side:
@@ -42,18 +42,18 @@ def tiles(picture: Tensor, columns: int) -> Tensor:
 
 
 def decode(encoded: list[bytes], size: int, channels: int) -> Tensor:
-    """Encoded images as one tensor [N, channels, size, size] in [-1, 1].
+    """Decode images into one tensor [N, channels, size, size] in [-1, 1].
 
     Raises:
         BadImage: when one of them is not an image.
     """
-    # By a table and not by torch, whose threads would fight over the CPUs with those that decode.
+    # By a table and not by torch, whose threads would compete for the CPUs with those that decode.
     arrays = np.stack([to_array(image, size, channels) for image in encoded])
     return torch.from_numpy(_VALUES.take(arrays))
 
 
 def from_uint8(image: Tensor) -> Tensor:
-    """0 .. 255 to [-1, 1]."""
+    """Convert 0 .. 255 to [-1, 1]."""
     return image.float() / 127.5 - 1
 
 
@@ -61,12 +61,12 @@ _VALUES = from_uint8(torch.arange(256, dtype=torch.uint8)).numpy()
 
 
 def to_uint8(image: Tensor) -> Tensor:
-    """[-1, 1] to 0 .. 255."""
+    """Convert [-1, 1] to 0 .. 255."""
     return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def png(image: Tensor, scale: int = 1) -> bytes:
-    """One image [C, H, W] in [-1, 1] as a PNG file, each pixel `scale` wide."""
+    """Encode an image [C, H, W] in [-1, 1] as a PNG file, each pixel `scale` wide."""
     [picture] = pil_images(image[None])
     size = (picture.width * scale, picture.height * scale)
     buffer = io.BytesIO()
@@ -81,6 +81,6 @@ def pil_images(images: Tensor) -> list[Image.Image]:
 
 
 def contact_sheet(images: Tensor) -> bytes:
-    """Images [N, C, H, W] as one PNG, about as wide as high."""
+    """Encode images [N, C, H, W] as one PNG, about as wide as high."""
     scale = max(1, 64 // images.shape[-1])
     return png(grid(images, columns=math.ceil(math.sqrt(len(images)))), scale)

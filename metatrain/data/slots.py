@@ -1,4 +1,4 @@
-"""Slots of a meta-batch, and the workers that take them."""
+"""Slots of a meta-batch, and their distribution over workers."""
 
 from itertools import zip_longest
 from typing import Any
@@ -7,11 +7,11 @@ _NOTHING = object()
 
 
 def slots_of(rank: int, world: int, meta_batch: int) -> range:
-    """The slots of the meta-batch that worker `rank` of `world` takes."""
+    """Return the slots of the meta-batch for worker `rank` of `world`: every `world`-th."""
     return range(rank, meta_batch, world)
 
 
-def in_order_of_slots(everyones: list[list[Any]]) -> list[Any]:
-    """What takers of every so-many-th slot have, in the order of the slots."""
-    rows = zip_longest(*everyones, fillvalue=_NOTHING)
+def in_order_of_slots(by_worker: list[list[Any]]) -> list[Any]:
+    """Interleave per-worker lists into slot order (worker r holds slots r, r + W, ...)."""
+    rows = zip_longest(*by_worker, fillvalue=_NOTHING)
     return [item for row in rows for item in row if item is not _NOTHING]

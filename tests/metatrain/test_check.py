@@ -46,7 +46,7 @@ def test_a_whole_data_set_in_a_bucket_is_told_to_be_whole(s3, packed, tmp_path, 
     told = capsys.readouterr().out
     assert "train: 16 tasks, 256 images" in told
     assert "320 images of 16 x 16 pixels" in told
-    assert "whole: every hash, count and image is as it was packed" in told
+    assert "whole: every hash, count, image and condition is as it was packed" in told
     assert np.asarray(Image.open(sheet)).std() > 10
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from metatrain.base.errors import UserError
 from metatrain.data.packed.store import Task
 from metatrain.data.slots import slots_of
-from metatrain.data.tasks.classes import ClassSampler
+from metatrain.data.tasks.class_sampler import ClassSampler
 
 counts = st.lists(st.integers(4, 40), min_size=1, max_size=30)
 

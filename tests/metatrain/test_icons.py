@@ -361,9 +361,9 @@ def test_without_the_renderer_a_sentence_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["glyphs", "--wide"], "glyphs has no variant 'wide', only icons has"),
-        (["icons", "--task", "style"], "icons has no variant 'style', only glyphs has"),
-        (["folder", "--wide"], "folder has no variant 'wide', only icons has"),
+        (["glyphs", "--wide"], "glyphs has no variant 'wide'; pack icons, which has it"),
+        (["icons", "--task", "style"], "icons has no variant 'style'; pack glyphs, which has it"),
+        (["folder", "--wide"], "folder has no variant 'wide'; pack icons, which has it"),
     ],
 )
 def test_a_variant_that_a_source_does_not_have_is_a_sentence(arguments, message, tmp_path):

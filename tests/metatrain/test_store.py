@@ -209,7 +209,7 @@ def test_a_manifest_that_cannot_be_is_refused_in_a_sentence(dataset, column, val
 
 def test_a_range_or_count_that_the_shard_does_not_confirm_is_refused(dataset):
     rewrite_manifest(dataset, count=[IMAGES + 1] * TASKS)
-    with pytest.raises(UserError, match="images in place of"):
+    with pytest.raises(UserError, match="values in place of"):
         everything(dataset)
 
 

@@ -25,7 +25,8 @@ from metatrain.data.packed import writer as shards
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import DatasetWriter
 from metatrain.data.packing.pack import pack
-from metatrain.data.tasks.classes import Classes, ClassPlan, ClassSampler
+from metatrain.data.tasks.class_sampler import ClassPlan, ClassSampler
+from metatrain.data.tasks.classes import Classes
 from metatrain.storage import files, retry
 from metatrain.storage.disk_cache import DiskCache
 from metatrain.training.run_data import training_sampler

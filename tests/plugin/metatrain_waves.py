@@ -1,5 +1,6 @@
-"""A package of somebody else's that adds a task source: waves made from the seed, and no data."""
+"""A package of somebody else's: a task source that makes waves from the seed, and a condition."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,9 +10,11 @@ from pydantic import Field
 from typing_extensions import override
 
 from metatrain.base.section import Section
+from metatrain.data.conditions import ConditionKind
 from metatrain.data.episode_config import TooFew
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
+from metatrain.data.images import BadValue
 from metatrain.data.tasks import TaskSource
 from metatrain.data.tasks.random_streams import IMAGES, random_stream, stream_key
 
@@ -79,3 +82,34 @@ class Waves(TaskSource[WavesConfig, WavePlan]):
     @override
     def bytes_of(self, plan: WavePlan) -> int:
         return 4 * plan.examples * self.data.channels * self.data.image_size**2
+
+
+class BitsConfig(Section):
+    """The bits of a file: a tensor [B, size]."""
+
+    name: Literal["bits"] = "bits"
+    size: int = Field(default=8, ge=8, multiple_of=8, description="Bits of each file.")
+
+
+class Bits(ConditionKind[BitsConfig]):
+    """The bits of a file, as zeros and ones."""
+
+    Config = BitsConfig
+    is_file = True
+
+    @override
+    @classmethod
+    def encode(cls, data: bytes, size: int | None, raw: bool) -> bytes:
+        if not data:
+            raise BadValue("empty")
+        return data
+
+    @override
+    @classmethod
+    def config_of(cls, value: bytes) -> BitsConfig:
+        return BitsConfig(size=8 * len(value))
+
+    @override
+    def decode(self, values: Sequence[bytes]) -> torch.Tensor:
+        bits = np.unpackbits(np.frombuffer(b"".join(values), np.uint8))
+        return torch.from_numpy(bits.astype(np.float32)).view(len(values), self.config.size)

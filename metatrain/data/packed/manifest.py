@@ -1,12 +1,13 @@
-"""The manifest of a data set: where in which shard the images of each task lie.
+"""The manifest of a data set: the place of each task's values in the shards.
 
 Readers hold the manifest and nothing else: neither listings nor the footers of Parquet files.
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +15,16 @@ import pyarrow.parquet as pq
 MANIFEST = "manifest.parquet"
 SPLITS = ("train", "val", "test")
 
-# Under this key of the manifest's schema metadata: JSON of shard name -> sha256 of its footer.
+# The column of the targets, which every data set has.
+IMAGE = "image"
+
+# Keys of the manifest's schema metadata, both JSON: the sha256 of each shard's footer by the
+# shard's name; and the section of each condition's kind by its column.
 FOOTERS_KEY = b"metatrain.footers"
+CONDITIONS_KEY = b"metatrain.conditions"
+
+# By the column of a condition, the plain values of the section of its kind.
+PackedConditions = Mapping[str, Mapping[str, Any]]
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -31,10 +40,11 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
-# A column of its own, there only where images share a source.
+# Columns of a manifest only where images share a source, and only where they have conditions.
 SOURCES_FIELD = pa.field("sources", pa.list_(pa.int32()), nullable=False)
+COLUMNS_FIELD = pa.field("columns", pa.map_(pa.string(), pa.int64()), nullable=False)
 
-# A manifest may come from a stranger: what it names must stay within its own folder.
+# A manifest may come from a stranger: its files must lie within its own folder.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -43,11 +53,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class RowGroup:
     """A row of the manifest: `count` images of `task` in the bytes [offset, offset + length).
 
-    The images lie one after the other from byte `images` of the file on, each behind its length
-    as 4 bytes, little end first: that is how Parquet writes a plain page.
+    The values of a column lie one after the other, each behind its length as 4 bytes, little end
+    first: that is a plain page of Parquet. The images begin at byte `images` of the file, and the
+    values of each condition at the byte in `columns`, pairs of a column's name and that byte.
 
-    `sources` says which images of the task come from the same source, by the index within the task
-    of that source's first image; it is empty where every image here is the first of its source.
+    `sources` holds, for each image, the index within the task of the first image of the same
+    source; it is empty where every image here is the first of its source.
     """
 
     task: str
@@ -60,54 +71,80 @@ class RowGroup:
     count: int
     sha256: str
     sources: tuple[int, ...] = ()
+    columns: tuple[tuple[str, int], ...] = ()
 
     @property
     def end(self) -> int:
         """The first byte after it."""
         return self.offset + self.length
 
-    def images_at(self, data: bytes | memoryview, indices: Iterable[int]) -> list[bytes]:
-        """The encoded images at `indices` of `data`, the bytes of this row group.
+    def values_at(
+        self, column: str, data: bytes | memoryview, indices: Iterable[int]
+    ) -> list[bytes]:
+        """Return the values of `column` at `indices` of `data`, the bytes of this row group.
 
         Raises:
-            ValueError: when they do not lie there as the manifest says.
+            LookupError: when there is no such column.
+            ValueError: when the values do not lie where the manifest has them.
         """
         bounds: list[slice] = []
-        at = self.images - self.offset
+        at = {IMAGE: self.images, **dict(self.columns)}[column] - self.offset
         for _ in range(self.count):
             begin = at + 4
             at = begin + int.from_bytes(data[at:begin], "little")
             if at > len(data):
-                raise ValueError(f"{len(bounds)} images in place of {self.count}")
+                raise ValueError(f"{len(bounds)} values in place of {self.count}")
             bounds.append(slice(begin, at))
-        # Only what is wanted is copied: an episode wants few of a large task's images.
+        # Only the wanted values are copied: an episode reads few of a large task's images.
         return [bytes(data[bounds[index]]) for index in indices]
 
 
-def parse_manifest(data: bytes) -> tuple[list[RowGroup], dict[str, str]]:
-    """The rows of a manifest, and the sha256 of each shard's footer.
+class Manifest(NamedTuple):
+    """A parsed manifest: its rows, the sha256 of each shard's footer, and the conditions."""
+
+    groups: list[RowGroup]
+    footers: dict[str, str]
+    conditions: PackedConditions
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Parse the bytes of a manifest.
 
     Raises:
-        ValueError: when they cannot be; and LookupError, TypeError, OSError or ArrowException
-            when it is no manifest at all.
+        ValueError: when a row is impossible; and LookupError, TypeError, OSError or ArrowException
+            when `data` is no manifest at all.
     """
     table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-    footers = json.loads((table.schema.metadata or {})[FOOTERS_KEY])
-    schema = manifest_schema(SOURCES_FIELD.name in table.column_names)
+    metadata = table.schema.metadata or {}
+    conditions = _parsed_conditions(metadata.get(CONDITIONS_KEY, b"{}"))
+    fields = (SOURCES_FIELD, COLUMNS_FIELD)
+    schema = manifest_schema(*(field.name in table.column_names for field in fields))
     rows = table.select(schema.names).cast(schema).to_pylist()
-    groups = [RowGroup(**row | {"sources": tuple(row.get("sources", ()))}) for row in rows]
+    groups = [
+        RowGroup(**row | {key.name: tuple(row.get(key.name, ())) for key in fields}) for row in rows
+    ]
     for group in groups:
-        _check(group)
-    return groups, footers
+        _check(group, conditions)
+    return Manifest(groups, json.loads(metadata[FOOTERS_KEY]), conditions)
 
 
-def manifest_schema(sources: bool) -> pa.Schema:
-    """The columns of a manifest, with those of a data set whose images share sources or without."""
-    return MANIFEST_SCHEMA.append(SOURCES_FIELD) if sources else MANIFEST_SCHEMA
+def _parsed_conditions(data: bytes) -> PackedConditions:
+    conditions = json.loads(data)
+    if not isinstance(conditions, dict) or IMAGE in conditions:
+        raise ValueError("it has impossible conditions")
+    if not all(isinstance(section, dict) for section in conditions.values()):
+        raise ValueError("it has a condition of no kind")
+    return conditions
+
+
+def manifest_schema(sources: bool, columns: bool) -> pa.Schema:
+    """Return the columns of a manifest, with those of shared sources and of conditions or not."""
+    schema = MANIFEST_SCHEMA.append(SOURCES_FIELD) if sources else MANIFEST_SCHEMA
+    return schema.append(COLUMNS_FIELD) if columns else schema
 
 
 def by_task(groups: Sequence[RowGroup]) -> dict[str, list[RowGroup]]:
-    """The row groups of each task, in their order.
+    """Return the row groups of each task, in their order.
 
     Raises:
         ValueError: when a task is in two splits.
@@ -121,16 +158,20 @@ def by_task(groups: Sequence[RowGroup]) -> dict[str, list[RowGroup]]:
     return tasks
 
 
-def _check(group: RowGroup) -> None:
+def _check(group: RowGroup, conditions: PackedConditions) -> None:
     if not _PLAIN_NAME.fullmatch(group.file):
         raise ValueError(f"'{group.file}' is not the plain name of a file")
     if group.split not in SPLITS:
         raise ValueError(f"task '{group.task}' is in an unknown split '{group.split}'")
     if min(group.row_group, group.offset) < 0 or min(group.length, group.count) < 1:
-        raise ValueError(f"task '{group.task}' has a range that cannot be")
+        raise ValueError(f"task '{group.task}' has an impossible range")
     if not group.offset <= group.images < group.end:
         raise ValueError(f"task '{group.task}' has its images outside of its range")
     if not _SHA256.fullmatch(group.sha256):
-        raise ValueError(f"task '{group.task}' has a sha256 that is none")
+        raise ValueError(f"task '{group.task}' has an impossible sha256")
     if group.sources and (len(group.sources) != group.count or min(group.sources) < 0):
-        raise ValueError(f"task '{group.task}' has sources that cannot be")
+        raise ValueError(f"task '{group.task}' has impossible sources")
+    if sorted(name for name, _ in group.columns) != sorted(conditions):
+        raise ValueError(f"task '{group.task}' has other columns than the data set")
+    if not all(group.offset <= begin < group.end for _, begin in group.columns):
+        raise ValueError(f"task '{group.task}' has a column outside of its range")

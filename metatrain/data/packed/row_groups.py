@@ -1,4 +1,4 @@
-"""Reading row groups: few requests, every byte verified, and none asked for twice at once."""
+"""Reading row groups: few requests, every byte verified, and no two requests for the same bytes."""
 
 import hashlib
 import threading
@@ -13,7 +13,7 @@ from metatrain.storage.ranges import read_range
 from metatrain.storage.read_counts import Traffic
 from metatrain.storage.retry import GarbledError, retrying
 
-# Less than a request's latency is worth: row groups no farther apart are read as one.
+# Reading a gap of this size costs less time than another request: the row groups are read as one.
 _GAP_BYTES = 1_000_000
 
 
@@ -24,56 +24,56 @@ class RowGroupReader:
 
     Args:
         url: where the data set lies.
-        cache: keeps on disk what was read, if given.
+        cache: keeps on disk what was read.
     """
 
     def __init__(self, url: str, cache: DiskCache | None = None) -> None:
         self.url, self._cache = url, cache
         self.traffic = Traffic()
-        self._coming: dict[RowGroup, Future[bytes | memoryview]] = {}
+        self._pending: dict[RowGroup, Future[bytes | memoryview]] = {}
         self._lock = threading.Lock()
 
     def read(self, groups: Sequence[RowGroup]) -> list[bytes | memoryview]:
-        """The verified bytes of each of `groups`.
+        """Return the verified bytes of each of `groups`.
 
         Raises:
             UserError: when they are out of reach, or not those that were packed.
         """
         with self._lock:
-            own = [group for group in dict.fromkeys(groups) if group not in self._coming]
-            self._coming |= {group: Future() for group in own}
-            futures = [self._coming[group] for group in groups]
-        self._bring(own)
+            new = [group for group in dict.fromkeys(groups) if group not in self._pending]
+            self._pending |= {group: Future() for group in new}
+            futures = [self._pending[group] for group in groups]
+        self._fulfil(new)
         return [future.result() for future in futures]
 
-    def _bring(self, groups: list[RowGroup]) -> None:
-        """Fulfil what `read` promised, to itself and to whoever asked for the same meanwhile."""
+    def _fulfil(self, groups: list[RowGroup]) -> None:
+        """Fulfil the futures of `groups`, which other threads may wait for too."""
         try:
             missing = [group for group in groups if not self._from_cache(group)]
             for span in spans(missing):
                 for group, data in zip(span, self._fetch(span), strict=True):
                     if self._cache:
                         self._cache.put(group.sha256, data)
-                    self._coming[group].set_result(data)
+                    self._pending[group].set_result(data)
         except BaseException as error:
             for group in groups:
-                if not self._coming[group].done():
-                    self._coming[group].set_exception(error)
+                if not self._pending[group].done():
+                    self._pending[group].set_exception(error)
         finally:
             with self._lock:
                 for group in groups:
-                    del self._coming[group]
+                    del self._pending[group]
 
     def _from_cache(self, group: RowGroup) -> bool:
         data = self._cache.get(group.sha256) if self._cache else None
         if data is None:
             return False
         self.traffic.add(cache_hits=1)
-        self._coming[group].set_result(data)
+        self._pending[group].set_result(data)
         return True
 
     def _fetch(self, span: list[RowGroup]) -> list[memoryview]:
-        """The bytes of neighbours in one file, by one request."""
+        """Read neighbours in one file by one request."""
         file, start, end = span[0].file, span[0].offset, max(group.end for group in span)
         where = f"{self.url}/{file}"
 
@@ -95,7 +95,7 @@ class RowGroupReader:
 
 
 def spans(groups: Sequence[RowGroup]) -> list[list[RowGroup]]:
-    """Row groups that lie close together in one file, each such bunch to be read as one."""
+    """Divide row groups into bunches that lie close together in one file, one request each."""
     bunches: list[list[RowGroup]] = []
     for group in sorted(groups, key=lambda group: (group.file, group.offset)):
         last = bunches[-1][-1] if bunches else None

@@ -1,8 +1,8 @@
-"""Reading a packed data set: one ranged read a task, and nothing that is not verified.
+"""Reading a packed data set: one ranged read for each task, and every byte verified.
 
 A data set is a folder of Parquet shards with a `manifest.parquet`, at any fsspec URL. The manifest
-says where in which shard the images of a task lie, so opening a data set costs one small read and
-reading a task one more. `metatrain.data.packing.pack` writes what is read here.
+has the place of each task's values in the shards, so opening a data set costs one small read and
+reading a task one more. `metatrain.data.packing.pack` writes data sets.
 """
 
 import hashlib
@@ -17,7 +17,14 @@ from torch import Tensor
 
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.data.images import shape_of
-from metatrain.data.packed.manifest import MANIFEST, SPLITS, RowGroup, by_task, parse_manifest
+from metatrain.data.packed.manifest import (
+    IMAGE,
+    MANIFEST,
+    SPLITS,
+    RowGroup,
+    by_task,
+    parse_manifest,
+)
 from metatrain.data.packed.row_groups import RowGroupReader
 from metatrain.data.pictures import decode
 from metatrain.storage.disk_cache import DiskCache
@@ -30,9 +37,9 @@ class Task:
     """Images that belong together.
 
     Attributes:
-        name: the task's.
+        name: the task's name.
         split: 'train', 'val' or 'test'.
-        count: how many images it has.
+        count: the number of its images.
         sources: of each image, the index of the first image from the same source (such as an icon
             set or a scanner); empty where every image has a source of its own, or none is known.
     """
@@ -44,32 +51,37 @@ class Task:
 
 
 class EpisodeStore:
-    """A packed data set, open for reading; safe to share between threads.
+    """A packed data set, open for reading; threads may share it.
 
     Attributes:
         url: where the data set lies.
-        manifest: the bytes of the manifest that is read by.
+        manifest: the bytes of the manifest.
         fingerprint: sha256 of the manifest, which itself holds the sha256 of everything else.
         row_groups: the rows of the manifest.
         footers: the sha256 of each shard's footer, by the shard's name.
+        conditions: by column, the plain values of the section of a condition's kind.
     """
 
     def __init__(
         self, url: str, cache: DiskCache | None = None, manifest: bytes | None = None
     ) -> None:
-        """Read the manifest of the data set at `url`, whose images `cache` is to keep.
+        """Open the data set at `url`.
 
-        An earlier `manifest` of it may be given, to see it as it was then.
+        Args:
+            url: a path or any fsspec URL.
+            cache: keeps on disk what was read.
+            manifest: an earlier manifest, to read the data set as it was; the present one by
+                default.
 
         Raises:
             UserError: when there is no data set, its manifest is damaged or cannot be reached, or
-                the cache has no room for a single one of its row groups.
+                the cache is smaller than one of its row groups.
         """
         self.url = url.rstrip("/")
         self.manifest = self._read_manifest() if manifest is None else manifest
         self.fingerprint = hashlib.sha256(self.manifest).hexdigest()
-        with self._sound(MANIFEST):
-            self.row_groups, self.footers = parse_manifest(self.manifest)
+        with self._refuse_malformed(MANIFEST):
+            self.row_groups, self.footers, self.conditions = parse_manifest(self.manifest)
             self._by_task = by_task(self.row_groups)
         if cache:
             cache.check_room(max(group.length for group in self.row_groups))
@@ -77,11 +89,11 @@ class EpisodeStore:
 
     @property
     def traffic(self) -> Traffic:
-        """What reading has cost so far."""
+        """The cost of reading so far."""
         return self._reader.traffic
 
     def tasks(self, split: str) -> list[Task]:
-        """The tasks of `split` ('train', 'val' or 'test'), sorted by name."""
+        """Return the tasks of `split` ('train', 'val' or 'test'), sorted by name."""
         if split not in SPLITS:
             raise UserError(f"there is no split '{split}'; the splits are {', '.join(SPLITS)}.")
         return [
@@ -91,36 +103,47 @@ class EpisodeStore:
         ]
 
     def read(self, task: Task, indices: Sequence[int] | None = None) -> list[bytes]:
-        """The encoded images of `task` at `indices`, or all of them in their order.
-
-        One request, unless the task is so large that they lie far apart.
+        """Read the encoded images of `task` at `indices`, or all of them in their order.
 
         Raises:
             UserError: when bytes are missing or out of reach, or are not those that were packed.
         """
-        indices = range(task.count) if indices is None else indices
-        places = self._places(task, indices)
+        return self.read_columns(task, [IMAGE], indices)[IMAGE]
+
+    def read_columns(
+        self, task: Task, columns: Sequence[str], indices: Sequence[int] | None = None
+    ) -> dict[str, list[bytes]]:
+        """Read the values of several columns at `indices` of `task`, or all in their order.
+
+        It takes one request, unless the task is so large that its row groups lie far apart.
+
+        Raises:
+            UserError: when bytes are missing or out of reach, or are not those that were packed.
+        """
+        places = self._places(task, range(task.count) if indices is None else indices)
         wanted: dict[RowGroup, list[int]] = {}
         for group, at in places:
             wanted.setdefault(group, []).append(at)
-        read = self._reader.read(list(wanted))
-        images = {
-            group: self._images(group, data, wanted[group])
-            for group, data in zip(wanted, read, strict=True)
-        }
-        return [images[group][at] for group, at in places]
+        data = dict(zip(wanted, self._reader.read(list(wanted)), strict=True))
+        values: dict[tuple[str, RowGroup], dict[int, bytes]] = {}
+        for group, indices_within in wanted.items():
+            with self._refuse_malformed(group.file):
+                for column in columns:
+                    read = group.values_at(column, data[group], indices_within)
+                    values[column, group] = dict(zip(indices_within, read, strict=True))
+        return {column: [values[column, group][at] for group, at in places] for column in columns}
 
     def shape(self) -> tuple[int, int]:
-        """The size that the first image has on its shorter side, and its channels (1 or 3)."""
+        """Return the shorter side of the first image in pixels, and its channels (1 or 3)."""
         task = next(task for split in SPLITS for task in self.tasks(split))
         height, width, channels = shape_of(self.read(task, [0])[0])
         return min(height, width), channels
 
     def refuse_enlarging(self, size: int) -> None:
-        """That images as large as the first need not be enlarged to `size` pixels, which blurs.
+        """Refuse to enlarge images to `size` pixels, which blurs; the first one stands for all.
 
         Raises:
-            UserError: when they must be, or the data cannot be read.
+            UserError: when the first image is smaller, or cannot be read.
         """
         packed, _ = self.shape()
         if packed < size:
@@ -145,24 +168,18 @@ class EpisodeStore:
             yield decode(self.read(task), size, channels)
 
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:
-        """How many bytes `read` would ask for."""
+        """Return the number of bytes that `read` requests."""
         return sum(group.length for group in {group for group, _ in self._places(task, indices)})
 
     def _places(self, task: Task, indices: Sequence[int]) -> list[tuple[RowGroup, int]]:
-        """In which row group each image lies, and the how-many-th of it."""
+        """Return the row group of each index, and the index within it."""
         groups = self._by_task[task.name]
         ends = list(accumulate(group.count for group in groups))
-        found = [bisect_right(ends, index) for index in indices]
+        positions = [bisect_right(ends, index) for index in indices]
         return [
             (groups[i], index - ends[i] + groups[i].count)
-            for i, index in zip(found, indices, strict=True)
+            for i, index in zip(positions, indices, strict=True)
         ]
-
-    def _images(
-        self, group: RowGroup, data: bytes | memoryview, wanted: list[int]
-    ) -> dict[int, bytes]:
-        with self._sound(group.file):
-            return dict(zip(wanted, group.images_at(data, wanted), strict=True))
 
     def _read_manifest(self) -> bytes:
         try:
@@ -177,8 +194,8 @@ class EpisodeStore:
             ) from None
 
     @contextmanager
-    def _sound(self, file: str) -> Iterator[None]:
-        """Whatever fails inside means that `file` is not what `metatrain pack` wrote."""
+    def _refuse_malformed(self, file: str) -> Iterator[None]:
+        """Name `file` in place of any error inside: `metatrain pack` did not write that file."""
         try:
             yield
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
@@ -189,7 +206,7 @@ class EpisodeStore:
 
 
 def _sources(groups: Sequence[RowGroup]) -> tuple[int, ...]:
-    """A task's sources, put together from those of its row groups."""
+    """Join a task's sources from those of its row groups."""
     sources: list[int] = []
     for group in groups:
         sources += group.sources or range(len(sources), len(sources) + group.count)

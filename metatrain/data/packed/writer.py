@@ -1,7 +1,7 @@
-"""Writing a data set: Parquet shards that are read by range, and the manifest that commits them.
+"""Writing a data set: Parquet shards to be read by range, and the manifest that commits them.
 
 A data set is `data-00000.parquet`, `data-00001.parquet` and so on, sorted by task, and a
-`manifest.parquet` written last: a folder without one is not a data set.
+`manifest.parquet` that is written last: a folder without one is not a data set.
 """
 
 import hashlib
@@ -9,17 +9,20 @@ import io
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatrain.base.errors import UserError
 from metatrain.data.packed.manifest import (
+    CONDITIONS_KEY,
     FOOTERS_KEY,
+    IMAGE,
     MANIFEST,
+    PackedConditions,
     RowGroup,
     manifest_schema,
     parse_manifest,
@@ -29,12 +32,12 @@ from metatrain.storage.files import MissingError, asking, filesystem_of, read_fi
 ROW_GROUP_BYTES = 8_000_000
 SHARD_BYTES = 128_000_000
 
-# Larger than any row group: its images are one page, which can be read without its header.
+# Larger than any row group: the values of a column are one page, whose header nobody needs.
 _PAGE_BYTES = 2**30
 _PAGE_ROWS = 2**31 - 1
 
 _PACK_KEY = b"metatrain.pack"
-# There while packing goes on: what lies beside it is ours to clear.
+# A file that is there while packing goes on: the data beside it is ours to clear.
 _MARKER = "packing"
 
 _WRITTEN = re.compile(r"(data-\d{5}|manifest)\.parquet(\.partial)?")
@@ -52,15 +55,32 @@ IMAGE_SCHEMA = pa.schema(
 
 
 class DatasetWriter:
-    """Writes shards, each whole at once, and the manifest last: that commits the data set.
+    """Writer of a data set: shards, each whole at once, and last the manifest, which commits them.
 
     Where a data set lies already, its shards stay as they are and the new ones come after them.
+
+    Args:
+        url: the folder of the data set.
+        metadata: further columns of strings.
+        conditions: columns whose values can be read by range, and their types: string or binary.
+
+    Attributes:
+        conditions: by column, the section of each condition's kind in the data set that is there.
     """
 
-    def __init__(self, url: str, columns: Iterable[str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        metadata: Iterable[str] = (),
+        conditions: Mapping[str, pa.DataType] | None = None,
+    ) -> None:
         self._url = url
         self._fs, self._root = filesystem_of(url)
-        self._schema = pa.schema([*IMAGE_SCHEMA, *((column, pa.string()) for column in columns)])
+        kinds = conditions or {}
+        texts = [(column, pa.string()) for column in metadata]
+        self._schema = pa.schema([*IMAGE_SCHEMA, *texts, *kinds.items()])
+        self._ranged = (IMAGE, *kinds)
+        self.conditions: PackedConditions = {}
         self._manifest: list[RowGroup] = []
         self._footers: dict[str, str] = {}
         self._committed: set[str] = set()
@@ -71,30 +91,34 @@ class DatasetWriter:
         self._shard: _Shard | None = None
 
     def packed_before(self) -> dict[str, Any] | None:
-        """What `commit` was told when the data set that lies there was packed, to be added to."""
+        """Return the `note` of the data set that lies there, and add to it; None without one.
+
+        Raises:
+            UserError: when it was not packed by this pack.
+        """
         try:
             data = read_file(f"{self._url}/{MANIFEST}")
         except MissingError:
             return None
         try:
-            told = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
-            self._manifest, self._footers = parse_manifest(data)
+            note = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
+            self._manifest, self._footers, self.conditions = parse_manifest(data)
         except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self._url}/{MANIFEST} is there but is not one that this pack wrote; "
                 "choose another DEST, or remove it first."
             ) from error
         self._committed = {MANIFEST, *self._footers}
-        return told
+        return note
 
     def begin(self) -> None:
-        """Mark the folder as ours, and clear what an attempt that was killed left there.
+        """Mark the folder as ours, and clear the files of an attempt that was killed.
 
         Raises:
             UserError: when files lie there that no attempt of ours wrote.
         """
         foreign = self._uncommitted()
-        if foreign and not self._is_there(_MARKER):
+        if foreign and not self._exists(_MARKER):
             raise UserError(
                 f"{self._url} holds {foreign[0]}, which pack did not write; choose another DEST."
             )
@@ -102,20 +126,20 @@ class DatasetWriter:
         write_file(f"{self._url}/{_MARKER}", b"")
 
     def clear(self) -> None:
-        """Remove what an attempt wrote, this one or one that was killed."""
+        """Remove the files of an attempt, this one or one that was killed."""
         if self._committing:  # the manifest may be there
             return
         for name in self._uncommitted():
             self._remove(name)
-        if self._is_there(_MARKER):
+        if self._exists(_MARKER):
             self._remove(_MARKER)
-        # Not on object stores, which have no folders, and where it may mean the bucket.
+        # Object stores have no folders, and the root may be the bucket.
         folder = not self._fs.async_impl and self._fs.exists(self._root)
         if folder and not self._fs.ls(self._root):
             self._fs.rmdir(self._root)
 
     def _uncommitted(self) -> list[str]:
-        """Files of a data set that no manifest names."""
+        """List files of a data set that no manifest names."""
         try:
             paths = asking(self._url, lambda: self._fs.ls(self._root, detail=False))
         except MissingError:
@@ -125,18 +149,27 @@ class DatasetWriter:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; rows come sorted by task."""
-        full = self._row_bytes + len(row["image"]) > ROW_GROUP_BYTES
+        size = sum(len(row[column]) for column in self._ranged)
+        full = self._row_bytes + size > ROW_GROUP_BYTES
         if self._rows and (full or row["task"] != self._rows[0]["task"]):
             self._end_row_group()
         self._rows.append(row)
-        self._row_bytes += len(row["image"])
+        self._row_bytes += size
 
-    def commit(self, told: Mapping[str, Any]) -> None:
-        """Write what is left, and then the manifest with `told` in its schema's metadata."""
+    def commit(self, note: Mapping[str, Any], conditions: PackedConditions | None = None) -> None:
+        """Write the last shard, and then the manifest.
+
+        Args:
+            note: values for the next attempt, kept in the metadata of the manifest's schema.
+            conditions: by column, the section of each condition's kind.
+        """
         self._end_row_group()
         self._end_shard()
-        metadata = {FOOTERS_KEY: json.dumps(self._footers), _PACK_KEY: json.dumps(told)}
-        schema = manifest_schema(any(group.sources for group in self._manifest))
+        metadata = {FOOTERS_KEY: json.dumps(self._footers), _PACK_KEY: json.dumps(note)}
+        if conditions:
+            metadata[CONDITIONS_KEY] = json.dumps(conditions)
+        shared = any(group.sources for group in self._manifest)
+        schema = manifest_schema(shared, columns=bool(conditions))
         rows = [asdict(group) for group in self._manifest]
         buffer = io.BytesIO()
         pq.write_table(
@@ -148,7 +181,7 @@ class DatasetWriter:
         write_file(f"{self._url}/{MANIFEST}", buffer.getvalue())
         self._remove(_MARKER)
 
-    def _is_there(self, name: str) -> bool:
+    def _exists(self, name: str) -> bool:
         return asking(self._url, lambda: self._fs.exists(f"{self._root}/{name}"))
 
     def _remove(self, name: str) -> None:
@@ -157,22 +190,24 @@ class DatasetWriter:
     def _end_row_group(self) -> None:
         if not self._rows:
             return
-        self._shard = self._shard or _Shard(f"data-{len(self._footers):05d}.parquet", self._schema)
+        if self._shard is None:
+            name = f"data-{len(self._footers):05d}.parquet"
+            self._shard = _Shard(name, self._schema, self._ranged)
         self._shard.write(self._rows, self._sources())
         self._rows, self._row_bytes = [], 0
         if self._shard.size >= SHARD_BYTES:
             self._end_shard()
 
     def _sources(self) -> tuple[int, ...]:
-        """Of each row, the index of the first image of its source, as the manifest has it."""
-        own = tuple(row["index"] for row in self._rows)
-        if own[0] == 0:
+        """Return `RowGroup.sources` of the rows."""
+        indices = tuple(row["index"] for row in self._rows)
+        if indices[0] == 0:
             self._firsts = {}
         named = [(row.get("source"), row["index"]) for row in self._rows]
         firsts = tuple(
             self._firsts.setdefault(source, at) if source else at for source, at in named
         )
-        return () if firsts == own else firsts
+        return () if firsts == indices else firsts
 
     def _end_shard(self) -> None:
         if self._shard is None:
@@ -185,14 +220,21 @@ class DatasetWriter:
 
 
 class _Shard:
-    """One Parquet file in the making, in memory."""
+    """One Parquet file, written in memory.
 
-    def __init__(self, name: str, schema: pa.Schema) -> None:
+    Args:
+        name: of the file.
+        schema: its columns.
+        ranged: the columns that are to be read by range.
+    """
+
+    def __init__(self, name: str, schema: pa.Schema, ranged: Sequence[str]) -> None:
         self.name = name
-        self._schema = schema
+        self._schema, self._ranged = schema, ranged
         self._buffer = io.BytesIO()
-        self._written: list[tuple[str, str, int, tuple[int, ...]]] = []
-        texts = [column.name for column in schema if pa.types.is_string(column.type)]
+        self._written: list[_Written] = []
+        strings = {column.name for column in schema if pa.types.is_string(column.type)}
+        texts = [name for name in schema.names if name in strings - set(ranged)]
         self._writer = pq.ParquetWriter(
             self._buffer,
             schema,
@@ -212,41 +254,65 @@ class _Shard:
     def write(self, rows: list[dict[str, Any]], sources: tuple[int, ...]) -> None:
         """Write `rows`, all of one task, as one row group."""
         self._writer.write_table(pa.Table.from_pylist(rows, self._schema), len(rows))
-        image_bytes = sum(4 + len(row["image"]) for row in rows)
-        self._written.append((rows[0]["task"], rows[0]["split"], image_bytes, sources))
+        sizes = {name: sum(4 + len(row[name]) for row in rows) for name in self._ranged}
+        self._written.append(_Written(rows[0]["task"], rows[0]["split"], sizes, sources))
 
     def close(self) -> tuple[bytes, list[RowGroup], str]:
-        """The file, what the manifest says of its row groups, and the sha256 of its footer."""
+        """Return the file, its row groups as rows of the manifest, and the sha256 of its footer."""
         self._writer.close()
         data = self._buffer.getvalue()
         footer = pq.read_metadata(pa.BufferReader(data))
-        groups, end = [], 0
-        for i, (task, split, image_bytes, sources) in enumerate(self._written):
-            offset, length = _extent(footer.row_group(i))
-            end = offset + length
-            # A page ends with its values, and theirs is the only page of its column.
-            images = _column_end(footer.row_group(i), "image") - image_bytes
-            digest = sha256_of(memoryview(data)[offset:end])
-            count = footer.row_group(i).num_rows
-            place = (self.name, i, offset, length, images, count, digest)
-            groups.append(RowGroup(task, split, *place, sources))
-        return data, groups, sha256_of(memoryview(data)[end:])
+        groups = [
+            self._row_group(i, written, footer.row_group(i), memoryview(data))
+            for i, written in enumerate(self._written)
+        ]
+        return data, groups, sha256_of(memoryview(data)[groups[-1].end :])
+
+    def _row_group(
+        self, number: int, written: "_Written", group: pq.RowGroupMetaData, data: memoryview
+    ) -> RowGroup:
+        offset, length = _extent(group)
+        # A page ends with its values, and a column to be read by range has one page.
+        begins = {name: _column_end(group, name) - size for name, size in written.sizes.items()}
+        images = begins.pop(IMAGE)
+        return RowGroup(
+            task=written.task,
+            split=written.split,
+            file=self.name,
+            row_group=number,
+            offset=offset,
+            length=length,
+            images=images,
+            count=group.num_rows,
+            sha256=sha256_of(data[offset : offset + length]),
+            sources=written.sources,
+            columns=tuple(begins.items()),
+        )
+
+
+class _Written(NamedTuple):
+    """A row group that was written; `sizes` has the bytes of the values by column."""
+
+    task: str
+    split: str
+    sizes: Mapping[str, int]
+    sources: tuple[int, ...]
 
 
 def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:
-    """Where a row group begins in its file, and how many bytes it has."""
+    """Return the first byte of a row group in its file, and the number of its bytes."""
     columns = [group.column(i) for i in range(group.num_columns)]
     begins = min(column.dictionary_page_offset or column.data_page_offset for column in columns)
     return begins, sum(column.total_compressed_size for column in columns)
 
 
 def _column_end(group: pq.RowGroupMetaData, name: str) -> int:
-    """Where the one page of a column without a dictionary ends in its file."""
+    """Return the end in its file of the one page of a column without a dictionary."""
     columns = [group.column(i) for i in range(group.num_columns)]
     column = next(column for column in columns if column.path_in_schema == name)
     return column.data_page_offset + column.total_compressed_size
 
 
 def sha256_of(data: bytes | memoryview) -> str:
-    """SHA-256 in hexadecimal digits."""
+    """Return the SHA-256 in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -1,1 +1,1 @@
-"""Packing: images of many origins become one packed data set."""
+"""Packing images of many origins into one packed data set."""

@@ -1,4 +1,4 @@
-"""The sources that have a word of their own: `glyphs`, drawn here, and `icons`, fetched."""
+"""The built-in sources: `glyphs`, which are rendered here, and `icons`, which are downloaded."""
 
 import os
 from collections import Counter, defaultdict
@@ -16,32 +16,33 @@ from metatrain.data.packing.icons.package import INTEGRITY, fetched_package, pac
 from metatrain.data.packing.icons.sets import usable_sets
 from metatrain.data.packing.raw_images import RawImage, Source, identity_of
 
-# Raise it when the same package would no longer give the same icons.
+# To be raised when the same package no longer gives the same icons.
 _ICONS_FORMAT = 1
 
 
 def open_built_in(source: str, size: int | None, variant: str | None) -> Source:
-    """List what a built-in source has.
+    """List the images of a built-in source.
 
     Args:
         source: one of `BUILT_IN`.
-        size: of what is drawn, in pixels; None is the source's own.
-        variant: which of several there are of it; None is the plain one.
+        size: width and height to render at, in pixels; None is the source's default.
+        variant: a variant of the source; None is the plain one.
 
     Raises:
-        UserError: when there is no such variant, or the source cannot be had.
+        UserError: when there is no such variant, or the source cannot be downloaded.
     """
     variants = BUILT_IN.get(source, {})
     if variant not in variants:
-        has = [word for word, those in BUILT_IN.items() if variant in those]
+        others = [name for name, variants in BUILT_IN.items() if variant in variants]
         raise UserError(
-            f"{source} has no variant '{variant}'" + (f", only {has[0]} has." if has else ".")
+            f"{source} has no variant '{variant}'"
+            + (f"; pack {others[0]}, which has it." if others else "; leave it out.")
         )
     return variants[variant](size)
 
 
 def _characters(size: int | None) -> Source:
-    """Glyphs, with a character as the task."""
+    """List the glyphs, with a character as a task."""
     tasks = glyph_tasks()
     return Source(
         splits=dict.fromkeys(tasks),
@@ -57,7 +58,7 @@ def _characters(size: int | None) -> Source:
 
 
 def _styles(size: int | None) -> Source:
-    """Glyphs, with a face as the task, and no image that the other way round has not."""
+    """List the same glyphs, with a face as a task."""
     counts = Counter(g.font.stem for glyphs in glyph_tasks().values() for g in glyphs)
     faces = sorted(counts)
     return Source(
@@ -90,7 +91,7 @@ def _icons(variant: Variant, size: int | None) -> Source:
     identity = identity_of(f"{INTEGRITY}/{variant}/{_ICONS_FORMAT}".encode())
     return Source(
         splits={task: split_of(task) for task in tasks},
-        counts={task: len(found) for task, found in tasks.items()},
+        counts={task: len(icons) for task, icons in tasks.items()},
         images=_icon_images(tasks, variant, size or _ICON_SIZE, packed),
         columns=("source", "icon", "licence"),
         identities=dict.fromkeys(tasks, identity),
@@ -101,21 +102,19 @@ def _icons(variant: Variant, size: int | None) -> Source:
 def _icon_images(
     tasks: Mapping[str, list[Candidate]], variant: Variant, size: int, packed: list[Candidate]
 ) -> Iterator[RawImage]:
-    """The chosen icons, drawn ahead by task; each is put into `packed` too."""
-    picked = chosen(tasks, variant)
+    """Yield the chosen icons, rendered task by task on all cores, and append them to `packed`."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for task, found in picked.items():
-            packed += found
-            images = pool.map(lambda c: draw_png(c.icon, size), found)
-            for candidate, png in zip(found, images, strict=True):
-                icon = candidate.icon.id
-                told = {"source": candidate.source, "icon": icon, "licence": candidate.licence}
-                yield RawImage(task, icon, partial(bytes, png), told)
+        for task, icons in chosen(tasks, variant).items():
+            packed += icons
+            images = pool.map(lambda candidate: draw_png(candidate.icon, size), icons)
+            for candidate, png in zip(icons, images, strict=True):
+                name = candidate.icon.id
+                metadata = {"source": candidate.source, "icon": name, "licence": candidate.licence}
+                yield RawImage(task, name, partial(bytes, png), metadata)
 
 
 _GLYPH_SIZE, _ICON_SIZE = 28, 32
-_Opens = Callable[[int | None], Source]
-BUILT_IN: Mapping[str, Mapping[str | None, _Opens]] = {
+BUILT_IN: Mapping[str, Mapping[str | None, Callable[[int | None], Source]]] = {
     "glyphs": {None: _characters, "style": _styles},
     "icons": {None: partial(_icons, NARROW), "wide": partial(_icons, WIDE)},
 }

@@ -1,4 +1,4 @@
-"""What can be packed: folders of images, tables of paths, and what has a word of its own."""
+"""Sources of images: folders, tables of paths, and the built-in benchmarks."""
 
 import csv
 import io
@@ -28,14 +28,14 @@ from metatrain.storage.files import MissingError, asking, filesystem_of, read_by
 MAX_FILE_BYTES = 512_000_000
 NOT_AN_IMAGE = "not an image"
 
-# Formats that we do not read are here too: of an icon in SVG the user should hear.
+# Unreadable formats are here too: the user should hear of an icon in SVG.
 _IMAGE_SUFFIX = re.compile(
     r"(\.(a?png|jpe?g?|jfif|webp|gif|bmp|dib|tiff?|hei[cf]|avif|jxl|jp2|svg|ico|psd|tga|p[pgbn]m))?"
 )
 
 
 class _Entry(NamedTuple):
-    """An image file as a folder or a table has it; `path` is relative to the folder or table."""
+    """An image file of a folder or a table; `path` is relative to it."""
 
     task: str
     path: str
@@ -44,12 +44,12 @@ class _Entry(NamedTuple):
 
 
 def open_source(source: str, size: int | None, variant: str | None = None) -> Source:
-    """List what there is to pack.
+    """List the images of a source.
 
     Args:
         source: as in `metatrain.data.packing.pack.pack`.
-        size: of what is drawn, in pixels.
-        variant: of a built-in source that has several.
+        size: width and height of images that are rendered, in pixels.
+        variant: a variant of a built-in source.
 
     Raises:
         UserError: when the source cannot be reached, is of no known kind, or has no task.
@@ -98,7 +98,7 @@ def _file_source(
     for entry in entries:
         listed.setdefault(entry.task, []).append((entry, sizes.get(entry.path)))
     return Source(
-        splits=_given_splits(entries, source),
+        splits=_splits(entries, source),
         counts=Counter(entry.task for entry in entries),
         images=(
             RawImage(e.task, e.path, partial(_read, fs, root, e.path), e.metadata) for e in entries
@@ -108,13 +108,14 @@ def _file_source(
             name: identity_of(json.dumps(list_).encode()) for name, list_ in listed.items()
         },
         refused=refused,
+        read_file=partial(_read, fs, root),
     )
 
 
 def _folder_entries(
     paths: Iterable[str], source: str
 ) -> tuple[list[_Entry], list[tuple[str, BadImage]]]:
-    """Which task each file belongs to: that of its first folder, or second below a split's."""
+    """Find the task of each file: its first folder, or its second where the first is a split."""
     refused: list[tuple[str, BadImage]] = []
     candidates: list[str] = []
     for path in paths:
@@ -148,12 +149,12 @@ def _looks_like_an_image(path: str) -> bool:
 
 
 def is_table(source: str) -> bool:
-    """Whether `source` names a table rather than a folder."""
+    """Return whether `source` names a table rather than a folder."""
     return source.lower().endswith((".csv", ".parquet"))
 
 
 def _table_rows(data: bytes, source: str) -> list[dict[str, str]]:
-    """The rows of a table with every value as text, for '007' is a name and not a number."""
+    """Parse a table, with every value as text: '007' is a name and not a number."""
     rows: list[dict[str, Any]]
     try:
         if source.lower().endswith(".parquet"):
@@ -169,15 +170,18 @@ def _table_rows(data: bytes, source: str) -> list[dict[str, str]]:
 def _table_entries(
     rows: list[dict[str, str]], source: str
 ) -> tuple[list[_Entry], list[tuple[str, BadImage]]]:
-    """The entries of a table, sorted by task and, within a task, in the table's order."""
+    """Return the entries of a table, sorted by task and, within a task, in the table's order."""
     columns = list(rows[0]) if rows else ["path", "task"]
     for needed in ("path", "task"):
         if needed not in columns:
             hint = did_you_mean(needed, columns)
             raise UserError(f"{source} has no column '{needed}', only {', '.join(columns)}{hint}.")
     free = [column for column in columns if column not in ("path", "task", "split")]
-    if taken := set(free) & set(IMAGE_SCHEMA.names):
-        raise UserError(f"{source} has a column '{min(taken)}', a name that we need: rename it.")
+    if reserved := set(free) & set(IMAGE_SCHEMA.names):
+        raise UserError(
+            f"{source} has a column '{min(reserved)}', and packed data has another of that name; "
+            f"rename it."
+        )
     entries: dict[tuple[str, str], _Entry] = {}
     refused: list[tuple[str, BadImage]] = []
     for row in rows:
@@ -194,19 +198,19 @@ def _table_entries(
     return sorted(entries.values(), key=lambda entry: entry.task), refused
 
 
-def _given_splits(entries: list[_Entry], source: str) -> dict[str, str | None]:
+def _splits(entries: list[_Entry], source: str) -> dict[str, str | None]:
     splits: dict[str, str | None] = {}
     for entry in entries:
         if splits.setdefault(entry.task, entry.split) != entry.split:
             raise UserError(
                 f"task '{entry.task}' of {source} is in two splits, but one must hold out whole "
-                "tasks; give each task one split, or none to have them drawn by the seed."
+                "tasks; give each task one split, or none to have the seed decide."
             )
     return splits
 
 
 def _read(fs: AbstractFileSystem, root: str, name: str) -> bytes:
-    """The bytes of an image file, which must lie within `root` once its links are followed."""
+    """Read an image file, which must lie within `root` after its links are followed."""
     path = posixpath.join(root, name)
     if not _is_within(fs, root, path):
         raise BadImage("leads out of the source's folder")
@@ -214,7 +218,7 @@ def _read(fs: AbstractFileSystem, root: str, name: str) -> bytes:
         raise BadImage("cannot be read")
     try:
         info = asking(path, lambda: fs.info(path))
-        # A named pipe would keep us waiting for ever.
+        # Reading a named pipe would never end.
         if info["type"] == "file" and (info["size"] or 0) <= MAX_FILE_BYTES:
             return asking(path, lambda: read_bytes(fs, path))
     except MissingError as error:

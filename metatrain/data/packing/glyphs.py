@@ -1,4 +1,4 @@
-"""The built-in tasks: characters as tasks, faces as samples, drawn from matplotlib's own fonts.
+"""The glyph benchmark: characters as tasks, faces as samples, rendered from matplotlib's fonts.
 
 Nothing is downloaded. The faces are DejaVu, STIX and Computer Modern.
 """
@@ -17,18 +17,18 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 MIN_FACES = 12
 
-# In ems: what is smaller (a full stop, most accents) is a speck at the size of its neighbours.
+# In ems: a smaller glyph (a full stop, most accents) is a speck at the size of its neighbours.
 MIN_INK = 0.42
 
-# LastResort draws placeholders; the other two hold brackets and radicals stretched to sizes.
+# LastResort has placeholders; the other two have brackets and radicals stretched to sizes.
 LEFT_OUT = ("LastResort", "STIXSiz", "cmex10")
 
-# Glyphs whose names lie: TeX's italic dollar is a pound sign, and its two phis are swapped.
+# Glyphs with wrong names: TeX's italic dollar is a pound sign, and its two phis are swapped.
 MISNAMED = {("cmti10", "dollar"), ("cmmi10", "phi"), ("cmmi10", "phi1")}
 
 
 class Glyph(NamedTuple):
-    """One face's drawing of a character: the font, and the character that makes it draw it."""
+    """A glyph of a character in one face: the font, and the character code that selects it."""
 
     font: Path
     drawn_by: str
@@ -43,16 +43,16 @@ class GlyphImage(NamedTuple):
 
 @cache
 def glyph_fonts() -> tuple[Path, ...]:
-    """The font files that are used, sorted by name."""
+    """Return the font files of the benchmark, sorted by name."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return tuple(f for f in sorted(folder.glob("*.ttf")) if not f.stem.startswith(LEFT_OUT))
 
 
 def glyph_tasks() -> dict[str, list[Glyph]]:
-    """Every character that may become a task, by name (such as ``U+0041``), sorted by name.
+    """Return the glyphs of every character that may be a task, by name, such as ``U+0041``, sorted.
 
-    Spaces, controls and combining marks are not shapes of their own and are left out, as is
-    what fewer than `MIN_FACES` faces have.
+    Spaces, controls and combining marks are not shapes of their own and are left out, and so are
+    characters that fewer than `MIN_FACES` faces have.
     """
     tasks: dict[str, list[Glyph]] = {}
     for font in glyph_fonts():
@@ -63,12 +63,11 @@ def glyph_tasks() -> dict[str, list[Glyph]]:
 
 
 def glyph_images(size: int) -> Iterator[tuple[str, list[GlyphImage]]]:
-    """Render the tasks, in the order of `glyph_tasks`: pairs of a name and its images.
+    """Yield the name and the rendered images of each task, in the order of `glyph_tasks`.
 
-    No two images of the whole set are equal: a bitmap that an earlier character has taken does
-    not count for a later one. Otherwise a Cyrillic letter held out for testing could have been
-    seen in training as its Latin twin. Characters left with fewer than `MIN_FACES` images are
-    dropped.
+    No two images of the whole set are equal: a bitmap of an earlier character does not count for a
+    later one. Otherwise a Cyrillic letter held out for testing could have been seen in training as
+    its Latin twin. Characters with fewer than `MIN_FACES` images left are dropped.
 
     Args:
         size: width and height of the square images, in pixels.
@@ -87,10 +86,10 @@ def glyph_images(size: int) -> Iterator[tuple[str, list[GlyphImage]]]:
 
 
 class _Canvas:
-    """Draws glyphs centred on squares, four times too large first, for smooth edges.
+    """Renderer of glyphs, centred on squares, at four times the size first, for smooth edges.
 
-    All characters share one scale, by which a capital about fills the canvas, so that an o stays
-    smaller than an O; only what would not fit is shrunk.
+    All characters share one scale, at which a capital about fills the canvas, so that an o stays
+    smaller than an O; only a glyph that would not fit is shrunk.
     """
 
     def __init__(self, size: int) -> None:
@@ -103,7 +102,7 @@ class _Canvas:
         }
 
     def draw(self, glyph: Glyph) -> Image.Image | None:
-        """The glyph as a square 'L' image, or None where there is too little ink to see."""
+        """Render a square 'L' image of the glyph, or return None where it has too little ink."""
         ink = self._ink(glyph)
         if ink is None or max(ink.size) < MIN_INK * self._em:
             return None
@@ -126,10 +125,10 @@ class _Canvas:
 
 
 def _coverage(font: Path) -> Iterator[tuple[str, Glyph]]:
-    """The characters that a font really draws.
+    """Yield the characters that a font contains, each with its glyph.
 
-    Computer Modern's character maps follow TeX's encodings, not Unicode: there '<' draws an
-    inverted exclamation mark. Its glyphs' Adobe names say what they are.
+    Computer Modern's character maps follow TeX's encodings, not Unicode: there '<' selects an
+    inverted exclamation mark. Its glyphs are identified by their Adobe names.
     """
     with TTFont(font, lazy=True) as opened:
         for code, name in (opened.getBestCmap() or {}).items():

@@ -1,7 +1,7 @@
-"""Packing: from images grouped into tasks to a data set that `metatrain.data.packed.store` reads.
+"""Packing images, grouped into tasks, into a data set for `metatrain.data.packed.store`.
 
-Packing the same source with the same options gives the same bytes. Packing further tasks into the
-same place adds shards and leaves those that are there as they are.
+The same source with the same options gives the same bytes. Further tasks packed into the same place
+add shards, and leave the shards that are there as they are.
 """
 
 import posixpath
@@ -16,28 +16,29 @@ from typing import Any
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
-from metatrain.data.images import BadImage, NormalisedImage, normalise
+from metatrain.data.images import BadValue, NormalisedImage, normalise
 from metatrain.data.packed.manifest import SPLITS
 from metatrain.data.packed.writer import DatasetWriter, sha256_of
 from metatrain.data.packing.built_in import BUILT_IN
+from metatrain.data.packing.condition_columns import ConditionColumns
 from metatrain.data.packing.folders_and_tables import NOT_AN_IMAGE, is_table, open_source
 from metatrain.data.packing.raw_images import Source
 from metatrain.storage.files import filesystem_of, write_file
 
-# Raise it when the same source would no longer give the same data set.
+# To be raised when the same source no longer gives the same data set.
 _FORMAT = 2
 
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What became of the images.
+    """The outcome of packing.
 
     Attributes:
         url: where the data set lies.
-        tasks: how many tasks each split has.
-        images: how many images were kept.
-        notes: how many of the kept were handled in which way, such as ``transparent: on white``.
-        refused: how many files were refused for which reason.
+        tasks: the number of tasks by split.
+        images: the number of images that were kept.
+        notes: the number of kept images by a peculiarity, such as ``transparent: on white``.
+        refused: the number of refused files by reason.
         already_packed: whether the data set was there before, and nothing was done.
     """
 
@@ -68,29 +69,32 @@ def pack(
     seed: int = 0,
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
     variant: str | None = None,
+    conditions: Mapping[str, str] | None = None,
 ) -> PackSummary:
     """Pack the images of `source` as a data set at `dest`, or add its new tasks to the one there.
 
     A task as a whole goes to train, val or test, so that val and test hold nothing but tasks that
     training never saw. Nothing outside of the source's folder is read: no symbolic link and no
-    path in a table leads out of it. What is refused is reported on stderr, and the run goes on.
-    When packing fails or is interrupted, what it wrote is removed; what a killed run left behind
-    is removed by the next. Tasks that are added get their splits among themselves, so that none
-    of those that are there changes its own.
+    path in a table leads out of it. Refused files are reported on stderr, and packing continues.
+    When packing fails or is interrupted, its files are removed; the files of a killed process are
+    removed by the next one. Added tasks get their splits among themselves, so that no task that is
+    there changes its own.
 
     Args:
         source: a folder with one folder of images for each task, these perhaps within folders
             named train, val and test; or a .csv or .parquet table with columns path (relative to
-            the table) and task, perhaps split, and metadata to be kept; or 'glyphs' or 'icons', the
+            the table) and task, optionally split, and metadata to keep; or 'glyphs' or 'icons', the
             benchmarks (for a folder of that name, write './icons'). Any fsspec URL.
         dest: the folder to write; any fsspec URL.
         size: crop all images to squares of this many pixels a side; None keeps them as they are
             (glyphs are then drawn at 28, icons at 32).
-        raw: store the pixels themselves, which read fastest and take most room; needs `size`.
+        raw: store the pixels themselves, which are read fastest and take most room; needs `size`.
         seed: decides, with a task's name, the split of tasks to which the source gives none.
         split: the shares of those tasks for train, val and test; they sum to 1.
-        variant: of a benchmark: 'style' of glyphs, whose tasks are then faces in place of
-            characters; 'wide' of icons, which then has more and smaller tasks.
+        variant: a variant of a benchmark: glyphs with 'style' has faces as tasks in place of
+            characters; icons with 'wide' has more and smaller tasks.
+        conditions: metadata to pack as conditions of the images, by column the name of its kind:
+            'text', 'vector' (numbers as JSON), 'image' (the path of a file), or another package's.
 
     Raises:
         UserError: when there is nothing to pack, `dest` holds a data set that was packed with
@@ -101,14 +105,18 @@ def pack(
     opened = open_source(source, size, variant)
     options = {"size": size, "raw": raw, "seed": seed, "split": list(split), "format": _FORMAT}
     options |= {"variant": variant} if variant else {}
-    writer = DatasetWriter(dest, opened.columns)
+    options |= {"conditions": dict(conditions)} if conditions else {}
+    columns = ConditionColumns(conditions or {}, opened, source, size, raw)
+    metadata = [column for column in opened.columns if column not in columns.types]
+    writer = DatasetWriter(dest, metadata, columns.types)
     before = writer.packed_before()
+    columns.continue_with(writer.conditions)
     new = _new_tasks(opened.identities, options, before, dest)
     if before and not new:
         return PackSummary(dest, **before["summary"], already_packed=True)
     splits = assign_splits({name: opened.splits[name] for name in new}, seed, split)
     tally = _Tally(Progress("packing", sum(opened.counts[name] for name in new)))
-    rows = _rows(opened, splits, partial(normalise, size=size, raw=raw), tally)
+    rows = _rows(opened, splits, partial(normalise, size=size, raw=raw), columns, tally)
     known = before or {"tasks": {}, "summary": {}}
     with _attempt(writer), closing(tally.progress):
         for row in rows:
@@ -117,7 +125,8 @@ def pack(
             write_file(f"{dest}/{name}", data)
         summary = _sum(tally.summary(source, splits), known["summary"])
         tasks = {**known["tasks"], **new}
-        writer.commit({"options": options, "tasks": tasks, "summary": summary})
+        note = {"options": options, "tasks": tasks, "summary": summary}
+        writer.commit(note, columns.sections)
     return PackSummary(dest, **summary)
 
 
@@ -132,7 +141,7 @@ def _check_options(size: int | None, raw: bool, split: tuple[float, float, float
 
 @contextmanager
 def _attempt(writer: DatasetWriter) -> Iterator[None]:
-    """What is written inside is committed, or removed."""
+    """Remove the files of the block inside if it fails."""
     writer.begin()
     try:
         yield
@@ -148,7 +157,7 @@ def _new_tasks(
     before: Mapping[str, Any] | None,
     dest: str,
 ) -> dict[str, str]:
-    """The tasks that `dest` does not have yet, and their identities."""
+    """Return the tasks that `dest` does not have yet, with their identities."""
     if before is None:
         return dict(identities)
     if before.get("options") != options:
@@ -156,55 +165,55 @@ def _new_tasks(
             f"{dest} already holds a data set that was packed with other options; "
             "choose another DEST, or remove that data set first."
         )
-    there: Mapping[str, str] = before["tasks"]
+    packed: Mapping[str, str] = before["tasks"]
     for name, identity in identities.items():
-        if there.get(name, identity) != identity:
+        if packed.get(name, identity) != identity:
             raise UserError(
                 f"{dest} already holds a data set that has other images of task '{name}'; "
                 "choose another DEST, or remove that data set first."
             )
-    return {name: identity for name, identity in identities.items() if name not in there}
+    return {name: identity for name, identity in identities.items() if name not in packed}
 
 
 def _sum(summary: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary of what is added, and of what was there."""
-    together = dict(summary)
+    """Add the summary of the data set that was there."""
+    total = dict(summary)
     for key, counts in before.items():
         if isinstance(counts, Mapping):
             names = sorted(counts | summary[key]) if key != "tasks" else SPLITS
-            together[key] = {n: counts.get(n, 0) + summary[key].get(n, 0) for n in names}
+            total[key] = {n: counts.get(n, 0) + summary[key].get(n, 0) for n in names}
         else:
-            together[key] = counts + summary[key]
-    return together
+            total[key] = counts + summary[key]
+    return total
 
 
 def assign_splits(
     tasks: Mapping[str, str | None], seed: int, shares: tuple[float, float, float]
 ) -> dict[str, str]:
-    """The split of every task: the one given, else by the rank of a hash of seed and name.
+    """Return the split of every task: the given one, or by the rank of a hash of seed and name.
 
     val and test get their rounded shares, but at least one task each of three or more, and two of
     ten or more; train gets the rest.
 
     Args:
-        tasks: every task's name and the split that it is given, or None.
-        seed: another seed, another assignment.
+        tasks: every task's name, and the split that the source gives it, or None.
+        seed: another seed gives another assignment.
         shares: of train, val and test, summing to 1.
     """
     free = sorted(
-        (name for name, given in tasks.items() if given is None),
+        (name for name, fixed in tasks.items() if fixed is None),
         key=lambda name: sha256_of(f"{seed}/{name}".encode()),
     )
     # Two, where there are enough: scores compare a task with others.
     least = 2 if len(free) >= 10 else 1 if len(free) >= 3 else 0
     val, test = (max(round(share * len(free)), least if share else 0) for share in shares[1:])
-    drawn = ["val"] * val + ["test"] * test + ["train"] * len(free)
-    given = {name: split for name, split in tasks.items() if split}
-    return given | dict(zip(free, drawn, strict=False))
+    order = ["val"] * val + ["test"] * test + ["train"] * len(free)
+    fixed = {name: split for name, split in tasks.items() if split}
+    return fixed | dict(zip(free, order, strict=False))
 
 
 class _Tally:
-    """Counts what becomes of the images, and tells the user of those that are refused."""
+    """Counts of the images' outcomes; refused ones are reported to the user."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -212,14 +221,14 @@ class _Tally:
         self.notes = Counter[str]()
         self.refused = Counter[str]()
 
-    def refuse(self, name: str, error: BadImage) -> None:
+    def refuse(self, name: str, error: BadValue) -> None:
         self.refused[error.reason] += 1
         if error.reason != NOT_AN_IMAGE:
-            # repr: a file name may hold control characters that would act on a terminal.
+            # repr: control characters in a file name would act on a terminal.
             self.progress.say(f"refused {name!r}: {error}")
 
     def summary(self, source: str, splits: Mapping[str, str]) -> dict[str, Any]:
-        """The fields of `PackSummary`, but for where and when."""
+        """Return the counts of a `PackSummary`."""
         if not self.kept:
             raise UserError(
                 f"no image in {source} could be kept, for the reasons above; "
@@ -238,9 +247,10 @@ def _rows(
     source: Source,
     splits: Mapping[str, str],
     normalised: Callable[[bytes], NormalisedImage],
+    columns: ConditionColumns,
     tally: _Tally,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of the tasks in `splits`, one after the other; what is refused is left out."""
+    """Yield the rows of the tasks in `splits`, one task after the other, without refused images."""
     for name, error in source.refused:
         tally.refuse(name, error)
     counts = {task: count for task, count in source.counts.items() if task in splits}
@@ -251,7 +261,8 @@ def _rows(
             tally.progress.update(done)
             try:
                 image = normalised(raw.read())
-            except BadImage as error:
+                values = columns.encode(raw)
+            except BadValue as error:
                 tally.refuse(raw.name, error)
                 continue
             yield {
@@ -262,13 +273,14 @@ def _rows(
                 "height": image.height,
                 "split": splits[task],
                 **raw.metadata,
+                **values,
             }
             tally.kept[task] += 1
             tally.notes.update(image.notes)
 
 
 def _refuse_overlap(source: str, dest: str) -> None:
-    """Packing into the source would pack what was packed, or overwrite what is to be packed."""
+    """Refuse to pack into the source: packed files would be packed again, or overwrite images."""
     if source in BUILT_IN:
         return
     (source_fs, path), (dest_fs, root) = filesystem_of(source), filesystem_of(dest)

@@ -1,4 +1,4 @@
-"""What a source hands to packing: images that nobody has looked at yet."""
+"""A source of images to pack, as packing sees it: nothing is read yet."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from metatrain.data.packed.writer import sha256_of
 
 
 class RawImage(NamedTuple):
-    """An image not yet read: its task, what messages call it, how to read it, and metadata."""
+    """An image before it is read: its task, its name for messages, its reader, and metadata."""
 
     task: str
     name: str
@@ -19,16 +19,18 @@ class RawImage(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be packed, with no image read yet.
+    """Images to pack, before any is read.
 
     Attributes:
-        splits: every task there may be, sorted, and the split that the source gives it, or None.
-        counts: how many images it may have at most, in the same order.
-        images: all of them, sorted by task.
-        columns: the metadata that each image has.
-        identities: by task; each changes when what would be packed of its task changes.
+        splits: every possible task, sorted, and the split that the source gives it, or None.
+        counts: the most images that each may have, in the same order.
+        images: all images, sorted by task.
+        columns: the names of each image's metadata.
+        identities: by task, a text that changes when the task's images or their metadata change.
         refused: files that are no candidates, and why.
-        beside: files to be written beside the data, by name; asked for once all images were read.
+        beside: returns files to write beside the data, by name; called after all images are read.
+        read_file: reads a file of the source by the path that its metadata gives; None where it
+            has no files.
     """
 
     splits: Mapping[str, str | None]
@@ -38,9 +40,10 @@ class Source:
     identities: Mapping[str, str]
     refused: list[tuple[str, BadImage]] = field(default_factory=list)
     beside: Callable[[], Mapping[str, bytes]] = dict
+    read_file: Callable[[str], bytes] | None = None
 
 
 def identity_of(data: bytes) -> str:
-    """What tells a task's images from others of the same name."""
-    # Short, for every task's is kept; nobody gains by forging one.
+    """Return a text that tells a task's images from others of the same name."""
+    # Short, since the manifest keeps every task's; nobody gains by forging one.
     return sha256_of(data)[:16]

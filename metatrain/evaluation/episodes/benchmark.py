@@ -8,7 +8,7 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.tasks.classes import read_episode
+from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.evaluation.episodes.episode_list import SHOTS, EpisodeList
 
 
@@ -74,10 +74,10 @@ def read_benchmark(
         )
     tasks = {task.name: task for task in store.tasks(episodes.split)}
     progress = Progress("reading episodes", len(episodes.episodes))
+    reader = ClassReader(store, image_size, channels)
     supports, queries = [], []
     for listed in episodes.episodes:
-        plan = listed.plan(tasks[listed.task], shots)
-        episode = read_episode(store, plan, image_size, channels)
+        episode = reader.read(listed.plan(tasks[listed.task], shots))
         supports.append(episode.support.target)
         queries.append(episode.query.target)
         progress.update(len(queries))

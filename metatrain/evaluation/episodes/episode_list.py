@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.packed.store import EpisodeStore, Task
-from metatrain.data.tasks.classes import ClassPlan, ClassSampler
+from metatrain.data.tasks.class_sampler import ClassPlan, ClassSampler
 from metatrain.storage.files import read_file
 
 FORMAT = "metatrain-episodes-1"

@@ -20,7 +20,7 @@ from metatrain.base.errors import UserError
 from metatrain.config import Config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import to_uint8
-from metatrain.data.tasks.classes import read_episode
+from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.evaluation.episodes.episode_list import ListedEpisode
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.model.build import build_theta
@@ -154,9 +154,9 @@ def perform(job: Job) -> None:
     """
     model, store = _model(job.system), _store(job.data, job.fingerprint)
     task = next(task for task in store.tasks(job.split) if task.name == job.episode.task)
-    config = model.config
-    plan = job.episode.plan(task, job.shots)
-    episode = read_episode(store, plan, config.data.image_size, config.data.channels)
+    config, data = model.config, model.config.data
+    reader = ClassReader(store, data.image_size, data.channels, data.conditions)
+    episode = reader.read(job.episode.plan(task, job.shots))
     shown = [config.adapt.steps] if job.system.untrained else steps_shown(config)
     adapter = model.adapter()
     before = surprise(adapter.generator, episode.support)

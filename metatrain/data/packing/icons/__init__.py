@@ -1,4 +1,4 @@
-"""The icon benchmark: names as tasks, the icons of that name in many sets as samples.
+"""The icon benchmark: a task is a name, and its samples are the icons of that name in many sets.
 
-The icons come from the npm package `@iconify/json`, at one version, known by its hash.
+The icons come from one version of the npm package `@iconify/json`, verified by its hash.
 """

@@ -1,4 +1,4 @@
-"""Naming those who drew the icons, as their licences ask."""
+"""Attribution of the icons to their authors, as the licences require."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ is, in the column `icon`, and under which licence.
 
 
 def attribution(sets: Iterable[IconSet], packed: Sequence[Candidate]) -> bytes:
-    """A Markdown file with every set of which icons were `packed`, and how many."""
+    """Return a Markdown file with every set of the `packed` icons, and their number."""
     counts = Counter(candidate.icon.set for candidate in packed)
     rows = [
         " | ".join(_cell(text) for text in (s.title, s.author, s.licence, counts[s.name], s.url))

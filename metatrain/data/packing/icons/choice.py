@@ -1,4 +1,4 @@
-"""Choosing the icons of the benchmark: which names are tasks, and which icons their samples."""
+"""Selection of the names that are tasks of the benchmark, and of the icons that are samples."""
 
 import hashlib
 import os
@@ -15,9 +15,9 @@ from metatrain.data.packing.icons.drawing import draw, fingerprint
 from metatrain.data.packing.icons.names import split_of, style_words, task_of
 from metatrain.data.packing.icons.sets import Icon, IconSet
 
-# At which icons are compared, whatever size they are packed at.
+# Icons are compared at this size in pixels, whatever size they are packed at.
 _SIZE = 32
-# Less ink than this many of the 256 cells is a speck; two icons that differ in no more are one.
+# Of 256 cells: an icon with ink in fewer cells is a speck; two that differ in no more are equal.
 _LEAST_INK, _NEAR = 6, 8
 _INK_BYTES = 32
 _MOST_OF_A_SOURCE, _MOST_OF_A_TASK = 3, 64
@@ -25,11 +25,11 @@ _MOST_OF_A_SOURCE, _MOST_OF_A_TASK = 3, 64
 
 @dataclass(frozen=True)
 class Variant:
-    """How much a name must have to be a task.
+    """The requirements for a task.
 
     Attributes:
-        images: the least images.
-        sources: the least families of sets that they come from.
+        images: the fewest images.
+        sources: the fewest families of sets that the images come from.
     """
 
     images: int
@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class _Inked:
-    """A candidate, and where its ink is."""
+    """A candidate, and the cells of its ink, as bits."""
 
     candidate: Candidate
     ink: np.ndarray
@@ -61,16 +61,16 @@ class _Inked:
 
 
 def candidates(sets: Iterable[IconSet], variant: Variant) -> dict[str, list[Candidate]]:
-    """By task, sorted by name, the icons that may be its samples, if they are enough."""
+    """Return the possible samples of each possible task, sorted by the task's name."""
     tasks: dict[str, list[Candidate]] = defaultdict(list)
     for icons in sets:
         styles = style_words(icons)
         for icon in icons.icons:
             if task := task_of(icon.name, styles):
                 tasks[task].append(Candidate(icon, icons.family, icons.licence))
-    # In an order that favours no set and no style, and is the same everywhere.
+    # An order that favours no set and no style, and is the same everywhere.
     return {
-        task: sorted(tasks[task], key=lambda found: _lot(found.icon.id))
+        task: sorted(tasks[task], key=lambda candidate: _lot(candidate.icon.id))
         for task in sorted(tasks)
         if _enough(tasks[task], variant)
     }
@@ -79,22 +79,23 @@ def candidates(sets: Iterable[IconSet], variant: Variant) -> dict[str, list[Cand
 def chosen(
     tasks: Mapping[str, Sequence[Candidate]], variant: Variant
 ) -> dict[str, list[Candidate]]:
-    """The tasks that are left, and their icons, once what is too alike is out.
+    """Return the tasks and their icons after near copies are removed.
 
-    Within a task, no two icons are near each other; and none of an evaluation task is near one of
-    any training task. All by `fingerprint` at one size, so the choice holds for every size.
+    No two icons of a task are near each other, and no icon of an evaluation task is near one of any
+    training task. They are compared by `fingerprint` at one size, so the choice holds for every
+    size.
     """
-    kept = {task: found for task, found in _distinct_of(tasks) if _enough(found, variant)}
-    trained = {task: found for task, found in kept.items() if split_of(task) == "train"}
-    seen = np.array([f.ink for found in trained.values() for f in found]).reshape(-1, _INK_BYTES)
+    kept = {task: icons for task, icons in _distinct_of(tasks) if _enough(icons, variant)}
+    trained = {task: icons for task, icons in kept.items() if split_of(task) == "train"}
+    seen = np.array([i.ink for icons in trained.values() for i in icons]).reshape(-1, _INK_BYTES)
     unseen = {
-        task: [f for f in found if not _is_near(f.ink, seen)]
-        for task, found in kept.items()
+        task: [icon for icon in icons if not _is_near(icon.ink, seen)]
+        for task, icons in kept.items()
         if task not in trained
     }
-    left = trained | {task: found for task, found in unseen.items() if _enough(found, variant)}
+    left = trained | {task: icons for task, icons in unseen.items() if _enough(icons, variant)}
     return {
-        task: sorted((f.candidate for f in left[task]), key=lambda c: c.icon.id)
+        task: sorted((icon.candidate for icon in left[task]), key=lambda c: c.icon.id)
         for task in sorted(left)
     }
 
@@ -102,7 +103,7 @@ def chosen(
 def _distinct_of(
     tasks: Mapping[str, Sequence[Candidate]],
 ) -> Iterator[tuple[str, list[_Inked]]]:
-    progress = Progress("comparing icons", sum(len(found) for found in tasks.values()))
+    progress = Progress("comparing icons", sum(len(icons) for icons in tasks.values()))
     done = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for task, kept in zip(tasks, pool.map(_distinct, tasks.values()), strict=True):
@@ -112,11 +113,11 @@ def _distinct_of(
     progress.close()
 
 
-def _distinct(found: Sequence[Candidate]) -> list[_Inked]:
-    """Of a task's candidates the first that differ, no more of them than may be."""
+def _distinct(candidates: Sequence[Candidate]) -> list[_Inked]:
+    """Return the first candidates of a task that differ, up to the limits of source and task."""
     kept: list[_Inked] = []
     of_source = Counter[str]()
-    for candidate in found:
+    for candidate in candidates:
         if len(kept) == _MOST_OF_A_TASK:
             break
         if of_source[candidate.source] == _MOST_OF_A_SOURCE:
@@ -129,13 +130,13 @@ def _distinct(found: Sequence[Candidate]) -> list[_Inked]:
 
 
 def _ink(icon: Icon) -> np.ndarray | None:
-    """The fingerprint, as bits, of an icon that can be drawn and is no speck or blot."""
+    """Return the fingerprint as bits; None for a speck, a blot, or an icon that fails to render."""
     try:
         cells = fingerprint(draw(icon, _SIZE))
     except BadImage:
         return None
-    seen = _LEAST_INK <= cells.sum() <= cells.size - _LEAST_INK
-    return np.packbits(cells) if seen else None
+    visible = _LEAST_INK <= cells.sum() <= cells.size - _LEAST_INK
+    return np.packbits(cells) if visible else None
 
 
 def _is_near(ink: np.ndarray, others: np.ndarray) -> bool:
@@ -144,9 +145,9 @@ def _is_near(ink: np.ndarray, others: np.ndarray) -> bool:
     return bool((np.bitwise_count(others ^ ink).sum(axis=1) <= _NEAR).any())
 
 
-def _enough(found: Sequence[Candidate | _Inked], variant: Variant) -> bool:
-    sources = {candidate.source for candidate in found}
-    return len(found) >= variant.images and len(sources) >= variant.sources
+def _enough(icons: Sequence[Candidate | _Inked], variant: Variant) -> bool:
+    sources = {icon.source for icon in icons}
+    return len(icons) >= variant.images and len(sources) >= variant.sources
 
 
 def _lot(name: str) -> bytes:

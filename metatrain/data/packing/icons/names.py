@@ -1,6 +1,6 @@
-"""From an icon's name to its task, and from a task to its split.
+"""The task of an icon's name, and the split of a task.
 
-What tells styles apart (outline, filled, 24) says nothing about what is drawn, and goes.
+Words for styles (outline, filled, 24) say nothing about the motif, and are removed.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from metatrain.data.packing.icons.sets import IconSet
 
-# Words that tell a style in any set, at either end of a name.
+# Words for a style in any set, at either end of a name.
 _STYLES = frozenset(
     [
         "baseline",
@@ -28,7 +28,7 @@ _STYLES = frozenset(
         "twotone",
     ]
 )
-# Words that tell a style in sets that use them much, and in others a thing: traffic-light.
+# Words for a style in sets that use them often; in others they are part of a thing: traffic-light.
 _PERHAPS = frozenset(
     [
         "alt",
@@ -53,8 +53,8 @@ _PERHAPS = frozenset(
         "two",
     ]
 )
-_MUCH = 0.05
-# Which of several drawings it is, or at what size; but of a number it is what is drawn.
+_OFTEN = 0.05
+# They count the drawings of a motif, or sizes, unless the motif is a number.
 _COUNTED = frozenset(
     [
         "one",
@@ -84,17 +84,17 @@ _TRAIN, _VAL = 0.74, 0.86
 
 
 def style_words(icons: IconSet) -> frozenset[str]:
-    """The words by which a set tells its styles apart."""
+    """Return the words for styles in a set."""
     ends = Counter[str]()
     for icon in icons.icons:
         words = icon.name.split("-")
         ends.update({words[0], words[-1]} if len(words) > 1 else ())
-    much = {word for word in _PERHAPS if ends[word] >= _MUCH * len(icons.icons)}
-    return _STYLES | icons.styles | much
+    frequent = {word for word in _PERHAPS if ends[word] >= _OFTEN * len(icons.icons)}
+    return _STYLES | icons.styles | frequent
 
 
 def task_of(name: str, styles: Collection[str]) -> str | None:
-    """The task of an icon, such as ``arrow-left`` of ``arrow-left-02-filled``, or None."""
+    """Return the task of an icon, ``arrow-left`` for ``arrow-left-02-filled``, or None."""
     words = name.split("-")
     numbered = words[0] in _NUMBERS
 
@@ -110,15 +110,15 @@ def task_of(name: str, styles: Collection[str]) -> str | None:
 
 
 def head_word(task: str) -> str:
-    """The first word of a task, in the singular."""
+    """Return the first word of a task, in the singular."""
     word = task.partition("-")[0]
     return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "su" else word
 
 
 def split_of(task: str) -> str:
-    """The split of a task: by its head word alone, so that no word is in two.
+    """Return the split of a task, which depends on its head word alone: no word is in two splits.
 
-    Nothing else matters, so a task is in the same split in every variant of the benchmark.
+    So a task is in the same split in every variant of the benchmark.
     """
     digest = hashlib.sha256(f"icons/{head_word(task)}".encode()).digest()
     place = int.from_bytes(digest[:8]) / 2**64

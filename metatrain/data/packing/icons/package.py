@@ -1,4 +1,4 @@
-"""Getting the npm package that has the icons, and reading it without trusting it."""
+"""Downloading the npm package of the icons, and reading it without trusting it."""
 
 import base64
 import hashlib
@@ -19,13 +19,13 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 
 PACKAGE, VERSION = "@iconify/json", "2.2.535"
-# As the registry states it: the sha512 of the archive.
+# The sha512 of the archive, in the registry's notation.
 INTEGRITY = (
     "sha512-nAV60ACUSHwnsb6fsp+letHlNkrwO4vzBtcC6B4EDHEr"
     "QQfezk7E3nJdnwJjve6OCfMNO0uVT5Vrgna9/NCmXw=="
 )
 ARCHIVE_BYTES = 104_043_282
-# The largest set that is used has 14 MB; larger ones are emoji with their shading.
+# The largest set in use has 14 MB; larger ones are emoji with their shading.
 SET_BYTES = 32_000_000
 
 _URL = f"https://registry.npmjs.org/{PACKAGE}/-/json-{VERSION}.tgz"
@@ -35,10 +35,10 @@ _SECONDS = 1800
 
 
 def fetched_package() -> Path:
-    """The package's archive in the user's cache, fetched first where it is not there.
+    """Return the package's archive in the user's cache, downloaded first if it is not there.
 
     Raises:
-        UserError: when it cannot be fetched, or is not the one that is known.
+        UserError: when it cannot be downloaded, or has another hash.
     """
     archive = _cache() / f"iconify-json-{VERSION}.tgz"
     if archive.exists() and integrity_of(archive) == INTEGRITY:
@@ -49,33 +49,33 @@ def fetched_package() -> Path:
             _fetch(Path(folder) / archive.name)
             if integrity_of(Path(folder) / archive.name) != INTEGRITY:
                 raise UserError(
-                    f"what the registry gave for {PACKAGE} {VERSION} is not the package that is "
-                    "known by that name (its sha512 differs); try again, or through another proxy."
+                    f"the registry's archive of {PACKAGE} {VERSION} is not the published one (its "
+                    "sha512 differs); try again, or through another proxy."
                 )
             (Path(folder) / archive.name).replace(archive)
     except OSError as error:
         raise UserError(
-            f"cannot fetch {PACKAGE} {VERSION} ({error}); install npm or open the network to "
+            f"cannot download {PACKAGE} {VERSION} ({error}); install npm or open the network to "
             f"registry.npmjs.org, or put the file of {_URL} at {archive}."
         ) from error
     return archive
 
 
 def integrity_of(archive: Path) -> str:
-    """The hash of a file as npm writes it."""
+    """Return the hash of a file in npm's notation."""
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha512").digest()
     return f"sha512-{base64.b64encode(digest).decode()}"
 
 
 def packaged_sets(archive: Path) -> Iterator[dict[str, Any]]:
-    """The icon sets in the archive, as they were parsed; nothing is unpacked to disk.
+    """Yield the parsed icon sets of the archive; nothing is unpacked to disk.
 
     Raises:
         UserError: when it is no archive of icon sets.
     """
     try:
-        # As a stream: every member is met once, and none is reached by what another says.
+        # As a stream: every member is read once, and none by a reference from another.
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
                 file = tar.extractfile(member) if _is_set(member) else None
@@ -97,25 +97,25 @@ def _cache() -> Path:
 
 
 def _fetch(to: Path) -> None:
-    """By npm, which knows its user's proxies and mirrors, or else straight from the registry."""
+    """Download by npm, which has its user's proxies and mirrors, or directly from the registry."""
     npm = shutil.which("npm")
     if npm is None:
         _download(to)
         return
-    print(f"fetching {PACKAGE} {VERSION} ({ARCHIVE_BYTES / 1e6:.0f} MB) by npm", file=sys.stderr)
+    print(f"downloading {PACKAGE} {VERSION} ({ARCHIVE_BYTES / 1e6:.0f} MB) by npm", file=sys.stderr)
     package = f"{PACKAGE}@{VERSION}"
     command = [npm, "pack", "--ignore-scripts", "--silent", "--pack-destination", str(to.parent)]
     try:
         subprocess.run([*command, package], check=True, capture_output=True, timeout=_SECONDS)
     except subprocess.SubprocessError as error:
-        said = getattr(error, "stderr", b"").decode(errors="replace").strip()
-        raise OSError(said.splitlines()[0] if said else "npm pack failed") from error
+        reason = getattr(error, "stderr", b"").decode(errors="replace").strip()
+        raise OSError(reason.splitlines()[0] if reason else "npm pack failed") from error
 
 
 def _download(to: Path) -> None:
-    progress = Progress("fetching icons, MB", ARCHIVE_BYTES // 10**6)
+    progress = Progress("downloading icons, MB", ARCHIVE_BYTES // 10**6)
     with urllib.request.urlopen(_URL, timeout=60) as answer, to.open("wb") as file:
-        # One byte more than there should be is enough to see that it is another file.
+        # One byte beyond the known size shows that it is another file.
         while file.tell() <= ARCHIVE_BYTES and (chunk := answer.read(_CHUNK)):
             file.write(chunk)
             progress.update(file.tell() // 10**6)

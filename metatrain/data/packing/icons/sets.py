@@ -1,4 +1,4 @@
-"""Icon sets, and which of them may be used: those with a free licence and one colour."""
+"""Icon sets, and the choice of those with a free licence and one colour."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,14 +7,14 @@ from typing import Any
 
 from metatrain.base.errors import UserError
 
-# Permissive, or asking for attribution and nothing else. Share-alike, non-commercial and copyleft
-# licences are left out, and so is the OFL, under which what is made of a font stays under it.
+# Permissive licences, and those that require attribution alone. Share-alike, non-commercial and
+# copyleft licences are left out, and so is the OFL, which extends to works made of a font.
 FREE = re.compile(r"MIT|Apache-2\.0|ISC|BSD-[23]-Clause|CC0-1\.0|CC-BY-\d\.\d|Unlicense|0BSD")
 
-# Brands: few words, that every set must draw alike, and trademarks whatever the licence.
+# Brands look alike in every set, and are trademarks whatever the licence.
 _LEFT_OUT = ("Logos",)
 
-# Sets by the same hands, most of them editions or weights of one drawing.
+# Sets by the same authors, most of them editions or weights of one drawing.
 _FAMILIES = {
     "bx": "boxicons",
     "bxs": "boxicons",
@@ -28,11 +28,11 @@ _FAMILIES = {
 
 @dataclass(frozen=True)
 class Icon:
-    """One icon: the inside of an SVG, drawn in `currentColor`, and the box that it is drawn in.
+    """One icon: the content of an SVG, in `currentColor`, and its canvas.
 
     Attributes:
         set: the set's short name.
-        name: the icon's within the set.
+        name: the icon's name within the set.
         body: SVG elements, without the element svg around them.
         box: left, top, width and height of the canvas, in the body's units.
     """
@@ -44,7 +44,7 @@ class Icon:
 
     @property
     def id(self) -> str:
-        """Its name in the whole package, such as ``tabler:home``."""
+        """The name in the whole package, such as ``tabler:home``."""
         return f"{self.set}:{self.name}"
 
 
@@ -54,12 +54,12 @@ class IconSet:
 
     Attributes:
         name: short and unique, such as ``tabler``.
-        title: as people know it.
-        author: who made it.
-        url: where it comes from.
-        licence: its SPDX identifier.
-        styles: endings and beginnings of names that it uses to tell styles apart.
-        icons: those that are not hidden; other names for them are left out.
+        title: the name for people.
+        author: the author's name.
+        url: the origin of the set.
+        licence: the SPDX identifier.
+        styles: endings and beginnings of names that stand for styles in this set.
+        icons: the icons, without hidden ones and aliases.
     """
 
     name: str
@@ -72,15 +72,15 @@ class IconSet:
 
     @property
     def family(self) -> str:
-        """What it shares with sets by the same hands, and with no other set."""
+        """The family of the set: sets by the same authors share it."""
         return _FAMILIES.get(self.name) or self.name.partition("-")[0].rstrip("0123456789")
 
 
 def usable_sets(parsed: Iterable[Mapping[str, Any]]) -> Iterator[IconSet]:
-    """The sets that may be used and suit, of all that were parsed.
+    """Yield the parsed sets that have a free licence, one colour, and no logos.
 
     Raises:
-        UserError: when one is not as Iconify writes them.
+        UserError: when one is not of Iconify's format.
     """
     for content in parsed:
         try:
@@ -115,7 +115,7 @@ def _icon_set(content: Mapping[str, Any]) -> IconSet:
 
 
 def _box(icon: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    # What a set does not say is 16, by Iconify's definition.
-    numbers = {"left": 0, "top": 0, "width": 16, "height": 16}
-    left, top, width, height = (float(icon.get(key, given)) for key, given in numbers.items())
+    # Iconify's defaults.
+    defaults = {"left": 0, "top": 0, "width": 16, "height": 16}
+    left, top, width, height = (float(icon.get(key, value)) for key, value in defaults.items())
     return left, top, width, height

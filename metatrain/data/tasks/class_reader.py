@@ -1,0 +1,93 @@
+"""Reading the episodes of classes: images with their conditions, by one request each."""
+
+from collections.abc import Mapping
+
+from metatrain.base.errors import UserError, did_you_mean
+from metatrain.base.section import Section
+from metatrain.data.conditions import CONDITIONS, ConditionKind
+from metatrain.data.episodes import Episode
+from metatrain.data.examples import Condition, Examples
+from metatrain.data.images import BadValue
+from metatrain.data.packed.manifest import IMAGE, MANIFEST
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.pictures import decode
+from metatrain.data.tasks.class_sampler import ClassPlan
+
+
+class ClassReader:
+    """Reader of planned episodes; threads may share it.
+
+    Args:
+        store: the data set.
+        image_size: height and width in pixels to bring images to.
+        channels: 1 for grey, 3 for RGB.
+        conditions: by column, the section of the kind of each condition to read.
+
+    Raises:
+        UserError: when the data set has no such condition, or has it with another kind or shape.
+    """
+
+    def __init__(
+        self,
+        store: EpisodeStore,
+        image_size: int,
+        channels: int,
+        conditions: Mapping[str, Section] | None = None,
+    ) -> None:
+        self._store, self._size, self._channels = store, image_size, channels
+        self._kinds: dict[str, ConditionKind] = {}
+        for column, section in (conditions or {}).items():
+            values = section.model_dump(mode="json")
+            _check_packed(column, values, store)
+            self._kinds[column] = CONDITIONS[values["name"]](section, image_size, channels)
+
+    def read(self, plan: ClassPlan) -> Episode:
+        """Read and decode the images of `plan` with their conditions, by one request.
+
+        Raises:
+            UserError: when the store cannot be read, or its bytes are not those that were packed.
+        """
+        packed = self._store.read_columns(plan.task, [IMAGE, *self._kinds], plan.images)
+        try:
+            images = decode(packed[IMAGE], self._size, self._channels)
+        except BadValue as error:
+            raise UserError(
+                f"task '{plan.task.name}' in {self._store.url} has an image that cannot be used "
+                f"({error}); pack it again."
+            ) from error
+        given = {column: self._decode(column, packed[column], plan) for column in self._kinds}
+        support, query = Examples(images, given).split(len(plan.support))
+        return Episode(plan.task.name, support, query, plan.seed)
+
+    def bytes_of(self, plan: ClassPlan) -> int:
+        """Return the memory for the row groups of `plan` and for its decoded values, in bytes."""
+        image = 4 * self._channels * self._size**2
+        decoded = image + sum(kind.decoded_bytes for kind in self._kinds.values())
+        return self._store.bytes_of(plan.task, plan.images) + len(plan.images) * decoded
+
+    def _decode(self, column: str, values: list[bytes], plan: ClassPlan) -> Condition:
+        try:
+            return self._kinds[column].decode(values)
+        except BadValue as error:
+            raise UserError(
+                f"task '{plan.task.name}' in {self._store.url} has a value in column '{column}' "
+                f"that cannot be used ({error}); pack it again."
+            ) from error
+
+
+def _check_packed(column: str, section: Mapping[str, object], store: EpisodeStore) -> None:
+    key, file = f"data.conditions.{column}", f"{store.url}/{MANIFEST}"
+    packed = store.conditions.get(column)
+    if packed is None:
+        columns = list(store.conditions)
+        mend = f"; pack the data with --condition {column}={section['name']}, or leave {key} out."
+        raise UserError(
+            f"{key} names no condition in {file}, which has {', '.join(columns) or 'none'}"
+            f"{did_you_mean(column, columns) or mend}"
+        )
+    for name, value in packed.items():
+        if section.get(name) != value:
+            raise UserError(
+                f"{key}.{name} is {section.get(name)}, and column '{column}' in {file} was packed "
+                f"with {name} {value}; set {key}.{name}={value}, or pack the data again."
+            )
