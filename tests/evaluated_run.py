@@ -30,7 +30,7 @@ from metatrain.model.build import build_theta
 from metatrain.model.file import Model, save_model
 from metatrain.storage.files import write_file
 from metatrain.training.checkpoint import CheckpointStore, draft_of
-from metatrain.training.state import TrainState, first_state
+from metatrain.training.state import TrainState
 
 OVERRIDES = ["run.name=small", "data.image_size=8", "generator.width=8", "meta.steps=20"]
 STEPS = (0, 5, 10)
@@ -66,13 +66,13 @@ def make_run(
 
 def train(run: str, config: Config) -> None:
     """Write the files of a training."""
-    weights = first_state(build_theta(config)).parameters
+    weights = build_theta(config).copy()
     history = [
         {"step": s, "loss": 2 / s, "inner_first": 3 / s, "gradient_norm": 1.0, "seconds": 0.5}
         for s in range(1, 21)
     ]
     average = {name: weight.clone() for name, weight in weights.items()}
-    state = TrainState(20, weights, average, {}, history)
+    state = TrainState(step=20, parameters=weights, average=average, history=history)
     CheckpointStore(run).save(draft_of(state, config))
     save_model(Model(config, average, 20), f"{run}/model.safetensors")
 

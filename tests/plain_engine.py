@@ -3,6 +3,7 @@
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.model.build import build_learner, build_theta
 from metatrain.training.engine import Engine
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.run_data import training_sampler
 from metatrain.training.state import first_state
 from metatrain.training.trainer import Trainer
@@ -37,7 +38,7 @@ def train(config, observers, state=None, **options):
     """Train from `state`, or from the beginning; returns the state at the end."""
     theta = build_theta(config)
     source = open_tasks(config.data)
-    state = state or first_state(theta)
+    state = state or first_state(initial_weights(config))
     sampler = training_sampler(source, config)
     episodes = load_episodes(source, sampler, start=state.step)
     learner, engine = build_learner(config, theta), PlainEngine(state.parameters)

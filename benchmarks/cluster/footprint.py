@@ -1,11 +1,11 @@
-"""Peak memory of every worker of a run, beside the plan's.
+"""Peak memory of every worker of a run, compared with the plan.
 
     python -m benchmarks.cluster.footprint CONFIG
 
-A fresh process for each worker, over gloo, does what a worker does: the engine, the learner and the
-trainer of the configuration, on random images. Malloc is told to hand every freed tensor back to
-the system, and a small run first loads and compiles code; what counts is how far the peak of the
-resident set then rises, which is that of living tensors.
+One fresh process per worker, over gloo, runs the engine, the learner and the trainer of the
+configuration on random images. Malloc returns every freed tensor to the system, and a small run
+first loads and compiles code. The measure is the rise of the resident set's peak after that: the
+memory of living tensors.
 """
 
 import gc
@@ -23,13 +23,13 @@ from metatrain.config import load_config
 from metatrain.plan.hardware import this_machine
 from metatrain.plan.plan import plan_of
 
-# The optimiser has its state after the first step, and learners what they remember.
+# The optimiser's state and the learner's memory exist after the first step.
 STEPS = 2
 _SMALL = ["data.image_size=8", "generator.width=8"]
 
 
 def measured(config: str, overrides: Sequence[str] = ()) -> list[int]:
-    """Bytes that each worker of a configuration needs at most beyond code."""
+    """Measure the peak bytes of each worker of a configuration, without code."""
     world = load_config(config, overrides).cluster.workers
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.cluster.footprint", config, *overrides]
@@ -39,14 +39,14 @@ def measured(config: str, overrides: Sequence[str] = ()) -> list[int]:
             subprocess.Popen(command, env=environment | rank, stdout=subprocess.PIPE, text=True)
             for rank in ranks
         ]
-        said = [worker.communicate()[0] for worker in workers]
+        outputs = [worker.communicate()[0] for worker in workers]
     if any(worker.returncode for worker in workers):
-        raise RuntimeError("a worker failed; what it said is above")
-    return [int(text.splitlines()[-1]) for text in said]
+        raise RuntimeError("a worker failed; see its output above")
+    return [int(text.splitlines()[-1]) for text in outputs]
 
 
 def _rise(path: str, overrides: Sequence[str]) -> int:
-    """Bytes that the peak rises by in a run."""
+    """Return the bytes by which the peak rises in a run."""
     train(load_config(path, [*overrides, *_SMALL]), Stop(STEPS))
     gc.collect()
     peak_reset()
@@ -67,7 +67,7 @@ def _worker(path: str, overrides: Sequence[str]) -> None:
 
 
 def main(path: str, overrides: Sequence[str]) -> None:
-    """Print what was planned and what was measured."""
+    """Print the planned and the measured peaks."""
     config = load_config(path, overrides)
     planned = plan_of(config, this_machine(config.cluster.workers)).memory.peak
     for rank, used in enumerate(measured(path, overrides)):

@@ -1,8 +1,7 @@
-"""A proxy that holds back every request: `python -m benchmarks.cluster.latency PORT SECONDS`.
+"""A proxy that delays every request: `python -m benchmarks.cluster.latency PORT SECONDS`.
 
-A process of its own, so that it takes none of the time of the interpreter that is measured. It
-prints the port that it listens on, and for every line that it is given, the requests and the bytes
-that have passed.
+It is a separate process, so that it takes no time from the interpreter that is measured. It prints
+its port and, for every line of its standard input, the requests and bytes that have passed.
 """
 
 import asyncio
@@ -15,10 +14,10 @@ from urllib.parse import urlsplit
 
 
 class Latency:
-    """A running proxy.
+    """Running proxy.
 
     Attributes:
-        endpoint: its address.
+        endpoint: URL of the proxy.
     """
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -26,7 +25,7 @@ class Latency:
         self.endpoint = f"http://127.0.0.1:{self._numbers()[0]}"
 
     def passed(self) -> list[int]:
-        """The requests and the bytes so far."""
+        """Return the numbers of requests and of bytes so far."""
         assert self._process.stdin
         print(file=self._process.stdin, flush=True)
         return self._numbers()
@@ -38,7 +37,7 @@ class Latency:
 
 @contextmanager
 def latency(endpoint: str, seconds: float) -> Iterator[Latency]:
-    """A proxy before `endpoint` for as long as the context lasts."""
+    """Run a proxy in front of `endpoint` during the context."""
     port = str(urlsplit(endpoint).port)
     command = [sys.executable, "-m", "benchmarks.cluster.latency", port, str(seconds)]
     pipe = subprocess.PIPE
@@ -53,7 +52,7 @@ _passed = {"requests": 0, "bytes": 0}
 
 
 async def _pump(reader: StreamReader, writer: StreamWriter, delay: float) -> None:
-    """Pass on what comes, each piece `delay` seconds late; a request is one piece."""
+    """Forward every chunk `delay` seconds late; a request is one chunk."""
     try:
         while data := await reader.read(1 << 20):
             if delay:
@@ -69,7 +68,7 @@ async def _pump(reader: StreamReader, writer: StreamWriter, delay: float) -> Non
         writer.close()
 
 
-def _tell() -> None:
+def _print_counts() -> None:
     if not sys.stdin.readline():
         asyncio.get_running_loop().remove_reader(sys.stdin)
     print(_passed["requests"], _passed["bytes"], flush=True)
@@ -77,11 +76,11 @@ def _tell() -> None:
 
 async def _serve(upstream: int, delay: float) -> None:
     async def connected(reader: StreamReader, writer: StreamWriter) -> None:
-        there = await asyncio.open_connection("127.0.0.1", upstream, limit=1 << 20)
-        await asyncio.gather(_pump(reader, there[1], delay), _pump(there[0], writer, 0))
+        answers, requests = await asyncio.open_connection("127.0.0.1", upstream, limit=1 << 20)
+        await asyncio.gather(_pump(reader, requests, delay), _pump(answers, writer, 0))
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20)
-    asyncio.get_running_loop().add_reader(sys.stdin, _tell)
+    asyncio.get_running_loop().add_reader(sys.stdin, _print_counts)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -1,8 +1,8 @@
-"""How training scales: `python -m benchmarks.cluster.scaling`.
+"""Scaling of training: `python -m benchmarks.cluster.scaling`.
 
 Weak and strong scaling at 1 and 2 workers by real runs of the training command on this machine,
-each worker with one processor; then a model of what is not here, 8 to 1,024 GPUs, by
-`metatrain.plan`. Prints tables, writes JSON.
+each worker with one processor; then, by `metatrain.plan`, a model of 8 to 1,024 GPUs. Prints
+tables, writes JSON.
 """
 
 import argparse
@@ -21,26 +21,26 @@ from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import Plan, plan_of
 from metatrain.training.checkpoint import CheckpointStore
 
-# Workers and episodes: against the first two, 2 workers on 4 episodes are weak and strong scaling.
+# Workers and episodes. 2 workers on 4 episodes are weak and strong scaling of the first two.
 _RUNS = ((1, 2), (1, 4), (2, 4))
-_WARM = 10  # outer steps that are left out
+_WARM = 10  # first outer steps, which are not counted
 _GPUS = (8, 16, 32, 64, 128, 256, 512, 1024)
-# Episodes a GPU in weak scaling, and all of them in strong scaling.
+# Episodes per GPU in weak scaling, and of all GPUs in strong scaling.
 _MODELS = {"large-100m": (8, 8192), "large-3b": (2, 2048)}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was measured: means over its outer steps, in seconds a step.
+    """Measured run: mean seconds per outer step.
 
     Attributes:
-        workers: training workers.
-        episodes: of an outer step.
-        step: all of it, with the checkpoints' share.
-        inner: in the outer gradient, on worker 0.
-        engine: in collectives, the optimiser's step, and waiting for the other worker there.
+        workers: number of workers.
+        episodes: episodes per outer step.
+        step: all of the step, with its share of checkpoints.
+        inner: the outer gradient, on worker 0.
+        engine: collectives, with waiting for the other worker, and the optimiser's step.
         data: waiting for episodes.
-        checkpoint: while the trainer waits for checkpoints.
+        checkpoint: waiting for checkpoints.
     """
 
     workers: int
@@ -53,7 +53,7 @@ class Run:
 
 
 def measured_run(data: str, workers: int, episodes: int, steps: int) -> Run:
-    """Train the demo's configuration for `steps` outer steps, in a folder that goes away."""
+    """Train the demo's configuration for `steps` outer steps, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
             f"run.dir={folder}", f"data.path={data}", f"cluster.workers={workers}",
@@ -75,9 +75,9 @@ def measured_run(data: str, workers: int, episodes: int, steps: int) -> Run:
 
 
 def runs_table(runs: list[Run]) -> str:
-    """The runs, and what the second worker brings."""
+    """Format the runs, and the efficiency of the second worker."""
     lines = [
-        "| workers | episodes | ms a step | inner loop | engine | data | checkpoint |",
+        "| workers | episodes | ms per step | inner loop | engine | data | checkpoint |",
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for run in runs:
@@ -90,56 +90,57 @@ def runs_table(runs: list[Run]) -> str:
 
 
 def modelled(name: str, gpus: int, episodes: int) -> Plan:
-    """The plan of one of the large configurations on so many GPUs."""
+    """Plan one of the large configurations."""
     chosen = [f"cluster.workers={gpus}", f"meta.batch={episodes}"]
     return plan_of(load_config(f"configs/{name}.yaml", chosen), Hardware.h100(bf16=True))
 
 
 def model_table(name: str) -> tuple[str, list[dict[str, float]]]:
-    """Seconds an outer step on 8 to 1,024 GPUs, as a table and as rows."""
+    """Predict outer steps on 8 to 1,024 GPUs, as a table and as rows."""
     each, fixed = _MODELS[name]
     rows: list[dict[str, float]] = []
     lines = [
-        f"{name}: weak, {each} episodes a GPU; strong, {fixed:,} episodes",
+        f"{name}: weak, {each} episodes per GPU; strong, {fixed:,} episodes",
         "",
         "| GPUs | memory GB | sent GB | weak: s | sending | efficiency | strong: s | efficiency |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for gpus in _GPUS:
         weak, strong = modelled(name, gpus, each * gpus), modelled(name, gpus, fixed)
-        w, s = weak.pace(), strong.pace()
+        w, s = weak.step_time(), strong.step_time()
         row = {
-            "gpus": gpus, "memory": weak.memory.peak, "sent": sum(g.sent for g in weak.legs),
-            "weak": w.step, "wire": w.wire, "strong": s.step,
+            "gpus": gpus, "memory": weak.memory.peak, "sent": sum(t.sent for t in weak.transfers),
+            "weak": w.total, "sending": w.sending, "strong": s.total,
         }  # fmt: skip
         rows.append(row)
-        kept = rows[0]["weak"] / w.step, rows[0]["strong"] * rows[0]["gpus"] / s.step / gpus
-        cells = (row["memory"] / 1e9, row["sent"] / 1e9, w.step, w.wire / w.step, kept[0])
-        every = (*cells, s.step, kept[1])
-        written = " | ".join(f"{c:,.0f}" if c >= 100 else f"{c:.3g}" for c in every)
-        lines.append(f"| {gpus:,} | {written} |")
+        weakly = rows[0]["weak"] / w.total
+        strongly = rows[0]["strong"] * rows[0]["gpus"] / s.total / gpus
+        sizes, sending = (row["memory"] / 1e9, row["sent"] / 1e9), w.sending / w.total
+        cells = (*sizes, w.total, sending, weakly, s.total, strongly)
+        text = " | ".join(f"{c:,.0f}" if c >= 100 else f"{c:.3g}" for c in cells)
+        lines.append(f"| {gpus:,} | {text} |")
     return "\n".join(lines), rows
 
 
 def main() -> None:
-    """Run, print, write."""
+    """Measure, predict, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--steps", type=int, default=100, help="outer steps of each run")
-    parser.add_argument("--no-runs", dest="runs", action="store_false", help="the model alone")
-    parser.add_argument("--json", type=Path, help="where to write it too")
+    parser.add_argument("--no-runs", dest="runs", action="store_false", help="only the model")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
-    found = {"processors": os.cpu_count(), "runs": [], "models": {}}
+    results = {"processors": os.cpu_count(), "runs": [], "models": {}}
     if options.runs:
         with tempfile.TemporaryDirectory() as folder:
             pack("glyphs", f"{folder}/data", size=28)
             runs = [measured_run(f"{folder}/data", *run, options.steps) for run in _RUNS]
         print(runs_table(runs), flush=True)
-        found["runs"] = [asdict(run) for run in runs]
+        results["runs"] = [asdict(run) for run in runs]
     for name in _MODELS:
-        text, found["models"][name] = model_table(name)
+        text, results["models"][name] = model_table(name)
         print(f"\n{text}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,31 +1,32 @@
-"""One worker of a run without Ray: what benchmarks measure in processes of their own."""
+"""One worker of a run without Ray, which benchmarks measure in separate processes."""
 
 from collections.abc import Iterator
 
 import torch
+from typing_extensions import override
 
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.data.slots import slots_of
-from metatrain.model.build import build_theta
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.observer import Observer
 from metatrain.training.state import Record, first_state
 from metatrain.training.trainer import Trainer
 
 
 class EnoughError(Exception):
-    """EnoughError outer steps have been taken."""
+    """End of a run that has taken enough outer steps."""
 
 
 class Stop(Observer):
-    """Ends a run after so many outer steps, before it writes anything."""
+    """End of a run after `steps` outer steps, before it writes anything."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
 
+    @override
     def on_step(self, step: int, record: Record) -> None:
-        """See `Observer.on_step`."""
         if step >= self._steps:
             raise EnoughError
 
@@ -33,13 +34,14 @@ class Stop(Observer):
 def train(config: Config, *observers: Observer) -> None:
     """Train on random images until an observer raises `EnoughError`.
 
-    The process group must exist, and DS_ACCELERATOR say what to train on.
+    The process group must exist, and DS_ACCELERATOR be set to the device's type.
     """
-    # Which decides for an accelerator when it is imported.
+    # DeepSpeed chooses its accelerator when it is imported.
     from cluster.engine.build import build_engine_and_learner
 
-    state = first_state(build_theta(config))
-    engine, learner = build_engine_and_learner(config, state, torch.device("cpu"))
+    engine, learner = build_engine_and_learner(config, torch.device("cpu"))
+    state = first_state(initial_weights(config, engine.partitions.theta))
+    engine.load(state)
     episodes = random_episodes(config, engine.rank, engine.world)
     trainer = Trainer(config, engine, learner, episodes, state, observers)
     del state
@@ -50,7 +52,7 @@ def train(config: Config, *observers: Observer) -> None:
 
 
 def random_episodes(config: Config, rank: int, world: int) -> Iterator[list[Episode]]:
-    """For every outer step, without end, episodes of noise for worker `rank`."""
+    """Yield episodes of noise for worker `rank`, for every outer step, without end."""
     data, stream = config.data, torch.Generator().manual_seed(rank)
     shape = (data.shots + data.queries, data.channels, data.image_size, data.image_size)
     while True:

@@ -1,35 +1,47 @@
-"""From a configuration to an engine, and a learner that works with it.
+"""Engines and their learners from a configuration.
 
-To be imported where DS_ACCELERATOR says what a worker was given, since importing DeepSpeed decides.
+Set DS_ACCELERATOR before the import: DeepSpeed chooses its device then.
 """
 
 import torch
+from torch import nn
 
 from cluster.engine.sharded_inner_loop import build_sharded_learner
 from cluster.engine.zero import ZeroEngine
 from cluster.engine.zero3 import GatheringEngine, ShardedEngine
 from metatrain.config import Config
+from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import Learner
 from metatrain.model.build import build_learner, build_theta
-from metatrain.training.state import TrainState
+from metatrain.training.initial_weights import initial_constants
 
 
-def build_engine_and_learner(
-    config: Config, state: TrainState, device: torch.device
-) -> tuple[ZeroEngine, Learner]:
-    """What applies outer gradients, from `state` on, and what makes them. Collective.
+def build_engine_and_learner(config: Config, device: torch.device) -> tuple[ZeroEngine, Learner]:
+    """Build an engine, which has no values before its `load`, and a learner for it. Collective.
 
     Args:
         config: the run's configuration, with nothing left at `auto`.
-        state: full trees, the same on every worker.
-        device: this worker's.
+        device: device of this worker.
     """
-    theta = build_theta(config).load(state.parameters)
     if config.cluster.zero_stage < 3:
-        theta.to(device)
-    if config.cluster.inner_loop == "sharded":
-        engine = ShardedEngine(theta, config, state.optimizer)
+        engine = ZeroEngine(build_theta(config).to(device), config)
+    elif config.cluster.inner_loop == "sharded":
+        engine = ShardedEngine(_without_weights(config), config)
         return engine, build_sharded_learner(config, engine)
-    kind = GatheringEngine if config.cluster.zero_stage == 3 else ZeroEngine
-    engine = kind(theta, config, state.optimizer)
+    else:
+        engine = GatheringEngine(_without_weights(config), config)
     return engine, build_learner(config, build_theta(config).to(device))
+
+
+def _without_weights(config: Config) -> Theta:
+    """Build theta on the meta device, where only buffers and frozen parameters have values."""
+    with torch.device("meta"):
+        theta = build_theta(config)
+    for name, tensor in initial_constants(config).items():
+        owner, _, attribute = name.rpartition(".")
+        module = theta.get_submodule(owner)
+        if attribute in module._buffers:
+            module._buffers[attribute] = tensor
+        else:
+            module._parameters[attribute] = nn.Parameter(tensor, requires_grad=False)
+    return theta

@@ -19,23 +19,23 @@ from metatrain.model.build import build_theta
 
 
 def build_sharded_learner(config: Config, engine: ShardedEngine) -> Learner:
-    """The configured learner, whose inner loop works on the shards of `engine`."""
+    """Build the configured learner, whose inner loop works on the shards of `engine`."""
     return LEARNERS[config.learner.name](config.learner, ShardedInnerLoop(config, engine))
 
 
 class ShardedInnerLoop(InnerLoop):
-    """An inner loop in which phi, gradients and moments are shards, as theta is.
+    """Inner loop in which phi, gradients and moments are shards, like theta.
 
     Every worker of a group takes the same steps on its part of the images; DeepSpeed gathers the
-    weights of one layer at a time, and scatters their gradient.
+    weights of one layer at a time and scatters their gradient.
 
     Args:
         config: the run's configuration.
-        engine: lends the shards that phi is written to.
+        engine: has the shards that phi is written to.
     """
 
     def __init__(self, config: Config, engine: ShardedEngine) -> None:
-        with torch.device("meta"):  # for its names and its draws: the weights are the engine's
+        with torch.device("meta"):  # for names and draws, since the weights are the engine's
             theta = build_theta(config)
         super().__init__(
             theta,
@@ -53,7 +53,7 @@ class ShardedInnerLoop(InnerLoop):
 
 
 class _ShardedField(GradientField):
-    """The gradient field at shards of all weights, of which each worker computes a part."""
+    """Gradient field at shards of all weights, of which each worker computes a part."""
 
     def __init__(self, theta: Theta, precision: Precision, engine: ShardedEngine) -> None:
         super().__init__(theta, precision)
@@ -66,8 +66,8 @@ class _ShardedField(GradientField):
         """Compute a term and its gradient. Collective in the group."""
         shard, shards, count = self._engine.mesh.shard, self._engine.mesh.shards, len(draw[0])
         first, last = count * shard // shards, count * (shard + 1) // shards
-        # With fewer images than workers some have none, and take one that does not count: every
-        # worker is needed to gather the weights.
+        # With fewer images than workers some take one of weight 0, since every worker is needed to
+        # gather the weights.
         rows = slice(first, max(last, first + 1))
         share = self.theta.generator.objective.share(draw, rows)
         weight = shards * (last - first) / count

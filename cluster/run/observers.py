@@ -3,9 +3,8 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
-import torch
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 from typing_extensions import override
@@ -27,6 +26,7 @@ from metatrain.model.file import Model
 from metatrain.model.progression import draw_strip, row_of, rows_picture
 from metatrain.training.average_snapshots import snapshots
 from metatrain.training.checkpoint import BackgroundWriter, CheckpointStore, Peers, draft_of
+from metatrain.training.engine import Engine
 from metatrain.training.observer import Observer
 from metatrain.training.state import Record, TrainState
 
@@ -109,7 +109,7 @@ class Validator(Observer):
     Args:
         config: the run's configuration.
         validation: the tasks, which the workers share.
-        device: where to adapt.
+        engine: gathers the moving average.
         peers: the workers.
         messages: the queue to the driver.
         board: TensorBoard's writer; None except on worker 0.
@@ -120,14 +120,14 @@ class Validator(Observer):
         self,
         config: Config,
         validation: Validation,
-        device: torch.device,
+        engine: Engine,
         peers: Peers,
         *,
         messages: Queue,
         board: SummaryWriter | None,
         decisions: Queue | None,
     ) -> None:
-        self._config, self._validation, self._device = config, validation, device
+        self._config, self._validation, self._engine = config, validation, engine
         self._peers, self._messages, self._board = peers, messages, board
         self._decisions = decisions
 
@@ -135,9 +135,10 @@ class Validator(Observer):
     def on_checkpoint(self, state: TrainState) -> None:
         if state.step == 0:
             return
-        adapter = _adapter(self._config, state, self._device)
         share = _share_of(self._peers, self._validation.episodes)
-        features = self._peers.gather([self._validation.task_features(adapter, e) for e in share])
+        adapter = _adapter(self._config, state, self._engine, needed=bool(share))
+        own_features = [self._validation.task_features(adapter, e) for e in share if adapter]
+        features = self._peers.gather(own_features)
         if self._peers.rank == 0:
             scores = self._validation.scores(in_order_of_slots(features))
             self._report(ValidationResult(state.step, scores))
@@ -167,29 +168,33 @@ class Saver(Observer):
     Args:
         config: the run's configuration.
         checkpoints: the destination.
-        peers: the workers; nothing else may use their `gather`.
+        engine: says which part of the state this worker has.
+        peers: the workers; nothing else may use them.
         messages: the queue to the driver.
     """
 
     def __init__(
-        self, config: Config, checkpoints: CheckpointStore, peers: Peers, messages: Queue
+        self,
+        config: Config,
+        checkpoints: CheckpointStore,
+        engine: Engine,
+        peers: Peers,
+        messages: Queue,
     ) -> None:
-        self._config, self._peers = config, peers
+        self._config, self._partitions = config, engine.partitions
         self._writer = BackgroundWriter(
             checkpoints,
             peers,
             config.checkpoint.max_failures,
-            say=lambda line: messages.put(Message("line", line)),
-            saved=lambda step: messages.put(Message("saved", step=step)),
+            report=lambda line: messages.put(Message("line", line)),
+            on_saved=lambda step: messages.put(Message("saved", step=step)),
         )
 
     @override
     def on_checkpoint(self, state: TrainState) -> None:
         # Waits until the previous checkpoint is written.
-        draft = draft_of(state, self._config, self._peers)
-        if self._peers.rank == 0:
-            draft = replace(draft, beside=snapshots(state, self._config))
-        self._writer.save(draft)
+        averages = snapshots(state, self._config)
+        self._writer.save(draft_of(state, self._config, self._partitions, averages))
 
     @override
     def on_end(self) -> None:
@@ -204,7 +209,7 @@ class SampleGrid(Observer):
     Args:
         config: the run's configuration.
         episodes: the tasks, which the workers share.
-        device: where to adapt.
+        engine: gathers the moving average.
         peers: the workers.
         board: TensorBoard's writer; None except on worker 0.
     """
@@ -213,18 +218,18 @@ class SampleGrid(Observer):
         self,
         config: Config,
         episodes: list[Episode],
-        device: torch.device,
+        engine: Engine,
         peers: Peers,
         board: SummaryWriter | None,
     ) -> None:
-        self._config, self._episodes, self._device = config, episodes, device
+        self._config, self._episodes, self._engine = config, episodes, engine
         self._peers, self._board = peers, board
 
     @override
     def on_checkpoint(self, state: TrainState) -> None:
-        adapter, shown = _adapter(self._config, state, self._device), {0, self._config.adapt.steps}
-        share = _share_of(self._peers, self._episodes)
-        own_rows = [row_of(draw_strip(adapter, e, shown, _GRID_SAMPLES)) for e in share]
+        share, shown = _share_of(self._peers, self._episodes), {0, self._config.adapt.steps}
+        adapter = _adapter(self._config, state, self._engine, needed=bool(share))
+        own_rows = [row_of(draw_strip(adapter, e, shown, _GRID_SAMPLES)) for e in share if adapter]
         rows = self._peers.gather(own_rows)
         if self._board:
             picture = rows_picture(in_order_of_slots(rows))
@@ -235,7 +240,13 @@ def _share_of(peers: Peers, episodes: Sequence[Episode]) -> Sequence[Episode]:
     return episodes[peers.rank :: peers.world]
 
 
-def _adapter(config: Config, state: TrainState, device: torch.device) -> Adapter:
-    """Build an adapter of the moving average, on `device`."""
-    average = {name: value.to(device) for name, value in state.average.items()}
+def _adapter(config: Config, state: TrainState, engine: Engine, *, needed: bool) -> Adapter | None:
+    """Build an adapter of the moving average, on the engine's device. Collective.
+
+    Workers that do not need it get None, and never hold the average as a whole.
+    """
+    average = engine.full(state.average, wanted=needed)
+    if not needed:
+        return None
+    average = {name: value.to(engine.device) for name, value in average.items()}
     return Model(config, average, state.step).adapter()

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
+import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
@@ -18,9 +19,9 @@ from metatrain.data.slots import slots_of
 from metatrain.data.tasks import EpisodeSampler, TaskSource
 from metatrain.learning.gradient_choice import Choice, GradientMethod
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import choose_method
+from metatrain.model.build import build_theta, choose_method
 from metatrain.storage.files import MissingError, read_file, write_file
-from metatrain.training.state import TrainState
+from metatrain.training.checkpoint import CheckpointStore
 
 # Chosen values by dotted key.
 Values = dict[str, str | int]
@@ -28,7 +29,7 @@ Values = dict[str, str | int]
 
 def resolve_auto(
     config: Config,
-    state: TrainState,
+    checkpoints: CheckpointStore,
     source: TaskSource,
     sampler: EpisodeSampler,
     say: Callable[[str], None],
@@ -37,7 +38,7 @@ def resolve_auto(
 
     Args:
         config: the run's configuration.
-        state: the state that the run starts from.
+        checkpoints: the run's checkpoints.
         source: the task source.
         sampler: plans the training episodes.
         say: tells the user what was chosen, and why.
@@ -47,7 +48,7 @@ def resolve_auto(
         return config
     values: list[Values | None] = [None]
     if dist.get_rank() == 0:
-        values = [_choose_values(config, state, source, sampler, say)]
+        values = [_choose_values(config, checkpoints, source, sampler, say)]
     dist.broadcast_object_list(values, device=get_device())
     assert values[0] is not None, "worker 0 has chosen"
     return with_values(config, values[0])
@@ -61,9 +62,9 @@ def _auto_keys(config: Config) -> list[str]:
     return keys
 
 
-def _earlier_values(config: Config, state: TrainState) -> Values:
+def _earlier_values(config: Config, checkpoints: CheckpointStore) -> Values:
     """Read the choices of earlier starts; empty where no step depends on them yet."""
-    if state.step > 0:
+    if any(step > 0 for step in checkpoints.steps()):
         with suppress(MissingError, json.JSONDecodeError):
             return json.loads(read_file(_url(config)))
     return {}
@@ -75,27 +76,27 @@ def _url(config: Config) -> str:
 
 def _choose_values(
     config: Config,
-    state: TrainState,
+    checkpoints: CheckpointStore,
     source: TaskSource,
     sampler: EpisodeSampler,
     say: Callable[[str], None],
 ) -> Values:
-    keys, earlier = _auto_keys(config), _earlier_values(config, state)
+    keys, earlier = _auto_keys(config), _earlier_values(config, checkpoints)
     values = {key: earlier[key] for key in keys if key in earlier}
     if "cluster.inner_loop" in keys and "cluster.inner_loop" not in values:
-        values["cluster.inner_loop"], reason = _choose_inner_loop(config, state)
+        values["cluster.inner_loop"], reason = _choose_inner_loop(config)
         say(f"auto selects the {values['cluster.inner_loop']} inner loop: {reason}.")
     if values.get("cluster.inner_loop", config.cluster.inner_loop) == "sharded":
         values |= {key: "adjoint" for key in keys if key == "meta.gradient"}  # the only one there
     if any(key not in values for key in keys):
-        choice = _choose_method(config, state, source, sampler)
+        choice = _choose_method(config, source, sampler)
         values |= {f"meta.{key}": value for key, value in choice.method._asdict().items()}
         say(f"auto selects {choice.method}: {choice.reason}.")
     write_file(_url(config), json.dumps(earlier | values).encode())
     return values
 
 
-def _choose_inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
+def _choose_inner_loop(config: Config) -> tuple[str, str]:
     """Choose the sharded loop where it is exact, or where whole trees do not fit into memory.
 
     Returns:
@@ -108,7 +109,8 @@ def _choose_inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
         return "sharded", "no worker then holds a whole tree"
     if config.cluster.workers > config.meta.batch:
         return "sharded", "there are fewer tasks than workers"
-    tree = sum(4 * p.numel() for p in state.parameters.values())
+    with torch.device("meta"):
+        tree = sum(4 * p.numel() for p in build_theta(config).named().values())
     # Theta, phi, the gradient, an episode's part of it, the next theta, and phi after every inner
     # step.
     required = (5 + config.inner.steps) * tree
@@ -118,13 +120,11 @@ def _choose_inner_loop(config: Config, state: TrainState) -> tuple[str, str]:
     return ("gathered" if required < free // 2 else "sharded"), reason
 
 
-def _choose_method(
-    config: Config, state: TrainState, source: TaskSource, sampler: EpisodeSampler
-) -> Choice:
+def _choose_method(config: Config, source: TaskSource, sampler: EpisodeSampler) -> Choice:
     """Time the methods of outer gradients on worker 0's first episodes."""
     device = get_device()
     slots = slots_of(0, config.cluster.workers, config.meta.batch)
     plans = [sampler.plan(0, slot) for slot in slots]
     episodes = [source.read(plan).to(device) for plan in plans]
-    theta = {name: p.to(device) for name, p in state.parameters.items()}
+    theta = build_theta(config).to(device).copy()
     return choose_method(config, theta, episodes)

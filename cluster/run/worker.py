@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray.train.torch import get_device
 from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
+from cluster.engine.peers import ProcessGroupPeers
 from cluster.run.messages import Message
 from cluster.run.metrics import RunMetrics
 from cluster.run.observers import ProgressLine, SampleGrid, Saver, Validator
@@ -23,11 +25,13 @@ from metatrain.config import Config, parse_config
 from metatrain.data.loader import load_episodes
 from metatrain.data.tasks import TaskSource
 from metatrain.evaluation.validation import Validation, validation_of
-from metatrain.model.build import build_theta
-from metatrain.training.checkpoint import CheckpointStore, Peers
+from metatrain.training.checkpoint import CheckpointStore, state_of
+from metatrain.training.engine import Engine
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.observer import Observer
+from metatrain.training.partition import Partitions
 from metatrain.training.run_data import held_out_episodes, source_of_run, training_sampler
-from metatrain.training.state import first_state
+from metatrain.training.state import TrainState, first_state
 from metatrain.training.trainer import Trainer
 
 # The unseen tasks in the sample grid, and the real images of each.
@@ -98,13 +102,14 @@ def _trainer(
         messages.put(Message("line", line))
 
     source, checkpoints = source_of_run(config), CheckpointStore(config.run.url, say)
-    state = checkpoints.latest(_peers()) or first_state(build_theta(config))
     if dist.get_rank() == 0 and config.cluster.min_workers:
         say(f"Training with {dist.get_world_size()} workers.")
     sampler = training_sampler(source, config)
-    resolved = resolve_auto(config, state, source, sampler, say)
-    engine, learner = build_engine_and_learner(resolved, state, device)
+    resolved = resolve_auto(config, checkpoints, source, sampler, say)
+    engine, learner = build_engine_and_learner(resolved, device)
     _refuse_idle_groups(engine.world, config)
+    state = _starting_state(config, checkpoints, engine.partitions)
+    engine.load(state)
     episodes = load_episodes(
         source, sampler, start=state.step, rank=engine.rank, world=engine.world
     )
@@ -112,20 +117,36 @@ def _trainer(
         config,
         source,
         checkpoints,
-        device,
+        engine,
         start=state.step,
         messages=messages,
         decisions=decisions,
     )
-    hooks = (observers, source.traffic.take, told_to_leave)
-    return Trainer(config, engine, learner, episodes, state, *hooks)
+    return Trainer(
+        config,
+        engine,
+        learner,
+        episodes,
+        state,
+        observers,
+        read_counts=source.traffic.take,
+        told_to_leave=told_to_leave,
+    )
+
+
+def _starting_state(
+    config: Config, checkpoints: CheckpointStore, partitions: Partitions
+) -> TrainState:
+    """Read this worker's part of the newest checkpoint, or make that of a new run. Collective."""
+    state = checkpoints.latest(ProcessGroupPeers(), partial(state_of, partitions=partitions))
+    return state or first_state(initial_weights(config, partitions.theta))
 
 
 def _observers(
     config: Config,
     source: TaskSource,
     checkpoints: CheckpointStore,
-    device: torch.device,
+    engine: Engine,
     *,
     start: int,
     messages: Queue,
@@ -135,23 +156,23 @@ def _observers(
     # A group of its own, so that gathering in the background cannot meet that of training.
     writers = dist.new_group(backend="gloo", timeout=_UPLOAD_TIMEOUT)
     assert isinstance(writers, dist.ProcessGroup), "every worker is a member"
-    board = _tensorboard(config, start)
+    board, peers = _tensorboard(config, start), ProcessGroupPeers()
     observers: list[Observer] = []
     if config.validation.tasks:
         validator = Validator(
             config,
             _validation(config, source),
-            device,
-            _peers(),
+            engine,
+            peers,
             messages=messages,
             board=board,
             decisions=decisions,
         )
         observers.append(validator)
-    observers.append(Saver(config, checkpoints, _peers(writers), messages))
+    observers.append(Saver(config, checkpoints, engine, ProcessGroupPeers(writers), messages))
     observers.append(RunMetrics(config, dist.get_rank()))
     if config.checkpoint.samples:
-        observers += _sample_grid(config, source, device, board, messages)
+        observers += _sample_grid(config, source, engine, board, messages)
     if board:
         observers.append(ProgressLine(config, dist.get_world_size(), messages, board))
     return observers
@@ -163,17 +184,6 @@ def _refuse_idle_groups(groups: int, config: Config) -> None:
             f"meta.batch is {config.meta.batch} for {groups} task groups, of which some would be "
             f"idle; raise meta.batch or cluster.shards_per_group."
         )
-
-
-def _peers(group: dist.ProcessGroup | None = None) -> Peers:
-    """Describe all workers as the peers that write and read checkpoints together."""
-
-    def gather(value: Any) -> list[Any]:
-        values: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(values, value, group)
-        return values
-
-    return Peers(dist.get_rank(), dist.get_world_size(), gather)
 
 
 def _tensorboard(config: Config, start: int) -> SummaryWriter | None:
@@ -197,7 +207,7 @@ def _validation(config: Config, source: TaskSource) -> Validation:
 def _sample_grid(
     config: Config,
     source: TaskSource,
-    device: torch.device,
+    engine: Engine,
     board: SummaryWriter | None,
     messages: Queue,
 ) -> list[SampleGrid]:
@@ -208,4 +218,4 @@ def _sample_grid(
         if board:
             messages.put(Message("line", f"No sample grids: {error}"))
         return []
-    return [SampleGrid(config, grid, device, _peers(), board)]
+    return [SampleGrid(config, grid, engine, ProcessGroupPeers(), board)]

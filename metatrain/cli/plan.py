@@ -23,7 +23,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--tflops", type=above_0, metavar="T", help="of one GPU (fp32 67, bf16 989: H100)")
     add("--efficiency", type=above_0, metavar="E", help="share of them that is reached (0.3)")
     add("--link", type=above_0, metavar="GB/S", help="from GPU to GPU in a node (300)")
-    add("--network", type=above_0, metavar="GB/S", help="from GPU to GPU between nodes (40)")
+    add("--network", type=above_0, metavar="GB/S", help="from GPU to GPU between nodes (35)")
     add("--price", type=above_0, metavar="P", help="of a GPU for an hour, in any currency")
 
 
@@ -35,7 +35,7 @@ def _plan(arguments: argparse.Namespace) -> None:
     """
     from metatrain.config import Config, load_config
     from metatrain.plan.plan import plan_of, remedy
-    from metatrain.plan.terminal_table import advice, table
+    from metatrain.plan.terminal_table import advice, plan_table
 
     gpus = arguments.gpus
     given = [f"cluster.workers={gpus}", "cluster.gpus_per_worker=1"] if gpus else []
@@ -44,7 +44,7 @@ def _plan(arguments: argparse.Namespace) -> None:
         return load_config(arguments.config, [*arguments.overrides, *given, *further])
 
     found = plan_of(load(()), _hardware(arguments, load(())))
-    print(table(found))
+    print(plan_table(found))
     if not found.fits:
         raise UserError(advice(*remedy(found, load)))
 

@@ -1,4 +1,4 @@
-"""What a run will need, before anything is rented: memory, bytes on the wire, time and money.
+"""Plans: the memory, traffic, time and money that a run will need, before anything is rented.
 
-trace -> memory, traffic, pace -> plan -> table
+trace -> memory, collectives, step_time -> plan -> terminal_table
 """

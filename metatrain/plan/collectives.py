@@ -1,9 +1,8 @@
-"""Bytes that every worker sends in an outer step, beside the fewest that could do.
+"""Bytes that every worker sends in an outer step, and the fewest that would do.
 
-Collectives of n workers are counted as rings: to gather S bytes that lie in parts, or to scatter
-their sum, each worker sends (n - 1) / n S; to sum them everywhere, twice that. The fewest are those
-of one summing in parts and one gathering of theta, and for a loop on shards as many as it has
-gradients.
+Collectives of n workers are counted as rings: to gather or to reduce-scatter S bytes, each worker
+sends (n - 1) / n S; to all-reduce them, twice that. The fewest are one reduce-scatter of the
+gradient and one gathering of theta; for an inner loop on shards, those of each of its gradients.
 """
 
 from typing import NamedTuple
@@ -14,30 +13,30 @@ from metatrain.plan.layout import Layout
 _FULL = 4  # bytes of a number in float32
 
 
-class Leg(NamedTuple):
-    """What a worker sends for one purpose, in bytes an outer step.
+class Transfer(NamedTuple):
+    """Bytes that a worker sends for one purpose in an outer step.
 
     Attributes:
-        purpose: in words.
-        sent: as it is done.
-        least: as it could be done.
-        apart: whether to other groups; else within its own.
+        purpose: the purpose, in words.
+        sent: bytes that are sent.
+        least: bytes that would do.
+        between_groups: whether they go to other groups; else they stay within the worker's own.
     """
 
     purpose: str
     sent: float
     least: float
-    apart: bool
+    between_groups: bool = False
 
 
-def legs_of(config: Config, layout: Layout, count: int, passes: int) -> list[Leg]:
-    """Everything of the size of theta that a worker sends.
+def transfers_of(config: Config, layout: Layout, *, count: int, passes: int) -> list[Transfer]:
+    """List what a worker sends, as far as it grows with theta.
 
     Args:
         config: the configuration.
-        layout: how it comes out on workers.
+        layout: its workers and groups.
         count: numbers in theta.
-        passes: times that one episode calls the generator.
+        passes: calls of the generator per episode.
     """
     ring, size = (layout.shards - 1) / layout.shards, _FULL * count
     if layout.sharded:
@@ -48,30 +47,27 @@ def legs_of(config: Config, layout: Layout, count: int, passes: int) -> list[Leg
         inside = {0: _whole, 1: _partly, 2: _partly, 3: _gathered}[stage](ring, size)
     between = 2 * (layout.groups - 1) / layout.groups * _FULL * count
     least = between / layout.shards
-    legs = [
-        *inside,
-        Leg("gradient between groups", least if layout.sharded else between, least, True),
-    ]
-    return [leg for leg in legs if leg.sent]
+    sent = least if layout.sharded else between
+    last = Transfer("gradient between groups", sent, least, between_groups=True)
+    return [transfer for transfer in (*inside, last) if transfer.sent]
 
 
-def _whole(ring: float, size: float) -> list[Leg]:
-    return [Leg("gradient, summed", 2 * ring * size, 2 * ring * size, False)]
+def _whole(ring: float, size: float) -> list[Transfer]:
+    return [Transfer("gradient, all-reduced", 2 * ring * size, 2 * ring * size)]
 
 
-def _partly(ring: float, size: float) -> list[Leg]:
-    # DeepSpeed sums whole buckets everywhere, and every worker keeps its part.
-    gradient = Leg("gradient, summed", 2 * ring * size, ring * size, False)
-    return [gradient, Leg("theta, gathered", ring * size, ring * size, False)]
+def _partly(ring: float, size: float) -> list[Transfer]:
+    # DeepSpeed all-reduces whole buckets, of which every worker keeps its part.
+    gradient = Transfer("gradient, all-reduced", 2 * ring * size, ring * size)
+    return [gradient, Transfer("theta, gathered", ring * size, ring * size)]
 
 
-def _gathered(ring: float, size: float) -> list[Leg]:
-    gradient = Leg("gradient, scattered", ring * size, ring * size, False)
-    # Once to hand over the gradient, and once for the next inner loops.
-    return [gradient, Leg("theta, gathered", 2 * ring * size, ring * size, False)]
+def _gathered(ring: float, size: float) -> list[Transfer]:
+    gradient = Transfer("gradient, reduce-scattered", ring * size, ring * size)
+    return [gradient, Transfer("theta, gathered", ring * size, ring * size)]
 
 
-def _sharded(ring: float, weights: float, gradient: float, passes: int) -> list[Leg]:
-    # Every pass gathers the weights forward and backward, and scatters their gradient.
+def _sharded(ring: float, weights: float, gradient: float, passes: int) -> list[Transfer]:
+    # Every pass gathers the weights forward and backward, and reduce-scatters their gradient.
     sent = ring * passes * (2 * weights + gradient)
-    return [Leg("inner loop on shards", sent, sent, False)]
+    return [Transfer("inner loop on shards", sent, sent)]

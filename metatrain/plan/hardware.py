@@ -1,4 +1,4 @@
-"""What a run is planned for: sizes and speeds that a plan assumes, and anyone may say otherwise."""
+"""Hardware that a plan assumes: sizes and speeds, all of which the user can set."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from metatrain.base.machine import free_memory
 
 @dataclass(frozen=True)
 class Hardware:
-    """Workers of one kind, and what is between them.
+    """Workers of one kind, and the links between them.
 
     Attributes:
-        memory: bytes that a worker has.
-        per_node: workers of a node.
-        link: bytes a second that a worker sends within its node.
-        network: bytes a second that a worker sends to another node.
-        tflops: the most operations a second that a worker's GPU is sold for, in 1e12.
-        efficiency: the share of them that a generator reaches.
-        launch: seconds that an operation on a GPU takes at the least.
-        price: of a worker for an hour; None where it is not known.
+        memory: bytes of memory per worker.
+        per_node: workers per node.
+        link: bytes per second that a worker sends within its node.
+        network: bytes per second that a worker sends to another node.
+        tflops: nominal peak of a worker's GPU, in 1e12 operations per second.
+        efficiency: the share of the peak that a generator reaches.
+        launch: least seconds of one operation on a GPU.
+        price: price of a worker for an hour; None if unknown.
     """
 
     memory: float
@@ -33,14 +33,14 @@ class Hardware:
 
     @classmethod
     def h100(cls, *, bf16: bool) -> "Hardware":
-        """Nodes of 8 H100 by their data sheet, at some two thirds of NVLink and of 400 Gb/s each.
+        """Return nodes of 8 H100 by the data sheet, at two thirds of NVLink and of 400 Gb/s each.
 
-        float32 without TF32, since torch does not use that unless told to.
+        float32 is without TF32, which torch does not use by default.
         """
         return cls(80e9, per_node=8, link=300e9, network=35e9, tflops=989.0 if bf16 else 67.0)
 
 
 def this_machine(workers: int) -> Hardware:
-    """This machine's memory, shared by all workers, with 1 GB/s between them."""
+    """Return this machine's free memory, shared by all workers, with 1 GB/s between them."""
     free = free_memory(torch.device("cpu"))
     return Hardware(free / workers, per_node=workers, link=1e9, network=1e9)

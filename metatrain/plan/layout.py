@@ -1,4 +1,4 @@
-"""Who does what in an outer step: how workers, groups and episodes come out."""
+"""The layout of an outer step: workers, groups and episodes."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ class Layout:
     """Workers as groups that each hold one copy of what ZeRO shards.
 
     Attributes:
-        workers: all of them.
-        shards: workers of a group.
-        sharded: whether a group takes its episodes together, its inner loop on shards.
-        episodes: of the busiest worker, or of the busiest group where it takes them together.
+        workers: number of all workers.
+        shards: number of workers per group.
+        sharded: whether a group takes its episodes together, with its inner loop on shards.
+        episodes: episodes of the busiest worker, or of the busiest group if `sharded`.
     """
 
     workers: int
@@ -24,20 +24,20 @@ class Layout:
 
     @property
     def groups(self) -> int:
-        """Copies of what is sharded."""
+        """Number of groups, each with one copy of what is sharded."""
         return self.workers // self.shards
 
     @property
     def together(self) -> int:
-        """Workers that take an episode together, each a part of its images."""
+        """Number of workers that share the images of one episode."""
         return self.shards if self.sharded else 1
 
 
 def layout_of(config: Config, per_node: int, *, sharded: bool) -> Layout:
-    """How `config` comes out on nodes of `per_node` workers.
+    """Lay out `config` on nodes of `per_node` workers.
 
     Raises:
-        UserError: when groups do not come out even.
+        UserError: when the size of groups does not divide the workers.
     """
     workers = config.cluster.workers
     node = per_node if workers % per_node == 0 else workers

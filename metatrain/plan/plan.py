@@ -1,4 +1,4 @@
-"""A configuration's plan, and what to change where it does not fit."""
+"""The plan of a configuration, and settings to change if it does not fit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ import torch
 from metatrain.base.errors import UserError
 from metatrain.config import ClusterConfig, Config
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import build_generator
-from metatrain.plan.collectives import Leg, legs_of
+from metatrain.model.build import build_theta
+from metatrain.plan.collectives import Transfer, transfers_of
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.layout import Layout, layout_of
 from metatrain.plan.memory import Memory, memory_of
-from metatrain.plan.pace import Pace, pace_of
+from metatrain.plan.step_time import StepTime, step_time_of
 from metatrain.plan.trace import Cost, to_be_traced, trace
 
-# What needs less memory, the cheapest in time first.
+# Settings that need less memory, those that cost the least time first.
 _SHARDED = ("cluster.zero_stage=3", "cluster.inner_loop=sharded")
 _REMEDIES = (
     ("meta.tasks_at_once=1",),
@@ -36,15 +36,15 @@ _REMEDIES = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will need.
+    """Needs of a run.
 
     Attributes:
-        config: of the run.
-        hardware: what it is planned for.
-        layout: how it comes out on workers.
+        config: the run's configuration.
+        hardware: its workers.
+        layout: their groups.
         count: numbers in theta.
-        cost: of the busiest worker's outer gradient.
-        memory: of every worker.
+        cost: cost of the busiest worker's outer gradient.
+        memory: memory of every worker.
     """
 
     config: Config
@@ -56,31 +56,31 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether every worker's memory is enough."""
+        """Whether a worker has enough memory."""
         return self.memory.peak <= self.hardware.memory
 
     @property
-    def legs(self) -> list[Leg]:
-        """What a worker sends in an outer step."""
-        return legs_of(self.config, self.layout, self.count, self.cost.passes)
+    def transfers(self) -> list[Transfer]:
+        """Bytes that a worker sends in an outer step."""
+        return transfers_of(self.config, self.layout, count=self.count, passes=self.cost.passes)
 
-    def pace(self) -> Pace:
-        """Seconds of an outer step; takes an episode's time where that is measured."""
-        return pace_of(self.config, self.hardware, self.layout, self.cost, self.legs)
+    def step_time(self) -> StepTime:
+        """Predict the time of an outer step; on CPUs by running an episode three times."""
+        return step_time_of(self.config, self.hardware, self.layout, self.cost, self.transfers)
 
 
 def plan_of(config: Config, hardware: Hardware) -> Plan:
-    """The plan of `config`, with what an inner loop that is `auto` will come to.
+    """Plan `config`, with the inner loop that `auto` will choose.
 
     Raises:
-        UserError: when workers and groups do not come out even.
+        UserError: when the size of groups does not divide the workers.
     """
     cluster = config.cluster
     open_yet = cluster.zero_stage == 3 and cluster.inner_loop == "auto"
     if not open_yet or config.obstacle_to_shards():
         return _plan(config, hardware, sharded=cluster.inner_loop == "sharded")
     gathered = _plan(config, hardware, sharded=False)
-    # Learners of second order gather where they can, the others need not.
+    # Learners of second order gather where that fits, the others need not.
     if LEARNERS[config.learner.name].products and gathered.fits:
         return gathered
     return _plan(config, hardware, sharded=True)
@@ -88,12 +88,12 @@ def plan_of(config: Config, hardware: Hardware) -> Plan:
 
 def _plan(config: Config, hardware: Hardware, *, sharded: bool) -> Plan:
     layout = layout_of(config, hardware.per_node, sharded=sharded)
-    # As one worker sees it, so that plans for any number of workers share one trace.
+    # For one worker, so that plans for any number of workers share one trace.
     one = {"cluster": ClusterConfig(), "meta": config.meta.model_copy(update={"batch": 2})}
     alone = config.model_copy(update=one).model_dump_json()
     episodes = to_be_traced(config, layout.episodes)
     (count, largest), cost = _numbers(alone), _cost(alone, episodes, layout.together)
-    memory = memory_of(config, layout, count, largest, cost)
+    memory = memory_of(config, layout, count=count, largest=largest, cost=cost)
     return Plan(config, hardware, layout, count, cost, memory)
 
 
@@ -104,22 +104,25 @@ def _cost(config: str, episodes: int, shards: int) -> Cost:
 
 @lru_cache
 def _numbers(config: str) -> tuple[int, int]:
-    """Of all parameters, and of the largest."""
+    """Count the numbers in theta, and in its largest tensor."""
     with torch.device("meta"):
-        generator = build_generator(Config.model_validate_json(config))
-    sizes = [p.numel() for p in generator.parameters()]
+        theta = build_theta(Config.model_validate_json(config))
+    sizes = [p.numel() for p in theta.named().values()]
     return sum(sizes), max(sizes)
 
 
 def remedy(plan: Plan, load: Callable[[Sequence[str]], Config]) -> tuple[list[str], Plan]:
-    """Settings that make a plan fit, and the plan with them; what helps most where none do.
+    """Find settings that make a plan fit, or those that help most if none do.
 
     Args:
-        plan: of what does not fit.
-        load: its configuration with further overrides.
+        plan: a plan that does not fit.
+        load: loads its configuration with further overrides.
+
+    Returns:
+        The settings, and the plan with them.
     """
     best: tuple[list[str], Plan] = [], plan
-    # Each alone, then one on top of the other.
+    # Each alone, then all of the first ones together.
     for settings in (*_REMEDIES, *accumulate(_REMEDIES)):
         try:
             attempt = plan_of(load(settings), plan.hardware)
@@ -133,7 +136,7 @@ def remedy(plan: Plan, load: Callable[[Sequence[str]], Config]) -> tuple[list[st
 
 
 def _needed(settings: Sequence[str], load: Callable[[Sequence[str]], Config]) -> list[str]:
-    """The settings that change something, or that others need."""
+    """Return the settings that change something, or that others need."""
     with_all = load(settings)
 
     def changes(setting: str) -> bool:

@@ -1,4 +1,4 @@
-"""A run's computation without its numbers: the real learner on the meta device, and a ledger."""
+"""A run's computation without its numbers: the real learner on the meta device, and a counter."""
 
 import weakref
 from collections import Counter
@@ -16,21 +16,21 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_learner, build_theta
 
-# From so many inner steps on, each further one adds what the one before it did.
+# From this many inner steps on, each adds as much as the one before it.
 _REGULAR = 4
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What outer gradients take, beyond theta and the learner's generator.
+    """Cost of outer gradients, in addition to theta and the learner's generator.
 
     Attributes:
-        weights: bytes at the peak of what is shaped like parameters: fast weights that are kept,
+        weights: bytes at the peak of tensors shaped like parameters: stored fast weights,
             gradients, moments of the inner optimiser; in float32.
-        activations: bytes at the peak of everything else; in float32.
+        activations: bytes at the peak of all other tensors; in float32.
         flops: floating-point operations of one episode.
         launches: operations on tensors of one episode.
-        passes: times that one episode calls the generator.
+        passes: calls of the generator in one episode.
     """
 
     weights: int
@@ -39,27 +39,27 @@ class Cost:
     launches: int
     passes: int
 
-    def and_again(self, before: "Cost", times: int) -> "Cost":
-        """This cost with what it has over `before` added `times` more."""
+    def extrapolated(self, before: "Cost", times: int) -> "Cost":
+        """Add the difference from `before` `times` more."""
         pairs = zip(astuple(self), astuple(before), strict=True)
         return Cost(*(own + times * (own - other) for own, other in pairs))
 
 
-class Ledger(TorchDispatchMode):
-    """Counts the bytes of meta tensors that come and go, and the operations on them.
+class CostCounter(TorchDispatchMode):
+    """Counter of the bytes of living meta tensors, and of the operations on them.
 
-    Such tensors have sizes and no values; where the code that runs asks for one, it is told 1.
+    Meta tensors have no values; code that asks for one gets 1.
 
     Args:
-        weights: parameters, whose shapes tell weights from activations; they are not counted.
+        weights: parameters, whose shapes distinguish weights from activations; not counted.
         others: further tensors that are not counted.
-        shards: what is shaped like a parameter counts for one of so many parts.
+        shards: divisor of the bytes of tensors that are shaped like parameters.
 
     Attributes:
         peak: the most bytes of counted tensors that existed at one time.
-        weights: how much of that was shaped like a parameter.
-        flops: of matrix products, convolutions and attention, which is nearly all.
-        launches: operations that made something new.
+        weights: how many of those were shaped like parameters.
+        flops: operations of matrix products, convolutions and attention, which are nearly all.
+        launches: operations that made a new tensor.
     """
 
     def __init__(self, weights: list[Tensor], others: list[Tensor], shards: int) -> None:
@@ -72,21 +72,21 @@ class Ledger(TorchDispatchMode):
         self._alive = {True: 0, False: 0}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation, and note what it made."""
+        """Run one operation and count its result."""
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
             return 1.0
         if func is torch.ops.aten._to_copy.default and args[0].is_meta and "device" in kwargs:
-            return args[0]  # to the CPU, where learners keep what they remember of tasks
+            return args[0]  # to the CPU, where the memory of tasks is kept
         out = func(*args, **kwargs)
         count = flop_registry.get(func._overloadpacket)
         self.flops += count(*args, **kwargs, out_val=out) if count else 0
         for value in tree_leaves(out):
             if isinstance(value, Tensor) and value.is_meta:
-                self._note(value)
+                self._count(value)
         return out
 
-    def _note(self, tensor: Tensor) -> None:
+    def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key, weight = storage._cdata, tensor.shape in self._shapes
         size = storage.nbytes() // (self._shards if weight else 1)
@@ -105,45 +105,45 @@ class Ledger(TorchDispatchMode):
 
 
 def to_be_traced(config: Config, episodes: int) -> int:
-    """How many episodes tell what `episodes` of one worker take."""
+    """Return how many episodes to trace to know the cost of `episodes` on one worker."""
     at_once = 1 if config.meta.tasks_at_once == "auto" else config.meta.tasks_at_once
-    # While a second episode is computed, the gradient of the first is there.
+    # While a second episode is computed, the gradient of the first exists.
     return min(episodes, max(2, at_once))
 
 
 def trace(config: Config, episodes: int, shards: int = 1) -> Cost:
-    """What the outer gradient of one worker costs.
+    """Trace the cost of one worker's outer gradient.
 
     Args:
         config: the configuration.
-        episodes: how many of the worker's are traced, see `to_be_traced`.
-        shards: workers that have parts of the weights, and take parts of the images.
+        episodes: number of the worker's episodes to trace, see `to_be_traced`.
+        shards: number of workers that share the weights and the images of an episode.
     """
     steps = config.inner.steps
     if steps <= _REGULAR:
         return _traced(config, steps, episodes, shards)
     before, last = (_traced(config, k, episodes, shards) for k in (_REGULAR - 2, _REGULAR - 1))
-    return last.and_again(before, steps - (_REGULAR - 1))
+    return last.extrapolated(before, steps - (_REGULAR - 1))
 
 
 def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
     at_once = 1 if config.meta.tasks_at_once == "auto" else config.meta.tasks_at_once
     inner = {"steps": steps, "compile": False, "precision": "fp32"}
-    settled = {"inner": inner, "meta": {"tasks_at_once": at_once}}
+    fixed = {"inner": inner, "meta": {"tasks_at_once": at_once}}
     config = config.model_copy(
-        update={k: getattr(config, k).model_copy(update=values) for k, values in settled.items()}
+        update={k: getattr(config, k).model_copy(update=values) for k, values in fixed.items()}
     )
     with torch.device("meta"):
         place = build_theta(config)
         theta, images = place.copy(), [_episode(config, shards) for _ in range(episodes)]
     learner, passes = build_learner(config, place), Counter()
     place.generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
-    given = [tensor for e in images for tensor in (e.support.target, e.query.target)]
-    with Ledger([*place.parameters(), *theta.values()], given, shards) as ledger:
-        # As late as can be, when every annealing is over.
+    inputs = [tensor for e in images for tensor in (e.support.target, e.query.target)]
+    with CostCounter([*place.parameters(), *theta.values()], inputs, shards) as counter:
+        # At the last outer step, after all annealing.
         learner.outer_gradient(theta, images, config.meta.steps)
-    for_one = (total // episodes for total in (ledger.flops, ledger.launches, passes.total()))
-    return Cost(ledger.weights, ledger.peak - ledger.weights, *for_one)
+    per_episode = (total // episodes for total in (counter.flops, counter.launches, passes.total()))
+    return Cost(counter.weights, counter.peak - counter.weights, *per_episode)
 
 
 def _episode(config: Config, shards: int) -> Episode:

@@ -1,18 +1,23 @@
 """Whole files and ranges of files at a path or any fsspec URL, with errors for people."""
 
 import errno
+import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
+from typing_extensions import Buffer
 
 from metatrain.base.errors import UserError
+from metatrain.storage.multipart import upload
 from metatrain.storage.retry import GarbledError, Result, retrying
 
 # Seconds of silence after which a connection is given up.
@@ -22,6 +27,8 @@ CONNECT_SECONDS = 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # More than the threads of any pool of readers, so that none waits for a connection.
 CONNECTIONS = 64
+# Bytes that are in memory at once where a file is read through.
+_CHUNK_BYTES = 16_000_000
 
 
 class MissingError(UserError):
@@ -151,6 +158,22 @@ def read_file(url: str) -> bytes:
     return asking(url, lambda: read_bytes(fs, path))
 
 
+def sha256_of(url: str) -> str:
+    """Return the sha256 of a file, however large, in hexadecimal digits.
+
+    Raises:
+        MissingError: when there is no such file.
+        UserError: when it cannot be read.
+    """
+    fs, path = filesystem_of(url)
+    size = asking(url, lambda: int(fs.info(path)["size"]))
+    digest = hashlib.sha256()
+    for start in range(0, size, _CHUNK_BYTES):
+        stop = min(size, start + _CHUNK_BYTES)
+        digest.update(asking(url, partial(read_bytes, fs, path, start, stop)))
+    return digest.hexdigest()
+
+
 def write_file(url: str, data: bytes) -> None:
     """Write a file and the folders above it; no reader ever sees half of it.
 
@@ -159,23 +182,50 @@ def write_file(url: str, data: bytes) -> None:
     """
     fs, path = filesystem_of(url)
     with reaching(url):
-        if not fs.async_impl:  # object stores have no folders
-            fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-        if not isinstance(fs, LocalFileSystem):
-            # Object stores show an upload once it is complete, and cannot rename.
-            retrying(lambda: fs.pipe_file(path, data))
+        if isinstance(fs, LocalFileSystem):
+            _write_locally(Path(path), [data])
             return
-        _write_locally(Path(path), data)
+        _make_folder_above(fs, path)
+        # Object stores show an upload once it is complete, and cannot rename.
+        retrying(lambda: fs.pipe_file(path, data))
 
 
-def _write_locally(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
+def write_chunks(url: str, chunks: Iterable[Buffer]) -> None:
+    """Write a file as `write_file` does, but chunk by chunk, never with all of it in memory.
+
+    Where neither a disk nor S3 is at `url`, it is put together in a temporary file first.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    fs, path = filesystem_of(url)
+    with reaching(url):
+        if isinstance(fs, LocalFileSystem):
+            _write_locally(Path(path), chunks)
+        elif is_s3(url):
+            upload(fs, path, chunks)
+        else:
+            _make_folder_above(fs, path)
+            with NamedTemporaryFile() as file:
+                file.writelines(chunks)
+                file.flush()
+                retrying(lambda: fs.put_file(file.name, path))
+
+
+def _make_folder_above(fs: AbstractFileSystem, path: str) -> None:
+    if not fs.async_impl:  # object stores have no folders
+        fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+
+
+def _write_locally(path: Path, chunks: Iterable[Buffer]) -> None:
+    unfinished = path.with_name(f"{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with partial.open("wb") as file:
-            file.write(data)
+        with unfinished.open("wb") as file:
+            file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())  # or a power cut might leave a name without its content
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
         raise

@@ -1,25 +1,29 @@
 """The engine: holds meta-parameters, however sharded, and applies outer gradients."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from metatrain.base.parameters import Parameters
+from metatrain.training.partition import Partition, Partitions, shapes_of
+from metatrain.training.state import Record
+
+Item = TypeVar("Item")
 
 
 class Engine(ABC):
-    """Holds the meta-parameters, however sharded, and applies outer gradients to them.
+    """Holder of the meta-parameters, however sharded, to which it applies outer gradients.
 
-    A tree is full, shaped like theta, or local: the values that this worker keeps, flat where that
-    is a part of them. What goes value by value, such as an average, is done on local trees. Of
-    itself an engine keeps everything, and the two are the same.
+    A tree is full, shaped like theta, or local: the slices that this worker keeps, see `Partition`.
+    Averages and other functions of single values are computed on local trees. By default an engine
+    keeps everything, and the two are the same.
 
     Attributes:
-        rank: this worker's place among those that take different episodes.
+        rank: number of this worker among those that take different episodes.
         world: how many those are.
-        sharded: whether learners see local trees, and not full ones.
+        sharded: whether learners see local trees instead of full ones.
     """
 
     rank: int
@@ -28,7 +32,7 @@ class Engine(ABC):
 
     @abstractmethod
     def parameters(self) -> Parameters:
-        """Theta by name as learners see it: float32, not to be written to. Collective."""
+        """Return theta by name as learners see it: float32, read only. Collective."""
 
     @abstractmethod
     def apply(self, gradient: Parameters, lr: float) -> None:
@@ -36,39 +40,60 @@ class Engine(ABC):
 
     @abstractmethod
     def mean(self, values: list[float]) -> list[float]:
-        """The mean of each value over the workers. Collective."""
+        """Average each value over the workers. Collective."""
 
     @abstractmethod
-    def gather(self, own: list[Any]) -> list[Any]:
-        """What each worker has, one thing for each of its slots, in the order of slots.
+    def gather(self, own: list[Item]) -> list[Item]:
+        """Return the items of all workers, one for each of their slots, in the order of slots.
 
         Collective.
         """
 
     @abstractmethod
     def optimizer_state(self) -> Parameters:
-        """The optimiser's tensors by names of the engine's own, whole. Collective."""
+        """Return the optimiser's moments, local trees, as 'parameter/moment'; views.
+
+        The first worker adds what is no tree, such as a count of steps, as 'name'.
+        """
 
     @property
     def device(self) -> torch.device:
-        """Where trees lie."""
+        """Device of the trees."""
         return next(iter(self.local().values())).device
 
+    @property
+    def partitions(self) -> Partitions:
+        """The parts of the state that this worker keeps."""
+        shapes = shapes_of(self.parameters())
+        whole = Partition.whole(shapes, copy=self.rank, copies=self.world)
+        return Partitions(whole, whole)
+
     def local(self) -> Parameters:
-        """What this worker keeps of theta: float32, not to be written to."""
+        """Return this worker's slices of theta: float32, read only."""
         return self.parameters()
 
-    def localize(self, full: Parameters) -> Parameters:
-        """What this worker keeps of a full tree, which every worker has."""
-        return {name: value.to(self.device) for name, value in full.items()}
+    def full(self, local: Parameters, wanted: bool = True) -> Parameters:
+        """Gather the full tree of which every worker has its local one. Collective.
 
-    def full(self, local: Parameters) -> Parameters:
-        """The full tree of what all workers keep. Collective.
+        Args:
+            local: this worker's local tree.
+            wanted: whether this worker wants the full tree. The others get an empty one, and never
+                hold more of it than is gathered at once.
 
-        For checkpoints: in the host's memory, if it is not whole already.
+        Returns:
+            The full tree, in the host's memory unless the engine keeps it whole anyway.
         """
         return local
 
     def norm(self, tree: Parameters) -> Tensor:
-        """The Euclidean length of a tree as learners see it. Collective."""
+        """Return the Euclidean norm of a tree as learners see it. Collective."""
         return torch.nn.utils.get_total_norm(list(tree.values()))
+
+    def reduce(self, metrics: Record, flag: bool) -> tuple[Record, bool]:
+        """Average each metric over the workers and tell whether any of them raises its flag.
+
+        One collective for both. Every worker must have metrics of the same names.
+        """
+        names = sorted(metrics)
+        *means, flags = self.mean([*(metrics[name] for name in names), float(flag)])
+        return dict(zip(names, means, strict=True)), flags > 0

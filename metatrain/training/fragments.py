@@ -1,21 +1,20 @@
 """Fragments: slices of named tensors, the form in which a sharded state is stored and moved."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metatrain.base.parameters import Parameters
-
 
 class Fragment(NamedTuple):
-    """A slice of a named tensor, as whoever has it hands it over.
+    """A slice of a named tensor, as the worker that has it hands it over.
 
     Attributes:
-        name: the tensor's.
-        shape: the whole tensor's.
-        start: where in the flattened tensor the slice begins.
+        name: name of the tensor.
+        shape: shape of the whole tensor.
+        start: index in the flattened tensor at which the slice begins.
         values: [length], the flattened tensor's elements from `start` on.
     """
 
@@ -26,43 +25,40 @@ class Fragment(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """Where in the flattened tensor the slice ends."""
+        """Index in the flattened tensor at which the slice ends."""
         return self.start + self.values.numel()
 
     def cut(self, start: int, stop: int) -> "Fragment":
-        """The part of it that lies in [start, stop) of the flattened tensor; perhaps nothing."""
+        """Return the part of it in [start, stop) of the flattened tensor, which may be empty."""
         begin, end = max(start, self.start), min(stop, self.stop)
         values = self.values[begin - self.start : max(begin, end) - self.start]
         return self._replace(start=begin, values=values)
 
 
-def fragments_of(tree: Parameters) -> list[Fragment]:
-    """Every tensor as one fragment; views, not copies."""
-    return [
-        Fragment(name, tuple(tensor.shape), 0, tensor.detach().reshape(-1))
-        for name, tensor in tree.items()
-    ]
+def fragment_of(name: str, tensor: Tensor) -> Fragment:
+    """Return a whole tensor as one fragment; a view."""
+    return Fragment(name, tuple(tensor.shape), 0, tensor.detach().reshape(-1))
 
 
-def share_of(tree: Parameters, rank: int, world: int) -> list[Fragment]:
-    """Worker `rank`'s even share of a tree that all `world` workers have whole; views.
+def share_of(fragments: Sequence[Fragment], part: int, parts: int) -> list[Fragment]:
+    """Return the even share `part` of what `parts` workers all have; views.
 
-    The shares of all workers cover the tree, each element once.
+    The shares of all of them cover the fragments, each element once.
     """
-    total = sum(tensor.numel() for tensor in tree.values())
-    begin, end = (total * r // world for r in (rank, rank + 1))
+    total = sum(fragment.values.numel() for fragment in fragments)
+    begin, end = (total * number // parts for number in (part, part + 1))
     share, at = [], 0
-    for fragment in fragments_of(dict(sorted(tree.items()))):
-        part = fragment.cut(begin - at, end - at)
-        # Tensors without elements are in no share by themselves.
-        if part.values.numel() or (rank == 0 and not fragment.values.numel()):
-            share.append(part)
-        at += fragment.stop
+    for fragment in fragments:
+        piece = fragment.cut(fragment.start + begin - at, fragment.start + end - at)
+        # No share has a tensor without elements of itself.
+        if piece.values.numel() or (part == 0 and not prod(fragment.shape)):
+            share.append(piece)
+        at += fragment.values.numel()
     return share
 
 
 def batches_of(fragments: Iterable[Fragment], size: int) -> Iterator[list[Fragment]]:
-    """The same fragments in batches of at most `size` bytes, cut where a batch is full."""
+    """Yield the fragments in batches of at most `size` bytes, cut where a batch is full."""
     batch, room = [], size
     for fragment in fragments:
         at, width = fragment.start, fragment.values.element_size()
@@ -78,7 +74,7 @@ def batches_of(fragments: Iterable[Fragment], size: int) -> Iterator[list[Fragme
 
 
 def joined(parts: Iterable[Fragment], start: int, stop: int) -> Tensor:
-    """The elements [start, stop) of a flattened tensor, from fragments that cover just those.
+    """Return the elements [start, stop) of a flattened tensor from fragments that cover just those.
 
     Raises:
         ValueError: when elements are missing, or come twice.

@@ -4,7 +4,7 @@ from metatrain.training.state import Record, TrainState
 
 
 class Observer:
-    """Who watches a run: logs it, draws it, saves it. Override what is of interest.
+    """Callbacks of a training run (logging, sampling, checkpointing). Override those you need.
 
     Attributes:
         leave: whether training is to end with this checkpoint; the same on all workers.
@@ -13,10 +13,13 @@ class Observer:
     leave: bool = False
 
     def on_step(self, step: int, record: Record) -> None:
-        """Called after every outer step with its metrics."""
+        """Receive the metrics of an outer step."""
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Called before the first step, at the cadence of checkpoints, and before leaving."""
+        """Receive the state before the first step, for every checkpoint, and before leaving.
+
+        Called on all workers alike, with this worker's local trees: views that later steps change.
+        """
 
     def on_end(self) -> None:
-        """Called when no step will follow on this worker."""
+        """Finish; no step follows on this worker."""

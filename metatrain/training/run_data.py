@@ -8,12 +8,12 @@ from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.tasks import EpisodeSampler, TaskSource
 from metatrain.storage.files import MissingError, read_file, write_file
 
-# In a run's folder, the manifest of its data set as it was when the run began.
+# The file in a run's folder with the manifest of its data set as it was when the run began.
 RUN_MANIFEST = f"data-{MANIFEST}"
 
 
 def begin_run_with(source: TaskSource, config: Config) -> None:
-    """Keep the present state of the data with the run.
+    """Store the data's present state with the run.
 
     Raises:
         UserError: when its images are smaller than the run's, or the run's folder cannot be
@@ -28,7 +28,7 @@ def source_of_run(config: Config) -> TaskSource:
     """Open the task source as it was when the run began, whatever was added to it since.
 
     Raises:
-        UserError: when it no longer holds all that it held, or cannot be used.
+        UserError: when it no longer has all that it had then, or cannot be used.
     """
     now = open_tasks(config.data)
     if now.snapshot is None:
@@ -39,7 +39,7 @@ def source_of_run(config: Config) -> TaskSource:
         then = None
     if then is None:
         raise UserError(
-            f"{config.run.url} was begun with another data set than is at {now.url}; "
+            f"{config.run.url} began with another data set than the one at {now.url}; "
             f"name that one, or choose another run.name."
         )
     return then

@@ -3,24 +3,25 @@
 from dataclasses import dataclass, field
 
 from metatrain.base.parameters import Parameters
-from metatrain.learning.inner.theta import Theta
 
 Record = dict[str, float]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainState:
-    """All that a run is at one moment; everything else follows from it and the configuration.
+    """All of a run at one outer step; the rest follows from it and the configuration.
+
+    Its trees are whole, or local: the slices that one worker keeps, see `Partitions`.
 
     Attributes:
         step: outer steps taken.
         parameters: theta.
-        average: the moving average of theta, which is what gets used.
-        optimizer: the outer optimiser's state.
-        history: means of the metrics, one record per window of outer steps.
-        by_task: what the learner remembers of single tasks.
-        tracks: by relative length, the averages for post-hoc EMA; empty where none are kept.
-        window: the metrics of outer steps whose means are not in the history yet.
+        average: the moving average of theta, which is the model that a run is trained for.
+        optimizer: the outer optimiser's state, see `Engine.optimizer_state`.
+        history: means of the metrics, one record for every window of outer steps.
+        by_task: trees that the learner remembers of single tasks.
+        tracks: averages for post-hoc EMA by their relative length; empty where none are kept.
+        window: metrics of the outer steps whose means are not in the history yet.
     """
 
     step: int
@@ -33,6 +34,6 @@ class TrainState:
     window: list[Record] = field(default_factory=list)
 
 
-def first_state(theta: Theta) -> TrainState:
-    """Make the state before the first step, with random weights."""
-    return TrainState(step=0, parameters=theta.copy(), average=theta.copy())
+def first_state(theta: Parameters) -> TrainState:
+    """Return the state before the first step, with `theta` for its average too."""
+    return TrainState(step=0, parameters=theta, average=theta)

@@ -20,22 +20,19 @@ from metatrain.training.observer import Observer
 from metatrain.training.schedule import learning_rate
 from metatrain.training.state import Record, TrainState
 
-# Travels with the metrics, so that all workers hear of it at the same step and at no cost.
-_LEAVING = "leaving"
-
 
 class Trainer:
-    """Runs the outer loop of one worker.
+    """Outer loop of one worker.
 
     Args:
         config: the run's configuration.
-        engine: applies outer gradients.
-        learner: makes them.
-        episodes: for every outer step from `state.step` on, this worker's episodes.
-        state: where to begin.
-        observers: who watches.
-        traffic: what reading has cost this worker since it was asked last.
-        told_to_leave: whether this worker is to leave; if one is, all do, after a checkpoint.
+        engine: applies outer gradients, from the parameters and optimiser of `state` on.
+        learner: computes them.
+        episodes: this worker's episodes of every outer step from `state.step` on.
+        state: the local state to start from.
+        observers: called in this order.
+        read_counts: returns the cost of this worker's reads since it was last called.
+        told_to_leave: tells whether this worker is to leave. If one is, all save and end.
     """
 
     def __init__(
@@ -46,20 +43,23 @@ class Trainer:
         episodes: Iterable[list[Episode]],
         state: TrainState,
         observers: Sequence[Observer],
-        traffic: Callable[[], Record] = dict,
+        *,
+        read_counts: Callable[[], Record] = dict,
         told_to_leave: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.traffic, self.told_to_leave = traffic, told_to_leave
+        self.read_counts, self.told_to_leave = read_counts, told_to_leave
         self.clock = Stopwatch("seconds_inner", "seconds_engine", "seconds_checkpoint")
         self.config, self.engine, self.learner = config, engine, learner
         self.episodes, self.observers = episodes, observers
         self.step, self.history = state.step, list(state.history)
-        self._memory: Memory = {t: self._for_learner(tree) for t, tree in state.by_task.items()}
-        self.average = MovingAverage(engine.localize(state.average), config.meta.ema)
+        self._memory: Memory = dict(state.by_task)
+        self.average = MovingAverage(self._on_device(state.average), config.meta.ema)
         slots = slots_of(engine.rank, engine.world, config.meta.batch)
         self.auxiliaries = Auxiliaries(config.auxiliary, learner, slots, engine.gather)
         self.tracks = {
-            str(sigma): PowerAverage(self._track(state, sigma), sigma)
+            str(sigma): PowerAverage(
+                self._on_device(state.tracks.get(str(sigma), state.parameters)), sigma
+            )
             for sigma in (TRACKS if config.meta.post_hoc else ())
         }
         self._theta = engine.parameters()
@@ -71,8 +71,8 @@ class Trainer:
         """Train to the last outer step, or until one of the workers is told to leave.
 
         Raises:
-            UserError: when a loss or a gradient is not finite; the weights are left as they were
-                before that step. Or when checkpoints cannot be written.
+            UserError: when a loss or a gradient is not finite, and the weights are those before
+                that step; or when checkpoints cannot be written.
         """
         if self.step == 0:
             self._checkpoint()
@@ -101,31 +101,20 @@ class Trainer:
         self._leaving |= any(observer.leave for observer in self.observers)
 
     def state(self) -> TrainState:
-        """The state to resume from. Collective."""
+        """Return the state to resume from: local trees, views that later steps change."""
         return TrainState(
-            self.step,
-            self.engine.full(self.engine.local()),
-            self.engine.full(self.average.parameters),
-            self.engine.optimizer_state(),
-            self.history,
-            {task: self._from_learner(tree) for task, tree in self._memory.items()},
-            {sigma: self.engine.full(track.parameters) for sigma, track in self.tracks.items()},
-            list(self._window),
+            step=self.step,
+            parameters=self.engine.local(),
+            average=self.average.parameters,
+            optimizer=self.engine.optimizer_state(),
+            history=self.history,
+            by_task=dict(self._memory),
+            tracks={sigma: track.parameters for sigma, track in self.tracks.items()},
+            window=list(self._window),
         )
 
-    def _track(self, state: TrainState, sigma: float) -> Parameters:
-        return self.engine.localize(state.tracks.get(str(sigma), state.parameters))
-
-    def _for_learner(self, full: Parameters) -> Parameters:
-        """What a learner keeps of a full tree: on the CPU, since there may be one for each task."""
-        tree = self.engine.localize(full) if self.engine.sharded else full
-        return {name: value.cpu() for name, value in tree.items()}
-
-    def _from_learner(self, tree: Parameters) -> Parameters:
-        """The full tree. Collective."""
-        if not self.engine.sharded:
-            return tree
-        return self.engine.full({name: v.to(self.engine.device) for name, v in tree.items()})
+    def _on_device(self, tree: Parameters) -> Parameters:
+        return {name: value.to(self.engine.device) for name, value in tree.items()}
 
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
@@ -134,10 +123,9 @@ class Trainer:
         with self.clock("seconds_inner"):
             outer = self._outer_gradient(own)
             record = {name: value.item() for name, value in outer.metrics.items()}
-        record |= {"data_wait": waited} | self.traffic() | {_LEAVING: float(self.told_to_leave())}
+        record |= {"data_wait": waited} | self.read_counts()
         with self.clock("seconds_engine"):
-            record = dict(zip(record, self.engine.mean(list(record.values())), strict=True))
-        self._leaving = record.pop(_LEAVING) > 0
+            record, self._leaving = self.engine.reduce(record, self.told_to_leave())
         self._check_finite(record, outer.failed)
         with self.clock("seconds_engine"):
             self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
@@ -152,7 +140,7 @@ class Trainer:
         return record | self.clock.take()
 
     def _outer_gradient(self, episodes: list[Episode]) -> OuterGradient:
-        """This worker's part of the mean over the meta-batch; the workers' mean is the whole."""
+        """Compute this worker's part of the meta-batch's mean, which is the mean of all parts."""
         outer = self.learner.outer_gradient(self._theta, episodes, self.step, self._memory)
         outer = self.auxiliaries.add_to(outer, self._theta, episodes)
         share = self.engine.world / self.config.meta.batch
@@ -168,7 +156,10 @@ class Trainer:
             self._memory = self.learner.remember(self._memory, self._theta, gathered)
 
     def _check_finite(self, record: Record, failed: Sequence[str]) -> None:
-        """Every worker sees the same means, so every worker stops at the same step."""
+        """Refuse metrics that are not finite.
+
+        Every worker has the same means, so all of them stop at the same step.
+        """
         bad = [name for name, value in record.items() if not math.isfinite(value)]
         if not bad:
             return
@@ -187,7 +178,7 @@ class Trainer:
 
     @property
     def _window_length(self) -> int:
-        """Outer steps behind one record of the history, so that it has about 200."""
+        """Outer steps per record of the history, so that it has about 200 records."""
         return max(1, self.config.meta.steps // 200)
 
     def _end_window(self) -> None:

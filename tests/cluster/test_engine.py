@@ -1,6 +1,7 @@
 """The DeepSpeed engine against plain torch, in real processes over gloo."""
 
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -8,10 +9,13 @@ from safetensors.torch import load_file, save_file
 from workers import run_workers
 
 from cluster.engine.mesh import TaskMesh, largest_divisor
+from cluster.engine.peers import ProcessGroupPeers
 from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_theta
+from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.state import TrainState, first_state
 
 WORLD, STEPS = 2, 4
@@ -67,30 +71,40 @@ def plain_torch(config):
 def work(rank, folder, cases):
     from cluster.engine.build import build_engine_and_learner
 
-    def engine_from(config, state):
-        return build_engine_and_learner(config, state, torch.device("cpu"))[0]
+    peers = ProcessGroupPeers()
+
+    def begun(config):
+        engine, _ = build_engine_and_learner(config, torch.device("cpu"))
+        engine.load(first_state(initial_weights(config, engine.partitions.theta)))
+        return engine
+
+    def resumed_from(store, config):
+        engine, _ = build_engine_and_learner(config, torch.device("cpu"))
+        engine.load(store.latest(peers, partial(state_of, partitions=engine.partitions)))
+        return engine
 
     def take(engine, step):
         if engine.sharded:  # one group, whose workers adapt to the same tasks
             parts = [gradient_of(r, step) for r in range(WORLD)]
             mean = {name: sum(part[name] for part in parts) / WORLD for name in parts[0]}
-            engine.apply(engine.localize(mean), rate(step))
+            engine.apply(engine.partitions.theta.local(mean), rate(step))
         else:
             engine.apply(gradient_of(rank, step), rate(step))
 
     for index, case in enumerate(cases):
         config = configuration(*case)
-        start = first_state(build_theta(config))
-        straight, first = engine_from(config, start), engine_from(config, start)
+        straight, first = begun(config), begun(config)
         for step in range(STEPS):
             take(straight, step)
             if step < STEPS // 2:
                 take(first, step)
-        half = {n: p.clone() for n, p in first.full(first.local()).items()}
-        state = TrainState(STEPS // 2, half, half, first.optimizer_state())
-        resumed = engine_from(config, state)
+        local, store = first.local(), CheckpointStore(f"{folder}/{index}")
+        moments = first.optimizer_state()
+        half = TrainState(step=2, parameters=local, average=local, optimizer=moments)
+        store.save(draft_of(half, config, first.partitions), peers)
         other = cases[index - 1][0] if case[3:] != ("cluster.offload=true",) else case[0]
-        elsewhere = engine_from(configuration(other, *case[1:3]), state)
+        resumed = resumed_from(store, config)
+        elsewhere = resumed_from(store, configuration(other, *case[1:3]))
         for step in range(STEPS // 2, STEPS):
             take(resumed, step)
             take(elsewhere, step)
@@ -171,8 +185,8 @@ def live_weights(rank, folder):
     from cluster.engine.build import build_engine_and_learner
 
     config = configuration("sharded", "sgd", 0.0)
-    start = first_state(build_theta(config))
-    engine, learner = build_engine_and_learner(config, start, torch.device("cpu"))
+    engine, learner = build_engine_and_learner(config, torch.device("cpu"))
+    engine.load(first_state(initial_weights(config, engine.partitions.theta)))
     live, backward = [], engine._engine.backward
 
     def count_and_go_back(loss):

@@ -12,9 +12,9 @@ from cluster.run.ray_cluster import ray_connection
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.loader import open_tasks
-from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore, draft_of
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.run_data import begin_run_with
 from metatrain.training.state import first_state
 
@@ -25,7 +25,7 @@ def trained(config):
     store = CheckpointStore(config.run.url)
     begin_run_with(open_tasks(config.data), config)
     for step in (10, 20):
-        state = replace(first_state(build_theta(config)), step=step)
+        state = replace(first_state(initial_weights(config)), step=step)
         store.save(draft_of(state, config))
     return store
 

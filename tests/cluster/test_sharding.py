@@ -14,6 +14,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_learner, build_theta
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.state import first_state
 from metatrain.training.trainer import Trainer
 
@@ -85,8 +86,9 @@ def work(rank, folder, cases):
 
     for index, case in enumerate(cases):
         config = case.config()
-        state = first_state(build_theta(config))
-        engine, learner = build_engine_and_learner(config, state, torch.device("cpu"))
+        engine, learner = build_engine_and_learner(config, torch.device("cpu"))
+        state = first_state(initial_weights(config, engine.partitions.theta))
+        engine.load(state)
         slots = range(engine.rank, case.batch, engine.world)
         episodes = (
             [episode(step, s, case.batch) for s in slots] for step in range(config.meta.steps)
@@ -94,11 +96,12 @@ def work(rank, folder, cases):
         trainer = Trainer(config, engine, learner, episodes, state, [])
         trainer.run()
         state = trainer.state()
+        whole = engine.full if engine.sharded else lambda tree: tree
+        by_task = {task: whole(tree) for task, tree in state.by_task.items()}
+        trees = (engine.full(state.parameters, rank == 0), engine.full(state.average), by_task)
         if rank == 0:
             loss = torch.tensor(state.history[-1]["loss"])
-            save_file(
-                flat(state.parameters, state.average, state.by_task, loss), f"{folder}/{index}"
-            )
+            save_file(flat(*trees, loss), f"{folder}/{index}")
 
 
 def flat(parameters, average, by_task, loss):

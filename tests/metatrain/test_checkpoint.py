@@ -1,8 +1,11 @@
 import json
 import os
+import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,23 @@ from fsspec.implementations.local import LocalFileSystem
 from metatrain.base.errors import UserError
 from metatrain.config import CheckpointConfig
 from metatrain.model.build import build_theta
-from metatrain.model.file import load_model
-from metatrain.training.checkpoint import CheckpointStore, DamagedError, Peers, draft_of, writing
+from metatrain.model.file import Model, load_model, model_bytes
+from metatrain.storage.tensors import read_metadata
+from metatrain.training.checkpoint import (
+    CheckpointStore,
+    DamagedError,
+    Peers,
+    draft_of,
+    state_of,
+    writing,
+)
 from metatrain.training.checkpoint.index import sha256
 from metatrain.training.fragments import Fragment
+from metatrain.training.partition import Partition, Partitions, shapes_of
 from metatrain.training.state import TrainState
+
+# Named by strangers: a slash, and a name that could be another part's.
+TASKS = ("a/b", "optimizer/", "é")
 
 
 def state(config, step):
@@ -24,10 +39,17 @@ def state(config, step):
     average = {n: p + 1 for n, p in parameters.items()}
     optimizer = {f"{n}/exp_avg": p * 2 for n, p in parameters.items()}
     optimizer["step"] = torch.tensor(float(step))
-    # Tasks are named by strangers: a slash, and a name that could be another part's.
-    by_task = {task: {"out.weight": torch.full((2,), step)} for task in ("a/b", "optimizer/", "é")}
-    history = [{"step": step, "loss": 0.5}]
-    return TrainState(step, parameters, average, optimizer, history, by_task)
+    by_task = {
+        t: {"network.out.weight": p * 3} for t in TASKS for p in [parameters["network.out.weight"]]
+    }
+    return TrainState(
+        step=step,
+        parameters=parameters,
+        average=average,
+        optimizer=optimizer,
+        history=[{"step": step, "loss": 0.5}],
+        by_task=by_task,
+    )
 
 
 def assert_same(a, b):
@@ -60,36 +82,85 @@ def test_a_checkpoint_holds_the_average_as_a_model_of_its_own(run, config):
     assert all(torch.equal(model.parameters[n], p) for n, p in state(config, 5).average.items())
 
 
+class Threads(Peers):
+    """Peers that are threads of this process."""
+
+    def __init__(self, rank, world, meeting):
+        self.rank, self.world = rank, world
+        self.barrier, self.slots, self.lines = meeting
+
+    def gather(self, own):
+        self.slots[self.rank] = own
+        self.barrier.wait()
+        everyones = list(self.slots)
+        self.barrier.wait()
+        return everyones
+
+    def send(self, tensor, receiver):
+        self.lines[self.rank, receiver].put(tensor.clone())
+
+    def receive(self, tensor, sender):
+        tensor.copy_(self.lines[sender, self.rank].get(timeout=60))
+
+
 def together(world, work):
     """What `work` returns for each of `world` peers, that run in threads of this process."""
-    barrier, slots = threading.Barrier(world, timeout=60), [None] * world
-
-    def run(rank):
-        def gather(own):
-            slots[rank] = own
-            barrier.wait()
-            everyones = list(slots)
-            barrier.wait()
-            return everyones
-
-        return work(Peers(rank, world, gather))
-
+    lines = {pair: queue.Queue() for pair in product(range(world), repeat=2)}
+    meeting = threading.Barrier(world, timeout=60), [None] * world, lines
     with ThreadPoolExecutor(world) as pool:
-        return list(pool.map(run, range(world)))
+        return list(pool.map(lambda rank: work(Threads(rank, world, meeting)), range(world)))
 
 
-def writer(store, state, config):
+def partitions_of(state, rank, world, shards):
+    """How `world` workers in groups of `shards` share out a state, each tensor in even slices."""
+    shapes = shapes_of(state.parameters)
+    whole = Partition.whole(shapes, copy=rank, copies=world)
+    group, shard = divmod(rank, shards)
+    slices = {
+        name: (count * shard // shards, count * (shard + 1) // shards)
+        for name, (_, count) in whole.slices.items()
+    }
+    theta = Partition(shapes=shapes, slices=slices, copy=group, copies=world // shards)
+    return Partitions(theta=theta, memory=whole)
+
+
+def local(state, partitions):
+    """One worker's local state, as it is read."""
+    moments = {
+        name: partitions.theta.cut(name.rpartition("/")[0], tensor) if "/" in name else tensor
+        for name, tensor in state.optimizer.items()
+    }
+    parameters, average = (partitions.theta.local(t) for t in (state.parameters, state.average))
+    return replace(state, parameters=parameters, average=average, optimizer=moments)
+
+
+def draft_by(peers, state, config, shards=1, snapshots=None):
+    """One worker's part."""
+    partitions = partitions_of(state, peers.rank, peers.world, shards)
+    own = local(state, partitions)
+    if peers.rank:
+        del own.optimizer["step"]
+    return draft_of(own, config, partitions, snapshots)
+
+
+def writer(store, *of):
     """For `together`: each of the peers writes its part."""
-    return lambda peers: store.save(draft_of(state, config, peers), peers)
+    return lambda peers: store.save(draft_by(peers, *of), peers)
 
 
-@pytest.mark.parametrize("world", [2, 5])
-def test_what_many_wrote_together_any_number_reads_whole_or_in_slices(run, config, world):
+@pytest.mark.parametrize(("world", "shards"), [(2, 1), (5, 5), (6, 3)])
+def test_what_many_wrote_together_any_number_reads_whole_or_in_slices(run, config, world, shards):
     store = CheckpointStore(run)
-    together(world, writer(store, state(config, 5), config))
+    together(world, writer(store, state(config, 5), config, shards))
     assert_same(store.latest(), state(config, 5))
     for found in together(3, store.latest):
         assert_same(found, state(config, 5))
+    for rank in range(4):
+        partitions = partitions_of(state(config, 5), rank, 4, 2)
+        read = partial(state_of, partitions=partitions)
+        assert_same(store.latest(read=read), local(state(config, 5), partitions))
+    model = load_model(store.folder(5))
+    assert all(torch.equal(model.parameters[n], p) for n, p in state(config, 5).average.items())
     checkpoint = store.open(5)
     wanted = {name: (n // 3, n // 2) for name, n in sizes(checkpoint).items()}
     wholes = checkpoint.tensors()
@@ -122,6 +193,51 @@ def test_workers_write_even_parts_and_a_slice_costs_only_the_files_it_lies_in(
     assert torch.equal(checkpoint.slices({name: (0, 3)})[name], expected)
     with pytest.raises(DamagedError, match=f"{rest[0]} is missing"):
         checkpoint.slices({name: (0, size)})
+
+
+def test_what_no_model_file_can_be_written_for_is_one_sentence_and_nobody_waits(tmp_path, config):
+    store, blocker = CheckpointStore(str(tmp_path)), tmp_path / "averages"
+    # The first of two, of which the others send their fragments all the same.
+    snapshots, whole = {f"{blocker}/one.safetensors": "parameters"}, state(config, 5)
+
+    def save(peers):
+        store.save(draft_by(peers, whole, config, 1, snapshots), peers)
+
+    def fail(peers):
+        with pytest.raises(UserError) as error:
+            save(peers)
+        return str(error.value)
+
+    blocker.write_text("a file where a folder should be")
+    [problem] = set(together(3, fail))
+    assert f"{blocker}/one.safetensors" in problem
+    assert store.steps() == []
+    blocker.unlink()
+    together(3, save)
+    model = load_model(f"{blocker}/one.safetensors")
+    assert all(torch.equal(model.parameters[n], p) for n, p in whole.parameters.items())
+
+
+def test_a_model_file_is_one_that_safetensors_would_have_written(tmp_path, config):
+    store = CheckpointStore(str(tmp_path))
+    together(2, writer(store, state(config, 5), config))
+    written = Path(store.folder(5), "model.safetensors").read_bytes()
+    expected = model_bytes(Model(config, state(config, 5).average, 5))
+    assert read_metadata(written) == read_metadata(expected)
+    assert len(written) == len(expected)
+    header = 8 + int.from_bytes(written[:8], "little")
+    assert written[header:] == expected[header:]
+
+
+def test_theta_of_another_shape_is_a_sentence(tmp_path, config):
+    store = CheckpointStore(str(tmp_path))
+    store.save(draft_of(state(config, 5), config))
+    partitions = partitions_of(state(config, 5), 0, 1, 1)
+    odd = replace(partitions.theta, shapes=partitions.theta.shapes | {"network.out.bias": (7,)})
+    with pytest.raises(
+        UserError, match=r"has other parameters than .* such as network\.out\.bias; resume"
+    ):
+        store.latest(read=partial(state_of, partitions=partitions._replace(theta=odd)))
 
 
 @pytest.mark.parametrize(

@@ -74,5 +74,5 @@ def test_a_run_goes_on_where_its_data_set_was_moved_to(growing, tmp_path):
 def test_another_data_set_is_refused(growing, images):
     shutil.rmtree(growing.data.path)
     pack(images, growing.data.path, seed=1, size=8)
-    with pytest.raises(UserError, match=r"was begun with another data set than is at .*growing"):
+    with pytest.raises(UserError, match=r"began with another data set than the one at .*growing"):
         source_of_run(growing)

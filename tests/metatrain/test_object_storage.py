@@ -18,10 +18,10 @@ from metatrain.cli.commands import COMMANDS
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
-from metatrain.model.build import build_theta
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.s3_server import S3Server
 from metatrain.training.checkpoint import CheckpointStore, draft_of
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.run_data import held_out_episodes, training_sampler
 from metatrain.training.state import first_state
 
@@ -60,7 +60,7 @@ def test_episodes_from_a_bucket_are_those_from_a_disk(s3, packed, config):
 def test_checkpoints_in_a_bucket_are_written_listed_pruned_and_read(s3, config):
     checkpoints = CheckpointStore(f"{s3}/run")
     assert checkpoints.latest() is None
-    state = first_state(build_theta(config))
+    state = first_state(initial_weights(config))
     for step in (5, 10, 15):
         checkpoints.save(draft_of(replace(state, step=step), config))
     assert checkpoints.steps() == [10, 15]

@@ -11,7 +11,7 @@ from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import build_generator, build_learner, build_theta
+from metatrain.model.build import build_learner, build_theta
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of, remedy
 from metatrain.plan.trace import trace
@@ -69,19 +69,20 @@ def test_each_stage_needs_less_than_the_one_before_and_shards_the_least():
         ).memory
         for n in range(4)
     ]
-    stays = [sum(memory.stays.values()) for memory in stages]
-    assert stays[0] > stays[1] == stays[2]
+    permanent = [sum(memory.permanent.values()) for memory in stages]
+    assert permanent[0] > permanent[1] == permanent[2]
     sharded = planned("cluster.zero_stage=3", "cluster.inner_loop=sharded", "cluster.workers=8")
     assert sharded.memory.peak < stages[3].peak
-    assert "phi" in sharded.memory.stays
+    assert "phi" in sharded.memory.permanent
 
 
 def test_groups_send_to_each_other_over_the_slower_network():
     one, two = (planned(f"cluster.workers={n}", "cluster.shards_per_group=8") for n in (8, 16))
-    assert [leg.apart for leg in two.legs][-1]
-    assert not any(leg.apart for leg in one.legs)
-    last = two.legs[-1]
-    assert two.pace().wire - one.pace().wire == pytest.approx(last.sent / 1e8)
+    assert not any(transfer.between_groups for transfer in one.transfers)
+    last = two.transfers[-1]
+    assert last.between_groups
+    more = two.step_time().sending - one.step_time().sending
+    assert more == pytest.approx(last.sent / 1e8)
 
 
 def test_what_does_not_fit_is_answered_with_settings_that_do():
@@ -102,9 +103,9 @@ def metatrain(*arguments):
 def test_the_plan_is_one_readable_page(capsys):
     assert metatrain("plan", "configs/demo.yaml", *SMALL, "--gpus", 2, "--price", 2.5) == 0
     page = capsys.readouterr().out
-    for words in ("Memory of a worker", "together", "sent     least", "an outer step", "cost "):
+    for words in ("Memory of a worker", "total", "sent     least", "an outer step", "cost "):
         assert words in page
-    assert "Assumed: 8 workers a node" in page
+    assert "Assumed: 8 workers per node" in page
     assert max(map(len, page.splitlines())) <= 100
 
 
@@ -125,6 +126,6 @@ def test_time_on_this_machine_is_measured(capsys):
 def test_the_large_configurations_are_as_large_as_they_say(name, millions):
     config = load_config(str(Path("configs") / f"{name}.yaml"))
     with torch.device("meta"):
-        generator = build_generator(config)
-    count = sum(p.numel() for p in generator.parameters())
+        theta = build_theta(config)
+    count = sum(p.numel() for p in theta.named().values())
     assert count == pytest.approx(1e6 * millions, rel=0.02)

@@ -12,11 +12,11 @@ from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.combine.post_hoc import reconstruct, solve
 from metatrain.config import load_config
-from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.training.average import TRACKS, PowerAverage, gamma_of
 from metatrain.training.average_snapshots import Snapshot, snapshots, snapshots_of
 from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.observer import Observer
 from metatrain.training.state import first_state
 
@@ -103,8 +103,8 @@ class Keeper(Observer):
         self.config, self.checkpoints = config, CheckpointStore(config.run.url)
 
     def on_checkpoint(self, state):
-        draft = draft_of(state, self.config)
-        self.checkpoints.save(replace(draft, beside=snapshots(state, self.config)))
+        averages = snapshots(state, self.config)
+        self.checkpoints.save(draft_of(state, self.config, snapshots=averages))
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_without_post_hoc_nothing_is_kept(overrides):
 
 
 def test_the_state_before_the_first_step_has_no_average(config):
-    state = first_state(build_theta(config))
+    state = first_state(initial_weights(config))
     tracks = {"0.05": state.parameters}
     assert snapshots(replace(state, tracks=tracks), config) == {}
 

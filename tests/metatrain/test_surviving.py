@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from plain_engine import train
+from safetensors.torch import load_file
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.model.build import build_theta
 from metatrain.storage import retry
 from metatrain.training.checkpoint import (
     ALONE,
@@ -24,6 +24,7 @@ from metatrain.training.checkpoint import (
     draft_of,
     state_of,
 )
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.observer import Observer
 from metatrain.training.state import first_state
 
@@ -136,7 +137,7 @@ def test_the_last_checkpoint_is_tried_again_until_it_is_written(overrides, tmp_p
             blocker.unlink(missing_ok=True)  # cleaning up may have done so
 
     said = Unblocking()
-    saver.writer._say = said.append
+    saver.writer._report = said.append
     train(config, [saver, At(11, block)])
     assert len(said) == 1
     assert saver.store.latest().step == 12
@@ -221,7 +222,7 @@ def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_
 ):
     said = []
     store = CheckpointStore(str(small_disk / "run"), said.append)
-    state = first_state(build_theta(config))
+    state = first_state(initial_weights(config))
     store.save(draft_of(replace(state, step=5), config))
     whole = files_under(small_disk)
     ballast = small_disk / "ballast"
@@ -241,7 +242,7 @@ def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_
 
 def test_a_quota_that_is_used_up_is_told_as_a_full_disk_is(config, tmp_path):
     store = CheckpointStore(str(tmp_path / "run"))
-    draft = draft_of(replace(first_state(build_theta(config)), step=5), config)
+    draft = draft_of(replace(first_state(initial_weights(config)), step=5), config)
     no_room = pytest.raises(UserError, match=f"there is no room for {store.folder(5)}")
     with no_room, small_files():
         store.save(draft)
@@ -253,26 +254,23 @@ import sys
 from datetime import timedelta
 import torch
 import torch.distributed as dist
-from metatrain.training.checkpoint import CheckpointStore, Draft, Peers
+from cluster.engine.peers import ProcessGroupPeers
+from metatrain.training.checkpoint import CheckpointStore, Draft
 from metatrain.config import load_config
-from metatrain.training.fragments import share_of
+from metatrain.training.fragments import fragment_of, share_of
 
 run, rank, meeting = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", f"file://{meeting}", timedelta(seconds=300), 2, rank)
-
-def gather(own):
-    everyones = [None, None]
-    dist.all_gather_object(everyones, own)
-    return everyones
-
-peers, config = Peers(rank, 2, gather), load_config()
+peers, config = ProcessGroupPeers(), load_config()
 store = CheckpointStore(run)
 step = store.latest(peers, lambda checkpoint: checkpoint.verified().step) or 0
 while True:
     step += 1
-    tree = {f"parameters/{n}": torch.full((100, 50), float(step)) for n in range(20)}
-    store.save(Draft(step, config, [], [], share_of(tree, rank, 2)), peers)
+    names = [f"{part}/{n}" for part in ("average", "parameters") for n in range(20)]
+    whole = [fragment_of(name, torch.full((100, 50), float(step))) for name in names]
+    own = share_of(whole, rank, 2)
+    store.save(Draft(step=step, config=config, history=[], window=[], fragments=own), peers)
     print(step, flush=True)
 """
 
@@ -311,5 +309,6 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_newest_that_was_complet
         found = store.latest(read=lambda checkpoint: checkpoint)
         assert found.step in (safe, safe + 1)  # which was complete, and not said any more
         tensors = found.verified().tensors("parameters")
-        assert len(tensors) == 20
-        assert all((t == found.step).all() for t in tensors.values())
+        model = load_file(f"{found.folder}/model.safetensors")
+        assert len(tensors) == len(model) == 20
+        assert all((t == found.step).all() for t in (*tensors.values(), *model.values()))

@@ -1,9 +1,11 @@
 """Writes, listings and deletions through faults: all of it arrives, or none of it is seen."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import torch
 from fault_proxy import WRITING, FaultProxy, every, first
@@ -13,10 +15,11 @@ from metatrain.data.packed import writer as shards
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
-from metatrain.model.build import build_theta
-from metatrain.storage import retry
+from metatrain.storage import multipart, retry
+from metatrain.storage.files import read_file, sha256_of, sizes_under, write_chunks
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.checkpoint.index import COMMIT
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.state import first_state
 
 
@@ -100,7 +103,7 @@ def test_adding_that_fails_for_good_leaves_what_was_there(
 def test_checkpoints_through_faults_are_saved_listed_and_pruned(proxy, s3, config):
     proxy.prone = lambda asked: True
     proxy.fault = every(3, WRITING)
-    checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(build_theta(config))
+    checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(initial_weights(config))
     for step in (5, 10, 15):
         checkpoints.save(draft_of(replace(state, step=step), config))
     assert checkpoints.steps() == [10, 15]
@@ -109,8 +112,43 @@ def test_checkpoints_through_faults_are_saved_listed_and_pruned(proxy, s3, confi
     assert all(torch.equal(p, found.parameters[n]) for n, p in state.parameters.items())
 
 
+@pytest.mark.parametrize("fault", WRITING)
+def test_a_file_in_parts_arrives_whole_through_a_fault(proxy, s3, monkeypatch, fault):
+    monkeypatch.setattr(multipart, "_PART_BYTES", 5 * 2**20)
+    data = np.random.default_rng(0).bytes(11 * 2**20)
+    proxy.prone = lambda asked: True
+    proxy.fault = every(3, (fault,))
+    write_chunks(f"{s3}/run/large", [data[:7_000_000], data[7_000_000:]])
+    assert {"POST", "PUT"} <= {asked.method for asked in proxy.asked}
+    assert any(asked.fault for asked in proxy.asked)
+    assert read_file(f"{s3}/run/large") == data
+    assert sha256_of(f"{s3}/run/large") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_file_in_parts_is_there_though_nobody_heard_that_it_was_complete(proxy, s3, monkeypatch):
+    monkeypatch.setattr(multipart, "_PART_BYTES", 5 * 2**20)
+    proxy.prone = lambda asked: asked.method == "POST"
+    proxy.fault = lambda place, asked: "unanswered" if place == 1 else None
+    write_chunks(f"{s3}/run/large", [bytes(11 * 2**20)])
+    assert [asked.fault for asked in proxy.asked if asked.method == "POST"][:2] == [
+        None,
+        "unanswered",
+    ]
+    assert read_file(f"{s3}/run/large") == bytes(11 * 2**20)
+
+
+def test_nothing_is_seen_or_kept_of_a_file_whose_parts_fail(proxy, s3, monkeypatch):
+    monkeypatch.setattr(multipart, "_PART_BYTES", 5 * 2**20)
+    refuse(proxy, "large")
+    with pytest.raises(UserError, match=f"cannot reach {s3}/run/large"):
+        write_chunks(f"{s3}/run/large", [bytes(11 * 2**20)])
+    mend(proxy)
+    assert sizes_under(f"{s3}/run") == {}
+    assert "DELETE" in {asked.method for asked in proxy.asked}
+
+
 def test_a_checkpoint_that_cannot_be_uploaded_leaves_the_one_before(proxy, s3, config):
-    checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(build_theta(config))
+    checkpoints, state = CheckpointStore(f"{s3}/run"), first_state(initial_weights(config))
     checkpoints.save(draft_of(replace(state, step=5), config))
     refuse(proxy, COMMIT)
     with pytest.raises(UserError, match=f"cannot reach .*{COMMIT}"):

@@ -1,10 +1,11 @@
-"""Checkpoints: all of a run at one step, whole or not there at all, free of the world size."""
+"""Checkpoints: a run's whole state at one step, written and read by any number of workers."""
 
 from metatrain.training.checkpoint.background import BackgroundWriter
+from metatrain.training.checkpoint.peers import ALONE, Peers
 from metatrain.training.checkpoint.reading import Checkpoint, DamagedError
 from metatrain.training.checkpoint.state import draft_of, state_of
 from metatrain.training.checkpoint.store import CheckpointStore
-from metatrain.training.checkpoint.writing import ALONE, Draft, Peers
+from metatrain.training.checkpoint.writing import Draft
 
 __all__ = [
     "ALONE",

@@ -1,4 +1,4 @@
-"""Writing checkpoints while training goes on, and living with a storage that fails for a while."""
+"""Writing checkpoints while training continues, on a storage that may fail for a while."""
 
 import random
 import threading
@@ -7,22 +7,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from metatrain.base.errors import UserError
+from metatrain.training.checkpoint.peers import Peers
 from metatrain.training.checkpoint.store import CheckpointStore
-from metatrain.training.checkpoint.writing import Draft, Peers
+from metatrain.training.checkpoint.writing import Draft
 
 
 class BackgroundWriter:
-    """Writes one checkpoint at a time on a thread of its own; all workers alike.
+    """Writer of one checkpoint at a time on a thread of its own; the same on all workers.
 
-    A checkpoint that cannot be written is said and left out, since the next may succeed. Whether
-    one was written all workers hear together, so that they give up together.
+    A checkpoint that cannot be written is reported and skipped, since the next may succeed. All
+    workers learn together whether one was written, so that they give up together.
 
     Args:
-        store: where to.
-        peers: the workers; nothing but this may use their `gather`.
-        max_failures: checkpoints in a row that may fail.
-        say: told in a sentence what failed.
-        saved: told the step up to which the run is safe.
+        store: the destination.
+        peers: the workers; nothing else may use them.
+        max_failures: how many checkpoints in a row may fail.
+        report: called on worker 0 with a sentence about what failed.
+        on_saved: called on worker 0 with the step up to which the run is saved.
     """
 
     def __init__(
@@ -30,40 +31,40 @@ class BackgroundWriter:
         store: CheckpointStore,
         peers: Peers,
         max_failures: int,
-        say: Callable[[str], None],
-        saved: Callable[[int], None],
+        report: Callable[[str], None],
+        on_saved: Callable[[int], None],
     ) -> None:
         self._store, self._peers, self._max_failures = store, peers, max_failures
-        self._say, self._saved = say, saved
+        self._report, self._on_saved = report, on_saved
         self._writing: tuple[Draft, Future[None]] | None = None
         self._failures = 0
 
     def save(self, draft: Draft) -> None:
-        """Begin to write `draft`, once the one before is through.
+        """Begin to write `draft` once the previous one is done.
 
         Raises:
             UserError: when too many in a row have failed.
         """
-        self._settle()
+        self._wait()
         done: Future[None] = Future()
         self._writing = draft, done
-        # A daemon, for where a worker is lost the others' gathering may never end.
+        # A daemon, since the others' collectives may never end when a worker is lost.
         threading.Thread(target=self._write, args=(draft, done), daemon=True).start()
 
     def finish(self) -> None:
-        """Wait until the last checkpoint is written, however often that has to be tried.
+        """Wait until the last checkpoint is written, trying again until it is.
 
         Raises:
             UserError: when too many in a row have failed.
         """
-        wait = 1.0
-        while failed := self._settle():
-            time.sleep(wait * random.uniform(0.5, 1))
-            wait *= 2
+        seconds = 1.0
+        while failed := self._wait():
+            time.sleep(seconds * random.uniform(0.5, 1))
+            seconds *= 2
             self.save(failed)
 
-    def _settle(self) -> Draft | None:
-        """Wait for the one that is being written; returned if it has failed."""
+    def _wait(self) -> Draft | None:
+        """Wait for the checkpoint that is being written, and return its draft if it failed."""
         if self._writing is None:
             return None
         (draft, done), self._writing = self._writing, None
@@ -82,19 +83,19 @@ class BackgroundWriter:
 
     def _write(self, draft: Draft, done: "Future[None]") -> None:
         try:
-            self._tell(draft)
+            self._save(draft)
         except BaseException as error:
             done.set_exception(error)
         else:
             done.set_result(None)
 
-    def _tell(self, draft: Draft) -> None:
+    def _save(self, draft: Draft) -> None:
         first = self._peers.rank == 0
         try:
             self._store.save(draft, self._peers)
         except UserError as error:
             if first:
-                self._say(f"The checkpoint of step {draft.step:,} cannot be written: {error}")
+                self._report(f"The checkpoint of step {draft.step:,} cannot be written: {error}")
             raise
         if first:
-            self._saved(draft.step)
+            self._on_saved(draft.step)

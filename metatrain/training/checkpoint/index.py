@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from metatrain.training.fragments import Fragment
 from metatrain.training.state import Record
 
-# Written in this order, after all else: a folder without the second is no checkpoint.
+# Written in this order, after everything else: a folder without the second is no checkpoint.
 INDEX, COMMIT = "index.json", "commit.json"
-# The average, as what it is used for: see `metatrain.model.file.load_model`.
+# The average as a model, see `metatrain.model.file.load_model`.
 MODEL = "model.safetensors"
 
-# Other names in a stranger's index might lead anywhere.
+# Other names in a foreign index might point anywhere.
 _FILE = rf"^(shard-\d{{5}}-of-\d{{5}}-\d{{5}}\.safetensors|{re.escape(MODEL)})$"
 
 DTYPES = {
@@ -31,59 +31,59 @@ DTYPES = {
 File = Annotated[str, Field(pattern=_FILE)]
 
 
-class _Part(BaseModel):
+class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
-class Commit(_Part):
-    """What makes a checkpoint whole: its step, and the sha256 of its index."""
+class Commit(_Entry):
+    """Proof that a checkpoint is whole: its step, and the sha256 of its index."""
 
     step: int
     index: str
 
 
-class FileRecord(_Part):
-    """A file as it was written."""
+class FileRecord(_Entry):
+    """Length and hash of a file as it was written."""
 
     bytes: int
     sha256: str
 
 
-class Piece(_Part):
-    """The slice [start, stop) of a flattened tensor, and the file it lies in."""
+class StoredSlice(_Entry):
+    """The slice [start, stop) of a flattened tensor, and the file that it lies in."""
 
     file: File
     start: int
     stop: int
 
 
-class TensorRecord(_Part):
-    """A tensor, whole, and the pieces that it lies in."""
+class TensorRecord(_Entry):
+    """Shape and type of a whole tensor, and the slices that it is stored in."""
 
     shape: tuple[int, ...]
     dtype: Literal[tuple(DTYPES)]  # pyright: ignore[reportInvalidTypeForm]
-    pieces: tuple[Piece, ...]
+    pieces: tuple[StoredSlice, ...]
 
 
-class Position(_Part):
-    """Which episodes come next: they are a pure function of both."""
+class Position(_Entry):
+    """Position in the data: the next episodes are a pure function of seed and step."""
 
     seed: int
     step: int
 
 
-class Index(_Part):
-    """All that a checkpoint holds but the tensors' elements.
+class Index(_Entry):
+    """Content of a checkpoint without the elements of tensors.
 
     Attributes:
         format: raised when a change makes older checkpoints unreadable.
-        data: which episodes come next.
+        data: position in the data.
         config: the run's configuration, as plain values.
-        history: the run's, see `TrainState`.
-        window: the run's, see `TrainState`.
-        loss: the mean training loss of the last `checkpoint.every` steps; None before the first.
-        files: by name, as they were written.
-        tensors: by name, such as 'parameters/head.weight'.
+        history: see `TrainState`.
+        window: see `TrainState`.
+        loss: mean training loss of the last `checkpoint.every` steps; None before the first.
+        files: files by name.
+        tensors: tensors by name, such as 'parameters/head.weight'.
     """
 
     format: Literal["metatrain-checkpoint-1"] = "metatrain-checkpoint-1"
@@ -97,27 +97,27 @@ class Index(_Part):
 
 
 def record_of(fragment: Fragment, file: str) -> TensorRecord:
-    """What an index says of a tensor of which one fragment was written, to `file`."""
+    """Describe a tensor of which one fragment was written to `file`."""
     return TensorRecord(
         shape=fragment.shape,
         dtype=str(fragment.values.dtype).removeprefix("torch."),
-        pieces=(Piece(file=file, start=fragment.start, stop=fragment.stop),),
+        pieces=(StoredSlice(file=file, start=fragment.start, stop=fragment.stop),),
     )
 
 
 def merged(records: Iterable[tuple[str, TensorRecord]]) -> dict[str, TensorRecord]:
-    """Records of whole tensors, from the records of their fragments by name.
+    """Merge the records of fragments, by name of the tensor, into records of whole tensors.
 
     Raises:
-        ValueError: when elements of a tensor were written by nobody, or twice.
+        ValueError: when elements of a tensor were written by no worker, or twice.
     """
     by_name: dict[str, list[TensorRecord]] = {}
     for name, record in records:
         by_name.setdefault(name, []).append(record)
-    return {name: _joined(name, found) for name, found in sorted(by_name.items())}
+    return {name: _merged(name, parts) for name, parts in sorted(by_name.items())}
 
 
-def _joined(name: str, records: list[TensorRecord]) -> TensorRecord:
+def _merged(name: str, records: list[TensorRecord]) -> TensorRecord:
     pieces = [piece for record in records for piece in record.pieces]
     pieces.sort(key=lambda piece: (piece.start, piece.stop))
     ends = [0, *(piece.stop for piece in pieces)]
@@ -129,10 +129,10 @@ def _joined(name: str, records: list[TensorRecord]) -> TensorRecord:
 
 
 def key_of(name: str, start: int, stop: int) -> str:
-    """What a slice of a tensor is called within its file."""
+    """Return the name of a slice of a tensor within its file."""
     return f"{name}[{start}:{stop}]"
 
 
 def sha256(data: bytes) -> str:
-    """The hash that everything written is known by."""
+    """Return the hash by which files are verified."""
     return hashlib.sha256(data).hexdigest()

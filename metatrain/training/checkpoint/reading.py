@@ -1,7 +1,8 @@
-"""Reading a checkpoint: whole tensors or slices of them, from the files needed, all verified."""
+"""Reading of a checkpoint: whole tensors or slices of them, from verified files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -10,21 +11,30 @@ from safetensors.torch import load
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.config import Config, parse_config
-from metatrain.storage.files import MissingError, read_file
-from metatrain.training.checkpoint.index import DTYPES, Index, Piece, TensorRecord, key_of, sha256
+from metatrain.storage.files import MissingError, read_file, sha256_of
+from metatrain.training.checkpoint.index import (
+    DTYPES,
+    Index,
+    StoredSlice,
+    TensorRecord,
+    key_of,
+    sha256,
+)
 from metatrain.training.fragments import Fragment, joined
+
+Content = TypeVar("Content", bytes, str)
 
 
 class DamagedError(UserError):
-    """A checkpoint that was committed is not whole any more."""
+    """A committed checkpoint is damaged."""
 
 
 class Checkpoint:
-    """A committed checkpoint; its tensors are read when they are asked for.
+    """A committed checkpoint, of which tensors are read on demand.
 
     Args:
-        folder: where it lies.
-        index: what it holds.
+        folder: its URL.
+        index: its index.
     """
 
     def __init__(self, folder: str, index: Index) -> None:
@@ -37,18 +47,18 @@ class Checkpoint:
 
     @property
     def config(self) -> Config:
-        """The configuration that the run had.
+        """The run's configuration at this step.
 
         Raises:
-            UserError: when it is of a metatrain with other keys.
+            UserError: when it was written by a metatrain with other keys.
         """
         return parse_config(self.index.config)
 
     def tensors(self, part: str = "") -> Parameters:
-        """The whole tensors of a part such as 'parameters', by their names within it.
+        """Read the whole tensors of a part such as 'parameters', by their names within it.
 
         Raises:
-            DamagedError: when a file that is needed is missing, or not as it was written.
+            DamagedError: when one of their files is missing, or not as it was written.
             UserError: when the storage cannot be reached.
         """
         prefix = f"{part}/" if part else ""
@@ -60,42 +70,44 @@ class Checkpoint:
         }
 
     def slices(self, wanted: Mapping[str, tuple[int, int]]) -> Parameters:
-        """Of each named tensor, flattened, the elements [start, stop).
+        """Read the elements [start, stop) of each named tensor, flattened.
 
-        Only files with elements that are wanted are read, each once.
+        Only files with such elements are read, each once, and one at a time is in memory.
 
         Raises:
             DamagedError: when one of them is missing, or not as it was written.
             UserError: when the storage cannot be reached.
         """
-        # To begin with nothing, of the right type: a slice may be of no elements.
-        found = {
-            name: [_nothing(name, self.index.tensors[name], start)]
+        # An empty fragment first, for its type: a slice may have no elements.
+        parts = {
+            name: [_empty(name, self.index.tensors[name], start)]
             for name, (start, _) in wanted.items()
         }
         for file, pieces in self._needed(wanted).items():
             tensors = self._load(file)
             for name, piece in pieces:
-                whole = found[name][0]._replace(start=piece.start)
                 values = tensors[key_of(name, piece.start, piece.stop)]
-                cut = whole._replace(values=values).cut(*wanted[name])
+                stored = parts[name][0]._replace(start=piece.start, values=values)
+                cut = stored.cut(*wanted[name])
                 # A copy, or all of the file would stay in memory.
-                found[name].append(cut._replace(values=cut.values.clone()))
-        return {name: joined(found[name], *wanted[name]) for name in wanted}
+                parts[name].append(cut._replace(values=cut.values.clone()))
+        return {name: joined(parts[name], *wanted[name]) for name in wanted}
 
     def verified(self) -> "Checkpoint":
-        """The same, once every file has been read and verified.
+        """Read and verify every file, and return the checkpoint.
 
         Raises:
             DamagedError: when one is missing, or not as it was written.
             UserError: when the storage cannot be reached.
         """
         for file in self.index.files:
-            self.read_file(file)
+            self._verified(file, sha256_of, lambda digest: digest)
         return self
 
-    def read_file(self, name: str) -> bytes:
-        """The bytes of a file of the checkpoint.
+    def _verified(
+        self, name: str, read: Callable[[str], Content], digest: Callable[[Content], str]
+    ) -> Content:
+        """Return what `read` makes of a file's URL, if its `digest` is that of the file.
 
         Raises:
             DamagedError: when it is missing, or not as it was written.
@@ -103,17 +115,19 @@ class Checkpoint:
         """
         url = f"{self.folder}/{name}"
         try:
-            # Twice, for what a network garbles once it seldom garbles again.
+            # Twice, since a network seldom garbles the same file again.
             for _ in range(2):
-                data = read_file(url)
-                if sha256(data) == self.index.files[name].sha256:
-                    return data
+                content = read(url)
+                if digest(content) == self.index.files[name].sha256:
+                    return content
         except MissingError:
             raise DamagedError(f"{self.folder} cannot be used: {name} is missing.") from None
         raise DamagedError(f"{self.folder} cannot be used: {name} is not as it was written.")
 
-    def _needed(self, wanted: Mapping[str, tuple[int, int]]) -> dict[str, list[tuple[str, Piece]]]:
-        files: dict[str, list[tuple[str, Piece]]] = {}
+    def _needed(
+        self, wanted: Mapping[str, tuple[int, int]]
+    ) -> dict[str, list[tuple[str, StoredSlice]]]:
+        files: dict[str, list[tuple[str, StoredSlice]]] = {}
         for name, (start, stop) in wanted.items():
             for piece in self.index.tensors[name].pieces:
                 if max(start, piece.start) < min(stop, piece.stop):
@@ -122,10 +136,10 @@ class Checkpoint:
 
     def _load(self, file: str) -> Parameters:
         try:
-            return load(self.read_file(file))
+            return load(self._verified(file, read_file, sha256))
         except SafetensorError as error:
             raise DamagedError(f"{self.folder} cannot be used: {file} ({error}).") from error
 
 
-def _nothing(name: str, record: TensorRecord, start: int) -> Fragment:
+def _empty(name: str, record: TensorRecord, start: int) -> Fragment:
     return Fragment(name, record.shape, start, torch.empty(0, dtype=DTYPES[record.dtype]))

@@ -1,57 +1,144 @@
 """A run's state as named tensors, 'part/name', and back."""
 
-from metatrain.base.parameters import Parameters, host_copy
+from collections.abc import Mapping
+from math import prod
+
+from metatrain.base.errors import UserError
+from metatrain.base.parameters import Parameters
 from metatrain.config import Config
-from metatrain.model.file import Model
+from metatrain.training.checkpoint.index import TensorRecord
 from metatrain.training.checkpoint.reading import Checkpoint
-from metatrain.training.checkpoint.writing import ALONE, Draft, Peers
-from metatrain.training.fragments import share_of
+from metatrain.training.checkpoint.writing import Draft
+from metatrain.training.fragments import Fragment, fragment_of
+from metatrain.training.partition import Partition, Partitions, Slice, shapes_of
 from metatrain.training.state import TrainState
 
+_MEMORY = "by_task"
 
-def draft_of(state: TrainState, config: Config, peers: Peers = ALONE) -> Draft:
-    """A worker's even part of a state that all workers have whole, copied to the host."""
-    fragments = share_of(_tensors_of(state), peers.rank, peers.world)
+
+def draft_of(
+    state: TrainState,
+    config: Config,
+    partitions: Partitions | None = None,
+    snapshots: Mapping[str, str] | None = None,
+) -> Draft:
+    """Copy one worker's part of a state to the host, to be written.
+
+    Args:
+        state: its local state.
+        config: the run's configuration.
+        partitions: the engine's, see `Engine.partitions`; by default one worker has everything.
+        snapshots: see `Draft`.
+    """
     return Draft(
-        state.step,
-        config,
-        list(state.history),
-        list(state.window),
-        [f._replace(values=f.values.to("cpu", copy=True)) for f in fragments],
-        None if peers.rank else Model(config, host_copy(state.average), state.step),
+        step=state.step,
+        config=config,
+        history=list(state.history),
+        window=list(state.window),
+        fragments=[
+            fragment._replace(values=fragment.values.to("cpu", copy=True))
+            for fragment in _fragments(state, partitions or _whole(state))
+        ],
+        snapshots=dict(snapshots or {}),
     )
 
 
-def state_of(checkpoint: Checkpoint) -> TrainState:
-    """All of a run's state.
+def _whole(state: TrainState) -> Partitions:
+    whole = Partition.whole(shapes_of(state.parameters))
+    return Partitions(theta=whole, memory=whole)
+
+
+def _fragments(state: TrainState, partitions: Partitions) -> list[Fragment]:
+    """Return this worker's share of the tensors, since other workers may keep the same slices."""
+    theta: list[Fragment] = []
+    memory: list[Fragment] = []
+    rest: list[Fragment] = []
+    for name, tensor in sorted(_tensors(state).items()):
+        parameter = _parameter(name)
+        if name.startswith(f"{_MEMORY}/"):
+            memory.append(partitions.memory.fragment(name, parameter, tensor))
+        elif parameter in partitions.theta.slices:
+            theta.append(partitions.theta.fragment(name, parameter, tensor))
+        else:  # such as the optimiser's count of steps, which the first worker alone has
+            rest.append(fragment_of(name, tensor))
+    return [*partitions.theta.share(theta), *partitions.memory.share(memory), *rest]
+
+
+def state_of(checkpoint: Checkpoint, partitions: Partitions | None = None) -> TrainState:
+    """Read a run's state, or one worker's local state.
+
+    Args:
+        checkpoint: holds the state.
+        partitions: the engine's, see `Engine.partitions`; everything by default. Only files with
+            slices that these have are read.
 
     Raises:
-        DamagedError: when the checkpoint is not whole.
-        UserError: when the storage cannot be reached.
+        DamagedError: when one of them is not as it was written.
+        UserError: when the storage cannot be reached, or theta is not shaped as `partitions` say.
     """
-    tensors = checkpoint.tensors()
+    records = checkpoint.index.tensors
+    if partitions:
+        _check_shapes(checkpoint, partitions.theta)
+    slices = {name: _slice(name, record, partitions) for name, record in records.items()}
+    tensors = {
+        name: values.reshape(records[name].shape) if slices[name] == _all(records[name]) else values
+        for name, values in checkpoint.slices(slices).items()
+    }
 
     def part(name: str) -> Parameters:
         return {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(f"{name}/")}
 
     return TrainState(
-        checkpoint.step,
-        part("parameters"),
-        part("average"),
-        part("optimizer"),
-        checkpoint.index.history,
-        _trees(part("by_task")),
-        _trees(part("tracks")),
-        checkpoint.index.window,
+        step=checkpoint.step,
+        parameters=part("parameters"),
+        average=part("average"),
+        optimizer=part("optimizer"),
+        history=checkpoint.index.history,
+        by_task=_trees(part(_MEMORY)),
+        tracks=_trees(part("tracks")),
+        window=checkpoint.index.window,
     )
 
 
-def _tensors_of(state: TrainState) -> Parameters:
+def _check_shapes(checkpoint: Checkpoint, partition: Partition) -> None:
+    prefix = "parameters/"
+    records = checkpoint.index.tensors.items()
+    shapes = {n.removeprefix(prefix): r.shape for n, r in records if n.startswith(prefix)}
+    if shapes != partition.shapes:
+        odd = sorted(name for name, _ in shapes.items() ^ dict(partition.shapes).items())
+        raise UserError(
+            f"{checkpoint.folder} has other parameters than this metatrain's generator, such as "
+            f"{odd[0]}; resume with the metatrain that wrote it, or choose another run.name."
+        )
+
+
+def _slice(name: str, record: TensorRecord, partitions: Partitions | None) -> Slice:
+    if partitions is None:
+        return _all(record)
+    partition = partitions.memory if name.startswith(f"{_MEMORY}/") else partitions.theta
+    return partition.slices.get(_parameter(name), _all(record))
+
+
+def _all(record: TensorRecord) -> Slice:
+    return (0, prod(record.shape))
+
+
+def _parameter(name: str) -> str:
+    """Return the name of theta's tensor that a tensor of the state is shaped like.
+
+    Tasks' names may have slashes, those of theta's tensors have none. An optimiser's tensor that is
+    shaped like none of them, such as its count of steps, has the name of none.
+    """
+    part, _, rest = name.partition("/")
+    return rest.rpartition("/")[0 if part == "optimizer" else 2]
+
+
+def _tensors(state: TrainState) -> Parameters:
     parts = {
         "parameters": state.parameters,
         "average": state.average,
         "optimizer": state.optimizer,
-        "by_task": _flat(state.by_task),
+        _MEMORY: _flat(state.by_task),
         "tracks": _flat(state.tracks),
     }
     return {f"{part}/{name}": t for part, tree in parts.items() for name, t in tree.items()}
@@ -62,7 +149,7 @@ def _flat(trees: dict[str, Parameters]) -> Parameters:
 
 
 def _trees(flat: Parameters) -> dict[str, Parameters]:
-    """Back from 'task/parameter'; a task's name may have slashes, a parameter's has none."""
+    """Return trees by task from tensors by 'task/parameter'."""
     trees: dict[str, Parameters] = {}
     for name, tensor in flat.items():
         task, _, parameter = name.rpartition("/")

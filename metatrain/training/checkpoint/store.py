@@ -1,7 +1,8 @@
 """The checkpoints of a run: committing, finding, refusing and removing them."""
 
+import logging
 import re
-import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,61 +23,67 @@ from metatrain.training.checkpoint.index import (
     COMMIT,
     INDEX,
     Commit,
+    FileRecord,
     Index,
     Position,
     merged,
     sha256,
 )
+from metatrain.training.checkpoint.model_files import write_models
+from metatrain.training.checkpoint.peers import ALONE, Peers
 from metatrain.training.checkpoint.reading import Checkpoint, DamagedError
 from metatrain.training.checkpoint.state import state_of
-from metatrain.training.checkpoint.writing import ALONE, Draft, Part, Peers, write_part
+from metatrain.training.checkpoint.writing import Draft, Part, write_part
 from metatrain.training.state import Record
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 _FOLDER = re.compile(r"^step-(\d+)$")
 _COMMITTED = re.compile(rf"^step-(\d+)/{re.escape(COMMIT)}$")
 
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+_log = logging.getLogger(__name__)
 
 
 class CheckpointStore:
-    """The checkpoints of a run, under `<run>/checkpoints/step-00000100/`.
+    """Store of a run's checkpoints, under `<run>/checkpoints/step-00000100/`.
 
     Args:
         run: the run's folder, a path or any fsspec URL.
-        say: told in a sentence what was refused, and why.
+        report: called with a sentence about every checkpoint that is refused, and why.
     """
 
-    def __init__(self, run: str, say: Callable[[str], None] = _to_stderr) -> None:
-        self.url, self._say = f"{run.rstrip('/')}/checkpoints", say
+    def __init__(self, run: str, report: Callable[[str], None] = _log.warning) -> None:
+        self.url, self._report = f"{run.rstrip('/')}/checkpoints", report
         self._filesystem, self._path = filesystem_of(self.url)
 
     def save(self, draft: Draft, peers: Peers = ALONE) -> None:
-        """Write a checkpoint; earlier ones go only once it is complete. Collective.
+        """Write a checkpoint, and remove earlier ones once it is complete. Collective.
 
         Raises:
             UserError: on every worker alike, when it could not be completed; nothing is left of it.
         """
         folder = self.folder(draft.step)
-        own, problem = _attempt(lambda: write_part(draft, folder, peers))
-        everyones = peers.gather((own, problem))
+        everyones = peers.gather(_attempt(lambda: write_part(draft, folder, peers)))
         problems = [problem for _, problem in everyones if problem]
-        if peers.rank == 0 and not problems:
-            parts = [part for part, _ in everyones]
-            _, problem = _attempt(lambda: self._commit(draft, parts))
+        if not problems:
+            parts = [part for part, _ in everyones if part]
+            _, problem = _attempt(lambda: self._complete(draft, parts, peers))
             problems = [problem] if problem else []
         if peers.rank == 0 and problems:
-            # Where even that fails, the next checkpoint that is completed takes it away.
+            # If even that fails, the next complete checkpoint removes it.
             with suppress(UserError):
                 self._remove(draft.step)
         [problem, *_] = peers.gather(problems[0] if problems else None)
         if problem:
             raise UserError(problem)
 
-    def _commit(self, draft: Draft, parts: Sequence[Part]) -> None:
+    def _complete(self, draft: Draft, parts: Sequence[Part], peers: Peers) -> None:
+        """Write the models; worker 0 then commits the checkpoint. Collective."""
+        models = write_models(draft, parts, self.folder(draft.step), peers)
+        if peers.rank == 0:
+            self._commit(draft, parts, models)
+
+    def _commit(self, draft: Draft, parts: Sequence[Part], models: dict[str, FileRecord]) -> None:
         folder = self.folder(draft.step)
         index = Index(
             data=Position(seed=draft.config.seed, step=draft.step),
@@ -84,29 +91,29 @@ class CheckpointStore:
             history=draft.history,
             window=draft.window,
             loss=_recent_loss(draft.history, draft.step - draft.config.checkpoint.every),
-            files={name: record for part in parts for name, record in part.files.items()},
+            files=dict(ChainMap(models, *(part.files for part in parts))),
             tensors=merged(pair for part in parts for pair in part.slices),
         )
         data = index.model_dump_json().encode()
         write_file(f"{folder}/{INDEX}", data)
         commit = Commit(step=draft.step, index=sha256(data))
         write_file(f"{folder}/{COMMIT}", commit.model_dump_json().encode())
-        # As every reader sees it: only now may others go.
+        # As every reader opens it; no other checkpoint is removed before.
         self.open(draft.step)
         try:
             self._prune(draft)
-        except Exception as error:  # whatever it is, the new checkpoint is there
+        except Exception as error:  # of any kind, for the new checkpoint is complete
             with suppress(Exception):
-                self._say(f"Older checkpoints are kept, for they cannot be removed: {error}")
+                self._report(f"Older checkpoints are kept, since they cannot be removed: {error}")
 
     def _prune(self, draft: Draft) -> None:
-        """Leave the new checkpoint, those before it up to `keep` in all, and the best.
+        """Keep the new checkpoint, earlier ones up to `keep` in all, and the best; remove others.
 
-        Later ones are of a future that was abandoned, since they turned out not to be whole.
+        Later ones are damaged, or the run would have resumed from them.
         """
-        there = self._sizes()
+        sizes = self._sizes()
         losses: dict[int, float | None] = {}
-        for step in _committed(there):
+        for step in _committed(sizes):
             with suppress(DamagedError):
                 if step <= draft.step:
                     losses[step] = self.open(step).index.loss
@@ -114,42 +121,42 @@ class CheckpointStore:
         if draft.config.checkpoint.best:
             rated = {step: loss for step, loss in losses.items() if loss is not None}
             kept |= {min(rated, key=lambda step: (rated[step], -step))} if rated else set()
-        folders = {name.partition("/")[0] for name in there}
+        folders = {name.partition("/")[0] for name in sizes}
         for step in {int(match[1]) for match in map(_FOLDER.search, folders) if match} - kept:
             self._remove(step)
         self._tidy(draft.step)
 
     def _tidy(self, step: int) -> None:
-        """Remove what an attempt at the same step that was killed has left."""
+        """Remove files that a killed attempt at the same step has left."""
         named = {INDEX, COMMIT, *self.open(step).index.files}
         for name in self._sizes(_name(step)).keys() - named:
             self._ask(partial(self._filesystem.rm_file, f"{self._path}/{_name(step)}/{name}"))
 
     def _remove(self, step: int) -> None:
         path = f"{self._path}/{_name(step)}"
-        # First what makes it a checkpoint, for the rest does not go at once.
+        # The commit first, since the other files are not removed all at once.
         with suppress(MissingError):
             self._ask(lambda: self._filesystem.rm_file(f"{path}/{COMMIT}"))
         with suppress(MissingError):
             self._ask(lambda: self._filesystem.rm(path, recursive=True))
 
     def folder(self, step: int) -> str:
-        """Where the checkpoint of `step` lies."""
+        """Return the URL of the checkpoint of `step`."""
         return f"{self.url}/{_name(step)}"
 
     def steps(self) -> list[int]:
-        """Steps of the committed checkpoints, ascending.
+        """List the steps of the committed checkpoints, ascending.
 
         Raises:
-            UserError: when the storage cannot be reached, which is not to say that there are none.
+            UserError: when the storage cannot be reached, which does not mean that there are none.
         """
         return _committed(self._sizes())
 
     def open(self, step: int) -> Checkpoint:
-        """The checkpoint of `step`, whose files are all there and of the right length.
+        """Open the checkpoint of `step`, after a check that its files have the right lengths.
 
         Raises:
-            DamagedError: when they are not.
+            DamagedError: when they have not, or one is missing.
             MissingError: when no such checkpoint was ever committed.
             UserError: when the storage cannot be reached.
         """
@@ -165,15 +172,15 @@ class CheckpointStore:
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise DamagedError(f"{folder} cannot be used: {error.title}: {reason}.") from error
-        there = self._sizes(_name(step))
+        sizes = self._sizes(_name(step))
         for name, record in index.files.items():
-            if there.get(name) != record.bytes:
-                what = "has another length than was written" if name in there else "is missing"
-                raise DamagedError(f"{folder} cannot be used: {name} {what}.")
+            if sizes.get(name) != record.bytes:
+                fault = "has another length than was written" if name in sizes else "is missing"
+                raise DamagedError(f"{folder} cannot be used: {name} {fault}.")
         return Checkpoint(folder, index)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint of which nothing is missing, though its bytes are not verified.
+        """Return the newest checkpoint with all its files, whose bytes are not verified.
 
         Raises:
             UserError: when the storage cannot be reached.
@@ -181,33 +188,33 @@ class CheckpointStore:
         return self.latest(read=lambda checkpoint: checkpoint)
 
     def latest(
-        self, peers: Peers = ALONE, read: Callable[[Checkpoint], Found] = state_of
-    ) -> Found | None:
-        """What all workers can `read` of the newest checkpoint that is whole. Collective.
+        self, peers: Peers = ALONE, read: Callable[[Checkpoint], Result] = state_of
+    ) -> Result | None:
+        """Read the newest checkpoint that is whole for all workers. Collective.
 
-        Every byte that is read is verified, and each worker may read something else: they go back
-        together to an earlier checkpoint until none of them finds any damage.
+        Each worker may read another part, of which every byte is verified. If one of them finds
+        damage, all of them try the checkpoint before.
 
         Args:
             peers: the workers; this process alone by default.
-            read: makes of a checkpoint what this worker needs; all of a run's state by default.
+            read: reads this worker's part of a checkpoint; all of a run's state by default.
 
         Returns:
-            What `read` returned; None where there is no checkpoint that is whole.
+            The result of `read`; None where there is no checkpoint.
 
         Raises:
             UserError: when there are checkpoints and none can be used, or the storage cannot be
                 reached, or is not the same for all workers.
         """
-        [steps, *_] = peers.gather(self.steps() if peers.rank == 0 else None)
+        [steps, *_] = peers.gather(self.steps() if peers.rank == 0 else [])
         for step in reversed(steps):
-            found, problem = self._try(step, read, peers.rank)
+            result, problem = self._try(step, read, peers.rank)
             problems = [problem for problem in peers.gather(problem) if problem]
             if not problems:
-                return found
+                return result
             if peers.rank == 0:
-                self._say(problems[0])
-        if steps:  # or the run would begin anew, and remove them
+                self._report(problems[0])
+        if steps:  # or the run would start over, and remove them
             raise UserError(
                 f"{self.url} has checkpoints and none of them can be used; move them away, or "
                 f"choose another run.name."
@@ -215,41 +222,41 @@ class CheckpointStore:
         return None
 
     def _try(
-        self, step: int, read: Callable[[Checkpoint], Found], rank: int
-    ) -> tuple[Found | None, str | None]:
+        self, step: int, read: Callable[[Checkpoint], Result], rank: int
+    ) -> tuple[Result | None, str | None]:
         try:
             return read(self.open(step)), None
         except DamagedError as error:
             return None, str(error)
         except MissingError as error:
             folder = self.folder(step)
-            if rank == 0:  # which has just seen it
+            if rank == 0:  # which has just listed it
                 return None, f"{folder} was removed meanwhile."
             raise UserError(
-                f"{folder} is there on worker 0's node and not on another's; put run.dir where "
-                f"all nodes reach it."
+                f"{folder} exists on worker 0's node and not on another; set run.dir to a place "
+                f"that all nodes reach."
             ) from error
 
     def history(self) -> list[Record]:
-        """The history of the newest checkpoint, without its weights; empty where there is none."""
+        """Read the history of the newest checkpoint; empty where there is none."""
         newest = self.newest()
         return newest.index.history if newest else []
 
     def _sizes(self, folder: str = "") -> dict[str, int]:
-        """The bytes of every file under `folder`, by its path from there."""
+        """List the bytes of every file under `folder`, by its path from there."""
         return sizes_under(f"{self.url}/{folder}".rstrip("/"))
 
-    def _ask(self, question: Callable[[], Found]) -> Found:
-        return asking(self.url, question)
+    def _ask(self, request: Callable[[], Result]) -> Result:
+        return asking(self.url, request)
 
 
 def _committed(files: Iterable[str]) -> list[int]:
-    """Steps of the checkpoints among `files` that are committed, ascending."""
+    """List the steps of the committed checkpoints among `files`, ascending."""
     return sorted(int(match[1]) for match in map(_COMMITTED.search, files) if match)
 
 
-def _attempt(action: Callable[[], Found]) -> tuple[Found | None, str | None]:
-    """What `action` returns, or why it failed: the others have to hear of it in any case."""
+def _attempt(action: Callable[[], Result]) -> tuple[Result | None, str | None]:
+    """Return the result of `action`, or why it failed, which the other workers have to know."""
     try:
         return action(), None
     except UserError as error:
@@ -259,7 +266,7 @@ def _attempt(action: Callable[[], Found]) -> tuple[Found | None, str | None]:
 
 
 def _recent_loss(history: Sequence[Record], since: int) -> float | None:
-    """The mean training loss of the outer steps after `since`."""
+    """Return the mean training loss of the outer steps after `since`; None where there are none."""
     ends = [0.0, *(record["step"] for record in history)]
     recent = [
         (record["step"] - before, record["loss"])

@@ -1,4 +1,4 @@
-"""How long an outer step takes: measured where it will run here, and counted for GPUs elsewhere."""
+"""The time of an outer step: measured for CPUs of this machine, counted in operations for GPUs."""
 
 import time
 from dataclasses import dataclass
@@ -9,51 +9,61 @@ from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_learner, build_theta
-from metatrain.plan.collectives import Leg
+from metatrain.plan.collectives import Transfer
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.layout import Layout
 from metatrain.plan.trace import Cost
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Seconds of an outer step, and how they were found.
+class StepTime:
+    """Seconds of an outer step.
 
     Attributes:
-        inner: in the busiest worker's outer gradient.
-        reason: where `inner` comes from.
-        wire: on the way between workers, with nothing else done meanwhile.
+        inner: seconds of the busiest worker's outer gradient.
+        reason: how `inner` was determined.
+        sending: seconds of sending, without overlap with computing.
     """
 
     inner: float
     reason: str
-    wire: float
+    sending: float
 
     @property
-    def step(self) -> float:
-        """Seconds of an outer step."""
-        return self.inner + self.wire
+    def total(self) -> float:
+        """Seconds of all of the step."""
+        return self.inner + self.sending
 
 
-def pace_of(
-    config: Config, hardware: Hardware, layout: Layout, cost: Cost, legs: list[Leg]
-) -> Pace:
-    """The pace of `config`, whose worker has the outer gradient `cost` and sends `legs`."""
-    # Rings within groups that span nodes are as slow as their slowest link.
-    apart = layout.shards > hardware.per_node
-    one_node = layout.workers <= hardware.per_node
-    speeds = [
-        hardware.network if not one_node and (leg.apart or apart) else hardware.link for leg in legs
-    ]
-    wire = sum(leg.sent / speed for leg, speed in zip(legs, speeds, strict=True))
+def step_time_of(
+    config: Config, hardware: Hardware, layout: Layout, cost: Cost, transfers: list[Transfer]
+) -> StepTime:
+    """Predict the time of an outer step.
+
+    Args:
+        config: the configuration.
+        hardware: its workers.
+        layout: their groups.
+        cost: cost of the busiest worker's outer gradient.
+        transfers: bytes that a worker sends.
+    """
+    sending = sum(t.sent / _speed(t, hardware, layout) for t in transfers)
     if config.cluster.gpus_per_worker:
-        return Pace(*_counted(hardware, layout, cost), wire)
-    own = _measured(config) * layout.episodes / layout.together
-    return Pace(own, "one episode's gradient, measured on this machine", wire)
+        return StepTime(*_counted(hardware, layout, cost), sending)
+    inner = _measured(config) * layout.episodes / layout.together
+    return StepTime(inner, "one episode's gradient, measured on this machine", sending)
+
+
+def _speed(transfer: Transfer, hardware: Hardware, layout: Layout) -> float:
+    """Return the bytes per second of a transfer: rings are as slow as their slowest link."""
+    one_node = layout.workers <= hardware.per_node
+    group_spans_nodes = layout.shards > hardware.per_node
+    leaves_node = not one_node and (transfer.between_groups or group_spans_nodes)
+    return hardware.network if leaves_node else hardware.link
 
 
 def _counted(hardware: Hardware, layout: Layout, cost: Cost) -> tuple[float, str]:
-    """Seconds of the busiest GPU's outer gradient, and how they come about."""
+    """Estimate the seconds of the busiest GPU's outer gradient, and explain them."""
     flops, launches = cost.flops * layout.episodes, cost.launches * layout.episodes
     computing = flops / (1e12 * hardware.tflops * hardware.efficiency)
     launching = launches * hardware.launch
@@ -64,7 +74,7 @@ def _counted(hardware: Hardware, layout: Layout, cost: Cost) -> tuple[float, str
 
 
 def _measured(config: Config) -> float:
-    """Seconds of one episode's outer gradient with a worker's threads, the better of two."""
+    """Measure the seconds of one episode's outer gradient with a worker's threads; best of two."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     try:

@@ -1,0 +1,119 @@
+"""Memory that a checkpoint takes: of real processes, with theta large enough to tell its parts."""
+
+import gc
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from workers import run_workers
+
+from benchmarks.gradients.memory import give_memory_back, peak_reset, resident
+from cluster.engine import zero
+from cluster.engine.peers import ProcessGroupPeers
+from metatrain.config import load_config
+from metatrain.model.build import build_theta
+from metatrain.storage import files
+from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of, writing
+from metatrain.training.initial_weights import initial_weights
+from metatrain.training.state import TrainState, first_state
+
+WORLD = 3
+WAYS = ("1", "gathered", "sharded")
+# What is written, read back or gathered at once, which is many megabytes otherwise.
+AT_ONCE = 1_000_000
+# Those, a few times over, and what malloc keeps.
+SLACK = 5_000_000
+
+
+def configuration(way, width=256):
+    stage = ["cluster.zero_stage=1"]
+    if way != "1":
+        stage = ["cluster.zero_stage=3", f"cluster.inner_loop={way}"]
+    return load_config(
+        None,
+        [
+            "data.image_size=16", "generator.name=dit", f"generator.width={width}",
+            "generator.depth=6", "generator.heads=4", "meta.optimizer=adam", *stage,
+        ],
+    )  # fmt: skip
+
+
+def bytes_of(config):
+    with torch.device("meta"):
+        sizes = [p.nbytes for p in build_theta(config).named().values()]
+    return sum(sizes), max(sizes)
+
+
+class Peak:
+    """The most that a block needs at one time, beyond what is there before or is left after it."""
+
+    def __enter__(self):
+        gc.collect()
+        peak_reset()
+        self._before = resident("VmRSS")
+        return self
+
+    def __exit__(self, *_):
+        gc.collect()
+        self.over_before = 1024 * (resident("VmHWM") - self._before)
+        self.over_after = 1024 * (resident("VmHWM") - resident("VmRSS"))
+
+
+def work(rank, folder):
+    from cluster.engine.build import build_engine_and_learner
+
+    writing._FILE_BYTES = files._CHUNK_BYTES = AT_ONCE
+    zero._GATHERED_AT_ONCE = AT_ONCE // 4
+    peers = ProcessGroupPeers()
+
+    def measured(config, store):
+        with Peak() as begin:
+            engine, _ = build_engine_and_learner(config, torch.device("cpu"))
+            engine.load(first_state(initial_weights(config, engine.partitions.theta)))
+        with Peak() as step:
+            gradient = {n: torch.full_like(p, 0.1) for n, p in engine.parameters().items()}
+            engine.apply(gradient, 0.1)
+            del gradient
+        theta, moments = engine.local(), engine.optimizer_state()
+        state = TrainState(step=1, parameters=theta, average=theta, optimizer=moments)
+        with Peak() as save:
+            store.save(draft_of(state, config, engine.partitions), peers)
+        with Peak() as resume:
+            engine.load(store.latest(peers, partial(state_of, partitions=engine.partitions)))
+        peaks = (begin.over_after, step.over_before, save.over_before, resume.over_before)
+        return torch.tensor(peaks)
+
+    measured(configuration("sharded", width=64), CheckpointStore(f"{folder}/first"))  # loads code
+    stores = {way: CheckpointStore(f"{folder}/{way}") for way in WAYS}
+    peaks = {way: measured(configuration(way), store) for way, store in stores.items()}
+    save_file(peaks, f"{folder}/rank-{rank}")
+
+
+@pytest.fixture(scope="module")
+def peaks(tmp_path_factory):
+    """Bytes by way, of the worker that needs the most."""
+    folder = tmp_path_factory.mktemp("memory")
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in give_memory_back().items():
+            patched.setenv(name, value)
+        run_workers(WORLD, folder, work, str(folder))
+    everyones = [load_file(folder / f"rank-{rank}") for rank in range(WORLD)]
+    return {way: torch.stack([of[way] for of in everyones]).amax(0).tolist() for way in WAYS}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_worker_saves_and_resumes_with_its_fragments_and_a_tensor_beside_the_training_s(
+    peaks, way
+):
+    theta, largest = bytes_of(configuration(way))
+    state = 4 * theta  # with the average and two moments
+    allowed = state / WORLD + largest + SLACK
+    assert allowed < state / 2
+    begin, _, save, resume = peaks[way]
+    assert save < allowed
+    # DeepSpeed makes its optimiser's state by a step, on shards where those are theta's too.
+    step = peaks["1" if way == "1" else "sharded"][1]
+    assert resume < step + allowed
+    if way == "sharded":
+        assert begin < theta / WORLD + largest + SLACK
