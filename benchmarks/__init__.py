@@ -1,1 +1,1 @@
-"""What our learners cost beside other libraries, and beside the least that they could cost."""
+"""Benchmarks: our cost beside other libraries, and beside the least possible cost."""

@@ -1,4 +1,4 @@
-"""What an episode's images cost to decode, as they were packed.
+"""The cost of decoding an episode's images, by the format they were packed in.
 
     python -m benchmarks.data.decoding
 

@@ -1,4 +1,4 @@
-"""How fast episodes come from object storage: `python -m benchmarks.data.streaming`.
+"""The speed of episodes from object storage: `python -m benchmarks.data.streaming`.
 
 Ours, cold and from the cache on disk, beside the bound: plain ranged GETs of the same bytes by the
 same number of threads, neither verified nor decoded; and whichever of MosaicML Streaming, LitData,
@@ -57,7 +57,7 @@ Row = dict[str, Any]
 
 
 class Bench:
-    """What is measured: a server's data sets, and the proxy through which all are read.
+    """The setting of a measurement: a server's data sets, and the proxy in front of it.
 
     Args:
         proxy: what counts.
@@ -108,7 +108,7 @@ class Bench:
         return self._cost(episodes(), PEER_EPISODES, before=1)
 
     def _cost(self, episodes: Iterator, count: int = EPISODES, before: int = BEFORE) -> Row:
-        """What an episode costs, after so many of them."""
+        """Return the cost of an episode, measured over many."""
         for _ in islice(episodes, before):
             pass
         passed, cpu, began = self._proxy.passed(), time.process_time(), time.perf_counter()
