@@ -149,7 +149,7 @@ def plain_loop(learner, settings, batch, rounded):
 
 # A learner knows nothing of stages 0 to 2, which test_engine.py compares; tried at each of them are
 # the default, and those that keep or learn the most beside theta.
-TWO = [Case(name, way) for name in LEARNERS for way in ("1", "gathered")]
+TWO = [Case(name, way) for name in LEARNERS.built_in for way in ("1", "gathered")]
 TWO += [Case(name, way) for name in ("reptile", "alfa", "admm", "mtl") for way in ("0", "2")]
 TWO += [Case(name, "sharded") for name in ("reptile", "joint", "mtl", "fomaml", "admm")]
 TWO += [Case(name, "sharded", ADAM) for name in ("reptile", "fomaml")]
