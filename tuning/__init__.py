@@ -1,6 +1,6 @@
 """Search over inner rates, step counts and any other key: Ray Tune over distributed runs.
 
-sweep -> suggestions -> trial -> cluster.run.training; the ledger has the records of all trials
+sweep -> suggestions -> trial -> cluster.run.worker_group; the ledger has the records of all trials
 """
 
 import os
