@@ -1,10 +1,59 @@
 """Meta-train image generators that learn something new from a handful of images.
 
-Nothing is imported here, so that `import metatrain` costs nothing. The rooms, in the order in
-which the data passes through them::
+>>> model = metatrain.load("runs/demo")
+>>> adapted = model.adapt("five_images/")
+>>> adapted.images(16)
 
-    config -> pack -> store -> episodes -> generators -> learners -> trainer
-           -> checkpoint -> adapt -> generate -> evaluate -> report
+Names are imported when they are first used, so that `import metatrain` costs nothing (PEP 562).
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metatrain.api import evaluate, load, pack, train
+    from metatrain.base.errors import MissingStepError, UserError
+    from metatrain.config import Config, load_config
+    from metatrain.data.examples import Examples
+    from metatrain.model.file import Model
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "Examples",
+    "MissingStepError",
+    "Model",
+    "UserError",
+    "evaluate",
+    "load",
+    "load_config",
+    "pack",
+    "train",
+]
+
+_HOMES = {
+    "Config": "metatrain.config",
+    "Examples": "metatrain.data.examples",
+    "MissingStepError": "metatrain.base.errors",
+    "Model": "metatrain.model.file",
+    "UserError": "metatrain.base.errors",
+    "evaluate": "metatrain.api",
+    "load": "metatrain.api",
+    "load_config": "metatrain.config",
+    "pack": "metatrain.api",
+    "train": "metatrain.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'metatrain' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

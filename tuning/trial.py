@@ -13,7 +13,6 @@ from ray import tune
 from ray.util.queue import Queue
 from typing_extensions import override
 
-from cluster.run.launch import finish, steps_taken
 from cluster.run.messages import Decision, Message
 from cluster.run.worker_group import WorkerGroup, WorkersFailedError
 from metatrain.base.errors import UserError
@@ -21,6 +20,7 @@ from metatrain.config import Config, parse_config
 from metatrain.evaluation.validation import ValidationResult, read_validations, write_validations
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.checkpoint.state import state_of
+from metatrain.training.run import begin_or_resume, finish_run
 from metatrain.training.run_data import begin_run_with, source_of_run
 from tuning.config import Sweep
 from tuning.ledger import read_record, trial_name
@@ -123,7 +123,7 @@ class TrialRun(tune.Trainable):
         self._continue()
         while not (self._workers and self._wait_for_validation()):
             if self._is_trained():
-                finish(self._config)
+                finish_run(self._config)
                 break
             self._workers = WorkerGroup(self._config, self._decisions)
             self._messages = self._workers.messages()
@@ -156,7 +156,11 @@ class TrialRun(tune.Trainable):
     def _is_trained(self) -> bool:
         """Tell whether the last outer step has been taken, and its checkpoint is complete."""
         checkpoints = CheckpointStore(self._config.run.url)
-        return steps_taken(self._config, checkpoints) == self._config.meta.steps
+        step = begin_or_resume(self._config, checkpoints, self._say)
+        return step == self._config.meta.steps
+
+    def _say(self, line: str) -> None:
+        self._context.messages.put((self._number, Message("line", text=line)))
 
     def _report(self, validation: ValidationResult) -> dict[str, Any]:
         metric = self._context.sweep.settings.metric

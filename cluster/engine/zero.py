@@ -21,8 +21,9 @@ from metatrain.base.parameters import Parameters
 from metatrain.config import Config
 from metatrain.data.slots import in_order_of_slots
 from metatrain.learning.inner.theta import Theta
-from metatrain.plan.deepspeed import MOMENTS, bucket_size, keeps_bf16
+from metatrain.plan.deepspeed import bucket_size, keeps_bf16
 from metatrain.training.engine import Engine, Item
+from metatrain.training.outer_optimizer import COUNT, MOMENTS, outer_optimizer
 from metatrain.training.partition import Partition, Partitions, Slice
 from metatrain.training.state import TrainState
 
@@ -30,7 +31,6 @@ from metatrain.training.state import TrainState
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 deepspeed.utils.logger.setLevel(logging.WARNING)
 
-COUNT = "step"
 # Numbers of whole tensors that are gathered at once.
 _GATHERED_AT_ONCE = 16_000_000
 
@@ -56,7 +56,7 @@ class ZeroEngine(Engine):
         self._prepare(theta, settings)
         self._named = theta.named()
         # From stage 1 on, DeepSpeed wraps it and gives it shards for parameters.
-        self._optimizer = _torch_optimizer(self._kind, list(self._named.values()))
+        self._optimizer = outer_optimizer(self._kind, list(self._named.values()))
         self._engine, *_ = deepspeed.initialize(
             model=theta,
             optimizer=self._optimizer,
@@ -243,13 +243,6 @@ def _fragment(parameter: nn.Parameter) -> Any:
 
 def _length(part: Slice) -> int:
     return part[1] - part[0]
-
-
-def _torch_optimizer(kind: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    # Torch's, since DeepSpeed's are compiled for minutes on a CPU. Every step sets the rate.
-    if kind == "sgd":
-        return torch.optim.SGD(parameters, lr=0.0)
-    return torch.optim.Adam(parameters, lr=0.0)
 
 
 def _deepspeed_config(config: Config, parameters: int) -> dict[str, object]:

@@ -1,33 +1,12 @@
 """Start or resume a training run on Ray, and report its progress to the user."""
 
-import json
-from dataclasses import replace
-
 from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
 from cluster.run.worker_group import WorkerGroup
-from metatrain.base.errors import UserError
-from metatrain.config import Config, differences
-from metatrain.data.loader import open_tasks
+from metatrain.config import Config
 from metatrain.evaluation.validation import read_validations
 from metatrain.generators.frozen import pinned
-from metatrain.model.build import build_generator
-from metatrain.model.file import load_model, save_model
-from metatrain.training.checkpoint import Checkpoint, CheckpointStore
-from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
-
-# The keys that may change when a run resumes: where and how it runs, but not what it computes.
-_MAY_CHANGE = (
-    "run.",
-    "validation.",
-    "cluster.",
-    "checkpoint.",
-    "adapt.",
-    "objective.sampler.",
-    "data.path",
-    "data.prefetch_bytes",
-    "data.cache_",
-    "meta.steps",
-)
+from metatrain.training.checkpoint import CheckpointStore
+from metatrain.training.run import begin_or_resume, finish_run
 
 
 def launch(config: Config) -> str:
@@ -46,7 +25,7 @@ def launch(config: Config) -> str:
     """
     config = pinned(config)
     checkpoints = CheckpointStore(config.run.url, _print_line)
-    step = steps_taken(config, checkpoints)
+    step = begin_or_resume(config, checkpoints, _print_line)
     if step < config.meta.steps:
         _print_line(
             f"Training {config.run.url} from step {step:,} of {config.meta.steps:,}; starting "
@@ -61,58 +40,7 @@ def launch(config: Config) -> str:
     else:
         steps = f"{step:,} of {config.meta.steps:,} outer steps"
         _print_line(f"{config.run.url} is already trained ({steps}).")
-    return finish(config)
-
-
-def finish(config: Config) -> str:
-    """Write the model of a run that has taken its last step, and return its URL."""
-    url = f"{config.run.url}/model.safetensors"
-    # Some keys may have changed since the last checkpoint.
-    model = load_model(CheckpointStore(config.run.url).folder(config.meta.steps))
-    save_model(replace(model, config=config), url)
-    return url
-
-
-def steps_taken(config: Config, checkpoints: CheckpointStore) -> int:
-    """Return the outer steps that a run has taken, after the checks that need no worker.
-
-    Raises:
-        UserError: when the run cannot resume, or cannot begin.
-    """
-    build_generator(config)
-    newest = checkpoints.newest()
-    if newest and newest.step >= config.meta.steps:
-        # No worker will read it, so nobody else would notice damage.
-        newest = checkpoints.latest(read=Checkpoint.verified)
-    source = source_of_run(config) if newest else open_tasks(config.data)
-    training_sampler(source, config)
-    if newest is None:
-        begin_run_with(source, config)
-        return 0
-    _check_changes(newest.config, config)
-    return newest.step
-
-
-def _check_changes(before: Config, now: Config) -> None:
-    """Print what has changed since the newest checkpoint.
-
-    Raises:
-        UserError: when a change affects what the run computes.
-    """
-    changes = {
-        key: f"{key} from {json.dumps(a, default=str)} to {json.dumps(b, default=str)}"
-        for key, (a, b) in differences(before, now).items()
-    }
-    forbidden = [text for key, text in changes.items() if not key.startswith(_MAY_CHANGE)]
-    allowed = [text for key, text in changes.items() if key.startswith(_MAY_CHANGE)]
-    if forbidden:
-        note = f" ({', '.join(allowed)} may change)" if allowed else ""
-        raise UserError(
-            f"{now.run.url} cannot resume with changed {', '.join(forbidden)}{note}; restore the "
-            f"previous values, or choose another run.name."
-        )
-    if allowed:
-        _print_line(f"Changed since the newest checkpoint: {', '.join(allowed)}.")
+    return finish_run(config)
 
 
 def _relay_messages(workers: WorkerGroup, run: str, saved: int) -> int:

@@ -2,9 +2,6 @@
 
 from metatrain.config import Config
 
-# Moments that an outer optimiser keeps of every parameter, by the names that torch gives them.
-MOMENTS: dict[str, tuple[str, ...]] = {"adam": ("exp_avg", "exp_avg_sq"), "sgd": ()}
-
 # DeepSpeed's own default, of which it makes all at once.
 _LARGEST_BUCKET = 500_000_000
 

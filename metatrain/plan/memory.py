@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from metatrain.config import Config
-from metatrain.plan.deepspeed import MOMENTS, bucket_size, keeps_bf16
+from metatrain.plan.deepspeed import bucket_size, keeps_bf16
 from metatrain.plan.layout import Layout
 from metatrain.plan.trace import Cost
+from metatrain.training.outer_optimizer import MOMENTS
 
 _FULL = 4  # bytes of a number in float32
 

@@ -7,7 +7,7 @@ import pytest
 import ray
 import torch
 
-from cluster.run.launch import launch, steps_taken
+from cluster.run.launch import launch
 from cluster.run.ray_cluster import ray_connection
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
@@ -15,6 +15,7 @@ from metatrain.data.loader import open_tasks
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.initial_weights import initial_weights
+from metatrain.training.run import begin_or_resume
 from metatrain.training.run_data import begin_run_with
 from metatrain.training.state import first_state
 
@@ -56,7 +57,8 @@ def test_damage_to_the_last_checkpoint_of_a_finished_run_is_noticed(trained, con
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
-    assert steps_taken(config, CheckpointStore(config.run.url, lines.append)) == 10
+    checkpoints = CheckpointStore(config.run.url, lines.append)
+    assert begin_or_resume(config, checkpoints, lines.append) == 10
     assert f"step-00000020 cannot be used: {shard.name} is not as it was written" in lines[0]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from plain_engine import train
+from local_training import train
 
 from metatrain.base.errors import UserError
 from metatrain.cli.command import run

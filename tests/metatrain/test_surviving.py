@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from plain_engine import train
+from local_training import train
 from safetensors.torch import load_file
 
 from metatrain.base.errors import UserError

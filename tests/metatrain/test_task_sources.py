@@ -6,8 +6,8 @@ from itertools import islice
 
 import pytest
 import torch
+from local_training import train
 from metatrain_waves import Waves
-from plain_engine import train
 
 from cluster.jobs.submit import training_job
 from metatrain.base.errors import UserError

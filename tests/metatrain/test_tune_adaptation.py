@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from plain_engine import train
+from local_training import train
 
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS

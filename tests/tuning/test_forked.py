@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plain_engine import train
+from local_training import train
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config, parse_config, to_yaml

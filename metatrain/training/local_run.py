@@ -1,0 +1,119 @@
+"""A training run in one process, with torch alone."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from typing_extensions import override
+
+from metatrain.config import Config
+from metatrain.data.loader import load_episodes
+from metatrain.data.tasks import TaskSource
+from metatrain.generators.frozen import pinned
+from metatrain.model.build import build_learner, build_theta
+from metatrain.training.average_snapshots import snapshots
+from metatrain.training.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of
+from metatrain.training.local_engine import LocalEngine
+from metatrain.training.observer import Observer
+from metatrain.training.run import begin_or_resume, finish_run
+from metatrain.training.run_data import source_of_run, training_sampler
+from metatrain.training.state import TrainState, first_state
+from metatrain.training.trainer import Trainer
+
+
+def train_locally(
+    config: Config,
+    observers: Sequence[Observer] = (),
+    *,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> str:
+    """Train a run to its last step in this process, from the newest checkpoint on.
+
+    Args:
+        config: the run's configuration; its section `cluster` has no effect.
+        observers: called on the way, before each checkpoint is saved.
+        device: where to train.
+        say: told in a sentence what a person should know.
+
+    Returns:
+        The URL of the run's model.
+
+    Raises:
+        UserError: when the run cannot start, or failed.
+    """
+    config = pinned(config)
+    checkpoints = CheckpointStore(config.run.url, say)
+    if begin_or_resume(config, checkpoints, say) < config.meta.steps:
+        source, state = source_of_run(config), checkpoints.latest()
+        observers = [*observers, LocalSaver(config, checkpoints, say)]
+        local_trainer(config, source, observers, state=state, device=device).run()
+    return finish_run(config)
+
+
+def local_trainer(
+    config: Config,
+    source: TaskSource,
+    observers: Sequence[Observer] = (),
+    *,
+    state: TrainState | None = None,
+    device: torch.device | None = None,
+    told_to_leave: Callable[[], bool] = lambda: False,
+) -> Trainer:
+    """Make the trainer of a run in this process.
+
+    Args:
+        config: the run's configuration, with nothing left at `auto`.
+        source: the run's task source.
+        observers: called on the way.
+        state: where to begin; by default, before the first step.
+        device: where to train, the CPU by default.
+        told_to_leave: whether training is to end after the present step.
+    """
+    device, theta = device or torch.device("cpu"), build_theta(config)
+    state = state or first_state(theta.copy())
+    engine = LocalEngine(
+        state.parameters, config.meta, device=device, optimizer_state=state.optimizer
+    )
+    learner = build_learner(config, theta.to(device))
+    episodes = load_episodes(source, training_sampler(source, config), start=state.step)
+    return Trainer(
+        config,
+        engine,
+        learner,
+        episodes,
+        state,
+        observers,
+        read_counts=source.traffic.take,
+        told_to_leave=told_to_leave,
+    )
+
+
+class LocalSaver(Observer):
+    """Checkpoints of a run in one process, written while training continues.
+
+    Args:
+        config: the run's configuration.
+        checkpoints: the destination.
+        say: told in a sentence which checkpoint could not be written.
+    """
+
+    def __init__(
+        self, config: Config, checkpoints: CheckpointStore, say: Callable[[str], None]
+    ) -> None:
+        self._config = config
+        self._writer = BackgroundWriter(
+            checkpoints,
+            ALONE,
+            config.checkpoint.max_failures,
+            report=say,
+            on_saved=lambda _: None,
+        )
+
+    @override
+    def on_checkpoint(self, state: TrainState) -> None:
+        averages = snapshots(state, self._config)
+        self._writer.save(draft_of(state, self._config, snapshots=averages))
+
+    @override
+    def on_end(self) -> None:
+        self._writer.finish()

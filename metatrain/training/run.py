@@ -1,0 +1,86 @@
+"""The beginning, the resumption and the end of a run, wherever it trains."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from metatrain.base.errors import UserError
+from metatrain.config import Config, differences
+from metatrain.data.loader import open_tasks
+from metatrain.model.build import build_generator
+from metatrain.model.file import load_model
+from metatrain.training.checkpoint import Checkpoint, CheckpointStore
+from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
+
+# The keys that may change when a run resumes: where and how it runs, but not what it computes.
+_MAY_CHANGE = (
+    "run.",
+    "validation.",
+    "cluster.",
+    "checkpoint.",
+    "adapt.",
+    "objective.sampler.",
+    "data.path",
+    "data.prefetch_bytes",
+    "data.cache_",
+    "meta.steps",
+)
+
+
+def begin_or_resume(
+    config: Config, checkpoints: CheckpointStore, say: Callable[[str], None]
+) -> int:
+    """Check that a run can begin or resume, begin it if it is new, and return its outer step.
+
+    Args:
+        config: the run's configuration.
+        checkpoints: the run's checkpoints.
+        say: told in a sentence what has changed since the newest of them.
+
+    Raises:
+        UserError: when the run cannot resume, or cannot begin.
+    """
+    build_generator(config)
+    newest = checkpoints.newest()
+    if newest and newest.step >= config.meta.steps:
+        # No worker will read it, so nobody else would notice damage.
+        newest = checkpoints.latest(read=Checkpoint.verified)
+    source = source_of_run(config) if newest else open_tasks(config.data)
+    training_sampler(source, config)
+    if newest is None:
+        begin_run_with(source, config)
+        return 0
+    changes = _allowed_changes(newest.config, config)
+    if changes:
+        say(f"Changed since the newest checkpoint: {', '.join(changes)}.")
+    return newest.step
+
+
+def _allowed_changes(before: Config, now: Config) -> list[str]:
+    """List what has changed since the newest checkpoint.
+
+    Raises:
+        UserError: when a change affects what the run computes.
+    """
+    changes = {
+        key: f"{key} from {json.dumps(a, default=str)} to {json.dumps(b, default=str)}"
+        for key, (a, b) in differences(before, now).items()
+    }
+    forbidden = [text for key, text in changes.items() if not key.startswith(_MAY_CHANGE)]
+    allowed = [text for key, text in changes.items() if key.startswith(_MAY_CHANGE)]
+    if forbidden:
+        note = f" ({', '.join(allowed)} may change)" if allowed else ""
+        raise UserError(
+            f"{now.run.url} cannot resume with changed {', '.join(forbidden)}{note}; restore the "
+            f"previous values, or choose another run.name."
+        )
+    return allowed
+
+
+def finish_run(config: Config) -> str:
+    """Write the model of a run that has taken its last step, and return its URL."""
+    url = f"{config.run.url}/model.safetensors"
+    # Some keys may have changed since the last checkpoint.
+    model = load_model(CheckpointStore(config.run.url).folder(config.meta.steps))
+    replace(model, config=config).save(url)
+    return url
