@@ -121,21 +121,21 @@ def _leave_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    evaluate.evaluate(arguments, _runner(arguments.workers))
+    evaluate.evaluate(arguments, _runner(arguments.workers, arguments.device))
 
 
 def _calibrate(arguments: argparse.Namespace) -> None:
-    calibrate.calibrate(arguments, _runner(arguments.workers))
+    calibrate.calibrate(arguments, _runner(arguments.workers, arguments.device))
 
 
-def _runner(workers: int | None) -> "Runner | None":
+def _runner(workers: int | None, device: str) -> "Runner | None":
     """Return a runner on the cluster at RAY_ADDRESS, or None where that is not set."""
     if "RAY_ADDRESS" not in os.environ:
         return None
     with require_extra("evaluating on a cluster"):
         from cluster.run.evaluation_pool import EvaluationPool
 
-    return EvaluationPool(workers)
+    return EvaluationPool(workers, device)
 
 
 TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import ray
+import torch
 from ray.exceptions import RayError
 
 from cluster.run.ray_cluster import ray_connection
@@ -21,11 +22,13 @@ class EvaluationPool:
     its node runs again on another.
 
     Args:
-        workers: the number of jobs at a time, on a CPU each; by default all CPUs of the cluster.
+        workers: the number of jobs at a time, on a CPU or a GPU each; by default all of the
+            cluster.
+        device: "cpu", "cuda", or "auto" for GPUs where the cluster has any.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        self._workers = workers
+    def __init__(self, workers: int | None = None, device: str = "cpu") -> None:
+        self._workers, self._device = workers, device
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[object]:
         """Run all jobs, in any order; yield once per finished job.
@@ -34,19 +37,35 @@ class EvaluationPool:
             UserError: when a job fails, or Ray cannot be reached.
         """
         with ray_connection(cpus=self._workers or cores()):
-            workers = self._workers or int(ray.cluster_resources().get("CPU", 1))
+            device = self._kind_of_device()
+            places = ray.cluster_resources().get("GPU" if device == "cuda" else "CPU", 1)
+            workers, perform_job = self._workers or int(places), _perform
+            if device == "cuda":
+                perform_job = _perform.options(num_gpus=1)
             pending, running = list(jobs), []
             while pending or running:
                 while pending and len(running) < workers:
-                    running.append(_perform.remote(_with_absolute_paths(pending.pop(0))))
+                    job = _with_absolute_paths(pending.pop(0))
+                    running.append(perform_job.remote(job, device))
                 done, running = ray.wait(running)
                 yield _result(done[0])
 
+    def _kind_of_device(self) -> str:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if self._device == "auto":
+            return "cuda" if gpus else "cpu"
+        if self._device.startswith("cuda") and not gpus:
+            raise UserError(
+                "the Ray cluster has no GPU; evaluate with device cpu, or start Ray where one is."
+            )
+        return torch.device(self._device).type
+
 
 @ray.remote(num_cpus=1, max_retries=3)
-def _perform(job: Job) -> None:
+def _perform(job: Job, device: str) -> None:
+    # On a GPU, Ray shows each worker its own alone.
     prepare_process()
-    perform(job)
+    perform(job, torch.device(device))
 
 
 def _with_absolute_paths(job: Job) -> Job:

@@ -18,8 +18,7 @@ from metatrain.data.slots import in_order_of_slots
 from metatrain.evaluation.validation import (
     Validation,
     ValidationResult,
-    read_validations,
-    write_validations,
+    add_validation,
 )
 from metatrain.model.adapt import Adapter
 from metatrain.model.file import Model
@@ -153,9 +152,7 @@ class Validator(Observer):
         return True
 
     def _report(self, result: ValidationResult) -> None:
-        url = self._config.run.url
-        earlier = [v for v in read_validations(url) if v.step < result.step]
-        write_validations(url, [*earlier, result])
+        add_validation(self._config.run.url, result)
         self._messages.put(Message("validated", step=result.step))
         if self._board:
             for name, value in asdict(result.curve[-1]).items():

@@ -105,7 +105,7 @@ def _trainer(
     if dist.get_rank() == 0 and config.cluster.min_workers:
         say(f"Training with {dist.get_world_size()} workers.")
     sampler = training_sampler(source, config)
-    resolved = resolve_auto(config, checkpoints, source, sampler, say)
+    resolved = resolve_auto(config, checkpoints, source, say)
     engine, learner = build_engine_and_learner(resolved, device)
     _refuse_idle_groups(engine.world, config)
     state = _starting_state(config, checkpoints, engine.partitions)

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from metatrain.cli.arguments import add_subset_arguments, data_url, positive
+from metatrain.cli.arguments import add_device_argument, add_subset_arguments, data_url, positive
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metric", metavar="FILE", help="metric network (metric.safetensors in evaluation/)")
     add("--workers", type=positive, metavar="N", help="worker processes (default: one a core)")
     add("--out", metavar="FILE.safetensors", help="calibrated model (default: CHECKPOINT itself)")
+    add_device_argument(parser)
 
 
 def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> None:
@@ -34,11 +35,11 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     Raises:
         UserError: when an input cannot be used, or the model is part of a checkpoint.
     """
+    from metatrain.base.machine import device_of
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.calibrate import calibrated, refuse_checkpoints
     from metatrain.evaluation.candidates import read_candidates, with_folders
     from metatrain.evaluation.running.runner import LocalRunner
-    from metatrain.model.file import save_model
 
     candidates = read_candidates([arguments.checkpoint])
     url = arguments.out or candidates[0].system.url
@@ -46,7 +47,8 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     store = EpisodeStore(arguments.data or data_url(candidates[0].model.config))
     [candidate] = with_folders(candidates, store, None)
     protocol = _protocol(arguments, store, candidate)
-    save_model(calibrated(protocol, candidate, runner or LocalRunner(arguments.workers)), url)
+    runner = runner or LocalRunner(arguments.workers, device_of(arguments.device))
+    calibrated(protocol, candidate, runner).save(url)
     print(url)
 
 

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import add_subset_arguments, data_url, positive
+from metatrain.cli.arguments import add_device_argument, add_subset_arguments, data_url, positive
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=positive, metavar="N", help="worker processes (default: one a core)")
     add("--export", metavar="DIR", help="write every image that is compared")
     add("--out", metavar="DIR", help="output folder (evaluation/ beside each checkpoint)")
+    add_device_argument(parser)
 
 
 def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> None:
@@ -67,6 +68,7 @@ def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> N
 
 
 def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> None:
+    from metatrain.base.machine import device_of
     from metatrain.evaluation.candidates import check_same_shape, read_candidates, read_joint
     from metatrain.evaluation.cross_domain import cross_domain_table
     from metatrain.evaluation.running.runner import LocalRunner
@@ -76,7 +78,7 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
     check_same_shape([*candidates, *([joint] if joint else [])])
     urls = arguments.data or [data_url(candidates[0].model.config)]
     _refuse_options_of_one_data_set(arguments, urls)
-    runner = runner or LocalRunner(arguments.workers)
+    runner = runner or LocalRunner(arguments.workers, device_of(arguments.device))
     domains = [_score_on(arguments, url, candidates, joint, runner) for url in urls]
     if len(domains) > 1:
         print(cross_domain_table(domains))
@@ -164,27 +166,27 @@ def _protocol(
     shape: tuple[int, int],
     folder: str,
 ) -> "Protocol":
-    """Build the protocol for images of `shape`, a size and a number of channels.
+    """Make the protocol for images of `shape`, a size and a number of channels.
 
     The metric network is kept in `folder` where --metric names no other.
     """
-    from metatrain.evaluation.episodes.benchmark import read_benchmark
     from metatrain.evaluation.episodes.episode_list import read_or_derive_list
-    from metatrain.evaluation.protocol import Protocol
-    from metatrain.metrics.hog import Hog
-    from metatrain.metrics.network import metric_network
-    from metatrain.metrics.pixels import ExportedPixels, Pixels
+    from metatrain.evaluation.standard_protocol import standard_protocol
+    from metatrain.metrics.pixels import ExportedPixels
     from metatrain.metrics.precomputed import Precomputed
 
-    size, channels = shape
-    whole = read_or_derive_list(arguments.episodes, store, arguments.split)
-    first = whole.first(arguments.tasks, arguments.seeds)
-    benchmark = read_benchmark(store, first, shots=shots, image_size=size, channels=channels)
-    url = arguments.metric or f"{folder}/metric.safetensors"
-    network = metric_network(store, url, image_size=size, channels=channels)
-    pixels = ExportedPixels(arguments.export) if arguments.export else Pixels()
-    precomputed = [Precomputed(arguments.features)] if arguments.features else []
-    return Protocol(store, whole, benchmark, [network, Hog(), pixels, *precomputed])
+    return standard_protocol(
+        store,
+        read_or_derive_list(arguments.episodes, store, arguments.split),
+        tasks=arguments.tasks,
+        seeds=arguments.seeds,
+        shots=shots,
+        image_size=shape[0],
+        channels=shape[1],
+        network=arguments.metric or f"{folder}/metric.safetensors",
+        pixels=ExportedPixels(arguments.export) if arguments.export else None,
+        others=[Precomputed(arguments.features)] if arguments.features else [],
+    )
 
 
 EVALUATE = Command("Score models on unseen tasks.", add_arguments, evaluate)

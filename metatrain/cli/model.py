@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import add_device_argument, positive, seed
+from metatrain.cli.arguments import add_device_argument, data_url, positive, seed
 from metatrain.cli.command import Command, sentence_of
 from metatrain.metrics.metric import VALIDATION_METRICS
 
@@ -78,10 +78,11 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
     )
     from metatrain.model.file import load_model
 
-    model, out = load_model(arguments.checkpoint), arguments.out.rstrip("/")
+    model = load_model(arguments.checkpoint).to(arguments.device)
+    out = arguments.out.rstrip("/")
     outcome = tune_adaptation(
         model,
-        arguments.data or model.config.data.path,
+        arguments.data or data_url(model.config),
         f"{out}/metric.safetensors",
         scopes=arguments.scopes,
         tasks=arguments.tasks,
@@ -93,26 +94,29 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
 
 def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
-    parser.add_argument("--data", metavar="URL", help="packed data (that of the training)")
-    parser.add_argument("--tasks", type=positive, default=24, help="unseen tasks at most (24)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the model")
+    parser.add_argument("--data", metavar="URL", help="packed data set (the training data)")
+    parser.add_argument("--tasks", type=positive, default=24, help="at most so many tasks (24)")
     parser.add_argument(
         "--scopes",
         nargs="*",
         default=["film", "lora"],
         choices=["all", "film", "lora", "head", "body", "context"],
-        help="to try beside the model's own (film lora)",
+        help="scopes to try beside the model's own (film lora)",
     )
     parser.add_argument(
         "--metric",
         default="kid",
         choices=VALIDATION_METRICS,
-        help="what to judge by (kid)",
+        help="metric to optimise (kid)",
     )
+    add_device_argument(parser)
 
 
 ADAPT = Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt)
-GENERATE = Command("Draw new images.", _generate_arguments, _generate)
+GENERATE = Command("Sample images from an adapted model.", _generate_arguments, _generate)
 TUNE_ADAPTATION = Command(
-    "Find how a model adapts best.", _tune_adaptation_arguments, _tune_adaptation
+    "Find the best steps, rate and scope to adapt a model.",
+    _tune_adaptation_arguments,
+    _tune_adaptation,
 )

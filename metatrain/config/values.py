@@ -34,16 +34,19 @@ def differences(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
 
 
 def non_defaults(config: Section) -> dict[str, Any]:
-    """Return by dotted key what differs from the defaults, as JSON has it, and all names.
+    """Return by dotted key what differs from the defaults, as JSON has it.
 
-    A name picks a component, so its default stands for other keys than another's.
+    Where another component than the default is picked, its name is there too, since the defaults
+    are then its own.
     """
     values, plain = {}, config.model_dump(mode="json")
     for key, field in type(config).model_fields.items():
-        value = getattr(config, key)
+        value, default = getattr(config, key), field.get_default(call_default_factory=True)
         if isinstance(value, Section):
             values |= {f"{key}.{k}": v for k, v in non_defaults(value).items()}
-        elif key == "name" or value != field.get_default(call_default_factory=True):
+            if type(value) is not type(default):
+                values[f"{key}.name"] = plain[key]["name"]
+        elif value != default:
             values[key] = plain[key]
     return values
 

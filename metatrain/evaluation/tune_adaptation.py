@@ -151,7 +151,7 @@ def with_setting(model: Model, setting: AdaptationSetting) -> Model:
     # Where a scope parametrizes a weight, torch gives the weight itself a longer name.
     trained = {name: name.replace(".parametrizations.weight.original", ".weight") for name in fresh}
     parameters = {n: model.parameters.get(trained[n], value) for n, value in fresh.items()}
-    return replace(model, config=config, parameters=parameters)
+    return replace(model, config=config, parameters=parameters).to(model.device)
 
 
 def _search_config(config: Config, data: str, network: str, tasks: int) -> Config:

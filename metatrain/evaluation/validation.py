@@ -197,6 +197,12 @@ def read_validations(run: str) -> list[ValidationResult]:
         raise UserError(f"{url} is damaged ({error}); remove it.") from error
 
 
+def add_validation(run: str, result: ValidationResult) -> None:
+    """Keep a result with the run, in the place of any of its step or a later one."""
+    earlier = [v for v in read_validations(run) if v.step < result.step]
+    write_validations(run, [*earlier, result])
+
+
 def write_validations(run: str, results: Sequence[ValidationResult]) -> None:
     """Write all validations of a run to its folder."""
     write_file(_url(run), json.dumps([asdict(result) for result in results]).encode())

@@ -42,10 +42,13 @@ class Strip:
 
 def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count: int) -> Strip:
     """Adapt to the support, drawing `count` images after each number of steps in `shown`."""
-    episode = episode.to(next(adapter.generator.parameters()).device)
+    device = next(adapter.generator.parameters()).device
+    episode = episode.to(device)
     drawn, losses, seconds, adapting = {}, {}, {}, 0.0
     started = time.perf_counter()
     for step, _ in adapter.steps(episode.support, episode.seed):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # or only the start of its work would be timed
         adapting += time.perf_counter() - started
         if step in shown:
             drawn[step] = adapter.generator.sample(episode.support, count, episode.seed)

@@ -10,6 +10,7 @@ from metatrain.data.loader import load_episodes
 from metatrain.data.tasks import TaskSource
 from metatrain.generators.frozen import pinned
 from metatrain.model.build import build_learner, build_theta
+from metatrain.training.auto_values import resolve_auto_locally
 from metatrain.training.average_snapshots import snapshots
 from metatrain.training.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of
 from metatrain.training.local_engine import LocalEngine
@@ -45,8 +46,9 @@ def train_locally(
     checkpoints = CheckpointStore(config.run.url, say)
     if begin_or_resume(config, checkpoints, say) < config.meta.steps:
         source, state = source_of_run(config), checkpoints.latest()
+        resolved = resolve_auto_locally(config, checkpoints, source, device, say)
         observers = [*observers, LocalSaver(config, checkpoints, say)]
-        local_trainer(config, source, observers, state=state, device=device).run()
+        local_trainer(resolved, source, observers, state=state, device=device).run()
     return finish_run(config)
 
 

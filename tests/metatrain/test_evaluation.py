@@ -102,15 +102,15 @@ def test_two_workers_get_the_numbers_of_one(places, evaluated):
 def test_what_was_interrupted_goes_on_where_it_was(places, evaluated, monkeypatch, capsys):
     out, done = places / "interrupted", []
 
-    def until_interrupted(work):
+    def until_interrupted(work, device):
         if len(done) == 5:
             raise KeyboardInterrupt
         done.append(work.key)
-        perform(work)
+        perform(work, device)
 
-    def counted(work):
+    def counted(work, device):
         done.append(work.key)
-        perform(work)
+        perform(work, device)
 
     options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
     command = ["evaluate", places / "one", *options, *FEW, "--workers", 1, "--out", out]

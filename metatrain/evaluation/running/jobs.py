@@ -146,28 +146,28 @@ def _untrained_sha256(config: Config) -> str:
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
-def perform(job: Job) -> None:
-    """Run a job, and write its output.
+def perform(job: Job, device: torch.device) -> None:
+    """Run a job on `device`, and write its output.
 
     Raises:
         UserError: when the model or the data cannot be read, or the output cannot be written.
     """
-    model, store = _model(job.system), _store(job.data, job.fingerprint)
+    model, store = _model(job.system, device), _store(job.data, job.fingerprint)
     task = next(task for task in store.tasks(job.split) if task.name == job.episode.task)
     config, data = model.config, model.config.data
     reader = ClassReader(store, data.image_size, data.channels, data.conditions)
-    episode = reader.read(job.episode.plan(task, job.shots))
+    episode = reader.read(job.episode.plan(task, job.shots)).to(device)
     shown = [config.adapt.steps] if job.system.untrained else steps_shown(config)
     adapter = model.adapter()
     before = surprise(adapter.generator, episode.support)
     strip = draw_strip(adapter, episode, shown, len(job.episode.reference))
     output = JobOutput(
         steps=torch.tensor(shown),
-        images=torch.stack([to_uint8(strip.drawn[step]) for step in shown]),
+        images=torch.stack([to_uint8(strip.drawn[step]) for step in shown]).cpu(),
         losses=_by_step(strip.query_loss, shown),
         seconds=_by_step(strip.seconds, shown),
-        surprise=before,
-        learned=before.mean() - surprise(adapter.generator, episode.support).mean(),
+        surprise=before.cpu(),
+        learned=(before.mean() - surprise(adapter.generator, episode.support).mean()).cpu(),
     )
     write_file(f"{job.folder}/{job.file}", save(asdict(output)))
 
@@ -193,14 +193,14 @@ def _read_output(url: str) -> JobOutput:
 
 
 @lru_cache(maxsize=4)
-def _model(system: System) -> Model:
+def _model(system: System, device: torch.device) -> Model:
     model = load_model(system.url)
     sha256 = _untrained_sha256(model.config) if system.untrained else model.sha256
     if sha256 != system.sha256:
         raise UserError(f"{system.url} was replaced during its evaluation; evaluate it again.")
     if system.untrained:
-        return Model(model.config, build_theta(model.config).copy(), step=0)
-    return model
+        model = Model(model.config, build_theta(model.config).copy(), step=0)
+    return model.to(device)
 
 
 @lru_cache(maxsize=2)

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import SimpleQueue
 
 import torch
 
@@ -43,13 +44,17 @@ class LocalRunner:
 
     Every process computes on one thread, whatever their number: the operations of so small a batch
     are too short to divide, and another division changes the order of sums, and so the numbers.
+    Processes take the GPUs in turn; on GPUs the numbers differ from those on a CPU by rounding.
 
     Args:
-        workers: number of processes, one a core by default; 1 is this process itself.
+        workers: number of processes; by default one a core, or one a GPU. 1 is this process itself.
+        device: where they compute, the CPU by default.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        self._workers = cores() if workers is None else workers
+    def __init__(self, workers: int | None = None, device: torch.device | None = None) -> None:
+        self._device = device or torch.device("cpu")
+        places = torch.cuda.device_count() if self._device.type == "cuda" else cores()
+        self._workers = places if workers is None else workers
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[object]:
         """Perform all `jobs`; see `Runner`."""
@@ -61,24 +66,36 @@ class LocalRunner:
         torch.set_num_threads(1)
         try:
             for job in jobs:
-                yield perform(job)
+                yield perform(job, self._device)
         finally:
             torch.set_num_threads(threads)
 
     def _in_processes(self, jobs: Sequence[Job], workers: int) -> Iterator[object]:
         # Neither obstore's nor OpenMP's threads survive a fork.
         spawning = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=spawning, initializer=prepare_process)
+        numbers = spawning.SimpleQueue()
+        for number in range(workers):
+            numbers.put(number)
+        pool = ProcessPoolExecutor(
+            workers, spawning, initializer=_take_place, initargs=(numbers, self._device)
+        )
         try:
-            for future in as_completed([pool.submit(perform, job) for job in jobs]):
+            for future in as_completed([pool.submit(perform, job, self._device) for job in jobs]):
                 yield future.result()
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was lost, perhaps for lack of memory; evaluate again with fewer "
-                "--workers; it resumes from the jobs that are done."
+                "workers; it resumes from the jobs that are done."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _take_place(numbers: "SimpleQueue[int]", device: torch.device) -> None:
+    """Prepare this process, and take its own of several GPUs."""
+    prepare_process()
+    if device.type == "cuda" and device.index is None:
+        torch.cuda.set_device(numbers.get() % torch.cuda.device_count())
 
 
 def prepare_process() -> None:

@@ -1,0 +1,175 @@
+"""The Python interface: load, pack, train and evaluate, from a notebook or a server.
+
+A model adapts, samples, saves and moves itself: see `metatrain.Model`.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from typing_extensions import override
+
+from metatrain.base.errors import UserError
+from metatrain.base.machine import device_of
+from metatrain.config import Config, load_config
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing.pack import pack
+from metatrain.evaluation.candidates import evaluate_models, read_candidates, with_folders
+from metatrain.evaluation.episodes.episode_list import list_episodes
+from metatrain.evaluation.results import Evaluation
+from metatrain.evaluation.running.runner import LocalRunner
+from metatrain.evaluation.standard_protocol import standard_protocol
+from metatrain.evaluation.validation import (
+    Validation,
+    ValidationResult,
+    add_validation,
+    validation_of,
+)
+from metatrain.model.file import Model, load_model
+from metatrain.training.local_run import train_locally
+from metatrain.training.observer import Observer
+from metatrain.training.run_data import source_of_run
+from metatrain.training.state import Record, TrainState
+
+__all__ = ["evaluate", "load", "pack", "train"]
+
+_log = logging.getLogger("metatrain")
+
+
+def load(url: str | Path) -> Model:
+    """Load a model, onto the CPU.
+
+    Args:
+        url: a model file, or the folder of a finished run or of a checkpoint: a path or any fsspec
+            URL.
+
+    Raises:
+        UserError: when there is no model, or it is damaged.
+    """
+    return load_model(str(url))
+
+
+def train(
+    config: Config | str | Path,
+    *,
+    device: str = "auto",
+    on_step: Callable[[int, Record], None] | None = None,
+) -> Model:
+    """Train a run to its last step in this process, from its newest checkpoint on.
+
+    No Ray and no DeepSpeed: the parameters are those that one worker of the cluster gives, and the
+    run can resume there. The section `cluster` of the configuration has no effect, and no sample
+    grids are logged. Logs to the logger `metatrain`.
+
+    Args:
+        config: the configuration (see `load_config`), or the YAML file of one.
+        device: "cpu", "cuda", or "auto" for a GPU where there is one.
+        on_step: called after every outer step with its number and its metrics, such as `loss`.
+
+    Returns:
+        The run's model, on the CPU.
+
+    Raises:
+        UserError: when the run cannot start, or failed.
+    """
+    config = config if isinstance(config, Config) else load_config(str(config))
+    observers: list[Observer] = [_Callback(on_step)] if on_step else []
+    if config.validation.tasks:
+        observers.append(_Validator(config))
+    url = train_locally(config, observers, device=device_of(device), say=_log.info)
+    return load(url)
+
+
+def evaluate(
+    model: Model | str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str = "test",
+    tasks: int = 1000,
+    seeds: int = 3,
+    shots: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    out: str | Path | None = None,
+) -> Evaluation:
+    """Score a model on unseen tasks, beside the baselines.
+
+    Args:
+        model: a model, or what `load` takes.
+        data: a packed data set, that of the model's training by default.
+        split: the split of the tasks.
+        tasks: at most so many tasks.
+        seeds: at most so many selections of images of every task.
+        shots: support images of an episode, those of the training by default.
+        workers: processes that share the work: by default one a core, or one a GPU.
+        device: "cpu", "cuda", or "auto" for a GPU where there is one.
+        out: folder of the evaluation, from which another call resumes. By default a temporary one,
+            or `evaluation` beside the model where that is named.
+
+    Raises:
+        UserError: when the model or the data cannot be used.
+    """
+    runner = LocalRunner(workers, device_of(device))
+    with TemporaryDirectory(prefix="metatrain-") as temporary:
+        url = model
+        if isinstance(model, Model):
+            url, out = f"{temporary}/model.safetensors", out or f"{temporary}/evaluation"
+            model.save(url)
+        [candidate] = read_candidates([str(url)])
+        shape = candidate.model.config.data
+        store = EpisodeStore(str(data or _training_data(candidate.model)))
+        [candidate] = with_folders([candidate], store, out and str(out))
+        protocol = standard_protocol(
+            store,
+            list_episodes(store, split),
+            tasks=tasks,
+            seeds=seeds,
+            shots=shots or shape.shots,
+            image_size=shape.image_size,
+            channels=shape.channels,
+            network=f"{candidate.folder}/metric.safetensors",
+        )
+        [(evaluation, _)] = evaluate_models(protocol, [candidate], None, {}, runner)
+        return evaluation
+
+
+def _training_data(model: Model) -> str:
+    if model.config.data.url is None:
+        raise UserError("the model's task source reads no packed data set; give data, one's URL.")
+    return model.config.data.url
+
+
+class _Callback(Observer):
+    """A function to call after every outer step."""
+
+    def __init__(self, on_step: Callable[[int, Record], None]) -> None:
+        self._on_step = on_step
+
+    @override
+    def on_step(self, step: int, record: Record) -> None:
+        self._on_step(step, record)
+
+
+class _Validator(Observer):
+    """Validation of a run in one process with every checkpoint."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._validation: Validation | None = None
+
+    @override
+    def on_checkpoint(self, state: TrainState) -> None:
+        # Only now, since the run's data is known once it has begun.
+        self._validation = self._validation or validation_of(
+            self._config, source_of_run(self._config)
+        )
+        if state.step == 0:
+            return
+        adapter = Model(self._config, state.average, state.step).adapter()
+        validation = self._validation
+        tasks = [validation.task_features(adapter, e) for e in validation.episodes]
+        result = ValidationResult(state.step, validation.scores(tasks))
+        add_validation(self._config.run.url, result)
+        last = result.curve[-1]
+        _log.info("step %d: own task %.3f, KID %.3f", state.step, last.own_task, last.kid)

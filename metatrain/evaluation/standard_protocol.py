@@ -1,0 +1,45 @@
+"""The protocol as every evaluation has it: in a metric network, in HOG and in pixels."""
+
+from collections.abc import Sequence
+
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.episodes.benchmark import read_benchmark
+from metatrain.evaluation.episodes.episode_list import EpisodeList
+from metatrain.evaluation.protocol import Protocol
+from metatrain.metrics.hog import Hog
+from metatrain.metrics.network import metric_network
+from metatrain.metrics.pixels import Pixels
+from metatrain.metrics.space import FeatureSpace
+
+
+def standard_protocol(
+    store: EpisodeStore,
+    whole: EpisodeList,
+    *,
+    tasks: int,
+    seeds: int,
+    shots: int | None,
+    image_size: int,
+    channels: int,
+    network: str,
+    pixels: FeatureSpace | None = None,
+    others: Sequence[FeatureSpace] = (),
+) -> Protocol:
+    """Read the images of a list's first episodes, and make their protocol.
+
+    Args:
+        store: the data set.
+        whole: the list of episodes.
+        tasks: at most so many tasks of the list.
+        seeds: at most so many seeds of the list.
+        shots: support images of an episode, the list's number by default.
+        image_size: height and width of the images.
+        channels: 1 or 3.
+        network: URL of the metric network, which is trained where there is none.
+        pixels: the space of pixels, where it does more than compare.
+        others: further feature spaces.
+    """
+    shape = {"image_size": image_size, "channels": channels}
+    benchmark = read_benchmark(store, whole.first(tasks, seeds), shots=shots, **shape)
+    spaces = [metric_network(store, network, **shape), Hog(), pixels or Pixels(), *others]
+    return Protocol(store, whole, benchmark, spaces)
