@@ -75,7 +75,7 @@ class LocalRunner:
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was lost, perhaps for lack of memory; evaluate again with fewer "
-                "--workers; it resumes from the jobs that are done."
+                "workers, which resumes from the jobs that are done."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
