@@ -33,7 +33,7 @@ def reconstruct(run: str, sigma: float) -> tuple[Model, float]:
         UserError: when `sigma` is out of range, or there are no snapshots.
     """
     if not _SHORTEST <= sigma <= _LONGEST:
-        raise UserError(f"--sigma is {sigma}; give a length from {_SHORTEST} to {_LONGEST}.")
+        raise UserError(f"sigma is {sigma}; give a length from {_SHORTEST} to {_LONGEST}.")
     snapshots = snapshots_of(run)
     if not snapshots:
         raise UserError(

@@ -34,5 +34,6 @@ def refuse_checkpoints(url: str) -> None:
     fs, path = filesystem_of(f"{folder}/{INDEX}")
     if asking(folder, lambda: fs.exists(path)):
         raise UserError(
-            f"{url} is part of a checkpoint, which must not change; give --out, another file."
+            f"{url} is part of a checkpoint, which must not change; write the calibrated model to "
+            f"another file."
         )

@@ -115,8 +115,8 @@ def read_joint(url: str) -> Candidate:
     system, model = system_at(url)
     if model.config.learner.name != "joint":
         raise UserError(
-            f"{url} was trained by learner {model.config.learner.name}; give --joint a model that "
-            f"was trained by learner joint."
+            f"{url} was trained by learner {model.config.learner.name}; give a model that was "
+            f"trained by learner joint as the baseline."
         )
     return Candidate(name=JOINT, system=system, model=model, folder="")
 

@@ -182,9 +182,11 @@ class Protocol:
             outer_steps: outer steps of the system's model; 0 if it has none.
             quality: the quality of the system's expectations.
         """
-        missing = [] if JOINT in systems else [f"no {JOINT}: give its checkpoint with --joint"]
+        missing = [] if JOINT in systems else [f"no {JOINT}: no jointly trained model was given"]
         if quality is None:
-            missing.append("no expectation before sampling: run metatrain calibrate on the model")
+            missing.append(
+                f"no expectations: the system is not calibrated with {self.benchmark.shots} shots"
+            )
         copies = self._scorer.near_copies(images)
         return Evaluation(
             episodes=self._episode_set(),

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError
 from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
 from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.evaluation.scores.near_copies import NearCopyPicture
@@ -149,7 +149,7 @@ def read_evaluation(folder: str) -> Evaluation:
 
     Raises:
         MissingError: when there are none.
-        UserError: when they are damaged, or of another version.
+        MissingStepError: when they are damaged, or of another version.
     """
     url = f"{folder}/{_NUMBERS}"
     data = read_file(url)
@@ -158,15 +158,16 @@ def read_evaluation(folder: str) -> Evaluation:
         if values.get("format") == FORMAT:
             return _ADAPTER.validate_python(values)
     except (ValidationError, ValueError, AttributeError) as error:
-        raise UserError(f"{url} is damaged; run `metatrain evaluate` again.") from error
-    raise UserError(f"{url} is of an older metatrain; run `metatrain evaluate` again.")
+        raise _evaluate_again(f"{url} is damaged") from error
+    raise _evaluate_again(f"{url} is of another version of metatrain")
 
 
 def read_scores(folder: str, evaluation: Evaluation, system: str) -> SpaceScores:
     """Read the scores of `system` with their resamples, as `write_evaluation` wrote them.
 
     Raises:
-        UserError: when they are missing or damaged.
+        MissingError: when they are missing.
+        MissingStepError: when they are damaged.
     """
     url = f"{folder}/{_RESAMPLED}"
     try:
@@ -179,7 +180,11 @@ def read_scores(folder: str, evaluation: Evaluation, system: str) -> SpaceScores
             for space, metrics in evaluation.results[system].scores.items()
         }
     except (SafetensorError, KeyError) as error:
-        raise UserError(f"{url} is damaged; run `metatrain evaluate` again.") from error
+        raise _evaluate_again(f"{url} is damaged") from error
+
+
+def _evaluate_again(fault: str) -> MissingStepError:
+    return MissingStepError(f"{fault}; evaluate the run again.", step="evaluate")
 
 
 def estimates(scores: Mapping[str, Score]) -> dict[str, Estimate]:

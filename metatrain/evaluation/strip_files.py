@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import MissingStepError
 from metatrain.data.pictures import from_uint8, grid, png, tiles
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.results import Evaluation
@@ -60,7 +60,8 @@ def read_strips(folder: str, evaluation: Evaluation, tasks: Sequence[int]) -> li
         tasks: numbers of the tasks.
 
     Raises:
-        UserError: when a strip is missing or damaged.
+        MissingStepError: when a strip is damaged.
+        UserError: when one is missing.
     """
     fs, root = filesystem_of(folder)
     # Not `cat`, which takes a bracket in a path for a pattern.
@@ -94,5 +95,6 @@ def _cut(content: bytes, url: str, evaluation: Evaluation) -> TaskStrip:
         support, *rows, real = tiles(from_uint8(pixels), width).unflatten(0, (-1, width))
         samples = {step: row[: episodes.images] for step, row in zip(steps, rows, strict=True)}
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{url} is damaged; run `metatrain evaluate` again.") from error
+        sentence = f"{url} is damaged; evaluate the run again."
+        raise MissingStepError(sentence, step="evaluate") from error
     return TaskStrip(support[: episodes.shots], samples, real[: episodes.images])

@@ -58,7 +58,7 @@ class Precomputed:
             raise UserError(
                 f"{self._url} lacks the features of {len(missing)} of {len(hashes)} images, such "
                 f"as the one with sha256 {missing[0].hex()}; compute them for every image that "
-                f"metatrain evaluate --export DIR writes."
+                f"the evaluation exports."
             )
         places = torch.tensor([self._place[h] for h in hashes])
         return self._rows[places].unflatten(0, images.shape[:-3])

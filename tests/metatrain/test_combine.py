@@ -164,7 +164,7 @@ def test_other_mistakes_are_told_in_a_sentence(saved, tmp_path, capsys):
     data = ["combine", "greedy", *saved, "--data", f"{tmp_path}/none"]
     assert_refused(data, "none", tmp_path, capsys)
     sigma = ["combine", "post-hoc", tmp_path, "--sigma", "0.5"]
-    assert_refused(sigma, "--sigma is 0.5; give a length from 0.01", tmp_path, capsys)
+    assert_refused(sigma, "sigma is 0.5; give a length from 0.01", tmp_path, capsys)
     run_folder = ["combine", "post-hoc", tmp_path, "--sigma", "0.1"]
     assert_refused(run_folder, "there are no averages under", tmp_path, capsys)
     assert metatrain("combine", "uniform", *saved, "--out", f"{tmp_path}/out/m.pt") == 1

@@ -47,7 +47,7 @@ def test_every_system_is_scored_beside_the_baselines(evaluated, packed):
     assert list(found.results) == order
     assert (found.system, found.outer_steps) == ("one", 7)
     [missing] = found.missing
-    assert "run metatrain calibrate on the model" in missing
+    assert "the system is not calibrated with 3 shots" in missing
     assert [space.name for space in found.spaces] == ["metric network", "HOG", "pixels"]
     episodes = found.episodes
     assert (episodes.tasks, episodes.shots, episodes.seeds) == (episodes.tasks[:3], 3, 2)
@@ -132,7 +132,7 @@ def test_several_models_are_compared_on_the_same_episodes(places, evaluated, cap
     assert metatrain("evaluate", places / "one", places / "two", *options) == 0
     said = capsys.readouterr().out
     assert "two against one: KID" in said
-    assert "no joint + fine-tuning: give its checkpoint with --joint" in said
+    assert "no joint + fine-tuning: no jointly trained model was given" in said
     alone, one = numbers(evaluated), numbers(out / "00")
     assert one["results"]["one"] == alone["results"]["one"]
     assert numbers(out / "01")["results"][REAL] == one["results"][REAL]
@@ -186,7 +186,7 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     few = ["--seeds", 1, "--workers", 1, "--metric", metric]
     options = ["--split", "train", "--tasks", 3, "--shots", 5, *few]
     assert metatrain("evaluate", run, *options) == 0
-    assert "run metatrain calibrate" in capsys.readouterr().out
+    assert "the system is not calibrated" in capsys.readouterr().out
     drawn = sorted((run / "evaluation" / "work").iterdir())
     assert metatrain("calibrate", run, *few) == 0
     after = load_model(str(run))
@@ -210,7 +210,7 @@ def test_a_checkpoint_stays_as_it_is(places, tmp_path, capsys):
     folder = shutil.copytree(places / "one", tmp_path / "step-1")
     (folder / "index.json").write_text("{}")
     assert metatrain("calibrate", folder) == 1
-    assert "is part of a checkpoint, which must not change; give --out" in capsys.readouterr().err
+    assert "is part of a checkpoint, which must not change; write" in capsys.readouterr().err
 
 
 def test_from_scratch_knows_what_adapting_depends_on_and_nothing_else(places, packed, tmp_path):
@@ -291,9 +291,12 @@ def test_so_is_one_of_the_commands_beside_evaluate(packed, tmp_path, capsys, arg
 
 
 def test_an_evaluation_that_is_damaged_or_older_is_to_be_made_again(evaluated, tmp_path):
-    for content, sentence in (("{", "is damaged"), ('{"split": "test"}', "older metatrain")):
+    for content, sentence in (
+        ("{", "is damaged"),
+        ('{"split": "test"}', "another version of metatrain"),
+    ):
         (tmp_path / "evaluation.json").write_text(content)
-        with pytest.raises(UserError, match=f"{sentence}; run `metatrain evaluate` again"):
+        with pytest.raises(UserError, match=f"{sentence}; evaluate the run again"):
             read_evaluation(str(tmp_path))
     shutil.copytree(evaluated, tmp_path / "copy")
     (tmp_path / "copy" / "scores.safetensors").write_bytes(b"")

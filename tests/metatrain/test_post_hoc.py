@@ -169,5 +169,5 @@ def test_the_state_before_the_first_step_has_no_average(config):
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e-300, 0.3, float("nan")])
 def test_a_length_that_no_average_has_is_refused(sigma):
-    with pytest.raises(UserError, match=r"--sigma is .*; give a length from 0\.01 to 0\.28"):
+    with pytest.raises(UserError, match=r"sigma is .*; give a length from 0\.01 to 0\.28"):
         reconstruct("anywhere", sigma)

@@ -161,16 +161,16 @@ def test_damage_is_reported(tmp_path):
     strip = tmp_path / "evaluation" / strip_file(1)
     content = strip.read_bytes()
     strip.write_bytes(content[:60])
-    with pytest.raises(UserError, match=r"strip\.png is damaged; run `metatrain evaluate"):
+    with pytest.raises(UserError, match=r"strip\.png is damaged; evaluate the run again"):
         write_report(run)
     strip.write_bytes(png(torch.zeros(1, 70, 33)))
-    with pytest.raises(UserError, match=r"strip\.png is damaged; run `metatrain evaluate"):
+    with pytest.raises(UserError, match=r"strip\.png is damaged; evaluate the run again"):
         write_report(run)
     strip.unlink()
     with pytest.raises(UserError, match=r"nothing at .*strips"):
         write_report(run)
     (tmp_path / "evaluation" / "evaluation.json").write_text("{")
-    with pytest.raises(UserError, match=r"evaluation\.json is damaged; run `metatrain evaluate"):
+    with pytest.raises(UserError, match=r"evaluation\.json is damaged; evaluate the run again"):
         write_report(run)
 
 

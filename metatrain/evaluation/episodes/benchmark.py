@@ -69,8 +69,8 @@ def read_benchmark(
     shots = max(SHOTS) if shots is None else shots
     if shots > max(SHOTS):
         raise UserError(
-            f"episodes are listed with up to {max(SHOTS)} shots, and {shots} were asked for; give "
-            f"--shots, of which {', '.join(map(str, SHOTS))} are published."
+            f"episodes have up to {max(SHOTS)} shots, and {shots} were asked for; choose fewer "
+            f"({', '.join(map(str, SHOTS))} are published)."
         )
     tasks = {task.name: task for task in store.tasks(episodes.split)}
     progress = Progress("reading episodes", len(episodes.episodes))

@@ -53,7 +53,7 @@ PUBLISHED = {
     ),
 }
 
-_WRITE_AGAIN = "write the list again with metatrain episodes DATA --out FILE"
+_WRITE_AGAIN = "write the list of this data set again"
 
 Indices = tuple[Annotated[int, Field(ge=0)], ...]
 

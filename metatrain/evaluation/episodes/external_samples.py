@@ -46,8 +46,8 @@ def sample_shape(folder: str) -> tuple[int, int]:
         height, width, channels = shape_of(normalise(read_file(url)).data)
     except MissingError as error:
         raise UserError(
-            f"there are no samples in {folder}; write the first to {url}, sampled from the support "
-            f"that metatrain episodes DATA --export DIR writes."
+            f"there are no samples in {folder}; export the supports, and write the first sample to "
+            f"{url}."
         ) from error
     except BadImage as error:
         raise UserError(f"{url} cannot be used: {error}.") from error
