@@ -15,8 +15,7 @@ from metatrain.config import load_config
 from metatrain.model.build import build_theta
 from metatrain.storage import files
 from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of, writing
-from metatrain.training.initial_weights import initial_weights
-from metatrain.training.state import TrainState, first_state
+from metatrain.training.state import TrainState
 
 WORLD = 3
 WAYS = ("1", "gathered", "sharded")
@@ -70,7 +69,7 @@ def work(rank, folder):
     def measured(config, store):
         with Peak() as begin:
             engine, _ = build_engine_and_learner(config, torch.device("cpu"))
-            engine.load(first_state(initial_weights(config, engine.partitions.theta)))
+            engine.begin()
         with Peak() as step:
             gradient = {n: torch.full_like(p, 0.1) for n, p in engine.parameters().items()}
             engine.apply(gradient, 0.1)

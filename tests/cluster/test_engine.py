@@ -15,8 +15,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_theta
 from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of
-from metatrain.training.initial_weights import initial_weights
-from metatrain.training.state import TrainState, first_state
+from metatrain.training.state import TrainState
 
 WORLD, STEPS = 2, 4
 
@@ -75,7 +74,7 @@ def work(rank, folder, cases):
 
     def begun(config):
         engine, _ = build_engine_and_learner(config, torch.device("cpu"))
-        engine.load(first_state(initial_weights(config, engine.partitions.theta)))
+        engine.begin()
         return engine
 
     def resumed_from(store, config):
@@ -186,7 +185,7 @@ def live_weights(rank, folder):
 
     config = configuration("sharded", "sgd", 0.0)
     engine, learner = build_engine_and_learner(config, torch.device("cpu"))
-    engine.load(first_state(initial_weights(config, engine.partitions.theta)))
+    engine.begin()
     live, backward = [], engine._engine.backward
 
     def count_and_go_back(loss):

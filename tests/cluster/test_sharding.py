@@ -14,8 +14,6 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_learner, build_theta
-from metatrain.training.initial_weights import initial_weights
-from metatrain.training.state import first_state
 from metatrain.training.trainer import Trainer
 
 TASKS, DECAY = 3, 0.9
@@ -87,8 +85,7 @@ def work(rank, folder, cases):
     for index, case in enumerate(cases):
         config = case.config()
         engine, learner = build_engine_and_learner(config, torch.device("cpu"))
-        state = first_state(initial_weights(config, engine.partitions.theta))
-        engine.load(state)
+        state = engine.begin()
         slots = range(engine.rank, case.batch, engine.world)
         episodes = (
             [episode(step, s, case.batch) for s in slots] for step in range(config.meta.steps)
