@@ -29,11 +29,10 @@ from metatrain.config import Config, load_config
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packing.pack import pack
 from metatrain.training.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of
-from metatrain.training.initial_weights import initial_weights
 from metatrain.training.observer import Observer
 from metatrain.training.partition import Partitions
 from metatrain.training.run_data import training_sampler
-from metatrain.training.state import Record, TrainState, first_state
+from metatrain.training.state import Record, TrainState
 from metatrain.training.trainer import Trainer
 
 _DEMO = "configs/demo.yaml"
@@ -100,8 +99,7 @@ def stall(config: Config) -> Stall:
     address = f"file://{tempfile.mkdtemp()}/rendezvous"
     dist.init_process_group("gloo", address, rank=0, world_size=1)
     engine, learner = build_engine_and_learner(config, torch.device("cpu"))
-    state = first_state(initial_weights(config, engine.partitions.theta))
-    engine.load(state)
+    state = engine.begin()
     source, saver = open_tasks(config.data), _TimedSaver(config, engine.partitions)
     episodes = load_episodes(source, training_sampler(source, config), start=0)
     Trainer(config, engine, learner, episodes, state, [saver]).run()

@@ -9,9 +9,8 @@ from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.data.slots import slots_of
-from metatrain.training.initial_weights import initial_weights
 from metatrain.training.observer import Observer
-from metatrain.training.state import Record, first_state
+from metatrain.training.state import Record
 from metatrain.training.trainer import Trainer
 
 
@@ -40,8 +39,7 @@ def train(config: Config, *observers: Observer) -> None:
     from cluster.engine.build import build_engine_and_learner
 
     engine, learner = build_engine_and_learner(config, torch.device("cpu"))
-    state = first_state(initial_weights(config, engine.partitions.theta))
-    engine.load(state)
+    state = engine.begin()
     episodes = random_episodes(config, engine.rank, engine.world)
     trainer = Trainer(config, engine, learner, episodes, state, observers)
     del state

@@ -17,7 +17,7 @@ from metatrain.training.initial_weights import initial_constants
 
 
 def build_engine_and_learner(config: Config, device: torch.device) -> tuple[ZeroEngine, Learner]:
-    """Build an engine, which has no values before its `load`, and a learner for it. Collective.
+    """Build an engine, which needs a `begin` or a `load`, and a learner for it. Collective.
 
     Args:
         config: the run's configuration, with nothing left at `auto`.

@@ -25,7 +25,7 @@ from metatrain.plan.deepspeed import bucket_size, keeps_bf16
 from metatrain.training.engine import Engine, Item
 from metatrain.training.outer_optimizer import COUNT, MOMENTS, outer_optimizer
 from metatrain.training.partition import Partition, Partitions, Slice
-from metatrain.training.state import TrainState
+from metatrain.training.state import TrainState, first_state
 
 # It would be compiled for a minute, for collectives that gloo does as well.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -42,7 +42,7 @@ class ZeroEngine(Engine):
     workers must call the constructor and the collective methods in the same order.
 
     Args:
-        theta: owned by the engine from now on, which sets its values in `load`.
+        theta: owned by the engine from now on, with the weights that a run begins with.
         config: stage, optimiser and clipping.
     """
 
@@ -52,6 +52,7 @@ class ZeroEngine(Engine):
         self.mesh = TaskMesh.make(config.cluster.shards_per_group, timeout)
         self._shapes = {name: tuple(p.shape) for name, p in theta.named().items()}
         self._kind, self._stage = config.meta.optimizer, config.cluster.zero_stage
+        self._config = config
         settings = _deepspeed_config(config, sum(prod(shape) for shape in self._shapes.values()))
         self._prepare(theta, settings)
         self._named = theta.named()
@@ -96,6 +97,10 @@ class ZeroEngine(Engine):
     def partitions(self) -> Partitions:
         whole = Partition.whole(self._shapes, copy=self.rank, copies=self.world)
         return Partitions(theta=self._partition, memory=whole)
+
+    def begin(self) -> TrainState:
+        """Return the local state of a new run, with the weights that `config.seed` decides."""
+        return first_state(self.local())
 
     def load(self, state: TrainState) -> None:
         """Set theta and the optimiser's state to those of a local state. Collective."""

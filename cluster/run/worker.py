@@ -27,11 +27,9 @@ from metatrain.data.tasks import TaskSource
 from metatrain.evaluation.validation import Validation, validation_of
 from metatrain.training.checkpoint import CheckpointStore, state_of
 from metatrain.training.engine import Engine
-from metatrain.training.initial_weights import initial_weights
 from metatrain.training.observer import Observer
-from metatrain.training.partition import Partitions
 from metatrain.training.run_data import held_out_episodes, source_of_run, training_sampler
-from metatrain.training.state import TrainState, first_state
+from metatrain.training.state import TrainState
 from metatrain.training.trainer import Trainer
 
 # The unseen tasks in the sample grid, and the real images of each.
@@ -108,8 +106,7 @@ def _trainer(
     resolved = resolve_auto(config, checkpoints, source, say)
     engine, learner = build_engine_and_learner(resolved, device)
     _refuse_idle_groups(engine.world, config)
-    state = _starting_state(config, checkpoints, engine.partitions)
-    engine.load(state)
+    state = _starting_state(checkpoints, engine)
     episodes = load_episodes(
         source, sampler, start=state.step, rank=engine.rank, world=engine.world
     )
@@ -134,12 +131,14 @@ def _trainer(
     )
 
 
-def _starting_state(
-    config: Config, checkpoints: CheckpointStore, partitions: Partitions
-) -> TrainState:
-    """Read this worker's part of the newest checkpoint, or make that of a new run. Collective."""
-    state = checkpoints.latest(ProcessGroupPeers(), partial(state_of, partitions=partitions))
-    return state or first_state(initial_weights(config, partitions.theta))
+def _starting_state(checkpoints: CheckpointStore, engine: ZeroEngine) -> TrainState:
+    """Load this worker's part of the newest checkpoint, or begin a new run. Collective."""
+    read = partial(state_of, partitions=engine.partitions)
+    state = checkpoints.latest(ProcessGroupPeers(), read)
+    if state is None:
+        return engine.begin()
+    engine.load(state)
+    return state
 
 
 def _observers(

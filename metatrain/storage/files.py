@@ -193,7 +193,7 @@ def write_file(url: str, data: bytes) -> None:
 def write_chunks(url: str, chunks: Iterable[Buffer]) -> None:
     """Write a file as `write_file` does, but chunk by chunk, never with all of it in memory.
 
-    Where neither a disk nor S3 is at `url`, it is put together in a temporary file first.
+    Storages other than disks and S3 receive it from a temporary file.
 
     Raises:
         UserError: when it cannot be written.

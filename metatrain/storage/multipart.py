@@ -1,4 +1,4 @@
-"""Uploading a file of any size to S3 part by part, each tried again by itself."""
+"""Uploads of files of any size to S3 in parts, each with its own retries."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,12 +11,12 @@ from typing_extensions import Buffer
 
 from metatrain.storage.retry import retrying
 
-# S3 takes 10,000 parts, all but the last of 5 MiB at least.
+# S3 accepts 10,000 parts; all but the last must have 5 MiB.
 _PART_BYTES = 32 * 2**20
 
 
 def upload(fs: AbstractFileSystem, path: str, chunks: Iterable[Buffer]) -> None:
-    """Upload the concatenation of `chunks`, which nobody sees before it is complete.
+    """Upload the concatenation of `chunks`, which is invisible until it is complete.
 
     Args:
         fs: an S3 file system.

@@ -1,9 +1,9 @@
 """A constructor of tensors, recorded, so that they can be made one at a time.
 
-A constructor fills its tensors from one stream of random numbers, in their turn, and some of them
-again at its end. Here it runs on tensors without values, and its operations are recorded. Replayed
-on real tensors they give the same numbers to the bit; but it is known by then which of them
-completes a tensor, and which is the last to read it.
+A constructor fills its tensors one after the other from one stream of random numbers, and some of
+them again at its end. Here it runs on tensors without values, and its operations are recorded. A
+replay on real tensors gives the same numbers to the bit, but knows which operation completes a tensor
+and which is the last to read it.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -24,7 +24,7 @@ _SHAPED_ALIKE = {
 
 
 class _View(NamedTuple):
-    """A tensor without values: the number of its storage, and how it lies in there."""
+    """Description of a tensor: the number of its storage, and its layout in there."""
 
     storage: int
     bytes: int
@@ -35,21 +35,21 @@ class _View(NamedTuple):
 
     @property
     def is_all(self) -> bool:
-        """Whether it shows every element of its storage."""
+        """Whether it has every element of its storage."""
         return self.bytes == self.dtype.itemsize * torch.Size(self.size).numel()
 
     def on(self, storage: UntypedStorage) -> Tensor:
-        """Return the tensor of a storage that has values."""
+        """Return the described tensor in a real storage."""
         shape = (self.offset, self.size, self.stride)
         return torch.empty(0, dtype=self.dtype).set_(storage, *shape)  # pyright: ignore
 
 
 class _Call(NamedTuple):
-    """An operation with views in the place of tensors.
+    """Operation with descriptions in the place of tensors.
 
     Attributes:
         outputs: the tensors that it returns.
-        reads, writes, overwrites: the storages whose values it uses, changes, and sets in full.
+        reads, writes, overwrites: storages of which it uses, changes, or sets all values.
     """
 
     function: Any
@@ -62,7 +62,7 @@ class _Call(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    """A call to replay, the storages that it completes, and those that nothing needs after it."""
+    """Call to replay, the storages that it completes, and those that no later call needs."""
 
     call: _Call
     completes: set[int]
@@ -70,7 +70,7 @@ class _Turn(NamedTuple):
 
 
 class Recording:
-    """The operations that a constructor does on tensors.
+    """Operations of a constructor on tensors.
 
     Args:
         construct: makes tensors on the CPU, by name.
@@ -90,7 +90,7 @@ class Recording:
 
     @torch.no_grad()
     def replay(self, take: Callable[[str, Tensor], None]) -> None:
-        """Do the operations on real tensors, with random numbers of torch's global stream.
+        """Run the operations on real tensors, with random numbers of torch's global stream.
 
         Args:
             take: called with the name and the values of each once it is complete; these are gone
@@ -107,17 +107,17 @@ class Recording:
 
 
 class _Recorder(TorchDispatchMode):
-    """Keeps every operation that makes or changes values."""
+    """Recorder of operations that make or change values."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[_Call] = []
-        self._alive: list[UntypedStorage] = []  # or their numbers would be given again
+        self._alive: list[UntypedStorage] = []  # or their numbers would be reused
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do an operation and keep it."""
+        """Run an operation and record it."""
         kwargs = kwargs or {}
-        # Now, since there are operations that change the shape of what they are given.
+        # Before the operation, since some change the shape of their arguments.
         before = [tree_map(self._described, values) for values in (args, kwargs)]
         constant = any(_has_values(value) for value in tree_leaves((args, kwargs)))
         out = func(*args, **kwargs)
@@ -138,7 +138,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _has_values(value: Any) -> bool:
-    """Whether it is a real tensor, such as `torch.tensor` makes of a list."""
+    """Tell whether it is a real tensor, such as `torch.tensor` makes of a list."""
     return isinstance(value, Tensor) and not isinstance(value, FakeTensor)
 
 
@@ -167,7 +167,7 @@ def _storages(values: Any) -> set[int]:
 
 
 def _schedule(calls: list[_Call], wanted: Collection[int]) -> list[_Turn]:
-    """Order what is to be replayed: calls that `wanted` storages depend on, and random ones."""
+    """Schedule the calls that `wanted` storages depend on, and all that draw random numbers."""
     turns: list[_Turn] = []
     missing, needed = set(wanted), set[int]()
     for call in reversed(calls):
@@ -180,17 +180,25 @@ def _schedule(calls: list[_Call], wanted: Collection[int]) -> list[_Turn]:
     return turns[::-1]
 
 
+def _laid_out(tensor: Tensor, view: _View) -> Tensor:
+    """Return a tensor with the strides that it was recorded with, which it has nearly always."""
+    if tensor.stride() == view.stride and tensor.storage_offset() == view.offset:
+        return tensor
+    return view.on(UntypedStorage(view.bytes)).copy_(tensor)
+
+
 def _perform(call: _Call, storages: dict[int, UntypedStorage]) -> None:
     def real(value: Any) -> Any:
         if not isinstance(value, _View):
             return value
+        # Without values where the call overwrites them, or uses only the shape.
+        storage = storages.get(value.storage) or UntypedStorage(value.bytes)
         if value.storage in call.writes:
-            return value.on(storages.setdefault(value.storage, UntypedStorage(value.bytes)))
-        # Where only its shape is used, it may have no values any more.
-        return value.on(storages.get(value.storage) or UntypedStorage(value.bytes))
+            storages[value.storage] = storage
+        return value.on(storage)
 
     args, kwargs = (tree_map(real, v, is_leaf=_is_view) for v in (call.args, call.kwargs))
     out = tree_leaves(call.function(*args, **kwargs))
     for view, tensor in zip(call.outputs, out, strict=True):
-        if isinstance(view, _View):
-            storages.setdefault(view.storage, tensor.untyped_storage())
+        if isinstance(view, _View) and view.storage not in storages:
+            storages[view.storage] = _laid_out(tensor, view).untyped_storage()

@@ -1,4 +1,4 @@
-"""Memory that a checkpoint takes: of real processes, with theta large enough to tell its parts."""
+"""Memory of saving and resuming, in real processes with a theta of 33 MB."""
 
 import gc
 from functools import partial
@@ -15,14 +15,13 @@ from metatrain.config import load_config
 from metatrain.model.build import build_theta
 from metatrain.storage import files
 from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of, writing
-from metatrain.training.initial_weights import initial_weights
-from metatrain.training.state import TrainState, first_state
+from metatrain.training.state import TrainState
 
 WORLD = 3
 WAYS = ("1", "gathered", "sharded")
-# What is written, read back or gathered at once, which is many megabytes otherwise.
+# Bytes that are written, read back or gathered at once; many megabytes otherwise.
 AT_ONCE = 1_000_000
-# Those, a few times over, and what malloc keeps.
+# A few times those, and memory that malloc keeps.
 SLACK = 5_000_000
 
 
@@ -46,7 +45,7 @@ def bytes_of(config):
 
 
 class Peak:
-    """The most that a block needs at one time, beyond what is there before or is left after it."""
+    """Peak memory of a block, above the memory before it and above the memory after it."""
 
     def __enter__(self):
         gc.collect()
@@ -70,7 +69,7 @@ def work(rank, folder):
     def measured(config, store):
         with Peak() as begin:
             engine, _ = build_engine_and_learner(config, torch.device("cpu"))
-            engine.load(first_state(initial_weights(config, engine.partitions.theta)))
+            engine.begin()
         with Peak() as step:
             gradient = {n: torch.full_like(p, 0.1) for n, p in engine.parameters().items()}
             engine.apply(gradient, 0.1)
@@ -92,7 +91,7 @@ def work(rank, folder):
 
 @pytest.fixture(scope="module")
 def peaks(tmp_path_factory):
-    """Bytes by way, of the worker that needs the most."""
+    """The peaks in bytes of the worker that needs the most, by kind of sharding."""
     folder = tmp_path_factory.mktemp("memory")
     with pytest.MonkeyPatch.context() as patched:
         for name, value in give_memory_back().items():
@@ -103,16 +102,14 @@ def peaks(tmp_path_factory):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_worker_saves_and_resumes_with_its_fragments_and_a_tensor_beside_the_training_s(
-    peaks, way
-):
+def test_a_worker_saves_and_resumes_with_no_more_than_its_fragments_and_one_tensor(peaks, way):
     theta, largest = bytes_of(configuration(way))
     state = 4 * theta  # with the average and two moments
     allowed = state / WORLD + largest + SLACK
     assert allowed < state / 2
     begin, _, save, resume = peaks[way]
     assert save < allowed
-    # DeepSpeed makes its optimiser's state by a step, on shards where those are theta's too.
+    # DeepSpeed creates the optimiser's state by a step: at stage 3, on shards.
     step = peaks["1" if way == "1" else "sharded"][1]
     assert resume < step + allowed
     if way == "sharded":

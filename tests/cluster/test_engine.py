@@ -15,8 +15,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_theta
 from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of
-from metatrain.training.initial_weights import initial_weights
-from metatrain.training.state import TrainState, first_state
+from metatrain.training.state import TrainState
 
 WORLD, STEPS = 2, 4
 
@@ -41,7 +40,7 @@ def configuration(way, optimizer, clip, *others):
 
 
 def gradient_of(rank, step):
-    """What worker `rank` would hand over at `step`; the last step's are large enough to clip."""
+    """Return the gradient of worker `rank` at `step`, large enough to clip at the last step."""
     noise = torch.Generator().manual_seed(1000 * step + rank)
     scale = 10.0 if step == STEPS - 1 else 0.01
     named = build_theta(configuration("0", "sgd", 0.0)).named().items()
@@ -53,7 +52,7 @@ def rate(step):
 
 
 def plain_torch(config):
-    """The same steps in one process, with nothing of ours and nothing of DeepSpeed's."""
+    """Take the same steps in one process, without our code and DeepSpeed's."""
     theta = build_theta(config)
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.meta.optimizer]
     optimizer = kind(theta.parameters(), lr=0.0)
@@ -75,7 +74,7 @@ def work(rank, folder, cases):
 
     def begun(config):
         engine, _ = build_engine_and_learner(config, torch.device("cpu"))
-        engine.load(first_state(initial_weights(config, engine.partitions.theta)))
+        engine.begin()
         return engine
 
     def resumed_from(store, config):
@@ -84,7 +83,7 @@ def work(rank, folder, cases):
         return engine
 
     def take(engine, step):
-        if engine.sharded:  # one group, whose workers adapt to the same tasks
+        if engine.sharded:  # a group's workers have the same gradient
             parts = [gradient_of(r, step) for r in range(WORLD)]
             mean = {name: sum(part[name] for part in parts) / WORLD for name in parts[0]}
             engine.apply(engine.partitions.theta.local(mean), rate(step))
@@ -109,7 +108,7 @@ def work(rank, folder, cases):
             take(resumed, step)
             take(elsewhere, step)
         mean = straight.mean([float(rank), 1.0])
-        # Five slots, which every other worker takes.
+        # Five slots, taken in turn.
         own = range(straight.rank, 5, straight.world)
         slots = straight.gather([float(slot) for slot in own])
         engines = {"straight": straight, "resumed": resumed, "elsewhere": elsewhere}
@@ -123,7 +122,7 @@ def work(rank, folder, cases):
 WAYS = ("0", "1", "2", "gathered", "sharded")
 CASES = [(way, *chosen) for chosen in (("sgd", 0.0), ("adam", 1.0)) for way in WAYS]
 CASES += [(way, "adam", 1.0, "cluster.offload=true") for way in WAYS[1:]]
-# Its masters are float32, and of them nothing may be lost when they are restored.
+# Its masters are float32, and must be restored without a loss.
 CASES += [("sharded", "adam", 0.0, "inner.precision=bf16")]
 
 
@@ -146,20 +145,20 @@ def test_every_zero_stage_gives_the_parameters_of_plain_torch(outcomes, case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_restored_engine_goes_on_bit_for_bit(outcomes, case):
+def test_a_resumed_engine_continues_to_the_bit(outcomes, case):
     straight = parameters(outcomes[case], "straight")
     resumed = parameters(outcomes[case], "resumed")
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_an_engine_restored_at_another_stage_goes_on_as_if_at_its_own(outcomes, case):
+def test_an_engine_resumed_at_another_stage_continues_as_at_its_own(outcomes, case):
     straight = parameters(outcomes[case], "straight")
     for name, parameter in parameters(outcomes[case], "elsewhere").items():
         torch.testing.assert_close(parameter, straight[name], rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def test_groups_are_of_the_workers_of_a_node_where_nodes_are_alike_and_else_of_all(tmp_path):
+def test_a_group_has_the_workers_of_a_node_or_all_workers_if_nodes_differ(tmp_path):
     run_workers(WORLD, tmp_path, meshes, str(tmp_path))
     assert load_file(tmp_path / "meshes")["shards"].tolist() == [1, 2, 2, 1]
 
@@ -173,7 +172,7 @@ def meshes(rank, folder):
         save_file({"shards": torch.tensor([*shards, largest_divisor(3, 2)])}, f"{folder}/meshes")
 
 
-def test_no_more_than_a_layer_is_whole_while_an_inner_loop_on_shards_computes(tmp_path):
+def test_only_one_layer_is_whole_while_an_inner_loop_on_shards_computes(tmp_path):
     run_workers(WORLD, tmp_path, live_weights, str(tmp_path))
     live, largest, total = load_file(tmp_path / "live")["numbers"].tolist()
     assert live <= largest < total / 4
@@ -186,7 +185,7 @@ def live_weights(rank, folder):
 
     config = configuration("sharded", "sgd", 0.0)
     engine, learner = build_engine_and_learner(config, torch.device("cpu"))
-    engine.load(first_state(initial_weights(config, engine.partitions.theta)))
+    engine.begin()
     live, backward = [], engine._engine.backward
 
     def count_and_go_back(loss):
@@ -206,7 +205,7 @@ def live_weights(rank, folder):
         save_file({"numbers": numbers}, f"{folder}/live")
 
 
-def test_what_workers_have_is_gathered_in_the_order_of_slots(outcomes):
+def test_items_of_workers_are_gathered_in_the_order_of_slots(outcomes):
     assert all(outcome["slots"].tolist() == [0, 1, 2, 3, 4] for outcome in outcomes.values())
 
 

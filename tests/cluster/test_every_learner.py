@@ -21,7 +21,7 @@ from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore
 from metatrain.training.run_data import begin_run_with
 
-# What a learner is tried with beside what all are.
+# Settings of single learners, in addition to those of all.
 CHOSEN = {
     "maml": ["meta.gradient=auto", "auxiliary.contrast=0.1", "auxiliary.masked=0.1"],
     "joint": ["cluster.zero_stage=3", "inner.precision=bf16"],
@@ -49,7 +49,7 @@ def train_one_after_the_other(settings):
 
 @pytest.fixture
 def workers(tmp_path, monkeypatch):
-    """Runs configurations one after the other in the same two workers; returns what they said.
+    """Run configurations one after the other in the same two workers; return their messages.
 
     As `metatrain train` does with one, for which it starts a Ray: thirteen would take minutes.
     """
@@ -91,7 +91,7 @@ def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, workers):
         assert all(p.isfinite().all() for p in state.parameters.values()), name
         assert ("rate_min" in state.history[-1]) == (name in ("meta-sgd", "maml++", "alfa"))
         assert bool(state.by_task) == (name in ("admm", "mtl"))
-        # The command, which finds the run trained, and leaves its model.
+        # The command finds the run trained, and writes its model.
         model = load_model(launch(config))
         adapted = model.adapt(Examples(torch.zeros(3, 1, 16, 16))).parameters
         assert any(not torch.equal(adapted[n], p) for n, p in model.parameters.items()), name

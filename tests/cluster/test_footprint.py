@@ -1,4 +1,4 @@
-"""A plan's memory against that of real processes."""
+"""A plan's memory compared with that of real processes."""
 
 import pytest
 

@@ -14,28 +14,26 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_learner, build_theta
-from metatrain.training.initial_weights import initial_weights
-from metatrain.training.state import first_state
 from metatrain.training.trainer import Trainer
 
 TASKS, DECAY = 3, 0.9
 
 # Gradients are summed in another order than one process does.
 TOLERANCE = 1e-6
-# Of what the run has moved: Hessian-vector products by differences, and sums of bf16.
+# Relative to the distance that theta moved: products by differences, and sums of bf16.
 ROUGHLY = {"meta.hvp=difference": 1e-3, "inner.precision=bf16": 1e-2}
 
 SGD = ("meta.optimizer=sgd", "meta.lr=0.3", "inner.optimizer=sgd", "inner.lr=0.05")
-# Adam divides by the size of gradients, and would make of the last bits of one step a difference
-# in the next: one step, then, where the learner passes it on.
+# Adam divides by the size of gradients and would amplify the last bits of one step in the next:
+# one step, then, where the learner passes them on.
 ADAM = ("meta.optimizer=sgd", "meta.lr=0.3", "inner.optimizer=adam", "inner.lr=0.001")
 ADAM_ONCE = (*ADAM, "meta.steps=1", "meta.lr=1")
-# What takes seconds a step, and passes on nothing but theta.
+# Steps that take seconds, and pass on nothing but theta.
 ONCE = (*SGD, "meta.steps=1")
 
 
 class Case(NamedTuple):
-    """A run: its learner and settings, and how it is sharded."""
+    """A run: its learner, its settings and its sharding."""
 
     learner: str
     way: str
@@ -74,7 +72,7 @@ def configuration(learner, settings, batch, sharding=()):
 
 
 def episode(step, slot, batch):
-    """Four support images and three query images, which do not divide among two workers."""
+    """Return four support and three query images, which do not divide by two workers."""
     noise = torch.Generator().manual_seed(100 * step + slot)
     images = torch.rand((7, 1, 8, 8), generator=noise) * 2 - 1
     task = f"task-{(step * batch + slot) % TASKS}"
@@ -87,8 +85,7 @@ def work(rank, folder, cases):
     for index, case in enumerate(cases):
         config = case.config()
         engine, learner = build_engine_and_learner(config, torch.device("cpu"))
-        state = first_state(initial_weights(config, engine.partitions.theta))
-        engine.load(state)
+        state = engine.begin()
         slots = range(engine.rank, case.batch, engine.world)
         episodes = (
             [episode(step, s, case.batch) for s in slots] for step in range(config.meta.steps)
@@ -111,7 +108,7 @@ def flat(parameters, average, by_task, loss):
 
 
 def objective_at_bf16_weights(generator):
-    """The objective at weights as bf16 keeps them, whose gradient is that at the rounded ones."""
+    """Return the objective at weights rounded to bf16, and with the gradient there."""
 
     def objective(*draw, term):
         named = generator.named_parameters()
@@ -123,7 +120,7 @@ def objective_at_bf16_weights(generator):
 
 @cache
 def plain_loop(learner, settings, batch, rounded):
-    """The same run in one process, with neither engine nor trainer."""
+    """Run the same in one process, without engine and trainer."""
     config = configuration(learner, settings, batch)
     theta = {n: p.detach() for n, p in build_theta(config).named().items()}
     learner = build_learner(config, build_theta(config))
@@ -147,8 +144,8 @@ def plain_loop(learner, settings, batch, rounded):
     return flat(theta, average, memory, outer.metrics["loss"] / batch)
 
 
-# A learner knows nothing of stages 0 to 2, which test_engine.py compares; tried at each of them are
-# the default, and those that keep or learn the most beside theta.
+# Learners do not depend on stages 0 to 2, which test_engine.py compares; tested at each of them are
+# the default, and those that keep or learn the most in addition to theta.
 TWO = [Case(name, way) for name in LEARNERS.built_in for way in ("1", "gathered")]
 TWO += [Case(name, way) for name in ("reptile", "alfa", "admm", "mtl") for way in ("0", "2")]
 TWO += [Case(name, "sharded") for name in ("reptile", "joint", "mtl", "fomaml", "admm")]
@@ -157,7 +154,7 @@ TWO += [Case("admm", "sharded", ADAM_ONCE), Case("maml", "gathered", ADAM_ONCE)]
 TWO += [Case("reptile", "sharded", (*SGD, f"inner.scope.name={s}")) for s in ("film", "lora")]
 DIFFERENCE = (*ONCE, "meta.hvp=difference")
 TWO += [Case(name, "sharded", DIFFERENCE) for name in ("maml", "imaml")]
-# These are MAML with another scope.
+# MAML with other scopes.
 TWO += [Case(n, "sharded", (*DIFFERENCE, "inner.steps=1")) for n in ("anil", "boil", "cavia")]
 TWO += [Case("reptile", "sharded", (*SGD, "generator.name=dit", "generator.patch=2"))]
 BF16 = (*SGD, "inner.precision=bf16")
@@ -167,9 +164,9 @@ TWO += [Case("reptile", way, (*SGD, "cluster.offload=true")) for way in ("1", "s
 MESH = [Case("reptile", way, SGD, 2, 4) for way in ("1", "gathered")]
 MESH += [Case("reptile", "sharded", ONCE, 2), Case("admm", "sharded", ADAM_ONCE, 2)]
 MESH += [Case("admm", "1", ADAM_ONCE, 2, 4), Case("maml", "gathered", SGD, 2, 4)]
-# Four shards, which neither parameters nor images divide by.
+# Four shards, by which neither parameters nor images divide.
 MESH += [Case("reptile", way, ONCE, 4, 4) for way in ("gathered", "sharded")]
-# A worker alone: what it would share out, it has.
+# One worker, without collectives.
 ALONE = [Case("reptile", "0"), Case("reptile", "1"), Case("admm", "1")]
 WORLDS = {1: ALONE, 2: TWO, 4: MESH}
 
@@ -185,11 +182,11 @@ def outcomes(tmp_path_factory):
 @pytest.mark.parametrize(
     ("world", "case"), [(w, case) for w, cases in WORLDS.items() for case in cases], ids=str
 )
-def test_every_learner_sharded_in_any_way_ends_where_one_plain_loop_does(outcomes, world, case):
-    expected, found = case.reference(), outcomes(world, case)
-    assert found.keys() == expected.keys()
+def test_every_learner_under_every_sharding_ends_where_one_plain_loop_does(outcomes, world, case):
+    expected, outcome = case.reference(), outcomes(world, case)
+    assert outcome.keys() == expected.keys()
     start = build_theta(case.config()).copy()
     moved = max(float((expected[f"parameters/{n}"] - p).abs().max()) for n, p in start.items())
     assert moved > 1000 * TOLERANCE
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=case.tolerance(moved))
+        torch.testing.assert_close(outcome[name], value, rtol=0, atol=case.tolerance(moved))

@@ -30,7 +30,7 @@ from metatrain.training.fragments import Fragment
 from metatrain.training.partition import Partition, Partitions, shapes_of
 from metatrain.training.state import TrainState
 
-# Named by strangers: a slash, and a name that could be another part's.
+# Users choose these names: one has a slash, one could be another part's name.
 TASKS = ("a/b", "optimizer/", "é")
 
 
@@ -75,7 +75,7 @@ def test_the_newest_checkpoint_comes_back_bit_for_bit(run, config):
     assert store.steps() == [10, 15]
 
 
-def test_a_checkpoint_holds_the_average_as_a_model_of_its_own(run, config):
+def test_a_checkpoint_has_the_average_as_a_model_file(run, config):
     store = CheckpointStore(run)
     store.save(draft_of(state(config, 5), config))
     model = load_model(store.folder(5))
@@ -104,7 +104,7 @@ class Threads(Peers):
 
 
 def together(world, work):
-    """What `work` returns for each of `world` peers, that run in threads of this process."""
+    """Run `work` for each of `world` peers in threads of this process; return the results."""
     lines = {pair: queue.Queue() for pair in product(range(world), repeat=2)}
     meeting = threading.Barrier(world, timeout=60), [None] * world, lines
     with ThreadPoolExecutor(world) as pool:
@@ -112,7 +112,7 @@ def together(world, work):
 
 
 def partitions_of(state, rank, world, shards):
-    """How `world` workers in groups of `shards` share out a state, each tensor in even slices."""
+    """Partition a state among `world` workers in groups of `shards`, in even slices."""
     shapes = shapes_of(state.parameters)
     whole = Partition.whole(shapes, copy=rank, copies=world)
     group, shard = divmod(rank, shards)
@@ -125,7 +125,7 @@ def partitions_of(state, rank, world, shards):
 
 
 def local(state, partitions):
-    """One worker's local state, as it is read."""
+    """Return one worker's local state as it is after reading."""
     moments = {
         name: partitions.theta.cut(name.rpartition("/")[0], tensor) if "/" in name else tensor
         for name, tensor in state.optimizer.items()
@@ -135,7 +135,7 @@ def local(state, partitions):
 
 
 def draft_by(peers, state, config, shards=1, snapshots=None):
-    """One worker's part."""
+    """Return one worker's part of a checkpoint."""
     partitions = partitions_of(state, peers.rank, peers.world, shards)
     own = local(state, partitions)
     if peers.rank:
@@ -144,12 +144,12 @@ def draft_by(peers, state, config, shards=1, snapshots=None):
 
 
 def writer(store, *of):
-    """For `together`: each of the peers writes its part."""
+    """Return work for `together` in which each peer writes its part."""
     return lambda peers: store.save(draft_by(peers, *of), peers)
 
 
 @pytest.mark.parametrize(("world", "shards"), [(2, 1), (5, 5), (6, 3)])
-def test_what_many_wrote_together_any_number_reads_whole_or_in_slices(run, config, world, shards):
+def test_any_number_of_workers_reads_what_many_wrote_whole_or_in_slices(run, config, world, shards):
     store = CheckpointStore(run)
     together(world, writer(store, state(config, 5), config, shards))
     assert_same(store.latest(), state(config, 5))
@@ -195,9 +195,9 @@ def test_workers_write_even_parts_and_a_slice_costs_only_the_files_it_lies_in(
         checkpoint.slices({name: (0, size)})
 
 
-def test_what_no_model_file_can_be_written_for_is_one_sentence_and_nobody_waits(tmp_path, config):
+def test_a_model_file_that_cannot_be_written_is_one_sentence_and_no_worker_waits(tmp_path, config):
     store, blocker = CheckpointStore(str(tmp_path)), tmp_path / "averages"
-    # The first of two, of which the others send their fragments all the same.
+    # The first of two model files; the other workers send their fragments of both.
     snapshots, whole = {f"{blocker}/one.safetensors": "parameters"}, state(config, 5)
 
     def save(peers):
@@ -218,7 +218,7 @@ def test_what_no_model_file_can_be_written_for_is_one_sentence_and_nobody_waits(
     assert all(torch.equal(model.parameters[n], p) for n, p in whole.parameters.items())
 
 
-def test_a_model_file_is_one_that_safetensors_would_have_written(tmp_path, config):
+def test_a_model_file_has_the_bytes_that_safetensors_would_write(tmp_path, config):
     store = CheckpointStore(str(tmp_path))
     together(2, writer(store, state(config, 5), config))
     written = Path(store.folder(5), "model.safetensors").read_bytes()
@@ -229,7 +229,7 @@ def test_a_model_file_is_one_that_safetensors_would_have_written(tmp_path, confi
     assert written[header:] == expected[header:]
 
 
-def test_theta_of_another_shape_is_a_sentence(tmp_path, config):
+def test_theta_of_another_shape_is_refused_with_a_sentence(tmp_path, config):
     store = CheckpointStore(str(tmp_path))
     store.save(draft_of(state(config, 5), config))
     partitions = partitions_of(state(config, 5), 0, 1, 1)
@@ -262,13 +262,13 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_newest_whole_one_is_use
         file.write_bytes(content)
     assert_same(store.latest(), state(config, 5))
     if (name, damage) == ("commit.json", "missing"):
-        return  # which is what a checkpoint looks like that was never finished
+        return  # like a checkpoint that was never finished
     assert len(refused) == 1
     assert f"{store.folder(10)} cannot be used: " in refused[0]
     assert name in refused[0] or name == "commit.json"
 
 
-def test_damage_that_one_worker_finds_sends_all_of_them_to_an_earlier_checkpoint(tmp_path, config):
+def test_damage_that_one_worker_finds_makes_all_use_an_earlier_checkpoint(tmp_path, config):
     refused = []
     store = CheckpointStore(str(tmp_path), refused.append)
     for step in (5, 10):
@@ -289,7 +289,7 @@ def test_damage_that_one_worker_finds_sends_all_of_them_to_an_earlier_checkpoint
     assert len(refused) == 1
 
 
-def test_an_unfinished_save_is_no_checkpoint_and_the_next_one_takes_it_away(tmp_path, config):
+def test_an_unfinished_save_is_no_checkpoint_and_the_next_one_removes_it(tmp_path, config):
     store = CheckpointStore(str(tmp_path))
     store.save(draft_of(state(config, 5), config))
     torn = tmp_path / "checkpoints" / "step-00000010"
@@ -313,7 +313,7 @@ def test_the_last_n_checkpoints_are_kept_and_the_one_of_the_lowest_loss(run, con
     assert store.steps() == [25, 30]
 
 
-def test_a_damaged_future_does_not_crowd_out_the_checkpoints_that_are_whole(tmp_path, config):
+def test_damaged_later_checkpoints_do_not_displace_whole_ones(tmp_path, config):
     store = CheckpointStore(str(tmp_path), lambda line: None)
     one = config.model_copy(update={"checkpoint": CheckpointConfig(keep=1)})
     store.save(draft_of(state(config, 400), one))
@@ -333,7 +333,7 @@ def test_slices_that_do_not_make_up_the_tensors_are_not_committed(tmp_path, conf
     assert not Path(store.folder(5)).exists()
 
 
-def test_what_a_stranger_s_index_names_is_not_followed(tmp_path, config):
+def test_files_outside_of_the_folder_in_an_index_are_refused(tmp_path, config):
     store = CheckpointStore(str(tmp_path), lambda line: None)
     store.save(draft_of(state(config, 5), config))
     folder = Path(store.folder(5))
@@ -366,7 +366,7 @@ def test_storage_that_fails_is_not_mistaken_for_a_run_without_checkpoints(
             store.latest()
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(tmp_path, config):
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over(tmp_path, config):
     store = CheckpointStore(str(tmp_path), lambda line: None)
     store.save(draft_of(state(config, 5), config))
     for shard in Path(store.folder(5)).glob("shard-*"):

@@ -1,4 +1,4 @@
-"""Slices of tensors: whatever is cut comes together again, each element once."""
+"""Slices of tensors: fragments join to the whole again, each element once."""
 
 from itertools import product
 from math import prod
@@ -22,7 +22,7 @@ def fragments_of(tree):
 
 
 def assemble(fragments):
-    """The whole tensors that `fragments`, in any order, are of."""
+    """Join fragments, in any order, to whole tensors."""
     by_name = {}
     for fragment in fragments:
         by_name.setdefault(fragment.name, []).append(fragment)

@@ -1,4 +1,4 @@
-"""First weights made in slices: those of the whole generator to the bit, one tensor at a time."""
+"""First weights made in slices: the bits of the whole generator, one tensor at a time."""
 
 import weakref
 
@@ -18,7 +18,7 @@ from metatrain.training.partition import Partition, shapes_of
 from metatrain.training.recording import Recording
 
 WORLD = 4
-# What scopes and rules add is made after the rest, and some of it from that.
+# Scopes and rules add tensors after the network's, some of them computed from these.
 CASES = [
     [f"generator.name={generator}", *others]
     for generator in ("unet", "dit")
@@ -32,7 +32,7 @@ CASES = [
 
 
 class Living(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive at one time."""
+    """Counter of the bytes of living tensors."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +67,7 @@ def partition_of(tree, rank):
 
 
 @pytest.mark.parametrize("settings", CASES, ids=str)
-def test_slices_are_those_of_the_whole_and_no_more_is_whole_than_a_tensor(settings):
+def test_slices_are_those_of_the_whole_and_only_one_tensor_is_whole_at_a_time(settings):
     config = load_config(None, ["generator.width=64", "data.image_size=16", *settings])
     whole = build_theta(config).copy()
     largest = max(tensor.nbytes for tensor in whole.values())
@@ -79,12 +79,12 @@ def test_slices_are_those_of_the_whole_and_no_more_is_whole_than_a_tensor(settin
         assert list(found) == list(whole)
         assert all(torch.equal(found[n], partition.cut(n, t)) for n, t in whole.items())
         kept = sum(tensor.nbytes for tensor in found.values())
-        # A tensor, and in the worst case what it is computed from.
+        # One tensor, and at most one that it is computed from.
         assert living.most <= kept + 2 * largest
 
 
 class Odd(nn.Module):
-    """Does what constructors of others may do."""
+    """Module whose constructor computes tensors in unusual ways."""
 
     def __init__(self):
         super().__init__()
@@ -113,7 +113,7 @@ def replayed(recording):
     return found
 
 
-def test_whatever_a_constructor_computes_is_computed_again():
+def test_a_replay_computes_what_a_constructor_computes():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         expected = Odd()
@@ -123,7 +123,7 @@ def test_whatever_a_constructor_computes_is_computed_again():
 
 
 class Looking(nn.Module):
-    """Draws again until it likes what it sees, and has more than weights."""
+    """Module whose constructor looks at values, with a frozen parameter and a buffer."""
 
     def __init__(self):
         super().__init__()
@@ -135,7 +135,7 @@ class Looking(nn.Module):
         return {"weight": self.weight}
 
 
-def test_a_constructor_that_looks_at_values_is_run_whole(monkeypatch):
+def test_a_constructor_that_looks_at_values_runs_as_a_whole(monkeypatch):
     with pytest.raises(DataDependentOutputException):
         Recording(lambda: tensors_of(Looking()))
 

@@ -1,4 +1,4 @@
-"""What a run will need, predicted on the meta device: held to real tensors, and to a person."""
+"""Plans on the meta device, compared with real tensors, and their readability."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_every_learner_is_traced(learner):
 
 def test_operations_are_those_that_real_tensors_need():
     fomaml = ["learner.name=fomaml", "inner.steps=2", "inner.optimizer=sgd"]
-    # Not attention, which torch's counter does not know on CPUs.
+    # Without attention, which torch's counter does not support on CPUs.
     config = load_config(None, [*SMALL[:3], "generator.width=8", *fomaml])
     place = build_theta(config)
     theta, learner = place.copy(), build_learner(config, place)

@@ -30,14 +30,14 @@ from metatrain.training.state import first_state
 
 
 class Saver(Observer):
-    """What saves in training, with a list for what it says and one for what is safe."""
+    """Saver as in training, with a list of its reports and one of the saved steps."""
 
     def __init__(self, config):
-        self.config, self.said, self.safe = config, [], []
-        self.store = CheckpointStore(config.run.url, self.said.append)
+        self.config, self.reports, self.safe = config, [], []
+        self.store = CheckpointStore(config.run.url, self.reports.append)
         failures = config.checkpoint.max_failures
         self.writer = BackgroundWriter(
-            self.store, ALONE, failures, self.said.append, self.safe.append
+            self.store, ALONE, failures, self.reports.append, self.safe.append
         )
 
     def on_checkpoint(self, state):
@@ -48,7 +48,7 @@ class Saver(Observer):
 
 
 class At(Observer):
-    """Does something at a step."""
+    """Action at a step."""
 
     def __init__(self, step, action):
         self.step, self.action = step, action
@@ -71,7 +71,7 @@ def files_under(folder):
     return sorted(str(file) for file in Path(folder).rglob("*") if file.is_file())
 
 
-def test_a_run_outlives_a_storage_that_is_down_for_a_while(overrides, proxy, s3, monkeypatch):
+def test_a_run_survives_a_storage_that_is_down_for_a_while(overrides, proxy, s3, monkeypatch):
     monkeypatch.setattr(retry, "_FIRST_WAIT", 0.01)
     config = configured(overrides, f"run.dir={s3}")
     saver = Saver(config)
@@ -81,19 +81,19 @@ def test_a_run_outlives_a_storage_that_is_down_for_a_while(overrides, proxy, s3,
         proxy.down = True
 
     def come_back():
-        wait_until(lambda: len(saver.said) == 2)
+        wait_until(lambda: len(saver.reports) == 2)
         proxy.down = False
 
     last = train(config, [saver, At(3, go_down), At(7, come_back)])
     assert saver.safe == [0, 2, 8, 10, 12]
-    assert [line.partition(": ")[0] for line in saver.said] == [
+    assert [line.partition(": ")[0] for line in saver.reports] == [
         "The checkpoint of step 4 cannot be written",
         "The checkpoint of step 6 cannot be written",
     ]
-    assert "SlowDown" in saver.said[0]
-    found = saver.store.latest()
-    assert found.step == 12
-    assert_same(found.parameters, last.parameters)
+    assert "SlowDown" in saver.reports[0]
+    state = saver.store.latest()
+    assert state.step == 12
+    assert_same(state.parameters, last.parameters)
     assert_same(last.parameters, train(config, []).parameters)
 
 
@@ -134,7 +134,7 @@ def test_the_last_checkpoint_is_tried_again_until_it_is_written(overrides, tmp_p
     class Unblocking(list):
         def append(self, line):
             super().append(line)
-            blocker.unlink(missing_ok=True)  # cleaning up may have done so
+            blocker.unlink(missing_ok=True)  # it may have been removed by the store
 
     said = Unblocking()
     saver.writer._report = said.append
@@ -143,9 +143,7 @@ def test_the_last_checkpoint_is_tried_again_until_it_is_written(overrides, tmp_p
     assert saver.store.latest().step == 12
 
 
-def test_training_goes_on_while_a_checkpoint_is_written_of_what_was_at_its_step(
-    overrides, proxy, s3
-):
+def test_training_continues_while_the_state_of_a_step_is_written(overrides, proxy, s3):
     config = configured(overrides, f"run.dir={s3}")
     saver, held = Saver(config), []
 
@@ -157,7 +155,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_of_what_was_at_its_step(
         saver.writer.finish()
         proxy.gate.clear()
 
-    # What step 10 writes is held until step 11 has been taken, and changed theta.
+    # The writing of step 10 is held up until step 11 has changed theta.
     train(config, [saver, At(9, hold), At(11, release)])
     assert held == [[0, 2, 4, 6, 8]]
     assert saver.safe == [0, 2, 4, 6, 8, 10, 12]
@@ -167,7 +165,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_of_what_was_at_its_step(
 
 
 def after(steps):
-    """Tells a worker at its outer step `steps` to leave."""
+    """Return a function that tells a worker to leave at its outer step `steps`."""
     asked = count(1)
     return lambda: next(asked) >= steps
 
@@ -183,7 +181,7 @@ def test_a_worker_told_to_leave_saves_at_that_step_and_the_run_ends_as_if_it_had
     saver = Saver(config)
     left = train(config, [saver], told_to_leave=after(13))
     assert (left.step, saver.safe) == (13, [0, 10, 13])
-    assert len(left.window) == 1  # of the two steps that make a record of the history
+    assert len(left.window) == 1  # of the two steps per record of the history
     state = saver.store.latest()
     resumed = train(config, [], state, told_to_leave=after(7))
     assert_same(resumed.parameters, whole.parameters)
@@ -196,7 +194,7 @@ def test_a_worker_told_to_leave_saves_at_that_step_and_the_run_ends_as_if_it_had
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own on which little fits; none where mounting is not allowed."""
+    """Mount a small file system; skip the test where mounting is not allowed."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
@@ -208,7 +206,7 @@ def small_disk(tmp_path):
 
 @contextmanager
 def small_files():
-    """No file may become large, as where a quota is used up."""
+    """Limit the size of files, as an exhausted quota does."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
     try:
@@ -240,7 +238,7 @@ def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_
     assert store.latest().step == 10
 
 
-def test_a_quota_that_is_used_up_is_told_as_a_full_disk_is(config, tmp_path):
+def test_an_exhausted_quota_is_reported_like_a_full_disk(config, tmp_path):
     store = CheckpointStore(str(tmp_path / "run"))
     draft = draft_of(replace(first_state(initial_weights(config)), step=5), config)
     no_room = pytest.raises(UserError, match=f"there is no room for {store.folder(5)}")
@@ -297,7 +295,7 @@ def start_writers(run, meeting):
 def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_newest_that_was_complete(
     tmp_path,
 ):
-    """Two processes do nothing but write checkpoints, and one of them is killed at any moment."""
+    """Two processes write checkpoints all the time, and one of them is killed at any moment."""
     store, safe = CheckpointStore(str(tmp_path)), 0
     for rank, wait in ((1, 0.0), (0, 0.013)):
         with start_writers(str(tmp_path), str(tmp_path / f"meeting-{rank}")) as writers:
@@ -307,7 +305,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_newest_that_was_complet
             writers[rank].kill()
             safe = max([safe, *map(int, writers[0].stdout)])
         found = store.latest(read=lambda checkpoint: checkpoint)
-        assert found.step in (safe, safe + 1)  # which was complete, and not said any more
+        assert found.step in (safe, safe + 1)  # complete, but not reported any more
         tensors = found.verified().tensors("parameters")
         model = load_file(f"{found.folder}/model.safetensors")
         assert len(tensors) == len(model) == 20

@@ -1,4 +1,4 @@
-"""Model files written from the fragments of all workers, of which none has a whole tree."""
+"""Writing of model files from the fragments of all workers, none of which has a whole tree."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ _AVERAGE = "average"
 
 
 class _Source(NamedTuple):
-    """A tensor of a checkpoint, and its pieces with the rank of the worker that has each."""
+    """Tensor of a checkpoint, and its slices with the rank of the worker that has each."""
 
     name: str
     record: TensorRecord
@@ -33,12 +33,12 @@ def write_models(
 ) -> dict[str, FileRecord]:
     """Write the model file of a checkpoint and its snapshots. Collective.
 
-    Worker 0 writes them and has no more than one tensor of them whole at any time, of which the
-    others send it their pieces.
+    Worker 0 writes them, with no more than one whole tensor at any time, of which the others send
+    it their slices.
 
     Args:
         draft: this worker's part.
-        parts: what every worker has written of its own, by rank.
+        parts: the files that each worker has written, by rank.
         folder: folder of the checkpoint.
         peers: the workers.
 
@@ -59,7 +59,7 @@ def write_models(
                 records.append(_written(url, draft, names, sources, tensors))
             except Exception as failure:
                 error = failure
-        for _ in tensors:  # even so, or the others would wait for somebody to take theirs
+        for _ in tensors:  # after a failure too, or the others would wait to send theirs
             pass
     if error:
         raise error
@@ -78,7 +78,7 @@ def _sources(parts: Sequence[Part], prefix: str) -> list[_Source]:
 
 
 def _collected(draft: Draft, sources: Sequence[_Source], peers: Peers) -> Iterator[Tensor]:
-    """Yield every whole tensor on worker 0, and send it this worker's pieces on the others."""
+    """Yield every whole tensor on worker 0; on the others, send their slices to it."""
     own = {fragment.name: fragment for fragment in draft.fragments}
     for name, record, pieces in sources:
         if peers.rank:
@@ -96,7 +96,7 @@ def _collected(draft: Draft, sources: Sequence[_Source], peers: Peers) -> Iterat
 
 
 class _Tally:
-    """The length and the sha256 of the chunks that pass through it."""
+    """Length and sha256 of the chunks that pass through it."""
 
     def __init__(self) -> None:
         self._bytes, self._digest = 0, hashlib.sha256()
@@ -121,7 +121,7 @@ def _written(
     sources: Sequence[_Source],
     tensors: Iterator[Tensor],
 ) -> FileRecord:
-    """Write a model file as its tensors come."""
+    """Write a model file while its tensors arrive, and read it back."""
     kinds = {
         f"{PARAMETERS}/{name}": (DTYPES[source.record.dtype], source.record.shape)
         for name, source in zip(names, sources, strict=True)
