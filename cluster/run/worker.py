@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -31,6 +31,9 @@ from metatrain.training.observer import Observer
 from metatrain.training.run_data import held_out_episodes, source_of_run, training_sampler
 from metatrain.training.state import TrainState
 from metatrain.training.trainer import Trainer
+
+if TYPE_CHECKING:  # DeepSpeed is imported once a worker has begun
+    from cluster.engine.zero import ZeroEngine
 
 # The unseen tasks in the sample grid, and the real images of each.
 _GRID_TASKS, _GRID_REAL = 3, 4
@@ -131,7 +134,7 @@ def _trainer(
     )
 
 
-def _starting_state(checkpoints: CheckpointStore, engine: ZeroEngine) -> TrainState:
+def _starting_state(checkpoints: CheckpointStore, engine: "ZeroEngine") -> TrainState:
     """Load this worker's part of the newest checkpoint, or begin a new run. Collective."""
     read = partial(state_of, partitions=engine.partitions)
     state = checkpoints.latest(ProcessGroupPeers(), read)

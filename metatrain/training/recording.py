@@ -2,8 +2,8 @@
 
 A constructor fills its tensors one after the other from one stream of random numbers, and some of
 them again at its end. Here it runs on tensors without values, and its operations are recorded. A
-replay on real tensors gives the same numbers to the bit, but knows which operation completes a tensor
-and which is the last to read it.
+replay on real tensors gives the same numbers to the bit, but knows which operation completes a
+tensor and which is the last to read it.
 """
 
 from collections.abc import Callable, Collection, Mapping

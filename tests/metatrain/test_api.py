@@ -79,7 +79,7 @@ def test_a_run_in_one_process_resumes_where_it_was(settings, tmp_path):
     model = metatrain.train(config, device="cpu", on_step=lambda step, _: steps.append(step))
     assert steps == [5, 6]
     assert model.step == 6
-    with pytest.raises(metatrain.UserError, match="cannot resume with changed inner.lr"):
+    with pytest.raises(metatrain.UserError, match=r"cannot resume with changed inner\.lr"):
         metatrain.train(metatrain.load_config(None, [*again, "inner.lr=0.5"]))
 
 
