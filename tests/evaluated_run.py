@@ -27,7 +27,7 @@ from metatrain.evaluation.scores.statistics import Score
 from metatrain.evaluation.strip_files import keep_strips
 from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, save_model
+from metatrain.model.file import Model
 from metatrain.storage.files import write_file
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.state import TrainState
@@ -74,7 +74,7 @@ def train(run: str, config: Config) -> None:
     average = {name: weight.clone() for name, weight in weights.items()}
     state = TrainState(step=20, parameters=weights, average=average, history=history)
     CheckpointStore(run).save(draft_of(state, config))
-    save_model(Model(config, average, 20), f"{run}/model.safetensors")
+    Model(config, average, 20).save(f"{run}/model.safetensors")
 
 
 def measured(

@@ -9,7 +9,7 @@ from metatrain.config import load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.episode_list import list_episodes
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, save_model
+from metatrain.model.file import Model
 
 # Three of the training tasks: the stripes have only two for testing.
 FEW = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 3]
@@ -35,7 +35,7 @@ def save(packed, folder, *overrides):
     parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
     # Moved, because "from scratch" has the initial parameters.
     moved = {n: p + 0.01 for n, p in parameters.items()}
-    save_model(Model(config, moved, step=7), f"{folder}/model.safetensors")
+    Model(config, moved, step=7).save(f"{folder}/model.safetensors")
     return str(folder)
 
 

@@ -101,9 +101,8 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _write(model: "Model", out: str) -> None:
-    from metatrain.model.file import save_model
 
-    save_model(model, out)
+    model.save(out)
     print(out)
 
 

@@ -23,7 +23,7 @@ from metatrain.generators import GENERATORS
 from metatrain.learning.inner.loop import RULE
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, save_model
+from metatrain.model.file import Model
 from metatrain.storage.files import write_file
 
 # The rates to try, as multiples of the model's own.
@@ -113,7 +113,7 @@ def tune_adaptation(
 def write_outcome(outcome: TuningOutcome, out: str) -> str:
     """Write the model, and beside it all settings that were tried; return the model's URL."""
     url = f"{out}/model.safetensors"
-    save_model(outcome.model, url)
+    outcome.model.save(url)
     tried = json.dumps([tried.stored() for tried in outcome.tried], indent=1)
     write_file(f"{out}/adaptation.json", tried.encode())
     return url

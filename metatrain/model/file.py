@@ -311,13 +311,3 @@ def read_model(url: str) -> bytes:
             f"there is no model at {url}; give the folder of a finished run or of a "
             f"checkpoint, or a file that metatrain wrote."
         ) from error
-
-
-def save_model(model: Model, url: str) -> None:
-    """Write `model` to one safetensors file, at a path or any fsspec URL."""
-    model.save(url)
-
-
-def model_bytes(model: Model) -> bytes:
-    """Return `model` as the bytes of a safetensors file."""
-    return model.to_bytes()

@@ -63,6 +63,7 @@ class Trainer:
             for sigma in (TRACKS if config.meta.post_hoc else ())
         }
         self._theta = engine.parameters()
+        self._buffers = learner.inner.theta.buffer_versions()
         self._window = list(state.window)
         self._saved = state.step
         self._leaving = False
@@ -72,7 +73,8 @@ class Trainer:
 
         Raises:
             UserError: when a loss or a gradient is not finite, and the weights are those before
-                that step; or when checkpoints cannot be written.
+                that step; when the network changes its buffers; or when checkpoints cannot be
+                written.
         """
         if self.step == 0:
             self._checkpoint()
@@ -123,6 +125,7 @@ class Trainer:
         with self.clock("seconds_inner"):
             outer = self._outer_gradient(own)
             record = {name: value.item() for name, value in outer.metrics.items()}
+        self._refuse_changed_buffers()
         record |= {"data_wait": waited} | self.read_counts()
         with self.clock("seconds_engine"):
             record, self._leaving = self.engine.reduce(record, self.told_to_leave())
@@ -148,6 +151,15 @@ class Trainer:
         metrics = {name: share * value for name, value in outer.metrics.items()}
         metrics["gradient_norm"] = self.engine.norm(gradient)
         return replace(outer, gradient=gradient, metrics=metrics)
+
+    def _refuse_changed_buffers(self) -> None:
+        """Refuse a network that keeps statistics: one task's would reach the next, unrepeatably."""
+        for name, version in self.learner.inner.theta.buffer_versions().items():
+            if version != self._buffers[name]:
+                raise UserError(
+                    f"training changed the buffer {name}, and buffers are constants; make it a "
+                    f"parameter, or compute it anew in each forward pass."
+                )
 
     def _remember(self, notes: Notes) -> None:
         """Update what the learner remembers of tasks. Collective where it remembers anything."""

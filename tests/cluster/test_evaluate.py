@@ -8,7 +8,7 @@ from cluster.run.evaluation_pool import EvaluationPool
 from metatrain.cli.evaluate import add_arguments, evaluate
 from metatrain.evaluation.running.runner import LocalRunner
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, save_model
+from metatrain.model.file import Model
 
 
 def numbers(folder):
@@ -23,7 +23,7 @@ def numbers(folder):
 def test_workers_of_ray_get_the_numbers_of_one_process(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # paths are relative to where the workers are not
     parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
-    save_model(Model(config, parameters, step=3), "run/model.safetensors")
+    Model(config, parameters, step=3).save("run/model.safetensors")
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     options = ["run", "--split", "train", "--tasks", "3", "--seeds", "1", "--metric", "m"]

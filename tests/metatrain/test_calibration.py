@@ -17,7 +17,7 @@ from metatrain.generators.objectives.flow import random_stream
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import UNFAMILIAR, Calibration
 from metatrain.model.expectation import expectation, warning
-from metatrain.model.file import Model, model_bytes, parse_model
+from metatrain.model.file import Model, parse_model
 from metatrain.model.support import as_support
 from metatrain.model.surprise import NOISES, TIMES, surprise
 
@@ -169,7 +169,7 @@ def test_surprise_is_the_objective_at_fixed_times_with_each_image_given_the_othe
 def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(model):
     x, y = linear(TASKS, 0)
     given = Model(model.config, model.parameters, 7, calibration=calibration(x, y, model.sha256))
-    loaded = parse_model(model_bytes(given), "file")
+    loaded = parse_model(given.to_bytes(), "file")
     assert loaded.sha256 == given.sha256 == model.sha256
     assert loaded.calibration is not None
     assert loaded.calibration.parts()[0] == given.calibration.parts()[0]
@@ -180,7 +180,7 @@ def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(mode
     assert loaded.adapted(loaded.parameters, support).calibration is None
     other = {n: p + 1 for n, p in model.parameters.items()}
     assert Model(model.config, other, 7).sha256 != model.sha256
-    content = model_bytes(given).replace(b"calibration/own_task", b"calibration/own_tusk")
+    content = given.to_bytes().replace(b"calibration/own_task", b"calibration/own_tusk")
     with pytest.raises(UserError, match="file is not a metatrain model, or is damaged"):
         parse_model(content, "file")
 

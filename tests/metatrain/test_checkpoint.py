@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from metatrain.base.errors import UserError
 from metatrain.config import CheckpointConfig
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model, model_bytes
+from metatrain.model.file import Model, load_model
 from metatrain.storage.tensors import read_metadata
 from metatrain.training.checkpoint import (
     CheckpointStore,
@@ -222,7 +222,7 @@ def test_a_model_file_has_the_bytes_that_safetensors_would_write(tmp_path, confi
     store = CheckpointStore(str(tmp_path))
     together(2, writer(store, state(config, 5), config))
     written = Path(store.folder(5), "model.safetensors").read_bytes()
-    expected = model_bytes(Model(config, state(config, 5).average, 5))
+    expected = Model(config, state(config, 5).average, 5).to_bytes()
     assert read_metadata(written) == read_metadata(expected)
     assert len(written) == len(expected)
     header = 8 + int.from_bytes(written[:8], "little")

@@ -11,7 +11,7 @@ from metatrain.cli.commands import COMMANDS
 from metatrain.combine.soup import greedy_soup, uniform_soup
 from metatrain.config import Config, load_config
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model, save_model
+from metatrain.model.file import Model, load_model
 
 
 def number(value):
@@ -67,7 +67,7 @@ def saved(config, tmp_path):
     for seed in (1, 2, 3):
         parameters = build_theta(config.model_copy(update={"seed": seed})).copy()
         urls.append(f"{tmp_path}/{seed}.safetensors")
-        save_model(Model(config, parameters, step=seed), urls[-1])
+        Model(config, parameters, step=seed).save(urls[-1])
     return urls
 
 
@@ -79,7 +79,7 @@ def other(overrides, tmp_path):
         config = load_config(None, [*overrides, *more])
         parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
         url = f"{tmp_path}/other.safetensors"
-        save_model(Model(config, parameters, step=1), url)
+        Model(config, parameters, step=1).save(url)
         return url
 
     return save

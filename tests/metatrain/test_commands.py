@@ -14,13 +14,13 @@ from metatrain.base.errors import MissingStepError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model, save_model
+from metatrain.model.file import Model, load_model
 
 
 @pytest.fixture
 def trained(config, tmp_path):
     parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
-    save_model(Model(config, parameters, step=3), f"{tmp_path}/run/model.safetensors")
+    Model(config, parameters, step=3).save(f"{tmp_path}/run/model.safetensors")
     return tmp_path / "run"
 
 

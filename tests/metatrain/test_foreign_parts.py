@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from metatrain_tug import TugOfWar
 from safetensors.torch import save_file
 
+import metatrain
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.examples import Examples
 from metatrain.generators.frozen import pinned
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model, save_model
+from metatrain.model.file import Model, load_model
 
 GAME = ["generator.name=players", "objective.name=tug", "codec.name=halved", "data.image_size=16"]
 SGD = ["inner.optimizer=sgd", "adapt.steps=300", "adapt.lr=0.1"]
@@ -42,7 +44,7 @@ def test_theta_is_what_trains_and_nothing_else(config):
 
 
 def test_a_saved_model_adapts_to_the_known_answer(config, support, tmp_path):
-    save_model(Model(config, build_theta(config).copy(), 0), f"{tmp_path}/model.safetensors")
+    Model(config, build_theta(config).copy(), 0).save(f"{tmp_path}/model.safetensors")
     adapted = load_model(f"{tmp_path}/model.safetensors").adapt(support)
     mean = torch.nn.functional.avg_pool2d(support.target, 2).mean(dim=0)
     # Where neither player can do better.
@@ -53,6 +55,43 @@ def test_a_saved_model_adapts_to_the_known_answer(config, support, tmp_path):
     images = adapted.sample(3)
     assert images.shape == (3, 1, 16, 16)
     assert torch.equal(images, adapted.sample(3))
+
+
+def game_run(folder, weights, steps):
+    data = ["data.tasks.name=waves", "data.image_size=16"]
+    run = [
+        f"run.dir={folder}",
+        "run.name=game",
+        f"meta.steps={steps}",
+        "meta.decay=0",
+        "meta.warmup=0",
+    ]
+    frozen = f"generator.filter.path={weights}"
+    return load_config(None, [*GAME, *SGD, *data, *run, frozen, "inner.lr=0.1"])
+
+
+def test_a_game_with_a_buffer_and_frozen_weights_resumes(weights, tmp_path):
+    metatrain.train(game_run(tmp_path / "a", weights, steps=2), device="cpu")
+    resumed = metatrain.train(game_run(tmp_path / "a", weights, steps=4), device="cpu")
+    whole = metatrain.train(game_run(tmp_path / "b", weights, steps=4), device="cpu")
+    assert resumed.step == whole.step == 4
+    for name, value in whole.parameters.items():
+        assert torch.equal(resumed.parameters[name], value)
+    grain = dict(whole.theta().named_buffers())
+    for name, value in resumed.theta().named_buffers():
+        assert torch.equal(grain[name], value)
+
+
+def test_a_network_that_changes_its_buffers_in_training_is_refused(weights, tmp_path, monkeypatch):
+    value = TugOfWar._value
+
+    def counting(self, network, examples):
+        network.get_buffer("grain").add_(1.0)
+        return value(self, network, examples)
+
+    monkeypatch.setattr(TugOfWar, "_value", counting)
+    with pytest.raises(UserError, match=r"changed the buffer generator\.network\.grain"):
+        metatrain.train(game_run(tmp_path, weights, steps=2), device="cpu")
 
 
 def test_another_file_of_frozen_weights_is_refused(config, weights):

@@ -9,7 +9,7 @@ from metatrain.config import load_config
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model, save_model
+from metatrain.model.file import Model, load_model
 
 SMALL = ["data.image_size=8", "generator.width=8", "adapt.steps=10"]
 KINDS = {"unet": [], "dit": ["generator.name=dit", "generator.depth=1"]}
@@ -142,7 +142,7 @@ def test_adapting_a_mixture_finds_the_model_of_the_task_and_moves_alpha_alone():
 @pytest.mark.parametrize("combination", [ensemble, mixture])
 def test_a_combination_comes_back_from_its_file_and_draws_the_same(combination, three, tmp_path):
     adapted = combination(three).adapt(images(0))
-    save_model(adapted, f"{tmp_path}/m.safetensors")
+    adapted.save(f"{tmp_path}/m.safetensors")
     loaded = load_model(f"{tmp_path}/m.safetensors")
     assert loaded.config == adapted.config
     samples, again = (m.generator().sample(images(0), 2, seed=1) for m in (adapted, loaded))

@@ -14,7 +14,7 @@ from metatrain.data.examples import Examples
 from metatrain.generators import GENERATORS
 from metatrain.generators.networks.unet import UNet
 from metatrain.model.build import build_generator, build_theta
-from metatrain.model.file import Model, load_model, model_bytes, parse_model, save_model
+from metatrain.model.file import Model, load_model, parse_model
 
 
 def untrained(config):
@@ -37,7 +37,7 @@ def images(seed, count=3):
 
 def test_a_model_comes_back_as_it_was(model, tmp_path):
     support = Examples(torch.randint(0, 256, (3, 1, 16, 16)) / 127.5 - 1)
-    save_model(model.adapted(model.parameters, support), f"{tmp_path}/run/model.safetensors")
+    model.adapted(model.parameters, support).save(f"{tmp_path}/run/model.safetensors")
     loaded = load_model(f"{tmp_path}/run")
     assert (loaded.config, loaded.step) == (model.config, 7)
     assert all(torch.equal(loaded.parameters[n], p) for n, p in model.parameters.items())
@@ -46,7 +46,7 @@ def test_a_model_comes_back_as_it_was(model, tmp_path):
 
 
 def test_a_model_can_live_at_any_url(model):
-    save_model(model, "memory://models/a.safetensors")
+    model.save("memory://models/a.safetensors")
     assert load_model("memory://models/a.safetensors").step == 7
 
 
@@ -63,7 +63,7 @@ def test_the_seed_alone_decides_the_first_weights(config):
 def test_a_missing_damaged_or_foreign_file_is_told_in_a_sentence(model, tmp_path):
     with pytest.raises(UserError, match=r"there is no model at .*nowhere/model\.safetensors"):
         load_model(f"{tmp_path}/nowhere")
-    content = model_bytes(model)
+    content = model.to_bytes()
     foreign = save({"w": torch.zeros(1)})
     pickled = tmp_path / "pickle.safetensors"
     torch.save({"w": torch.zeros(1)}, pickled)
@@ -76,13 +76,13 @@ def test_a_missing_damaged_or_foreign_file_is_told_in_a_sentence(model, tmp_path
 
 def test_parameters_of_another_shape_are_refused(model, tmp_path):
     wider = load_config(None, ["generator.width=16", "data.image_size=16"])
-    save_model(Model(wider, model.parameters, 0), f"{tmp_path}/m.safetensors")
+    Model(wider, model.parameters, 0).save(f"{tmp_path}/m.safetensors")
     with pytest.raises(UserError, match="are not those of its own configuration"):
         load_model(f"{tmp_path}/m.safetensors")
 
 
 def test_a_newer_format_is_named(model, tmp_path):
-    save_model(model, f"{tmp_path}/m.safetensors")
+    model.save(f"{tmp_path}/m.safetensors")
     tensors = load_file(f"{tmp_path}/m.safetensors")
     metadata = {"format": "metatrain-9", "step": "0", "config": json.dumps({})}
     (tmp_path / "m.safetensors").write_bytes(save(tensors, metadata))
@@ -93,7 +93,7 @@ def test_a_newer_format_is_named(model, tmp_path):
 def test_the_conditions_of_a_support_come_back(model):
     given = {"source": torch.rand(3, 2, 4), "caption": ("a cat", "", "ein Kätzchen \u2014 \n")}
     support = Examples(torch.zeros(3, 1, 16, 16), given)
-    loaded = parse_model(model_bytes(model.adapted(model.parameters, support)), "file").support
+    loaded = parse_model(model.adapted(model.parameters, support).to_bytes(), "file").support
     assert loaded is not None
     assert loaded.given.keys() == given.keys()
     assert torch.equal(loaded.given["source"], given["source"])
@@ -112,12 +112,12 @@ def test_the_conditions_of_a_support_come_back(model):
 def test_conditions_that_do_not_fit_the_support_are_refused(model, given, sentence):
     support = Examples(torch.zeros(3, 1, 16, 16), given)
     with pytest.raises(UserError, match=sentence):
-        parse_model(model_bytes(model.adapted(model.parameters, support)), "file")
+        parse_model(model.adapted(model.parameters, support).to_bytes(), "file")
 
 
 def test_a_support_of_another_size_is_refused(model):
     for shape in ((3, 1, 8, 8), (3, 3, 16, 16), (1, 16, 16)):
-        content = model_bytes(model.adapted(model.parameters, Examples(torch.zeros(shape))))
+        content = model.adapted(model.parameters, Examples(torch.zeros(shape))).to_bytes()
         with pytest.raises(UserError, match="the support in file is not of the size"):
             parse_model(content, "file")
 
@@ -139,13 +139,13 @@ def scaled(monkeypatch, model):
 def test_buffers_come_back_and_count(scaled):
     assert torch.equal(scaled.generator().network.scale, torch.ones(2))
     moved = replace(scaled, buffers={"network.scale": torch.tensor([2.0, 3.0])})
-    loaded = parse_model(model_bytes(moved), "file")
+    loaded = parse_model(moved.to_bytes(), "file")
     assert loaded.generator().network.scale.tolist() == [2.0, 3.0]
     assert loaded.sha256 == moved.sha256 != scaled.sha256
     assert loaded.to("cpu").buffers["network.scale"].tolist() == [2.0, 3.0]
     for wrong in ({"network.scale": torch.ones(3)}, {"network.shift": torch.ones(2)}):
         with pytest.raises(UserError, match="the buffers in file are not those of its own"):
-            parse_model(model_bytes(replace(scaled, buffers=wrong)), "file")
+            parse_model(replace(scaled, buffers=wrong).to_bytes(), "file")
 
 
 def test_a_model_is_known_by_what_was_chosen_and_not_by_defaults_that_come_later(model, config):
@@ -239,7 +239,7 @@ def test_tasks_together_give_what_each_gives_alone(overrides, chosen):
             torch.testing.assert_close(
                 adapted.parameters[name], parameter, rtol=1e-4, atol=1e-5, msg=name
             )
-        loaded = parse_model(model_bytes(adapted), "file")
+        loaded = parse_model(adapted.to_bytes(), "file")
         assert torch.equal(loaded.support.target, adapted.support.target)
         assert all(torch.equal(loaded.parameters[n], p) for n, p in adapted.parameters.items())
     assert [step for step, _ in losses][:3] == [1, 2, 3]

@@ -17,7 +17,7 @@ from metatrain.config import load_config, with_values
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.evaluation.validation import validation_of
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, save_model
+from metatrain.model.file import Model
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
 
@@ -119,6 +119,6 @@ def test_only_sources_that_read_a_data_set_are_asked_for_one(waves, tmp_path, ca
     (tmp_path / "my.yaml").write_text("data: {tasks: {name: waves}, path: not/absolute}\n")
     assert training_job(f"{tmp_path}/my.yaml", ["run.dir=s3://bucket/runs"]).config
     model = Model(waves, build_theta(waves).copy(), 0)
-    save_model(model, f"{tmp_path}/model.safetensors")
+    model.save(f"{tmp_path}/model.safetensors")
     assert run("metatrain", COMMANDS, ["evaluate", f"{tmp_path}/model.safetensors"]) == 1
     assert "was trained on the task source waves, which reads no pack" in capsys.readouterr().err

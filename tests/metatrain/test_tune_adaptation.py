@@ -20,7 +20,7 @@ from metatrain.evaluation.tune_adaptation import (
 )
 from metatrain.evaluation.validation import validation_of
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model, save_model
+from metatrain.model.file import Model, load_model
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_what_is_found_is_at_least_as_good_as_what_the_model_had(model, tmp_path
 
 
 def test_the_command_writes_a_model_that_adapts_so_and_all_that_was_tried(model, tmp_path, capsys):
-    save_model(model, f"{tmp_path}/model.safetensors")
+    model.save(f"{tmp_path}/model.safetensors")
     arguments = [str(tmp_path), "--out", f"{tmp_path}/tuned", "--tasks", "2", "--scopes"]
     assert run("metatrain", COMMANDS, ["tune-adaptation", *arguments]) == 0
     tuned = load_model(f"{tmp_path}/tuned")

@@ -22,6 +22,7 @@ class Theta(nn.Module):
 
     Engines, averages, checkpoints and model files hold what `named` returns and nothing else:
     parameters that do not require gradients, such as a frozen backbone's, are no part of it.
+    Buffers are constants, which the configuration decides.
 
     Args:
         generator: the generator.
@@ -68,6 +69,10 @@ class Theta(nn.Module):
         for term, moved in enumerate(self.terms):
             if parts := tuple(name for name in names if name in moved):
                 yield term, parts
+
+    def buffer_versions(self) -> dict[str, tuple[int, int]]:
+        """Return for every buffer what changes when it is written to or replaced."""
+        return {name: (id(b), b._version) for name, b in self.named_buffers()}
 
     def _moved_by(self, prefixes: tuple[str, ...]) -> frozenset[str]:
         # An inner rule is learned by the only term; several terms have no one loss to learn it by.
