@@ -1,9 +1,100 @@
-"""Progress of long work: one line that a terminal overwrites, and a short log elsewhere."""
+"""Progress of long work, for whoever displays it: a log by default, a terminal for commands."""
 
+import logging
 import shutil
-import sys
 import time
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+_log = logging.getLogger("metatrain")
+
+
+class Display(Protocol):
+    """A place where progress is shown.
+
+    Attributes:
+        interval: the shortest time between two lines, in seconds.
+    """
+
+    interval: float
+
+    def show(self, line: str) -> None:
+        """Show the state of the work."""
+
+    def say(self, message: str) -> None:
+        """Show a message that stays."""
+
+    def clear(self) -> None:
+        """Remove the state of the work."""
+
+
+class LogDisplay:
+    """Progress in the logger `metatrain`: states at level INFO, messages at WARNING."""
+
+    interval = 5.0
+
+    def show(self, line: str) -> None:
+        """Log the state of the work."""
+        _log.info(line)
+
+    def say(self, message: str) -> None:
+        """Log a message."""
+        _log.warning(message)
+
+    def clear(self) -> None:
+        """Leave the log as it is."""
+
+
+class StreamDisplay:
+    """Progress on a stream: one line that a terminal overwrites, a line every 5 s elsewhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._overwrites = stream, stream.isatty()
+        self.interval = 1.0 if self._overwrites else 5.0
+        self._width = 0
+
+    def show(self, line: str) -> None:
+        """Show the state of the work, in the place of the one before on a terminal."""
+        if not self._overwrites:
+            print(line, file=self._stream, flush=True)
+            return
+        # A line that wraps could not be overwritten.
+        line = line[: shutil.get_terminal_size().columns - 1]
+        self._stream.write("\r" + line.ljust(self._width))
+        self._stream.flush()
+        self._width = len(line)
+
+    def say(self, message: str) -> None:
+        """Print a message on a line of its own."""
+        self.clear()
+        print(message, file=self._stream, flush=True)
+
+    def clear(self) -> None:
+        """Clear the line."""
+        if self._width:
+            self._stream.write("\r" + " " * self._width + "\r")
+            self._stream.flush()
+            self._width = 0
+
+
+_display: Display = LogDisplay()
+
+
+@contextmanager
+def displayed(display: Display) -> Iterator[None]:
+    """Show the progress of all work in the context on `display`."""
+    global _display
+    before, _display = _display, display
+    try:
+        yield
+    finally:
+        _display = before
+
+
+def say(message: str) -> None:
+    """Show a message that stays."""
+    _display.say(message)
 
 
 def human_duration(seconds: float) -> str:
@@ -21,23 +112,18 @@ def human_duration(seconds: float) -> str:
 
 
 class Progress:
-    """A line with the number done, the total, the rate and the time left.
+    """Counter of the things done, which shows their number, the rate and the time left.
 
-    A terminal overwrites the line at most once a second; elsewhere a new line is logged at most
-    every five seconds. Work that takes less time prints nothing.
+    Work that takes less time than the display's interval shows nothing.
 
     Args:
         label: the name of the work.
         total: the number of things to do.
-        stream: the stream to write to; by default standard error.
     """
 
-    def __init__(self, label: str, total: int, stream: TextIO | None = None) -> None:
-        self._label, self._total = label, total
-        self._stream = sys.stderr if stream is None else stream
-        self._overwrites = self._stream.isatty()
-        self._started = self._printed = time.monotonic()
-        self._width = 0
+    def __init__(self, label: str, total: int) -> None:
+        self._label, self._total, self._display = label, total, _display
+        self._started = self._shown = time.monotonic()
 
     def update(self, done: int) -> None:
         """Report that `done` things are done, if the last report is long enough ago.
@@ -46,34 +132,20 @@ class Progress:
         """
         now = time.monotonic()
         if not done:
-            self._started = self._printed = now
-        if now - self._printed >= (1.0 if self._overwrites else 5.0):
-            self._printed = now
-            self._print(self._line(done, now - self._started))
+            self._started = self._shown = now
+        if now - self._shown >= self._display.interval:
+            self._shown = now
+            self._display.show(self._line(done, now - self._started))
 
     def say(self, message: str) -> None:
-        """Print a message on a line of its own."""
-        self.close()
-        print(message, file=self._stream, flush=True)
+        """Show a message that stays."""
+        self._display.say(message)
 
     def close(self) -> None:
-        """Clear the line."""
-        if self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-            self._stream.flush()
-            self._width = 0
+        """Remove what is shown."""
+        self._display.clear()
 
     def _line(self, done: int, elapsed: float) -> str:
         rate = done / elapsed
         left = human_duration((self._total - done) / rate) if rate else "unknown"
         return f"{self._label}: {done:,}/{self._total:,}, {rate:,.1f}/s, ETA {left}"
-
-    def _print(self, line: str) -> None:
-        if not self._overwrites:
-            print(line, file=self._stream, flush=True)
-            return
-        # A line that wraps could not be overwritten.
-        line = line[: shutil.get_terminal_size().columns - 1]
-        self._stream.write("\r" + line.ljust(self._width))
-        self._stream.flush()
-        self._width = len(line)

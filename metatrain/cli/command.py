@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from metatrain import __version__
 from metatrain.base.errors import MissingStepError, Step, UserError
+from metatrain.base.progress import StreamDisplay, displayed
 
 # The command that takes a step, as an error tells it.
 _COMMANDS: Mapping[Step, str] = {
@@ -45,7 +46,8 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
         subparser.set_defaults(run=command.run)
     arguments = parser.parse_args(argv)
     try:
-        arguments.run(arguments)
+        with displayed(StreamDisplay(sys.stderr)):
+            arguments.run(arguments)
     except UserError as error:
         print(f"{program}: {sentence_of(error)}", file=sys.stderr)
         return error.status

@@ -1,6 +1,7 @@
 """`metatrain pack`, `metatrain data` and `metatrain store`."""
 
 import argparse
+from collections.abc import Mapping
 
 from metatrain.cli.arguments import image_size
 from metatrain.cli.command import Command
@@ -83,9 +84,14 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _store(arguments: argparse.Namespace) -> None:
-    from metatrain.storage.s3_server import serve
+    from metatrain.storage.s3_server import BUCKET, serve
 
-    serve(arguments.folder)
+    def announce(environment: Mapping[str, str]) -> None:
+        print(f"s3://{BUCKET} is served until Ctrl-C; elsewhere, give this first:")
+        for name, value in environment.items():
+            print(f"export {name}={value}", flush=True)
+
+    serve(arguments.folder, announce)
 
 
 def _store_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -109,8 +109,12 @@ class S3Server:
         )
 
 
-def serve(folder: str) -> None:
-    """Run a server until it is interrupted, after printing how to reach it.
+def serve(folder: str, announce: Callable[[Mapping[str, str]], None]) -> None:
+    """Run a server until it is interrupted.
+
+    Args:
+        folder: where it stores what it serves.
+        announce: called once it serves, with the environment by which clients reach it.
 
     Raises:
         UserError: when SeaweedFS is not installed, does not come up, or ends by itself.
@@ -118,9 +122,7 @@ def serve(folder: str) -> None:
     # Also when it is ended otherwise than by Ctrl-C, the server must not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with S3Server(folder) as server:
-        print(f"s3://{BUCKET} is served from {folder} until Ctrl-C; elsewhere, give this first:")
-        for name, value in server.environment.items():
-            print(f"export {name}={value}", flush=True)
+        announce(server.environment)
         with suppress(KeyboardInterrupt):
             server.process.wait()
             raise UserError(f"SeaweedFS ended by itself; weed.log in {folder} says why.")

@@ -229,7 +229,7 @@ def test_without_conditions_the_bytes_are_those_of_a_data_set_that_never_heard_o
 
 
 def test_a_value_that_is_none_is_refused_with_its_column_and_the_rest_is_packed(
-    rows, folder, tmp_path, capsys
+    rows, folder, tmp_path, caplog
 ):
     changed = [dict(row) for row in rows]
     changed[0]["pose"] = "fast"
@@ -247,7 +247,7 @@ def test_a_value_that_is_none_is_refused_with_its_column_and_the_rest_is_packed(
         "column 'sketch': leads out of the source's folder": 1,
         "column 'sketch': unknown format": 1,
     }
-    assert "refused '0-0.png': column 'pose': not a number" in capsys.readouterr().err
+    assert "refused '0-0.png': column 'pose': not a number" in caplog.text
 
 
 def test_values_of_two_shapes_are_refused_with_both_images(rows, folder, tmp_path):

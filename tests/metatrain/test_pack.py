@@ -277,14 +277,14 @@ def test_a_manifest_whose_sources_cannot_be_is_refused(source, dest):
         EpisodeStore(str(dest))
 
 
-def test_a_table_cannot_lead_out_of_its_folder(source, dest, tmp_path, capsys):
+def test_a_table_cannot_lead_out_of_its_folder(source, dest, tmp_path, caplog):
     (tmp_path / "secret.png").write_bytes(noise(1))
     paths = ["../secret.png", "a/../../secret.png", str(tmp_path / "secret.png"), "task0/0.png"]
     write_csv(source / "table.csv", [{"path": path, "task": "t"} for path in paths])
     summary = pack(str(source / "table.csv"), str(dest))
     assert summary.images == 1
     assert summary.refused == {"leads out of the source's folder": 3}
-    assert "refused '../secret.png': leads out of the source's folder" in capsys.readouterr().err
+    assert "refused '../secret.png': leads out of the source's folder" in caplog.text
 
 
 def test_rows_that_name_nothing_are_refused_one_by_one(source, dest):
@@ -325,7 +325,7 @@ def test_a_wrong_table_is_refused_in_a_sentence(tmp_path, dest, row, message):
 # What is refused
 
 
-def test_bad_files_are_named_and_counted_and_the_run_goes_on(source, dest, capsys):
+def test_bad_files_are_named_and_counted_and_the_run_goes_on(source, dest, caplog):
     folder = source / "task5"
     (folder / "empty.png").write_bytes(b"")
     (folder / "cut.png").write_bytes(noise(1)[:150])
@@ -343,7 +343,7 @@ def test_bad_files_are_named_and_counted_and_the_run_goes_on(source, dest, capsy
         "not in a task's folder": 1,
         "not an image": 4,
     }
-    told = capsys.readouterr().err
+    told = caplog.text
     assert "refused 'task5/cut.png': corrupt or truncated" in told
     assert "notes.txt" not in told
     assert "\x1b" not in told

@@ -1,11 +1,12 @@
 """Progress and tables as people see them, in a terminal and in a log."""
 
 import io
+import logging
 
 import pytest
 
 from metatrain.base import progress
-from metatrain.base.progress import Progress
+from metatrain.base.progress import Progress, StreamDisplay, displayed
 from metatrain.base.tables import aligned
 
 
@@ -24,9 +25,14 @@ def clock(monkeypatch):
     return now
 
 
+def work_shown_on(stream):
+    with displayed(StreamDisplay(stream)):
+        return Progress("packing", 100)
+
+
 def test_the_time_left_follows_from_the_rate_so_far(clock):
     stream = io.StringIO()
-    work = Progress("packing", 100, stream)
+    work = work_shown_on(stream)
     clock[0] = 10.0
     work.update(20)
     assert stream.getvalue() == "packing: 20/100, 2.0/s, ETA 40 s\n"
@@ -34,7 +40,7 @@ def test_the_time_left_follows_from_the_rate_so_far(clock):
 
 def test_the_time_before_the_work_does_not_count(clock):
     stream = io.StringIO()
-    work = Progress("packing", 100, stream)
+    work = work_shown_on(stream)
     clock[0] = 300.0
     work.update(0)
     assert stream.getvalue() == ""
@@ -46,7 +52,7 @@ def test_the_time_before_the_work_does_not_count(clock):
 def test_a_terminal_overwrites_one_line_however_narrow_it_is(clock, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     stream = Terminal()
-    work = Progress("packing", 100, stream)
+    work = work_shown_on(stream)
     for second in (1.0, 1.5, 2.0):
         clock[0] = second
         work.update(10)
@@ -55,6 +61,20 @@ def test_a_terminal_overwrites_one_line_however_narrow_it_is(clock, monkeypatch)
     assert first == "packing: 10/100, 10"
     assert second == "packing: 10/100, 5."
     assert rest == [" " * 19, "refused one\n"]
+
+
+def test_without_a_display_progress_is_logged_and_nothing_is_printed(clock, caplog, capfd):
+    caplog.set_level(logging.INFO, "metatrain")
+    work = Progress("packing", 100)
+    clock[0] = 10.0
+    work.update(20)
+    work.say("refused one")
+    work.close()
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "packing: 20/100, 2.0/s, ETA 40 s"),
+        ("WARNING", "refused one"),
+    ]
+    assert capfd.readouterr() == ("", "")
 
 
 ROWS = [["", "KID", "own task"], ["joint", "0.111 [0.090, 0.130]", "4.4%"], ["図形", "0.1", "90%"]]

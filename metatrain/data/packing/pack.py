@@ -75,7 +75,7 @@ def pack(
 
     A task as a whole goes to train, val or test, so that val and test hold nothing but tasks that
     training never saw. Nothing outside of the source's folder is read: no symbolic link and no
-    path in a table leads out of it. Refused files are reported on stderr, and packing continues.
+    path in a table leads out of it. Refused files are logged, and packing continues.
     When packing fails or is interrupted, its files are removed; the files of a killed process are
     removed by the next one. Added tasks get their splits among themselves, so that no task that is
     there changes its own.

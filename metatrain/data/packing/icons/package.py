@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import urllib.request
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metatrain.base.errors import UserError
-from metatrain.base.progress import Progress
+from metatrain.base.progress import Progress, say
 
 PACKAGE, VERSION = "@iconify/json", "2.2.535"
 # The sha512 of the archive, in the registry's notation.
@@ -102,7 +101,7 @@ def _fetch(to: Path) -> None:
     if npm is None:
         _download(to)
         return
-    print(f"downloading {PACKAGE} {VERSION} ({ARCHIVE_BYTES / 1e6:.0f} MB) by npm", file=sys.stderr)
+    say(f"downloading {PACKAGE} {VERSION} ({ARCHIVE_BYTES / 1e6:.0f} MB) by npm")
     package = f"{PACKAGE}@{VERSION}"
     command = [npm, "pack", "--ignore-scripts", "--silent", "--pack-destination", str(to.parent)]
     try:
