@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from metatrain.base.errors import MissingStepError, UserError
     from metatrain.config import Config, load_config
     from metatrain.data.examples import Examples
+    from metatrain.evaluation.terminal_table import evaluation_table
     from metatrain.model.file import Model
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "Model",
     "UserError",
     "evaluate",
+    "evaluation_table",
     "load",
     "load_config",
     "pack",
@@ -38,6 +40,7 @@ _HOMES = {
     "Model": "metatrain.model.file",
     "UserError": "metatrain.base.errors",
     "evaluate": "metatrain.api",
+    "evaluation_table": "metatrain.evaluation.terminal_table",
     "load": "metatrain.api",
     "load_config": "metatrain.config",
     "pack": "metatrain.api",

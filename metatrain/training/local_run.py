@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from typing_extensions import override
 
+from metatrain.base.progress import Progress
 from metatrain.config import Config
 from metatrain.data.loader import load_episodes
 from metatrain.data.tasks import TaskSource
@@ -17,7 +18,7 @@ from metatrain.training.local_engine import LocalEngine
 from metatrain.training.observer import Observer
 from metatrain.training.run import begin_or_resume, finish_run
 from metatrain.training.run_data import source_of_run, training_sampler
-from metatrain.training.state import TrainState, first_state
+from metatrain.training.state import Record, TrainState, first_state
 from metatrain.training.trainer import Trainer
 
 
@@ -47,7 +48,8 @@ def train_locally(
     if begin_or_resume(config, checkpoints, say) < config.meta.steps:
         source, state = source_of_run(config), checkpoints.latest()
         resolved = resolve_auto_locally(config, checkpoints, source, device, say)
-        observers = [*observers, LocalSaver(config, checkpoints, say)]
+        progress = _Progress(config.meta.steps, state.step if state else 0)
+        observers = [*observers, progress, LocalSaver(config, checkpoints, say)]
         local_trainer(resolved, source, observers, state=state, device=device).run()
     return finish_run(config)
 
@@ -119,3 +121,18 @@ class LocalSaver(Observer):
     @override
     def on_end(self) -> None:
         self._writer.finish()
+
+
+class _Progress(Observer):
+    """Progress of a run from the step that it begins at."""
+
+    def __init__(self, steps: int, begin: int) -> None:
+        self._begin, self._progress = begin, Progress("training", steps - begin)
+
+    @override
+    def on_step(self, step: int, record: Record) -> None:
+        self._progress.update(step - self._begin)
+
+    @override
+    def on_end(self) -> None:
+        self._progress.close()

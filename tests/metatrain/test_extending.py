@@ -23,27 +23,15 @@ def test_the_page_shows_the_package_that_tests_use(name):
 
 
 WORK = """
-import json, torch
-from metatrain.config import load_config
-from metatrain.data.loader import load_episodes, open_tasks
-from metatrain.evaluation.validation import validation_of
-from metatrain.model.build import build_learner, build_theta
-from metatrain.model.file import Model
-from metatrain.training.run_data import training_sampler
+import json, torch, metatrain
+from metatrain.evaluation.validation import read_validations
 
-config = load_config("my.yaml")
-theta, source = build_theta(config), open_tasks(config.data)
-learner, parameters = build_learner(config, theta), theta.copy()
-episodes = load_episodes(source, training_sampler(source, config), start=0)
-for step in range(3):
-    outer = learner.outer_gradient(parameters, next(episodes), step)
-    parameters = {n: p - outer.gradient[n] for n, p in parameters.items()}
-model = Model(config, parameters, 3)
+losses = []
+config = metatrain.load_config("my.yaml")
+model = metatrain.train(config, device="cpu", on_step=lambda _, m: losses.append(m["loss"]))
 adapted = model.adapt(torch.zeros(5, 1, 16, 16), value_range=(-1, 1))
-validation = validation_of(config, source)
-features = [validation.task_features(model.adapter(), e) for e in validation.episodes]
-print(json.dumps([outer.metrics["loss"].item(), list(adapted.sample(2).shape),
-                  validation.scores(features)[-1].kid]))
+[validation] = read_validations(config.run.url)
+print(json.dumps([losses[-1], list(adapted.sample(2).shape), validation.curve[-1].kid]))
 """
 CONFIG = """
 data: {image_size: 16, tasks: {name: waves}}
@@ -53,6 +41,7 @@ codec: {name: halved}
 learner: {name: halfway, share: 0.25}
 inner: {optimizer: sgd, lr: 0.1}
 adapt: {steps: 2}
+meta: {steps: 3, warmup: 0}
 validation: {tasks: 2, images: 2}
 """
 
