@@ -43,7 +43,7 @@ class Job:
         return shlex.join(self.command)
 
 
-def training_job(file: str, overrides: Sequence[str]) -> Job:
+def training_job(file: str | None, overrides: Sequence[str]) -> Job:
     """Build the job that runs `metatrain train`.
 
     Raises:
@@ -53,7 +53,7 @@ def training_job(file: str, overrides: Sequence[str]) -> Job:
     refuse_relative("run.dir", config.run.dir)
     if config.data.url:
         refuse_relative("data.path", config.data.url)
-    command = ["python", "-m", "cluster", "train", file, *overrides]
+    command = ["python", "-m", "cluster", "train", *filter(None, [file]), *overrides]
     return Job(name=config.run.name, url=config.run.url, file=file, command=command, config=config)
 
 
@@ -63,10 +63,9 @@ def doctor_job(file: str | None, overrides: Sequence[str]) -> Job:
     Raises:
         UserError: as `training_job`.
     """
-    if file:
+    if file or overrides:
         training_job(file, overrides)
-    arguments = [file, *overrides] if file else []
-    command = ["python", "-m", "cluster", "doctor", *arguments]
+    command = ["python", "-m", "cluster", "doctor", *filter(None, [file]), *overrides]
     # The doctor itself reports a cluster that is too small.
     return Job(name="doctor", url="the examination", file=file, command=command, config=None)
 

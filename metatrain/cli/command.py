@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from metatrain import __version__
 from metatrain.base.errors import MissingStepError, Step, UserError
 from metatrain.base.progress import StreamDisplay, displayed
+from metatrain.cli.arguments import place_words
 
 # The command that takes a step, as an error tells it.
 _COMMANDS: Mapping[Step, str] = {
@@ -44,7 +45,9 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
         subparser = subparsers.add_parser(name, help=command.help, description=command.help)
         command.arguments(subparser)
         subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(argv)
+    arguments, further = parser.parse_known_args(argv)
+    if unplaced := place_words(arguments, further):
+        parser.error(f"unrecognized arguments: {' '.join(unplaced)}")
     try:
         with displayed(StreamDisplay(sys.stderr)):
             arguments.run(arguments)
