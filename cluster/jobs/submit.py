@@ -15,6 +15,7 @@ from cluster.jobs.follow import JobFailedError, follow, wait_for_end
 from cluster.jobs.package import files_to_upload
 from cluster.jobs.preflight import check_capacity, connect, dashboard_address, dashboard_errors
 from metatrain.base.errors import UserError
+from metatrain.base.text import reason_of
 from metatrain.config import Config, load_config
 
 
@@ -160,8 +161,7 @@ def _submit(client: JobSubmissionClient, job: Job, folder: Path) -> str:
             metadata={"url": job.url},
         )
     except RuntimeError as error:
-        reason = str(error).strip(" .\n").rpartition("\n")[2]
-        raise UserError(f"the cluster refused job {job_id}: {reason}.") from error
+        raise UserError(f"the cluster refused job {job_id}: {reason_of(error)}.") from error
     return job_id
 
 

@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import counted
 from metatrain.cli.arguments import add_subset_arguments, image_size, positive
 from metatrain.cli.command import Command
 
@@ -39,7 +40,8 @@ def _episodes(arguments: argparse.Namespace) -> None:
         write_file(arguments.out, whole.content())
         print(arguments.out)
     published = "published" if whole.published else "not published"
-    print(f"{len(whole.tasks)} tasks, {whole.seeds} seeds; sha256 {whole.sha256} ({published})")
+    size = f"{counted(len(whole.tasks), 'task')}, {counted(whole.seeds, 'seed')}"
+    print(f"{size}; sha256 {whole.sha256} ({published})")
 
 
 def _export(arguments: argparse.Namespace, store: "EpisodeStore", whole: "EpisodeList") -> None:
