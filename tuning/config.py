@@ -76,7 +76,7 @@ class SweepConfig(Section):
     dir: Location = Field(
         default="sweeps", description="Folder of all sweeps: a path or any fsspec URL."
     )
-    base: str | None = Field(
+    base: Location | None = Field(
         default=None, description="File of the configuration to vary; null: the defaults."
     )
     overrides: dict[str, Any] = Field(default={}, description="Overrides of it, by dotted key.")

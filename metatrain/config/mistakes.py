@@ -35,8 +35,8 @@ def _sentence(place: list[str], details: Sequence[ErrorDetails]) -> str:
     if detail["type"] == "union_tag_not_found":
         value = shown(detail["input"])
         return f"{key} is {value}; write {key}.name={value}."
-    prefix = f"{key}." if place and isinstance(detail["input"], dict) else ""
-    return refusal(details, key, lambda: _hint(key, chosen), prefix)
+    prefix = f"{key}." if isinstance(detail["input"], dict) else f"{key} "
+    return refusal(details, key, lambda: _hint(key, chosen), prefix if place else "")
 
 
 def _registry(section: str) -> Mapping[str, Any]:

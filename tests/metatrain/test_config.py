@@ -70,7 +70,7 @@ from metatrain.generators.networks.unet import UNet
             "there is no key 'data.tasks.nam'; did you mean 'data.tasks.name'?",
         ),
         ("run.name=../x", "run.name is"),
-        ("data.path=ftp://me:secret@host/x", "must not hold a password"),
+        ("data.path=ftp://me:secret@host/x", "data.path is a URL with a password or token before"),
         ("seed=999999999999999999999", "seed is 999999999999999999999; allowed is less than"),
         ("generator.multipliers=[1,-2]", "generator.multipliers.1 is -2; allowed is greater"),
         ("inner.lr", "'inner.lr' is not an override; write key=value"),
@@ -307,6 +307,37 @@ def test_a_learner_defined_by_its_scope_brings_it(learner, scope):
     assert load_config(None, [f"learner.name={learner}"]).inner.scope.name == scope
     with pytest.raises(UserError, match=f"learner {learner} moves the {scope} in its inner loop"):
         load_config(None, [f"learner.name={learner}", "inner.scope.name=film"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "simplecache::s3://me:secret@bucket/x",
+        "zip://a.zip::blockcache::https://me:secret@host/a.zip",
+        "https://secret@host/x",
+        "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=secret&X-Amz-Expires=1",
+        "https://a.blob.core.windows.net/x?sv=1&sig=secret",
+        "https://storage.googleapis.com/x?GoogleAccessId=a&Signature=secret",
+        "filecache::https://host/x?api_key=secret",
+        "https://host/x#access_token=secret",
+    ],
+)
+@pytest.mark.parametrize("key", ["run.dir", "data.path", "data.cache_dir", "validation.network"])
+def test_no_secret_in_a_url_is_stored_or_told(key, url):
+    with pytest.raises(UserError, match=f"{key} is a URL with ") as error:
+        load_config(None, [f"{key}={url}"])
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("s3://bucket/a@b:c/x", "sftp://me@host/runs", "simplecache::s3://bucket/key=1/x"),
+        *("runs/token=3/x?", "https://host/x?versionId=3", "C:\\runs", "http://[x/y"),
+    ],
+)
+def test_a_url_without_a_secret_is_taken(url):
+    assert load_config(None, [f"data.path={url}"]).data.path == url
 
 
 def test_a_mistake_can_be_caught_as_a_value_error():
