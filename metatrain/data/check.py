@@ -193,7 +193,7 @@ class _Shard:
             self._fault(f"Parquet cannot read it ({reason_of(error)})")
 
     def _check_group(self, group: RowGroup, rows: list[dict[str, Any]], data: bytes) -> None:
-        where = f"task '{group.task}'"
+        where = f"task '{printable(group.task)}'"
         if {(row["task"], row["split"]) for row in rows} != {(group.task, group.split)}:
             self._fault(f"{where} is of another name or split than in the manifest")
         for column in (IMAGE, *self._kinds):

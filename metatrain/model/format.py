@@ -77,13 +77,8 @@ def decode(data: bytes, url: str) -> Contents:
         values = json.loads(metadata["config"])
         calibration = _calibration(tensors, metadata)
         given = _under(_GIVEN, tensors) | _TEXTS.validate_json(metadata.get(_GIVEN, "{}"))
-    except KeyError as error:
-        raise UserError(
-            f"{url} is not a metatrain model, since its metadata has no {error}, but a file of "
-            f"another program; give a model that was trained or adapted here."
-        ) from error
-    except (SafetensorError, ValueError, TypeError) as error:
-        reason = reason_of(error)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else reason_of(error)
         raise UserError(f"{url} is not a metatrain model, or is damaged: {reason}.") from error
     if version != FORMAT:
         raise UserError(f"{url} is of format {version}; this metatrain reads {FORMAT}.")

@@ -1,8 +1,8 @@
 """Progress and tables as people see them, in a terminal and in a log."""
 
 import io
-import re
 import logging
+import re
 
 import pytest
 
