@@ -51,7 +51,7 @@ def _submit(arguments: argparse.Namespace) -> None:
 
 
 def submit_from(
-    arguments: argparse.Namespace, build_job: "Callable[[str, Sequence[str]], Job]"
+    arguments: argparse.Namespace, build_job: "Callable[[str | None, Sequence[str]], Job]"
 ) -> None:
     """Submit the job that `build_job` makes of the command line's file and overrides."""
     from cluster.jobs.submit import submit
@@ -90,14 +90,11 @@ def _doctor(arguments: argparse.Namespace) -> None:
         _silence_client()
         submit(doctor_job(file, overrides), arguments.address, wait=True)
     else:
-        doctor(load_config(file, overrides) if file else None)
+        doctor(load_config(file, overrides) if file or overrides else None)
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "config", metavar="CONFIG", nargs="?", help="the run to check the cluster for"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as meta.batch=8")
+    add_config_arguments(parser, help="settings of the run to check the cluster for")
     parser.add_argument(
         "--address",
         metavar="URL",

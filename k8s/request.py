@@ -10,7 +10,9 @@ from typing import NamedTuple
 import yaml
 
 from metatrain.base.errors import UserError, did_you_mean
-from metatrain.config import Config, load_config, load_values, to_yaml
+from metatrain.config import Config, load_config, load_values, override_values, to_yaml
+from metatrain.config.layers import nested, united
+from metatrain.config.yaml_values import dumped
 
 FOLDER = Path(__file__).parent
 
@@ -137,7 +139,7 @@ def _read_run(arguments: argparse.Namespace, components: Sequence[str]) -> _Work
 
 
 def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
-    from tuning.config import load_sweep, split_overrides
+    from tuning.config import load_sweep, split_overrides, sweep_values
 
     def load(further: Sequence[str]) -> Config:
         return load_sweep(arguments.config, [*arguments.overrides, *further]).base
@@ -152,12 +154,11 @@ def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
             f"{arguments.gpus or 'no'} --gpus; set it under overrides."
         )
     of_sweep, of_base = split_overrides(arguments.overrides)
-    values = load_values(arguments.config, of_sweep)
-    pairs = (override.partition("=") for override in of_base)
-    overrides = settings.overrides | {key: yaml.safe_load(value) for key, _, value in pairs}
+    overrides = united(nested(settings.overrides), override_values(of_base))
+    values = sweep_values(arguments.config, of_sweep)
     values |= {"base": f"{_MOUNTED}/run.yaml", "overrides": overrides}
-    base = load_values(settings.base) if settings.base else {}
-    files = {"run.yaml": yaml.safe_dump(base), "sweep.yaml": yaml.safe_dump(values)}
+    base = load_values(settings.base)
+    files = {"run.yaml": dumped(base), "sweep.yaml": dumped(values)}
     return _Workload(settings.name, load, files)
 
 

@@ -124,9 +124,8 @@ def process_text(process: psutil.Process, attribute: str) -> str:
 
 def step_of(line: str) -> int:
     """Return the outer step of a progress line; -1 for any other line."""
-    if not line.startswith("step "):
-        return -1
-    return int(line.split()[1].partition("/")[0].replace(",", ""))
+    progress = re.match(r"\d+-\d\d-\d\d \d\d:\d\d:\d\d step ([\d,]+)/", line)
+    return int(progress[1].replace(",", "")) if progress else -1
 
 
 def plain_torch(config, steps):

@@ -3,6 +3,7 @@
 import argparse
 
 from cluster import commands as below
+from metatrain.cli.arguments import add_config_arguments
 from metatrain.cli.command import Command
 
 
@@ -11,7 +12,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
         from tuning.config import load_sweep
 
         # Before Ray is imported, so that a mistake in the file is reported at once.
-        sweep = load_sweep(arguments.sweep, arguments.overrides)
+        sweep = load_sweep(arguments.config, arguments.overrides)
 
         from tuning.sweep import run_sweep
 
@@ -19,11 +20,9 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sweep", metavar="SWEEP", help="YAML file: a path or any fsspec URL")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
+    add_config_arguments(
+        parser,
+        "SWEEP",
         help="overrides of the sweep, such as budget.trials=40, or of its base, such as "
         "meta.steps=500",
     )

@@ -16,9 +16,12 @@ from metatrain.config import (
     Location,
     StableName,
     load_values,
+    override_values,
     parse_config,
+    read_yaml,
 )
-from metatrain.config.sentences import refusal
+from metatrain.config.layers import nested, overlaid, united, without_brought_scope
+from metatrain.config.sentences import by_value, refusal
 from metatrain.metrics.metric import VALIDATION_METRICS
 from tuning.space import Dimension, Values, corners, with_values
 
@@ -73,7 +76,7 @@ class SweepConfig(Section):
     dir: Location = Field(
         default="sweeps", description="Folder of all sweeps: a path or any fsspec URL."
     )
-    base: str | None = Field(
+    base: Location | None = Field(
         default=None, description="File of the configuration to vary; null: the defaults."
     )
     overrides: dict[str, Any] = Field(default={}, description="Overrides of it, by dotted key.")
@@ -172,7 +175,8 @@ class Sweep:
     def config(self, values: Values, name: str = "trial") -> Config:
         """Return the configuration of the trial `name` with these values of the space."""
         run = {"run.name": name, "run.dir": f"{self.settings.url}/runs"}
-        config = parse_config(with_values(with_values(self._values, values, COMPONENTS), run))
+        base = without_brought_scope(self._values, nested(values))
+        config = parse_config(with_values(with_values(base, values, COMPONENTS), run))
         validation = config.validation.model_copy(
             update={
                 "tasks": config.validation.tasks or _VALIDATION_TASKS,
@@ -192,18 +196,31 @@ class Sweep:
         return config.model_copy(update=parts)
 
 
-def load_sweep(path: str, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(path: str | None, overrides: Sequence[str] = ()) -> Sweep:
     """Read a sweep's file, with overrides of the sweep or of its base.
 
     Raises:
         UserError: with the key, its value and the allowed ones, or the file that cannot be read.
     """
+    if path is None:
+        raise UserError("a sweep has no defaults; name its YAML file.")
     sweep_overrides, base_overrides = split_overrides(overrides)
-    settings = _parse(path, load_values(path, sweep_overrides))
-    base = load_values(settings.base) if settings.base else {}
-    for changes in (settings.overrides, load_values(None, base_overrides)):
-        base = with_values(base, _flat(changes), COMPONENTS)
+    settings = _parse(path, sweep_values(path, sweep_overrides))
+    base = load_values(settings.base)
+    for changes in (nested(settings.overrides), override_values(base_overrides)):
+        base = overlaid(base, changes)
     return Sweep(settings, base)
+
+
+def sweep_values(path: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Read the plain values of a sweep's file with overrides of the sweep.
+
+    The keys under `space` and `overrides` are dotted keys of a configuration, and stay so.
+
+    Raises:
+        UserError: when they cannot be read.
+    """
+    return united(nested(read_yaml(path), depth=1), override_values(overrides))
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -215,31 +232,22 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return of_sweep, [o for o in overrides if o not in of_sweep]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Values:
-    """Return the values of a nested configuration by dotted key."""
-    values: Values = {}
-    for key, value in tree.items():
-        is_nested = isinstance(value, Mapping)
-        values |= _flat(value, f"{prefix}{key}.") if is_nested else {f"{prefix}{key}": value}
-    return values
-
-
 def _parse(path: str, values: Any) -> SweepConfig:
     try:
         return SweepConfig.model_validate(values)
     except ValidationError as error:
-        lines = [_sentence(detail) for detail in error.errors()]
+        lines = [_sentence(place, details) for place, details in by_value(error.errors())]
         raise UserError("\n  ".join([f"{path} is not a sweep:", *lines])) from error
 
 
-def _sentence(detail: ErrorDetails) -> str:
-    *parents, leaf = [str(part) for part in detail["loc"]] or [""]
+def _sentence(place: Sequence[str], details: Sequence[ErrorDetails]) -> str:
+    *parents, leaf = place or [""]
     key = ".".join([*parents, leaf])
-    if detail["type"] == "missing":
+    if details[0]["type"] == "missing":
         example = "{inner.lr: {loguniform: [1e-4, 1e-2]}}"
         return f"{key} is missing; give the values to try, as in {example}."
     prefix = f"{key} " if key else ""
-    return refusal(detail, key, lambda: did_you_mean(leaf, _siblings(parents)), prefix)
+    return refusal(details, key, lambda: did_you_mean(leaf, _siblings(parents)), prefix)
 
 
 def _siblings(parents: Sequence[str]) -> list[str]:

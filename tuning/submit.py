@@ -6,7 +6,7 @@ from cluster.jobs.submit import Job, refuse_relative
 from tuning.config import load_sweep
 
 
-def sweep_job(file: str, overrides: Sequence[str]) -> Job:
+def sweep_job(file: str | None, overrides: Sequence[str]) -> Job:
     """Build the job of a sweep, from the arguments of `metatrain sweep`.
 
     Raises:
@@ -17,5 +17,5 @@ def sweep_job(file: str, overrides: Sequence[str]) -> Job:
     refuse_relative("dir", settings.dir)
     if sweep.base.data.url:
         refuse_relative("data.path", sweep.base.data.url)
-    command = ["python", "-m", "tuning", "sweep", file, *overrides]
+    command = ["python", "-m", "tuning", "sweep", *filter(None, [file]), *overrides]
     return Job(name=settings.name, url=settings.url, file=file, command=command, config=sweep.base)

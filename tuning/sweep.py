@@ -14,6 +14,7 @@ from typing_extensions import override
 from cluster.capacity import workers_that_fit
 from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
 from metatrain.base.errors import UserError
+from metatrain.base.text import counted
 from metatrain.config import Config
 from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import validation_of
@@ -102,8 +103,8 @@ def _run_trials(ledger: SweepLedger, max_concurrent: int, loggers: list[tune.Cal
     settings = ledger.sweep.settings
     _check_room(ledger, max_concurrent)
     print(
-        f"{settings.url}: {settings.budget.trials} trials, {max_concurrent} at a time; the first "
-        f"starts in about 20 s.",
+        f"{settings.url}: {counted(settings.budget.trials, 'trial')}, {max_concurrent} at a time; "
+        f"the first starts in about 20 s.",
         flush=True,
     )
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -118,8 +119,8 @@ def _run_trials(ledger: SweepLedger, max_concurrent: int, loggers: list[tune.Cal
     except KeyboardInterrupt as interrupt:
         ended = sum(record.has_ended for record in ledger.records.values())
         raise KeyboardInterrupt(
-            f"{ended} of {settings.budget.trials} trials have ended; the same command resumes the "
-            f"sweep"
+            f"{ended} of {counted(settings.budget.trials, 'trial')} ended; the same command "
+            f"resumes the sweep"
         ) from interrupt
     finally:
         ledger.mark_waiting()

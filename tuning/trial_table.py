@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from metatrain.base.progress import human_duration
+from metatrain.base.progress import human_duration, log_line
+from metatrain.base.text import counted
 from tuning.ledger import SweepLedger, TrialRecord
 from tuning.recorder import WorkerMessages
 
@@ -67,7 +68,7 @@ class TrialTable(tune.Callback):
         records = list(self._ledger.records.values())
         ended = sum(record.has_ended for record in records)
         best = self._ledger.best()
-        title = f"{ended} of {self._ledger.sweep.settings.budget.trials} trials have ended"
+        title = f"{ended} of {counted(self._ledger.sweep.settings.budget.trials, 'trial')} ended"
         title += f"; the best is {best.name}, {best.reports[-1].score:.4f}" if best else ""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
         for column in _COLUMNS:
@@ -99,7 +100,7 @@ class TrialTable(tune.Callback):
                 cells = zip(self._cells(record), _COLUMNS.values(), strict=True)
                 fixed = "  ".join(cell.ljust(width) for cell, width in cells)
                 line = f"trial {fixed}  {self._values(record)}".rstrip()
-                print(line, file=self._stream, flush=True)
+                print(log_line(line), file=self._stream, flush=True)
 
     def _cells(self, record: TrialRecord) -> list[str]:
         report, numbers = record.last_report, self._messages.numbers(record.number)

@@ -142,7 +142,7 @@ def seconds_after_kill(overrides: list[str]) -> float:
 
 def _steps(run: "subprocess.Popen[str]") -> Iterator[int]:
     assert run.stdout
-    lines = (re.match(r"step ([\d,]+)/", line) for line in run.stdout)
+    lines = (re.search(r" step ([\d,]+)/", line) for line in run.stdout)
     return (int(line[1].replace(",", "")) for line in lines if line)
 
 

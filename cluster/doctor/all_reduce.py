@@ -12,6 +12,7 @@ import torch.distributed as dist
 from ray.exceptions import RayError
 
 from cluster.placement import on_node
+from metatrain.base.text import reason_of
 
 # The bytes of the tensor, and the number of timed reductions, which follow one for warm-up.
 _TENSOR_BYTES, _REPEATS = 64_000_000, 3
@@ -71,8 +72,7 @@ def measure_all_reduce(node_ids: list[str], *, gpus: bool) -> float:
         results = [r.reduce.remote(i, world, address, backend) for i, r in enumerate(ranks)]
         seconds = max(ray.get(results, timeout=_TIMEOUT_SECONDS))
     except (RayError, TimeoutError) as error:
-        lines = [line for line in str(error).strip().splitlines() if line]
-        raise RuntimeError(lines[-1] if lines else type(error).__name__) from error
+        raise RuntimeError(reason_of(error)) from error
     finally:
         for rank in ranks:
             ray.kill(rank)

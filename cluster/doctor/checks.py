@@ -8,6 +8,7 @@ from typing import Literal
 from cluster.capacity import minimum_workers, workers_that_fit
 from cluster.doctor.examination import Examination
 from cluster.doctor.probe import NodeReport, StorageReport
+from metatrain.base.text import counted
 from metatrain.config import Config
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of
@@ -96,7 +97,7 @@ def check_gpus(examination: Examination) -> Iterator[Finding]:
                 status="fail" if examination.uses_gpus else "warn",
                 check="GPUs",
                 node=node.address,
-                detail=f"{present} GPUs by nvidia-smi, and Ray offers {offered}",
+                detail=f"{counted(present, 'GPU')} by nvidia-smi, and Ray offers {offered}",
                 fix="start Ray with --num-gpus, or repair the driver",
             )
     if examination.uses_gpus and not any(counts):
@@ -104,7 +105,9 @@ def check_gpus(examination: Examination) -> Iterator[Finding]:
         detail = "none, and every worker needs one"
         yield Finding(status="fail", check="GPUs", node=_ALL, detail=detail, fix=fix)
     elif same:
-        detail = ", ".join(f"{nodes} nodes with {count}" for count, nodes in sorted(counts.items()))
+        detail = ", ".join(
+            f"{counted(nodes, 'node')} with {count}" for count, nodes in sorted(counts.items())
+        )
         yield Finding(status="pass", check="GPUs", node=_ALL, detail=detail)
 
 
@@ -115,7 +118,7 @@ def check_capacity(examination: Examination) -> Iterator[Finding]:
     cluster = examination.config.cluster
     fitting = sum(workers_that_fit(node.resources, cluster) for node in examination.nodes)
     required = minimum_workers(cluster)
-    detail = f"{fitting} workers fit, and the run needs {required}"
+    detail = f"the run needs {counted(required, 'worker')}, and {fitting} fit"
     if fitting >= required:
         yield Finding(status="pass", check="capacity", node=_ALL, detail=detail)
     else:

@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 from cluster.doctor.all_reduce import measure_all_reduce
 from cluster.doctor.probe import NodeReport, installed_versions, probe_node, read_clock
 from cluster.placement import on_node
+from metatrain.base.text import reason_of
 from metatrain.config import Config
 
 _TIMEOUT_SECONDS = 180.0
@@ -103,8 +104,7 @@ def _with_report(node: Node, probe: Any) -> Node:
         before = time.time()
         node_time: Any = ray.get(_on(node, read_clock).remote(), timeout=_TIMEOUT_SECONDS)
     except (RayError, TimeoutError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return replace(node, error=lines[-1])
+        return replace(node, error=reason_of(error))
     # The node read its clock at some moment between the two readings here.
     skew = max(0.0, before - node_time, node_time - time.time())
     return replace(node, report=report, clock_skew=skew)

@@ -14,6 +14,7 @@ import torch
 
 from metatrain.base.errors import UserError
 from metatrain.base.machine import free_memory
+from metatrain.base.text import reason_of
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.storage.files import filesystem_of, is_s3, read_file, write_file
 
@@ -141,7 +142,7 @@ def _deepspeed_error() -> str:
     try:
         import deepspeed  # noqa: F401
     except Exception as error:  # its import may fail by compilers, drivers and versions
-        return f"{type(error).__name__}: {error}".partition("\n")[0]
+        return f"{type(error).__name__}: {reason_of(error)}"
     return ""
 
 

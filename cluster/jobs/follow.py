@@ -1,6 +1,7 @@
 """Follow a job to its end: print its log and its progress, and return its exit status."""
 
 import asyncio
+import re
 import sys
 import time
 from typing import TextIO
@@ -10,13 +11,14 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from cluster.jobs.preflight import dashboard_errors
 from metatrain.base.errors import UserError
+from metatrain.base.text import printable
 
 # Seconds after which a dashboard that does not answer is given up; the job keeps running.
 _CONNECTION_TIMEOUT = 60.0
 _POLL_SECONDS = 0.5
 
-# The start of a run's progress lines; see `cluster.run.observers`.
-_PROGRESS_PREFIX = "step "
+# A run's progress line behind its time; see `cluster.run.observers`.
+_PROGRESS_LINE = re.compile(r"([-\d]+ [:\d]+ )?step \d")
 
 
 class JobFailedError(UserError):
@@ -53,7 +55,7 @@ class LogLines:
 
     def _print(self, line: str) -> None:
         erase = "\r" + " " * self._width + "\r" if self._width else ""
-        progress = self._overwrites and line.startswith(_PROGRESS_PREFIX)
+        progress = self._overwrites and _PROGRESS_LINE.match(line)
         self._stream.write(erase + line + ("" if progress else "\n"))
         self._width = len(line) if progress else 0
 
@@ -107,8 +109,7 @@ def _check_succeeded(job_id: str, details: JobDetails) -> None:
         raise JobFailedError(f"job {job_id} was stopped; {resume}.", status=130)
     if details.status == JobStatus.FAILED:
         code = details.driver_exit_code
-        message = (details.message or "").strip().partition("\n")[0].rstrip(".")
-        reason = f"exit status {code}" if code else message
+        reason = f"exit status {code}" if code else printable(details.message or "").strip(" .")
         raise JobFailedError(
             f"job {job_id} failed ({reason}); fix the cause, and {resume}.", exit_status(code)
         )

@@ -15,6 +15,7 @@ from requests.exceptions import RequestException
 from cluster.capacity import Resources, minimum_workers, workers_that_fit
 from cluster.ray_internals import get_from_dashboard
 from metatrain.base.errors import UserError
+from metatrain.base.text import counted, reason_of
 from metatrain.config import ClusterConfig
 
 # The dashboard of a cluster on this machine, or of one that `ray dashboard` forwards.
@@ -89,7 +90,7 @@ def dashboard_errors(address: str) -> Iterator[None]:
             f"RAY_AUTH_TOKEN to the output of `ray get-auth-token` on the cluster's head."
         ) from error
     except (RequestException, ConnectionError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().rpartition("\n")[2].rstrip(".")
+        reason = reason_of(error)
         raise UserError(
             f"{address} does not respond as a Ray dashboard ({reason}); give --address "
             f"http://HEAD:8265."
@@ -127,9 +128,11 @@ def check_capacity(client: JobSubmissionClient, cluster: ClusterConfig) -> str |
         return None
     cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
     shortage = (
-        f"the run needs {required} workers of {cluster.cpus_per_worker:g} CPUs and "
-        f"{cluster.gpus_per_worker} GPUs each, and {fitting} fit on the cluster's {len(nodes)} "
-        f"nodes of {cpus:g} CPUs and {gpus:g} GPUs in total"
+        f"the run needs {counted(required, 'worker')} of "
+        f"{counted(cluster.cpus_per_worker, 'CPU')} and "
+        f"{counted(cluster.gpus_per_worker, 'GPU')} each, and {fitting} fit on the cluster's "
+        f"{counted(len(nodes), 'node')} of {counted(cpus, 'CPU')} and {counted(gpus, 'GPU')} in "
+        f"total"
     )
     if _has_autoscaler(client):
         return f"{shortage}; the job waits for the cluster to grow."

@@ -15,6 +15,7 @@ from cluster.jobs.follow import JobFailedError, follow, wait_for_end
 from cluster.jobs.package import files_to_upload
 from cluster.jobs.preflight import check_capacity, connect, dashboard_address, dashboard_errors
 from metatrain.base.errors import UserError
+from metatrain.base.text import reason_of
 from metatrain.config import Config, load_config
 
 
@@ -43,7 +44,7 @@ class Job:
         return shlex.join(self.command)
 
 
-def training_job(file: str, overrides: Sequence[str]) -> Job:
+def training_job(file: str | None, overrides: Sequence[str]) -> Job:
     """Build the job that runs `metatrain train`.
 
     Raises:
@@ -53,7 +54,7 @@ def training_job(file: str, overrides: Sequence[str]) -> Job:
     refuse_relative("run.dir", config.run.dir)
     if config.data.url:
         refuse_relative("data.path", config.data.url)
-    command = ["python", "-m", "cluster", "train", file, *overrides]
+    command = ["python", "-m", "cluster", "train", *filter(None, [file]), *overrides]
     return Job(name=config.run.name, url=config.run.url, file=file, command=command, config=config)
 
 
@@ -63,10 +64,9 @@ def doctor_job(file: str | None, overrides: Sequence[str]) -> Job:
     Raises:
         UserError: as `training_job`.
     """
-    if file:
+    if file or overrides:
         training_job(file, overrides)
-    arguments = [file, *overrides] if file else []
-    command = ["python", "-m", "cluster", "doctor", *arguments]
+    command = ["python", "-m", "cluster", "doctor", *filter(None, [file]), *overrides]
     # The doctor itself reports a cluster that is too small.
     return Job(name="doctor", url="the examination", file=file, command=command, config=None)
 
@@ -161,8 +161,7 @@ def _submit(client: JobSubmissionClient, job: Job, folder: Path) -> str:
             metadata={"url": job.url},
         )
     except RuntimeError as error:
-        reason = str(error).strip(" .\n").rpartition("\n")[2]
-        raise UserError(f"the cluster refused job {job_id}: {reason}.") from error
+        raise UserError(f"the cluster refused job {job_id}: {reason_of(error)}.") from error
     return job_id
 
 

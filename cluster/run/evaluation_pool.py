@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 from cluster.run.ray_cluster import ray_connection
 from metatrain.base.errors import UserError
 from metatrain.base.machine import cores
+from metatrain.base.text import reason_of
 from metatrain.evaluation.running.jobs import Job, perform
 from metatrain.evaluation.running.runner import prepare_process
 from metatrain.storage.files import absolute
@@ -81,8 +82,7 @@ def _result(reference: "ray.ObjectRef") -> object:
         cause = getattr(error, "cause", None)
         if cause:  # the job's own error, without Ray's traceback
             raise cause from None
-        reason = str(error).partition("\n")[0].rstrip(".")
         raise UserError(
-            f"Ray lost a worker of the evaluation ({reason}); evaluate again, and finished jobs "
-            f"are not repeated."
+            f"Ray lost a worker of the evaluation ({reason_of(error)}); evaluate again, and "
+            f"finished jobs are not repeated."
         ) from error

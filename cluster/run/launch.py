@@ -2,6 +2,8 @@
 
 from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
 from cluster.run.worker_group import WorkerGroup
+from metatrain.base.progress import log_line
+from metatrain.base.text import counted
 from metatrain.config import Config
 from metatrain.evaluation.validation import read_validations
 from metatrain.generators.frozen import pinned
@@ -29,7 +31,7 @@ def launch(config: Config) -> str:
     if step < config.meta.steps:
         _print_line(
             f"Training {config.run.url} from step {step:,} of {config.meta.steps:,}; starting "
-            f"{config.cluster.workers} workers takes about 20 s."
+            f"{counted(config.cluster.workers, 'worker')} takes about 20 s."
         )
         with ray_connection(cpus=required_cpus(config)) as temporary:
             check_resources(config, fixed=temporary)
@@ -87,4 +89,4 @@ def _validation_line(run: str) -> str:
 
 
 def _print_line(line: str) -> None:
-    print(line, flush=True)
+    print(log_line(line), flush=True)

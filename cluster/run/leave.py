@@ -10,6 +10,7 @@ import psutil
 
 from cluster.ray_internals import TRAIN_WORKER_TITLE, node_id_of
 from metatrain.base.errors import UserError
+from metatrain.base.text import counted
 
 
 class _Node(NamedTuple):
@@ -39,10 +40,10 @@ def leave(within: float, node_id: str | None = None) -> None:
     _, late = psutil.wait_procs(workers, timeout=within)
     if late:
         raise UserError(
-            f"{len(late)} of {len(workers)} workers have not left within {within:g} s, so the run "
-            f"may resume from the previous checkpoint; give a larger --within."
+            f"{len(late)} of {counted(len(workers), 'worker')} did not leave within {within:g} s, "
+            f"so the run may resume from the previous checkpoint; give a larger --within."
         )
-    print(f"{len(workers)} workers have saved and left.")
+    print(f"{counted(len(workers), 'worker')} saved and left.")
 
 
 def _drain(node: _Node, within: float) -> None:

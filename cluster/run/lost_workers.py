@@ -7,6 +7,7 @@ from typing_extensions import override
 from cluster.ray_internals import is_dead, is_unresponsive
 from cluster.run.messages import Message
 from metatrain.base.errors import UserError
+from metatrain.base.text import reason_of
 
 
 class LostWorkerReporter(UserCallback):
@@ -28,14 +29,10 @@ class LostWorkerReporter(UserCallback):
         }
         # Workers that wait for a lost worker fail too, and Ray may notice them first.
         waiting = {
-            rank: f"waited in vain for another ({_reason(error)})"
+            rank: f"waited in vain for another ({reason_of(error)})"
             for rank, error in worker_exceptions.items()
             if not isinstance(error, UserError)
         }
         for rank, event in (lost or waiting).items():
             text = f"Worker {rank} {event}; restarting all workers."
             self._messages.put(Message("line", text))
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")

@@ -13,6 +13,8 @@ from ray.util import get_node_ip_address
 from cluster.capacity import minimum_workers
 from cluster.ray_internals import GCS_PORT_VARIABLE, is_startup_timeout
 from metatrain.base.errors import UserError
+from metatrain.base.progress import log_line
+from metatrain.base.text import counted
 from metatrain.config import Config
 
 
@@ -113,11 +115,12 @@ def check_resources(config: Config, *, fixed: bool) -> None:
         available = resources.get(kind, 0)
         if count <= available:
             continue
-        shortage = f"{workers} workers need {count:g} {kind}s, and Ray has {available:g}"
+        needs = f"{counted(workers, 'worker')} need{'s' if workers == 1 else ''}"
+        shortage = f"{needs} {counted(count, kind)}, and Ray has {available:g}"
         if fixed:
             key = "cluster.min_workers" if cluster.min_workers else "cluster.workers"
             raise UserError(f"{shortage}; lower {key} or cluster.{kind.lower()}s_per_worker.")
-        print(f"{shortage}; waiting for the cluster to grow.", flush=True)
+        print(log_line(f"{shortage}; waiting for the cluster to grow."), flush=True)
 
 
 def required_cpus(config: Config) -> int:

@@ -21,6 +21,7 @@ from cluster.run.observers import ProgressLine, SampleGrid, Saver, Validator
 from cluster.run.resolve_auto import resolve_auto
 from cluster.run.worker_backend import told_to_leave
 from metatrain.base.errors import UserError
+from metatrain.base.text import counted
 from metatrain.config import Config, parse_config
 from metatrain.data.loader import load_episodes
 from metatrain.data.tasks import TaskSource
@@ -104,7 +105,7 @@ def _trainer(
 
     source, checkpoints = source_of_run(config), CheckpointStore(config.run.url, say)
     if dist.get_rank() == 0 and config.cluster.min_workers:
-        say(f"Training with {dist.get_world_size()} workers.")
+        say(f"Training with {counted(dist.get_world_size(), 'worker')}.")
     sampler = training_sampler(source, config)
     resolved = resolve_auto(config, checkpoints, source, say)
     engine, learner = build_engine_and_learner(resolved, device)

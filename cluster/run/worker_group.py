@@ -19,6 +19,7 @@ from cluster.run.run_starter import start_run
 from cluster.run.worker import WorkerSettings, train_worker
 from cluster.run.worker_backend import WorkerConfig
 from metatrain.base.errors import UserError
+from metatrain.base.text import reason_of
 from metatrain.config import Config
 from metatrain.storage.files import absolute, filesystem_of
 
@@ -128,10 +129,9 @@ def _trainer(config: Config, *, messages: Queue, decisions: Queue | None) -> Tor
 
 
 def _failure_sentence(error: Exception, config: Config) -> str:
-    """Condense Ray's report of a failed run to its last line, and say what to do."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Condense Ray's report of a failed run to its cause, and say what to do."""
     return (
-        f"training failed ({lines[-1] if lines else type(error).__name__}); its workers may be "
+        f"training failed ({reason_of(error)}); its workers may be "
         f"restarted cluster.max_failures={config.cluster.max_failures} times. The same command "
         f"resumes from the newest checkpoint."
     )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from metatrain.base.text import printable_lines
+
 _log = logging.getLogger("metatrain")
 
 
@@ -36,11 +38,11 @@ class LogDisplay:
 
     def show(self, line: str) -> None:
         """Log the state of the work."""
-        _log.info(line)
+        _log.info("%s", printable_lines(line))
 
     def say(self, message: str) -> None:
         """Log a message."""
-        _log.warning(message)
+        _log.warning("%s", printable_lines(message))
 
     def clear(self) -> None:
         """Leave the log as it is."""
@@ -57,8 +59,9 @@ class StreamDisplay:
     def show(self, line: str) -> None:
         """Show the state of the work, in the place of the one before on a terminal."""
         if not self._overwrites:
-            print(line, file=self._stream, flush=True)
+            print(log_line(line), file=self._stream, flush=True)
             return
+        line = printable_lines(line)
         # A line that wraps could not be overwritten.
         line = line[: shutil.get_terminal_size().columns - 1]
         self._stream.write("\r" + line.ljust(self._width))
@@ -68,7 +71,7 @@ class StreamDisplay:
     def say(self, message: str) -> None:
         """Print a message on a line of its own."""
         self.clear()
-        print(message, file=self._stream, flush=True)
+        print(printable_lines(message), file=self._stream, flush=True)
 
     def clear(self) -> None:
         """Clear the line."""
@@ -95,6 +98,11 @@ def displayed(display: Display) -> Iterator[None]:
 def say(message: str) -> None:
     """Show a message that stays."""
     _display.say(message)
+
+
+def log_line(text: str) -> str:
+    """Return a line of a log: the local time, and the text without control characters."""
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable_lines(text)}"
 
 
 def human_duration(seconds: float) -> str:

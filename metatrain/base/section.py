@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Union
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from metatrain.base.secrets import secret_in
 
 
 class Section(BaseModel):
@@ -27,17 +28,17 @@ def section_of(registry: Mapping[str, Any]) -> Any:
     return Annotated[Union[tagged], Discriminator(name_of)]  # noqa: UP007
 
 
-def _without_password(url: str) -> str:
-    if urlsplit(url).password:
+def _without_secret(url: str) -> str:
+    if secret := secret_in(url):
         raise ValueError(
-            "a URL in the configuration must not hold a password, for the configuration is printed "
-            "and stored with every model; give credentials by the environment."
+            f"is a URL with {secret}, and the configuration is printed and stored with every "
+            f"model; remove it, and give credentials by the environment."
         )
     return url
 
 
 # A path or any fsspec URL.
-Location = Annotated[str, AfterValidator(_without_password)]
+Location = Annotated[str, AfterValidator(_without_secret)]
 
 
 # Also the name of a folder, and so valid in every file system and URL.

@@ -1,6 +1,8 @@
 """Arguments that several commands share."""
 
 import argparse
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
@@ -9,12 +11,46 @@ if TYPE_CHECKING:
     from metatrain.config import Config
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """CONFIG and its overrides, as every command that takes a configuration has them."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file: a path or any fsspec URL")
+# An override, and no path or URL that has an equals sign in it.
+_OVERRIDE = re.compile(r"[^\W\d]\w*(\.[^=/]+)*=.*", re.DOTALL)
+
+
+def add_config_arguments(
+    parser: argparse.ArgumentParser,
+    metavar: str = "CONFIG",
+    help: str = "such as inner.lr=0.01 cluster.workers=8",
+) -> None:
+    """Add a configuration's file and overrides, which may stand between and after options."""
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.lr=0.01 cluster.workers=8"
+        "config",
+        metavar=metavar,
+        nargs="?",
+        help="YAML file: a path or any fsspec URL (none: the defaults)",
     )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=help)
+
+
+def place_words(arguments: argparse.Namespace, further: Sequence[str]) -> list[str]:
+    """Place overrides, and the file of a configuration, wherever they stand on the command line.
+
+    Args:
+        arguments: the parsed arguments, of which `config` and `overrides` are set where the command
+            has them.
+        further: words that the parser could not place, since they follow an option.
+
+    Returns:
+        The words that still have no place.
+    """
+    if "overrides" not in arguments:
+        return list(further)
+    words = [*arguments.overrides, *(word for word in further if not word.startswith("-"))]
+    if "config" in arguments:
+        words = [*([arguments.config] if arguments.config else []), *words]
+        files = [word for word in words if not _OVERRIDE.fullmatch(word)]
+        arguments.config = files[0] if files else None
+        words = [word for word in words if word is not arguments.config]
+    arguments.overrides = words
+    return [word for word in further if word.startswith("-")]
 
 
 def data_url(config: "Config") -> str:

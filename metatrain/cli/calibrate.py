@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.cli.arguments import add_device_argument, add_subset_arguments, data_url, positive
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
     from metatrain.data.packed.store import EpisodeStore
@@ -49,7 +49,7 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     protocol = _protocol(arguments, store, candidate)
     runner = runner or LocalRunner(arguments.workers, device_of(arguments.device))
     calibrated(protocol, candidate, runner).save(url)
-    print(url)
+    show(url)
 
 
 def _protocol(

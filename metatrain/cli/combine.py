@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
 from metatrain.cli.arguments import positive
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
     from metatrain.model.file import Model
@@ -78,7 +78,7 @@ def _post_hoc(arguments: argparse.Namespace) -> None:
     from metatrain.combine.post_hoc import reconstruct
 
     model, error = reconstruct(arguments.run_folder, arguments.sigma)
-    print(f"relative error of the profile: {error:.1%}")
+    show(f"relative error of the profile: {error:.1%}")
     _write(model, arguments.out)
 
 
@@ -103,7 +103,7 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 def _write(model: "Model", out: str) -> None:
 
     model.save(out)
-    print(out)
+    show(out)
 
 
 METHODS = {

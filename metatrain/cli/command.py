@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from metatrain import __version__
 from metatrain.base.errors import MissingStepError, Step, UserError
 from metatrain.base.progress import StreamDisplay, displayed
+from metatrain.base.text import printable_lines
+from metatrain.cli.arguments import place_words
 
 # The command that takes a step, as an error tells it.
 _COMMANDS: Mapping[Step, str] = {
@@ -44,12 +46,14 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
         subparser = subparsers.add_parser(name, help=command.help, description=command.help)
         command.arguments(subparser)
         subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(argv)
+    arguments, further = parser.parse_known_args(argv)
+    if unplaced := place_words(arguments, further):
+        parser.error(f"unrecognized arguments: {' '.join(unplaced)}")
     try:
         with displayed(StreamDisplay(sys.stderr)):
             arguments.run(arguments)
     except UserError as error:
-        print(f"{program}: {sentence_of(error)}", file=sys.stderr)
+        print(printable_lines(f"{program}: {sentence_of(error)}"), file=sys.stderr)
         return error.status
     except KeyboardInterrupt as interrupt:
         print(
@@ -58,6 +62,11 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
         )
         return 130
     return 0
+
+
+def show(text: object, end: str = "\n") -> None:
+    """Print text, with whatever strangers wrote in it, as no more than lines."""
+    print(printable_lines(str(text)), end=end, flush=True)
 
 
 def sentence_of(error: UserError) -> str:

@@ -2,21 +2,25 @@
 
 import argparse
 
+from metatrain.cli.arguments import add_config_arguments
 from metatrain.cli.command import Command
+
+_NOTE = "# What differs from the defaults; `metatrain config --all` has every key."
 
 
 def _config(arguments: argparse.Namespace) -> None:
-    from metatrain.config import load_config, to_yaml
+    from metatrain.config import chosen, load_config, to_yaml
 
-    given = [arguments.config] if arguments.config else []
-    # Without a file, the first override stands where the file would.
-    path = given.pop() if given and "=" not in given[0] else None
-    print(to_yaml(load_config(path, given + arguments.overrides)), end="")
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.all:
+        print(to_yaml(config), end="")
+    else:
+        print(f"{_NOTE}\n{to_yaml(config, chosen(config))}", end="")
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; none: the defaults")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.lr=0.01")
+    add_config_arguments(parser)
+    parser.add_argument("--all", action="store_true", help="print the defaults too")
 
 
-CONFIG = Command("Print the whole configuration, resolved.", _config_arguments, _config)
+CONFIG = Command("Print a configuration, with what its keys mean.", _config_arguments, _config)

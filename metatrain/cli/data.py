@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from metatrain.cli.arguments import image_size
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 
 def _pack(arguments: argparse.Namespace) -> None:
@@ -20,7 +20,7 @@ def _pack(arguments: argparse.Namespace) -> None:
         variant=variant,
         conditions=dict(arguments.condition),
     )
-    print(summary)
+    show(summary)
 
 
 def _condition(text: str) -> tuple[str, str]:
@@ -68,13 +68,13 @@ def _data(arguments: argparse.Namespace) -> None:
     from metatrain.data.check import check, write_contact_sheet
 
     card = check(arguments.url)
-    print(card)
+    show(card)
     if card.faults:
         raise UserError("\n  ".join([f"{card.url} is not whole:", *card.faults]))
-    print("  whole: every hash, count, image and condition is as it was packed")
+    show("  whole: every hash, count, image and condition is as it was packed")
     if arguments.sheet:
         write_contact_sheet(arguments.url, arguments.sheet)
-        print(arguments.sheet)
+        show(arguments.sheet)
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,9 +87,9 @@ def _store(arguments: argparse.Namespace) -> None:
     from metatrain.storage.s3_server import BUCKET, serve
 
     def announce(environment: Mapping[str, str]) -> None:
-        print(f"s3://{BUCKET} is served until Ctrl-C; elsewhere, give this first:")
+        show(f"s3://{BUCKET} is served until Ctrl-C; elsewhere, give this first:")
         for name, value in environment.items():
-            print(f"export {name}={value}", flush=True)
+            show(f"export {name}={value}")
 
     serve(arguments.folder, announce)
 

@@ -4,8 +4,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import counted
 from metatrain.cli.arguments import add_subset_arguments, image_size, positive
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
     from metatrain.data.packed.store import EpisodeStore
@@ -37,9 +38,10 @@ def _episodes(arguments: argparse.Namespace) -> None:
         _export(arguments, store, whole)
     if arguments.out:
         write_file(arguments.out, whole.content())
-        print(arguments.out)
+        show(arguments.out)
     published = "published" if whole.published else "not published"
-    print(f"{len(whole.tasks)} tasks, {whole.seeds} seeds; sha256 {whole.sha256} ({published})")
+    size = f"{counted(len(whole.tasks), 'task')}, {counted(whole.seeds, 'seed')}"
+    show(f"{size}; sha256 {whole.sha256} ({published})")
 
 
 def _export(arguments: argparse.Namespace, store: "EpisodeStore", whole: "EpisodeList") -> None:
@@ -55,7 +57,7 @@ def _export(arguments: argparse.Namespace, store: "EpisodeStore", whole: "Episod
         channels=channels,
     )
     export_supports(benchmark, whole, arguments.export)
-    print(arguments.export)
+    show(arguments.export)
 
 
 EPISODES = Command("Write the episodes that an evaluation uses.", _arguments, _episodes)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
 from metatrain.cli.arguments import add_device_argument, add_subset_arguments, data_url, positive
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
     runner = runner or LocalRunner(arguments.workers, device_of(arguments.device))
     domains = [_score_on(arguments, url, candidates, joint, runner) for url in urls]
     if len(domains) > 1:
-        print(cross_domain_table(domains))
+        show(cross_domain_table(domains))
 
 
 def _refuse_options_of_one_data_set(arguments: argparse.Namespace, urls: "Sequence[str]") -> None:
@@ -116,8 +116,8 @@ def _score_on(
         others[name] = protocol.score_images(name, arguments.samples, images)
     scored: dict[str, ScoredSystem] = {}
     for evaluation, systems in evaluate_models(protocol, candidates, joint, others, runner):
-        print(evaluation_table(evaluation))
-        print(comparisons(evaluation.system, systems | scored), end="\n\n")
+        show(evaluation_table(evaluation))
+        show(comparisons(evaluation.system, systems | scored), end="\n\n")
         scored[evaluation.system] = systems[evaluation.system]
     natives = [candidate.name for candidate in candidates if candidate.native]
     return Domain(benchmark_name(store), {n: main_scores(s) for n, s in scored.items()}, natives)
@@ -147,8 +147,8 @@ def _score_samples(arguments: argparse.Namespace) -> None:
     systems = protocol.with_baselines({name: scored})
     evaluation = protocol.evaluation(name, systems, images, folder=folder)
     write_evaluation(evaluation, {n: s.scores for n, s in systems.items()}, folder)
-    print(evaluation_table(evaluation))
-    print(comparisons(name, systems))
+    show(evaluation_table(evaluation))
+    show(comparisons(name, systems))
 
 
 def _samples(arguments: argparse.Namespace, protocol: "Protocol") -> "tuple[str, Tensor]":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
 from metatrain.cli.arguments import above_0, add_config_arguments, positive
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
     from metatrain.config import Config
@@ -44,7 +44,7 @@ def _plan(arguments: argparse.Namespace) -> None:
         return load_config(arguments.config, [*arguments.overrides, *given, *further])
 
     found = plan_of(load(()), _hardware(arguments, load(())))
-    print(plan_table(found))
+    show(plan_table(found))
     if not found.fits:
         raise UserError(advice(*remedy(found, load)))
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -10,9 +10,9 @@ def _report(arguments: argparse.Namespace) -> None:
 
     first, *others = arguments.run_folders
     if others:
-        print(write_comparison(arguments.run_folders, arguments.out))
+        show(write_comparison(arguments.run_folders, arguments.out))
     else:
-        print(write_report(first, arguments.out))
+        show(write_report(first, arguments.out))
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:

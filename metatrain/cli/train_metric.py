@@ -3,7 +3,7 @@
 import argparse
 
 from metatrain.cli.arguments import image_size
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def _train_metric(arguments: argparse.Namespace) -> None:
     network = metric_network(
         store, arguments.out, image_size=arguments.size or size, channels=channels
     )
-    print(f"{arguments.out}\nsha256 {network.sha256}")
+    show(f"{arguments.out}\nsha256 {network.sha256}")
 
 
 TRAIN_METRIC = Command("Train the metric network of a data set.", _arguments, _train_metric)

@@ -1,13 +1,20 @@
 """The configuration: one typed, frozen tree, read from YAML with dotted overrides.
 
-sections -> tree -> reading; values compares and writes them
+sections -> tree -> layers, mistakes -> reading; values compares and writes them
 """
 
 from metatrain.base.section import Location, StableName
-from metatrain.config.reading import load_config, load_values, parse_config, with_values
+from metatrain.config.reading import (
+    load_config,
+    load_values,
+    override_values,
+    parse_config,
+    read_yaml,
+    with_values,
+)
 from metatrain.config.sections import CheckpointConfig, ClusterConfig, MetaConfig
 from metatrain.config.tree import COMPONENTS, Config
-from metatrain.config.values import differences, leaves, non_defaults, to_yaml, written
+from metatrain.config.values import chosen, differences, leaves, non_defaults, to_yaml, written
 from metatrain.data.config import DataConfig
 
 __all__ = [
@@ -19,12 +26,15 @@ __all__ = [
     "Location",
     "MetaConfig",
     "StableName",
+    "chosen",
     "differences",
     "leaves",
     "load_config",
     "load_values",
     "non_defaults",
+    "override_values",
     "parse_config",
+    "read_yaml",
     "to_yaml",
     "with_values",
     "written",

@@ -1,25 +1,25 @@
 """Configurations read from files, overrides and plain values, with a sentence for every mistake."""
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from functools import reduce
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from metatrain.base.errors import UserError, did_you_mean
+from metatrain.base.errors import UserError
+from metatrain.config.layers import nested, overlaid, united
+from metatrain.config.mistakes import sentences_about
 from metatrain.config.moved import with_moved_keys
-from metatrain.config.sentences import refusal, shown
-from metatrain.config.tree import COMPONENTS, Config
-from metatrain.config.values import leaves
+from metatrain.config.tree import Config
+from metatrain.config.yaml_values import parse_file, parse_override
 from metatrain.storage.files import read_file
 
 
 def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file (a path or any fsspec URL), then apply overrides such as `inner.lr=0.01`.
+
+    An override that chooses another component, such as `generator.name=dit`, drops what the file
+    repeats of the old one's defaults.
 
     Raises:
         UserError: naming the key, its value and what is allowed, or the file that cannot be read.
@@ -27,27 +27,33 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
     return parse_config(load_values(path, overrides))
 
 
-def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> Any:
-    """Read the plain values of a YAML file with overrides, without validating them.
+def load_values(path: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read the plain values of a configuration with overrides, without validating them.
 
     Raises:
         UserError: when they cannot be read.
     """
-    malformed = [override for override in overrides if "=" not in override]
-    if malformed:
-        raise UserError(
-            f"'{malformed[0]}' is not an override; write key=value, as in inner.lr=0.01."
-        )
-    data = read_file(path) if path else b"{}"
-    try:
-        tree = OmegaConf.create(data.decode())
-        tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
-        return OmegaConf.to_container(tree, resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise UserError(
-            f"{path or 'the overrides'} cannot be read as YAML keys and values: {first_line}."
-        ) from error
+    values = nested(read_yaml(path)) if path else {}
+    return overlaid(values, override_values(overrides))
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Read the keys and values of a YAML file, a path or any fsspec URL, as they are.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
+    return parse_file(read_file(path), path)
+
+
+def override_values(overrides: Sequence[str]) -> dict[str, Any]:
+    """Parse overrides such as `inner.lr=0.01` into nested values; the last of a key wins.
+
+    Raises:
+        UserError: naming the override that cannot be read.
+    """
+    pairs = [nested(dict([parse_override(override)])) for override in overrides]
+    return reduce(united, pairs, {})
 
 
 def parse_config(values: Any) -> Config:
@@ -59,7 +65,7 @@ def parse_config(values: Any) -> Config:
     try:
         return Config.model_validate(with_moved_keys(values))
     except ValidationError as error:
-        lines = [_sentence(detail) for detail in error.errors()]
+        lines = sentences_about(error.errors())
         raise UserError("\n  ".join(["the configuration cannot be used:", *lines])) from error
 
 
@@ -69,46 +75,4 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     Raises:
         UserError: see `parse_config`.
     """
-    tree = config.model_dump(mode="json")
-    for key, value in values.items():
-        *path, leaf = key.split(".")
-        section = tree
-        for name in path:
-            section = section.setdefault(name, {})
-        section[leaf] = value
-    return parse_config(tree)
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    loc = [str(part) for part in detail["loc"]]
-    for section in COMPONENTS:
-        depth = section.count(".") + 1
-        if fnmatchcase(".".join(loc[:depth]), section):
-            del loc[depth : depth + 1]  # pydantic puts the component's name before its keys
-    key = ".".join(loc) or "the top level"
-    if detail["type"] == "union_tag_invalid":
-        name = shown(detail["input"].get("name"))
-        registry = next(r for section, r in COMPONENTS.items() if fnmatchcase(key, section))
-        return f"{key}.name is {name}; allowed is {', '.join(registry)}."
-    if detail["type"] == "union_tag_not_found":
-        value = shown(detail["input"])
-        return f"{key} is {value}; write {key}.name={value}."
-    of_section = loc and isinstance(detail["input"], dict)
-    return refusal(detail, key, lambda: _nearest(key), prefix=f"{key}." if of_section else "")
-
-
-def _nearest(key: str) -> str:
-    """Return a hint at a similar key of the same section, or the same key elsewhere."""
-    parent, _, word = key.rpartition(".")
-    keys = [key for key, _ in leaves(Config())]
-    for section, registry in COMPONENTS.items():
-        if fnmatchcase(parent, section) or "*" not in section:
-            place = section.replace("*", parent.rpartition(".")[2])
-            keys += [k for part in registry.values() for k, _ in leaves(part.Config(), f"{place}.")]
-    known = list(dict.fromkeys([key.partition(".")[0] for key in keys] + keys))
-    siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
-    hint = did_you_mean(word, siblings)
-    if hint and parent:
-        return hint.replace("'", f"'{parent}.", 1)
-    elsewhere = [key for key in known if key.rpartition(".")[2] == word]
-    return hint or (f"; did you mean '{elsewhere[0]}'?" if elsewhere else "")
+    return parse_config(overlaid(config.model_dump(mode="json"), nested(values)))

@@ -61,7 +61,7 @@ class Config(Section):
     @classmethod
     def _scope_is_brought(cls, values: Any) -> Any:
         """Fill in the scope that defines a learner or generator."""
-        scope = _scope_of(values)
+        scope = brought_scope(values)
         inner = values.get("inner", {}) if scope else None
         if isinstance(inner, dict) and "scope" not in inner:
             return values | {"inner": inner | {"scope": {"name": scope}}}
@@ -192,7 +192,7 @@ class Config(Section):
         return self
 
 
-def _scope_of(values: Any) -> str | None:
+def brought_scope(values: Any) -> str | None:
     """Return the scope that defines the learner or generator in unvalidated `values`."""
     for section, registry in (("learner", LEARNERS), ("generator", GENERATORS)):
         part = values.get(section) if isinstance(values, dict) else None

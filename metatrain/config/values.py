@@ -1,12 +1,13 @@
 """Values of a configuration: by dotted key, compared, and as YAML."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import yaml
 
 from metatrain.base.section import Section
+from metatrain.config.tree import Config, brought_scope
 
 
 def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -51,22 +52,37 @@ def non_defaults(config: Section) -> dict[str, Any]:
     return values
 
 
-def to_yaml(config: Section) -> str:
-    """Return the configuration as YAML, every key with its description as a comment."""
-    return "\n".join(_yaml_lines(config, indent="")) + "\n"
+def chosen(config: Config) -> list[str]:
+    """List the dotted keys of `non_defaults`, less the scope that a learner or generator brings."""
+    keys = list(non_defaults(config))
+    brought = brought_scope({"learner": dict(config.learner), "generator": dict(config.generator)})
+    return [key for key in keys if not (brought and key == "inner.scope.name")]
 
 
-def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
+def to_yaml(config: Section, only: Collection[str] | None = None) -> str:
+    """Return the configuration as YAML, every key with its description as a comment.
+
+    Args:
+        config: the configuration.
+        only: the dotted keys to write; None writes all.
+    """
+    return "".join(f"{line}\n" for line in _yaml_lines(config, only))
+
+
+def _yaml_lines(section: Section, only: Collection[str] | None, place: str = "") -> Iterator[str]:
+    indent = "  " * place.count(".")
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
         if isinstance(value, Section):
-            yield f"{indent}{key}:"
-            yield from _yaml_lines(value, indent + "  ")
+            lines = [*_yaml_lines(value, only, f"{place}{key}.")]
+            yield from [f"{indent}{key}:", *lines] if lines else []
+        elif only is not None and place + key not in only:
+            continue
         elif _holds_sections(value):
             yield f"{indent}{key}:"
             for name, part in value.items():
                 yield f"{indent}  {written(name)}:"
-                yield from _yaml_lines(part, indent + "    ")
+                yield from _yaml_lines(part, None, f"{place}{key}..")
         else:
             line = f"{indent}{key}: {written(value)}"
             yield f"{line:<32}  # {field.description}" if field.description else line
@@ -75,7 +91,7 @@ def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
 def written(value: Any) -> str:
     """Return a value as YAML, in one line."""
     plain = list(value) if isinstance(value, tuple) else value
-    # Strings are always quoted, since OmegaConf takes more of them for numbers than PyYAML.
+    # Strings are always quoted: other readers of YAML take some of them for numbers or booleans.
     quotes = '"' if isinstance(value, str) else None
     text = yaml.safe_dump(plain, default_flow_style=True, default_style=quotes, width=math.inf)
     return text.removesuffix("...\n").strip()

@@ -13,6 +13,7 @@ import torch
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
+from metatrain.base.text import counted, printable, reason_of
 from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.images import BadImage, BadValue, to_array
 from metatrain.data.packed.manifest import IMAGE, SPLITS, PackedConditions, RowGroup
@@ -52,13 +53,25 @@ class DataCard:
 
     def __str__(self) -> str:
         lines = [self.url]
-        lines += [f"  {s}: {self.tasks[s]:,} tasks, {self.images[s]:,} images" for s in SPLITS]
+        lines += [
+            f"  {s}: {counted(self.tasks[s], 'task')}, {counted(self.images[s], 'image')}"
+            for s in SPLITS
+        ]
         lines.append(f"  stored: {self.stored / 1e6:,.1f} MB")
-        lines += [f"  condition {name}: {_told(kind)}" for name, kind in self.conditions.items()]
-        lines += [f"  {n:,} images of {w} x {h} pixels" for (w, h), n in self.sides.most_common(5)]
+        lines += [
+            f"  condition {printable(name)}: {printable(_told(kind))}"
+            for name, kind in self.conditions.items()
+        ]
+        lines += [
+            f"  {counted(n, 'image')} of {w} x {h} pixels"
+            for (w, h), n in self.sides.most_common(5)
+        ]
         if len(self.sides) > 5:
-            lines.append(f"  and {len(self.sides) - 5:,} other sizes")
-        lines += [f"  {n:,} images under {name}" for name, n in self.licences.most_common()]
+            lines.append(f"  and {counted(len(self.sides) - 5, 'other size')}")
+        lines += [
+            f"  {counted(n, 'image')} under {printable(name)}"
+            for name, n in self.licences.most_common()
+        ]
         return "\n".join(lines)
 
 
@@ -117,7 +130,7 @@ def _kinds(store: EpisodeStore) -> dict[str, ConditionKind]:
         except ValueError as error:
             raise UserError(
                 f"{store.url} has the condition '{column}' of kind {_told(section)}, which cannot "
-                f"be checked ({str(error).splitlines()[0]}); install the package that registers "
+                f"be checked ({reason_of(error)}); install the package that registers "
                 f"it, or pack the data again."
             ) from error
     return kinds
@@ -177,10 +190,10 @@ class _Shard:
                 rows = shard.read_row_group(group.row_group).to_pylist()
                 self._check_group(group, rows, data[group.offset : group.end])
         except (pa.ArrowException, OSError, ValueError, LookupError) as error:
-            self._fault(f"Parquet cannot read it ({str(error).splitlines()[0]})")
+            self._fault(f"Parquet cannot read it ({reason_of(error)})")
 
     def _check_group(self, group: RowGroup, rows: list[dict[str, Any]], data: bytes) -> None:
-        where = f"task '{group.task}'"
+        where = f"task '{printable(group.task)}'"
         if {(row["task"], row["split"]) for row in rows} != {(group.task, group.split)}:
             self._fault(f"{where} is of another name or split than in the manifest")
         for column in (IMAGE, *self._kinds):

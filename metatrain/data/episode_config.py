@@ -27,7 +27,7 @@ class EpisodeConfig(Section):
     prefetch_bytes: int = Field(
         default=64_000_000, ge=0, description="Memory of a worker for episodes it reads ahead."
     )
-    cache_dir: str | None = Field(
+    cache_dir: Location | None = Field(
         default=None, description="Folder on each node that keeps what was read; null: none."
     )
     cache_bytes: int = Field(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 
 from metatrain.base.tables import aligned
+from metatrain.base.text import counted, printable
 from metatrain.evaluation.protocol import ScoredSystem
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.baselines import COPY, JITTERED
@@ -100,12 +101,13 @@ def _description(evaluation: Evaluation) -> str:
     episodes = evaluation.episodes
     tasks, seeds = len(episodes.tasks), episodes.seeds
     text = (
-        f"{episodes.benchmark}, split {episodes.split}: {tasks} tasks, {seeds} seeds, "
-        f"{episodes.shots} shots"
+        f"{printable(episodes.benchmark)}, split {episodes.split}: {counted(tasks, 'task')}, "
+        f"{counted(seeds, 'seed')}, {counted(episodes.shots, 'shot')}"
     )
     if (tasks, seeds) != episodes.listed:
         all_tasks, all_seeds = episodes.listed
-        return f"{text}; the whole list has {all_tasks} tasks and {all_seeds} seeds"
+        whole = f"{counted(all_tasks, 'task')} and {counted(all_seeds, 'seed')}"
+        return f"{text}; the whole list has {whole}"
     return text if episodes.published else f"{text}; not a published list"
 
 

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from metatrain.base.errors import MissingStepError, UserError
+from metatrain.base.text import printable
 from metatrain.data.examples import Examples
 from metatrain.model.calibration import CONFIDENCE, UNFAMILIAR, Calibration
 from metatrain.model.file import Model
@@ -50,8 +51,8 @@ def expectation(model: Model, support: Examples, adapted: Model) -> str:
     expected = calibration.expected(before, learned)
     return (
         f"Expect {expected.value:.0%} of the samples to be nearest to this task among "
-        f"{len(calibration.own_task)} unseen tasks of {calibration.benchmark} ({expected.low:.0%} "
-        f"to {expected.high:.0%} for {CONFIDENCE:.0%} of such tasks)."
+        f"{len(calibration.own_task)} unseen tasks of {printable(calibration.benchmark)} "
+        f"({expected.low:.0%} to {expected.high:.0%} for {CONFIDENCE:.0%} of such tasks)."
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
+from metatrain.base.text import reason_of
 from metatrain.config import Config, parse_config
 from metatrain.data.config import DataConfig
 from metatrain.data.examples import Condition, Examples
@@ -77,7 +78,8 @@ def decode(data: bytes, url: str) -> Contents:
         calibration = _calibration(tensors, metadata)
         given = _under(_GIVEN, tensors) | _TEXTS.validate_json(metadata.get(_GIVEN, "{}"))
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{url} is not a metatrain model, or is damaged: {error}.") from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else reason_of(error)
+        raise UserError(f"{url} is not a metatrain model, or is damaged: {reason}.") from error
     if version != FORMAT:
         raise UserError(f"{url} is of format {version}; this metatrain reads {FORMAT}.")
     config = parse_config(values)

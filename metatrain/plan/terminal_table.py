@@ -1,6 +1,7 @@
 """A plan as readable text."""
 
 from metatrain.base.progress import human_duration
+from metatrain.base.text import counted
 from metatrain.plan.collectives import Transfer
 from metatrain.plan.plan import Plan
 
@@ -18,8 +19,8 @@ def _title(plan: Plan) -> str:
     how = "share their episodes" if layout.sharded else "each take different episodes"
     return (
         f"{plan.count:,} parameters, learner {config.learner.name}, ZeRO stage "
-        f"{config.cluster.zero_stage}\n{layout.workers:,} workers in groups of {layout.shards}, "
-        f"which {how}: {layout.episodes:,} per outer step"
+        f"{config.cluster.zero_stage}\n{counted(layout.workers, 'worker')} in groups of "
+        f"{layout.shards}, which {how}: {layout.episodes:,} per outer step"
     )
 
 
@@ -59,9 +60,8 @@ def _time(plan: Plan) -> str:
     if price is not None:
         hours = steps * time.total / 3600
         cost = plan.layout.workers * price * hours
-        lines.append(
-            f"  cost {cost:,.2f}: {plan.layout.workers:,} workers, {hours:,.2f} h at {price:g}"
-        )
+        workers = counted(plan.layout.workers, "worker")
+        lines.append(f"  cost {cost:,.2f}: {workers}, {hours:,.2f} h at {price:g}")
     return "\n".join(lines)
 
 
@@ -69,8 +69,8 @@ def _assumptions(plan: Plan) -> str:
     hardware = plan.hardware
     link, network = hardware.link / 1e9, hardware.network / 1e9
     return (
-        f"Assumed: {hardware.per_node} workers per node, which send {link:g} GB/s within it "
-        f"and {network:g} GB/s out of it;\ncomputing and sending do not overlap; data, "
+        f"Assumed: {counted(hardware.per_node, 'worker')} per node, sending {link:g} GB/s within "
+        f"it and {network:g} GB/s out of it;\ncomputing and sending do not overlap; data, "
         f"checkpoints and start-up are not counted."
     )
 

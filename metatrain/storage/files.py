@@ -17,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from typing_extensions import Buffer
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import reason_of
 from metatrain.storage.multipart import upload
 from metatrain.storage.retry import GarbledError, Result, retrying
 
@@ -108,8 +109,9 @@ def reaching(url: str) -> Iterator[None]:
 
 
 def _out_of_reach(url: str, error: Exception) -> UserError:
-    reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
-    return UserError(f"cannot reach {url}: {reason}; check the address and your credentials.")
+    return UserError(
+        f"cannot reach {url}: {reason_of(error)}; check the address and your credentials."
+    )
 
 
 def asking(url: str, question: Callable[[], Result]) -> Result:

@@ -95,7 +95,7 @@ def test_a_run_that_does_not_fit_fails_by_capacity_and_by_memory():
     small = replace(GOOD, gpu_memory=[10**6] * 2)
     run = [*RUN, "cluster.workers=4", "meta.batch=4"]
     failed = findings_of(examination(small, run=run), "fail")
-    assert failed["capacity", "all"].detail == "2 workers fit, and the run needs 4"
+    assert failed["capacity", "all"].detail == "the run needs 4 workers, and 2 fit"
     assert re.match(r"[\d.]+ MB of 1 MB per worker", failed["memory plan", "all"].detail)
 
 
@@ -118,7 +118,7 @@ def test_a_real_cluster_is_examined_from_outside_as_a_job(jobs_head, checkout, t
     )
     output = process.stdout + process.stderr
     assert process.returncode == 1, output
-    assert re.search(r"✗ fail  capacity +all +2 workers fit, and the run needs 3", output)
+    assert re.search(r"✗ fail  capacity +all +the run needs 3 workers, and 2 fit", output)
     for check in (
         "node",
         "versions",

@@ -96,16 +96,16 @@ def test_a_run_whose_nodes_leave_and_are_lost_continues_on_the_others_with_the_s
     # As a pod does before it ends.
     options = ["--within", "60", "--node", leaving.node_id]
     subprocess.run([*COMMAND[:-1], "leave", *options], cwd=ROOT, check=True)
-    run.until_text("A worker was told to leave").until_text("Training with 1 workers")
+    run.until_text("A worker was told to leave").until_text("Training with 1 worker")
     assert not LOST.search(run.output)
     cluster.remove_node(leaving)
     cluster.add_node(num_cpus=1)
     run.until_text("Training with 2 workers")
     run.until(step=store_of(elastic).steps()[-1] + 15)
     cluster.remove_node(doomed, allow_graceful=False)
-    run.until_text("Training with 1 workers").until(step=store_of(elastic).steps()[-1] + 5)
+    run.until_text("Training with 1 worker").until(step=store_of(elastic).steps()[-1] + 5)
     # As Ray ends a worker, which may report first that it leaves; the run continues nevertheless.
-    run.signal_a_worker(signal.SIGTERM, signal.SIGKILL).until_text("Training with 1 workers")
+    run.signal_a_worker(signal.SIGTERM, signal.SIGKILL).until_text("Training with 1 worker")
     resumed = store_of(elastic).steps()[-1]
     run.until(step=resumed + 120).process.send_signal(signal.SIGINT)
     assert run.wait() == 130

@@ -154,11 +154,12 @@ def test_workers_must_fit_on_single_nodes_unless_the_cluster_grows(fake_dashboar
     assert warning.endswith("the job waits for the cluster to grow.")
 
 
-def test_progress_overwrites_itself_on_a_terminal_and_is_a_log_elsewhere():
-    class Screen(io.StringIO):
-        def isatty(self):
-            return True
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
 
+
+def test_progress_overwrites_itself_on_a_terminal_and_is_a_log_elsewhere():
     for stream in (Screen(), io.StringIO()):
         lines = LogLines(stream)
         for chunk in ("Training\nstep 1/3 | lo", "ss 9\nstep 2/3\n", "done"):
@@ -171,6 +172,14 @@ def test_progress_overwrites_itself_on_a_terminal_and_is_a_log_elsewhere():
             assert "step 1/3 | loss 9\r                 \rstep 2/3\r" in output
         else:
             assert output == "Training\nstep 1/3 | loss 9\nstep 2/3\ndone\n"
+
+
+def test_progress_with_its_time_overwrites_itself_too():
+    stream = Screen()
+    lines = LogLines(stream)
+    lines.feed("2026-11-30 04:05:06 step 1/3\n2026-11-30 04:05:07 step 2/3\n")
+    lines.close()
+    assert stream.getvalue().count("\n") == 1
 
 
 def test_a_jobs_exit_status_is_a_shells():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import pytest
 from object_storage import upload
 from PIL import Image
 
+from metatrain.base.errors import UserError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.data.check import check
 from metatrain.data.packed.manifest import FOOTERS_KEY, MANIFEST
+from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import DatasetWriter
 from metatrain.data.packing.pack import pack
+from metatrain.data.tasks.class_sampler import ClassSampler
 from metatrain.storage import retry
 
 SHARD = "data-00000.parquet"
@@ -115,3 +119,34 @@ def test_a_shard_that_lacks_a_footers_hash_is_a_fault(dataset):
     pq.write_table(table.replace_schema_metadata(metadata), dataset / MANIFEST)
     (fault,) = check(str(dataset)).faults
     assert "footer" in fault
+
+
+def test_names_and_licences_of_strangers_act_on_no_terminal(images, tmp_path, capsys):
+    hostile = "\x1b[2J\x1b]52;c;x\x07\u202e\n  whole: every hash is right {}"
+    table = [
+        {
+            "path": f"task-{task:02d}/{i:02d}.png",
+            "task": hostile.format(task),
+            "licence": hostile.format("CC0"),
+            "split": ("train", "train", "val", "test")[task],
+        }
+        for task in range(4)
+        for i in range(6)
+    ]
+    source = shutil.copytree(images, tmp_path / "images")
+    pq.write_table(pa.Table.from_pylist(table), source / "table.parquet")
+    assert run("metatrain", COMMANDS, ["pack", f"{source}/table.parquet", f"{tmp_path}/set"]) == 0
+    assert run("metatrain", COMMANDS, ["data", "check", f"{tmp_path}/set"]) == 0
+    store = EpisodeStore(f"{tmp_path}/set")
+    flip(tmp_path / "set" / SHARD, 100)
+    assert run("metatrain", COMMANDS, ["data", "check", f"{tmp_path}/set"]) == 1
+    with pytest.raises(UserError) as error:
+        ClassSampler(
+            list(store.tasks("train")), shots=5, queries=5, meta_batch=1, seed=0, split="train"
+        )
+    outputs = [*capsys.readouterr(), str(error.value)]
+    for text in outputs:
+        assert not {*text} & {"\x1b", "\x07", "\u202e"}
+        assert not re.search(r"^\s*whole: every hash is right", text, re.MULTILINE)
+    assert "\\x1b[2J" in outputs[0]
+    assert "\\n  whole: every hash is right 0'" in outputs[-1]

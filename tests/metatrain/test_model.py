@@ -70,8 +70,9 @@ def test_a_missing_damaged_or_foreign_file_is_told_in_a_sentence(model, tmp_path
     for i, data in enumerate([content[:1000], b"", foreign, pickled.read_bytes()]):
         file = tmp_path / f"{i}.safetensors"
         file.write_bytes(data)
-        with pytest.raises(UserError, match="is not a metatrain model, or is damaged"):
+        with pytest.raises(UserError, match="is not a metatrain model, or is damaged: ") as error:
             load_model(str(file))
+        assert ("damaged: it has no 'format'." in str(error.value)) == (data == foreign)
 
 
 def test_parameters_of_another_shape_are_refused(model, tmp_path):

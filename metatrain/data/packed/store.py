@@ -16,6 +16,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from metatrain.base.errors import MissingStepError, UserError
+from metatrain.base.text import reason_of
 from metatrain.data.images import shape_of
 from metatrain.data.packed.manifest import (
     IMAGE,
@@ -199,9 +200,9 @@ class EpisodeStore:
         try:
             yield
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
-            reason = str(error).strip("'\n").partition("\n")[0].rstrip(".")
             raise UserError(
-                f"{self.url}/{file} is malformed ({reason}); copy or pack the data set again."
+                f"{self.url}/{file} is malformed ({reason_of(error)}); copy or pack the data "
+                f"set again."
             ) from error
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from metatrain.base.errors import UserError, did_you_mean
 from metatrain.base.section import Section
+from metatrain.base.text import printable
 from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Condition, Examples
@@ -52,8 +53,8 @@ class ClassReader:
             images = decode(packed[IMAGE], self._size, self._channels)
         except BadValue as error:
             raise UserError(
-                f"task '{plan.task.name}' in {self._store.url} has an image that cannot be used "
-                f"({error}); pack it again."
+                f"task '{printable(plan.task.name)}' in {self._store.url} has an image that cannot "
+                f"be used ({error}); pack it again."
             ) from error
         given = {column: self._decode(column, packed[column], plan) for column in self._kinds}
         support, query = Examples(images, given).split(len(plan.support))
@@ -70,8 +71,8 @@ class ClassReader:
             return self._kinds[column].decode(values)
         except BadValue as error:
             raise UserError(
-                f"task '{plan.task.name}' in {self._store.url} has a value in column '{column}' "
-                f"that cannot be used ({error}); pack it again."
+                f"task '{printable(plan.task.name)}' in {self._store.url} has a value in column "
+                f"'{column}' that cannot be used ({error}); pack it again."
             ) from error
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import printable
 from metatrain.data.episode_config import TooFew
 from metatrain.data.packed.store import Task
 from metatrain.data.tasks.random_streams import IMAGES, permutation, random_stream, stream_key
@@ -105,7 +106,7 @@ def _usable(tasks: list[Task], wanted: int, split: str, too_few: TooFew) -> list
     least = 2 if too_few == "repeat" else wanted
     small = [task for task in tasks if task.count < least]
     if small and too_few != "skip":
-        names = ", ".join(f"'{task.name}' ({task.count})" for task in small[:5])
+        names = ", ".join(f"'{printable(task.name)}' ({task.count})" for task in small[:5])
         more = f" and {len(small) - 5} more" if len(small) > 5 else ""
         raise UserError(
             f"an episode needs {least} images of its task, which these tasks of split '{split}' "

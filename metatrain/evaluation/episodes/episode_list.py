@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
+from metatrain.base.text import printable
 from metatrain.data.packed.store import EpisodeStore, Task
 from metatrain.data.tasks.class_sampler import ClassPlan, ClassSampler
 from metatrain.storage.files import read_file
@@ -248,7 +249,7 @@ def _check(episodes: EpisodeList, store: EpisodeStore, url: str) -> None:
     for episode in episodes.episodes:
         fault = _fault(episode, counts.get(episode.task, 0))
         if fault:
-            raise UserError(f"{url} {fault} of task '{episode.task}'; {_WRITE_AGAIN}.")
+            raise UserError(f"{url} {fault} of task '{printable(episode.task)}'; {_WRITE_AGAIN}.")
 
 
 def _fault(episode: ListedEpisode, count: int) -> str:
