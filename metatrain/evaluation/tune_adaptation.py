@@ -19,11 +19,9 @@ from metatrain.evaluation.validation import (
     validation_curves,
     validation_of,
 )
-from metatrain.generators import GENERATORS
-from metatrain.learning.inner.loop import RULE
-from metatrain.learning.learners import LEARNERS
-from metatrain.model.build import build_theta
+from metatrain.learning.inner.theta import RULE
 from metatrain.model.file import Model
+from metatrain.model.rescope import keeps_scope, rescoped
 from metatrain.storage.files import write_file
 
 # The rates to try, as multiples of the model's own.
@@ -132,26 +130,18 @@ def adaptation_table(outcome: TuningOutcome) -> str:
 
 def settings_to_try(model: Model, scopes: Sequence[str]) -> list[AdaptationSetting]:
     """Return the settings to try; rates and scopes that the learner determines stay."""
-    config = model.config
-    scope, learned = config.inner.scope.name, any(n.startswith(RULE) for n in model.parameters)
-    bound = LEARNERS[config.learner.name].scope or GENERATORS[config.generator.name].scope
-    # The parameters that these scopes have added to the weights do not fit any other scope.
-    names = [scope] if learned or bound or scope in ("lora", "context") else [scope, *scopes]
+    config, scope = model.config, model.config.inner.scope.name
+    learned = any(name.startswith(RULE) for name in model.parameters)
+    names = [scope] if keeps_scope(config, model.parameters) else [scope, *scopes]
     rates = [None] if learned else [factor * config.adapt.lr for factor in _FACTORS]
     return [AdaptationSetting(lr, name) for name in dict.fromkeys(names) for lr in rates]
 
 
 def with_setting(model: Model, setting: AdaptationSetting) -> Model:
     """Return `model` with another way to adapt; before adapting, it samples the same images."""
-    values: dict[str, Any] = {} if setting.lr is None else {"adapt.lr": setting.lr}
-    if setting.scope != model.config.inner.scope.name:
-        values["inner.scope"] = {"name": setting.scope}
-    config = with_values(model.config, values)
-    fresh = build_theta(config).copy()
-    # Where a scope parametrizes a weight, torch gives the weight itself a longer name.
-    trained = {name: name.replace(".parametrizations.weight.original", ".weight") for name in fresh}
-    parameters = {n: model.parameters.get(trained[n], value) for n, value in fresh.items()}
-    return replace(model, config=config, parameters=parameters).to(model.device)
+    values = {} if setting.lr is None else {"adapt.lr": setting.lr}
+    config, parameters = rescoped(model.config, model.parameters, setting.scope)
+    return replace(model, config=with_values(config, values), parameters=parameters)
 
 
 def _search_config(config: Config, data: str, network: str, tasks: int) -> Config:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.machine import device_of
 from metatrain.base.parameters import Parameters
+from metatrain.base.progress import Progress
 from metatrain.base.section import Section
 from metatrain.config import Config, non_defaults, with_values
 from metatrain.data.examples import Examples
@@ -24,11 +25,12 @@ from metatrain.model.adapt import Adapter, OnStep, adapt_together, can_adapt_tog
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
 from metatrain.model.format import decode, encode
+from metatrain.model.rescope import rescoped
 from metatrain.model.support import Images, as_support
 from metatrain.storage.files import MissingError, read_file, write_file
 
-# Images sampled at once, so that memory does not grow with their number.
-_CHUNK = 64
+# Images sampled at once.
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Model:
         *,
         steps: int | None = None,
         lr: float | None = None,
+        scope: str | None = None,
         seed: int = 0,
         value_range: tuple[float, float] | None = None,
         on_step: OnStep | None = None,
@@ -73,6 +76,8 @@ class Model:
                 others must have the model's size and channels.
             steps: inner steps, `adapt.steps` of the configuration by default.
             lr: inner learning rate, `adapt.lr` by default; learned rates stay as they are.
+            scope: the parameters that the inner steps move: "all", "film", "lora", "head", "body"
+                or "context", that of the training by default.
             seed: seeds the noise of the inner steps.
             value_range: lowest and highest value of floats, (-1, 1) by default.
             on_step: called after every inner step with the steps taken and the loss before it.
@@ -83,12 +88,14 @@ class Model:
         Raises:
             UserError: when an image cannot be used, or an argument is out of range.
         """
-        model = self._adapting(steps, lr)
+        model = self._adapting(steps, lr, scope)
         support = as_support(images, self.config.data, value_range).to(self.device)
-        adapter = model.adapter()
+        adapter, progress = model.adapter(), Progress("adapting", model.config.adapt.steps)
         for step, loss in adapter.steps(support, seed):
+            progress.update(step)
             if on_step and loss is not None:
                 on_step(step, loss.item())
+        progress.close()
         return model.adapted(adapter.theta.copy(), support)
 
     def adapt_tasks(
@@ -97,6 +104,7 @@ class Model:
         *,
         steps: int | None = None,
         lr: float | None = None,
+        scope: str | None = None,
         seed: int = 0,
         value_range: tuple[float, float] | None = None,
         on_step: OnStep | None = None,
@@ -111,6 +119,7 @@ class Model:
             tasks: the images of each task, as `adapt` takes them.
             steps: see `adapt`.
             lr: see `adapt`.
+            scope: see `adapt`.
             seed: see `adapt`.
             value_range: see `adapt`.
             on_step: called after every inner step with the steps taken and the mean loss before it.
@@ -118,7 +127,7 @@ class Model:
         Raises:
             UserError: as `adapt`, or when tasks differ in their number of images.
         """
-        model = self._adapting(steps, lr)
+        model = self._adapting(steps, lr, scope)
         supports = [as_support(task, self.config.data, value_range) for task in tasks]
         supports = [support.to(self.device) for support in supports]
         if len({len(support) for support in supports}) > 1:
@@ -154,21 +163,29 @@ class Model:
             MissingStepError: when the model has not been adapted.
             UserError: when an argument is out of range.
         """
+        return torch.cat([*self.batches(count, seed=seed, steps=steps, guidance=guidance)])
+
+    def batches(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield what `sample` returns in batches of at most 64, so that memory stays bounded."""
         if self.support is None:
             raise MissingStepError(
                 "this model has not been adapted; adapt it to a few images first.", step="adapt"
             )
         if count < 1:
             raise UserError(f"count is {count}; sample at least one image.")
-        sampler = self._sampler_settings(steps, guidance)
-        sizes = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
-        seeds = [seed * 1_000_003 + chunk for chunk in range(len(sizes))]
-        return torch.cat(
-            [
-                self._generator.sample(self.support, size, chunk_seed, sampler)
-                for size, chunk_seed in zip(sizes, seeds, strict=True)
-            ]
-        )
+        sampler, progress = self._sampler_settings(steps, guidance), Progress("sampling", count)
+        for batch, start in enumerate(range(0, count, _BATCH)):
+            progress.update(start)
+            size, batch_seed = min(_BATCH, count - start), seed * 1_000_003 + batch
+            yield self._generator.sample(self.support, size, batch_seed, sampler)
+        progress.close()
 
     def images(
         self,
@@ -246,11 +263,17 @@ class Model:
         """A generator that nothing changes."""
         return self.generator()
 
-    def _adapting(self, steps: int | None, lr: float | None) -> "Model":
-        """Return the model with other values of `adapt`; None leaves one as it is."""
+    def _adapting(self, steps: int | None, lr: float | None, scope: str | None) -> "Model":
+        """Return the model with other ways to adapt; None leaves one as it is."""
+        if self.support is not None:
+            raise UserError("this model has been adapted already; adapt the one that it came from.")
         if lr is not None and any(name.startswith(RULE) for name in self.parameters):
             raise UserError("lr is given, and this model learned its inner rates; leave lr out.")
-        return self._with({"adapt.steps": steps, "adapt.lr": lr})
+        changed = self._with({"adapt.steps": steps, "adapt.lr": lr})
+        if scope is None:
+            return changed
+        config, parameters = rescoped(changed.config, self.parameters, scope)
+        return replace(changed, config=config, parameters=parameters)
 
     def _sampler_settings(self, steps: int | None, guidance: float | None) -> Section | None:
         """Return the settings of the sampler with other values; None for the configured ones."""

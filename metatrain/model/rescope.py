@@ -1,0 +1,40 @@
+"""Adaptation of a trained model in another scope than it was trained with."""
+
+from metatrain.base.errors import UserError
+from metatrain.base.parameters import Parameters
+from metatrain.config import Config, with_values
+from metatrain.generators import GENERATORS
+from metatrain.learning.inner.theta import RULE
+from metatrain.learning.learners import LEARNERS
+from metatrain.model.build import build_theta
+
+
+def keeps_scope(config: Config, parameters: Parameters) -> bool:
+    """Tell whether a model can be adapted in the scope of its training alone."""
+    bound = LEARNERS[config.learner.name].scope or GENERATORS[config.generator.name].scope
+    # The parameters that these scopes have added to the weights do not fit any other scope.
+    added = config.inner.scope.name in ("lora", "context")
+    return bool(bound) or added or any(name.startswith(RULE) for name in parameters)
+
+
+def rescoped(config: Config, parameters: Parameters, scope: str) -> tuple[Config, Parameters]:
+    """Return a model's configuration and parameters with another scope of the inner loop.
+
+    Before adapting, it samples the same images.
+
+    Raises:
+        UserError: when there is no such scope, or training has fixed it.
+    """
+    if scope == config.inner.scope.name:
+        return config, parameters
+    if keeps_scope(config, parameters):
+        raise UserError(
+            f"scope is {scope}, and this model can only be adapted in the scope of its training, "
+            f"{config.inner.scope.name}; leave scope out."
+        )
+    config = with_values(config, {"inner.scope": {"name": scope}})
+    fresh = build_theta(config).copy()
+    # Where a scope parametrizes a weight, torch gives the weight itself a longer name.
+    trained = {name: name.replace(".parametrizations.weight.original", ".weight") for name in fresh}
+    device = next(iter(parameters.values())).device
+    return config, {n: parameters.get(trained[n], v).to(device) for n, v in fresh.items()}
