@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from metatrain.config import Config, load_config
     from metatrain.data.examples import Examples
     from metatrain.evaluation.terminal_table import evaluation_table
-    from metatrain.model.file import Model
+    from metatrain.model.model import Model
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ _HOMES = {
     "Config": "metatrain.config",
     "Examples": "metatrain.data.examples",
     "MissingStepError": "metatrain.base.errors",
-    "Model": "metatrain.model.file",
+    "Model": "metatrain.model.model",
     "UserError": "metatrain.base.errors",
     "evaluate": "metatrain.api",
     "evaluation_table": "metatrain.evaluation.terminal_table",

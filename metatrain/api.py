@@ -26,7 +26,8 @@ from metatrain.evaluation.validation import (
     add_validation,
     validation_of,
 )
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 from metatrain.training.local_run import train_locally
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import source_of_run

@@ -27,7 +27,7 @@ from metatrain.evaluation.scores.statistics import Score
 from metatrain.evaluation.strip_files import keep_strips
 from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 from metatrain.storage.files import write_file
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.state import TrainState

@@ -9,7 +9,7 @@ from metatrain.config import load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.episode_list import list_episodes
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 
 # Three of the training tasks: the stripes have only two for testing.
 FEW = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 3]

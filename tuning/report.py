@@ -10,7 +10,8 @@ from metatrain import __version__
 from metatrain.base.progress import human_duration
 from metatrain.config import Config
 from metatrain.data.pictures import grid, png
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 from metatrain.model.progression import draw_strip
 from metatrain.report.pages import data_url, page_template
 from metatrain.storage.files import read_file, write_file

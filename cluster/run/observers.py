@@ -21,7 +21,7 @@ from metatrain.evaluation.validation import (
     add_validation,
 )
 from metatrain.model.adapt import Adapter
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 from metatrain.model.progression import draw_strip, row_of, rows_picture
 from metatrain.training.average_snapshots import snapshots
 from metatrain.training.checkpoint import BackgroundWriter, CheckpointStore, Peers, draft_of

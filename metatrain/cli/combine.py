@@ -9,7 +9,7 @@ from metatrain.cli.arguments import positive
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
-    from metatrain.model.file import Model
+    from metatrain.model.model import Model
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

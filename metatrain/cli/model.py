@@ -11,7 +11,7 @@ from metatrain.metrics.metric import VALIDATION_METRICS
 
 if TYPE_CHECKING:
     from metatrain.data.examples import Examples
-    from metatrain.model.file import Model
+    from metatrain.model.model import Model
 
 
 def _adapt(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from metatrain.generators.combined.ensemble import Ensemble
 from metatrain.generators.combined.mixture import Mixture
 from metatrain.learning.inner.theta import RULE
 from metatrain.model.build import build_generator
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 
 # Measured by the loss on held-out images of 24 unseen glyph tasks, 40 steps. With a good and a poor
 # member: 0.469 at 0.03, 0.450 at 0.1, 0.449 at 0.3, reached within 10 steps. With two equally good

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 
 # The keys that members must share.
 _SHARED = ("generator.", "codec.", "data.image_size", "data.channels")

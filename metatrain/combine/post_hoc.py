@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from metatrain.base.errors import UserError
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 from metatrain.training.average import gamma_of
 from metatrain.training.average_snapshots import Snapshot, snapshots_of
 

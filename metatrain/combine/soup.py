@@ -14,7 +14,7 @@ from metatrain.combine.members import combined_step, load_members
 from metatrain.config import Config, with_values
 from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import validation_curves, validation_of
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 
 
 def load_ingredients(urls: Sequence[str]) -> dict[str, Model]:

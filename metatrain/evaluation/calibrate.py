@@ -7,7 +7,7 @@ from metatrain.evaluation.candidates import Candidate
 from metatrain.evaluation.protocol import Protocol
 from metatrain.evaluation.running.jobs import read_outputs
 from metatrain.evaluation.running.runner import Runner, run_jobs
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 from metatrain.storage.files import asking, filesystem_of
 from metatrain.training.checkpoint.index import INDEX
 

@@ -32,7 +32,7 @@ from metatrain.evaluation.scores.near_copies import keep_near_copies
 from metatrain.metrics.frechet import frechet_floor
 from metatrain.metrics.space import FeatureSpace
 from metatrain.model.calibration import Calibration
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 
 UNADAPTED, SCRATCH, JOINT = "unadapted", "from scratch", "joint + fine-tuning"
 

@@ -20,7 +20,7 @@ from metatrain.evaluation.validation import (
     validation_of,
 )
 from metatrain.learning.inner.theta import RULE
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 from metatrain.model.rescope import keeps_scope, rescoped
 from metatrain.storage.files import write_file
 

@@ -22,7 +22,7 @@ from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.metrics.network import HashedNetwork, metric_network
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.model.adapt import Adapter
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 from metatrain.model.progression import draw_strip
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.training.run_data import held_out_episodes

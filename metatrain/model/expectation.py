@@ -6,7 +6,7 @@ from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.text import printable
 from metatrain.data.examples import Examples
 from metatrain.model.calibration import CONFIDENCE, UNFAMILIAR, Calibration
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 from metatrain.model.surprise import surprise
 
 

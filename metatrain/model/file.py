@@ -1,324 +1,71 @@
-"""A model: a generator's configuration and parameters, kept in one safetensors file."""
+"""Model files: read, and written beside the model that an adaptation began with."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 
-import PIL.Image
-import torch
-from torch import Tensor
-
-from metatrain.base.errors import MissingStepError, UserError
-from metatrain.base.machine import device_of
-from metatrain.base.parameters import Parameters
-from metatrain.base.progress import Progress
-from metatrain.base.section import Section
-from metatrain.config import Config, non_defaults, with_values
-from metatrain.data.examples import Examples
-from metatrain.data.pictures import pil_images
-from metatrain.generators import Generator
-from metatrain.learning.inner.theta import RULE, Theta
-from metatrain.model.adapt import Adapter, OnStep, adapt_together, can_adapt_together
-from metatrain.model.build import build_theta
-from metatrain.model.calibration import Calibration
-from metatrain.model.format import decode, encode
+from metatrain.base.errors import UserError
+from metatrain.model.format import check_state, decode
+from metatrain.model.model import Model
+from metatrain.model.reference import Reference, changes, path_between
 from metatrain.model.rescope import rescoped
-from metatrain.model.support import Images, as_support
 from metatrain.storage.files import MissingError, read_file, write_file
 
-# Images sampled at once.
-_BATCH = 64
 
+def load_model(url: str, adapted_from: str | None = None) -> Model:
+    """Read a model file, or that of the folder of a finished run, a checkpoint or an adaptation.
 
-@dataclass(frozen=True)
-class Model:
-    """A generator that adapts to a few images, or that has adapted to some.
-
-    A model never changes: every method that would change it returns another one.
-
-    Attributes:
-        config: the configuration that it was trained with.
-        parameters: theta, or phi after adaptation.
-        step: outer steps behind theta.
-        support: the K examples that it has adapted to; None before adaptation.
-        calibration: its results on unseen tasks, to predict the quality on others; None where it
-            was not calibrated.
-        buffers: the generator's state that no step moves, as far as it is not what the
-            configuration alone gives.
-    """
-
-    config: Config
-    parameters: Parameters
-    step: int
-    support: Examples | None = None
-    calibration: Calibration | None = None
-    buffers: Parameters = field(default_factory=dict)
-
-    def adapt(
-        self,
-        images: Images,
-        *,
-        steps: int | None = None,
-        lr: float | None = None,
-        scope: str | None = None,
-        seed: int = 0,
-        value_range: tuple[float, float] | None = None,
-        on_step: OnStep | None = None,
-    ) -> "Model":
-        """Adapt to a handful of images of one thing.
-
-        Args:
-            images: a folder; or files, PIL images, arrays ([H, W] or [H, W, C]) or tensors ([H, W]
-                or [C, H, W]), one or several. Files and PIL images are cropped and resampled; the
-                others must have the model's size and channels.
-            steps: inner steps, `adapt.steps` of the configuration by default.
-            lr: inner learning rate, `adapt.lr` by default; learned rates stay as they are.
-            scope: the parameters that the inner steps move: "all", "film", "lora", "head", "body"
-                or "context", that of the training by default.
-            seed: seeds the noise of the inner steps.
-            value_range: lowest and highest value of floats, (-1, 1) by default.
-            on_step: called after every inner step with the steps taken and the loss before it.
-
-        Returns:
-            The adapted model, which can `sample`.
-
-        Raises:
-            UserError: when an image cannot be used, or an argument is out of range.
-        """
-        model = self._adapting(steps, lr, scope)
-        support = as_support(images, self.config.data, value_range).to(self.device)
-        adapter, progress = model.adapter(), Progress("adapting", model.config.adapt.steps)
-        for step, loss in adapter.steps(support, seed):
-            progress.update(step)
-            if on_step and loss is not None:
-                on_step(step, loss.item())
-        progress.close()
-        return model.adapted(adapter.theta.copy(), support)
-
-    def adapt_tasks(
-        self,
-        tasks: Sequence[Images],
-        *,
-        steps: int | None = None,
-        lr: float | None = None,
-        scope: str | None = None,
-        seed: int = 0,
-        value_range: tuple[float, float] | None = None,
-        on_step: OnStep | None = None,
-    ) -> list["Model"]:
-        """Adapt to several tasks at once, each of as many images.
-
-        The result is that of `adapt` for each task, to rounding; it comes sooner on a GPU, and on
-        any machine where the scope of the inner loop is small. Memory grows with the number of
-        tasks. Learners that cannot share an inner loop between tasks take one after the other.
-
-        Args:
-            tasks: the images of each task, as `adapt` takes them.
-            steps: see `adapt`.
-            lr: see `adapt`.
-            scope: see `adapt`.
-            seed: see `adapt`.
-            value_range: see `adapt`.
-            on_step: called after every inner step with the steps taken and the mean loss before it.
-
-        Raises:
-            UserError: as `adapt`, or when tasks differ in their number of images.
-        """
-        model = self._adapting(steps, lr, scope)
-        supports = [as_support(task, self.config.data, value_range) for task in tasks]
-        supports = [support.to(self.device) for support in supports]
-        if len({len(support) for support in supports}) > 1:
-            raise UserError(
-                f"the tasks have {', '.join(str(len(s)) for s in supports)} images; give as many "
-                f"of each, or adapt to them one by one."
-            )
-        if len(supports) < 2 or not can_adapt_together(model.config):
-            return [model.adapt(support, seed=seed, on_step=on_step) for support in supports]
-        phis = adapt_together(model.config, model.theta(), supports, seed, on_step)
-        return [model.adapted(phi, support) for phi, support in zip(phis, supports, strict=True)]
-
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-    ) -> Tensor:
-        """Sample `count` images [count, C, H, W] in [-1, 1], on the model's device.
-
-        The same seed gives the same images.
-
-        Args:
-            count: number of images.
-            seed: seeds the noise that images begin as.
-            steps: sampler steps from noise to image, the configuration's by default.
-            guidance: classifier-free guidance towards the support, the configuration's by default;
-                1 is none.
-
-        Raises:
-            MissingStepError: when the model has not been adapted.
-            UserError: when an argument is out of range.
-        """
-        return torch.cat([*self.batches(count, seed=seed, steps=steps, guidance=guidance)])
-
-    def batches(
-        self,
-        count: int,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield what `sample` returns in batches of at most 64, so that memory stays bounded."""
-        if self.support is None:
-            raise MissingStepError(
-                "this model has not been adapted; adapt it to a few images first.", step="adapt"
-            )
-        if count < 1:
-            raise UserError(f"count is {count}; sample at least one image.")
-        sampler, progress = self._sampler_settings(steps, guidance), Progress("sampling", count)
-        for batch, start in enumerate(range(0, count, _BATCH)):
-            progress.update(start)
-            size, batch_seed = min(_BATCH, count - start), seed * 1_000_003 + batch
-            yield self._generator.sample(self.support, size, batch_seed, sampler)
-        progress.close()
-
-    def images(
-        self,
-        count: int,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-    ) -> list[PIL.Image.Image]:
-        """Sample as `sample` does, and return PIL images."""
-        return pil_images(self.sample(count, seed=seed, steps=steps, guidance=guidance))
-
-    def save(self, url: str | Path) -> None:
-        """Write the model to one safetensors file, at a path or any fsspec URL.
-
-        Raises:
-            UserError: when it cannot be written.
-        """
-        write_file(str(url), self.to_bytes())
-
-    def to(self, device: str | torch.device) -> "Model":
-        """Move the model to a device: "cpu", "cuda", or "auto" for a GPU where there is one.
-
-        Raises:
-            UserError: when there is no such device.
-        """
-        place = device_of(device)
-        return replace(
-            self,
-            parameters={name: p.to(place) for name, p in self.parameters.items()},
-            buffers={name: b.to(place) for name, b in self.buffers.items()},
-            support=None if self.support is None else self.support.to(place),
-        )
-
-    @property
-    def device(self) -> torch.device:
-        """The device that the parameters are on."""
-        return next(iter(self.parameters.values())).device
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the step, the settings and the parameters, whatever file they are in.
-
-        A key that a later version adds with a default does not change it.
-        """
-        settings = json.dumps(non_defaults(self.config), sort_keys=True)
-        digest = hashlib.sha256(f"{self.step}/{settings}".encode())
-        for name, value in (*sorted(self.parameters.items()), *sorted(self.buffers.items())):
-            digest.update(f"/{name}/{value.dtype}/{tuple(value.shape)}/".encode())
-            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-    def theta(self) -> Theta:
-        """Make meta-parameters with these values, on their device."""
-        theta = build_theta(self.config).load(self.parameters)
-        buffers = dict(theta.generator.named_buffers())
-        for name, value in self.buffers.items():
-            buffers[name].copy_(value)
-        return theta.to(self.device)
-
-    def generator(self) -> Generator:
-        """Make a generator with these parameters, on their device."""
-        return self.theta().generator
-
-    def adapter(self) -> Adapter:
-        """Make an inner loop, to look at fast weights on the way."""
-        return Adapter(self.config, self.theta())
-
-    def adapted(self, parameters: Parameters, support: Examples) -> "Model":
-        """Return the model with fast weights, and the support that they come from."""
-        return replace(self, parameters=parameters, support=support, calibration=None)
-
-    @cached_property
-    def _generator(self) -> Generator:
-        """A generator that nothing changes."""
-        return self.generator()
-
-    def _adapting(self, steps: int | None, lr: float | None, scope: str | None) -> "Model":
-        """Return the model with other ways to adapt; None leaves one as it is."""
-        if self.support is not None:
-            raise UserError("this model has been adapted already; adapt the one that it came from.")
-        if lr is not None and any(name.startswith(RULE) for name in self.parameters):
-            raise UserError("lr is given, and this model learned its inner rates; leave lr out.")
-        changed = self._with({"adapt.steps": steps, "adapt.lr": lr})
-        if scope is None:
-            return changed
-        config, parameters = rescoped(changed.config, self.parameters, scope)
-        return replace(changed, config=config, parameters=parameters)
-
-    def _sampler_settings(self, steps: int | None, guidance: float | None) -> Section | None:
-        """Return the settings of the sampler with other values; None for the configured ones."""
-        values = {"objective.sampler.steps": steps, "objective.sampler.guidance": guidance}
-        config = self._with(values).config
-        return None if config is self.config else config.objective.sampler
-
-    def _with(self, values: Mapping[str, float | None]) -> "Model":
-        changes = {key: value for key, value in values.items() if value is not None}
-        return replace(self, config=with_values(self.config, changes)) if changes else self
-
-    def to_bytes(self) -> bytes:
-        """Return the bytes of the model's file."""
-        return encode(
-            config=self.config,
-            parameters=self.parameters,
-            step=self.step,
-            support=self.support,
-            calibration=self.calibration,
-            buffers=self.buffers,
-        )
-
-
-def load_model(url: str) -> Model:
-    """Read a model file, or that of a finished run's or a checkpoint's folder.
+    Args:
+        url: the file or folder.
+        adapted_from: the model that an adapted one needs; by default where its file says.
 
     Raises:
         UserError: when there is none, or it is damaged or not a metatrain model.
     """
     url = model_url(url)
-    return parse_model(read_model(url), url)
+    return parse_model(read_model(url), url, adapted_from)
 
 
-def parse_model(data: bytes, url: str) -> Model:
+def parse_model(data: bytes, url: str, adapted_from: str | None = None) -> Model:
     """Parse a model from the bytes of its file; messages name it by `url`.
 
     Raises:
         UserError: when they are damaged, or not a metatrain model.
     """
-    return Model(**decode(data, url))
+    contents, reference = decode(data, url)
+    if reference is not None:
+        start = _start_of(url, reference, adapted_from)
+        scope = contents["config"].inner.scope.name
+        _, parameters = rescoped(start.config, start.parameters, scope)
+        contents["parameters"] = parameters | contents["parameters"]
+    check_state(contents, url)
+    return Model(**contents)
+
+
+def _start_of(url: str, reference: Reference, adapted_from: str | None) -> Model:
+    """Read the model that the one in `url` was adapted from."""
+    needs = f"{url} holds what adaptation changed of another model"
+    if adapted_from is None and "://" in url:
+        raise UserError(f"{needs}, and a path out of a file elsewhere is not followed; name it.")
+    place = model_url(adapted_from or reference.url_from(url))
+    try:
+        data = read_file(place)
+    except MissingError as error:
+        raise UserError(f"{needs}, which is not at {place}; name the file it is in.") from error
+    contents, _ = decode(data, place)
+    check_state(contents, place)
+    model = Model(**contents)
+    if model.sha256 != reference.sha256:
+        raise UserError(f"{needs} than that in {place}; name the file it is in.")
+    return model
 
 
 def model_url(url: str) -> str:
     """Return the file that `url` means: itself, or the one in a run's or a checkpoint's folder."""
     return url if url.endswith(".safetensors") else f"{url.rstrip('/')}/model.safetensors"
+
+
+def adapted_url(url: str) -> str:
+    """Return the file that `url` means: itself, or the one in the folder of an adapted model."""
+    return url if url.endswith(".safetensors") else f"{url.rstrip('/')}/adapted.safetensors"
 
 
 def read_model(url: str) -> bytes:
@@ -334,3 +81,36 @@ def read_model(url: str) -> bytes:
             f"there is no model at {url}; give the folder of a finished run or of a "
             f"checkpoint, or a file that metatrain wrote."
         ) from error
+
+
+def save_adapted(model: Model, url: str, adapted_from: str) -> bool:
+    """Write an adapted model, as what adaptation changed where that saves room.
+
+    Args:
+        model: the adapted model.
+        url: the file to write.
+        adapted_from: the file or folder of the model that it was adapted from.
+
+    Returns:
+        Whether the file needs the other one, which it refers to. It never does unless both are
+        paths.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    data = _changes(model, url, adapted_from)
+    write_file(url, data or model.to_bytes())
+    return data is not None
+
+
+def _changes(model: Model, url: str, adapted_from: str) -> bytes | None:
+    """Return the bytes of a file of changes; None where there is none."""
+    path = path_between(url, model_url(adapted_from))
+    if path is None:
+        return None
+    start = load_model(adapted_from)
+    _, parameters = rescoped(start.config, start.parameters, model.config.inner.scope.name)
+    changed = changes(model.to("cpu").parameters, parameters)
+    if changed is None:
+        return None
+    return replace(model, parameters=changed).to_bytes(Reference(path, start.sha256))

@@ -19,6 +19,7 @@ from metatrain.data.examples import Condition, Examples
 from metatrain.data.pictures import from_uint8, to_uint8
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
+from metatrain.model.reference import Reference
 from metatrain.storage.tensors import read_metadata
 
 # Raised when a change makes older files unreadable.
@@ -28,6 +29,7 @@ FORMAT = "metatrain-1"
 PARAMETERS = "parameters"
 _BUFFERS, _CALIBRATION = "buffers", "calibration"
 _SUPPORT, _GIVEN = "support", "support/given"
+_REFERENCE = "adapted_from"
 
 _TEXTS = TypeAdapter(dict[str, tuple[str, ...]])
 
@@ -43,11 +45,17 @@ class Contents(TypedDict):
     buffers: Parameters
 
 
-def encode(**contents: Unpack[Contents]) -> bytes:
-    """Return a model file of these contents; the support's targets are rounded to 8 bits."""
+def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> bytes:
+    """Return a model file of these contents; the support's targets are rounded to 8 bits.
+
+    Args:
+        reference: the model that has the parameters which `contents` leaves out.
+        contents: the model's.
+    """
     support, calibration = contents["support"], contents["calibration"]
     tensors = _named(PARAMETERS, contents["parameters"]) | _named(_BUFFERS, contents["buffers"])
     metadata = metadata_of(contents["config"], contents["step"])
+    metadata |= {_REFERENCE: json.dumps(reference._asdict())} if reference else {}
     if support is not None:
         texts = {name: c for name, c in support.given.items() if not isinstance(c, Tensor)}
         others = {name: c for name, c in support.given.items() if isinstance(c, Tensor)}
@@ -65,17 +73,21 @@ def metadata_of(config: Config, step: int) -> dict[str, str]:
     return {"format": FORMAT, "step": str(step), "config": config.model_dump_json()}
 
 
-def decode(data: bytes, url: str) -> Contents:
+def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
     """Parse the bytes of a model file, which messages name by `url`.
 
+    Returns:
+        The contents, to be checked by `check_state` once they are complete, and the model that has
+        the parameters which they lack.
+
     Raises:
-        UserError: when they are damaged, not a model, or do not fit its own configuration.
+        UserError: when they are damaged, or not a model.
     """
     try:
         tensors, metadata = load(data), read_metadata(data)
         version, step = metadata["format"], int(metadata["step"])
         values = json.loads(metadata["config"])
-        calibration = _calibration(tensors, metadata)
+        calibration, reference = _calibration(tensors, metadata), _reference(metadata)
         given = _under(_GIVEN, tensors) | _TEXTS.validate_json(metadata.get(_GIVEN, "{}"))
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else reason_of(error)
@@ -83,16 +95,22 @@ def decode(data: bytes, url: str) -> Contents:
     if version != FORMAT:
         raise UserError(f"{url} is of format {version}; this metatrain reads {FORMAT}.")
     config = parse_config(values)
-    parameters, buffers = _under(PARAMETERS, tensors), _under(_BUFFERS, tensors)
-    _check_state(parameters, buffers, config, url)
-    return Contents(
+    contents = Contents(
         config=config,
-        parameters=parameters,
+        parameters=_under(PARAMETERS, tensors),
         step=step,
         support=_support(tensors.get(_SUPPORT), given, config.data, url),
         calibration=calibration,
-        buffers=buffers,
+        buffers=_under(_BUFFERS, tensors),
     )
+    return contents, reference
+
+
+def _reference(metadata: Mapping[str, str]) -> Reference | None:
+    if _REFERENCE not in metadata:
+        return None
+    values = json.loads(metadata[_REFERENCE])
+    return Reference(path=str(values["path"]), sha256=str(values["sha256"]))
 
 
 def _calibration(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Calibration | None:
@@ -117,14 +135,18 @@ def _support(
     return Examples(from_uint8(target), given)
 
 
-def _check_state(parameters: Parameters, buffers: Parameters, config: Config, url: str) -> None:
-    """Compare names and shapes with those of the configured generator."""
+def check_state(contents: Contents, url: str) -> None:
+    """Compare names and shapes with those of the configured generator.
+
+    Raises:
+        UserError: when they differ.
+    """
     with torch.device("meta"):
-        theta = build_theta(config)
-    if _shapes(parameters) != _shapes(theta.named()):
+        theta = build_theta(contents["config"])
+    if _shapes(contents["parameters"]) != _shapes(theta.named()):
         raise UserError(f"the parameters in {url} are not those of its own configuration.")
     known = dict(theta.generator.named_buffers())
-    if not _shapes(buffers).items() <= _shapes(known).items():
+    if not _shapes(contents["buffers"]).items() <= _shapes(known).items():
         raise UserError(f"the buffers in {url} are not those of its own configuration.")
 
 

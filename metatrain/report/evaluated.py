@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from metatrain.base.errors import MissingStepError
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
 from metatrain.evaluation.scores.measure import SpaceScores
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 from metatrain.storage.files import MissingError, asking, filesystem_of
 from metatrain.training.checkpoint import CheckpointStore
 from metatrain.training.state import Record

@@ -8,7 +8,7 @@ from cluster.run.evaluation_pool import EvaluationPool
 from metatrain.cli.evaluate import add_arguments, evaluate
 from metatrain.evaluation.running.runner import LocalRunner
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 
 
 def numbers(folder):

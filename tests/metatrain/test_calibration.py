@@ -17,7 +17,8 @@ from metatrain.generators.objectives.flow import random_stream
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import UNFAMILIAR, Calibration
 from metatrain.model.expectation import expectation, warning
-from metatrain.model.file import Model, parse_model
+from metatrain.model.file import parse_model
+from metatrain.model.model import Model
 from metatrain.model.support import as_support
 from metatrain.model.surprise import NOISES, TIMES, surprise
 

@@ -15,7 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from metatrain.base.errors import UserError
 from metatrain.config import CheckpointConfig
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 from metatrain.storage.tensors import read_metadata
 from metatrain.training.checkpoint import (
     CheckpointStore,

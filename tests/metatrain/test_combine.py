@@ -11,7 +11,8 @@ from metatrain.cli.commands import COMMANDS
 from metatrain.combine.soup import greedy_soup, uniform_soup
 from metatrain.config import Config, load_config
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 
 
 def number(value):

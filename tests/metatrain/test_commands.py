@@ -14,7 +14,8 @@ from metatrain.base.errors import MissingStepError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 
 
 @pytest.fixture

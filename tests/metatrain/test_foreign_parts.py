@@ -13,7 +13,8 @@ from metatrain.config import load_config
 from metatrain.data.examples import Examples
 from metatrain.generators.frozen import pinned
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 
 GAME = ["generator.name=players", "objective.name=tug", "codec.name=halved", "data.image_size=16"]
 SGD = ["inner.optimizer=sgd", "adapt.steps=300", "adapt.lr=0.1"]

@@ -9,7 +9,8 @@ from metatrain.config import load_config
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 
 SMALL = ["data.image_size=8", "generator.width=8", "adapt.steps=10"]
 KINDS = {"unet": [], "dit": ["generator.name=dit", "generator.depth=1"]}

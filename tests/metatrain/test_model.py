@@ -14,7 +14,8 @@ from metatrain.data.examples import Examples
 from metatrain.generators import GENERATORS
 from metatrain.generators.networks.unet import UNet
 from metatrain.model.build import build_generator, build_theta
-from metatrain.model.file import Model, load_model, parse_model
+from metatrain.model.file import load_model, parse_model
+from metatrain.model.model import Model
 
 
 def untrained(config):

@@ -17,7 +17,7 @@ from metatrain.config import load_config, with_values
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.evaluation.validation import validation_of
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
 

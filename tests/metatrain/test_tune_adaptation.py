@@ -20,7 +20,8 @@ from metatrain.evaluation.tune_adaptation import (
 )
 from metatrain.evaluation.validation import validation_of
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from metatrain.evaluation.validation import (
 )
 from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model
+from metatrain.model.model import Model
 from metatrain.storage.files import write_file
 
 

@@ -24,7 +24,8 @@ from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.evaluation.episodes.episode_list import ListedEpisode
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.model.build import build_theta
-from metatrain.model.file import Model, load_model, model_url
+from metatrain.model.file import load_model, model_url
+from metatrain.model.model import Model
 from metatrain.model.progression import draw_strip, steps_shown
 from metatrain.model.surprise import surprise
 from metatrain.storage.files import read_file, write_file
