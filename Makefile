@@ -19,7 +19,7 @@ demo: .venv/ready
 	@$(METATRAIN) evaluate $(RUN) --tasks 32 --seeds 1
 	@echo "== Adapting to 5 images of one unseen task, and drawing 64 more"
 	@$(METATRAIN) adapt $(RUN) $(RUN)/evaluation/strips/00/support --out $(RUN)/adapted
-	@$(METATRAIN) generate $(RUN)/adapted/adapted.safetensors -n 64 --out $(RUN)/adapted/grid.png
+	@$(METATRAIN) generate $(RUN)/adapted -n 64 --out $(RUN)/adapted/grid.png
 	@echo "== Done. Open this page:"
 	@$(METATRAIN) report $(RUN)
 

@@ -2,31 +2,68 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import add_device_argument, data_url, positive, seed
+from metatrain.cli.arguments import above_0, add_device_argument, data_url, positive, seed
 from metatrain.cli.command import Command, sentence_of
 from metatrain.metrics.metric import VALIDATION_METRICS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from metatrain.data.examples import Examples
     from metatrain.model.model import Model
+
+SCOPES = ("all", "film", "lora", "head", "body", "context")
+IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+# Keys that adapting may change.
+_ADAPTATION = ("adapt.", "inner.", "objective.sampler.")
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
     from metatrain.model.expectation import warning
-    from metatrain.model.file import load_model
+    from metatrain.model.file import load_model, save_adapted
     from metatrain.model.support import as_support
 
-    model = load_model(arguments.checkpoint).to(arguments.device)
+    model = _configured(load_model(arguments.checkpoint).to(arguments.device), arguments.overrides)
     support = as_support(arguments.images, model.config.data)
     if line := warning(model, support):
         print(line, file=sys.stderr)
-    adapted, url = model.adapt(support), f"{arguments.out}/adapted.safetensors"
+    adapted = model.adapt(
+        support, steps=arguments.steps, lr=arguments.lr, scope=arguments.scope, seed=arguments.seed
+    )
     print(_expectation(model, support, adapted), file=sys.stderr)
-    adapted.save(url)
+    url = f"{arguments.out.rstrip('/')}/adapted.safetensors"
+    if arguments.whole:
+        adapted.save(url)
+    elif save_adapted(adapted, url, arguments.checkpoint):
+        print(
+            f"The file holds what changed, and needs {arguments.checkpoint} where it is; --whole "
+            f"writes one that needs nothing.",
+            file=sys.stderr,
+        )
     print(url)
+
+
+def _configured(model: "Model", overrides: list[str]) -> "Model":
+    """Return the model with other settings of adapting and sampling."""
+    from metatrain.config import differences, override_values, with_values
+
+    config = with_values(model.config, override_values(overrides))
+    for key in differences(model.config, config):
+        if key.startswith("inner.scope"):
+            raise UserError("inner.scope cannot be set here; choose a scope by --scope.")
+        if not key.startswith(_ADAPTATION):
+            raise UserError(
+                f"{key} was settled by training; adapting may change "
+                f"{', '.join(f'{part}*' for part in _ADAPTATION)}."
+            )
+    return replace(model, config=config)
 
 
 def _expectation(model: "Model", support: "Examples", adapted: "Model") -> str:
@@ -39,34 +76,76 @@ def _expectation(model: "Model", support: "Examples", adapted: "Model") -> str:
 
 
 def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
-    parser.add_argument("images", metavar="IMAGES_DIR", help="a folder with a handful of images")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the adapted model")
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    add("images", metavar="IMAGES", help="a folder, an archive, a file or a URL of a few images")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.optimizer=adam")
+    add("--out", required=True, metavar="DIR", help="folder of the adapted model")
+    add("--steps", type=positive, help="inner steps (the configuration's)")
+    add("--lr", type=above_0, help="inner learning rate (the configuration's)")
+    add("--scope", choices=SCOPES, help="the parameters that the inner steps move (training's)")
+    add("--seed", type=seed, default=0, help="the same seed, the same adaptation (0)")
+    add("--whole", action="store_true", help="write a file that needs no other")
     add_device_argument(parser)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from metatrain.data.pictures import contact_sheet
-    from metatrain.model.file import load_model
-    from metatrain.storage.files import write_file
+    from metatrain.model.file import adapted_url, load_model
 
-    model = load_model(arguments.adapted).to(arguments.device)
-    images = model.sample(
+    out, suffix = arguments.out, PurePath(arguments.out).suffix.lower()
+    if suffix and suffix not in IMAGE_FORMATS and not out.endswith("/"):
+        raise UserError(
+            f"--out is {out}; give a picture ({', '.join(IMAGE_FORMATS)}) for a sheet of all "
+            f"images, or a folder for a file each."
+        )
+    url = adapted_url(arguments.adapted)
+    model = load_model(url, arguments.adapted_from).to(arguments.device)
+    batches = model.batches(
         arguments.n, seed=arguments.seed, steps=arguments.steps, guidance=arguments.guidance
     )
-    write_file(arguments.out, contact_sheet(images))
-    print(arguments.out)
+    if suffix in IMAGE_FORMATS and not out.endswith("/"):
+        _write_sheet(batches, out, suffix)
+    else:
+        _write_files(batches, out.rstrip("/"), arguments)
+    print(out)
+
+
+def _write_sheet(batches: "Iterable[Tensor]", url: str, suffix: str) -> None:
+    import torch
+
+    from metatrain.data.pictures import contact_sheet
+    from metatrain.storage.files import write_file
+
+    write_file(url, contact_sheet(torch.cat([*batches]), IMAGE_FORMATS[suffix]))
+
+
+def _write_files(batches: "Iterable[Tensor]", folder: str, arguments: argparse.Namespace) -> None:
+    """Write images as they come, named by their number."""
+    from metatrain.data.pictures import encoded, pil_images
+    from metatrain.storage.files import write_file
+
+    digits = max(4, len(str(arguments.n - 1)))
+    images = (image for batch in batches for image in pil_images(batch))
+    for number, image in enumerate(images):
+        data = encoded(image, IMAGE_FORMATS[f".{arguments.format}"])
+        write_file(f"{folder}/{number:0{digits}}.{arguments.format}", data)
 
 
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("adapted", metavar="ADAPTED", help="the file that metatrain adapt wrote")
-    parser.add_argument("-n", type=positive, default=64, help="number of images (64)")
-    parser.add_argument("--seed", type=seed, default=0, help="the same seed, the same images (0)")
-    parser.add_argument("--steps", type=positive, help="sampler steps (the configuration's)")
-    parser.add_argument(
-        "--guidance", type=float, help="guidance towards the support; 1: none (the configuration's)"
+    add = parser.add_argument
+    add("adapted", metavar="ADAPTED", help="the folder or file that metatrain adapt wrote")
+    add("-n", type=positive, default=64, help="number of images (64)")
+    add("--seed", type=seed, default=0, help="the same seed, the same images (0)")
+    add("--steps", type=positive, help="sampler steps (the configuration's)")
+    add("--guidance", type=float, help="guidance to the support; 1: none (the configuration's)")
+    add("--out", required=True, help="a picture (.png, .jpg, .webp) of all, or a folder")
+    formats = [suffix.removeprefix(".") for suffix in IMAGE_FORMATS]
+    add("--format", choices=formats, default="png", help="kind of the files in a folder (png)")
+    add(
+        "--adapted-from",
+        metavar="MODEL",
+        help="the model that ADAPTED was adapted from, if it is not where it was",
     )
-    parser.add_argument("--out", required=True, metavar="FILE.png", help="the picture to write")
     add_device_argument(parser)
 
 
@@ -101,7 +180,7 @@ def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
         "--scopes",
         nargs="*",
         default=["film", "lora"],
-        choices=["all", "film", "lora", "head", "body", "context"],
+        choices=SCOPES,
         help="scopes to try beside the model's own (film lora)",
     )
     parser.add_argument(

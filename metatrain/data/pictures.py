@@ -67,11 +67,13 @@ def to_uint8(image: Tensor) -> Tensor:
 
 def png(image: Tensor, scale: int = 1) -> bytes:
     """Encode an image [C, H, W] in [-1, 1] as a PNG file, each pixel `scale` wide."""
+    return encoded(_enlarged(image, scale))
+
+
+def _enlarged(image: Tensor, scale: int) -> Image.Image:
     [picture] = pil_images(image[None])
     size = (picture.width * scale, picture.height * scale)
-    buffer = io.BytesIO()
-    picture.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return picture.resize(size, Image.Resampling.NEAREST)
 
 
 def pil_images(images: Tensor) -> list[Image.Image]:
@@ -80,7 +82,15 @@ def pil_images(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(image) for image in pixels]
 
 
-def contact_sheet(images: Tensor) -> bytes:
-    """Encode images [N, C, H, W] as one PNG, about as wide as high."""
+def contact_sheet(images: Tensor, kind: str = "PNG") -> bytes:
+    """Encode images [N, C, H, W] as one picture, about as wide as high."""
     scale = max(1, 64 // images.shape[-1])
-    return png(grid(images, columns=math.ceil(math.sqrt(len(images)))), scale)
+    return encoded(_enlarged(grid(images, columns=math.ceil(math.sqrt(len(images)))), scale), kind)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
+    """Encode a picture as a file: "PNG" and "WEBP" without loss, "JPEG" with little."""
+    buffer = io.BytesIO()
+    options = {"PNG": {"optimize": True}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
+    picture.save(buffer, kind, **options[kind])
+    return buffer.getvalue()

@@ -2,15 +2,20 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from metatrain.base.errors import MissingStepError
+from metatrain.base.errors import MissingStepError, UserError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.model.build import build_theta
@@ -65,6 +70,90 @@ def test_one_safetensors_file_holds_all_that_generating_needs(trained, five_imag
         assert "support" in file.keys()  # noqa: SIM118
     arguments = ("-n", 4, "--out", tmp_path / "g.png")
     assert metatrain("generate", tmp_path / "adapted.safetensors", *arguments) == 0
+
+
+@pytest.fixture
+def adapted(trained, five_images, tmp_path):
+    assert metatrain("adapt", trained, five_images, "--out", tmp_path / "new", "--steps", 2) == 0
+    return tmp_path / "new"
+
+
+def test_images_are_written_as_files_of_any_kind(adapted, tmp_path):
+    few = ("-n", 3, "--steps", 1)
+    assert metatrain("generate", adapted, *few, "--out", tmp_path / "many") == 0
+    assert metatrain("generate", adapted, *few, "--out", f"{tmp_path}/a/", "--format", "webp") == 0
+    names = [path.name for path in sorted((tmp_path / "many").iterdir())]
+    assert names == ["0000.png", "0001.png", "0002.png"]
+    sheet = tmp_path / "sheet.jpg"
+    assert metatrain("generate", adapted, *few, "--out", sheet) == 0
+    assert Image.open(sheet).format == "JPEG"
+    samples = load_model(f"{adapted}/adapted.safetensors").images(3, steps=1)
+    for number, sample in enumerate(samples):
+        png = Image.open(tmp_path / "many" / f"{number:04}.png")
+        webp = Image.open(tmp_path / "a" / f"{number:04}.webp").convert("L")
+        assert png.tobytes() == webp.tobytes() == sample.tobytes()
+
+
+def test_a_picture_of_another_kind_is_refused(adapted, tmp_path, capsys):
+    assert metatrain("generate", adapted, "--out", tmp_path / "grid.gif") == 1
+    assert "give a picture (.png, .jpg, .jpeg, .webp)" in capsys.readouterr().err
+    assert not (tmp_path / "grid.gif").exists()
+
+
+def test_a_small_scope_is_a_small_file_that_needs_its_model(trained, five_images, tmp_path, capsys):
+    def adapt(out, *options):
+        steps = ("--steps", 2, "--scope", "lora", "--out", tmp_path / out)
+        assert metatrain("adapt", trained, five_images, *steps, *options) == 0
+        return tmp_path / out / "adapted.safetensors"
+
+    small, whole = adapt("small"), adapt("whole", "--whole")
+    assert "needs" in capsys.readouterr().err
+    assert small.stat().st_size < whole.stat().st_size
+    assert load_model(str(small)).sha256 == load_model(str(whole)).sha256
+    # Both may move together; where one moves alone, the model is named.
+    (tmp_path / "away").mkdir()
+    shutil.move(small, tmp_path / "away" / "small.safetensors")
+    alone, picture = tmp_path / "away" / "small.safetensors", tmp_path / "x.png"
+    command = ("generate", alone, "-n", 1, "--steps", 1, "--out", picture)
+    shutil.copytree(trained, tmp_path / "moved")
+    assert metatrain(*command, "--adapted-from", tmp_path / "moved") == 0
+    (trained / "model.safetensors").unlink()
+    assert metatrain(*command) == 1
+    assert "holds what adaptation changed of another model" in capsys.readouterr().err
+    save_file({"a": torch.zeros(1)}, trained / "model.safetensors")
+    assert metatrain(*command) == 1
+    assert "is not a metatrain model" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_the_one_adapted_from_is_refused(trained, five_images, tmp_path):
+    options = ("--scope", "lora", "--steps", 1, "--out", tmp_path / "new")
+    assert metatrain("adapt", trained, five_images, *options) == 0
+    model = load_model(str(trained))
+    replace(model, step=model.step + 1).save(trained / "model.safetensors")
+    with pytest.raises(UserError, match="than that in"):
+        load_model(f"{tmp_path}/new/adapted.safetensors")
+
+
+def test_a_path_in_a_file_from_elsewhere_is_not_followed(trained, five_images, tmp_path):
+    options = ("--scope", "lora", "--steps", 1, "--out", tmp_path / "new")
+    assert metatrain("adapt", trained, five_images, *options) == 0
+    data = (tmp_path / "new" / "adapted.safetensors").read_bytes()
+    fsspec.filesystem("memory").pipe("/strange/adapted.safetensors", data)
+    with pytest.raises(UserError, match="is not followed"):
+        load_model("memory://strange/adapted.safetensors")
+    known = load_model("memory://strange/adapted.safetensors", adapted_from=str(trained))
+    assert known.support is not None
+
+
+def test_adapting_may_change_how_it_adapts_and_nothing_else(trained, five_images, tmp_path, capsys):
+    command = ("adapt", trained, five_images, "--out", tmp_path / "new")
+    assert metatrain(*command, "adapt.steps=3", "inner.optimizer=adam", "--lr", 0.01) == 0
+    config = load_model(f"{tmp_path}/new/adapted.safetensors").config
+    assert (config.adapt.steps, config.adapt.lr, config.inner.optimizer) == (3, 0.01, "adam")
+    assert metatrain(*command, "generator.width=16") == 1
+    assert "generator.width was settled by training" in capsys.readouterr().err
+    assert metatrain("adapt", tmp_path / "new/adapted.safetensors", *command[2:]) == 1
+    assert "has been adapted already" in capsys.readouterr().err
 
 
 def test_a_run_is_evaluated_beside_itself_and_has_a_page(trained, capsys):
