@@ -20,12 +20,12 @@ from obstore.exceptions import AlreadyExistsError, NotSupportedError, Preconditi
 
 from metatrain.storage.files import (
     MissingError,
+    asking,
     filesystem_of,
-    reaching,
     read_bytes,
     write_file,
 )
-from metatrain.storage.local_disk import refuse_what_is_no_file, write_new
+from metatrain.storage.local_disk import write_new
 from metatrain.storage.object_stores import object_store_of
 from metatrain.storage.ranges import refusal
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # obstore has it for type checkers only
 # The status of a store's answer to a request of a kind that it does not know.
 _NOT_IMPLEMENTED = "(501)"
 # Longer than two writers of one storage need to see each other's file.
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 1.0
 
 
 class Stored(NamedTuple):
@@ -46,76 +46,92 @@ class Stored(NamedTuple):
 
 
 def read_stored(url: str) -> Stored | None:
-    """Read a file; None where there is none. Asks once.
+    """Read a file; None where there is none.
 
     Raises:
         UserError: when it cannot be read.
     """
     fs, path = filesystem_of(url)
-    with suppress(MissingError), reaching(url):
-        if isinstance(fs, LocalFileSystem):
-            refuse_what_is_no_file(path)
-            return Stored(Path(path).read_bytes())
-        return _get(url) or Stored(read_bytes(fs, path))
+    with suppress(MissingError):
+        # The object store first: only it tells the entity tag.
+        return asking(url, lambda: _get(url) or Stored(read_bytes(fs, path)))
     return None
 
 
 def create(url: str, data: bytes) -> bool:
-    """Write a file where there is none; return whether there is one of this content now.
+    """Write a file where there is none; return whether the file has this content now.
+
+    So a request that is repeated, since its answer was lost, does not fail by what it wrote.
 
     Raises:
         UserError: when it cannot be written.
     """
+    return asking(url, lambda: _create(url, data)) or _has(url, data)
+
+
+def _create(url: str, data: bytes) -> bool:
     fs, path = filesystem_of(url)
-    with reaching(url):
-        if isinstance(fs, LocalFileSystem):
-            with suppress(FileExistsError):
-                write_new(Path(path), [data])
-        elif _put(url, data, "create") is None and not fs.exists(path):
-            write_file(url, data)
-            time.sleep(SETTLE_SECONDS)
-    # A request that was repeated after its answer was lost meets its own file.
-    stored = read_stored(url)
-    return stored is not None and stored.data == data
+    if isinstance(fs, LocalFileSystem):
+        with suppress(FileExistsError):
+            write_new(Path(path), [data])
+            return True
+        return False
+    written = _put(url, data, "create")
+    if written is None and not fs.exists(path):
+        write_file(url, data)
+        time.sleep(SETTLE_SECONDS)
+    return bool(written)
 
 
 def replace(url: str, data: bytes, before: Stored) -> bool:
-    """Write a file where it still is as it was read; return whether it was.
+    """Write a file where it still is as it was read; return whether it has this content now.
 
     Raises:
         UserError: when it cannot be written.
     """
+    return asking(url, lambda: _replace(url, data, before)) or _has(url, data)
+
+
+def _replace(url: str, data: bytes, before: Stored) -> bool:
     fs, path = filesystem_of(url)
-    with reaching(url):
-        if isinstance(fs, LocalFileSystem):
-            with _locked(Path(path), before) as file:
-                if file is not None:
-                    os.pwrite(file, data, 0)
-                    os.truncate(file, len(data))
-                return file is not None
-        written = _put(url, data, {"e_tag": before.tag}) if before.tag else None
-        if written is None and read_stored(url) == before:
-            fs.pipe_file(path, data)
-            return True
-        return bool(written)
+    if isinstance(fs, LocalFileSystem):
+        with _locked(Path(path), before) as file:
+            if file is not None:
+                os.pwrite(file, data, 0)
+                os.truncate(file, len(data))
+            return file is not None
+    written = _put(url, data, {"e_tag": before.tag}) if before.tag else None
+    if written is None and read_stored(url) == before:
+        fs.pipe_file(path, data)
+        return True
+    return bool(written)
+
+
+def _has(url: str, data: bytes) -> bool:
+    stored = read_stored(url)
+    return stored is not None and stored.data == data
 
 
 def remove(url: str, before: Stored) -> None:
     """Remove a file where it still is as it was read.
 
-    An object store is asked for it just before: none of them removes on a condition.
+    An object store is asked for it just before, since none removes on a condition.
 
     Raises:
         UserError: when it cannot be removed.
     """
     fs, path = filesystem_of(url)
-    with suppress(MissingError), reaching(url):
+    with suppress(MissingError):
         if isinstance(fs, LocalFileSystem):
-            with _locked(Path(path), before) as file:
-                if file is not None:
-                    Path(path).unlink()
+            asking(url, lambda: _remove_locally(Path(path), before))
         elif read_stored(url) == before:
-            fs.rm_file(path)
+            asking(url, lambda: fs.rm_file(path))
+
+
+def _remove_locally(path: Path, before: Stored) -> None:
+    with _locked(path, before) as file:
+        if file is not None:
+            path.unlink()
 
 
 def keeps_conditions(url: str, data: bytes) -> bool:
@@ -126,8 +142,7 @@ def keeps_conditions(url: str, data: bytes) -> bool:
     Raises:
         UserError: when the store cannot be asked.
     """
-    with reaching(url):
-        return not _put(url, data, "create")
+    return not asking(url, lambda: _put(url, data, "create"))
 
 
 def _get(url: str) -> Stored | None:

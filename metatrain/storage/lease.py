@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import NamedTuple
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import HeldError, UserError
 from metatrain.storage.conditional import (
     SETTLE_SECONDS,
     Stored,
@@ -38,12 +38,8 @@ _LOOK_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
-class HeldError(UserError):
-    """What another process is writing, and nobody else may write until it has ended."""
-
-
 class LostError(UserError):
-    """What another process has taken over, since this one was silent for too long."""
+    """A folder or file that another process has taken over, since this one was silent."""
 
 
 class LeaseKey(NamedTuple):
@@ -61,12 +57,12 @@ class LeaseKey(NamedTuple):
         """Return if nobody else has taken the lease over.
 
         Raises:
-            LostError: when another process has it.
+            LostError: when another process has it, or had it meanwhile.
             UserError: when the storage cannot be reached.
         """
         stored = read_stored(self.url)
         holder = parse_holder(stored.data) if stored else None
-        if holder and holder.token != self.token:
+        if holder is None or holder.token != self.token:
             raise LostError(_lost(self.url))
 
 
@@ -121,13 +117,10 @@ class Lease:
         holder = self._holder.renewed()
         replace(self.key.url, holder.encode(), self._stored)
         stored = read_stored(self.key.url)
-        if stored is None:  # somebody has removed it
-            create(self.key.url, holder.encode())
-            stored = read_stored(self.key.url)
         now = parse_holder(stored.data) if stored else None
-        if now and now.token == holder.token:
-            self._holder, self._stored = now, stored or self._stored
-        elif now:
+        if stored and now and now.token == holder.token:
+            self._holder, self._stored = now, stored
+        else:
             self._lost.set()
             _log.warning("%s", _lost(self.key.url))
 
@@ -231,5 +224,5 @@ class _Watch:
 def _lost(file: str) -> str:
     return (
         f"another process has taken over {file.removesuffix('/lease.json')}, since this one was "
-        f"silent for {SILENCE_SECONDS:g} s; end one of the two."
+        f"silent for {SILENCE_SECONDS:g} s, or somebody has removed {file}; this process ends."
     )

@@ -50,9 +50,17 @@ class CheckpointStore:
     Args:
         run: the run's folder, a path or any fsspec URL.
         report: called with a sentence about every checkpoint that is refused, and why.
+        may_write: raises a `UserError` where nothing may be written any more, such as
+            `LeaseKey.check`; asked before a checkpoint is written, and before it is committed.
     """
 
-    def __init__(self, run: str, report: Callable[[str], None] = _log.warning) -> None:
+    def __init__(
+        self,
+        run: str,
+        report: Callable[[str], None] = _log.warning,
+        may_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._may_write = may_write
         self.url, self._report = f"{run.rstrip('/')}/checkpoints", report
         self._filesystem, self._path = filesystem_of(self.url)
 
@@ -63,7 +71,7 @@ class CheckpointStore:
             UserError: on every worker alike, when it could not be completed; nothing is left of it.
         """
         folder = self.folder(draft.step)
-        everyones = peers.gather(_attempt(lambda: write_part(draft, folder, peers)))
+        everyones = peers.gather(_attempt(lambda: self._write_part(draft, folder, peers)))
         problems = [problem for _, problem in everyones if problem]
         if not problems:
             parts = [part for part, _ in everyones if part]
@@ -76,6 +84,10 @@ class CheckpointStore:
         [problem, *_] = peers.gather(problems[0] if problems else None)
         if problem:
             raise UserError(problem)
+
+    def _write_part(self, draft: Draft, folder: str, peers: Peers) -> Part:
+        self._may_write()
+        return write_part(draft, folder, peers)
 
     def _complete(self, draft: Draft, parts: Sequence[Part], peers: Peers) -> None:
         """Write the models; worker 0 then commits the checkpoint. Collective."""
@@ -95,6 +107,7 @@ class CheckpointStore:
             tensors=merged(pair for part in parts for pair in part.slices),
         )
         data = index.model_dump_json().encode()
+        self._may_write()
         write_file(f"{folder}/{INDEX}", data)
         commit = Commit(step=draft.step, index=sha256(data))
         write_file(f"{folder}/{COMMIT}", commit.model_dump_json().encode())
