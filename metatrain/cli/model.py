@@ -5,7 +5,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import add_device_argument, data_url, positive, seed
+from metatrain.cli.arguments import (
+    add_device_argument,
+    add_wait_argument,
+    data_url,
+    positive,
+    seed,
+)
 from metatrain.cli.command import Command, sentence_of
 from metatrain.metrics.metric import VALIDATION_METRICS
 
@@ -18,14 +24,16 @@ def _adapt(arguments: argparse.Namespace) -> None:
     from metatrain.model.expectation import warning
     from metatrain.model.file import load_model
     from metatrain.model.support import as_support
+    from metatrain.storage.lease import lease
 
     model = load_model(arguments.checkpoint).to(arguments.device)
     support = as_support(arguments.images, model.config.data)
     if line := warning(model, support):
         print(line, file=sys.stderr)
-    adapted, url = model.adapt(support), f"{arguments.out}/adapted.safetensors"
-    print(_expectation(model, support, adapted), file=sys.stderr)
-    adapted.save(url)
+    with lease(arguments.out, "adapts", wait=arguments.wait):
+        adapted, url = model.adapt(support), f"{arguments.out}/adapted.safetensors"
+        print(_expectation(model, support, adapted), file=sys.stderr)
+        adapted.save(url)
     print(url)
 
 
@@ -43,6 +51,7 @@ def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGES_DIR", help="a folder with a handful of images")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the adapted model")
     add_device_argument(parser)
+    add_wait_argument(parser)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
@@ -77,19 +86,21 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
         write_outcome,
     )
     from metatrain.model.file import load_model
+    from metatrain.storage.lease import lease
 
     model = load_model(arguments.checkpoint).to(arguments.device)
     out = arguments.out.rstrip("/")
-    outcome = tune_adaptation(
-        model,
-        arguments.data or data_url(model.config),
-        f"{out}/metric.safetensors",
-        scopes=arguments.scopes,
-        tasks=arguments.tasks,
-        metric=arguments.metric,
-    )
-    print(adaptation_table(outcome))
-    print(write_outcome(outcome, out))
+    with lease(out, "tunes", wait=arguments.wait):
+        outcome = tune_adaptation(
+            model,
+            arguments.data or data_url(model.config),
+            f"{out}/metric.safetensors",
+            scopes=arguments.scopes,
+            tasks=arguments.tasks,
+            metric=arguments.metric,
+        )
+        print(adaptation_table(outcome))
+        print(write_outcome(outcome, out))
 
 
 def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +122,7 @@ def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
         help="metric to optimise (kid)",
     )
     add_device_argument(parser)
+    add_wait_argument(parser)
 
 
 ADAPT = Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt)

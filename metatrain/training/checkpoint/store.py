@@ -6,8 +6,10 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from metatrain.base.errors import UserError
@@ -161,9 +163,20 @@ class CheckpointStore:
         """List the steps of the committed checkpoints, ascending.
 
         Raises:
-            UserError: when the storage cannot be reached, which does not mean that there are none.
+            UserError: when the storage cannot be reached, which does not mean that there are none;
+                or when one of them is a link.
         """
+        self._refuse_links()
         return _committed(self._sizes())
+
+    def _refuse_links(self) -> None:
+        """Refuse a step's folder that is a link: listings pass over it, and nothing prunes it."""
+        if not isinstance(self._filesystem, LocalFileSystem):
+            return
+        folders = Path(self._path).glob("step-*")
+        link = next((folder for folder in sorted(folders) if folder.is_symlink()), None)
+        if link:
+            raise UserError(f"{link} is a link; put the checkpoint itself in its place.")
 
     def open(self, step: int) -> Checkpoint:
         """Open the checkpoint of `step`, after a check that its files have the right lengths.
@@ -180,6 +193,8 @@ class CheckpointStore:
             if Commit.model_validate_json(commit) != Commit(step=step, index=sha256(data)):
                 raise DamagedError(f"{folder} cannot be used: {INDEX} is not as it was written.")
             index = Index.model_validate_json(data)
+            if index.data.step != step:
+                raise DamagedError(f"{folder} cannot be used: {INDEX} is of another step.")
         except MissingError:
             raise DamagedError(f"{folder} cannot be used: {INDEX} is missing.") from None
         except ValidationError as error:
@@ -227,12 +242,27 @@ class CheckpointStore:
                 return result
             if peers.rank == 0:
                 self._report(problems[0])
-        if steps:  # or the run would start over, and remove them
+        # Or the run would start over, and remove them.
+        if steps:
             raise UserError(
                 f"{self.url} has checkpoints and none of them can be used; move them away, or "
                 f"choose another run.name."
             )
+        [remains, *_] = peers.gather(self._remains() if peers.rank == 0 else [])
+        if remains:
+            raise UserError(
+                f"{self.url} has no checkpoint, and {remains[-1]} looks like the rest of one; "
+                f"move it away, or choose another run.name."
+            )
         return None
+
+    def _remains(self) -> list[str]:
+        """List what looks like a checkpoint and is none, but for step 0 of a start that was killed.
+
+        A run that saves a later step has saved step 0 before.
+        """
+        names = {name.partition("/")[0] for name in self._sizes()} - {_name(0)}
+        return sorted(name for name in names if name.startswith("step-"))
 
     def _try(
         self, step: int, read: Callable[[Checkpoint], Result], rank: int
