@@ -9,7 +9,6 @@ before it commits anything.
 `metatrain.storage.conditional` says what each storage promises.
 """
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +17,7 @@ from threading import Event, Thread
 from typing import NamedTuple
 
 from metatrain.base.errors import HeldError, UserError
+from metatrain.base.progress import say
 from metatrain.storage.conditional import (
     SETTLE_SECONDS,
     Stored,
@@ -34,8 +34,6 @@ BEAT_SECONDS = 5.0
 # Many beats: a storage may fail for a while, and a machine may be busy.
 SILENCE_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
-
-_log = logging.getLogger(__name__)
 
 
 class LostError(UserError):
@@ -100,7 +98,7 @@ class Lease:
         try:
             remove(self.key.url, self._stored)
         except UserError as error:
-            _log.warning("A lease stays behind: %s", error)
+            say(f"A lease stays behind: {error}")
 
     def _beat(self) -> None:
         failing = False
@@ -110,7 +108,7 @@ class Lease:
                 failing = False
             except Exception as error:  # of any kind: the work continues meanwhile
                 if not failing:
-                    _log.warning("A lease cannot be renewed, and is tried again: %s", error)
+                    say(f"A lease cannot be renewed, and is tried again: {error}")
                 failing = True
 
     def _renew(self) -> None:
@@ -122,7 +120,7 @@ class Lease:
             self._holder, self._stored = now, stored
         else:
             self._lost.set()
-            _log.warning("%s", _lost(self.key.url))
+            say(_lost(self.key.url))
 
 
 @contextmanager
@@ -172,7 +170,7 @@ def _acquire(file: str, url: str, work: str, wait: bool) -> Lease:
         alive = watch.look(stored)
         if alive is False:
             if replace(file, holder.encode(), stored):
-                _log.warning("%s is taken over: its last writer is gone.", url)
+                say(f"{url} is taken over: its last writer is gone.")
                 return Lease(file, holder, read_stored(file) or stored)
             continue
         if alive and not wait:
@@ -214,10 +212,10 @@ class _Watch:
         return False if time.monotonic() - self._since > SILENCE_SECONDS else None
 
     def tell(self) -> None:
-        """Log once that this process waits."""
+        """Tell once that this process waits."""
         if not self._told:
             limit = f"at most {SILENCE_SECONDS:g} s without a sign of life"
-            _log.warning("%s; waiting until it has ended, or %s.", self.sentence, limit)
+            say(f"{self.sentence}; waiting until it has ended, or {limit}.")
         self._told = True
 
 
