@@ -14,7 +14,11 @@ import ray
 from ray.util import get_node_ip_address
 
 from cluster.capacity import minimum_workers
-from cluster.ray_internals import GCS_PORT_VARIABLE, is_startup_timeout
+from cluster.ray_internals import (
+    GCS_PORT_VARIABLE,
+    NO_SIGNAL_HANDLER_VARIABLE,
+    is_startup_timeout,
+)
 from cluster.run.reaper import reaper
 from metatrain.base.errors import UserError
 from metatrain.config import Config
@@ -75,8 +79,7 @@ def _callers_signals() -> Iterator[None]:
         yield
         return
     handler = signal.getsignal(signal.SIGTERM)
-    # Read when Ray connects; its C++ handler would end the process with a dump.
-    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+    os.environ.setdefault(NO_SIGNAL_HANDLER_VARIABLE, "1")
     try:
         yield
     except SystemExit:  # raised by Ray's own handler
