@@ -168,7 +168,11 @@ def _put(url: str, data: bytes, condition: "Literal['create'] | UpdateVersion") 
         return None
     try:
         obstore.put(store, name, data, mode=condition)
-    except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+    except (AlreadyExistsError, PreconditionError):
+        return False
+    except FileNotFoundError:
+        if condition == "create":  # there is no such bucket
+            raise
         return False
     except NotSupportedError:
         return None

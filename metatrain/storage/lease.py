@@ -34,6 +34,7 @@ BEAT_SECONDS = 5.0
 # Many beats: a storage may fail for a while, and a machine may be busy.
 SILENCE_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
+_TRIES = 50
 
 
 class LostError(UserError):
@@ -166,6 +167,7 @@ def _acquire(file: str, url: str, work: str, wait: bool) -> Lease:
             return Lease(file, holder, read_stored(file) or Stored(b""))
         stored = read_stored(file)
         if stored is None:  # released just now
+            watch.count_missing(file)
             continue
         alive = watch.look(stored)
         if alive is False:
@@ -194,8 +196,19 @@ class _Watch:
     def __init__(self, url: str) -> None:
         self._url = url
         self._data: bytes | None = None
-        self._since, self._told = 0.0, False
+        self._since, self._told, self._missing = 0.0, False, 0
         self.sentence = ""
+
+    def count_missing(self, file: str) -> None:
+        """Give up a lease that is there for who creates it, and not for who reads it.
+
+        Raises:
+            UserError: after many times.
+        """
+        self._missing += 1
+        if self._missing > _TRIES:
+            raise UserError(f"{file} can be neither created nor read; remove it.")
+        time.sleep(_LOOK_SECONDS / 10)
 
     def look(self, stored: Stored) -> bool | None:
         """Tell whether the holder is alive; None while nobody can know."""

@@ -41,7 +41,12 @@ def write_new(path: Path, chunks: Iterable[Buffer]) -> None:
 @contextmanager
 def _written_beside(path: Path, chunks: Iterable[Buffer]) -> Iterator[Path]:
     """Write a file of a name that nobody else has; whoever enters gives it its own name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(
+            f"{path} needs a folder where a file is ({error.filename}); choose another place."
+        ) from error
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     opened = os.open(partial, flags, 0o666)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from metatrain.base.errors import HeldError
+from metatrain.base.errors import HeldError, UserError
 from metatrain.storage import conditional
 from metatrain.storage import lease as leases_module
 from metatrain.storage.conditional import Stored, create, read_stored, remove, replace
@@ -225,6 +225,15 @@ def test_folders_that_a_lease_made_go_with_it_where_nothing_was_written(tmp_path
     with lease(f"{tmp_path}/a/b/run", "trains"):
         (tmp_path / "a/file").write_text("")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+
+
+def test_a_folder_that_can_be_none_and_a_link_to_nowhere_are_refused_in_a_sentence(tmp_path, quick):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="needs a folder where a file is"):
+        lease(f"{tmp_path}/file/run", "trains").__enter__()
+    (tmp_path / "lease.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"lease\.json can be neither created nor read; remove it"):
+        lease(str(tmp_path), "trains").__enter__()
 
 
 def test_the_lease_of_a_file_lies_beside_it_and_a_path_and_its_url_have_one(tmp_path):
