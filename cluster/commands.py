@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
 from metatrain.cli import calibrate, evaluate
-from metatrain.cli.arguments import add_config_arguments
+from metatrain.cli.arguments import add_config_arguments, add_wait_argument
 from metatrain.cli.command import Command
 
 if TYPE_CHECKING:
@@ -40,7 +40,12 @@ def _train(arguments: argparse.Namespace) -> None:
         from cluster.run.launch import launch
     from metatrain.config import load_config
 
-    print(launch(load_config(arguments.config, arguments.overrides)))
+    print(launch(load_config(arguments.config, arguments.overrides), wait=arguments.wait))
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    add_wait_argument(parser)
 
 
 def _submit(arguments: argparse.Namespace) -> None:
@@ -135,7 +140,7 @@ def _runner(workers: int | None, device: str) -> "Runner | None":
     return EvaluationPool(workers, device)
 
 
-TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", add_config_arguments, _train)
+TRAIN = Command("Meta-train on Ray with DeepSpeed, or resume.", _train_arguments, _train)
 SUBMIT = Command("Train as a job on a cluster, or resume.", _submit_arguments, _submit)
 DOCTOR = Command("Check a cluster for problems that would fail a run.", _doctor_arguments, _doctor)
 LEAVE = Command("Save the run, and remove this machine from the cluster.", _leave_arguments, _leave)

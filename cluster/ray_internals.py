@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # The environment variable from which a starting cluster takes the port of its GCS.
 GCS_PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
 
+# The environment variable without which Ray's C++ handler of SIGTERM prints a stack and aborts.
+NO_SIGNAL_HANDLER_VARIABLE = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
+
 # The title that Ray gives to the process of a Train worker.
 TRAIN_WORKER_TITLE = "ray::RayTrainWorker"
 

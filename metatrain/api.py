@@ -28,6 +28,7 @@ from metatrain.evaluation.validation import (
 )
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.storage.lease import leases
 from metatrain.training.local_run import train_locally
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import source_of_run
@@ -56,6 +57,7 @@ def train(
     *,
     device: str = "auto",
     on_step: Callable[[int, Record], None] | None = None,
+    wait: bool = False,
 ) -> Model:
     """Train a run to its last step in this process, from its newest checkpoint on.
 
@@ -67,6 +69,7 @@ def train(
         config: the configuration (see `load_config`), or the YAML file of one.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         on_step: called after every outer step with its number and its metrics, such as `loss`.
+        wait: wait until another process that trains the run has ended, in place of an error.
 
     Returns:
         The run's model, on the CPU.
@@ -78,7 +81,7 @@ def train(
     observers: list[Observer] = [_Callback(on_step)] if on_step else []
     if config.validation.tasks:
         observers.append(_Validator(config))
-    url = train_locally(config, observers, device=device_of(device), say=_log.info)
+    url = train_locally(config, observers, device=device_of(device), say=_log.info, wait=wait)
     return load(url)
 
 
@@ -93,6 +96,7 @@ def evaluate(
     workers: int | None = None,
     device: str = "auto",
     out: str | Path | None = None,
+    wait: bool = False,
 ) -> Evaluation:
     """Score a model on unseen tasks, beside the baselines.
 
@@ -107,6 +111,7 @@ def evaluate(
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         out: folder of the evaluation, from which another call resumes. By default a temporary one,
             or `evaluation` beside the model where that is named.
+        wait: wait until another process that evaluates there has ended, in place of an error.
 
     Raises:
         UserError: when the model or the data cannot be used.
@@ -131,7 +136,8 @@ def evaluate(
             channels=shape.channels,
             network=f"{candidate.folder}/metric.safetensors",
         )
-        [(evaluation, _)] = evaluate_models(protocol, [candidate], None, {}, runner)
+        with leases([candidate.folder], "evaluates", wait=wait):
+            [(evaluation, _)] = evaluate_models(protocol, [candidate], None, {}, runner)
         return evaluation
 
 

@@ -33,6 +33,7 @@ settings.load_profile("untimed")
 _TOGETHER = {
     "test_check.py": "s3",
     "test_conditions.py": "s3",
+    "test_lease.py": "s3",
     "test_object_storage.py": "s3",
     "test_object_stores.py": "s3",
     "test_streaming.py": "s3",

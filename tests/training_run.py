@@ -71,15 +71,13 @@ class Run:
         return self.process.wait()
 
     def kill_driver(self) -> None:
-        """Kill the driver, and wait until Ray has noticed and ended the workers."""
+        """Kill the driver, after which none of its processes lives on for 5 s."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.wait()
-        # Ray's agents rarely check their raylet; they hold no resources.
-        agents = [process for process in family if "Agent" in process_text(process, "name")]
-        _, alive = psutil.wait_procs([p for p in family if p not in agents], timeout=60)
+        _, alive = psutil.wait_procs(family, timeout=5)
+        end(alive)
         assert not alive, f"orphans: {alive}"
-        end(agents)
 
     def end(self) -> None:
         """Kill all processes of the run that still exist."""

@@ -3,7 +3,7 @@
 import argparse
 
 from cluster import commands as below
-from metatrain.cli.arguments import add_config_arguments
+from metatrain.cli.arguments import add_config_arguments, add_wait_argument
 from metatrain.cli.command import Command
 
 
@@ -16,7 +16,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
         from tuning.sweep import run_sweep
 
-    print(run_sweep(sweep))
+    print(run_sweep(sweep, wait=arguments.wait))
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         help="overrides of the sweep, such as budget.trials=40, or of its base, such as "
         "meta.steps=500",
     )
+    add_wait_argument(parser)
 
 
 def _submit(arguments: argparse.Namespace) -> None:

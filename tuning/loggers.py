@@ -8,6 +8,7 @@ from ray import tune
 from torch.utils.tensorboard import SummaryWriter
 
 from metatrain.base.errors import UserError
+from metatrain.storage.files import absolute
 from tuning.config import SweepConfig
 from tuning.ledger import SweepLedger, TrialRecord
 
@@ -59,5 +60,5 @@ def write_hparams(ledger: SweepLedger, record: TrialRecord) -> None:
         key: value if isinstance(value, int | float | str | bool) else str(value)
         for key, value in record.values.items()
     }
-    with SummaryWriter(f"{ledger.url}/tensorboard") as writer:
+    with SummaryWriter(absolute(f"{ledger.url}/tensorboard")) as writer:
         writer.add_hparams(values, metrics, run_name=record.name)

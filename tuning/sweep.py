@@ -19,6 +19,7 @@ from metatrain.config import Config
 from metatrain.data.loader import open_tasks
 from metatrain.evaluation.validation import validation_of
 from metatrain.storage.files import absolute, asking, filesystem_of
+from metatrain.storage.lease import Lease, lease
 from metatrain.training.run_data import training_sampler
 from tuning.best import write_best
 from tuning.config import Sweep
@@ -31,14 +32,24 @@ from tuning.trial import TrialContext, TrialRun
 from tuning.trial_table import TrialTable
 
 
-def run_sweep(sweep: Sweep) -> str:
+def run_sweep(sweep: Sweep, *, wait: bool = False) -> str:
     """Run or resume a sweep; returns the URL of its report.
 
+    Args:
+        sweep: the sweep.
+        wait: whether to wait until another process that runs it has ended.
+
     Raises:
+        HeldError: when another process runs it.
         UserError: when it cannot start or be resumed, or none of its trials finished.
         KeyboardInterrupt: with how many trials have ended.
     """
-    ledger = SweepLedger(sweep)
+    with lease(sweep.settings.url, "runs", wait=wait) as held:
+        return _run(SweepLedger(sweep), held)
+
+
+def _run(ledger: SweepLedger, held: Lease) -> str:
+    sweep = ledger.sweep
     loggers = build_loggers(sweep.settings)
     source = open_tasks(sweep.base.data)
     training_sampler(source, sweep.base)
@@ -46,7 +57,7 @@ def run_sweep(sweep: Sweep) -> str:
     if not BudgetStopper(ledger).stop_all() and not _has_ended(ledger):
         with ray_connection(cpus=required_cpus(sweep.base), dashboard=True) as is_own:
             check_resources(sweep.base, fixed=is_own)
-            _run_trials(ledger, max_concurrent_trials(sweep.base), loggers)
+            _run_trials(ledger, held, max_concurrent_trials(sweep.base), loggers)
     ledger.remove_runs()
     return _conclude(ledger)
 
@@ -93,7 +104,9 @@ def _has_ended(ledger: SweepLedger) -> bool:
     return len(ledger.records) >= trials and all(r.has_ended for r in ledger.records.values())
 
 
-def _run_trials(ledger: SweepLedger, max_concurrent: int, loggers: list[tune.Callback]) -> None:
+def _run_trials(
+    ledger: SweepLedger, held: Lease, max_concurrent: int, loggers: list[tune.Callback]
+) -> None:
     """Run trials until the budget is over, and leave the ledger complete.
 
     Raises:
@@ -112,16 +125,15 @@ def _run_trials(ledger: SweepLedger, max_concurrent: int, loggers: list[tune.Cal
     messages = WorkerMessages(queue)
     table = TrialTable(ledger, messages)
     recorder = TrialRecorder(ledger, messages, lambda record: write_hparams(ledger, record))
-    context = TrialContext(ledger.sweep, str(Path.cwd()), queue)
+    context = TrialContext(ledger.sweep, str(Path.cwd()), queue, held.key)
     try:
         with ledger.clock():
             _tuner(ledger, max_concurrent, context, [recorder, table, *loggers]).fit()
     except KeyboardInterrupt as interrupt:
         ended = sum(record.has_ended for record in ledger.records.values())
-        raise KeyboardInterrupt(
-            f"{ended} of {counted(settings.budget.trials, 'trial')} ended; the same command "
-            f"resumes the sweep"
-        ) from interrupt
+        progress = f"{ended} of {counted(settings.budget.trials, 'trial')} ended"
+        interrupt.args = (f"{progress}; the same command resumes the sweep",)
+        raise
     finally:
         ledger.mark_waiting()
         table.close()

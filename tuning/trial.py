@@ -18,6 +18,7 @@ from cluster.run.worker_group import WorkerGroup, WorkersFailedError
 from metatrain.base.errors import UserError
 from metatrain.config import Config, parse_config
 from metatrain.evaluation.validation import ValidationResult, read_validations, write_validations
+from metatrain.storage.lease import LeaseKey
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.checkpoint.state import state_of
 from metatrain.training.run import begin_or_resume, finish_run
@@ -34,11 +35,13 @@ class TrialContext:
         sweep: the settings and the base.
         folder: the driver's working directory, for relative paths.
         messages: the queue to the driver, of pairs of a trial's number and a message.
+        lease: the lease of the sweep.
     """
 
     sweep: Sweep
     folder: str
     messages: Queue
+    lease: LeaseKey
 
 
 class TrialRun(tune.Trainable):
@@ -125,7 +128,7 @@ class TrialRun(tune.Trainable):
             if self._is_trained():
                 finish_run(self._config)
                 break
-            self._workers = WorkerGroup(self._config, self._decisions)
+            self._workers = WorkerGroup(self._config, self._context.lease, self._decisions)
             self._messages = self._workers.messages()
         return read_validations(self._config.run.url)[-1]
 

@@ -115,8 +115,8 @@ def submit(job: Job, address: str | None, *, wait: bool) -> None:
         print(f"Job {job_id} works on {job.url}{already}.\n{_usage(client, job_id)}", flush=True)
         if wait:
             follow(client, job_id)
-    except KeyboardInterrupt:
-        _detach_or_stop(client, job_id)
+    except KeyboardInterrupt as interrupt:
+        _detach_or_stop(client, job_id, interrupt)
 
 
 def _check_uploaded(file: str | None, uploaded: Collection[Path]) -> None:
@@ -174,10 +174,13 @@ def _usage(client: JobSubmissionClient, job_id: str) -> str:
     )
 
 
-def _detach_or_stop(client: JobSubmissionClient, job_id: str) -> NoReturn:
+def _detach_or_stop(
+    client: JobSubmissionClient, job_id: str, interrupt: KeyboardInterrupt
+) -> NoReturn:
     """Ask whether an interrupted follower leaves the job running or stops it."""
     if not _wants_to_stop(job_id):
-        raise KeyboardInterrupt(f"job {job_id} keeps running; see above how to stop it")
+        interrupt.args = (f"job {job_id} keeps running; see above how to stop it",)
+        raise interrupt
     client.stop_job(job_id)
     print(f"Stopping job {job_id} ...", flush=True)
     details = wait_for_end(client, job_id)

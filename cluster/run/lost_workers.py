@@ -1,11 +1,10 @@
 """Report lost workers, after which Ray Train starts all workers again."""
 
 from ray.train import UserCallback
-from ray.util.queue import Queue
 from typing_extensions import override
 
 from cluster.ray_internals import is_dead, is_unresponsive
-from cluster.run.messages import Message
+from cluster.run.messages import Message, Receiver
 from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
 
@@ -14,10 +13,10 @@ class LostWorkerReporter(UserCallback):
     """Callback of Ray Train's controller that tells the driver of lost workers.
 
     Args:
-        messages: the queue to the driver.
+        messages: the driver.
     """
 
-    def __init__(self, messages: Queue) -> None:
+    def __init__(self, messages: Receiver) -> None:
         self._messages = messages
 
     @override

@@ -3,7 +3,7 @@
 This file imports nothing of metatrain, since the process of a queue imports it.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 
 class Message(NamedTuple):
@@ -21,6 +21,14 @@ class Message(NamedTuple):
     text: str = ""
     step: int = 0
     numbers: dict[str, float] | None = None
+
+
+class Receiver(Protocol):
+    """The driver, as a worker's observers see it."""
+
+    def put(self, message: Message) -> None:
+        """Send it a message."""
+        ...
 
 
 class Decision(NamedTuple):

@@ -9,7 +9,7 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 from typing_extensions import override
 
-from cluster.run.messages import Message
+from cluster.run.messages import Message, Receiver
 from metatrain.base.progress import human_duration
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
@@ -42,11 +42,13 @@ class ProgressLine(Observer):
     Args:
         config: the run's configuration.
         workers: the number of workers.
-        messages: the queue to the driver.
+        messages: the driver.
         board: TensorBoard's writer.
     """
 
-    def __init__(self, config: Config, workers: int, messages: Queue, board: SummaryWriter) -> None:
+    def __init__(
+        self, config: Config, workers: int, messages: Receiver, board: SummaryWriter
+    ) -> None:
         self._config, self._workers = config, workers
         self._messages, self._board = messages, board
         self._records: list[Record] = []
@@ -110,7 +112,7 @@ class Validator(Observer):
         validation: the tasks, which the workers share.
         engine: gathers the moving average.
         peers: the workers.
-        messages: the queue to the driver.
+        messages: the driver.
         board: TensorBoard's writer; None except on worker 0.
         decisions: brings a decision after every validation; None always continues.
     """
@@ -122,7 +124,7 @@ class Validator(Observer):
         engine: Engine,
         peers: Peers,
         *,
-        messages: Queue,
+        messages: Receiver,
         board: SummaryWriter | None,
         decisions: Queue | None,
     ) -> None:
@@ -167,7 +169,7 @@ class Saver(Observer):
         checkpoints: the destination.
         engine: says which part of the state this worker has.
         peers: the workers; nothing else may use them.
-        messages: the queue to the driver.
+        messages: the driver.
     """
 
     def __init__(
@@ -176,7 +178,7 @@ class Saver(Observer):
         checkpoints: CheckpointStore,
         engine: Engine,
         peers: Peers,
-        messages: Queue,
+        messages: Receiver,
     ) -> None:
         self._config, self._partitions = config, engine.partitions
         self._writer = BackgroundWriter(

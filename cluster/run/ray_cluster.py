@@ -2,6 +2,9 @@
 
 import logging
 import os
+import resource
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from math import ceil
@@ -11,11 +14,19 @@ import ray
 from ray.util import get_node_ip_address
 
 from cluster.capacity import minimum_workers
-from cluster.ray_internals import GCS_PORT_VARIABLE, is_startup_timeout
+from cluster.ray_internals import (
+    GCS_PORT_VARIABLE,
+    NO_SIGNAL_HANDLER_VARIABLE,
+    is_startup_timeout,
+)
+from cluster.run.reaper import reaper
 from metatrain.base.errors import UserError
 from metatrain.base.progress import log_line
 from metatrain.base.text import counted
 from metatrain.config import Config
+
+# Open files that a node with its workers and agents needs on a small machine.
+_FILES = 1024
 
 
 @contextmanager
@@ -34,22 +45,59 @@ def ray_connection(*, cpus: int, dashboard: bool = False) -> Iterator[bool]:
         UserError: when Ray cannot be joined or started.
     """
     address = os.environ.get("RAY_ADDRESS")
+    with nullcontext() if address else reaper():
+        _connect(address, cpus=cpus, dashboard=dashboard)
+        try:
+            yield not address
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None, *, cpus: int, dashboard: bool) -> None:
     try:
-        if address:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            _start_cluster(cpus=cpus, dashboard=dashboard)
+        with _callers_signals():
+            if address:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                _start_cluster(cpus=cpus, dashboard=dashboard)
     except Exception as error:  # Ray raises a bare Exception when a busy machine starts too late
         # The error of a dashboard that does not start begins with an empty line.
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".: ")
         if address:
             hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN if the cluster requires one"
             raise UserError(f"Ray cannot be joined at {address} ({reason}); {hint}.") from error
-        raise UserError(f"Ray cannot be started on this machine: {reason}.") from error
+        raise UserError(
+            f"Ray cannot be started on this machine: {reason}{_few_files()}."
+        ) from error
+
+
+@contextmanager
+def _callers_signals() -> Iterator[None]:
+    """Keep the caller's handler of SIGTERM, which `ray.init` replaces by ones that print a stack.
+
+    A SIGTERM meanwhile reaches the caller's handler as well.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    os.environ.setdefault(NO_SIGNAL_HANDLER_VARIABLE, "1")
     try:
-        yield not address
+        yield
+    except SystemExit:  # raised by Ray's own handler
+        if callable(handler):
+            handler(signal.SIGTERM, None)
+        raise
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
+
+
+def _few_files() -> str:
+    """Return the limit of open files where Ray may have met it, as the end of a sentence."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit >= _FILES:
+        return ""
+    return f" (it may open {limit} files, and needs about {_FILES:,}: ulimit -n {_FILES})"
 
 
 def _start_cluster(*, cpus: int, dashboard: bool) -> None:

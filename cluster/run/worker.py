@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -15,7 +16,8 @@ from ray.util.queue import Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from cluster.engine.peers import ProcessGroupPeers
-from cluster.run.messages import Message
+from cluster.run.driver_watch import Driver
+from cluster.run.messages import Message, Receiver
 from cluster.run.metrics import RunMetrics
 from cluster.run.observers import ProgressLine, SampleGrid, Saver, Validator
 from cluster.run.resolve_auto import resolve_auto
@@ -26,6 +28,7 @@ from metatrain.config import Config, parse_config
 from metatrain.data.loader import load_episodes
 from metatrain.data.tasks import TaskSource
 from metatrain.evaluation.validation import Validation, validation_of
+from metatrain.storage.files import absolute
 from metatrain.training.checkpoint import CheckpointStore, state_of
 from metatrain.training.engine import Engine
 from metatrain.training.observer import Observer
@@ -49,13 +52,13 @@ class WorkerSettings:
 
     Attributes:
         config: the configuration's plain values.
-        messages: the queue to the driver.
+        driver: the process that leads the run.
         decisions: the queue from the driver; None where training always continues.
         folder: the driver's working directory, for relative paths.
     """
 
     config: dict[str, Any]
-    messages: Queue
+    driver: Driver
     decisions: Queue | None
     folder: str
 
@@ -71,21 +74,39 @@ def train_worker(values: dict[str, Any]) -> None:
         os.chdir(settings.folder)
     try:
         config = parse_config(settings.config)
-        train(config, settings.messages, decisions=settings.decisions)
+        settings.driver.watch()
+        messages, check = settings.driver.mailbox, settings.driver.check
+        train(config, messages, decisions=settings.decisions, may_write=check)
     except UserError as error:
-        settings.messages.put(Message("error", str(error)))
+        settings.driver.mailbox.put(Message("error", str(error)))
         raise
 
 
-def train(config: Config, messages: Queue, *, decisions: Queue | None = None) -> None:
-    """Train from the newest checkpoint, or from the beginning, to the last outer step."""
+def train(
+    config: Config,
+    messages: Receiver,
+    *,
+    decisions: Queue | None = None,
+    may_write: Callable[[], None] = lambda: None,
+) -> None:
+    """Train from the newest checkpoint, or from the beginning, to the last outer step.
+
+    Args:
+        config: the run's configuration.
+        messages: the driver.
+        decisions: see `WorkerSettings`.
+        may_write: raises a `UserError` where this worker may write nothing more.
+    """
     torch.set_num_threads(max(1, int(config.cluster.cpus_per_worker)))
     device = get_device()
     # On import, DeepSpeed takes any GPU that it sees, even one that Ray gave to another worker.
     os.environ["DS_ACCELERATOR"] = device.type
     # DeepSpeed's unused autotuner would import MLflow where it is installed, which takes a second.
     sys.modules.setdefault("mlflow", None)  # pyright: ignore[reportArgumentType]
-    trainer = _trainer(config, device, messages=messages, decisions=decisions)
+    store = CheckpointStore(
+        config.run.url, lambda line: messages.put(Message("line", line)), may_write
+    )
+    trainer = _trainer(config, device, store, messages=messages, decisions=decisions)
     trainer.run()
     if dist.get_rank() == 0:
         if trainer.step < config.meta.steps:
@@ -95,7 +116,12 @@ def train(config: Config, messages: Queue, *, decisions: Queue | None = None) ->
 
 
 def _trainer(
-    config: Config, device: torch.device, *, messages: Queue, decisions: Queue | None
+    config: Config,
+    device: torch.device,
+    checkpoints: CheckpointStore,
+    *,
+    messages: Receiver,
+    decisions: Queue | None,
 ) -> Trainer:
     """Build the trainer of this worker's share, without keeping the state that it starts from."""
     from cluster.engine.build import build_engine_and_learner
@@ -103,7 +129,7 @@ def _trainer(
     def say(line: str) -> None:
         messages.put(Message("line", line))
 
-    source, checkpoints = source_of_run(config), CheckpointStore(config.run.url, say)
+    source = source_of_run(config)
     if dist.get_rank() == 0 and config.cluster.min_workers:
         say(f"Training with {counted(dist.get_world_size(), 'worker')}.")
     sampler = training_sampler(source, config)
@@ -152,7 +178,7 @@ def _observers(
     engine: Engine,
     *,
     start: int,
-    messages: Queue,
+    messages: Receiver,
     decisions: Queue | None,
 ) -> list[Observer]:
     """Build the observers in the order of their calls: a checkpoint is validated, then saved."""
@@ -193,7 +219,7 @@ def _tensorboard(config: Config, start: int) -> SummaryWriter | None:
     """Open the run's TensorBoard on worker 0; return None on others."""
     if dist.get_rank():
         return None
-    return SummaryWriter(f"{config.run.url}/tensorboard", purge_step=start)
+    return SummaryWriter(absolute(f"{config.run.url}/tensorboard"), purge_step=start)
 
 
 def _validation(config: Config, source: TaskSource) -> Validation:
@@ -212,7 +238,7 @@ def _sample_grid(
     source: TaskSource,
     engine: Engine,
     board: SummaryWriter | None,
-    messages: Queue,
+    messages: Receiver,
 ) -> list[SampleGrid]:
     """Build the run's sample grid; where tasks have too few images, return none and say so."""
     try:

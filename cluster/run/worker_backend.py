@@ -12,8 +12,13 @@ _told_to_leave = threading.Event()
 
 
 def told_to_leave() -> bool:
-    """Return whether this worker has received SIGTERM, as before a spot instance is reclaimed."""
+    """Return whether this worker is to leave: by its driver, or by SIGTERM to a spot instance."""
     return _told_to_leave.is_set()
+
+
+def leave() -> None:
+    """Let this worker leave, as after SIGTERM."""
+    _told_to_leave.set()
 
 
 class WorkerConfig(TorchConfig):
@@ -44,7 +49,7 @@ class _WorkerBackend(TorchConfig().backend_cls):
 
 
 def _handle_sigterm() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: _told_to_leave.set())
+    signal.signal(signal.SIGTERM, lambda *_: leave())
 
 
 def _ignore_requests() -> None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
@@ -10,18 +9,21 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 
-from cluster.placement import beside_driver
+from cluster.run.driver_watch import Driver
 from cluster.run.lost_workers import LostWorkerReporter
+from cluster.run.mailbox import Mailbox
 from cluster.run.messages import Message
 from cluster.run.run_starter import start_run
 from cluster.run.worker import WorkerSettings, train_worker
 from cluster.run.worker_backend import WorkerConfig
 from metatrain.base.errors import UserError
+from metatrain.base.processes import this_process
 from metatrain.base.text import reason_of
 from metatrain.config import Config
 from metatrain.storage.files import absolute, filesystem_of
+from metatrain.storage.lease import LeaseKey
 
 # The interval at which an elastic run checks whether it can have more workers.
 _GROWTH_SECONDS = 10.0
@@ -36,18 +38,24 @@ class WorkerGroup:
 
     Args:
         config: the run's configuration.
+        lease: the lease of what the workers write.
         decisions: brings, after each validation, the decision whether training continues; None
             always continues.
         cluster_outlives_run: whether somebody must release what a killed run holds.
     """
 
     def __init__(
-        self, config: Config, decisions: Queue | None = None, *, cluster_outlives_run: bool = True
+        self,
+        config: Config,
+        lease: LeaseKey,
+        decisions: Queue | None = None,
+        *,
+        cluster_outlives_run: bool = True,
     ) -> None:
         self._config, self._cluster_outlives_run = config, cluster_outlives_run
-        options = {"num_cpus": 0, "scheduling_strategy": beside_driver()}
-        self._queue = Queue(actor_options=options)
-        trainer = _trainer(config, messages=self._queue, decisions=decisions)
+        self._mailbox = Mailbox()
+        driver = Driver(process=this_process(), mailbox=self._mailbox, lease=lease)
+        trainer = _trainer(config, driver=driver, decisions=decisions)
         self._run = start_run(trainer, cluster_outlives_run=cluster_outlives_run)
 
     def messages(self) -> Iterator[Message]:
@@ -60,21 +68,26 @@ class WorkerGroup:
             UserError: when a worker reports an error.
             WorkersFailedError: when Ray gave up on the workers.
         """
-        while not (self._run.has_ended() and self._queue.empty()):
-            with suppress(Empty):
-                message = self._queue.get(timeout=0.5)
-                if message.kind == "error":
-                    raise UserError(message.text)
-                yield message
-                if not self._cluster_outlives_run and self._is_done(message):
-                    return
+        while not (self._run.has_ended() and self._mailbox.is_empty()):
+            message = self._mailbox.get(0.5)
+            if message is None:
+                continue
+            if message.kind == "error":
+                raise UserError(message.text)
+            yield message
+            if not self._cluster_outlives_run and self._is_done(message):
+                return
         self._close()
+
+    def tell_to_leave(self) -> None:
+        """Ask the workers to save and to end; their last message is `done`."""
+        self._mailbox.tell_to_leave()
 
     def abort(self) -> None:
         """End the workers at once; a cluster that ends with the run ends them itself."""
         if self._cluster_outlives_run:
             self._run.abort()
-            self._queue.shutdown()
+            self._mailbox.close()
 
     def _is_done(self, message: Message) -> bool:
         return message.kind == "done" and message.step == self._config.meta.steps
@@ -85,17 +98,17 @@ class WorkerGroup:
         except (TrainingFailedError, RayError) as error:
             raise WorkersFailedError(_failure_sentence(error, self._config)) from error
         finally:
-            self._queue.shutdown()
+            self._mailbox.close()
 
 
-def _trainer(config: Config, *, messages: Queue, decisions: Queue | None) -> TorchTrainer:
+def _trainer(config: Config, *, driver: Driver, decisions: Queue | None) -> TorchTrainer:
     cluster = config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
     settings = WorkerSettings(
         config=config.model_dump(mode="json"),
-        messages=messages,
+        driver=driver,
         decisions=decisions,
         folder=str(Path.cwd()),
     )
@@ -123,7 +136,7 @@ def _trainer(config: Config, *, messages: Queue, decisions: Queue | None) -> Tor
             storage_path=path,
             storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[LostWorkerReporter(messages)],
+            callbacks=[LostWorkerReporter(driver.mailbox)],
         ),
     )
 

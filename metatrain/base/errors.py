@@ -33,6 +33,10 @@ class MissingStepError(UserError):
         return MissingStepError, (str(self), self.step)
 
 
+class HeldError(UserError):
+    """A folder or file that another process is writing, and nobody else may write meanwhile."""
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """Return a hint such as ``; did you mean 'steps'?``, or '' if no known word is close."""
     import difflib

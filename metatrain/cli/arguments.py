@@ -84,6 +84,13 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_wait_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --wait."""
+    parser.add_argument(
+        "--wait", action="store_true", help="wait while another process writes the same"
+    )
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     number = int(text)

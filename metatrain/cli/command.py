@@ -4,15 +4,19 @@ Nothing heavy is imported until a command runs, so that `metatrain --help` answe
 """
 
 import argparse
+import errno
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metatrain import __version__
-from metatrain.base.errors import MissingStepError, Step, UserError
+from metatrain.base.errors import HeldError, MissingStepError, Step, UserError
 from metatrain.base.progress import StreamDisplay, displayed
 from metatrain.base.text import printable_lines
 from metatrain.cli.arguments import place_words
+from metatrain.cli.interruption import interruptible, status_of
 
 # The command that takes a step, as an error tells it.
 _COMMANDS: Mapping[Step, str] = {
@@ -36,8 +40,9 @@ class Command:
 def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
     """Parse `argv`, run the command that it names, and return the exit status of the process.
 
-    The status is 0 after success, the error's own (1 by default) after a `UserError`, and 130 after
-    an interruption; argparse itself exits with 2 on wrong usage.
+    The status is 0 after success, the error's own (1 by default) after a `UserError`, 130 or 143
+    after an interruption by Ctrl-C or SIGTERM, and 141 when nobody reads the output any more, as
+    after SIGPIPE; argparse itself exits with 2 on wrong usage.
     """
     parser = argparse.ArgumentParser(prog=program, description="Few-shot image generation.")
     parser.add_argument("--version", action="version", version=f"metatrain {__version__}")
@@ -50,8 +55,9 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
     if unplaced := place_words(arguments, further):
         parser.error(f"unrecognized arguments: {' '.join(unplaced)}")
     try:
-        with displayed(StreamDisplay(sys.stderr)):
+        with interruptible(), displayed(StreamDisplay(sys.stderr)):
             arguments.run(arguments)
+            sys.stdout.flush()
     except UserError as error:
         print(printable_lines(f"{program}: {sentence_of(error)}"), file=sys.stderr)
         return error.status
@@ -60,7 +66,16 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
             f"\n{program}: interrupted{f'; {interrupt}' if interrupt.args else ''}.",
             file=sys.stderr,
         )
-        return 130
+        return status_of(interrupt)
+    except BrokenPipeError:
+        # Or Python would report the same once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        print(f"{program}: {_few_files(error)}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -69,8 +84,14 @@ def show(text: object, end: str = "\n") -> None:
     print(printable_lines(str(text)), end=end, flush=True)
 
 
+def _few_files(error: OSError) -> str:
+    return f"no more files can be opened ({error.strerror}); raise the limit: ulimit -n 4096"
+
+
 def sentence_of(error: UserError) -> str:
     """Return the sentence of an error, with the command that takes a missing step."""
     if isinstance(error, MissingStepError):
         return f"{str(error).rstrip('.')}: run {_COMMANDS[error.step]}"
+    if isinstance(error, HeldError):
+        return f"{error} With --wait, this command waits."
     return str(error)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping
 
-from metatrain.cli.arguments import image_size
+from metatrain.cli.arguments import add_wait_argument, image_size
 from metatrain.cli.command import Command, show
 
 
@@ -19,6 +19,7 @@ def _pack(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         variant=variant,
         conditions=dict(arguments.condition),
+        wait=arguments.wait,
     )
     show(summary)
 
@@ -53,6 +54,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         help="pack a column of the table as a condition of each image: a text (the default), a "
         "vector (numbers as JSON) or an image (the path of a file); repeatable",
     )
+    add_wait_argument(parser)
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--wide", action="store_true", help="icons: more and smaller tasks")
     only.add_argument(

@@ -4,7 +4,13 @@ import argparse
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import add_device_argument, add_subset_arguments, data_url, positive
+from metatrain.cli.arguments import (
+    add_device_argument,
+    add_subset_arguments,
+    add_wait_argument,
+    data_url,
+    positive,
+)
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
@@ -47,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--export", metavar="DIR", help="write every image that is compared")
     add("--out", metavar="DIR", help="output folder (evaluation/ beside each checkpoint)")
     add_device_argument(parser)
+    add_wait_argument(parser)
 
 
 def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> None:
@@ -101,13 +108,29 @@ def _score_on(
 ) -> "Domain":
     """Score all models on the data set at `url`."""
     from metatrain.data.packed.store import EpisodeStore
-    from metatrain.evaluation.candidates import evaluate_models, shared_folder, with_folders
+    from metatrain.evaluation.candidates import with_folders
+    from metatrain.storage.lease import leases
+
+    store = EpisodeStore(url)
+    candidates = with_folders(models, store, _out(arguments, store))
+    with leases([c.folder for c in candidates], "evaluates", wait=arguments.wait):
+        return _score_candidates(arguments, store, candidates, joint, runner)
+
+
+def _score_candidates(
+    arguments: argparse.Namespace,
+    store: "EpisodeStore",
+    candidates: "Sequence[Candidate]",
+    joint: "Candidate | None",
+    runner: "Runner",
+) -> "Domain":
+    """Score all models, whose folders this process holds."""
+    from metatrain.evaluation.candidates import evaluate_models, shared_folder
     from metatrain.evaluation.cross_domain import Domain
     from metatrain.evaluation.episodes.episode_list import benchmark_name
     from metatrain.evaluation.terminal_table import comparisons, evaluation_table, main_scores
 
-    store, data = EpisodeStore(url), models[0].model.config.data
-    candidates = with_folders(models, store, _out(arguments, store))
+    data = candidates[0].model.config.data
     shots, shape = arguments.shots or data.shots, (data.image_size, data.channels)
     protocol = _protocol(arguments, store, shots, shape, shared_folder(candidates))
     others: dict[str, ScoredSystem] = {}
@@ -134,14 +157,22 @@ def _out(arguments: argparse.Namespace, store: "EpisodeStore") -> str | None:
 def _score_samples(arguments: argparse.Namespace) -> None:
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.episodes.external_samples import sample_shape
-    from metatrain.evaluation.results import write_evaluation
-    from metatrain.evaluation.terminal_table import comparisons, evaluation_table
+    from metatrain.storage.lease import lease
 
     if len(arguments.data or ()) != 1:
         raise UserError("samples belong to one data set; give --data, its URL, once.")
     folder = arguments.out or f"{arguments.samples.rstrip('/')}/evaluation"
     store, shape = EpisodeStore(arguments.data[0]), sample_shape(arguments.samples)
-    protocol = _protocol(arguments, store, arguments.shots, shape, folder)
+    with lease(folder, "evaluates", wait=arguments.wait):
+        protocol = _protocol(arguments, store, arguments.shots, shape, folder)
+        _score_samples_into(folder, arguments, protocol)
+
+
+def _score_samples_into(folder: str, arguments: argparse.Namespace, protocol: "Protocol") -> None:
+    """Score the samples, and write their evaluation to `folder`, which this process holds."""
+    from metatrain.evaluation.results import write_evaluation
+    from metatrain.evaluation.terminal_table import comparisons, evaluation_table
+
     name, images = _samples(arguments, protocol)
     scored = protocol.score_images(name, arguments.samples, images)
     systems = protocol.with_baselines({name: scored})

@@ -8,7 +8,14 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import above_0, add_device_argument, data_url, positive, seed
+from metatrain.cli.arguments import (
+    above_0,
+    add_device_argument,
+    add_wait_argument,
+    data_url,
+    positive,
+    seed,
+)
 from metatrain.cli.command import Command, sentence_of
 from metatrain.metrics.metric import VALIDATION_METRICS
 
@@ -27,17 +34,30 @@ _ADAPTATION = ("adapt.", "inner.", "objective.sampler.")
 
 def _adapt(arguments: argparse.Namespace) -> None:
     from metatrain.model.expectation import warning
-    from metatrain.model.file import load_model, save_adapted
+    from metatrain.model.file import load_model
     from metatrain.model.support import as_support
+    from metatrain.storage.lease import lease
 
     model = _configured(load_model(arguments.checkpoint).to(arguments.device), arguments.overrides)
     support = as_support(arguments.images, model.config.data)
     if line := warning(model, support):
         print(line, file=sys.stderr)
-    adapted = model.adapt(
-        support, steps=arguments.steps, lr=arguments.lr, scope=arguments.scope, seed=arguments.seed
-    )
-    print(_expectation(model, support, adapted), file=sys.stderr)
+    with lease(arguments.out, "adapts", wait=arguments.wait):
+        adapted = model.adapt(
+            support,
+            steps=arguments.steps,
+            lr=arguments.lr,
+            scope=arguments.scope,
+            seed=arguments.seed,
+        )
+        print(_expectation(model, support, adapted), file=sys.stderr)
+        print(_saved(adapted, arguments))
+
+
+def _saved(adapted: "Model", arguments: argparse.Namespace) -> str:
+    """Write an adapted model, and return its URL."""
+    from metatrain.model.file import save_adapted
+
     url = f"{arguments.out.rstrip('/')}/adapted.safetensors"
     if arguments.whole:
         adapted.save(url)
@@ -47,7 +67,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
             f"writes one that needs nothing.",
             file=sys.stderr,
         )
-    print(url)
+    return url
 
 
 def _configured(model: "Model", overrides: list[str]) -> "Model":
@@ -87,6 +107,7 @@ def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=seed, default=0, help="the same seed, the same adaptation (0)")
     add("--whole", action="store_true", help="write a file that needs no other")
     add_device_argument(parser)
+    add_wait_argument(parser)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
@@ -156,19 +177,21 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
         write_outcome,
     )
     from metatrain.model.file import load_model
+    from metatrain.storage.lease import lease
 
     model = load_model(arguments.checkpoint).to(arguments.device)
     out = arguments.out.rstrip("/")
-    outcome = tune_adaptation(
-        model,
-        arguments.data or data_url(model.config),
-        f"{out}/metric.safetensors",
-        scopes=arguments.scopes,
-        tasks=arguments.tasks,
-        metric=arguments.metric,
-    )
-    print(adaptation_table(outcome))
-    print(write_outcome(outcome, out))
+    with lease(out, "tunes", wait=arguments.wait):
+        outcome = tune_adaptation(
+            model,
+            arguments.data or data_url(model.config),
+            f"{out}/metric.safetensors",
+            scopes=arguments.scopes,
+            tasks=arguments.tasks,
+            metric=arguments.metric,
+        )
+        print(adaptation_table(outcome))
+        print(write_outcome(outcome, out))
 
 
 def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -190,6 +213,7 @@ def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
         help="metric to optimise (kid)",
     )
     add_device_argument(parser)
+    add_wait_argument(parser)
 
 
 ADAPT = Command("Adapt a model to a handful of images.", _adapt_arguments, _adapt)

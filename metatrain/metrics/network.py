@@ -16,6 +16,7 @@ from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks import TaskSource
 from metatrain.generators.networks.layers import group_norm
 from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.lease import lease
 from metatrain.storage.tensors import read_metadata
 
 # A supply of labelled images, and of a fingerprint that identifies it.
@@ -66,7 +67,8 @@ class HashedNetwork:
 def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) -> HashedNetwork:
     """Read the metric network at `url`; train and write it first if there is no file.
 
-    An existing file is never replaced.
+    An existing file is never replaced. Where another process trains it, this one waits for that,
+    since both want the same.
 
     Args:
         store: the data set, of which only the training tasks are used.
@@ -83,10 +85,20 @@ def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) ->
     try:
         content = read_file(url)
     except MissingError:
-        network = train_metric_network(store, image_size=image_size, channels=channels)
-        content = save(network.state_dict(), origin)
-        write_file(url, content)
+        with lease(url, "trains", wait=True):
+            content = _read_or_train(store, url, image_size, channels)
     return _parse(content, origin, url)
+
+
+def _read_or_train(store: Tasks, url: str, image_size: int, channels: int) -> bytes:
+    """Return the file's content, which this process writes if no other has meanwhile."""
+    try:
+        return read_file(url)
+    except MissingError:
+        network = train_metric_network(store, image_size=image_size, channels=channels)
+        content = save(network.state_dict(), _origin(store, image_size, channels))
+        write_file(url, content)
+        return content
 
 
 def train_metric_network(

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metatrain.base.errors import UserError
+from metatrain.storage.files import absolute
 
 _PARTIAL = ".partial"
 # Evicting somewhat more than needed, so that not every row group costs a listing of the folder.
@@ -30,7 +31,7 @@ class DiskCache:
     """
 
     def __init__(self, folder: str, budget: int) -> None:
-        self._folder, self._budget = Path(folder).expanduser(), budget
+        self._folder, self._budget = Path(absolute(folder)), budget
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._locked():

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,14 +17,28 @@ from typing_extensions import Buffer
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
+from metatrain.storage.local_disk import refuse_what_is_no_file, write_whole
 from metatrain.storage.multipart import upload
 from metatrain.storage.retry import GarbledError, Result, retrying
 
 # Seconds of silence after which a connection is given up.
 STALL_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
-# Errors of a disk that is full, or of a quota that is used up.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a person can do about some errors of a disk, by their numbers.
+_SENTENCES = (
+    dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "there is no room for {url} ({reason}); make some, or choose another folder.",
+    )
+    | dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "{url} may not be used ({reason}); change its permissions, or choose another folder.",
+    )
+    | dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        "{url} cannot be opened ({reason}); raise the limit, such as by ulimit -n 4096.",
+    )
+)
 # More than the threads of any pool of readers, so that none waits for a connection.
 CONNECTIONS = 64
 # Bytes that are in memory at once where a file is read through.
@@ -42,8 +55,18 @@ def is_s3(url: str) -> bool:
 
 
 def absolute(url: str) -> str:
-    """Make a path absolute; leave a URL as it is."""
-    return url if "://" in url else str(Path(url).absolute())
+    """Make a path absolute, from the user's home where it begins with `~`; keep any other URL.
+
+    Raises:
+        UserError: when there is no such user.
+    """
+    path = url.removeprefix("file://")
+    if "://" in path or "::" in path:
+        return url
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError as error:
+        raise UserError(f"{url} begins with an unknown user; write the path in full.") from error
 
 
 def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
@@ -53,7 +76,7 @@ def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
         UserError: when the scheme is unknown, or its package is not installed.
     """
     with reaching(url):
-        fs, path = fsspec.core.url_to_fs(url, **_options(url))
+        fs, path = fsspec.core.url_to_fs(absolute(url), **_options(url))
         if fs.protocol[0] == "s3":
             fs.retries = 1  # s3fs would multiply its own retries with botocore's and ours
     return fs, path.rstrip("/")
@@ -78,7 +101,13 @@ def _options(url: str) -> dict[str, Any]:
 def read_bytes(
     fs: AbstractFileSystem, path: str, start: int | None = None, end: int | None = None
 ) -> bytes:
-    """Read the bytes [start, end) of a file, the whole file by default, in one request."""
+    """Read the bytes [start, end) of a file, the whole file by default, in one request.
+
+    Raises:
+        UserError: when it is a pipe or a device of this machine.
+    """
+    if isinstance(fs, LocalFileSystem):
+        refuse_what_is_no_file(path)
     data = fs.cat_file(path, start=start, end=end)
     assert isinstance(data, bytes)  # fsspec's own types leave it open.
     return data
@@ -99,11 +128,10 @@ def reaching(url: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(f"there is nothing at {url}; check the path.") from error
     except OSError as error:
-        if error.errno not in _FULL:
+        sentence = _SENTENCES.get(error.errno or 0)
+        if sentence is None:
             raise _out_of_reach(url, error) from error
-        raise UserError(
-            f"there is no room for {url} ({error.strerror}); make some, or choose another folder."
-        ) from error
+        raise UserError(sentence.format(url=url, reason=error.strerror)) from error
     except Exception as error:  # Every kind of storage has exceptions of its own.
         raise _out_of_reach(url, error) from error
 
@@ -169,6 +197,8 @@ def sha256_of(url: str) -> str:
     """
     fs, path = filesystem_of(url)
     size = asking(url, lambda: int(fs.info(path)["size"]))
+    if isinstance(fs, LocalFileSystem):
+        refuse_what_is_no_file(path)
     digest = hashlib.sha256()
     for start in range(0, size, _CHUNK_BYTES):
         stop = min(size, start + _CHUNK_BYTES)
@@ -185,7 +215,7 @@ def write_file(url: str, data: bytes) -> None:
     fs, path = filesystem_of(url)
     with reaching(url):
         if isinstance(fs, LocalFileSystem):
-            _write_locally(Path(path), [data])
+            write_whole(Path(path), [data])
             return
         _make_folder_above(fs, path)
         # Object stores show an upload once it is complete, and cannot rename.
@@ -203,7 +233,7 @@ def write_chunks(url: str, chunks: Iterable[Buffer]) -> None:
     fs, path = filesystem_of(url)
     with reaching(url):
         if isinstance(fs, LocalFileSystem):
-            _write_locally(Path(path), chunks)
+            write_whole(Path(path), chunks)
         elif is_s3(url):
             upload(fs, path, chunks)
         else:
@@ -217,17 +247,3 @@ def write_chunks(url: str, chunks: Iterable[Buffer]) -> None:
 def _make_folder_above(fs: AbstractFileSystem, path: str) -> None:
     if not fs.async_impl:  # object stores have no folders
         fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-
-
-def _write_locally(path: Path, chunks: Iterable[Buffer]) -> None:
-    unfinished = path.with_name(f"{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with unfinished.open("wb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut might leave a name without its content
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

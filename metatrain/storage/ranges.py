@@ -39,11 +39,11 @@ def read_range(url: str, start: int, end: int) -> memoryview:
         return memoryview(obstore.get_range(store, name, start=start, end=end))
     except Exception as error:
         # The cause would print the whole request.
-        raise _refusal(str(error)) from None
+        raise refusal(str(error)) from None
 
 
-def _refusal(text: str) -> Exception:
-    """Return the exception that obstore's `text` stands for: whether it may pass is in its type."""
+def refusal(text: str) -> Exception:
+    """Return the exception for what obstore says: its type tells whether it may pass."""
     text, _, details = text.partition("\n\nDebug source:")
     answer = _STATUS.search(text)
     if answer is None:

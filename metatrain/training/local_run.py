@@ -11,6 +11,7 @@ from metatrain.data.loader import load_episodes
 from metatrain.data.tasks import TaskSource
 from metatrain.generators.frozen import pinned
 from metatrain.model.build import build_learner, build_theta
+from metatrain.storage.lease import Lease, lease
 from metatrain.training.auto_values import resolve_auto_locally
 from metatrain.training.average_snapshots import snapshots
 from metatrain.training.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of
@@ -28,6 +29,7 @@ def train_locally(
     *,
     device: torch.device,
     say: Callable[[str], None],
+    wait: bool = False,
 ) -> str:
     """Train a run to its last step in this process, from the newest checkpoint on.
 
@@ -36,22 +38,50 @@ def train_locally(
         observers: called on the way, before each checkpoint is saved.
         device: where to train.
         say: told in a sentence what a person should know.
+        wait: whether to wait until another process that trains the run has ended.
 
     Returns:
         The URL of the run's model.
 
     Raises:
+        HeldError: when another process trains the run.
         UserError: when the run cannot start, or failed.
+        KeyboardInterrupt: once the run is saved, with the step up to which it is.
     """
     config = pinned(config)
-    checkpoints = CheckpointStore(config.run.url, say)
-    if begin_or_resume(config, checkpoints, say) < config.meta.steps:
-        source, state = source_of_run(config), checkpoints.latest()
-        resolved = resolve_auto_locally(config, checkpoints, source, device, say)
-        progress = _Progress(config.meta.steps, state.step if state else 0)
-        observers = [*observers, progress, LocalSaver(config, checkpoints, say)]
-        local_trainer(resolved, source, observers, state=state, device=device).run()
-    return finish_run(config)
+    with lease(config.run.url, "trains", wait=wait) as held:
+        checkpoints = CheckpointStore(config.run.url, say, held.key.check)
+        if begin_or_resume(config, checkpoints, say) < config.meta.steps:
+            source, state = source_of_run(config), checkpoints.latest()
+            resolved = resolve_auto_locally(config, checkpoints, source, device, say)
+            progress = _Progress(config.meta.steps, state.step if state else 0)
+            saver = LocalSaver(config, checkpoints, say)
+            observers = [_HeldRun(held), *observers, progress, saver]
+            trainer = local_trainer(resolved, source, observers, state=state, device=device)
+            _run_or_save(trainer, checkpoints)
+        return finish_run(config)
+
+
+def _run_or_save(trainer: Trainer, checkpoints: CheckpointStore) -> None:
+    """Train to the last step; on Ctrl-C save, and raise it again with the step that is saved."""
+    try:
+        trainer.run()
+    except KeyboardInterrupt as interrupt:
+        trainer.save_and_end()
+        steps = checkpoints.steps()
+        interrupt.args = (f"saved up to step {steps[-1]:,}",) if steps else ()
+        raise
+
+
+class _HeldRun(Observer):
+    """The lease of a run, without which it does not continue."""
+
+    def __init__(self, held: Lease) -> None:
+        self._held = held
+
+    @override
+    def on_step(self, step: int, record: Record) -> None:
+        self._held.check()
 
 
 def local_trainer(

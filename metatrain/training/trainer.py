@@ -67,6 +67,7 @@ class Trainer:
         self._window = list(state.window)
         self._saved = state.step
         self._leaving = False
+        self._is_changing = False
 
     def run(self) -> None:
         """Train to the last outer step, or until one of the workers is told to leave.
@@ -82,12 +83,22 @@ class Trainer:
         while self.step < self.config.meta.steps and not self._leaving:
             record = self._outer_step(episodes)
             self._window.append(record)
-            for observer in self.observers:
-                observer.on_step(self.step, record)
             if self._at_checkpoint() or len(self._window) == self._window_length:
                 self._end_window()
+            self._is_changing = False
+            for observer in self.observers:
+                observer.on_step(self.step, record)
             if self._at_checkpoint() or self._leaving:
                 self._checkpoint()
+        self._end()
+
+    def save_and_end(self) -> None:
+        """Save and end after an exception that interrupted `run`. Collective.
+
+        Where it came while the state was changing, the newest checkpoint stays the last.
+        """
+        if not self._is_changing and self._saved < self.step:
+            self._checkpoint()
         self._end()
 
     def _end(self) -> None:
@@ -95,11 +106,11 @@ class Trainer:
             observer.on_end()
 
     def _checkpoint(self) -> None:
-        self._saved = self.step
         with self.clock("seconds_checkpoint"):
             state = self.state()
             for observer in self.observers:
                 observer.on_checkpoint(state)
+        self._saved = self.step
         self._leaving |= any(observer.leave for observer in self.observers)
 
     def state(self) -> TrainState:
@@ -130,6 +141,7 @@ class Trainer:
         with self.clock("seconds_engine"):
             record, self._leaving = self.engine.reduce(record, self.told_to_leave())
         self._check_finite(record, outer.failed)
+        self._is_changing = True
         with self.clock("seconds_engine"):
             self.engine.apply(outer.gradient, learning_rate(self.config.meta, self.step))
             self._theta = {}  # or an engine that gathers it would hold the old one too

@@ -10,6 +10,8 @@ import torch
 from ray.cluster_utils import Cluster
 from training_run import COMMAND, ROOT, Run, actors, plain_torch
 
+from cluster.run.launch import launch
+from metatrain.base.errors import HeldError
 from metatrain.config import load_config
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
@@ -41,9 +43,22 @@ def test_a_run_that_is_killed_told_to_leave_and_hung_has_the_result_of_an_undist
     run = Run(whole, tmp_path)
     assert run.wait() == 0, run.output
 
-    Run(broken, tmp_path).until(step=25).kill_driver()
+    run = Run(broken, tmp_path).until(step=25)
+    with pytest.raises(HeldError, match=f"trains it, as process {run.process.pid}, since"):
+        launch(load_config(None, broken))
+    run.kill_driver()
+    steps = store_of(broken).steps()
 
-    run = Run(broken, tmp_path).until(step=45)
+    run = Run(broken, tmp_path).until_text(f"from step {steps[-1]} of 220").until(step=30)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 143, run.output
+    saved = store_of(broken).steps()[-1]
+    assert f"interrupted; saved up to step {saved}; the same command resumes" in run.output
+    assert saved >= 30
+    assert "SIGTERM received" not in run.output
+    assert "Traceback" not in run.output
+
+    run = Run(broken, tmp_path).until_text(f"from step {saved} of 220").until(step=45)
     run.signal_a_worker(signal.SIGTERM)
     run.until_text("A worker was told to leave")
     left = int(re.search(r"saved at step (\d+)", run.output)[1])
@@ -116,7 +131,8 @@ def test_a_run_whose_nodes_leave_and_are_lost_continues_on_the_others_with_the_s
     assert not psutil.wait_procs(left, timeout=10)[1]
 
     state, config = store_of(elastic).latest(), load_config(None, elastic)
-    assert state.step >= resumed + 110
+    # Saved on Ctrl-C, beyond the newest checkpoint.
+    assert state.step >= resumed + 120
     start = build_theta(config).named()
     for name, expected in plain_torch(config, state.step).items():
         torch.testing.assert_close(state.parameters[name], expected, rtol=0, atol=1e-5)

@@ -9,10 +9,11 @@ import torch
 
 from cluster.run.launch import launch
 from cluster.run.ray_cluster import ray_connection
-from metatrain.base.errors import UserError
+from metatrain.base.errors import HeldError, UserError
 from metatrain.config import load_config
 from metatrain.data.loader import open_tasks
 from metatrain.model.file import load_model
+from metatrain.storage.lease import lease
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.initial_weights import initial_weights
 from metatrain.training.run import begin_or_resume
@@ -39,6 +40,13 @@ def test_a_finished_run_is_not_trained_again(trained, overrides, capsys):
     model = load_model(url)
     assert (model.step, model.config.adapt.steps) == (20, 7)
     assert all(torch.equal(p, model.parameters[n]) for n, p in trained.latest().average.items())
+
+
+def test_a_run_that_another_process_trains_is_refused_before_ray_starts(config):
+    held = lease(config.run.url, "trains")
+    with held, pytest.raises(HeldError, match=r"small is in use: .* trains it, as process \d+"):
+        launch(config)
+    assert not Path(config.run.url).exists()
 
 
 def test_a_change_that_forbids_resuming_is_named_with_both_values(trained, overrides):

@@ -374,3 +374,102 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over(tmp_path, c
         shard.write_bytes(b"")
     with pytest.raises(UserError, match="none of them can be used; move them away, or choose"):
         store.latest()
+
+
+def rewrite_index(store: CheckpointStore, step: int, change) -> None:
+    """Change the index of a checkpoint, and commit it again: hashes alone do not find that."""
+    folder = Path(store.folder(step))
+    values = json.loads((folder / "index.json").read_text())
+    change(values)
+    data = json.dumps(values).encode()
+    (folder / "index.json").write_bytes(data)
+    commit = {"step": step, "index": sha256(data)}
+    (folder / "commit.json").write_text(json.dumps(commit))
+
+
+def first_tensor(values: dict) -> dict:
+    return next(iter(values["tensors"].values()))
+
+
+CONTRADICTIONS = {
+    "another step": lambda v: v["data"].update(step=7),
+    "a step below 0": lambda v: v["data"].update(step=-10),
+    "a file that is not listed": lambda v: v["files"].pop(first_tensor(v)["pieces"][0]["file"]),
+    "a gap": lambda v: first_tensor(v)["pieces"].pop(),
+    "an overlap": lambda v: first_tensor(v)["pieces"].append(first_tensor(v)["pieces"][0]),
+    "more elements than bytes": lambda v: first_tensor(v).update(
+        shape=[2**40], pieces=[first_tensor(v)["pieces"][0] | {"start": 0, "stop": 2**40}]
+    ),
+    "a slice that the file lacks": lambda v: v["tensors"].update(
+        {name.replace("/", "/other."): tensor for name, tensor in v["tensors"].items()}
+    ),
+    "another type": lambda v: first_tensor(v).update(dtype="float16"),
+    "an average of another model": lambda v: v["tensors"].pop(
+        next(name for name in v["tensors"] if name.startswith("average/"))
+    ),
+    "a history of later steps": lambda v: v["history"].append({"step": 99.0, "loss": 1.0}),
+    "a history without steps": lambda v: v["history"].append({"loss": 1.0}),
+    "a window of several kinds": lambda v: v.update(window=[{"loss": 1.0}, {"seconds": 1.0}]),
+}
+
+
+@pytest.mark.parametrize("fault", CONTRADICTIONS)
+def test_an_index_that_contradicts_itself_is_passed_over_for_the_one_before(
+    tmp_path, config, fault
+):
+    lines: list[str] = []
+    store = CheckpointStore(str(tmp_path), lines.append)
+    for step in (5, 10):
+        store.save(draft_of(state(config, step), config))
+    rewrite_index(store, 10, CONTRADICTIONS[fault])
+    latest = store.latest()
+    assert latest is not None
+    assert latest.step == 5
+    assert "step-00000010 cannot be used" in lines[0]
+
+
+def test_a_steps_folder_that_is_a_link_is_refused_and_never_passed_over(tmp_path, config):
+    store = CheckpointStore(str(tmp_path / "run"))
+    store.save(draft_of(state(config, 5), config))
+    Path(store.folder(5)).rename(tmp_path / "elsewhere")
+    Path(store.folder(5)).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="step-00000005 is a link; put the checkpoint itself"):
+        store.latest()
+
+
+@pytest.mark.parametrize("removed", ["commit.json", "index.json"])
+def test_a_run_does_not_begin_beside_the_rest_of_a_checkpoint(tmp_path, config, removed):
+    store = CheckpointStore(str(tmp_path))
+    store.save(draft_of(state(config, 5), config))
+    Path(store.folder(5), "commit.json").unlink()
+    Path(store.folder(5), removed).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="step-00000005 looks like the rest of one; move it away"):
+        store.latest()
+
+
+def test_a_run_begins_again_whose_first_start_was_killed_as_it_saved(tmp_path, config):
+    store = CheckpointStore(str(tmp_path))
+    store.save(draft_of(state(config, 0), config))
+    Path(store.folder(0), "commit.json").unlink()
+    assert store.latest() is None
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path, config):
+    store = CheckpointStore(str(tmp_path))
+    store.save(draft_of(state(config, 5), config))
+    index = Path(store.folder(5), "index.json")
+    index.unlink()
+    os.mkfifo(index)
+    with pytest.raises(UserError, match=r"index.json is a pipe; give a file\."):
+        store.latest()
+
+
+def test_nothing_is_written_once_the_store_may_not(tmp_path, config):
+    def refuse() -> None:
+        raise UserError("another process has it.")
+
+    CheckpointStore(str(tmp_path)).save(draft_of(state(config, 5), config))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="another process has it"):
+        CheckpointStore(str(tmp_path), may_write=refuse).save(draft_of(state(config, 10), config))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -1,13 +1,15 @@
 """Searcher and scheduler, Optuna's and Tune's, on a known objective without training."""
 
 import math
+from pathlib import Path
 
 import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import HeldError, UserError
 from metatrain.storage.files import write_file
+from metatrain.storage.lease import lease
 from tuning.config import load_sweep
 from tuning.importance import importances
 from tuning.ledger import SweepLedger, TrialReport, read_record
@@ -15,7 +17,7 @@ from tuning.loggers import build_loggers
 from tuning.response import response
 from tuning.schedule import build_scheduler
 from tuning.suggestions import Searcher
-from tuning.sweep import BudgetStopper, max_concurrent_trials
+from tuning.sweep import BudgetStopper, max_concurrent_trials, run_sweep
 
 SWEEP = """
 dir: {dir}
@@ -35,6 +37,16 @@ def path(tmp_path):
     file = tmp_path / "sweep.yaml"
     file.write_text(SWEEP.format(dir=tmp_path / "sweeps"))
     return str(file)
+
+
+def test_a_sweep_that_another_process_runs_is_refused_before_anything_starts(path):
+    sweep = load_sweep(path, [])
+    with (
+        lease(sweep.settings.url, "runs"),
+        pytest.raises(HeldError, match=r"sweep is in use: .* runs it, as process \d+"),
+    ):
+        run_sweep(sweep)
+    assert not Path(sweep.settings.dir).exists()
 
 
 def planted(values, step, steps=400):

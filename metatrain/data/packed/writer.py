@@ -27,7 +27,8 @@ from metatrain.data.packed.manifest import (
     manifest_schema,
     parse_manifest,
 )
-from metatrain.storage.files import MissingError, asking, filesystem_of, read_file, write_file
+from metatrain.storage.conditional import Stored, create, read_stored, replace
+from metatrain.storage.files import MissingError, asking, filesystem_of, write_file
 
 ROW_GROUP_BYTES = 8_000_000
 SHARD_BYTES = 128_000_000
@@ -40,7 +41,7 @@ _PACK_KEY = b"metatrain.pack"
 # A file that is there while packing goes on: the data beside it is ours to clear.
 _MARKER = "packing"
 
-_WRITTEN = re.compile(r"(data-\d{5}|manifest)\.parquet(\.partial)?")
+_WRITTEN = re.compile(r"\.?(data-\d{5}|manifest)\.parquet(\.[\w.]*partial)?")
 
 IMAGE_SCHEMA = pa.schema(
     [
@@ -83,6 +84,7 @@ class DatasetWriter:
         self.conditions: PackedConditions = {}
         self._manifest: list[RowGroup] = []
         self._footers: dict[str, str] = {}
+        self._before: Stored | None = None
         self._committed: set[str] = set()
         self._committing = False
         self._rows: list[dict[str, Any]] = []
@@ -96,10 +98,10 @@ class DatasetWriter:
         Raises:
             UserError: when it was not packed by this pack.
         """
-        try:
-            data = read_file(f"{self._url}/{MANIFEST}")
-        except MissingError:
+        self._before = read_stored(f"{self._url}/{MANIFEST}")
+        if self._before is None:
             return None
+        data = self._before.data
         try:
             note = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
             self._manifest, self._footers, self.conditions = parse_manifest(data)
@@ -162,6 +164,9 @@ class DatasetWriter:
         Args:
             note: values for the next attempt, kept in the metadata of the manifest's schema.
             conditions: by column, the section of each condition's kind.
+
+        Raises:
+            UserError: when another process has written into the folder meanwhile.
         """
         self._end_row_group()
         self._end_shard()
@@ -178,8 +183,14 @@ class DatasetWriter:
             write_page_checksum=True,
         )
         self._committing = True
-        write_file(f"{self._url}/{MANIFEST}", buffer.getvalue())
+        if not self._replace_manifest(buffer.getvalue()):
+            raise UserError(f"{self._url} was packed by another process meanwhile; pack again.")
         self._remove(_MARKER)
+
+    def _replace_manifest(self, data: bytes) -> bool:
+        """Write the manifest, if the one that lies there is the one that was read."""
+        url = f"{self._url}/{MANIFEST}"
+        return replace(url, data, self._before) if self._before else create(url, data)
 
     def _exists(self, name: str) -> bool:
         return asking(self._url, lambda: self._fs.exists(f"{self._root}/{name}"))
@@ -213,7 +224,9 @@ class DatasetWriter:
         if self._shard is None:
             return
         data, row_groups, footer = self._shard.close()
-        write_file(f"{self._url}/{self._shard.name}", data)
+        url = f"{self._url}/{self._shard.name}"
+        if not create(url, data):
+            raise UserError(f"{url} was written by another process meanwhile; pack again.")
         self._manifest += row_groups
         self._footers[self._shard.name] = footer
         self._shard = None

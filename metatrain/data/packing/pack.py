@@ -4,17 +4,18 @@ The same source with the same options gives the same bytes. Further tasks packed
 add shards, and leave the shards that are there as they are.
 """
 
+import logging
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, groupby
 from pathlib import PurePosixPath
 from typing import Any
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import HeldError, UserError
 from metatrain.base.progress import Progress
 from metatrain.data.images import BadValue, NormalisedImage, normalise
 from metatrain.data.packed.manifest import SPLITS
@@ -24,6 +25,9 @@ from metatrain.data.packing.condition_columns import ConditionColumns
 from metatrain.data.packing.folders_and_tables import NOT_AN_IMAGE, is_table, open_source
 from metatrain.data.packing.raw_images import Source
 from metatrain.storage.files import filesystem_of, write_file
+from metatrain.storage.lease import LeaseKey, lease
+
+_log = logging.getLogger(__name__)
 
 # To be raised when the same source no longer gives the same data set.
 _FORMAT = 2
@@ -70,6 +74,7 @@ def pack(
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
     variant: str | None = None,
     conditions: Mapping[str, str] | None = None,
+    wait: bool = False,
 ) -> PackSummary:
     """Pack the images of `source` as a data set at `dest`, or add its new tasks to the one there.
 
@@ -95,8 +100,10 @@ def pack(
             characters; icons with 'wide' has more and smaller tasks.
         conditions: metadata to pack as conditions of the images, by column the name of its kind:
             'text', 'vector' (numbers as JSON), 'image' (the path of a file), or another package's.
+        wait: whether to wait until another process that packs into `dest` has ended.
 
     Raises:
+        HeldError: when another process packs into `dest`.
         UserError: when there is nothing to pack, `dest` holds a data set that was packed with
             other options or has other images of the same task, or either cannot be reached.
     """
@@ -107,27 +114,29 @@ def pack(
     options |= {"variant": variant} if variant else {}
     options |= {"conditions": dict(conditions)} if conditions else {}
     columns = ConditionColumns(conditions or {}, opened, source, size, raw)
-    metadata = [column for column in opened.columns if column not in columns.types]
-    writer = DatasetWriter(dest, metadata, columns.types)
-    before = writer.packed_before()
-    columns.continue_with(writer.conditions)
-    new = _new_tasks(opened.identities, options, before, dest)
-    if before and not new:
-        return PackSummary(dest, **before["summary"], already_packed=True)
-    splits = assign_splits({name: opened.splits[name] for name in new}, seed, split)
-    tally = _Tally(Progress("packing", sum(opened.counts[name] for name in new)))
-    rows = _rows(opened, splits, partial(normalise, size=size, raw=raw), columns, tally)
-    known = before or {"tasks": {}, "summary": {}}
-    with _attempt(writer), closing(tally.progress):
-        for row in rows:
-            writer.add(row)
-        for name, data in opened.beside().items():
-            write_file(f"{dest}/{name}", data)
-        summary = _sum(tally.summary(source, splits), known["summary"])
-        tasks = {**known["tasks"], **new}
-        note = {"options": options, "tasks": tasks, "summary": summary}
-        writer.commit(note, columns.sections)
-    return PackSummary(dest, **summary)
+    with _leased(dest, wait) as held:
+        metadata = [column for column in opened.columns if column not in columns.types]
+        writer = DatasetWriter(dest, metadata, columns.types)
+        before = writer.packed_before()
+        columns.continue_with(writer.conditions)
+        new = _new_tasks(opened.identities, options, before, dest)
+        if before and not new:
+            return PackSummary(dest, **before["summary"], already_packed=True)
+        splits = assign_splits({name: opened.splits[name] for name in new}, seed, split)
+        tally = _Tally(Progress("packing", sum(opened.counts[name] for name in new)))
+        rows = _rows(opened, splits, partial(normalise, size=size, raw=raw), columns, tally)
+        known = before or {"tasks": {}, "summary": {}}
+        with _attempt(writer, held), closing(tally.progress):
+            for row in rows:
+                writer.add(row)
+            for name, data in opened.beside().items():
+                write_file(f"{dest}/{name}", data)
+            summary = _sum(tally.summary(source, splits), known["summary"])
+            tasks = {**known["tasks"], **new}
+            note = {"options": options, "tasks": tasks, "summary": summary}
+            held.check()
+            writer.commit(note, columns.sections)
+        return PackSummary(dest, **summary)
 
 
 def _check_options(size: int | None, raw: bool, split: tuple[float, float, float]) -> None:
@@ -140,13 +149,28 @@ def _check_options(size: int | None, raw: bool, split: tuple[float, float, float
 
 
 @contextmanager
-def _attempt(writer: DatasetWriter) -> Iterator[None]:
-    """Remove the files of the block inside if it fails."""
+def _leased(dest: str, wait: bool) -> Iterator[LeaseKey]:
+    """Hold `dest`; where it cannot be written, only what is packed there already can be told."""
+    with ExitStack() as stack:
+        try:
+            key = stack.enter_context(lease(dest, "packs", wait=wait)).key
+        except HeldError:
+            raise
+        except UserError as error:
+            _log.info("no lease: %s", error)
+            key = LeaseKey(dest, "")
+        yield key
+
+
+@contextmanager
+def _attempt(writer: DatasetWriter, held: LeaseKey) -> Iterator[None]:
+    """Remove the files of the block inside if it fails, and they can be no one else's."""
     writer.begin()
     try:
         yield
     except BaseException:
         with suppress(Exception):
+            held.check()
             writer.clear()
         raise
 

@@ -67,10 +67,11 @@ class BackgroundWriter:
         """Wait for the checkpoint that is being written, and return its draft if it failed."""
         if self._writing is None:
             return None
-        (draft, done), self._writing = self._writing, None
-        try:
-            done.result()
-        except UserError as error:
+        draft, done = self._writing
+        error = done.exception()
+        # Only now: Ctrl-C may interrupt the wait, and the next waits for the same checkpoint.
+        self._writing = None
+        if isinstance(error, UserError):
             self._failures += 1
             if self._failures <= self._max_failures:
                 return draft
@@ -78,6 +79,8 @@ class BackgroundWriter:
                 f"{self._failures} checkpoints in a row could not be written, more than "
                 f"checkpoint.max_failures={self._max_failures}: {error}"
             ) from error
+        if error:
+            raise error
         self._failures = 0
         return None
 

@@ -4,10 +4,10 @@ import hashlib
 import re
 from collections.abc import Iterable
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from metatrain.training.fragments import Fragment
 from metatrain.training.state import Record
@@ -38,14 +38,14 @@ class _Entry(BaseModel):
 class Commit(_Entry):
     """Proof that a checkpoint is whole: its step, and the sha256 of its index."""
 
-    step: int
+    step: NonNegativeInt
     index: str
 
 
 class FileRecord(_Entry):
     """Length and hash of a file as it was written."""
 
-    bytes: int
+    bytes: NonNegativeInt
     sha256: str
 
 
@@ -53,14 +53,14 @@ class StoredSlice(_Entry):
     """The slice [start, stop) of a flattened tensor, and the file that it lies in."""
 
     file: File
-    start: int
-    stop: int
+    start: NonNegativeInt
+    stop: NonNegativeInt
 
 
 class TensorRecord(_Entry):
     """Shape and type of a whole tensor, and the slices that it is stored in."""
 
-    shape: tuple[int, ...]
+    shape: tuple[NonNegativeInt, ...]
     dtype: Literal[tuple(DTYPES)]  # pyright: ignore[reportInvalidTypeForm]
     pieces: tuple[StoredSlice, ...]
 
@@ -68,12 +68,12 @@ class TensorRecord(_Entry):
 class Position(_Entry):
     """Position in the data: the next episodes are a pure function of seed and step."""
 
-    seed: int
-    step: int
+    seed: NonNegativeInt
+    step: NonNegativeInt
 
 
 class Index(_Entry):
-    """Content of a checkpoint without the elements of tensors.
+    """Content of a checkpoint without the elements of tensors, which does not contradict itself.
 
     Attributes:
         format: raised when a change makes older checkpoints unreadable.
@@ -94,6 +94,42 @@ class Index(_Entry):
     loss: float | None
     files: dict[File, FileRecord]
     tensors: dict[str, TensorRecord]
+
+    @model_validator(mode="after")
+    def _check_slices(self) -> Self:
+        needed: dict[str, int] = {}
+        for name, record in self.tensors.items():
+            _merged(name, [record])
+            for piece in record.pieces:
+                size = (piece.stop - piece.start) * DTYPES[record.dtype].itemsize
+                needed[piece.file] = needed.get(piece.file, 0) + size
+        for file, size in needed.items():
+            if file not in self.files:
+                raise ValueError(f"slices lie in {file}, which is none of its files")
+            if size > self.files[file].bytes:
+                raise ValueError(f"{file} is shorter than the slices in it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_trees(self) -> Self:
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {"parameters": {}, "average": {}}
+        for name, record in self.tensors.items():
+            part, _, parameter = name.partition("/")
+            shapes.setdefault(part, {})[parameter] = record.shape
+        if shapes["parameters"] != shapes["average"]:
+            raise ValueError("its parameters and their average are not of one model")
+        return self
+
+    @model_validator(mode="after")
+    def _check_history(self) -> Self:
+        steps = [record.get("step", -1) for record in self.history]
+        if steps != sorted(set(steps)) or not all(0 <= step <= self.data.step for step in steps):
+            raise ValueError("its history has impossible steps")
+        if not all("loss" in record for record in self.history):
+            raise ValueError("its history has records without a loss")
+        if len({frozenset(record) for record in self.window}) > 1:
+            raise ValueError("its window has records of several kinds")
+        return self
 
 
 def record_of(fragment: Fragment, file: str) -> TensorRecord:
@@ -124,7 +160,7 @@ def _merged(name: str, records: list[TensorRecord]) -> TensorRecord:
     starts = [*(piece.start for piece in pieces), prod(records[0].shape)]
     kinds = {(record.shape, record.dtype) for record in records}
     if starts != ends or len(kinds) != 1:
-        raise ValueError(f"the workers' slices of {name} are not those of one tensor")
+        raise ValueError(f"the slices of {name} are not those of one tensor")
     return records[0].model_copy(update={"pieces": tuple(pieces)})
 
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
@@ -86,7 +87,7 @@ class Checkpoint:
         for file, pieces in self._needed(wanted).items():
             tensors = self._load(file)
             for name, piece in pieces:
-                values = tensors[key_of(name, piece.start, piece.stop)]
+                values = self._stored(tensors, name, piece)
                 stored = parts[name][0]._replace(start=piece.start, values=values)
                 cut = stored.cut(*wanted[name])
                 # A copy, or all of the file would stay in memory.
@@ -133,6 +134,19 @@ class Checkpoint:
                 if max(start, piece.start) < min(stop, piece.stop):
                     files.setdefault(piece.file, []).append((name, piece))
         return files
+
+    def _stored(self, tensors: Parameters, name: str, piece: StoredSlice) -> Tensor:
+        """Return a slice from the tensors of its file.
+
+        Raises:
+            DamagedError: when the file has another one, or none, in its place.
+        """
+        key, dtype = key_of(name, piece.start, piece.stop), self.index.tensors[name].dtype
+        values = tensors.get(key)
+        expected = DTYPES[dtype], (piece.stop - piece.start,)
+        if values is None or (values.dtype, tuple(values.shape)) != expected:
+            raise DamagedError(f"{self.folder} cannot be used: {piece.file} lacks {key}.")
+        return values
 
     def _load(self, file: str) -> Parameters:
         try:

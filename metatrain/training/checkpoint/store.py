@@ -6,8 +6,10 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from metatrain.base.errors import UserError
@@ -50,9 +52,17 @@ class CheckpointStore:
     Args:
         run: the run's folder, a path or any fsspec URL.
         report: called with a sentence about every checkpoint that is refused, and why.
+        may_write: raises a `UserError` where nothing may be written any more, such as
+            `LeaseKey.check`; asked before a checkpoint is written, and before it is committed.
     """
 
-    def __init__(self, run: str, report: Callable[[str], None] = _log.warning) -> None:
+    def __init__(
+        self,
+        run: str,
+        report: Callable[[str], None] = _log.warning,
+        may_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._may_write = may_write
         self.url, self._report = f"{run.rstrip('/')}/checkpoints", report
         self._filesystem, self._path = filesystem_of(self.url)
 
@@ -63,7 +73,7 @@ class CheckpointStore:
             UserError: on every worker alike, when it could not be completed; nothing is left of it.
         """
         folder = self.folder(draft.step)
-        everyones = peers.gather(_attempt(lambda: write_part(draft, folder, peers)))
+        everyones = peers.gather(_attempt(lambda: self._write_part(draft, folder, peers)))
         problems = [problem for _, problem in everyones if problem]
         if not problems:
             parts = [part for part, _ in everyones if part]
@@ -76,6 +86,10 @@ class CheckpointStore:
         [problem, *_] = peers.gather(problems[0] if problems else None)
         if problem:
             raise UserError(problem)
+
+    def _write_part(self, draft: Draft, folder: str, peers: Peers) -> Part:
+        self._may_write()
+        return write_part(draft, folder, peers)
 
     def _complete(self, draft: Draft, parts: Sequence[Part], peers: Peers) -> None:
         """Write the models; worker 0 then commits the checkpoint. Collective."""
@@ -95,6 +109,7 @@ class CheckpointStore:
             tensors=merged(pair for part in parts for pair in part.slices),
         )
         data = index.model_dump_json().encode()
+        self._may_write()
         write_file(f"{folder}/{INDEX}", data)
         commit = Commit(step=draft.step, index=sha256(data))
         write_file(f"{folder}/{COMMIT}", commit.model_dump_json().encode())
@@ -148,9 +163,20 @@ class CheckpointStore:
         """List the steps of the committed checkpoints, ascending.
 
         Raises:
-            UserError: when the storage cannot be reached, which does not mean that there are none.
+            UserError: when the storage cannot be reached, which does not mean that there are none;
+                or when one of them is a link.
         """
+        self._refuse_links()
         return _committed(self._sizes())
+
+    def _refuse_links(self) -> None:
+        """Refuse a step's folder that is a link: listings pass over it, and nothing prunes it."""
+        if not isinstance(self._filesystem, LocalFileSystem):
+            return
+        folders = Path(self._path).glob("step-*")
+        link = next((folder for folder in sorted(folders) if folder.is_symlink()), None)
+        if link:
+            raise UserError(f"{link} is a link; put the checkpoint itself in its place.")
 
     def open(self, step: int) -> Checkpoint:
         """Open the checkpoint of `step`, after a check that its files have the right lengths.
@@ -167,6 +193,8 @@ class CheckpointStore:
             if Commit.model_validate_json(commit) != Commit(step=step, index=sha256(data)):
                 raise DamagedError(f"{folder} cannot be used: {INDEX} is not as it was written.")
             index = Index.model_validate_json(data)
+            if index.data.step != step:
+                raise DamagedError(f"{folder} cannot be used: {INDEX} is of another step.")
         except MissingError:
             raise DamagedError(f"{folder} cannot be used: {INDEX} is missing.") from None
         except ValidationError as error:
@@ -214,12 +242,27 @@ class CheckpointStore:
                 return result
             if peers.rank == 0:
                 self._report(problems[0])
-        if steps:  # or the run would start over, and remove them
+        # Or the run would start over, and remove them.
+        if steps:
             raise UserError(
                 f"{self.url} has checkpoints and none of them can be used; move them away, or "
                 f"choose another run.name."
             )
+        [remains, *_] = peers.gather(self._remains() if peers.rank == 0 else [])
+        if remains:
+            raise UserError(
+                f"{self.url} has no checkpoint, and {remains[-1]} looks like the rest of one; "
+                f"move it away, or choose another run.name."
+            )
         return None
+
+    def _remains(self) -> list[str]:
+        """List what looks like a checkpoint and is none, but for step 0 of a start that was killed.
+
+        A run that saves a later step has saved step 0 before.
+        """
+        names = {name.partition("/")[0] for name in self._sizes()} - {_name(0)}
+        return sorted(name for name in names if name.startswith("step-"))
 
     def _try(
         self, step: int, read: Callable[[Checkpoint], Result], rank: int

@@ -1,0 +1,81 @@
+"""Files of this machine: written under a name of their own first, and refused if they are none."""
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from typing_extensions import Buffer
+
+from metatrain.base.errors import UserError
+
+# The end of a file's name while it is written.
+PARTIAL = ".partial"
+
+
+def write_whole(path: Path, chunks: Iterable[Buffer]) -> None:
+    """Write a file, in the place of any of its name, and the folders above it."""
+    with _written_beside(path, chunks) as partial:
+        partial.replace(path)
+
+
+def write_new(path: Path, chunks: Iterable[Buffer]) -> None:
+    """Write a file and the folders above it, where none of its name is.
+
+    Raises:
+        FileExistsError: when there is one.
+    """
+    with _written_beside(path, chunks) as partial:
+        try:
+            path.hardlink_to(partial)
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without links, where others may see the file before its content
+            with path.open("xb") as file:
+                file.write(partial.read_bytes())
+        partial.unlink()
+
+
+@contextmanager
+def _written_beside(path: Path, chunks: Iterable[Buffer]) -> Iterator[Path]:
+    """Write a file of a name that nobody else has; whoever enters gives it its own name."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(
+            f"{path} needs a folder where a file is ({error.filename}); choose another place."
+        ) from error
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(partial, flags, 0o666)
+    try:
+        with os.fdopen(opened, "wb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut might leave a name without its content
+        yield partial
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def refuse_what_is_no_file(path: str) -> None:
+    """Refuse a pipe, a socket or a device, of which a read may never end.
+
+    Raises:
+        UserError: when it is one.
+        OSError: when there is nothing.
+    """
+    mode = Path(path).stat().st_mode
+    kind = next((kind for kind, is_one in _NO_FILES.items() if is_one(mode)), None)
+    if kind:
+        raise UserError(f"{path} is a {kind}; give a file.")
+
+
+_NO_FILES: dict[str, Callable[[int], bool]] = {
+    "pipe": stat.S_ISFIFO,
+    "socket": stat.S_ISSOCK,
+    "device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
