@@ -1,6 +1,13 @@
 """Start or resume a training run on Ray, and report its progress to the user."""
 
-from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
+import torch
+
+from cluster.run.ray_cluster import (
+    check_resources,
+    joins_cluster,
+    ray_connection,
+    required_cpus,
+)
 from cluster.run.worker_group import WorkerGroup
 from metatrain.base.progress import log_line
 from metatrain.base.text import counted
@@ -27,7 +34,8 @@ def launch(config: Config) -> str:
     """
     config = pinned(config)
     checkpoints = CheckpointStore(config.run.url, _print_line)
-    step = begin_or_resume(config, checkpoints, _print_line)
+    gpus = None if joins_cluster() else torch.cuda.device_count()
+    step = begin_or_resume(config, checkpoints, _print_line, gpus=gpus)
     if step < config.meta.steps:
         _print_line(
             f"Training {config.run.url} from step {step:,} of {config.meta.steps:,}; starting "

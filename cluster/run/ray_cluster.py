@@ -18,6 +18,11 @@ from metatrain.base.text import counted
 from metatrain.config import Config
 
 
+def joins_cluster() -> bool:
+    """Return whether RAY_ADDRESS names a cluster to join."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
+
+
 @contextmanager
 def ray_connection(*, cpus: int, dashboard: bool = False) -> Iterator[bool]:
     """Join the cluster at RAY_ADDRESS, or start one on this machine that ends with the context.
