@@ -14,7 +14,6 @@ from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of
 from metatrain.plan.terminal_table import size
 from metatrain.storage.files import is_s3
-from metatrain.training.problems import problems_of
 
 Status = Literal["pass", "warn", "fail"]
 
@@ -291,10 +290,9 @@ def check_run(examination: Examination) -> Iterator[Finding]:
     """Check that training would accept the run's settings and data."""
     if examination.config is None:
         return
-    problems = problems_of(examination.config)
-    for problem in problems:
-        yield Finding(status="fail", check="run", node=_ALL, detail=printable(str(problem)))
-    if not problems:
+    for problem in examination.problems:
+        yield Finding(status="fail", check="run", node=_ALL, detail=printable(problem))
+    if not examination.problems:
         detail = "its settings and its data can be trained with"
         yield Finding(status="pass", check="run", node=_ALL, detail=detail)
 
