@@ -2,9 +2,9 @@
 
 import torch
 
+from cluster.addresses import address_to_join
 from cluster.run.ray_cluster import (
     check_resources,
-    joins_cluster,
     ray_connection,
     required_cpus,
 )
@@ -34,7 +34,7 @@ def launch(config: Config) -> str:
     """
     config = pinned(config)
     checkpoints = CheckpointStore(config.run.url, _print_line)
-    gpus = None if joins_cluster() else torch.cuda.device_count()
+    gpus = None if address_to_join() else torch.cuda.device_count()
     step = begin_or_resume(config, checkpoints, _print_line, gpus=gpus)
     if step < config.meta.steps:
         _print_line(

@@ -6,21 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from math import ceil
 from socket import socket
+from tempfile import gettempdir
 
 import ray
 from ray.util import get_node_ip_address
 
+from cluster.addresses import address_to_join
 from cluster.capacity import minimum_workers
 from cluster.ray_internals import GCS_PORT_VARIABLE, is_startup_timeout
 from metatrain.base.errors import UserError
 from metatrain.base.progress import log_line
-from metatrain.base.text import counted
+from metatrain.base.text import counted, reason_of
 from metatrain.config import Config
-
-
-def joins_cluster() -> bool:
-    """Return whether RAY_ADDRESS names a cluster to join."""
-    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
 @contextmanager
@@ -38,7 +35,7 @@ def ray_connection(*, cpus: int, dashboard: bool = False) -> Iterator[bool]:
     Raises:
         UserError: when Ray cannot be joined or started.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = address_to_join()
     try:
         if address:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -46,15 +43,26 @@ def ray_connection(*, cpus: int, dashboard: bool = False) -> Iterator[bool]:
             _start_cluster(cpus=cpus, dashboard=dashboard)
     except Exception as error:  # Ray raises a bare Exception when a busy machine starts too late
         # The error of a dashboard that does not start begins with an empty line.
-        reason = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".: ")
+        reason = reason_of(error)
         if address:
             hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN if the cluster requires one"
             raise UserError(f"Ray cannot be joined at {address} ({reason}); {hint}.") from error
-        raise UserError(f"Ray cannot be started on this machine: {reason}.") from error
+        raise UserError(f"Ray cannot be started on this machine: {_with_mend(reason)}.") from error
     try:
         yield not address
     finally:
         ray.shutdown()
+
+
+def _with_mend(reason: str) -> str:
+    """Add to a reason what to do about it, where it is known."""
+    if "AF_UNIX" not in reason:
+        return reason
+    folder = os.environ.get("RAY_TMPDIR") or gettempdir()
+    return (
+        f"the names of its sockets in {folder} are too long for the system; set TMPDIR to a "
+        f"shorter folder, such as /tmp"
+    )
 
 
 def _start_cluster(*, cpus: int, dashboard: bool) -> None:
