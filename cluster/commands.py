@@ -2,11 +2,11 @@
 
 import argparse
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cluster.addresses import address_to_join
 from metatrain.base.errors import UserError
 from metatrain.cli import calibrate, evaluate
 from metatrain.cli.arguments import add_config_arguments, add_wait_argument
@@ -132,7 +132,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
 
 def _runner(workers: int | None, device: str) -> "Runner | None":
     """Return a runner on the cluster at RAY_ADDRESS, or None where that is not set."""
-    if "RAY_ADDRESS" not in os.environ:
+    if address_to_join() is None:
         return None
     with require_extra("evaluating on a cluster"):
         from cluster.run.evaluation_pool import EvaluationPool

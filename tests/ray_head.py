@@ -50,6 +50,13 @@ def jobs_head():
 
 
 @contextmanager
+def starting_head() -> Iterator[Head]:
+    """Start a cluster with a dashboard, and do not wait for it."""
+    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        yield from _head_in(folder, "--dashboard-host=127.0.0.1", wait=False)
+
+
+@contextmanager
 def _head(*further: str) -> Iterator[Head]:
     """Start a cluster, and end it by its process ids.
 
@@ -59,7 +66,7 @@ def _head(*further: str) -> Iterator[Head]:
         yield from _head_in(folder, *further)
 
 
-def _head_in(folder: str, *further: str) -> Iterator[Head]:
+def _head_in(folder: str, *further: str, wait: bool = True) -> Iterator[Head]:
     ports = {
         name: _free_port()
         for name in (
@@ -91,7 +98,7 @@ def _head_in(folder: str, *further: str) -> Iterator[Head]:
     )
     try:
         assert head.stdout
-        assert any("Ray runtime started" in line for line in head.stdout)
+        assert not wait or any("Ray runtime started" in line for line in head.stdout)
         yield Head(
             f"127.0.0.1:{ports['port']}",
             f"http://127.0.0.1:{ports['dashboard-port']}",

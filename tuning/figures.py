@@ -12,8 +12,9 @@ from tuning.ledger import SweepLedger
 # The number of best trials with curves over k; the style sheet has a colour for each.
 _BEST = 5
 
-# In the drawing's own units: the height of a bar with its margin, its left end, the longest bar.
-_BAR, _LEFT, _LONGEST, _WIDTH = 26, 150, 230, 440
+# In the drawing's own units: the height of a bar with its margin, its left end at least, the
+# longest bar, and the room for its number.
+_BAR, _LEFT, _LONGEST, _NUMBER = 26, 150, 230, 60
 
 
 def importance_figure(ledger: SweepLedger) -> tuple[Markup | None, int]:
@@ -22,13 +23,15 @@ def importance_figure(ledger: SweepLedger) -> tuple[Markup | None, int]:
     if not shares:
         return None, step
     largest, parts = max(shares.values()) or 1.0, []
+    left = max(_LEFT, *(svg.width_of(key) + 12 for key in shares))
     bar = Markup('<rect class="bar" x="{}" y="{}" width="{:.1f}" height="16" rx="2"/>')
     for i, (key, share) in enumerate(shares.items()):
         y, length = 4 + _BAR * i, _LONGEST * share / largest
-        parts += [svg.text(_LEFT - 8, y + 12, key, anchor="end"), bar.format(_LEFT, y, length)]
-        parts.append(svg.text(_LEFT + length + 6, y + 12, f"{share:.0%}", anchor="start"))
+        parts += [svg.text(left - 8, y + 12, key, anchor="end"), bar.format(left, y, length)]
+        parts.append(svg.text(left + length + 6, y + 12, f"{share:.0%}", anchor="start"))
     height = _BAR * len(shares) + 8
-    return svg.drawing(_WIDTH, height, label="Importance of each key", parts=parts), step
+    width = left + _LONGEST + _NUMBER
+    return svg.drawing(width, height, label="Importance of each key", parts=parts), step
 
 
 def curves_over_k(ledger: SweepLedger) -> Figure | None:
@@ -42,8 +45,8 @@ def curves_over_k(ledger: SweepLedger) -> Figure | None:
         )
         for i, record in enumerate(ledger.finished_by_score()[:_BEST])
     ]
-    title = f"{ledger.metric} over inner steps, the best trials"
-    return _chart(title, curves, "inner steps")
+    title = f"{ledger.metric} over inner steps, the lowest trials"
+    return _chart(title, curves, "inner steps", ledger.highest_score)
 
 
 def curves_over_steps(ledger: SweepLedger) -> Figure | None:
@@ -51,7 +54,7 @@ def curves_over_steps(ledger: SweepLedger) -> Figure | None:
     best = ledger.best()
     curves = [
         Curve(
-            name=f"trial {record.name}, the best" if record is best else "",
+            name=f"trial {record.name}, the lowest" if record is best else "",
             style="t0" if record is best else "faint other",
             points=[Point(report.step, report.score) for report in record.reports],
             marker=0 if record is best else None,
@@ -59,10 +62,11 @@ def curves_over_steps(ledger: SweepLedger) -> Figure | None:
         for record in sorted(ledger.records.values(), key=lambda r: r is best)
         if record.reports
     ]
-    return _chart(f"{ledger.metric} over the training, all trials", curves, "outer steps")
+    title = f"{ledger.metric} over the training, all trials"
+    return _chart(title, curves, "outer steps", ledger.highest_score)
 
 
-def _chart(title: str, curves: list[Curve], x_label: str) -> Figure | None:
+def _chart(title: str, curves: list[Curve], x_label: str, highest: float) -> Figure | None:
     """Draw the finite points of curves; None where there are none."""
     finite = []
     for curve in curves:
@@ -71,4 +75,6 @@ def _chart(title: str, curves: list[Curve], x_label: str) -> Figure | None:
             finite.append(
                 Curve(name=curve.name, style=curve.style, points=points, marker=curve.marker)
             )
-    return line_chart(title, finite, [], x_label=x_label) if finite else None
+    if not finite:
+        return None
+    return line_chart(title, finite, [], x_label=x_label, highest=highest)

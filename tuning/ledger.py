@@ -139,6 +139,11 @@ class SweepLedger:
         """The title of the cost that the sweep minimises."""
         return VALIDATION_METRICS[self.sweep.settings.metric].cost_title
 
+    @property
+    def highest_score(self) -> float:
+        """The largest score that there can be: 1 for the complement of a share."""
+        return VALIDATION_METRICS[self.sweep.settings.metric].highest
+
     def seconds(self) -> float:
         """Return the time of the sweep, over all of its starts."""
         return self._seconds + (time.monotonic() - self._since if self._since else 0.0)
@@ -169,6 +174,12 @@ class SweepLedger:
     def best(self) -> TrialRecord | None:
         """Return the finished trial with the lowest score."""
         return next(iter(self.finished_by_score()), None)
+
+    def tied(self) -> list[TrialRecord]:
+        """List the finished trials whose score is the lowest, as tables show it."""
+        finished = self.finished_by_score()
+        scores = [f"{record.reports[-1].score:.4f}" for record in finished]
+        return [r for r, score in zip(finished, scores, strict=True) if score == scores[0]]
 
     def config(self, record: TrialRecord) -> Config:
         """Return the configuration that a trial began with."""

@@ -8,13 +8,15 @@ from markupsafe import Markup
 
 from metatrain.report import svg
 from metatrain.report.axis import Axis
-from tuning.ledger import SweepLedger, TrialRecord
+from tuning.ledger import SweepLedger
 from tuning.space import Dimension
 
-# In the drawing's own units: the place of the first axis, the distance of two, and their ends.
+# In the drawing's own units: the place of the first axis, the least distance of two, their ends.
 _FIRST, _APART, _TOP, _BOTTOM, _HEIGHT = 30, 150, 34, 270, 300
-# The room right of the last axis, for its labels.
-_LABELS = 90
+# The least room right of the last axis, and the room between texts.
+_LABELS, _GAP = 90, 14
+# From an axis to the begin of its name, and to that of its labels.
+_NAME, _LABEL = -24, 5
 
 # The number of best trials that stand out.
 _BEST = 5
@@ -43,6 +45,12 @@ class Coordinate:
             return 1 - place if self.best_up else place
         return (self.choices.index(str(value)) + 0.5) / len(self.choices)
 
+    @property
+    def room(self) -> float:
+        """The room that its name and its labels need to the right."""
+        widths = [_LABEL + svg.width_of(label) for _, label in self.labels()]
+        return _GAP + max(_NAME + svg.width_of(self.name), *widths, 0.0)
+
     def labels(self) -> list[tuple[float, str]]:
         """List the labels with their places."""
         if self.axis:
@@ -60,16 +68,25 @@ def parallel_coordinates(ledger: SweepLedger) -> Markup:
         for record in ledger.records.values()
         if record.last_report and record.last_report.is_finite
     ]
-    scores = Axis([score for _, score in scored] or [0.0], padding=0.02)
+    scores = Axis(
+        [score for _, score in scored] or [0.0], padding=0.02, highest=ledger.highest_score
+    )
     title = f"{ledger.metric} (best at the top)"
     coordinates.append(Coordinate(title, scores, best_up=True))
+    *across, width = _places_across(coordinates)
     parts = []
     # The best last, above the others.
     for record, score in sorted(scored, key=lambda pair: pair[0] in best):
         style = "best" if record in best else record.state
-        parts.append(_trial_line(coordinates, record, score, title=title, style=style))
-    parts += [_upright(i, coordinate) for i, coordinate in enumerate(coordinates)]
-    width = _x(len(coordinates) - 1) + _LABELS
+        values = record.values | {title: score}
+        points = [
+            (x, _y(coordinate.place(values[coordinate.name])))
+            for x, coordinate in zip(across, coordinates, strict=True)
+            if coordinate.name in values
+        ]
+        tooltip = f"trial {record.name}: {score:.4g}"
+        parts.append(svg.polyline(points, style=f"trial {style}", tooltip=tooltip))
+    parts += [_upright(x, coordinate) for x, coordinate in zip(across, coordinates, strict=True)]
     return svg.drawing(width, _HEIGHT, label="All trials: their values and scores", parts=parts)
 
 
@@ -80,36 +97,23 @@ def coordinate_of(key: str, dimension: Dimension) -> Coordinate:
     return Coordinate(key, Axis(dimension.extremes(), log=dimension.log))
 
 
-def _trial_line(
-    coordinates: Sequence[Coordinate],
-    record: TrialRecord,
-    score: float,
-    *,
-    title: str,
-    style: str,
-) -> Markup:
-    """Draw the line of a trial through the coordinates that it has values of."""
-    values = record.values | {title: score}
-    places = [
-        (_x(i), _y(coordinate.place(values[coordinate.name])))
-        for i, coordinate in enumerate(coordinates)
-        if coordinate.name in values
-    ]
-    tooltip = f"trial {record.name}: {score:.4g}"
-    return svg.polyline(places, style=f"trial {style}", tooltip=tooltip)
-
-
-def _upright(number: int, coordinate: Coordinate) -> Markup:
-    x = _x(number)
+def _upright(x: float, coordinate: Coordinate) -> Markup:
     parts = [svg.line(x, _TOP, x, _BOTTOM, style="zero")]
-    parts.append(svg.text(x - 24, _TOP - 14, coordinate.name, anchor="start"))
+    parts.append(svg.text(x + _NAME, _TOP - 14, coordinate.name, anchor="start"))
     for place, label in coordinate.labels():
-        parts.append(svg.text(x + 5, _y(place) + 4, label, anchor="start"))
+        parts.append(svg.text(x + _LABEL, _y(place) + 4, label, anchor="start"))
     return Markup().join(parts)
 
 
-def _x(number: int) -> float:
-    return _FIRST + _APART * number
+def _places_across(coordinates: Sequence[Coordinate]) -> list[float]:
+    """Return the place of each axis, far enough apart for their texts, and the whole width."""
+    places = [float(_FIRST)]
+    for coordinate in coordinates:
+        is_last = len(places) == len(coordinates)
+        # The name of the next axis begins left of it.
+        room = coordinate.room - (0 if is_last else _NAME)
+        places.append(places[-1] + max(_LABELS if is_last else _APART, room))
+    return places
 
 
 def _y(place: float) -> float:

@@ -21,6 +21,7 @@ from tuning.ledger import SweepLedger, TrialRecord
 from tuning.parallel_coordinates import parallel_coordinates
 from tuning.response import response
 from tuning.trial_table import short_value
+from tuning.verdict import Verdict
 
 # The number of unseen tasks on the page, and of images generated of each.
 _TASKS, _IMAGES = 6, 5
@@ -36,15 +37,16 @@ class TaskRows:
     real: str
 
 
-def write_report(ledger: SweepLedger, best: TrialRecord) -> str:
+def write_report(ledger: SweepLedger, verdict: Verdict) -> str:
     """Write the page of a sweep; returns its URL.
 
     The page is one file that needs nothing else: no network, no script.
 
     Args:
         ledger: the ledger of the sweep.
-        best: the best trial.
+        verdict: the outcome of the sweep.
     """
+    best = verdict.lowest
     model = load_model(f"{ledger.url}/runs/{best.run}")
     importance, compared_step = importance_figure(ledger)
     filters = {"short": short_value, "duration": human_duration}
@@ -52,6 +54,7 @@ def write_report(ledger: SweepLedger, best: TrialRecord) -> str:
         settings=ledger.sweep.settings,
         ledger=ledger,
         best=best,
+        verdict=verdict,
         config=model.config,
         trials=sorted(ledger.records.values(), key=_rank),
         keys=list(ledger.sweep.settings.space),

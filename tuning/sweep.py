@@ -30,6 +30,7 @@ from tuning.schedule import build_scheduler
 from tuning.suggestions import LedgerSearch
 from tuning.trial import TrialContext, TrialRun
 from tuning.trial_table import TrialTable
+from tuning.verdict import scored_tasks, verdict_on
 
 
 def run_sweep(sweep: Sweep, *, wait: bool = False) -> str:
@@ -189,12 +190,13 @@ def _tune_folder(ledger: SweepLedger) -> tuple[AbstractFileSystem, str]:
 
 def _conclude(ledger: SweepLedger) -> str:
     """Write the best configuration and the report; returns the URL of the report."""
-    best = ledger.best()
-    if best is None:
+    verdict = verdict_on(ledger, scored_tasks(ledger.sweep.base))
+    if verdict is None:
         reasons = "; ".join(f"{r.name}: {r.reason}" for r in ledger.records.values() if r.reason)
         raise UserError(f"no trial of {ledger.url} finished ({reasons or 'the budget is over'}).")
     # Here, since it imports the libraries of statistics and pages, which takes seconds.
     from tuning.report import write_report
 
-    print(f"The best trial is {best.name}; metatrain train {write_best(ledger, best)}")
-    return write_report(ledger, best)
+    print(f"{verdict.sentence} To train as trial {verdict.lowest.name}: metatrain train", end=" ")
+    print(write_best(ledger, verdict.lowest), flush=True)
+    return write_report(ledger, verdict)

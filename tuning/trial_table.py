@@ -67,9 +67,11 @@ class TrialTable(tune.Callback):
         """Build the table of the newest trials, at most so many."""
         records = list(self._ledger.records.values())
         ended = sum(record.has_ended for record in records)
-        best = self._ledger.best()
+        lowest = self._ledger.tied()
         title = f"{ended} of {counted(self._ledger.sweep.settings.budget.trials, 'trial')} ended"
-        title += f"; the best is {best.name}, {best.reports[-1].score:.4f}" if best else ""
+        if lowest:
+            by = lowest[0].name if len(lowest) == 1 else f"{len(lowest)} trials"
+            title += f"; the lowest score is {lowest[0].reports[-1].score:.4f}, by {by}"
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
         for column in _COLUMNS:
             table.add_column(column, no_wrap=True)

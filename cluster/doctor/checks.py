@@ -8,7 +8,7 @@ from typing import Literal
 from cluster.capacity import minimum_workers, workers_that_fit
 from cluster.doctor.examination import Examination
 from cluster.doctor.probe import NodeReport, StorageReport
-from metatrain.base.text import counted
+from metatrain.base.text import counted, printable
 from metatrain.config import Config
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of
@@ -286,7 +286,19 @@ def _hardware(examination: Examination, config: Config) -> Hardware:
     return replace(h100, memory=min(report.memory for report in reports) / per_node)
 
 
+def check_run(examination: Examination) -> Iterator[Finding]:
+    """Check that training would accept the run's settings and data."""
+    if examination.config is None:
+        return
+    for problem in examination.problems:
+        yield Finding(status="fail", check="run", node=_ALL, detail=printable(problem))
+    if not examination.problems:
+        detail = "its settings and its data can be trained with"
+        yield Finding(status="pass", check="run", node=_ALL, detail=detail)
+
+
 CHECKS: tuple[Check, ...] = (
     *(check_nodes, check_versions, check_gpus, check_capacity, check_bandwidth, check_shm),
     *(check_disk, check_clocks, check_deepspeed, check_credentials, check_storage, check_memory),
+    check_run,
 )

@@ -13,6 +13,7 @@ from cluster.doctor.probe import NodeReport, installed_versions, probe_node, rea
 from cluster.placement import on_node
 from metatrain.base.text import reason_of
 from metatrain.config import Config
+from metatrain.training.problems import problems_of
 
 _TIMEOUT_SECONDS = 180.0
 
@@ -48,6 +49,7 @@ class Examination:
         config: the configuration of the run; None where no run is planned.
         bandwidth: the bytes per second of an all-reduce between the nodes; 0 where not measured.
         all_reduce_error: why the nodes cannot connect; '' where they can.
+        problems: why training would refuse the run's settings or data.
     """
 
     nodes: list[Node]
@@ -55,6 +57,7 @@ class Examination:
     config: Config | None = None
     bandwidth: float = 0.0
     all_reduce_error: str = ""
+    problems: tuple[str, ...] = ()
 
     @property
     def uses_gpus(self) -> bool:
@@ -87,7 +90,13 @@ def examine(config: Config | None) -> Examination:
     # On all nodes at once: a probe spends its time starting a worker and importing torch.
     probes = [_on(node, probe_node).remote(**urls) for node in nodes]
     nodes = [_with_report(node, probe) for node, probe in zip(nodes, probes, strict=True)]
-    examination = Examination(nodes=nodes, driver_versions=installed_versions(), config=config)
+    problems = [str(problem) for problem in problems_of(config)] if config else []
+    examination = Examination(
+        nodes=nodes,
+        driver_versions=installed_versions(),
+        config=config,
+        problems=tuple(problems),
+    )
     answered = all(node.report for node in nodes)
     return _with_bandwidth(examination) if answered else examination
 

@@ -3,75 +3,108 @@
 import os
 import platform
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
+from requests.exceptions import ConnectionError as RequestConnectionError
 from requests.exceptions import RequestException
 
 from cluster.capacity import Resources, minimum_workers, workers_that_fit
 from cluster.ray_internals import get_from_dashboard
 from metatrain.base.errors import UserError
+from metatrain.base.progress import log_line
 from metatrain.base.text import counted, reason_of
 from metatrain.config import ClusterConfig
 
-# The dashboard of a cluster on this machine, or of one that `ray dashboard` forwards.
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+Answer = TypeVar("Answer")
 
 _CONNECT_SECONDS = 5.0
+# The time that a head takes to start, and the time between two looks at it.
+_START_SECONDS, _POLL_SECONDS = 30.0, 1.0
 # The most nodes to list; without a limit Ray's state API lists 100.
 _NODE_LIMIT = 10_000
 
 
-def dashboard_address(address: str | None) -> str:
-    """Return the URL of a cluster's dashboard.
-
-    Args:
-        address: a URL, or a host and port; None takes the environment's, as Ray's commands do.
-    """
-    environment = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
-    url = (address or environment or DEFAULT_ADDRESS).rstrip("/")
-    return url if "://" in url else f"http://{url}"
-
-
 def connect(address: str) -> JobSubmissionClient:
-    """Connect to the cluster whose dashboard is at `address`.
+    """Connect to the cluster whose dashboard is at `address`, and wait while its head starts.
 
     Raises:
         UserError: when nothing answers there, the answer is not a Ray dashboard's, the dashboard
             refuses the token, or its version of Ray or Python differs.
     """
-    _check_reachable(address)
-    # Ray prefers the environment's address to its argument.
-    os.environ["RAY_API_SERVER_ADDRESS"] = address
-    with dashboard_errors(address):
-        client = JobSubmissionClient(address)
-        versions = get_from_dashboard(client, "/api/v0/cluster_metadata")
+    client, versions = when_started(address, lambda: _reach(address))
     _check_versions(
         address, ray_version=versions["rayVersion"], python_version=versions["pythonVersion"]
     )
     return client
 
 
+class StartingError(UserError):
+    """A dashboard that does not do yet what it may do once its head has started."""
+
+
+def when_started(address: str, ask: Callable[[], Answer]) -> Answer:
+    """Return the answer of the dashboard at `address`; ask again while its head may be starting.
+
+    Raises:
+        UserError: when it still does not answer after `_START_SECONDS`, or refuses.
+    """
+    deadline, told = time.monotonic() + _START_SECONDS, False
+    while True:
+        try:
+            return ask()
+        except StartingError:
+            if time.monotonic() >= deadline:
+                raise
+        if not told:
+            text = f"{address} does not answer yet; waiting up to {_START_SECONDS:g} s for it."
+            print(log_line(text), flush=True)
+        told = True
+        time.sleep(_POLL_SECONDS)
+
+
+def _reach(address: str) -> tuple[JobSubmissionClient, Any]:
+    _check_reachable(address)
+    # Ray prefers the environment's address to its argument.
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    with dashboard_errors(address):
+        client = JobSubmissionClient(address)
+        versions = get_from_dashboard(client, "/api/v0/cluster_metadata")
+        return client, versions
+
+
 def _check_reachable(address: str) -> None:
     """Open a connection, since Ray would wait for minutes."""
     parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(
-            f"{address} is not the address of a Ray dashboard; give --address http://HEAD:8265."
-        )
+    assert parts.hostname, "dashboard_address refuses others"
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     try:
         socket.create_connection((parts.hostname, port), _CONNECT_SECONDS).close()
     except OSError as error:
-        raise UserError(
+        # A head that starts refuses; a name that nobody has, or a network that is away, stays so.
+        kind = StartingError if isinstance(error, ConnectionRefusedError) else UserError
+        raise kind(
             f"nothing answers at {address} ({error.strerror or error}); give the cluster's "
             f"dashboard as --address http://HEAD:8265, or forward it to this machine with "
             f"`ray dashboard CLUSTER.yaml` or `kubectl port-forward`."
         ) from error
+
+
+def is_starting(error: Exception) -> bool:
+    """Return whether a dashboard's error may pass once its head has started."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return response.status_code >= 500
+    # Ray tells by text alone that the agent of the head's node is not there yet.
+    return isinstance(error, ConnectionError | RequestConnectionError) or any(
+        words in str(error) for words in ("available agent", "node agent")
+    )
 
 
 @contextmanager
@@ -91,7 +124,7 @@ def dashboard_errors(address: str) -> Iterator[None]:
         ) from error
     except (RequestException, ConnectionError, RuntimeError, KeyError) as error:
         reason = reason_of(error)
-        raise UserError(
+        raise (StartingError if is_starting(error) else UserError)(
             f"{address} does not respond as a Ray dashboard ({reason}); give --address "
             f"http://HEAD:8265."
         ) from error
@@ -122,6 +155,8 @@ def check_capacity(client: JobSubmissionClient, cluster: ClusterConfig) -> str |
         UserError: when they do not fit, and the cluster does not grow.
     """
     nodes = _live_nodes(client)
+    if not nodes:
+        raise StartingError("the cluster has no live node; start one, or read its log.")
     fitting = sum(workers_that_fit(node, cluster) for node in nodes)
     required = minimum_workers(cluster)
     if fitting >= required:

@@ -4,16 +4,24 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from ray.job_submission import JobSubmissionClient
 
+from cluster.addresses import dashboard_address
 from cluster.jobs.follow import JobFailedError, follow, wait_for_end
 from cluster.jobs.package import files_to_upload
-from cluster.jobs.preflight import check_capacity, connect, dashboard_address, dashboard_errors
+from cluster.jobs.preflight import (
+    Answer,
+    check_capacity,
+    connect,
+    dashboard_errors,
+    is_starting,
+    when_started,
+)
 from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
 from metatrain.config import Config, load_config
@@ -104,12 +112,12 @@ def submit(job: Job, address: str | None, *, wait: bool) -> None:
     folder = Path.cwd()
     _check_uploaded(job.file, files_to_upload(folder))
     client = connect(address)
-    with dashboard_errors(address):
-        warning = job.config and check_capacity(client, job.config.cluster)
-        if warning:
+    if job.config:
+        cluster = job.config.cluster
+        if warning := _ask(address, lambda: check_capacity(client, cluster)):
             print(warning)
-        running_id = _find_running(client, job)
-        job_id = running_id or _submit(client, job, folder)
+    running_id = _ask(address, lambda: _find_running(client, job))
+    job_id = running_id or _ask(address, lambda: _submit(client, job, folder))
     try:
         already = " already" if running_id else ""
         print(f"Job {job_id} works on {job.url}{already}.\n{_usage(client, job_id)}", flush=True)
@@ -117,6 +125,16 @@ def submit(job: Job, address: str | None, *, wait: bool) -> None:
             follow(client, job_id)
     except KeyboardInterrupt as interrupt:
         _detach_or_stop(client, job_id, interrupt)
+
+
+def _ask(address: str, ask: Callable[[], Answer]) -> Answer:
+    """Return an answer of the cluster, which may still be starting."""
+
+    def checked() -> Answer:
+        with dashboard_errors(address):
+            return ask()
+
+    return when_started(address, checked)
 
 
 def _check_uploaded(file: str | None, uploaded: Collection[Path]) -> None:
@@ -161,6 +179,8 @@ def _submit(client: JobSubmissionClient, job: Job, folder: Path) -> str:
             metadata={"url": job.url},
         )
     except RuntimeError as error:
+        if is_starting(error):
+            raise
         raise UserError(f"the cluster refused job {job_id}: {reason_of(error)}.") from error
     return job_id
 

@@ -1,6 +1,13 @@
 """Start or resume a training run on Ray, and report its progress to the user."""
 
-from cluster.run.ray_cluster import check_resources, ray_connection, required_cpus
+import torch
+
+from cluster.addresses import address_to_join
+from cluster.run.ray_cluster import (
+    check_resources,
+    ray_connection,
+    required_cpus,
+)
 from cluster.run.worker_group import WorkerGroup
 from metatrain.base.progress import log_line
 from metatrain.base.text import counted
@@ -30,9 +37,10 @@ def launch(config: Config, *, wait: bool = False) -> str:
         KeyboardInterrupt: with the step up to which the run is saved.
     """
     config = pinned(config)
+    gpus = None if address_to_join() else torch.cuda.device_count()
     with lease(config.run.url, "trains", wait=wait) as held:
         checkpoints = CheckpointStore(config.run.url, _print_line)
-        step = begin_or_resume(config, checkpoints, _print_line)
+        step = begin_or_resume(config, checkpoints, _print_line, gpus=gpus)
         if step < config.meta.steps:
             _train(config, step, held)
         else:

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from math import ceil
 from socket import socket
+from tempfile import gettempdir
 
 import ray
 from ray.util import get_node_ip_address
 
+from cluster.addresses import address_to_join
 from cluster.capacity import minimum_workers
 from cluster.ray_internals import (
     GCS_PORT_VARIABLE,
@@ -22,7 +24,7 @@ from cluster.ray_internals import (
 from cluster.run.reaper import reaper
 from metatrain.base.errors import UserError
 from metatrain.base.progress import log_line
-from metatrain.base.text import counted
+from metatrain.base.text import counted, reason_of
 from metatrain.config import Config
 
 # Open files that a node with its workers and agents needs on a small machine.
@@ -44,7 +46,7 @@ def ray_connection(*, cpus: int, dashboard: bool = False) -> Iterator[bool]:
     Raises:
         UserError: when Ray cannot be joined or started.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = address_to_join()
     with nullcontext() if address else reaper():
         _connect(address, cpus=cpus, dashboard=dashboard)
         try:
@@ -62,12 +64,12 @@ def _connect(address: str | None, *, cpus: int, dashboard: bool) -> None:
                 _start_cluster(cpus=cpus, dashboard=dashboard)
     except Exception as error:  # Ray raises a bare Exception when a busy machine starts too late
         # The error of a dashboard that does not start begins with an empty line.
-        reason = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".: ")
+        reason = reason_of(error)
         if address:
             hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN if the cluster requires one"
             raise UserError(f"Ray cannot be joined at {address} ({reason}); {hint}.") from error
         raise UserError(
-            f"Ray cannot be started on this machine: {reason}{_few_files()}."
+            f"Ray cannot be started on this machine: {_with_mend(reason)}{_few_files()}."
         ) from error
 
 
@@ -98,6 +100,17 @@ def _few_files() -> str:
     if limit >= _FILES:
         return ""
     return f" (it may open {limit} files, and needs about {_FILES:,}: ulimit -n {_FILES})"
+
+
+def _with_mend(reason: str) -> str:
+    """Add to a reason what to do about it, where it is known."""
+    if "AF_UNIX" not in reason:
+        return reason
+    folder = os.environ.get("RAY_TMPDIR") or gettempdir()
+    return (
+        f"the names of its sockets in {folder} are too long for the system; set TMPDIR to a "
+        f"shorter folder, such as /tmp"
+    )
 
 
 def _start_cluster(*, cpus: int, dashboard: bool) -> None:

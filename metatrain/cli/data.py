@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from metatrain.cli.arguments import add_wait_argument, image_size
-from metatrain.cli.command import Command, show
+from metatrain.cli.command import Command, sentence_of, show
 
 
 def _pack(arguments: argparse.Namespace) -> None:
@@ -22,6 +22,17 @@ def _pack(arguments: argparse.Namespace) -> None:
         wait=arguments.wait,
     )
     show(summary)
+    _tell_problems(summary.url)
+
+
+def _tell_problems(url: str) -> None:
+    """Tell what training with the default settings would refuse about a data set."""
+    from metatrain.config import DataConfig
+    from metatrain.data.loader import open_tasks
+    from metatrain.data.problems import data_problems
+
+    for problem in data_problems(open_tasks(DataConfig(path=url))):
+        show(f"  with the default settings, training refuses it: {sentence_of(problem)}")
 
 
 def _condition(text: str) -> tuple[str, str]:
@@ -74,6 +85,7 @@ def _data(arguments: argparse.Namespace) -> None:
     if card.faults:
         raise UserError("\n  ".join([f"{card.url} is not whole:", *card.faults]))
     show("  whole: every hash, count, image and condition is as it was packed")
+    _tell_problems(arguments.url)
     if arguments.sheet:
         write_contact_sheet(arguments.url, arguments.sheet)
         show(arguments.sheet)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
 from metatrain.cli.arguments import above_0, add_config_arguments, positive
-from metatrain.cli.command import Command, show
+from metatrain.cli.command import Command, sentence_of, show
 
 if TYPE_CHECKING:
     from metatrain.config import Config
@@ -45,8 +45,26 @@ def _plan(arguments: argparse.Namespace) -> None:
 
     found = plan_of(load(()), _hardware(arguments, load(())))
     show(plan_table(found))
+    _tell_problems(found.config, here=not gpus)
     if not found.fits:
         raise UserError(advice(*remedy(found, load)))
+
+
+def _tell_problems(config: "Config", *, here: bool) -> None:
+    """Tell what training would refuse.
+
+    Args:
+        config: the run's configuration.
+        here: whether this machine shall train.
+    """
+    import torch
+
+    from metatrain.training.problems import problems_of
+
+    problems = problems_of(config, gpus=torch.cuda.device_count() if here else None)
+    if problems:
+        lines = ["\nTraining would be refused as it is now:", *map(sentence_of, problems)]
+        show("\n  ".join(lines))
 
 
 def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":

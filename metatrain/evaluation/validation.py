@@ -25,7 +25,7 @@ from metatrain.model.adapt import Adapter
 from metatrain.model.model import Model
 from metatrain.model.progression import draw_strip
 from metatrain.storage.files import MissingError, read_file, write_file
-from metatrain.training.run_data import held_out_episodes
+from metatrain.training.run_data import held_out_episodes, refuse_few_held_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +102,10 @@ class Validation:
         self, config: Config, source: TaskSource, network: HashedNetwork, split: str = "val"
     ) -> None:
         settings = config.validation
+        refuse_few_held_out(source, config, split)
         self.episodes = held_out_episodes(
             source, config, split=split, tasks=settings.tasks, queries=settings.images
         )
-        if len(self.episodes) < 2:
-            raise UserError(
-                f"split '{split}' of {source.url} has one task with enough images; scores "
-                f"need two, so lower validation.images or data.shots, or pack more tasks."
-            )
         self._images, self._network = settings.images, network
         self._ks = steps_scored(config.adapt.steps, settings.points)
         self._reference = network.features(torch.stack([e.query.target for e in self.episodes]))

@@ -27,6 +27,11 @@ class Metric:
     digits: int = 3
 
     @property
+    def highest(self) -> float:
+        """The largest value that there can be."""
+        return 1.0 if self.is_share else math.inf
+
+    @property
     def unit(self) -> str:
         """The unit of the numbers in tables: `%` or none."""
         return "%" if self.is_share else ""

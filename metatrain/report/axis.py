@@ -11,13 +11,23 @@ class Axis:
         values: the values that must lie on it, at least one; positive if `log`.
         padding: room at both ends, as a share of the axis.
         log: whether equal ratios, instead of equal differences, are equally far apart.
+        highest: the largest value that there can be, at which ticks end.
     """
 
-    def __init__(self, values: Iterable[float], *, padding: float = 0.0, log: bool = False) -> None:
+    def __init__(
+        self,
+        values: Iterable[float],
+        *,
+        padding: float = 0.0,
+        log: bool = False,
+        highest: float = math.inf,
+    ) -> None:
         self._scale = math.log10 if log else float
-        self._log = log
+        self._log, self._highest = log, highest
         places = [self._scale(value) for value in values]
         low, high = min(places), max(places)
+        if low == high and high + (abs(low) or 1.0) > self._scale(highest):
+            low, high = low - (self._scale(highest) - low or 1.0), self._scale(highest)
         span = (high - low) or abs(low) or 1.0
         self._low, self._span = low - padding * span, (1 + 2 * padding) * span
 
@@ -27,6 +37,9 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """Choose about five round values on the axis."""
+        return [tick for tick in self._ticks() if tick <= self._highest * (1 + 1e-9)]
+
+    def _ticks(self) -> list[float]:
         if self._log:
             for digits in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7)):
                 ticks = self._log_ticks(digits)

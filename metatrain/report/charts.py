@@ -1,5 +1,6 @@
 """Line charts as inline SVG: colours from the page's style sheet, values in tooltips."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,6 +78,7 @@ def line_chart(
     *,
     x_label: str,
     log: bool = False,
+    highest: float = math.inf,
 ) -> Figure:
     """Draw `curves` over `references`; the x axis starts at 0.
 
@@ -86,12 +88,13 @@ def line_chart(
         references: the lines to compare them with.
         x_label: the text below the x axis.
         log: whether the y axis is logarithmic; a linear one contains 0.
+        highest: the largest value that there can be on the y axis.
     """
     points = [point for curve in curves for point in curve.points]
     heights = [p.y + sign * p.error for p in points for sign in (-1, 1)]
     heights += [reference.y for reference in references]
     x = Axis([0.0, *(point.x for point in points)])
-    y = Axis(heights if log else [0.0, *heights], padding=_PADDING, log=log)
+    y = Axis(heights if log else [0.0, *heights], padding=_PADDING, log=log, highest=highest)
     parts = [_grid(x, y), svg.text(_RIGHT, _HEIGHT - 6, x_label, anchor="end")]
     parts += [_horizontal(_height(y, r.y), r.style) for r in references]
     parts += [_curve(curve, x, y) for curve in curves]

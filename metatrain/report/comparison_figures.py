@@ -37,7 +37,7 @@ def _adapting_figure(
         ]
         curves.append(_curve(run, points))
     references = baseline_references(runs[0].evaluation, metric)
-    return line_chart(metric.title, curves, references, x_label=x_label)
+    return line_chart(metric.title, curves, references, x_label=x_label, highest=metric.highest)
 
 
 def training_figures(curves: Sequence[ValidationCurve]) -> list[Figure]:
@@ -53,7 +53,13 @@ def _training_figure(validations: Sequence[ValidationCurve], metric: ChartedMetr
             for images, scores in validation_points
         ]
         curves.append(_curve(run, points))
-    return line_chart(f"Validation: {metric.title}", curves, [], x_label="training images seen")
+    return line_chart(
+        f"Validation: {metric.title}",
+        curves,
+        [],
+        x_label="training images seen",
+        highest=metric.highest,
+    )
 
 
 def _curve(run: ComparedRun, points: list[Point]) -> Curve:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.baselines import COPY, REAL
+from metatrain.metrics.metric import METRICS
 from metatrain.report.charts import Curve, Figure, Point, ReferenceLine, line_chart
 from metatrain.training.state import Record
 
@@ -19,6 +20,11 @@ class ChartedMetric(NamedTuple):
     key: str
     title: str
     factor: float
+
+    @property
+    def highest(self) -> float:
+        """The largest value that there can be in the chart."""
+        return self.factor * METRICS[self.key].highest
 
 
 CHARTED_METRICS = (
@@ -83,7 +89,9 @@ def expectation_figures(evaluation: Evaluation) -> list[Figure]:
         Curve(name="as predicted", style="equal", points=[Point(0, 0), Point(100, 100)]),
         Curve(name="a task", style="model points", points=tasks, marker=0),
     ]
-    return [line_chart("Own-task share in %, measured", curves, [], x_label="predicted")]
+    return [
+        line_chart("Own-task share in %, measured", curves, [], x_label="predicted", highest=100.0)
+    ]
 
 
 def _score_figure(
@@ -97,7 +105,7 @@ def _score_figure(
         points.append(Point(places[steps], metric.factor * score.value, error))
     curve = Curve(name="the model", style="model", points=_finite(points), marker=0)
     references = baseline_references(evaluation, metric)
-    return line_chart(metric.title, [curve], references, x_label=x_label)
+    return line_chart(metric.title, [curve], references, x_label=x_label, highest=metric.highest)
 
 
 def baseline_references(evaluation: Evaluation, metric: ChartedMetric) -> list[ReferenceLine]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
+# The mean width of a character at the style sheet's 11 px.
+_CHARACTER = 6.3
+
 
 def drawing(width: float, height: float, *, label: str, parts: Iterable[Markup]) -> Markup:
     """Build a drawing of `parts`; `label` is its text for screen readers."""
@@ -31,6 +34,11 @@ def text(x: float, y: float, content: str, *, anchor: str) -> Markup:
     """Build a text; `anchor` is which end of it lies at (x, y): start, middle or end."""
     element = '<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
     return Markup(element).format(x, y, anchor, content)
+
+
+def width_of(content: str) -> float:
+    """Estimate the width of a text in the page's style, rather too large than too small."""
+    return _CHARACTER * len(content)
 
 
 def title(tooltip: str) -> Markup:

@@ -3,14 +3,15 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
 from metatrain.data.loader import open_tasks
-from metatrain.model.build import build_generator
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import Checkpoint, CheckpointStore
-from metatrain.training.run_data import begin_run_with, source_of_run, training_sampler
+from metatrain.training.problems import problems_of, refuse
+from metatrain.training.run_data import begin_run_with, source_of_run
 
 # The keys that may change when a run resumes: where and how it runs, but not what it computes.
 _MAY_CHANGE = (
@@ -28,7 +29,11 @@ _MAY_CHANGE = (
 
 
 def begin_or_resume(
-    config: Config, checkpoints: CheckpointStore, say: Callable[[str], None]
+    config: Config,
+    checkpoints: CheckpointStore,
+    say: Callable[[str], None],
+    *,
+    gpus: int | None = None,
 ) -> int:
     """Check that a run can begin or resume, begin it if it is new, and return its outer step.
 
@@ -36,19 +41,20 @@ def begin_or_resume(
         config: the run's configuration.
         checkpoints: the run's checkpoints.
         say: told in a sentence what has changed since the newest of them.
+        gpus: GPUs of the machine that trains; None where a cluster does.
 
     Raises:
         UserError: when the run cannot resume, or cannot begin.
     """
-    build_generator(config)
     newest = checkpoints.newest()
     if newest and newest.step >= config.meta.steps:
         # No worker will read it, so nobody else would notice damage.
         newest = checkpoints.latest(read=Checkpoint.verified)
-    source = source_of_run(config) if newest else open_tasks(config.data)
-    training_sampler(source, config)
+        gpus = None
+    source = cache(lambda: source_of_run(config) if newest else open_tasks(config.data))
+    refuse(problems_of(config, source, gpus=gpus))
     if newest is None:
-        begin_run_with(source, config)
+        begin_run_with(source(), config)
         return 0
     changes = _allowed_changes(newest.config, config)
     if changes:

@@ -16,10 +16,8 @@ def begin_run_with(source: TaskSource, config: Config) -> None:
     """Store the data's present state with the run.
 
     Raises:
-        UserError: when its images are smaller than the run's, or the run's folder cannot be
-            written.
+        UserError: when the run's folder cannot be written.
     """
-    source.refuse_enlarging(config.data.image_size)
     if source.snapshot is not None:
         write_file(_manifest_of(config), source.snapshot)
 
@@ -56,6 +54,21 @@ def training_sampler(source: TaskSource, config: Config) -> EpisodeSampler:
         UserError: when tasks have too few images and the configuration refuses such tasks.
     """
     return source.sampler("train", seed=config.seed, meta_batch=config.meta.batch)
+
+
+def refuse_few_held_out(source: TaskSource, config: Config, split: str) -> None:
+    """Refuse a validation of fewer than two tasks, which scores compare.
+
+    Raises:
+        UserError: when fewer tasks of `split` have enough images.
+    """
+    queries = config.validation.images
+    sampler = source.sampler(split, seed=config.seed, meta_batch=1, queries=queries, too_few="skip")
+    if sampler.epoch is not None and sampler.epoch < 2:
+        raise UserError(
+            f"split '{split}' of {source.url} has one task with enough images; scores need two, so "
+            f"lower validation.images or data.shots, or pack more tasks."
+        )
 
 
 def held_out_episodes(

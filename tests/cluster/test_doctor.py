@@ -54,8 +54,13 @@ def test_a_good_cluster_passes_every_check():
     assert {f.status for f in findings.values()} == {"pass"}
     assert {f.check for f in findings.values()} == {
         *("node", "versions", "GPUs", "capacity", "NCCL all-reduce", "/dev/shm", "free disk"),
-        *("clock", "DeepSpeed", "credentials", "storage", "memory plan"),
+        *("clock", "DeepSpeed", "credentials", "storage", "memory plan", "run"),
     }
+
+
+def test_what_training_would_refuse_fails():
+    refused = examination(GOOD, problems=("tasks have too few images\x1b[2J",))
+    assert findings_of(refused, "fail")["run", "all"].detail == "tasks have too few images\\x1b[2J"
 
 
 def test_what_would_fail_a_run_is_reported_with_its_node_and_a_fix():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -15,12 +16,17 @@ import pytest
 import ray
 import yaml
 from job import Command
+from ray_head import starting_head
 from terminal import Terminal
 
+from cluster.addresses import address_to_join, dashboard_address
+from cluster.commands import DOCTOR, TRAIN
+from cluster.jobs import preflight
 from cluster.jobs.follow import LogLines, exit_status
-from cluster.jobs.preflight import check_capacity, connect, dashboard_address
+from cluster.jobs.preflight import check_capacity, connect
 from cluster.jobs.submit import submit, training_job
 from metatrain.base.errors import UserError
+from metatrain.cli.command import run
 from metatrain.config import ClusterConfig
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import CheckpointStore
@@ -70,11 +76,69 @@ def test_a_configuration_that_would_not_be_uploaded_is_refused(
         submit(training_job("../beside.yaml", overrides), "http://127.0.0.1:1", wait=True)
 
 
-def test_an_address_without_a_dashboard_is_refused_in_a_sentence():
+def test_an_address_without_a_dashboard_is_refused_in_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(preflight, "_START_SECONDS", 1.5)
     with pytest.raises(UserError, match=r"nothing answers at http://127.0.0.1:1 \(Connection ref"):
         connect("http://127.0.0.1:1")
-    with pytest.raises(UserError, match="ray://head:10001 is not the address of a Ray dashboard"):
-        connect("ray://head:10001")
+    [line] = capsys.readouterr().out.splitlines()
+    assert "http://127.0.0.1:1 does not answer yet; waiting up to 1.5 s" in line
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("ray://head:10001", "not the address of a Ray dashboard; give --address http://head:8265"),
+        ("10.0.0.1:6379", "jobs go to its dashboard; give --address http://10.0.0.1:8265."),
+    ],
+)
+def test_an_address_for_something_else_is_refused_with_the_right_one(
+    address, sentence, monkeypatch
+):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for given in (address, None):
+        with pytest.raises(UserError) as error:
+            dashboard_address(given)
+        assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("http://127.0.0.1:8265", "a dashboard, which takes jobs; to join the cluster, set it to "),
+        ("ray://head:10001", "the address for Ray Client, which cannot train; on a node of the c"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "doctor"])
+def test_a_cluster_to_join_has_no_address_of_http_or_ray_client(
+    command, address, sentence, overrides, monkeypatch, capsys
+):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    commands = {"train": TRAIN, "doctor": DOCTOR}
+    assert run("metatrain", commands, [command, *overrides]) == 1
+    error = capsys.readouterr().err
+    assert f"RAY_ADDRESS is {address}, {sentence}" in error
+    assert re.search(r"(127\.0\.0\.1|head):6379", error)
+
+
+def test_addresses_that_name_no_host_are_this_machines(monkeypatch):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    for address, joined in (("", None), ("local", None), ("auto", "auto")):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert dashboard_address(None) == "http://127.0.0.1:8265"
+        assert address_to_join() == joined
+
+
+def test_a_folder_whose_name_is_too_long_for_sockets_is_named(tmp_path):
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    command = [sys.executable, "-c", "from cluster.run.ray_cluster import ray_connection\n"]
+    command[-1] += "with ray_connection(cpus=1): pass"
+    process = subprocess.run(
+        command, env=os.environ | {"TMPDIR": str(long)}, capture_output=True, text=True
+    )
+    last = process.stderr.strip().splitlines()[-1]
+    assert f"its sockets in {long} are too long for the system; set TMPDIR to a shorter" in last
 
 
 def test_the_address_is_the_argument_or_that_of_rays_own_commands(monkeypatch):
@@ -187,6 +251,21 @@ def test_a_jobs_exit_status_is_a_shells():
 
 
 # Jobs on a real cluster.
+
+
+@pytest.mark.long
+def test_submit_waits_for_a_head_that_is_still_starting(checkout):
+    with starting_head() as head:
+        process = subprocess.run(
+            [sys.executable, "-m", "cluster", "submit", "--address", head.dashboard, "my.yaml"],
+            cwd=checkout,
+            env=head.environment,
+            capture_output=True,
+            text=True,
+        )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "does not answer yet; waiting up to 30 s for it." in process.stdout
+    assert re.search(r"Job \S+-1 works on ", process.stdout)
 
 
 def refused(head, folder, environment, *further):

@@ -85,7 +85,7 @@ def test_on_a_running_cluster_a_loss_that_is_not_finite_is_reported_in_a_sentenc
         ("data.path=nowhere", "there is nothing at nowhere"),
         ("data.shots=40", "an episode needs 43 images of its task"),
         ("inner.stepps=3", "there is no key 'inner.stepps'; did you mean 'inner.steps'?"),
-        ("cluster.gpus_per_worker=1", "2 workers need 2 GPUs, and Ray has 0"),
+        ("cluster.gpus_per_worker=1", "the run needs 2 GPUs, and this machine has 0"),
         ("generator.patch=4 data.image_size=18", "cannot be cut into patches of generator.patch=4"),
     ],
 )

@@ -188,6 +188,15 @@ def test_ticks_are_round(values, log, ticks):
     assert Axis(values, log=log).ticks() == pytest.approx(ticks)
 
 
+@pytest.mark.parametrize("values", [[0.9375], [1.0], [0.0], [0.2, 1.0], [0.97, 1.0], [0.9, 1.3]])
+@pytest.mark.parametrize("padding", [0.0, 0.05])
+def test_the_ticks_of_a_share_end_at_1(values, padding):
+    axis = Axis(values, padding=padding, highest=1.0)
+    assert len(axis.ticks()) >= 2
+    assert max(axis.ticks()) <= 1
+    assert all(-1e-9 < axis.place(value) < 1 + 1e-9 for value in [*values, *axis.ticks()])
+
+
 def test_a_single_point_can_be_drawn():
     curve = Curve(name="c", style="c", points=[Point(0, 0.0)], marker=0)
     figure = line_chart("one", [curve], [], x_label="x")

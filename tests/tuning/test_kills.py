@@ -59,7 +59,7 @@ def assert_ended(file: Path, chosen: list[str], capsys: pytest.CaptureFixture[st
     """Check that the same command does nothing, and that one with another base is refused."""
     command = ["sweep", str(file), *chosen]
     assert run("metatrain", {"sweep": SWEEP}, command) == 0
-    assert "The best trial is 00" in capsys.readouterr().out
+    assert "To train as trial 00" in capsys.readouterr().out
     assert run("metatrain", {"sweep": SWEEP}, [*command, "inner.steps=2"]) == 1
     assert "was begun as another sweep: inner.steps from 4 to 2" in capsys.readouterr().err
 

@@ -70,7 +70,7 @@ def test_a_terminal_has_every_row_on_one_line_and_no_more_rows_than_lines(
     rows = rows_of(stream)
     assert len(rows) < lines
     assert all(cell_len(row) <= columns for row in rows)
-    assert rows[0] == "1 of 20 trials ended; the best is 000, 0.1234"
+    assert rows[0] == "1 of 20 trials ended; the lowest score is 0.1234, by 000"
     assert re.match(r"no\. +state +outer step +score +k +loss +ETA +values", rows[1])
     assert re.match(r"029 +waiting +0/", rows[-1] or rows[-2])
     if lines > 40:
