@@ -352,10 +352,15 @@ def test_bad_files_are_named_and_counted_and_the_run_goes_on(source, dest, caplo
 
 def test_what_was_handled_is_counted(source, dest):
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    clear.putpixel((1, 1), (0, 0, 0, 255))
     clear.save(source / "task0" / "clear.png")
     clear.convert("CMYK").save(source / "task1" / "print.jpg")
     summary = pack(str(source), str(dest))
-    assert summary.notes == {"CMYK: converted to RGB": 1, "transparent: on white": 1}
+    assert summary.notes == {
+        "CMYK: converted to RGB": 1,
+        "a single colour": 1,
+        "transparent: on white": 1,
+    }
 
 
 def test_links_and_pipes_lead_nowhere(source, dest, tmp_path):
