@@ -98,7 +98,10 @@ def contact_sheet(images: Tensor, kind: str = "PNG") -> bytes:
 
 
 def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
-    """Encode a picture as a file: "PNG" and "WEBP" without loss, "JPEG" with little."""
+    """Encode a picture as a file: "PNG" and "WEBP" without loss, "JPEG" with little, on white."""
+    if kind == "JPEG" and picture.mode == "RGBA":
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture).convert("RGB")
     buffer = io.BytesIO()
     options = {"PNG": {"optimize": True}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
     picture.save(buffer, kind, **options[kind])

@@ -179,6 +179,9 @@ def test_sprites_are_packed_trained_on_adapted_to_and_generated(sprites, tmp_pat
     command = ["generate", f"{tmp_path}/adapted.safetensors", "-n", "4", "--out", str(out)]
     assert run("metatrain", COMMANDS, command) == 0
     assert Image.open(out).mode == "RGBA"
+    command[-1] = f"{tmp_path}/generated.jpg"  # which has no transparency
+    assert run("metatrain", COMMANDS, command) == 0
+    assert Image.open(command[-1]).mode == "RGB"
 
 
 def test_a_data_set_with_a_background_is_not_added_to_with_another(sprites, tmp_path):
