@@ -478,7 +478,8 @@ def test_an_interrupted_packing_removes_what_it_wrote(source, dest, monkeypatch,
 
 KILLED = """
 import os, signal, sys
-from metatrain.data.packed import writer as shards; from metatrain.data.packing import pack, pixel_options
+from metatrain.data.packed import writer as shards
+from metatrain.data.packing import pack, pixel_options
 shards.ROW_GROUP_BYTES, shards.SHARD_BYTES = 700, 3000
 plain, calls = pixel_options.normalise, []
 def normalise(data, **options):
