@@ -1,10 +1,15 @@
 """`metatrain pack`, `metatrain data` and `metatrain store`."""
 
 import argparse
+import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from metatrain.cli.arguments import add_wait_argument, image_size
 from metatrain.cli.command import Command, sentence_of, show
+
+if TYPE_CHECKING:
+    from metatrain.data.task_levels import ValueRange
 
 
 def _pack(arguments: argparse.Namespace) -> None:
@@ -19,6 +24,8 @@ def _pack(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         variant=variant,
         conditions=dict(arguments.condition),
+        background=arguments.background,
+        value_range=arguments.range,
         wait=arguments.wait,
     )
     show(summary)
@@ -41,6 +48,19 @@ def _condition(text: str) -> tuple[str, str]:
     return name, kind or "text"
 
 
+def _value_range(text: str) -> "ValueRange":
+    """Parse per-task, per-image, or MIN,MAX."""
+    if text == "per-task" or text == "per-image":
+        return text
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -math.inf < low < high < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not per-task, per-image or MIN,MAX")
+    return low, high
+
+
 def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
@@ -56,6 +76,22 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "--raw", action="store_true", help="store the pixels themselves: largest, fastest to read"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides the split of each task")
+    parser.add_argument(
+        "--background",
+        choices=["white", "black", "auto", "keep"],
+        default="white",
+        help="takes the place of transparency (white); auto: black for images that white would "
+        "hide; keep: pack RGBA, for data.channels=4",
+    )
+    parser.add_argument(
+        "--range",
+        metavar="per-task|per-image|MIN,MAX",
+        type=_value_range,
+        default="per-task",
+        help="values of images of more than 8 bits that become black and white: those that a "
+        "task's images span (the default) or that each image spans, or two numbers; write "
+        "--range=MIN,MAX where MIN is negative",
+    )
     parser.add_argument(
         "--condition",
         metavar="NAME[=KIND]",

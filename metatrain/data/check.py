@@ -15,7 +15,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.base.text import counted, printable, reason_of
 from metatrain.data.conditions import CONDITIONS, ConditionKind
-from metatrain.data.images import BadImage, BadValue, to_array
+from metatrain.data.images import BadImage, BadValue, inspect, to_array
 from metatrain.data.packed.manifest import IMAGE, SPLITS, PackedConditions, RowGroup
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import sha256_of
@@ -39,6 +39,7 @@ class DataCard:
         conditions: by column, the plain values of the section of a condition's kind.
         sides: the number of images by width and height in pixels.
         licences: the number of images by licence, where the data set has licences.
+        warnings: the number of images by what deserves a look, such as ``a single colour``.
         faults: a sentence for everything that differs from what was packed.
     """
 
@@ -49,6 +50,7 @@ class DataCard:
     conditions: PackedConditions
     sides: Counter[tuple[int, int]] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -72,6 +74,9 @@ class DataCard:
             f"  {counted(n, 'image')} under {printable(name)}"
             for name, n in self.licences.most_common()
         ]
+        lines += [
+            f"  {counted(n, 'image')} to look at: {name}" for name, n in self.warnings.most_common()
+        ]
         return "\n".join(lines)
 
 
@@ -93,6 +98,7 @@ def check(url: str) -> DataCard:
         for shard in checks:
             card.sides += shard.sides
             card.licences += shard.licences
+            card.warnings += shard.warnings
             card.faults += shard.faults
             progress.update(card.sides.total())
     progress.close()
@@ -154,6 +160,7 @@ class _Shard:
         self._store, self._kinds, self._name, self._groups = store, kinds, name, groups
         self.sides: Counter[tuple[int, int]] = Counter()
         self.licences: Counter[str] = Counter()
+        self.warnings: Counter[str] = Counter()
         self.faults: list[str] = []
 
     def check(self) -> "_Shard":
@@ -210,6 +217,8 @@ class _Shard:
     def _undecodable(self, row: Mapping[str, Any]) -> Iterator[str]:
         try:
             to_array(row[IMAGE], _SHEET_SIZE, 3)
+            if warning := inspect(row[IMAGE]):
+                self.warnings[warning] += 1
         except BadImage as error:
             yield f"cannot be decoded ({error})"
         for column, kind in self._kinds.items():

@@ -27,7 +27,7 @@ class ConditionKind(ABC, Generic[C]):
     Args:
         config: the condition's section of the configuration, under `data.conditions`.
         image_size: height and width of the targets in pixels.
-        channels: channels of the targets, 1 or 3.
+        channels: channels of the targets, 1, 3 or 4.
 
     Attributes:
         Config: the class of the section. It is stored with a packed column, and says what a value

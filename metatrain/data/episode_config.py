@@ -16,7 +16,9 @@ class EpisodeConfig(Section):
         default="data", description="A packed data set: a path or any fsspec URL."
     )
     image_size: int = Field(default=28, ge=8, le=512, description="Height and width in pixels.")
-    channels: Literal[1, 3] = Field(default=1, description="1 for grey, 3 for colour.")
+    channels: Literal[1, 3, 4] = Field(
+        default=1, description="1 for grey, 3 for colour, 4 for colour and transparency."
+    )
     # `DataConfig` says of which kinds; here, packages that register some could not be loaded yet.
     conditions: dict[str, Section] = Field(default={})
     shots: int = Field(default=5, ge=1, description="Support images of an episode (K).")

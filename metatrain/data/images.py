@@ -1,57 +1,66 @@
 """Decoding image bytes of any origin into images that training can trust.
 
 Packing decodes every image once, here: an undecodable one is refused with a reason, and a kept one
-is an 8-bit grey or RGB still image that all decoders read alike.
+is an 8-bit still image, grey, RGB or RGBA, that all decoders read alike.
 """
 
 import io
-import re
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
-MAX_PIXELS = 64_000_000
+from metatrain.data.decoding.bad import UNKNOWN, BadImage, BadValue
+from metatrain.data.decoding.blank import WARNINGS, warning_of
+from metatrain.data.decoding.colours import profile_of, to_srgb
+from metatrain.data.decoding.levels import ChooseLevels, Extent
+from metatrain.data.decoding.opened import (
+    MAX_PIXELS,
+    Frame,
+    has_wide_values,
+    load_strictly,
+    load_trusted,
+)
+from metatrain.data.decoding.raw_pixels import from_raw, header_of, to_raw
+from metatrain.data.decoding.transparency import (
+    Background,
+    is_padding,
+    settle,
+    whiten_clear_pixels,
+    with_alpha,
+    with_key,
+)
 
-# No other decoder is ever tried: hostile bytes reach well-tested decoders alone.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+__all__ = [
+    "MAX_PIXELS",
+    "WARNINGS",
+    "Background",
+    "BadImage",
+    "BadValue",
+    "NormalisedImage",
+    "extent_of",
+    "inspect",
+    "normalise",
+    "shape_of",
+    "to_array",
+]
 
 # Phones write MPO: a JPEG followed by further JPEGs, which every decoder skips.
 _KEPT_AS_THEY_ARE = ("PNG", "JPEG", "MPO", "WEBP")
 
-_ORIENTATION = 0x0112
-
-# The header of raw pixels: netpbm's, so that any viewer opens the images of a shard.
-_NETPBM = re.compile(rb"P([56]) (\d{1,5}) (\d{1,5}) 255\n")
-
-
-class BadValue(Exception):  # noqa: N818
-    """A value that cannot be packed or decoded.
-
-    Attributes:
-        reason: the kind of fault, one of a few, for counting.
-        detail: further particulars, which may differ from one value to the next.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason} ({detail})" if detail else reason)
-        self.reason, self.detail = reason, detail
-
-
-class BadImage(BadValue):
-    """Bytes that are not an image we accept."""
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)
 class NormalisedImage:
-    """An 8-bit grey or RGB still image.
+    """An 8-bit still image: grey, RGB, or RGBA where transparency is kept.
 
     Attributes:
         data: the encoded image; the original bytes where nothing had to change, else a PNG.
         width: in pixels.
         height: in pixels.
-        notes: the peculiarities that were handled, such as ``animated: first frame``.
+        notes: the peculiarities that were handled, such as ``animated: first frame``, and those
+            that deserve a look, such as ``a single colour``.
     """
 
     data: bytes
@@ -60,31 +69,77 @@ class NormalisedImage:
     notes: tuple[str, ...]
 
 
-def normalise(data: bytes, size: int | None = None, raw: bool = False) -> NormalisedImage:
-    """Make a plain image of `data`: upright, opaque, 8 bits, grey or RGB.
+def normalise(
+    data: bytes,
+    size: int | None = None,
+    raw: bool = False,
+    *,
+    background: Background = "white",
+    levels: ChooseLevels | None = None,
+) -> NormalisedImage:
+    """Make a plain image of `data`: upright, 8 bits, sRGB; grey, RGB or RGBA.
 
     Args:
         data: a PNG, JPEG, WebP, GIF, BMP or TIFF file.
         size: crop to the central square and resample it to `size` x `size` pixels, so that the
             shorter side just fits; None keeps the size.
         raw: return the pixels themselves, which decode fastest, in place of a PNG or JPEG file.
+        background: takes the place of transparency; 'keep' keeps it, as RGBA.
+        levels: chooses the values of more than 8 bits that become black and white; None takes those
+            of each image by itself.
 
     Raises:
-        BadImage: when the bytes are empty, corrupt, of another format, or above `MAX_PIXELS`.
+        BadImage: when the bytes are empty, corrupt, of another format, or above `MAX_PIXELS`, or
+            nothing is left to see once transparency is gone.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of faults that are mended or refused here.
-        original, notes = _decode(data)
-    image = _plain(original, notes)
+    frame = load_strictly(data)
+    notes, format_ = frame.notes, frame.format
+    image = _plain(frame, background, levels)
+    changed = image is not frame.image or frame.turn is not None
+    image = frame.upright(image)
+    del frame  # Its pixels are not needed any more, and may be large.
     if size is not None:
         if min(image.size) < size:
             notes.append("smaller than --size: enlarged, which blurs")
-        image = _square(image, size)
+        image, changed = _square(image, size), changed or image.size != (size, size)
+    if image.mode == "RGBA":
+        whitened = whiten_clear_pixels(image)
+        image, changed = whitened, changed or whitened is not image
+    elif raw and background == "keep":
+        image = image.convert("RGBA")  # All raw pixels of a data set have one layout.
+    if warning := warning_of(image):
+        notes.append(warning)
     if raw:
-        data = _as_netpbm(image)
-    elif image is not original or original.format not in _KEPT_AS_THEY_ARE or notes:
+        data = to_raw(image)
+    elif changed or format_ not in _KEPT_AS_THEY_ARE or "animated: first frame" in notes:
         data = _as_png(image)
     return NormalisedImage(data, image.width, image.height, tuple(notes))
+
+
+def extent_of(data: bytes) -> Extent | None:
+    """Return the extent of an image's values; None where they have 8 bits.
+
+    Raises:
+        BadImage: when it is damaged, or cannot be decoded.
+    """
+    wide = load_strictly(data).wide if has_wide_values(data) else None
+    return wide.extent() if wide else None
+
+
+def inspect(data: bytes) -> str:
+    """Name what deserves a look in a packed image: one of `WARNINGS`, a colour profile, or ''.
+
+    Raises:
+        BadImage: when it is damaged, also where decoders only warn, or cannot be decoded.
+    """
+    image = from_raw(data)
+    if image is None:
+        image = load_strictly(data).image
+        ignored: list[str] = []
+        to_srgb(image, profile_of(image), ignored)
+        if ignored:
+            return "a colour profile, which training ignores"
+    return warning_of(image)
 
 
 def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
@@ -93,7 +148,7 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
     Args:
         data: an encoded image that `normalise` has passed.
         size: height and width of the result in pixels; other images are cropped and resampled.
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB, each on white, 4 for RGBA.
 
     Returns:
         uint8 [channels, size, size].
@@ -101,102 +156,78 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
     Raises:
         BadImage: when the bytes cannot be decoded.
     """
-    header = _netpbm_header(size, size, channels)
+    header = header_of(size, size, channels)
     if data.startswith(header) and len(data) == len(header) + size * size * channels:
         pixels = np.frombuffer(data, np.uint8, offset=len(header))  # already of this size
     else:
-        image = _from_netpbm(data) or _decode(data)[0]
-        pixels = np.asarray(_square(image.convert({1: "L", 3: "RGB"}[channels]), size))
+        pixels = np.asarray(_with_channels(_decode(data), size, channels))
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
 
 
 def shape_of(data: bytes) -> tuple[int, int, int]:
-    """Return height, width and channels (1 or 3) of an encoded image that `normalise` has passed.
+    """Return height, width and channels (1, 3 or 4) of an image that `normalise` has passed.
 
     Raises:
         BadImage: when the bytes cannot be decoded.
     """
-    image = _from_netpbm(data) or _decode(data)[0]
-    return image.height, image.width, 1 if image.mode == "L" else 3
+    image = _decode(data)
+    return image.height, image.width, {"L": 1, "RGBA": 4}.get(image.mode, 3)
 
 
-def _decode(data: bytes) -> tuple[Image.Image, list[str]]:
-    """Decode the first frame of `data`, upright, with notes on its peculiarities."""
-    if not data:
-        raise BadImage("empty")
-    image = _open(data)
-    if image.width * image.height > MAX_PIXELS:
-        raise BadImage("huge", f"{image.width} x {image.height} pixels")
-    try:
-        notes = _peculiarities(image)
-        image.load()
-        if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
-            notes.append("EXIF rotation applied")
-            ImageOps.exif_transpose(image, in_place=True)
-    except Exception as error:  # Decoders may raise anything.
-        raise BadImage("corrupt or truncated") from error
-    return image, notes
+def _decode(data: bytes) -> Image.Image:
+    image = from_raw(data)
+    if image is None:
+        frame = load_trusted(data)
+        image = frame.upright(frame.image)
+    return image
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
-    """Read the header alone."""
-    try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError as error:
-        raise BadImage("huge") from error
-    except Image.UnidentifiedImageError as error:
-        raise BadImage("unknown format") from error
-    except Exception as error:
-        raise BadImage("corrupt or truncated") from error
+def _with_channels(image: Image.Image, size: int, channels: int) -> Image.Image:
+    if image.mode != "RGBA":
+        return _square(image.convert(_MODES[channels]), size)
+    image = whiten_clear_pixels(_square(image, size))
+    if channels == 4:
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert(_MODES[channels])
 
 
-def _peculiarities(image: ImageFile.ImageFile) -> list[str]:
-    """Return notes that are known only before the pixels are decoded."""
-    notes = []
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        notes.append("animated: first frame")
-    # A raw mode such as 'RGB;16B': 16 bits a channel, of which Pillow returns the upper eight.
-    if any(";16" in str(tile.args) for tile in image.tile):
-        notes.append("16-bit: scaled to 8")
-    return notes
+def _plain(frame: Frame, background: Background, levels: ChooseLevels | None) -> Image.Image:
+    """Convert a frame to 'L', 'RGB' or 'RGBA', and add to its notes.
 
-
-def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Convert to 'L' or 'RGB', and add to `notes`; an image of these modes is returned itself."""
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        return _to_8_bit(image, notes)
+    Returns:
+        The frame's image itself where nothing had to change.
+    """
+    image, notes = frame.image, frame.notes
+    if frame.wide:
+        extent = frame.wide.extent()
+        image = frame.wide.to_8_bit(levels(extent) if levels else extent.levels, notes)
+        if frame.key is not None:
+            image = with_alpha(image, frame.wide.differing(frame.key))
+    elif frame.key is not None and image.mode in ("1", "L", "RGB"):
+        image = with_key(image, frame.key)
+    elif frame.format == "BMP" and image.mode == "RGBA" and is_padding(image.getchannel("A")):
+        notes.append("an alpha of 0 everywhere: ignored")
+        image = image.convert("RGB")
+    if image.mode == "CMYK":
+        notes.append("CMYK: converted to RGB")
+    image = to_srgb(image, profile_of(frame.image), notes)
     if image.has_transparency_data:
-        return _on_white(image, notes)
+        return settle(image, background, notes)
+    return _opaque(image, notes)
+
+
+def _opaque(image: Image.Image, notes: list[str]) -> Image.Image:
     if image.mode in ("L", "RGB"):
         return image
-    if image.mode == "1":
-        return image.convert("L")
-    known = {"CMYK": "CMYK: converted to RGB", "P": "palette: converted to RGB"}
-    notes.append(known.get(image.mode, "other colour space: converted to RGB"))
+    if image.mode == "P":
+        notes.append("palette: converted to RGB")
+    elif image.mode not in ("1", "CMYK"):
+        notes.append("other colour space: converted to RGB")
     try:
-        return image.convert("RGB")
+        return image.convert("L" if image.mode == "1" else "RGB")
     except ValueError as error:
-        raise BadImage("unknown format", f"colour space {image.mode}") from error
-
-
-def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:
-    grey = image.mode in ("1", "L", "LA", "La")
-    image = image.convert("RGBA")
-    if image.getchannel("A").getextrema() != (255, 255):
-        notes.append("transparent: on white")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("L" if grey else "RGB")
-
-
-def _to_8_bit(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Scale 16 bits by their full range, and wider pixels, which have none, by the range in use."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    notes.append("32-bit: scaled to 8")
-    pixels = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = pixels.min(), pixels.max()
-    scaled = (pixels - low) * (255 / (high - low)) if high > low else np.zeros_like(pixels)
-    return Image.fromarray(scaled.round().astype(np.uint8))
+        raise BadImage(UNKNOWN, f"colour space {image.mode}") from error
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
@@ -211,24 +242,3 @@ def _as_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _as_netpbm(image: Image.Image) -> bytes:
-    channels = len(image.getbands())
-    return _netpbm_header(image.width, image.height, channels) + image.tobytes()
-
-
-def _netpbm_header(width: int, height: int, channels: int) -> bytes:
-    return b"P%d %d %d 255\n" % ({1: 5, 3: 6}[channels], width, height)
-
-
-def _from_netpbm(data: bytes) -> Image.Image | None:
-    """Decode raw pixels, or return None where `data` is something else."""
-    header = _NETPBM.match(data)
-    if not header:
-        return None
-    kind, width, height = (int(number) for number in header.groups())
-    try:
-        return Image.frombytes("L" if kind == 5 else "RGB", (width, height), data[header.end() :])
-    except ValueError as error:
-        raise BadImage("corrupt or truncated") from error

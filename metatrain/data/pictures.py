@@ -22,6 +22,7 @@ def grid(images: Tensor, columns: int) -> Tensor:
     rows = -(-count // columns)
     h, w = height + 2 * _MARGIN, width + 2 * _MARGIN
     sheet = torch.zeros(rows * columns, channels, h, w)
+    sheet[:, 3:] = 1  # Opaque, where there is alpha.
     sheet[:count, :, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = images.cpu()
     tiled = sheet.reshape(rows, columns, channels, h, w).permute(2, 0, 3, 1, 4)
     return tiled.reshape(channels, rows * h, columns * w)
@@ -65,6 +66,14 @@ def to_uint8(image: Tensor) -> Tensor:
     return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+def on_white(images: Tensor) -> Tensor:
+    """Lay RGBA images [..., 4, H, W] in [-1, 1] on white, [..., 3, H, W]; others stay the same."""
+    if images.shape[-3] != 4:
+        return images
+    colours, alpha = images[..., :3, :, :], ((images[..., 3:, :, :] + 1) / 2).clamp(0, 1)
+    return colours * alpha + (1 - alpha)
+
+
 def png(image: Tensor, scale: int = 1) -> bytes:
     """Encode an image [C, H, W] in [-1, 1] as a PNG file, each pixel `scale` wide."""
     return encoded(_enlarged(image, scale))
@@ -77,7 +86,7 @@ def _enlarged(image: Tensor, scale: int) -> Image.Image:
 
 
 def pil_images(images: Tensor) -> list[Image.Image]:
-    """Convert images [N, C, H, W] in [-1, 1] to grey or RGB PIL images."""
+    """Convert images [N, C, H, W] in [-1, 1] to grey, RGB or RGBA PIL images."""
     pixels = to_uint8(images).cpu().permute(0, 2, 3, 1).squeeze(-1).numpy()
     return [Image.fromarray(image) for image in pixels]
 
@@ -89,7 +98,10 @@ def contact_sheet(images: Tensor, kind: str = "PNG") -> bytes:
 
 
 def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
-    """Encode a picture as a file: "PNG" and "WEBP" without loss, "JPEG" with little."""
+    """Encode a picture as a file: "PNG" and "WEBP" without loss, "JPEG" with little, on white."""
+    if kind == "JPEG" and picture.mode == "RGBA":
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture).convert("RGB")
     buffer = io.BytesIO()
     options = {"PNG": {"optimize": True}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
     picture.save(buffer, kind, **options[kind])

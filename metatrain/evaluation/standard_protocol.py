@@ -34,7 +34,7 @@ def standard_protocol(
         seeds: at most so many seeds of the list.
         shots: support images of an episode, the list's number by default.
         image_size: height and width of the images.
-        channels: 1 or 3.
+        channels: 1, 3 or 4.
         network: URL of the metric network, which is trained where there is none.
         pixels: the space of pixels, where it does more than compare.
         others: further feature spaces.

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metatrain.data.pictures import on_white
+
 _ORIENTATIONS, _CELLS, _BLOCK, _CLIP = 9, 8, 2, 0.2
 
 
@@ -24,7 +26,7 @@ class Hog:
     def features(self, images: Tensor) -> Tensor:
         """Return features [..., 1764] of images [..., C, H, W]."""
         lead = images.shape[:-3]
-        cells = F.adaptive_avg_pool2d(_votes(images.flatten(0, -4)), _CELLS)
+        cells = F.adaptive_avg_pool2d(_votes(on_white(images).flatten(0, -4)), _CELLS)
         blocks = F.unfold(cells, _BLOCK).transpose(1, 2)
         hys = F.normalize(F.normalize(blocks, dim=2).clamp_max(_CLIP), dim=2)
         features = F.normalize(hys.flatten(1), dim=1) * math.sqrt(hys[0].numel())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.pictures import on_white
 from metatrain.data.tasks import TaskSource
 from metatrain.generators.networks.layers import group_norm
 from metatrain.storage.files import MissingError, read_file, write_file
@@ -61,7 +62,7 @@ class HashedNetwork:
     def features(self, images: Tensor) -> Tensor:
         """Return features [..., 64] of images [..., C, H, W]."""
         lead = images.shape[:-3]
-        return self.network(images.flatten(0, -4)).unflatten(0, lead)
+        return self.network(on_white(images).flatten(0, -4)).unflatten(0, lead)
 
 
 def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) -> HashedNetwork:
@@ -74,13 +75,14 @@ def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) ->
         store: the data set, of which only the training tasks are used.
         url: a safetensors file, a path or any fsspec URL.
         image_size: height and width of the images in pixels.
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA, which is compared on white.
 
     Raises:
         UserError: when the data cannot be read or has smaller images, or the file cannot be
             written, or belongs to other data or another image shape.
     """
     store.refuse_enlarging(image_size)
+    channels = min(channels, 3)
     origin = _origin(store, image_size, channels)
     try:
         content = read_file(url)

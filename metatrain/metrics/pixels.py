@@ -3,7 +3,7 @@
 from torch import Tensor
 from typing_extensions import override
 
-from metatrain.data.pictures import png
+from metatrain.data.pictures import on_white, png
 from metatrain.metrics.precomputed import pixel_hash
 from metatrain.storage.files import write_file
 
@@ -15,7 +15,7 @@ class Pixels:
 
     def features(self, images: Tensor) -> Tensor:
         """Return features [..., C * H * W] of images [..., C, H, W]."""
-        return images.flatten(-3)
+        return on_white(images).flatten(-3)
 
 
 class ExportedPixels(Pixels):
@@ -31,7 +31,7 @@ class ExportedPixels(Pixels):
 
     @override
     def features(self, images: Tensor) -> Tensor:
-        for image in images.flatten(0, -4):
+        for image in on_white(images).flatten(0, -4):
             name = pixel_hash(image)
             if name not in self._written:
                 write_file(f"{self._folder}/{name.hex()}.png", png(image))

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from metatrain.base.errors import UserError
-from metatrain.data.pictures import to_uint8
+from metatrain.data.pictures import on_white, to_uint8
 from metatrain.storage.files import read_file
 from metatrain.storage.tensors import read_metadata
 
@@ -52,7 +52,7 @@ class Precomputed:
         Raises:
             UserError: when the file lacks an image.
         """
-        hashes = [pixel_hash(image) for image in images.flatten(0, -4)]
+        hashes = [pixel_hash(image) for image in on_white(images).flatten(0, -4)]
         missing = [h for h in hashes if h not in self._place]
         if missing:
             raise UserError(

@@ -2,19 +2,22 @@
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import ImageOps
 from torch import Tensor
 
 from metatrain.base.errors import UserError
 from metatrain.data.config import DataConfig
+from metatrain.data.decoding.levels import ChooseLevels
+from metatrain.data.decoding.orientation import turn_of
 from metatrain.data.examples import Examples
 from metatrain.data.images import BadImage, normalise, to_array
 from metatrain.data.pictures import from_uint8
+from metatrain.data.task_levels import levels_of
 
 _DTYPES = ("uint8", "float16", "bfloat16", "float32", "float64")
 
@@ -30,8 +33,8 @@ def as_support(
     """Convert images to a support.
 
     Files and PIL images are made upright, cropped to the central square, resampled and converted
-    to grey or RGB, as they are when a data set is packed. Pixels of arrays and tensors must have
-    the model's size and channels: uint8 from 0 to 255, or floats.
+    to the model's channels, as they are when a data set is packed. Pixels of arrays and tensors
+    must have the model's size and channels: uint8 from 0 to 255, or floats.
 
     Args:
         images: a folder, whose files are taken in the order of their names; one image, or several;
@@ -49,7 +52,9 @@ def as_support(
     named = _named_images(images)
     if not named:
         raise UserError("there are no images to adapt to; give at least one.")
-    pixels = [(name, _pixels(image, config, name)) for name, image in named]
+    files = [image for _, image in named if isinstance(image, str | Path | Pillow.Image)]
+    levels = levels_of([partial(_encoded, image) for image in files])
+    pixels = [(name, _pixels(image, config, levels, name)) for name, image in named]
     low, high = _value_range(pixels, value_range)
     return Examples(torch.stack([_scaled(image, low, high) for _, image in pixels]))
 
@@ -79,11 +84,12 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _pixels(image: Image, config: DataConfig, name: str) -> Tensor:
+def _pixels(image: Image, config: DataConfig, levels: ChooseLevels, name: str) -> Tensor:
     """Convert one image to a tensor [C, H, W] of uint8 or floats."""
     if isinstance(image, str | Path | Pillow.Image):
         try:
-            encoded = normalise(_encoded(image)).data
+            background = "keep" if config.channels == 4 else "white"
+            encoded = normalise(_encoded(image), background=background, levels=levels).data
         except BadImage as error:
             raise UserError(f"{name} cannot be used: {error}; mend or remove it.") from error
         except OSError as error:
@@ -108,7 +114,8 @@ def _encoded(image: str | Path | Pillow.Image) -> bytes:
     if image.mode == "P" and image.has_transparency_data:
         image = image.convert("RGBA")
     # TIFF keeps every mode that an image may have, from 1 bit to CMYK and 32 bits.
-    ImageOps.exif_transpose(image).save(buffer, "TIFF")
+    turn = turn_of(image)
+    (image.transpose(turn) if turn is not None else image).save(buffer, "TIFF")
     return buffer.getvalue()
 
 

@@ -1,48 +1,19 @@
 """Hostile bytes become plain images or a BadImage with its reason, and nothing else."""
 
 import io
-import struct
-import zlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import GREY, GREY_LEVELS, PICTURE, decoded, encoded, raw_png
 from PIL import Image
 
 from metatrain.data.images import BadImage, normalise, to_array
 from metatrain.data.pictures import decode, from_uint8
-
-GREY_LEVELS = np.arange(40 * 50, dtype=np.uint32).reshape(40, 50) * 8 % 251
-PICTURE = Image.fromarray(
-    np.stack([GREY_LEVELS, GREY_LEVELS.T.reshape(40, 50), 250 - GREY_LEVELS], 2).astype(np.uint8)
-)
-GREY = PICTURE.convert("L")
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def raw_png(width: int, height: int, depth: int, colour: int, pixels: bytes) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    )
-
-
-def decoded(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "MPO"])
@@ -114,7 +85,9 @@ def test_every_unusable_file_is_refused_with_its_reason(data, reason):
 
 def test_what_is_transparent_shows_white():
     clear = Image.new("RGBA", (3, 3), (200, 0, 0, 0))
-    assert decoded(normalise(encoded(clear, "PNG")).data).getpixel((1, 1)) == (255, 255, 255)
+    clear.putpixel((0, 0), (200, 0, 0, 255))
+    plain = decoded(normalise(encoded(clear, "PNG")).data)
+    assert (plain.getpixel((0, 0)), plain.getpixel((1, 1))) == ((200, 0, 0), (255, 255, 255))
 
 
 def test_16_bits_keep_their_upper_eight():
@@ -195,3 +168,31 @@ def test_decoding_gives_the_values_of_from_uint8_to_the_bit():
     Image.fromarray(pixels).save(buffer, "PNG")
     expected = from_uint8(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))
     assert torch.equal(decode([buffer.getvalue()], 64, 3), expected)
+
+
+@pytest.mark.parametrize("kind", ["clear PNG", "float TIFF"])
+def test_a_large_image_takes_few_bytes_a_pixel(tmp_path, kind):
+    size = (4000, 4000)
+    if kind == "clear PNG":
+        image = Image.new("RGBA", size, (200, 0, 0, 0))
+        image.paste((0, 200, 0, 90), (900, 900, 3000, 3000))
+        data = encoded(image, "PNG", compress_level=1)
+    else:
+        image = Image.fromarray(
+            np.linspace(0, 1, size[0] * size[1], dtype=np.float32).reshape(size)
+        )
+        data = encoded(image, "TIFF")
+    (tmp_path / "large").write_bytes(data)
+    program = f"""
+import resource
+from pathlib import Path
+from metatrain.data.images import normalise
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+data = Path({str(tmp_path / "large")!r}).read_bytes()
+before = peak()
+normalise(data, 64)
+print((peak() - before) * 1024)
+"""
+    peak = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    # The image and its result, of 4 bytes a pixel each; it was 20 and more.
+    assert int(peak.stdout) < 12 * size[0] * size[1]

@@ -22,7 +22,7 @@ from metatrain.data.images import to_array
 from metatrain.data.packed import writer as shards
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.packing import pack as pack_module
+from metatrain.data.packing import pixel_options
 from metatrain.data.packing.pack import assign_splits, pack
 
 TASKS, IMAGES = 10, 4
@@ -352,10 +352,15 @@ def test_bad_files_are_named_and_counted_and_the_run_goes_on(source, dest, caplo
 
 def test_what_was_handled_is_counted(source, dest):
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    clear.putpixel((1, 1), (0, 0, 0, 255))
     clear.save(source / "task0" / "clear.png")
     clear.convert("CMYK").save(source / "task1" / "print.jpg")
     summary = pack(str(source), str(dest))
-    assert summary.notes == {"CMYK: converted to RGB": 1, "transparent: on white": 1}
+    assert summary.notes == {
+        "CMYK: converted to RGB": 1,
+        "a single colour": 1,
+        "transparent: on white": 1,
+    }
 
 
 def test_links_and_pipes_lead_nowhere(source, dest, tmp_path):
@@ -456,7 +461,7 @@ def test_an_interrupted_packing_removes_what_it_wrote(source, dest, monkeypatch,
     small_pieces(monkeypatch)
     dest.mkdir()
     (dest / "mine.txt").write_text("not ours")
-    plain, calls = pack_module.normalise, []
+    plain, calls = pixel_options.normalise, []
 
     def interrupted(data, **options):
         calls.append(any(dest.glob("data-*.parquet")))
@@ -464,7 +469,7 @@ def test_an_interrupted_packing_removes_what_it_wrote(source, dest, monkeypatch,
             raise fault
         return plain(data, **options)
 
-    monkeypatch.setattr(pack_module, "normalise", interrupted)
+    monkeypatch.setattr(pixel_options, "normalise", interrupted)
     with pytest.raises((KeyboardInterrupt, OSError)):
         pack(str(source), str(dest))
     assert calls[-1], "a shard had been written when the fault came"
@@ -473,15 +478,16 @@ def test_an_interrupted_packing_removes_what_it_wrote(source, dest, monkeypatch,
 
 KILLED = """
 import os, signal, sys
-from metatrain.data.packed import writer as shards; from metatrain.data.packing import pack
+from metatrain.data.packed import writer as shards
+from metatrain.data.packing import pack, pixel_options
 shards.ROW_GROUP_BYTES, shards.SHARD_BYTES = 700, 3000
-plain, calls = pack.normalise, []
+plain, calls = pixel_options.normalise, []
 def normalise(data, **options):
     calls.append(1)
     if len(calls) == 35:
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(data, **options)
-pack.normalise = normalise
+pixel_options.normalise = normalise
 pack.pack(sys.argv[1], sys.argv[2])
 """
 

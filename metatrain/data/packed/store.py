@@ -135,7 +135,7 @@ class EpisodeStore:
         return {column: [values[column, group][at] for group, at in places] for column in columns}
 
     def shape(self) -> tuple[int, int]:
-        """Return the shorter side of the first image in pixels, and its channels (1 or 3)."""
+        """Return the shorter side of the first image in pixels, and its channels (1, 3 or 4)."""
         task = next(task for split in SPLITS for task in self.tasks(split))
         height, width, channels = shape_of(self.read(task, [0])[0])
         return min(height, width), channels
@@ -160,7 +160,7 @@ class EpisodeStore:
         Args:
             split: 'train', 'val' or 'test'.
             size: height and width in pixels.
-            channels: 1 for grey, 3 for RGB.
+            channels: 1 for grey, 3 for RGB, 4 for RGBA.
 
         Raises:
             UserError: when they cannot be read.

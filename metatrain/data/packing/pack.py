@@ -7,23 +7,24 @@ add shards, and leave the shards that are there as they are.
 import logging
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate, groupby
 from pathlib import PurePosixPath
 from typing import Any
 
 from metatrain.base.errors import HeldError, UserError
 from metatrain.base.progress import Progress
-from metatrain.data.images import BadValue, NormalisedImage, normalise
+from metatrain.data.images import WARNINGS, Background, BadValue, NormalisedImage
 from metatrain.data.packed.manifest import SPLITS
 from metatrain.data.packed.writer import DatasetWriter, sha256_of
 from metatrain.data.packing.built_in import BUILT_IN
 from metatrain.data.packing.condition_columns import ConditionColumns
 from metatrain.data.packing.folders_and_tables import NOT_AN_IMAGE, is_table, open_source
-from metatrain.data.packing.raw_images import Source
+from metatrain.data.packing.pixel_options import PixelOptions
+from metatrain.data.packing.raw_images import RawImage, Source
+from metatrain.data.task_levels import ValueRange
 from metatrain.storage.files import filesystem_of, write_file
 from metatrain.storage.lease import LeaseKey, lease
 
@@ -31,6 +32,9 @@ _log = logging.getLogger(__name__)
 
 # To be raised when the same source no longer gives the same data set.
 _FORMAT = 2
+
+# Images named for each warning; all are counted.
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ def pack(
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
     variant: str | None = None,
     conditions: Mapping[str, str] | None = None,
+    background: Background = "white",
+    value_range: ValueRange = "per-task",
     wait: bool = False,
 ) -> PackSummary:
     """Pack the images of `source` as a data set at `dest`, or add its new tasks to the one there.
@@ -100,6 +106,11 @@ def pack(
             characters; icons with 'wide' has more and smaller tasks.
         conditions: metadata to pack as conditions of the images, by column the name of its kind:
             'text', 'vector' (numbers as JSON), 'image' (the path of a file), or another package's.
+        background: takes the place of transparency: 'white' or 'black'; 'auto' is white, or black
+            for an image that white would hide; 'keep' packs RGBA.
+        value_range: the values of images of more than 8 bits that become black and white:
+            'per-task' takes the same for all images of a task, so that they stay comparable;
+            'per-image' stretches each by itself; or two numbers.
         wait: whether to wait until another process that packs into `dest` has ended.
 
     Raises:
@@ -108,9 +119,13 @@ def pack(
             other options or has other images of the same task, or either cannot be reached.
     """
     _check_options(size, raw, split)
+    pixels = PixelOptions(size, raw, background, value_range)
     _refuse_overlap(source, dest)
     opened = open_source(source, size, variant)
     options = {"size": size, "raw": raw, "seed": seed, "split": list(split), "format": _FORMAT}
+    options |= {"background": background} if background != "white" else {}
+    if value_range != "per-task":
+        options["range"] = value_range if isinstance(value_range, str) else list(value_range)
     options |= {"variant": variant} if variant else {}
     options |= {"conditions": dict(conditions)} if conditions else {}
     columns = ConditionColumns(conditions or {}, opened, source, size, raw)
@@ -124,7 +139,7 @@ def pack(
             return PackSummary(dest, **before["summary"], already_packed=True)
         splits = assign_splits({name: opened.splits[name] for name in new}, seed, split)
         tally = _Tally(Progress("packing", sum(opened.counts[name] for name in new)))
-        rows = _rows(opened, splits, partial(normalise, size=size, raw=raw), columns, tally)
+        rows = _rows(opened, splits, pixels, columns, tally)
         known = before or {"tasks": {}, "summary": {}}
         with _attempt(writer, held), closing(tally.progress):
             for row in rows:
@@ -251,6 +266,13 @@ class _Tally:
             # repr: control characters in a file name would act on a terminal.
             self.progress.say(f"refused {name!r}: {error}")
 
+    def keep(self, raw: RawImage, image: NormalisedImage) -> None:
+        self.kept[raw.task] += 1
+        self.notes.update(image.notes)
+        for note in set(image.notes) & set(WARNINGS):
+            if self.notes[note] <= _NAMED:
+                self.progress.say(f"kept {raw.name!r}: {note}")
+
     def summary(self, source: str, splits: Mapping[str, str]) -> dict[str, Any]:
         """Return the counts of a `PackSummary`."""
         if not self.kept:
@@ -270,7 +292,7 @@ class _Tally:
 def _rows(
     source: Source,
     splits: Mapping[str, str],
-    normalised: Callable[[bytes], NormalisedImage],
+    pixels: PixelOptions,
     columns: ConditionColumns,
     tally: _Tally,
 ) -> Iterator[dict[str, Any]]:
@@ -280,7 +302,9 @@ def _rows(
     counts = {task: count for task, count in source.counts.items() if task in splits}
     starts = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
     images = (image for image in source.images if image.task in splits)
-    for task, raws in groupby(images, key=lambda raw: raw.task):
+    for task, group in groupby(images, key=lambda raw: raw.task):
+        raws = list(group)
+        normalised = pixels.normaliser(raws)
         for done, raw in enumerate(raws, start=starts[task]):
             tally.progress.update(done)
             try:
@@ -299,8 +323,7 @@ def _rows(
                 **raw.metadata,
                 **values,
             }
-            tally.kept[task] += 1
-            tally.notes.update(image.notes)
+            tally.keep(raw, image)
 
 
 def _refuse_overlap(source: str, dest: str) -> None:

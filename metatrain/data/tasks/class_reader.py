@@ -21,7 +21,7 @@ class ClassReader:
     Args:
         store: the data set.
         image_size: height and width in pixels to bring images to.
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA.
         conditions: by column, the section of the kind of each condition to read.
 
     Raises:

@@ -136,7 +136,7 @@ class TaskSource(ABC, Generic[C, Plan]):
         Args:
             split: the tasks to take.
             size: height and width in pixels.
-            channels: 1 for grey, 3 for RGB.
+            channels: 1 for grey, 3 for RGB, 4 for RGBA.
         """
         sampler: EpisodeSampler[Any] = self.sampler(split, seed=0, meta_batch=1, too_few="skip")
         for step in range(min(_METRIC_TASKS, sampler.epoch or _METRIC_TASKS)):

@@ -59,7 +59,7 @@ def read_benchmark(
         episodes: the episodes to read.
         shots: support images of an episode; by default all that are listed.
         image_size: height and width to bring the images to, in pixels.
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA.
 
     Raises:
         UserError: when the data cannot be read or has smaller images, or fewer than `shots`

@@ -88,7 +88,8 @@ def read_samples(folder: str, benchmark: Benchmark) -> Tensor:
 def _read(url: str, shape: list[int]) -> Tensor:
     channels, size, _ = shape
     try:
-        image = normalise(read_file(url)).data
+        background = "keep" if channels == 4 else "white"
+        image = normalise(read_file(url), background=background).data
         height, width, _ = shape_of(image)
     except BadImage as error:
         raise UserError(f"{url} cannot be used: {error}.") from error

@@ -1,0 +1,1 @@
+"""Reading image files of strangers: damage, orientation, value ranges, colours, transparency."""

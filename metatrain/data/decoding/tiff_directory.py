@@ -1,0 +1,80 @@
+"""The first directory of a TIFF file, read leniently; EXIF is such a file too."""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_HEADERS = {b"II*\0": "<", b"MM\0*": ">"}
+
+# The tags that tell of pixels, in TIFF 6.0, its supplements and the extension for ICC profiles.
+_OF_PIXELS = {
+    *(256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 318, 319, 320),
+    *(322, 323, 324, 325, 338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521),
+    *(529, 530, 531, 532, 34675),
+}
+# The least and the greatest value.
+_OF_RANGE = {280, 281, 340, 341}
+
+
+class Entry(NamedTuple):
+    """An entry of a directory: its tag, type and number of values, and their place."""
+
+    tag: int
+    kind: int
+    values: int
+    place: int
+
+
+def order_of(data: bytes) -> str | None:
+    """Return the byte order of a TIFF file as struct's code; None for all other files."""
+    return _HEADERS.get(data[:4])
+
+
+def entries_of(data: bytes) -> Iterator[Entry]:
+    """Yield the entries of the first directory, as far as the file goes."""
+    order = order_of(data)
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, directory)
+        for place in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(f"{order}HHI", data, place)
+            yield Entry(tag, kind, values, place + 8)
+    except struct.error:
+        return
+
+
+def without_metadata(data: bytes, strict: bool = False) -> bytes:
+    """Return a TIFF file without tags that do not tell of pixels, so that none can spoil them.
+
+    Its image is as if its orientation were upright. BigTIFF is returned as it is.
+
+    Args:
+        data: the file.
+        strict: keep the first image alone, and no tag that decoders need not read.
+    """
+    order = order_of(data)
+    if order is None:
+        return data
+    tags = _OF_PIXELS if strict else _OF_PIXELS | _OF_RANGE
+    kept = sorted({e.tag: e for e in entries_of(data) if e.tag in tags}.items())
+    parts = [
+        data[:4],
+        struct.pack(f"{order}I", len(data) + len(data) % 2),
+        memoryview(data)[8:],
+        bytes(len(data) % 2),
+        struct.pack(f"{order}H", len(kept)),
+        *(data[e.place - 8 : e.place + 4] for _, e in kept),
+        bytes(4) if strict else _next_directory(data, order),
+    ]
+    return b"".join(parts)
+
+
+def _next_directory(data: bytes, order: str) -> bytes:
+    """Return the place of the second directory, 0 where there is none, as it is stored."""
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, directory)
+    except struct.error:
+        return bytes(4)
+    end = directory + 2 + 12 * count
+    return data[end : end + 4].ljust(4, b"\0")

@@ -1,0 +1,44 @@
+"""The options of packing that decide about pixels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+from metatrain.base.errors import UserError
+from metatrain.data.images import Background, NormalisedImage, normalise
+from metatrain.data.packing.raw_images import RawImage
+from metatrain.data.task_levels import ValueRange, levels_of
+
+
+@dataclass(frozen=True)
+class PixelOptions:
+    """The options of `metatrain.data.packing.pack.pack` that decide about pixels.
+
+    Raises:
+        UserError: when one has no such value.
+    """
+
+    size: int | None
+    raw: bool
+    background: Background
+    value_range: ValueRange
+
+    def __post_init__(self) -> None:
+        if self.background not in get_args(Background):
+            names = ", ".join(get_args(Background))
+            raise UserError(f"background is '{self.background}'; it must be one of {names}.")
+        if self.value_range in ("per-task", "per-image"):
+            return
+        if isinstance(self.value_range, str) or not self.value_range[0] < self.value_range[1]:
+            raise UserError(
+                f"value_range is {self.value_range!r}; it must be 'per-task', 'per-image', or two "
+                f"numbers, the lower first."
+            )
+
+    def normaliser(self, task: Sequence[RawImage]) -> Callable[[bytes], NormalisedImage]:
+        """Return the function that normalises the images of a task."""
+        levels = levels_of([raw.read for raw in task], self.value_range)
+        return partial(
+            normalise, size=self.size, raw=self.raw, background=self.background, levels=levels
+        )
