@@ -19,6 +19,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
 from metatrain.storage.local_disk import refuse_what_is_no_file, write_whole
 from metatrain.storage.multipart import upload
+from metatrain.storage.refusals import refusal_of
 from metatrain.storage.retry import GarbledError, Result, retrying
 
 # Seconds of silence after which a connection is given up.
@@ -41,6 +42,10 @@ _SENTENCES = (
 )
 # More than the threads of any pool of readers, so that none waits for a connection.
 CONNECTIONS = 64
+# Schemes that lead to files themselves, not through another file system to them.
+_STORAGES = frozenset(
+    ("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https")
+)
 # Bytes that are in memory at once where a file is read through.
 _CHUNK_BYTES = 16_000_000
 
@@ -61,7 +66,7 @@ def absolute(url: str) -> str:
         UserError: when there is no such user.
     """
     path = url.removeprefix("file://")
-    if "://" in path or "::" in path:
+    if "://" in path:
         return url
     try:
         return str(Path(path).expanduser().absolute())
@@ -76,10 +81,19 @@ def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:
         UserError: when the scheme is unknown, or its package is not installed.
     """
     with reaching(url):
-        fs, path = fsspec.core.url_to_fs(absolute(url), **_options(url))
+        fs, path = _opened(absolute(url))
         if fs.protocol[0] == "s3":
             fs.retries = 1  # s3fs would multiply its own retries with botocore's and ours
     return fs, path.rstrip("/")
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    scheme, _, rest = url.partition("://")
+    if "::" not in url or (rest and scheme not in _STORAGES):
+        return fsspec.core.url_to_fs(url, **_options(url))
+    # fsspec would take two colons in the name of a file for a chain of file systems.
+    kind = fsspec.get_filesystem_class(scheme if rest else "file")
+    return kind(**kind._get_kwargs_from_urls(url) | _options(url)), str(kind._strip_protocol(url))
 
 
 def _options(url: str) -> dict[str, Any]:
@@ -108,7 +122,9 @@ def read_bytes(
     """
     if isinstance(fs, LocalFileSystem):
         refuse_what_is_no_file(path)
-    data = fs.cat_file(path, start=start, end=end)
+    # s3fs would ask for the size first, to read parts at the same time.
+    whole = {"max_concurrency": 1} if fs.protocol[0] == "s3" else {}
+    data = fs.cat_file(path, start=start, end=end, **whole)
     assert isinstance(data, bytes)  # fsspec's own types leave it open.
     return data
 
@@ -137,6 +153,8 @@ def reaching(url: str) -> Iterator[None]:
 
 
 def _out_of_reach(url: str, error: Exception) -> UserError:
+    if refusal := refusal_of(error):
+        return UserError(f"cannot reach {url}: {refusal.reason}; {refusal.advice}.")
     return UserError(
         f"cannot reach {url}: {reason_of(error)}; check the address and your credentials."
     )
@@ -151,6 +169,16 @@ def asking(url: str, question: Callable[[], Result]) -> Result:
     """
     with reaching(url):
         return retrying(question)
+
+
+def is_folder(url: str) -> bool:
+    """Tell whether there is a folder at `url`.
+
+    Raises:
+        UserError: when the storage fails.
+    """
+    fs, path = filesystem_of(url)
+    return bool(asking(url, lambda: fs.isdir(path)))
 
 
 def sizes_under(url: str) -> dict[str, int]:

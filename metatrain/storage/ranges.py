@@ -12,12 +12,11 @@ import obstore
 
 from metatrain.storage.files import filesystem_of, read_bytes
 from metatrain.storage.object_stores import object_store_of
+from metatrain.storage.refusals import PASSING_CODES, PASSING_STATUSES
 from metatrain.storage.retry import GarbledError
 
 # A forked process has none of the threads by which obstore works, and would wait for them for ever.
 _PROCESS = os.getpid()
-# Answers below 500 that may be another one the next time.
-_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _STATUS = re.compile(r"status code: (\d+) ([\w ]+)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'(?:message: |error: |source: (?=\w+,))"?(\w[\w: ]*)')
@@ -55,5 +54,6 @@ def refusal(text: str) -> Exception:
         return FileNotFoundError(reason)
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return GarbledError(reason)
-    lasting = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING
+    passing = status in PASSING_STATUSES or (code and code[1] in PASSING_CODES)
+    lasting = status < HTTPStatus.INTERNAL_SERVER_ERROR and not passing
     return PermissionError(reason) if lasting else OSError(reason)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from metatrain.base.errors import UserError
+from metatrain.storage.refusals import refusal_of
 
 Result = TypeVar("Result")
 
@@ -49,4 +50,6 @@ def retrying(attempt: Callable[[], Result], on_retry: Callable[[], None] = lambd
 
 
 def _may_pass(error: Exception) -> bool:
+    if refusal := refusal_of(error):
+        return not refusal.lasts
     return not isinstance(error, _LASTING) and type(error).__name__ not in _NO_CREDENTIALS

