@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from metatrain.cli.arguments import add_wait_argument, image_size
+from metatrain.cli.arguments import add_wait_argument, image_size, positive
 from metatrain.cli.command import Command, sentence_of, show
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ def _pack(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         variant=variant,
         conditions=dict(arguments.condition),
+        task_depth=arguments.task_depth,
+        ignore_splits=arguments.ignore_splits,
+        path_column=arguments.path_column,
+        task_column=arguments.task_column,
+        root=arguments.root,
+        grow=arguments.grow,
         background=arguments.background,
         value_range=arguments.range,
         wait=arguments.wait,
@@ -65,7 +71,8 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder with one subfolder per task, a .csv or .parquet with columns path and task, "
+        help="a folder, .zip or .tar with one folder per task; a .csv, .tsv, .jsonl or .parquet "
+        "with the columns path and task; a .npz, or Parquet files or shards with images inside; "
         "or the word glyphs or icons: a benchmark",
     )
     parser.add_argument(
@@ -101,6 +108,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         help="pack a column of the table as a condition of each image: a text (the default), a "
         "vector (numbers as JSON) or an image (the path of a file); repeatable",
     )
+    _layout_arguments(parser)
     add_wait_argument(parser)
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--wide", action="store_true", help="icons: more and smaller tasks")
@@ -109,6 +117,31 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["character", "style"],
         default="character",
         help="glyphs: a task is a character (the default) or a typeface",
+    )
+
+
+def _layout_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that tell how to read SOURCE."""
+    parser.add_argument(
+        "--task-depth",
+        metavar="N",
+        type=positive,
+        help="a task is a folder N levels below SOURCE, or below its folders of splits",
+    )
+    parser.add_argument(
+        "--ignore-splits",
+        action="store_true",
+        help="pool the tasks of SOURCE's splits, and have the seed decide their splits anew",
+    )
+    parser.add_argument("--path-column", metavar="NAME", help="the column of paths, or of images")
+    parser.add_argument("--task-column", metavar="NAME", help="the column of tasks")
+    parser.add_argument(
+        "--root", metavar="URL", help="folder or archive that a table's paths are in"
+    )
+    parser.add_argument(
+        "--grow",
+        action="store_true",
+        help="add to the tasks in DEST also where SOURCE lacks images that they have",
     )
 
 
@@ -123,14 +156,15 @@ def _data(arguments: argparse.Namespace) -> None:
     show("  whole: every hash, count, image and condition is as it was packed")
     _tell_problems(arguments.url)
     if arguments.sheet:
-        write_contact_sheet(arguments.url, arguments.sheet)
-        show(arguments.sheet)
+        show(write_contact_sheet(arguments.url, arguments.sheet))
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["check"], help="check: read and verify all of it")
     parser.add_argument("url", metavar="URL", help="a packed data set: a path or any fsspec URL")
-    parser.add_argument("--sheet", metavar="FILE.png", help="write images of up to 64 tasks there")
+    parser.add_argument(
+        "--sheet", metavar="FILE.png", help="write images and names of up to 64 tasks there"
+    )
 
 
 def _store(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,5 @@
 """Checking a data set: every byte against its hash, every count, and every value by decoding it."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +14,13 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.base.text import counted, printable, reason_of
 from metatrain.data.conditions import CONDITIONS, ConditionKind
-from metatrain.data.images import BadImage, BadValue, inspect, to_array
+from metatrain.data.fingerprint import Fingerprint, fingerprint_of, near_copies
+from metatrain.data.images import BadImage, BadValue, inspect, open_packed
+from metatrain.data.labelled_sheet import labelled_sheet
 from metatrain.data.packed.manifest import IMAGE, SPLITS, PackedConditions, RowGroup
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import sha256_of
-from metatrain.data.pictures import contact_sheet, decode
+from metatrain.data.pictures import decode
 from metatrain.storage.files import read_file, write_file
 
 # Shards in memory at the same time.
@@ -39,6 +40,8 @@ class DataCard:
         conditions: by column, the plain values of the section of a condition's kind.
         sides: the number of images by width and height in pixels.
         licences: the number of images by licence, where the data set has licences.
+        copies: the number of images with the pixels of another of their task.
+        near_copies: the number of images that are nearly the same as another of their task.
         warnings: the number of images by what deserves a look, such as ``a single colour``.
         faults: a sentence for everything that differs from what was packed.
     """
@@ -50,6 +53,8 @@ class DataCard:
     conditions: PackedConditions
     sides: Counter[tuple[int, int]] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
+    copies: int = 0
+    near_copies: int = 0
     warnings: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
@@ -74,6 +79,12 @@ class DataCard:
             f"  {counted(n, 'image')} under {printable(name)}"
             for name, n in self.licences.most_common()
         ]
+        copies = {"": self.copies, "nearly ": self.near_copies}
+        lines += [
+            f"  {counted(n, 'image')} {nearly}the same as another of the task: scores are flattered"
+            for nearly, n in copies.items()
+            if n
+        ]
         lines += [
             f"  {counted(n, 'image')} to look at: {name}" for name, n in self.warnings.most_common()
         ]
@@ -92,6 +103,7 @@ def check(url: str) -> DataCard:
     shards: dict[str, list[RowGroup]] = {name: [] for name in store.footers}
     for group in store.row_groups:
         shards.setdefault(group.file, []).append(group)
+    by_task: dict[str, list[Fingerprint]] = {}
     progress = Progress("checking images", sum(card.images.values()))
     with ThreadPoolExecutor(_CONCURRENT) as pool:
         checks = pool.map(lambda name: _Shard(store, kinds, name, shards[name]).check(), shards)
@@ -100,18 +112,32 @@ def check(url: str) -> DataCard:
             card.licences += shard.licences
             card.warnings += shard.warnings
             card.faults += shard.faults
+            for task, fingerprints in shard.fingerprints.items():
+                by_task.setdefault(task, []).extend(fingerprints)
             progress.update(card.sides.total())
     progress.close()
+    for fingerprints in by_task.values():
+        # An image and its equal copies are one, or the copies would be near copies too.
+        distinct = {fingerprint.pixels: fingerprint.outline for fingerprint in fingerprints}
+        card.copies += len(fingerprints) - len(distinct)
+        card.near_copies += near_copies(list(distinct.values()))
     return card
 
 
-def write_contact_sheet(url: str, out: str) -> None:
-    """Write a PNG with one image of each of up to 64 tasks of the data set at `url` to `out`."""
+def write_contact_sheet(url: str, out: str) -> str:
+    """Write a PNG with one image and the name of each of up to 64 tasks of the data set at `url`.
+
+    Returns:
+        A sentence on the tasks that it shows.
+    """
     store = EpisodeStore(url)
     tasks = [task for split in SPLITS for task in store.tasks(split)]
-    chosen = tasks[:: math.ceil(len(tasks) / _SHEET_TASKS)]
+    count = min(_SHEET_TASKS, len(tasks))
+    chosen = [tasks[number * len(tasks) // count] for number in range(count)]
     images = [decode(store.read(task, [0]), _SHEET_SIZE, 3) for task in chosen]
-    write_file(out, contact_sheet(torch.cat(images)))
+    write_file(out, labelled_sheet(torch.cat(images), [task.name for task in chosen]))
+    part = f"{count:,} of " if count < len(tasks) else "each of "
+    return f"{out}: the first image of {part}{counted(len(tasks), 'task')}"
 
 
 def _card(store: EpisodeStore) -> DataCard:
@@ -162,6 +188,7 @@ class _Shard:
         self.licences: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
         self.faults: list[str] = []
+        self.fingerprints: dict[str, list[Fingerprint]] = {}
 
     def check(self) -> "_Shard":
         """Check all of it."""
@@ -211,12 +238,13 @@ class _Shard:
             self.sides[row["width"], row["height"]] += 1
             if licence := row.get("licence") or row.get("license"):
                 self.licences[licence] += 1
-            for what in self._undecodable(row):
+            for what in self._undecodable(group.task, row):
                 self._fault(f"image {row['index']} of {where} {what}")
 
-    def _undecodable(self, row: Mapping[str, Any]) -> Iterator[str]:
+    def _undecodable(self, task: str, row: Mapping[str, Any]) -> Iterator[str]:
         try:
-            to_array(row[IMAGE], _SHEET_SIZE, 3)
+            fingerprint = fingerprint_of(open_packed(row[IMAGE]))
+            self.fingerprints.setdefault(task, []).append(fingerprint)
             if warning := inspect(row[IMAGE]):
                 self.warnings[warning] += 1
         except BadImage as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from metatrain.data.decoding.bad import UNKNOWN, BadImage, BadValue
+from metatrain.data.decoding.bad import CORRUPT, UNKNOWN, BadImage, BadValue
 from metatrain.data.decoding.blank import WARNINGS, warning_of
 from metatrain.data.decoding.colours import profile_of, to_srgb
 from metatrain.data.decoding.levels import ChooseLevels, Extent
@@ -30,6 +30,8 @@ from metatrain.data.decoding.transparency import (
     with_alpha,
     with_key,
 )
+from metatrain.data.fingerprint import Fingerprint, fingerprint_of
+from metatrain.data.further_formats import BadFormatError, Converted, as_png
 
 __all__ = [
     "MAX_PIXELS",
@@ -41,6 +43,7 @@ __all__ = [
     "extent_of",
     "inspect",
     "normalise",
+    "open_packed",
     "shape_of",
     "to_array",
 ]
@@ -61,12 +64,14 @@ class NormalisedImage:
         height: in pixels.
         notes: the peculiarities that were handled, such as ``animated: first frame``, and those
             that deserve a look, such as ``a single colour``.
+        fingerprint: of the pixels.
     """
 
     data: bytes
     width: int
     height: int
     notes: tuple[str, ...]
+    fingerprint: Fingerprint
 
 
 def normalise(
@@ -80,7 +85,8 @@ def normalise(
     """Make a plain image of `data`: upright, 8 bits, sRGB; grey, RGB or RGBA.
 
     Args:
-        data: a PNG, JPEG, WebP, GIF, BMP or TIFF file.
+        data: a PNG, JPEG, WebP, GIF, BMP or TIFF file; or, where their packages are installed, a
+            HEIC, AVIF or SVG file.
         size: crop to the central square and resample it to `size` x `size` pixels, so that the
             shorter side just fits; None keeps the size.
         raw: return the pixels themselves, which decode fastest, in place of a PNG or JPEG file.
@@ -92,10 +98,12 @@ def normalise(
         BadImage: when the bytes are empty, corrupt, of another format, or above `MAX_PIXELS`, or
             nothing is left to see once transparency is gone.
     """
+    data, origin = _converted(data, size)
     frame = load_strictly(data)
     notes, format_ = frame.notes, frame.format
+    notes += [origin] if origin else []
     image = _plain(frame, background, levels)
-    changed = image is not frame.image or frame.turn is not None
+    changed = image is not frame.image or frame.turn is not None or origin is not None
     image = frame.upright(image)
     del frame  # Its pixels are not needed any more, and may be large.
     if size is not None:
@@ -113,7 +121,7 @@ def normalise(
         data = to_raw(image)
     elif changed or format_ not in _KEPT_AS_THEY_ARE or "animated: first frame" in notes:
         data = _as_png(image)
-    return NormalisedImage(data, image.width, image.height, tuple(notes))
+    return NormalisedImage(data, image.width, image.height, tuple(notes), fingerprint_of(image))
 
 
 def extent_of(data: bytes) -> Extent | None:
@@ -160,7 +168,7 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
     if data.startswith(header) and len(data) == len(header) + size * size * channels:
         pixels = np.frombuffer(data, np.uint8, offset=len(header))  # already of this size
     else:
-        pixels = np.asarray(_with_channels(_decode(data), size, channels))
+        pixels = np.asarray(_with_channels(open_packed(data), size, channels))
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
 
 
@@ -170,11 +178,23 @@ def shape_of(data: bytes) -> tuple[int, int, int]:
     Raises:
         BadImage: when the bytes cannot be decoded.
     """
-    image = _decode(data)
+    image = open_packed(data)
     return image.height, image.width, {"L": 1, "RGBA": 4}.get(image.mode, 3)
 
 
-def _decode(data: bytes) -> Image.Image:
+def _converted(data: bytes, size: int | None) -> Converted:
+    try:
+        return as_png(data, size, MAX_PIXELS)
+    except BadFormatError as error:
+        raise BadImage(CORRUPT, str(error)) from error
+
+
+def open_packed(data: bytes) -> Image.Image:
+    """Decode an encoded image that `normalise` has passed, at its size.
+
+    Raises:
+        BadImage: when the bytes cannot be decoded.
+    """
     image = from_raw(data)
     if image is None:
         frame = load_trusted(data)

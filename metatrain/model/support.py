@@ -1,9 +1,9 @@
 """Supports from what a caller has: folders, files, PIL images, arrays and tensors."""
 
-import io
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -13,16 +13,21 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.data.config import DataConfig
 from metatrain.data.decoding.levels import ChooseLevels
-from metatrain.data.decoding.orientation import turn_of
 from metatrain.data.examples import Examples
 from metatrain.data.images import BadImage, normalise, to_array
+from metatrain.data.packing.containers import open_container
+from metatrain.data.packing.containers.container import Container
+from metatrain.data.packing.in_memory import encode
+from metatrain.data.packing.names import is_image_name
 from metatrain.data.pictures import from_uint8
 from metatrain.data.task_levels import levels_of
+from metatrain.storage.files import MissingError, is_folder, read_file
 
 _DTYPES = ("uint8", "float16", "bfloat16", "float32", "float64")
 
-# One image: a file, or pixels: [H, W] or [H, W, C] of an array, [H, W] or [C, H, W] of a tensor.
-Image = str | Path | Pillow.Image | np.ndarray | Tensor
+# One image: the path or URL of a file, its bytes, or pixels: [H, W] or [H, W, C] of an array,
+# [H, W] or [C, H, W] of a tensor.
+Image = str | Path | bytes | Pillow.Image | np.ndarray | Tensor
 # A folder, several images, or an array or tensor with one dimension more for the image.
 Images = Examples | Image | Sequence[Image]
 
@@ -37,8 +42,9 @@ def as_support(
     must have the model's size and channels: uint8 from 0 to 255, or floats.
 
     Args:
-        images: a folder, whose files are taken in the order of their names; one image, or several;
-            or `Examples`, which keep their conditions.
+        images: a folder or an archive at a path or any fsspec URL, whose images are taken in the
+            order of their names, as packing takes them; one image, or several; or `Examples`, which
+            keep their conditions.
         config: the size and channels that the model takes.
         value_range: lowest and highest value of floats; by default (-1, 1), which at least one
             negative value has to confirm.
@@ -52,8 +58,10 @@ def as_support(
     named = _named_images(images)
     if not named:
         raise UserError("there are no images to adapt to; give at least one.")
-    files = [image for _, image in named if isinstance(image, str | Path | Pillow.Image)]
-    levels = levels_of([partial(_encoded, image) for image in files])
+    files = [
+        (n, image) for n, image in named if isinstance(image, str | Path | bytes | Pillow.Image)
+    ]
+    levels = levels_of([partial(_encoded, image, name) for name, image in files])
     pixels = [(name, _pixels(image, config, levels, name)) for name, image in named]
     low, high = _value_range(pixels, value_range)
     return Examples(torch.stack([_scaled(image, low, high) for _, image in pixels]))
@@ -62,10 +70,10 @@ def as_support(
 def _named_images(images: Image | Sequence[Image]) -> list[tuple[str, Image]]:
     """List the images, each with the name that a message gives it."""
     if isinstance(images, str | Path):
-        return [(str(file), file) for file in _files(Path(images))]
+        return _files(str(images))
     if isinstance(images, np.ndarray | Tensor):
         images = list(images) if images.ndim == 4 else [images]
-    elif isinstance(images, Pillow.Image):
+    elif isinstance(images, Pillow.Image | bytes):
         images = [images]
     return [
         (str(image) if isinstance(image, str | Path) else f"image {number}", image)
@@ -73,27 +81,51 @@ def _named_images(images: Image | Sequence[Image]) -> list[tuple[str, Image]]:
     ]
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"there is no folder {path}; give a folder with a handful of images.")
-    files = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
-    if not files:
-        raise UserError(f"{path} holds no images; put a handful of images of one thing there.")
-    return files
+def _files(url: str) -> list[tuple[str, Image]]:
+    """List the images of a folder or an archive: those in it itself, or else all below it."""
+    if _is_image_url(url):
+        return [(url, url)]
+    try:
+        container = open_container(url)
+    except MissingError as error:
+        raise UserError(
+            f"there is no folder {url}; give a folder with a handful of images."
+        ) from error
+    if set(container.sizes) == {""}:  # a file itself
+        return [(url, url)]
+    names = sorted(name for name in container.sizes if is_image_name(name))
+    names = [name for name in names if "/" not in name] or names
+    if not names:
+        raise UserError(f"{url} holds no images; put a handful of images of one thing there.")
+    return [(f"{url}/{name}", _read(container, name)) for name in names]
+
+
+def _is_image_url(url: str) -> bool:
+    """Tell whether `url` names an image file by its ending."""
+    web = url.startswith(("http://", "https://"))
+    path = PurePosixPath(urlsplit(url).path if web else url)
+    # Only the web has no folders to ask for.
+    return bool(path.suffix) and is_image_name(path.name) and (web or not is_folder(url))
+
+
+def _read(container: Container, name: str) -> bytes:
+    try:
+        return container.read(name)
+    except BadImage as error:
+        raise UserError(
+            f"{container.url}/{name} cannot be used: {error}; mend or remove it."
+        ) from error
 
 
 def _pixels(image: Image, config: DataConfig, levels: ChooseLevels, name: str) -> Tensor:
     """Convert one image to a tensor [C, H, W] of uint8 or floats."""
-    if isinstance(image, str | Path | Pillow.Image):
+    if isinstance(image, str | Path | bytes | Pillow.Image):
         try:
             background = "keep" if config.channels == 4 else "white"
-            encoded = normalise(_encoded(image), background=background, levels=levels).data
+            data = _encoded(image, name)
+            encoded = normalise(data, background=background, levels=levels).data
         except BadImage as error:
             raise UserError(f"{name} cannot be used: {error}; mend or remove it.") from error
-        except OSError as error:
-            raise UserError(f"{name} cannot be read: {error}.") from error
         return torch.tensor(to_array(encoded, config.image_size, config.channels))
     if not isinstance(image, np.ndarray | Tensor):
         raise UserError(
@@ -107,16 +139,8 @@ def _pixels(image: Image, config: DataConfig, levels: ChooseLevels, name: str) -
     return pixels
 
 
-def _encoded(image: str | Path | Pillow.Image) -> bytes:
-    if not isinstance(image, Pillow.Image):
-        return Path(image).read_bytes()
-    buffer = io.BytesIO()
-    if image.mode == "P" and image.has_transparency_data:
-        image = image.convert("RGBA")
-    # TIFF keeps every mode that an image may have, from 1 bit to CMYK and 32 bits.
-    turn = turn_of(image)
-    (image.transpose(turn) if turn is not None else image).save(buffer, "TIFF")
-    return buffer.getvalue()
+def _encoded(image: Image, name: str) -> bytes:
+    return read_file(str(image)) if isinstance(image, str | Path) else encode(image, name)
 
 
 def _channels_first(image: np.ndarray | Tensor, name: str) -> Tensor:

@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from object_storage import upload
 from PIL import Image
 
 from metatrain.base.errors import UserError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
-from metatrain.data.check import check
+from metatrain.data.check import check, write_contact_sheet
+from metatrain.data.labelled_sheet import labelled_sheet
 from metatrain.data.packed.manifest import FOOTERS_KEY, MANIFEST
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import DatasetWriter
@@ -150,3 +152,24 @@ def test_names_and_licences_of_strangers_act_on_no_terminal(images, tmp_path, ca
         assert not re.search(r"^\s*whole: every hash is right", text, re.MULTILINE)
     assert "\\x1b[2J" in outputs[0]
     assert "\\n  whole: every hash is right 0'" in outputs[-1]
+
+
+def test_a_sheet_names_its_tasks_and_how_many_they_are(tmp_path, images):
+    table = [
+        {"path": f"task-{n % 10:02d}/{n // 10:02d}.png", "task": f"{n:03d}"} for n in range(100)
+    ]
+    source = shutil.copytree(images, tmp_path / "images")
+    pq.write_table(pa.Table.from_pylist(table), source / "table.parquet")
+    pack(f"{source}/table.parquet", f"{tmp_path}/set")
+    message = write_contact_sheet(f"{tmp_path}/set", f"{tmp_path}/sheet.png")
+    assert message == f"{tmp_path}/sheet.png: the first image of 64 of 100 tasks"
+    image = torch.ones(2, 3, 64, 64)
+    sheets = [
+        np.asarray(Image.open(io.BytesIO(labelled_sheet(image, names))))
+        for names in (["a", "b"], ["a", "c"], ["a", "a task of a very long name"])
+    ]
+    places = np.argwhere((sheets[0] != sheets[1]).any(2))
+    assert len(places), "the names are drawn"
+    assert places[:, 0].min() >= 4 + 64, "beneath the image"
+    assert places[:, 1].min() >= 4 + 68, "of the second"
+    assert (sheets[2][:, -4:] == 255).all(), "a long name stays within its place"

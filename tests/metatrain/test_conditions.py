@@ -247,7 +247,9 @@ def test_a_value_that_is_none_is_refused_with_its_column_and_the_rest_is_packed(
         "column 'sketch': leads out of the source's folder": 1,
         "column 'sketch': unknown format": 1,
     }
-    assert "refused '0-0.png': column 'pose': not a number" in caplog.text
+    told = caplog.text
+    assert "refused 2 files: column 'pose': not a number or a list of numbers ('0-0.png'" in told
+    assert "refused '0-3.png': column 'sketch': unknown format" in told
 
 
 def test_values_of_two_shapes_are_refused_with_both_images(rows, folder, tmp_path):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatrain.base.errors import UserError
+from metatrain.data.check import check
 from metatrain.data.images import to_array
 from metatrain.data.packed import writer as shards
 from metatrain.data.packed.manifest import MANIFEST
@@ -93,9 +94,8 @@ def test_every_split_and_size_of_shards_hands_out_the_same_images(source, tmp_pa
 
 
 def test_a_task_is_one_row_group_unless_it_is_large(source, dest, tmp_path):
-    large = noise(0, 1000)
     for image in range(4):
-        (source / "task3" / f"large{image}.png").write_bytes(large)
+        (source / "task3" / f"large{image}.png").write_bytes(noise(image, 1000))
     pack(str(source), str(dest))
     rows = pq.read_table(dest / MANIFEST).to_pylist()
     assert [row["task"] for row in rows] == sorted(row["task"] for row in rows)
@@ -210,7 +210,7 @@ def test_a_task_in_two_splits_is_refused(tmp_path, dest):
 
 def test_a_misnamed_split_is_not_taken_for_a_task(tmp_path, dest):
     write_tasks(tmp_path / "source" / "train", ["a", "b"])
-    write_tasks(tmp_path / "source" / "valid", ["c"])
+    write_tasks(tmp_path / "source" / "later", ["c"])
     with pytest.raises(UserError, match="folders of splits must be named train, val, test"):
         pack(str(tmp_path / "source"), str(dest))
 
@@ -283,7 +283,7 @@ def test_a_table_cannot_lead_out_of_its_folder(source, dest, tmp_path, caplog):
     write_csv(source / "table.csv", [{"path": path, "task": "t"} for path in paths])
     summary = pack(str(source / "table.csv"), str(dest))
     assert summary.images == 1
-    assert summary.refused == {"leads out of the source's folder": 3}
+    assert summary.refused == {"leads out of the source's folder": 2, "listed twice": 1}
     assert "refused '../secret.png': leads out of the source's folder" in caplog.text
 
 
@@ -309,7 +309,7 @@ def test_rows_that_name_nothing_are_refused_one_by_one(source, dest):
     ("row", "message"),
     [
         ({"path": "a.png", "tasks": "t"}, "no column 'task'.*did you mean 'tasks'"),
-        ({"path": "a.png", "task": "t", "split": "dev"}, "'dev' of a.png must be one of"),
+        ({"path": "a.png", "task": "t", "split": "later"}, "'later' of a.png must be one of"),
         (
             {"path": "a.png", "task": "t", "width": "3"},
             "column 'width', and packed data has another",
@@ -329,7 +329,7 @@ def test_bad_files_are_named_and_counted_and_the_run_goes_on(source, dest, caplo
     folder = source / "task5"
     (folder / "empty.png").write_bytes(b"")
     (folder / "cut.png").write_bytes(noise(1)[:150])
-    (folder / "drawing.svg").write_text("<svg/>")
+    (folder / "drawing.jxl").write_bytes(b"\xff\x0a\x00")
     (folder / "\x1b[2J.png").write_bytes(b"")
     (source / "loose.png").write_bytes(noise(1))
     for quiet in (".DS_Store", "task5/Thumbs.db", "task5/notes.txt", "task5/._0.png"):
@@ -367,7 +367,7 @@ def test_links_and_pipes_lead_nowhere(source, dest, tmp_path):
     (tmp_path / "secret.png").write_bytes(noise(1))
     write_tasks(tmp_path / "elsewhere", ["secret"])
     (source / "task0" / "out.png").symlink_to(tmp_path / "secret.png")
-    (source / "task0" / "in.png").symlink_to(source / "task1" / "0.png")
+    (source / "task0" / "in.png").symlink_to(source / "task7" / "0.png")
     (source / "task0" / "loop").symlink_to(source)
     (source / "linked").symlink_to(tmp_path / "elsewhere" / "secret")
     os.mkfifo(source / "task0" / "pipe.png")
@@ -412,15 +412,75 @@ def test_packing_again_does_nothing(source, dest):
     assert before == {path: path.stat().st_mtime_ns for path in dest.iterdir()}
 
 
-@pytest.mark.parametrize("change", ["option", "source"])
-def test_another_data_set_is_not_overwritten(source, dest, change):
+@pytest.mark.parametrize("change", ["option", "source", "split"])
+def test_another_data_set_is_not_overwritten(source, dest, change, tmp_path):
     pack(str(source), str(dest))
     before = files_of(dest)
     if change == "source":
-        (source / "task3" / "new.png").write_bytes(noise(77))
+        (source / "task3" / "0.png").write_bytes(noise(77, 11))
+    if change == "split":
+        task = next(task for task in EpisodeStore(str(dest)).tasks("train"))
+        source.rename(tmp_path / "tasks")
+        (source / "test").mkdir(parents=True)
+        (tmp_path / "tasks" / task.name).rename(source / "test" / task.name)
     with pytest.raises(UserError, match=r"already holds a data set .* choose another DEST"):
         pack(str(source), str(dest), seed=1 if change == "option" else 0)
     assert files_of(dest) == before
+
+
+def test_a_task_that_is_packed_grows_by_the_new_images_of_its_folder(source, dest, monkeypatch):
+    small_pieces(monkeypatch)
+    pack(str(source), str(dest))
+    before, old = files_of(dest), EpisodeStore(str(dest))
+    for name in ("0a", "z"):
+        (source / "task3" / f"{name}.png").write_bytes(noise(hash_of(name)))
+    summary = pack(str(source), str(dest))
+    assert (sum(summary.tasks.values()), summary.images) == (TASKS, TASKS * IMAGES + 2)
+    after = files_of(dest)
+    assert {name: after[name] for name in before if name != MANIFEST} == {
+        name: data for name, data in before.items() if name != MANIFEST
+    }
+    store = EpisodeStore(str(dest))
+    for split in ("train", "val", "test"):
+        for task, then in zip(store.tasks(split), old.tasks(split), strict=True):
+            new = [noise(hash_of(n)) for n in ("0a", "z")] if task.name == "task3" else []
+            assert store.read(task) == old.read(then) + new
+    assert pack(str(source), str(dest)).already_packed
+    assert not check(str(dest)).faults
+
+
+def test_images_from_elsewhere_are_added_to_a_task_when_asked(source, dest, tmp_path):
+    pack(str(source), str(dest))
+    (tmp_path / "more" / "task3").mkdir(parents=True)
+    (tmp_path / "more" / "task3" / "new.png").write_bytes(noise(78))
+    with pytest.raises(UserError, match=r"4 images of task 'task3' .* --grow"):
+        pack(str(tmp_path / "more"), str(dest))
+    assert pack(str(tmp_path / "more"), str(dest), grow=True).images == TASKS * IMAGES + 1
+    again = pack(str(tmp_path / "more"), str(dest), grow=True)
+    assert again.already_packed
+    assert again.images == TASKS * IMAGES + 1
+
+
+def test_new_images_join_the_sources_of_those_that_are_there(source, dest):
+    rows = [row | {"source": f"set {n % 2}"} for n, row in enumerate(table_rows(source))]
+    table = source.parent / "table.csv"
+    write_csv(table, rows)
+    pack(str(table), str(dest))
+    (source / "task0" / "new.png").write_bytes(noise(5))
+    new = rows[0] | {"path": "source/task0/new.png", "source": "set 1"}
+    write_csv(table, [*rows, new])
+    pack(str(table), str(dest))
+    [grown] = [task for task in EpisodeStore(str(dest)).tasks("train") if task.name == "000"]
+    assert grown.sources == (0, 1, 0, 1, 1)
+
+
+def test_other_metadata_of_a_packed_image_are_not_passed_over(source, dest):
+    rows, table = table_rows(source), source.parent / "table.csv"
+    write_csv(table, rows)
+    pack(str(table), str(dest))
+    write_csv(table, [rows[0] | {"licence": "MIT"}, *rows[1:]])
+    with pytest.raises(UserError, match=r"column 'licence' of 'source/task0/0\.png' differs"):
+        pack(str(table), str(dest))
 
 
 def test_new_tasks_are_added_and_nothing_that_is_there_is_rewritten(source, dest, monkeypatch):

@@ -89,7 +89,9 @@ class DatasetWriter:
         self._committing = False
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
+        self._earlier: dict[str, Mapping[str, int]] = {}
         self._firsts: dict[str, int] = {}
+        self._task: str | None = None
         self._shard: _Shard | None = None
 
     def packed_before(self) -> dict[str, Any] | None:
@@ -112,6 +114,15 @@ class DatasetWriter:
             ) from error
         self._committed = {MANIFEST, *self._footers}
         return note
+
+    @property
+    def row_groups(self) -> list[RowGroup]:
+        """The row groups that are written, those of the data set that is there among them."""
+        return self._manifest
+
+    def continue_task(self, name: str, sources: Mapping[str, int]) -> None:
+        """Take over the sources of a task that is there: the index of the first image of each."""
+        self._earlier[name] = sources
 
     def begin(self) -> None:
         """Mark the folder as ours, and clear the files of an attempt that was killed.
@@ -212,8 +223,8 @@ class DatasetWriter:
     def _sources(self) -> tuple[int, ...]:
         """Return `RowGroup.sources` of the rows."""
         indices = tuple(row["index"] for row in self._rows)
-        if indices[0] == 0:
-            self._firsts = {}
+        if (task := self._rows[0]["task"]) != self._task:
+            self._task, self._firsts = task, dict(self._earlier.get(task, {}))
         named = [(row.get("source"), row["index"]) for row in self._rows]
         firsts = tuple(
             self._firsts.setdefault(source, at) if source else at for source, at in named

@@ -28,6 +28,7 @@ class Source:
         columns: the names of each image's metadata.
         identities: by task, a text that changes when the task's images or their metadata change.
         refused: files that are no candidates, and why.
+        remarks: sentences on decisions that the user should know of.
         beside: returns files to write beside the data, by name; called after all images are read.
         read_file: reads a file of the source by the path that its metadata gives; None where it
             has no files.
@@ -39,6 +40,7 @@ class Source:
     columns: tuple[str, ...]
     identities: Mapping[str, str]
     refused: list[tuple[str, BadImage]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     beside: Callable[[], Mapping[str, bytes]] = dict
     read_file: Callable[[str], bytes] | None = None
 

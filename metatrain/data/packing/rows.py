@@ -1,0 +1,100 @@
+"""Rows of a data set, made of the images of a source."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from metatrain.data.fingerprint import near_copies
+from metatrain.data.images import BadValue, NormalisedImage
+from metatrain.data.packing.condition_columns import ConditionColumns
+from metatrain.data.packing.growth import PackedTask, TaskImages
+from metatrain.data.packing.pixel_options import PixelOptions
+from metatrain.data.packing.raw_images import RawImage, Source
+from metatrain.data.packing.read_ahead import ReadImage, read_ahead
+from metatrain.data.packing.summary import Tally
+
+Normaliser = Callable[[bytes], NormalisedImage]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowMaker:
+    """A maker of rows.
+
+    Attributes:
+        source: gives the images.
+        splits: of the tasks to pack; no other is read.
+        packed: the tasks among them that the data set has already.
+        dest: the data set, for messages.
+        grow: whether the source may lack images of those.
+        pixels: decide how an image becomes plain.
+        columns: encodes conditions.
+        tally: counts what comes of the images.
+    """
+
+    source: Source
+    splits: Mapping[str, str]
+    packed: Mapping[str, PackedTask]
+    dest: str
+    grow: bool
+    pixels: PixelOptions
+    columns: ConditionColumns
+    tally: Tally
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows, one task after the other, without refused images."""
+        for name, error in self.source.refused:
+            self.tally.refuse(name, error)
+        self.tally.report()
+        done, raws = 0, dict[str, list[RawImage]]()
+        reads = read_ahead(self._images(raws))
+        for task, of_task in groupby(reads, key=lambda read: read.image.task):
+            yield from self._rows_of(task, of_task, self.pixels.normaliser(raws.pop(task)), done)
+            done += self.source.counts[task]
+            self.tally.report()
+
+    def _images(self, raws: dict[str, list[RawImage]]) -> Iterator[RawImage]:
+        """Yield the images of the tasks to pack; a task's are in `raws` before the first comes."""
+        images = (image for image in self.source.images if image.task in self.splits)
+        for task, of_task in groupby(images, key=lambda image: image.task):
+            raws[task] = list(of_task)
+            yield from raws[task]
+
+    def _rows_of(
+        self, task: str, reads: Iterable[ReadImage], normalised: Normaliser, start: int
+    ) -> Iterator[dict[str, Any]]:
+        packed = self.packed.get(task)
+        images = TaskImages(task, packed, self.dest)
+        for done, read in enumerate(reads, start):
+            self.tally.progress.update(done)
+            try:
+                row = self._row(task, read, normalised, images)
+            except BadValue as error:
+                self.tally.refuse(read.image.name, error)
+                continue
+            if row:
+                yield row | {"index": len(images.outlines) - 1}
+        if not self.grow:
+            images.check_complete()
+        self.tally.near_copies += near_copies(images.outlines)
+
+    def _row(
+        self, task: str, read: ReadImage, normalised: Normaliser, images: TaskImages
+    ) -> dict[str, Any] | None:
+        """Return the row of an image but for its index; None where it is packed already."""
+        if isinstance(read.content, BadValue):
+            raise read.content
+        image = normalised(read.content)
+        values = {**read.image.metadata, **self.columns.encode(read.image)}
+        if not images.add(read.image.name, image.fingerprint, values):
+            self.tally.present += 1
+            return None
+        self.tally.keep(read.image, image)
+        return {
+            "task": task,
+            "image": image.data,
+            "width": image.width,
+            "height": image.height,
+            "split": self.splits[task],
+            **values,
+        }

@@ -1,0 +1,166 @@
+"""Rows of tables, and the images that they name."""
+
+import csv
+import io
+import json
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metatrain.base.errors import UserError, did_you_mean
+from metatrain.base.text import printable
+from metatrain.data.images import BadImage
+from metatrain.data.packed.manifest import SPLITS
+from metatrain.data.packed.writer import IMAGE_SCHEMA
+from metatrain.data.packing.containers.container import Container
+from metatrain.data.packing.names import split_named
+from metatrain.data.packing.sources.listing import Entry, Listing
+
+_SEPARATORS = ",;\t|"
+
+Row = dict[str, str]
+
+
+def read_table(files: Container, name: str) -> list[Row]:
+    """Read a table, with every value as text: '007' is a name and not a number.
+
+    Raises:
+        UserError: when it cannot be read, or has two columns of one name.
+    """
+    where = f"{files.url.rstrip('/')}/{name}"
+    try:
+        data = files.read(name)
+    except BadImage as error:
+        raise UserError(f"there is no table at {where} ({error}); check the path.") from error
+    try:
+        header, rows = _parse(data, name.lower())
+    except (pa.ArrowException, csv.Error, ValueError, OSError, RecursionError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UserError(f"{where} cannot be read as a table ({reason}); mend it.") from error
+    if twice := [column for column in header if column and header.count(column) > 1]:
+        raise UserError(f"{where} has two columns '{twice[0]}'; rename or remove one.")
+    return [{k: _text(v) for k, v in row.items() if k} for row in rows]
+
+
+def _parse(data: bytes, name: str) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
+    if name.endswith(".parquet"):
+        columns = pq.read_schema(pa.BufferReader(data)).names
+        repeats = len(set(columns)) < len(columns)
+        return columns, [] if repeats else pq.read_table(pa.BufferReader(data)).to_pylist()
+    text = data.decode("utf-8-sig")
+    if name.endswith(".jsonl"):
+        rows = [_json_object(line) for line in text.splitlines() if line.strip()]
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        return keys, [dict.fromkeys(keys) | row for row in rows]
+    separator = "\t" if name.endswith(".tsv") else _separator(text)
+    lines = io.StringIO(text, newline="")
+    header = next(csv.reader(lines, delimiter=separator), [])
+    return header, csv.DictReader(lines, header, restkey="", restval="", delimiter=separator)
+
+
+def _separator(text: str) -> str:
+    """Return the separator of a table: the one that its header has most of."""
+    header = text.lstrip("\r\n").partition("\n")[0]
+    return max(_SEPARATORS, key=lambda s: len(next(csv.reader([header], delimiter=s), [])))
+
+
+def _json_object(line: str) -> dict[str, Any]:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"a line is no object: {line[:40]}")
+    return row
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def column_of(
+    columns: Sequence[str], choice: str | None, usual: Sequence[str], option: str, where: str
+) -> str:
+    """Return the column of this meaning.
+
+    Args:
+        columns: those that there are.
+        choice: the user's, or None.
+        usual: names that it may have otherwise, the likeliest first.
+        option: the option that chooses it, such as --task-column.
+        where: the table, for messages.
+
+    Raises:
+        UserError: when there is none.
+    """
+    names = [choice] if choice else usual
+    column = next((name for name in names if name in columns), None)
+    if column is None:
+        hint = did_you_mean(names[0], list(columns))
+        raise UserError(
+            f"{where} has no column '{names[0]}', only {', '.join(columns) or 'none'}"
+            f"{hint or '.'}{'' if choice else f' Name it by {option}.'}"
+        )
+    return column
+
+
+def given_split(text: str | None, name: str, where: str) -> str | None:
+    """Return the split that a table gives the image `name`, in any usual spelling.
+
+    Raises:
+        UserError: when it is none.
+    """
+    if not text:
+        return None
+    if split := split_named(text):
+        return split
+    text, name = printable(text), printable(name)
+    raise UserError(f"{where}: '{text}' of {name} must be one of {', '.join(SPLITS)}.")
+
+
+def list_rows(
+    rows: Sequence[Row],
+    files: Container,
+    *,
+    path: str,
+    task: str,
+    where: str,
+    folder: str = "",
+    split: str | None = None,
+) -> Listing:
+    """List the images that the rows of a table name.
+
+    Args:
+        rows: with the same columns each.
+        files: those that the paths name.
+        path: the column of paths.
+        task: the column of tasks.
+        where: the table, for messages.
+        folder: the folder within `files` that paths start from.
+        split: of rows that do not give one.
+
+    Raises:
+        UserError: when a column has a name that packed data has already.
+    """
+    free = [c for c in (rows[0] if rows else ()) if c not in (path, task, "split")]
+    if reserved := set(free) & set(IMAGE_SCHEMA.names):
+        raise UserError(
+            f"{where} has a column '{min(reserved)}', and packed data has another of that name; "
+            f"rename it."
+        )
+    result = Listing(read_file=lambda name: files.read(posixpath.join(folder, name)))
+    listed: set[tuple[str, str]] = set()
+    for row in rows:
+        name = posixpath.normpath(posixpath.join(folder, row[path])) if row[path] else ""
+        one = given_split(row.get("split"), row[path], where) or split
+        if (row[task], name) in listed:
+            result.refused.append((row[path], BadImage("listed twice")))
+            continue
+        listed.add((row[task], name))
+        metadata = {column: row[column] for column in free}
+        read = partial(files.read, name)
+        result.entries.append(Entry(row[task], row[path], one, metadata, read, name))
+    return result
