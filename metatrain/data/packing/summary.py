@@ -8,6 +8,7 @@ from typing import Any
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
+from metatrain.base.text import counted
 from metatrain.data.images import WARNINGS, BadValue, NormalisedImage
 from metatrain.data.packed.manifest import SPLITS
 from metatrain.data.packing.raw_images import RawImage
@@ -45,7 +46,8 @@ class PackSummary:
         splits = ", ".join(f"{count:,} {split}" for split, count in self.tasks.items())
         lines = [
             f"{'already packed' if self.already_packed else 'packed'}: {self.url}",
-            f"  {sum(self.tasks.values()):,} tasks ({splits}), {self.images:,} images",
+            f"  {counted(sum(self.tasks.values()), 'task')} ({splits}), "
+            f"{counted(self.images, 'image')}",
         ]
         lines += [f"  {count:,} {note}" for note, count in self.notes.items()]
         if self.near_copies:
