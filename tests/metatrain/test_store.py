@@ -17,12 +17,11 @@ from PIL import Image
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.data.loader import open_tasks
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
 from metatrain.storage import retry
-from metatrain.training.run_data import begin_run_with
+from metatrain.training.problems import problems_of, refuse
 
 TASKS, IMAGES = 8, 5
 SHARD = "data-00000.parquet"
@@ -241,7 +240,7 @@ def test_images_that_would_be_enlarged_are_refused_with_both_sizes(pristine, tmp
         None, [f"run.dir={tmp_path}", f"data.path={pristine}", f"data.image_size={packed + 1}"]
     )
     with pytest.raises(UserError, match="--size"):
-        begin_run_with(open_tasks(config.data), config)
+        refuse(problems_of(config))
     assert not list(tmp_path.iterdir())
 
 
