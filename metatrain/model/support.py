@@ -11,10 +11,12 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import say
+from metatrain.base.text import counted
 from metatrain.data.config import DataConfig
 from metatrain.data.decoding.levels import ChooseLevels
 from metatrain.data.examples import Examples
-from metatrain.data.images import BadImage, normalise, to_array
+from metatrain.data.images import BadImage, normalise, shape_of, to_array
 from metatrain.data.packing.containers import open_container
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.in_memory import encode
@@ -22,6 +24,9 @@ from metatrain.data.packing.names import is_image_name
 from metatrain.data.pictures import from_uint8
 from metatrain.data.task_levels import levels_of
 from metatrain.storage.files import MissingError, is_folder, read_file
+
+# The mean distance of the channels of an image, of 255, above which it counts as coloured.
+_COLOUR = 3
 
 _DTYPES = ("uint8", "float16", "bfloat16", "float32", "float64")
 
@@ -62,7 +67,10 @@ def as_support(
         (n, image) for n, image in named if isinstance(image, str | Path | bytes | Pillow.Image)
     ]
     levels = levels_of([partial(_encoded, image, name) for name, image in files])
-    pixels = [(name, _pixels(image, config, levels, name)) for name, image in named]
+    coloured: list[str] = []
+    pixels = [(name, _pixels(image, config, levels, name, coloured)) for name, image in named]
+    if coloured:
+        say(f"The model draws grey, so the colours of {_few(coloured)} are dropped.")
     low, high = _value_range(pixels, value_range)
     return Examples(torch.stack([_scaled(image, low, high) for _, image in pixels]))
 
@@ -117,8 +125,19 @@ def _read(container: Container, name: str) -> bytes:
         ) from error
 
 
-def _pixels(image: Image, config: DataConfig, levels: ChooseLevels, name: str) -> Tensor:
-    """Convert one image to a tensor [C, H, W] of uint8 or floats."""
+def _few(names: Sequence[str]) -> str:
+    """Name the first of `names`, and count the others."""
+    others = len(names) - 1
+    return names[0] if not others else f"{names[0]} and {counted(others, 'other image')}"
+
+
+def _pixels(
+    image: Image, config: DataConfig, levels: ChooseLevels, name: str, coloured: list[str]
+) -> Tensor:
+    """Convert one image to a tensor [C, H, W] of uint8 or floats.
+
+    Files whose colours are lost are added to `coloured`.
+    """
     if isinstance(image, str | Path | bytes | Pillow.Image):
         try:
             background = "keep" if config.channels == 4 else "white"
@@ -126,6 +145,8 @@ def _pixels(image: Image, config: DataConfig, levels: ChooseLevels, name: str) -
             encoded = normalise(data, background=background, levels=levels).data
         except BadImage as error:
             raise UserError(f"{name} cannot be used: {error}; mend or remove it.") from error
+        if config.channels == 1 and _is_coloured(encoded, config.image_size):
+            coloured.append(name)
         return torch.tensor(to_array(encoded, config.image_size, config.channels))
     if not isinstance(image, np.ndarray | Tensor):
         raise UserError(
@@ -137,6 +158,14 @@ def _pixels(image: Image, config: DataConfig, levels: ChooseLevels, name: str) -
     pixels = _channels_first(image, name)
     _check_shape(pixels[None], config, name)
     return pixels
+
+
+def _is_coloured(encoded: bytes, size: int) -> bool:
+    """Tell whether an image has colours that a person sees; compression leaves traces of some."""
+    if shape_of(encoded)[2] == 1:
+        return False
+    pixels = to_array(encoded, size, 3).astype(np.int16)
+    return bool((pixels.max(axis=0) - pixels.min(axis=0)).mean() > _COLOUR)
 
 
 def _encoded(image: Image, name: str) -> bytes:

@@ -121,3 +121,14 @@ def test_a_range_that_is_given_is_held_to():
         as_support(image, GREY, (0, 0.4))
     with pytest.raises(UserError, match="give the lowest value first"):
         as_support(image, GREY, (1, 0))
+
+
+def test_colours_that_a_grey_model_drops_are_told_once(caplog):
+    coloured = [Image.fromarray(array) for array in pixels(channels=3)]
+    grey = [picture.convert("L").convert("RGB") for picture in coloured]
+    as_support(coloured, COLOUR)
+    as_support(grey, GREY)
+    assert not caplog.text
+    as_support([grey[0], *coloured[1:]], GREY)
+    [record] = caplog.records
+    assert "the colours of image 2 and 1 other image are dropped" in record.message
