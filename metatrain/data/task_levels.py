@@ -30,7 +30,7 @@ class _TaskLevels:
         self._task = task
 
     def __call__(self, extent: Extent) -> Levels:
-        return self._extents[extent.kind].levels
+        return (self._extents.get(extent.kind, extent) | extent).levels
 
     @cached_property
     def _extents(self) -> dict[str, Extent]:

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from metatrain.data.images import normalise, to_array
+from metatrain.data.task_levels import levels_of
 
 ORIENTATION = 0x0112
 
@@ -77,6 +78,14 @@ def with_entries(tiff: bytes, *more: tuple[int, int, int, bytes]) -> bytes:
 def test_an_odd_tag_keeps_no_tiff_unturned(compression, name):
     data = with_entries(encoded(PHOTO, "TIFF", compression=compression), ODD[name], turned_by(6))
     assert (normalised(data) == upright(6)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in ODD if name != "negative width"])
+def test_an_odd_tag_keeps_no_scan_from_the_levels_of_its_task(name):
+    scan = Image.fromarray(np.uint16([[0, 4095], [2000, 100]]))
+    data = with_entries(encoded(scan, "TIFF"), ODD[name])
+    result = normalise(data, levels=levels_of([lambda: data]))
+    assert np.asarray(decoded(result.data)).tolist() == [[0, 255], [125, 6]]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -55,23 +56,37 @@ def test_a_declared_range_holds_for_a_dark_image():
     assert (normalised(tiff(RAMP, greatest=65535)) == RAMP >> 4).all()
 
 
-@pytest.mark.parametrize("order", "<>")
-def test_channels_of_16_bits_are_scaled_by_the_bits_of_all(order):
+def test_channels_of_16_bits_in_a_png_are_scaled_by_the_bits_of_all():
     values = np.stack([RAMP, RAMP[::-1], RAMP // 2], -1)
-    expected = values >> 4
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    assert (normalised(raw_png(8, 6, 16, 2, rows)) == expected).all()
+    assert (normalised(raw_png(8, 6, 16, 2, rows)) == values >> 4).all()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_channels_of_16_bits_in_a_tiff_are_scaled_by_the_bits_of_all(channels, compression, order):
+    values = np.stack([RAMP, RAMP[::-1], RAMP // 2, RAMP // 3][:channels], -1)
+    expected = values >> 4
+    if channels == 4:  # CMYK
+        four = Image.frombytes("CMYK", (8, 6), expected.astype(np.uint8).tobytes())
+        expected = np.asarray(four.convert("RGB"))
     body = values.astype(f"{order}u2").tobytes()
+    body = zlib.compress(body) if compression == 8 else body
+    body += bytes(len(body) % 2)
+    start, colours = 8 + 2 * channels, 2 if channels == 3 else 5
     entries = [
-        *((256, 3, 1, 8), (257, 3, 1, 6), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2)),
-        *((273, 4, 1, 14), (277, 3, 1, 3), (278, 3, 1, 6), (279, 4, 1, len(body))),
+        *((256, 3, 1, 8), (257, 3, 1, 6), (258, 3, channels, 8), (259, 3, 1, compression)),
+        *((262, 3, 1, colours), (273, 4, 1, start), (277, 3, 1, channels), (278, 3, 1, 6)),
+        (279, 4, 1, len(body)),
     ]
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 14 + len(body))
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    head = magic + struct.pack(f"{order}I", start + len(body))
     directory = struct.pack(f"{order}H", len(entries))
     for tag, kind, count, value in entries:
         packed = struct.pack(f"{order}{'H' if kind == 3 and count == 1 else 'I'}", value)
         directory += struct.pack(f"{order}HHI", tag, kind, count) + packed.ljust(4, b"\0")
-    data = head + struct.pack(f"{order}3H", 16, 16, 16) + body + directory + bytes(4)
+    data = head + struct.pack(f"{order}{channels}H", *[16] * channels) + body + directory + bytes(4)
     assert (normalised(data) == expected).all()
 
 

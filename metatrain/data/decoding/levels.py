@@ -105,7 +105,9 @@ class WidePixels:
             scaled = _scaled(values, levels)
             if self._has_alpha:
                 scaled[..., -1] = values[..., -1] >> 8
-            result.paste(Image.fromarray(255 - scaled if self._header.inverted else scaled), box)
+            scaled = 255 - scaled if self._header.inverted else scaled
+            size = (box[2] - box[0], box[3] - box[1])
+            result.paste(Image.frombytes(bands, size, scaled.tobytes()), box)
         if not finite:
             notes.append("values that are no finite numbers: clipped")
         return result
@@ -194,7 +196,7 @@ def _load_low_bytes(image: ImageFile.ImageFile) -> Image.Image | None:
     image.tile = [tile._replace(args=_exchanged(tile.args)) for tile in image.tile]
     try:
         image.load()
-    except ValueError:
+    except (ValueError, OSError):
         return None
     return image
 

@@ -112,7 +112,7 @@ def has_wide_values(data: bytes) -> bool:
     Raises:
         BadImage: when it is no image.
     """
-    return wide_header(_open(data)) is not None
+    return wide_header(_open(without_metadata(data))) is not None
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
