@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import uuid
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,8 @@ class ProcessName(NamedTuple):
         """Whether it still runs; None where this process cannot know: on another machine."""
         if self.kernel != _kernel():
             return None
-        return _started(self.pid) == self.started
+        started = _started(self.pid)
+        return _is_hidden_or_gone(self.pid) if started is None else started == self.started
 
 
 def this_process() -> ProcessName:
@@ -41,10 +43,23 @@ def this_process() -> ProcessName:
 
 @lru_cache(maxsize=1)
 def _kernel() -> str:
+    # With the host's name, since sandboxes on several machines may tell the same of the rest.
+    host = socket.gethostname()
     with suppress(OSError):
         start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{start} {Path('/proc/self/ns/pid').readlink()}"
-    return socket.gethostname()
+        return f"{host} {start} {Path('/proc/self/ns/pid').readlink()}"
+    return f"{host} {uuid.getnode()}"
+
+
+def _is_hidden_or_gone(pid: int) -> bool | None:
+    """Return None where a process may be hidden from this user, and False where it has ended."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return None
+    except (ProcessLookupError, OverflowError):
+        pass
+    return False
 
 
 def _started(pid: int) -> str | None:

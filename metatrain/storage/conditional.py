@@ -25,7 +25,7 @@ from metatrain.storage.files import (
     read_bytes,
     write_file,
 )
-from metatrain.storage.local_disk import write_new
+from metatrain.storage.local_disk import write_new, write_whole
 from metatrain.storage.object_stores import object_store_of
 from metatrain.storage.ranges import refusal
 
@@ -97,8 +97,7 @@ def _replace(url: str, data: bytes, before: Stored) -> bool:
     if isinstance(fs, LocalFileSystem):
         with _locked(Path(path), before) as file:
             if file is not None:
-                os.pwrite(file, data, 0)
-                os.truncate(file, len(data))
+                write_whole(Path(path), [data])
             return file is not None
     written = _put(url, data, {"e_tag": before.tag}) if before.tag else None
     if written is None and read_stored(url) == before:

@@ -59,9 +59,7 @@ class LeaseKey(NamedTuple):
             LostError: when another process has it, or had it meanwhile.
             UserError: when the storage cannot be reached.
         """
-        stored = read_stored(self.url)
-        holder = parse_holder(stored.data) if stored else None
-        if holder is None or holder.token != self.token:
+        if _is_anothers(read_stored(self.url), self.token):
             raise LostError(_lost(self.url))
 
 
@@ -116,12 +114,11 @@ class Lease:
         holder = self._holder.renewed()
         replace(self.key.url, holder.encode(), self._stored)
         stored = read_stored(self.key.url)
-        now = parse_holder(stored.data) if stored else None
-        if stored and now and now.token == holder.token:
-            self._holder, self._stored = now, stored
-        else:
+        if _is_anothers(stored, holder.token):
             self._lost.set()
             say(_lost(self.key.url))
+        elif stored and (now := parse_holder(stored.data)):
+            self._holder, self._stored = now, stored
 
 
 @contextmanager
@@ -230,6 +227,12 @@ class _Watch:
             limit = f"at most {SILENCE_SECONDS:g} s without a sign of life"
             say(f"{self.sentence}; waiting until it has ended, or {limit}.")
         self._told = True
+
+
+def _is_anothers(stored: Stored | None, token: str) -> bool:
+    """Tell whether a lease is no longer that of `token`; one that nobody can read still is."""
+    holder = parse_holder(stored.data) if stored else None
+    return stored is None or (holder is not None and holder.token != token)
 
 
 def _lost(file: str) -> str:

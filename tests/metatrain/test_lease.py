@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from metatrain.base import processes
 from metatrain.base.errors import HeldError, UserError
 from metatrain.storage import conditional
 from metatrain.storage import lease as leases_module
@@ -251,3 +252,14 @@ def test_another_process_with_the_same_number_is_another_process():
     assert process.is_alive
     assert process._replace(started="1").is_alive is False
     assert process._replace(kernel="another").is_alive is None
+    assert process._replace(pid=2**22 + 1).is_alive is False
+
+
+def test_a_process_that_is_hidden_from_this_user_is_not_taken_for_gone(monkeypatch):
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    process = this_holder("trains").process
+    monkeypatch.setattr(processes, "_started", lambda pid: None)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert process.is_alive is None

@@ -1,26 +1,16 @@
-"""The checkpoints of a run: committing, finding, refusing and removing them."""
+"""The checkpoints of a run: committing, finding and refusing them, and keeping few."""
 
 import logging
-import re
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from metatrain.base.errors import UserError
-from metatrain.storage.files import (
-    MissingError,
-    asking,
-    filesystem_of,
-    read_file,
-    sizes_under,
-    write_file,
-)
+from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.training.checkpoint.folders import StepFolders
 from metatrain.training.checkpoint.index import (
     COMMIT,
     INDEX,
@@ -39,9 +29,6 @@ from metatrain.training.checkpoint.writing import Draft, Part, write_part
 from metatrain.training.state import Record
 
 Result = TypeVar("Result")
-
-_FOLDER = re.compile(r"^step-(\d+)$")
-_COMMITTED = re.compile(rf"^step-(\d+)/{re.escape(COMMIT)}$")
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +51,7 @@ class CheckpointStore:
     ) -> None:
         self._may_write = may_write
         self.url, self._report = f"{run.rstrip('/')}/checkpoints", report
-        self._filesystem, self._path = filesystem_of(self.url)
+        self._folders = StepFolders(self.url)
 
     def save(self, draft: Draft, peers: Peers = ALONE) -> None:
         """Write a checkpoint, and remove earlier ones once it is complete. Collective.
@@ -82,7 +69,7 @@ class CheckpointStore:
         if peers.rank == 0 and problems:
             # If even that fails, the next complete checkpoint removes it.
             with suppress(UserError):
-                self._remove(draft.step)
+                self._folders.remove(draft.step)
         [problem, *_] = peers.gather(problems[0] if problems else None)
         if problem:
             raise UserError(problem)
@@ -126,9 +113,8 @@ class CheckpointStore:
 
         Later ones are damaged, or the run would have resumed from them.
         """
-        sizes = self._sizes()
         losses: dict[int, float | None] = {}
-        for step in _committed(sizes):
+        for step in self._folders.committed():
             with suppress(DamagedError):
                 if step <= draft.step:
                     losses[step] = self.open(step).index.loss
@@ -136,28 +122,15 @@ class CheckpointStore:
         if draft.config.checkpoint.best:
             rated = {step: loss for step, loss in losses.items() if loss is not None}
             kept |= {min(rated, key=lambda step: (rated[step], -step))} if rated else set()
-        folders = {name.partition("/")[0] for name in sizes}
-        for step in {int(match[1]) for match in map(_FOLDER.search, folders) if match} - kept:
-            self._remove(step)
-        self._tidy(draft.step)
-
-    def _tidy(self, step: int) -> None:
-        """Remove files that a killed attempt at the same step has left."""
-        named = {INDEX, COMMIT, *self.open(step).index.files}
-        for name in self._sizes(_name(step)).keys() - named:
-            self._ask(partial(self._filesystem.rm_file, f"{self._path}/{_name(step)}/{name}"))
-
-    def _remove(self, step: int) -> None:
-        path = f"{self._path}/{_name(step)}"
-        # The commit first, since the other files are not removed all at once.
-        with suppress(MissingError):
-            self._ask(lambda: self._filesystem.rm_file(f"{path}/{COMMIT}"))
-        with suppress(MissingError):
-            self._ask(lambda: self._filesystem.rm(path, recursive=True))
+        for step in self._folders.steps() - kept:
+            self._folders.remove(step)
+        # A killed attempt at the same step may have left others.
+        named = {INDEX, COMMIT, *self.open(draft.step).index.files}
+        self._folders.remove_others(draft.step, named)
 
     def folder(self, step: int) -> str:
         """Return the URL of the checkpoint of `step`."""
-        return f"{self.url}/{_name(step)}"
+        return self._folders.of(step)
 
     def steps(self) -> list[int]:
         """List the steps of the committed checkpoints, ascending.
@@ -166,17 +139,7 @@ class CheckpointStore:
             UserError: when the storage cannot be reached, which does not mean that there are none;
                 or when one of them is a link.
         """
-        self._refuse_links()
-        return _committed(self._sizes())
-
-    def _refuse_links(self) -> None:
-        """Refuse a step's folder that is a link: listings pass over it, and nothing prunes it."""
-        if not isinstance(self._filesystem, LocalFileSystem):
-            return
-        folders = Path(self._path).glob("step-*")
-        link = next((folder for folder in sorted(folders) if folder.is_symlink()), None)
-        if link:
-            raise UserError(f"{link} is a link; put the checkpoint itself in its place.")
+        return self._folders.committed()
 
     def open(self, step: int) -> Checkpoint:
         """Open the checkpoint of `step`, after a check that its files have the right lengths.
@@ -200,7 +163,7 @@ class CheckpointStore:
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise DamagedError(f"{folder} cannot be used: {error.title}: {reason}.") from error
-        sizes = self._sizes(_name(step))
+        sizes = self._folders.sizes(step)
         for name, record in index.files.items():
             if sizes.get(name) != record.bytes:
                 fault = "has another length than was written" if name in sizes else "is missing"
@@ -248,21 +211,13 @@ class CheckpointStore:
                 f"{self.url} has checkpoints and none of them can be used; move them away, or "
                 f"choose another run.name."
             )
-        [remains, *_] = peers.gather(self._remains() if peers.rank == 0 else [])
+        [remains, *_] = peers.gather(self._folders.remains() if peers.rank == 0 else [])
         if remains:
             raise UserError(
                 f"{self.url} has no checkpoint, and {remains[-1]} looks like the rest of one; "
                 f"move it away, or choose another run.name."
             )
         return None
-
-    def _remains(self) -> list[str]:
-        """List what looks like a checkpoint and is none, but for step 0 of a start that was killed.
-
-        A run that saves a later step has saved step 0 before.
-        """
-        names = {name.partition("/")[0] for name in self._sizes()} - {_name(0)}
-        return sorted(name for name in names if name.startswith("step-"))
 
     def _try(
         self, step: int, read: Callable[[Checkpoint], Result], rank: int
@@ -285,18 +240,6 @@ class CheckpointStore:
         newest = self.newest()
         return newest.index.history if newest else []
 
-    def _sizes(self, folder: str = "") -> dict[str, int]:
-        """List the bytes of every file under `folder`, by its path from there."""
-        return sizes_under(f"{self.url}/{folder}".rstrip("/"))
-
-    def _ask(self, request: Callable[[], Result]) -> Result:
-        return asking(self.url, request)
-
-
-def _committed(files: Iterable[str]) -> list[int]:
-    """List the steps of the committed checkpoints among `files`, ascending."""
-    return sorted(int(match[1]) for match in map(_COMMITTED.search, files) if match)
-
 
 def _attempt(action: Callable[[], Result]) -> tuple[Result | None, str | None]:
     """Return the result of `action`, or why it failed, which the other workers have to know."""
@@ -318,7 +261,3 @@ def _recent_loss(history: Sequence[Record], since: int) -> float | None:
     ]
     steps = sum(count for count, _ in recent)
     return sum(count * loss for count, loss in recent) / steps if steps else None
-
-
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
