@@ -99,11 +99,11 @@ class Bench:
         def episodes() -> Iterator[object]:
             with ThreadPoolExecutor(READERS) as pool:
                 yield
-                for task, at, found in zip(
+                for task, at, result in zip(
                     tasks, wanted, pool.map(read, tasks, wanted), strict=True
                 ):
-                    assert found == [image(task * images + i) for i in at]
-                    yield decode(found, SIDE, 3)
+                    assert result == [image(task * images + i) for i in at]
+                    yield decode(result, SIDE, 3)
 
         return self._cost(episodes(), PEER_EPISODES, before=1)
 
@@ -144,13 +144,13 @@ def main() -> None:
                 bench = Bench(proxy, folder, options.rounds)
                 for images, url in urls.items():
                     case = {"images": images, "latency": seconds}
-                    found = [case | row for row in bench.ours_and_bound(url)]
+                    results = [case | row for row in bench.ours_and_bound(url)]
                     for name, peer in peers.items() if images == options.peers_at else ():
                         row = bench.peer(peer, places[name] or url, images)
-                        share = row["images_per_second"] / found[0]["images_per_second"]
-                        found.append(case | {"system": name, "share": share} | row)
-                    _print(found)
-                    rows += found
+                        share = row["images_per_second"] / results[0]["images_per_second"]
+                        results.append(case | {"system": name, "share": share} | row)
+                    _print(results)
+                    rows += results
     Path(options.out).write_text(json.dumps(rows, indent=1))
 
 

@@ -110,8 +110,8 @@ def _open_webdataset(url: str, scratch: str, images: int) -> Read:
     def read(task: int, wanted: Sequence[int]) -> list[bytes]:
         address = fs.sign(f"{root}/{task:05d}.tar", expiration=600)
         samples = wds.WebDataset([address], shardshuffle=False)
-        found = {int(sample["__key__"]): sample["ppm"] for sample in samples}
-        return [found[i] for i in wanted]
+        results = {int(sample["__key__"]): sample["ppm"] for sample in samples}
+        return [results[i] for i in wanted]
 
     return read
 
@@ -129,8 +129,8 @@ def _open_datasets(url: str, scratch: str, images: int) -> Read:
             filters=[("task", "==", f"{task:05d}")],
             cache_dir=scratch,
         )
-        found = {row["index"]: row["image"] for row in rows}
-        return [found[i] for i in wanted]
+        results = {row["index"]: row["image"] for row in rows}
+        return [results[i] for i in wanted]
 
     return read
 

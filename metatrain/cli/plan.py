@@ -43,11 +43,11 @@ def _plan(arguments: argparse.Namespace) -> None:
     def load(further: Sequence[str]) -> Config:
         return load_config(arguments.config, [*arguments.overrides, *given, *further])
 
-    found = plan_of(load(()), _hardware(arguments, load(())))
-    show(plan_table(found))
-    _tell_problems(found.config, here=not gpus)
-    if not found.fits:
-        raise UserError(advice(*remedy(found, load)))
+    result = plan_of(load(()), _hardware(arguments, load(())))
+    show(plan_table(result))
+    _tell_problems(result.config, here=not gpus)
+    if not result.fits:
+        raise UserError(advice(*remedy(result, load)))
 
 
 def _tell_problems(config: "Config", *, here: bool) -> None:
@@ -72,7 +72,7 @@ def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":
 
     from metatrain.plan.hardware import Hardware, this_machine
 
-    said = {
+    stated = {
         "memory": arguments.gpu_memory and 1e9 * arguments.gpu_memory,
         "per_node": arguments.per_node,
         "tflops": arguments.tflops,
@@ -83,7 +83,7 @@ def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":
     }
     bf16, gpus = config.inner.precision == "bf16", config.cluster.gpus_per_worker
     usual = Hardware.h100(bf16=bf16) if gpus else this_machine(config.cluster.workers)
-    return replace(usual, **{name: value for name, value in said.items() if value is not None})
+    return replace(usual, **{name: value for name, value in stated.items() if value is not None})
 
 
 PLAN = Command("Predict a run's memory, traffic, time and cost.", _arguments, _plan)

@@ -131,10 +131,10 @@ class Trainer:
 
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
-        own = [episode.to(self.engine.device) for episode in next(episodes)]
+        part = [episode.to(self.engine.device) for episode in next(episodes)]
         waited = time.perf_counter() - started
         with self.clock("seconds_inner"):
-            outer = self._outer_gradient(own)
+            outer = self._outer_gradient(part)
             record = {name: value.item() for name, value in outer.metrics.items()}
         self._refuse_changed_buffers()
         record |= {"data_wait": waited} | self.read_counts()

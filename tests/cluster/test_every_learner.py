@@ -78,10 +78,12 @@ def workers(tmp_path, monkeypatch):
 @pytest.mark.timeout(900)
 def test_every_learner_trains_for_20_steps_on_glyphs(glyphs, tmp_path, workers):
     configs = {name: configuration(name, glyphs, tmp_path) for name in LEARNERS.built_in}
-    said = [line for line in workers(list(configs.values())) if line]
-    assert any(line.startswith("auto selects adj") or "auto selects unr" in line for line in said)
-    assert any("auto selects the sharded inner loop" in line for line in said)
-    assert any("auto selects the gathered inner loop: learner imaml" in line for line in said)
+    messages = [line for line in workers(list(configs.values())) if line]
+    assert any(
+        line.startswith("auto selects adj") or "auto selects unr" in line for line in messages
+    )
+    assert any("auto selects the sharded inner loop" in line for line in messages)
+    assert any("auto selects the gathered inner loop: learner imaml" in line for line in messages)
     for name, config in configs.items():
         state = CheckpointStore(config.run.url).latest()
         start = build_theta(config).copy()

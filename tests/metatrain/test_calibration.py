@@ -37,8 +37,8 @@ def on(x, y) -> Calibration:
     return calibration(x[:, :-1], y, learned=x[:, -1])
 
 
-def expected(found, x):
-    return found.expected(x[:-1], x[-1])
+def expected(calibration, x):
+    return calibration.expected(x[:-1], x[-1])
 
 
 def skewed(count: int, seed: int) -> torch.Tensor:
@@ -69,11 +69,11 @@ def test_familiarity_is_the_rank_of_the_distance_among_all():
 
 def test_too_little_surprise_is_as_unfamiliar_as_too_much():
     normal = torch.randn(TASKS, 3, generator=torch.Generator().manual_seed(0))
-    found = calibration(normal)
+    result = calibration(normal)
     least = 1 / (TASKS + 1)
-    assert found.familiarity(torch.full((3,), 9.0)) == pytest.approx(least)
-    assert found.familiarity(torch.full((3,), -9.0)) == pytest.approx(least)
-    assert found.familiarity(normal.mean(dim=0)) == 1
+    assert result.familiarity(torch.full((3,), 9.0)) == pytest.approx(least)
+    assert result.familiarity(torch.full((3,), -9.0)) == pytest.approx(least)
+    assert result.familiarity(normal.mean(dim=0)) == 1
     assert calibration(normal[:9]).familiarity(torch.full((3,), 9.0)) > UNFAMILIAR
 
 
@@ -87,9 +87,9 @@ def test_the_interval_holds_what_it_says_and_is_as_narrow_as_the_noise():
     held, widths = [], []
     for seed in range(200):
         x, y = linear(TASKS + 1, seed)
-        found = expected(on(x[:-1], y[:-1]), x[-1])
-        held.append(found.low <= y[-1] <= found.high)
-        widths.append(found.high - found.low)
+        result = expected(on(x[:-1], y[:-1]), x[-1])
+        held.append(result.low <= y[-1] <= result.high)
+        widths.append(result.high - result.low)
     assert 0.84 < np.mean(held) < 0.97
     assert 0.15 < np.mean(widths) < 0.25  # 2 x 1.645 x 0.05 of a known line
 
@@ -106,22 +106,22 @@ def test_the_value_is_that_of_ridge_regression():
 
 def test_of_few_tasks_every_share_may_be_expected():
     x, y = linear(8, 0)
-    found = expected(on(x, y), x[0])
-    assert (found.low, found.high) == (0, 1)
-    assert 0 <= found.value <= 1
+    result = expected(on(x, y), x[0])
+    assert (result.low, result.high) == (0, 1)
+    assert 0 <= result.value <= 1
 
 
 def test_what_was_foreseen_is_compared_with_what_came():
     x, y = linear(TASKS + 20, 1)
     known, rest = on(x[:TASKS], y[:TASKS]), x[None, TASKS:]
-    found = expectation_quality(
+    result = expectation_quality(
         known, surprise=rest[..., :-1], learned=rest[..., -1], measured=y[TASKS:]
     )
-    assert found.correlation.value > 0.7
-    assert found.correlation.low < found.correlation.value < found.correlation.high
-    assert found.error.value < 0.1
-    assert found.held.value > 0.7
-    assert len(found.expected) == 20
+    assert result.correlation.value > 0.7
+    assert result.correlation.low < result.correlation.value < result.correlation.high
+    assert result.error.value < 0.1
+    assert result.held.value > 0.7
+    assert len(result.expected) == 20
     shuffled = expectation_quality(
         known, surprise=9 + rest[..., :-1], learned=9 + rest[..., -1], measured=y[TASKS:].flip(0)
     )
@@ -133,8 +133,8 @@ def test_the_rank_correlation_is_spearmans_also_of_resampled_tasks():
     x, y = linear(TASKS, 2)
     y = (8 * y).round() / 8  # shares have ties
     weights = resamples(TASKS, count=20)
-    found = rank_correlation(x[:, 0], y)(weights)
-    for row, value in zip(weights, found, strict=True):
+    result = rank_correlation(x[:, 0], y)(weights)
+    for row, value in zip(weights, result, strict=True):
         i = torch.repeat_interleave(row.long())
         torch.testing.assert_close(
             value, spearman_corrcoef(x[i, 0], y[i]).double(), rtol=1e-4, atol=1e-4
@@ -154,16 +154,16 @@ def test_surprise_is_the_objective_at_fixed_times_with_each_image_given_the_othe
     torch.nn.init.normal_(generator.network.out.weight)
     support = torch.rand(SHOTS, 1, SIZE, SIZE) * 2 - 1
     support[0] = 1
-    found = surprise(generator, Examples(support))
+    result = surprise(generator, Examples(support))
     images = support.repeat(NOISES, 1, 1, 1)
     noise = torch.randn(images.shape, generator=random_stream(0))
     visible = torch.tensor([[i % SHOTS != j for j in range(SHOTS)] for i in range(len(images))])
-    assert len(found) == len(TIMES) + 1
-    for time, value in zip(TIMES, found, strict=False):
+    assert len(result) == len(TIMES) + 1
+    for time, value in zip(TIMES, result, strict=False):
         loss = generator(images, noise, torch.full((len(images),), time), support, visible)
         torch.testing.assert_close(value.exp(), loss.detach())
-    assert found[-1] > 0
-    assert surprise(generator, Examples(support[:1].expand(SHOTS, -1, -1, -1)))[-1] < found[-1]
+    assert result[-1] > 0
+    assert surprise(generator, Examples(support[:1].expand(SHOTS, -1, -1, -1)))[-1] < result[-1]
     assert surprise(generator, Examples(support[:1]))[-1] == 0
 
 

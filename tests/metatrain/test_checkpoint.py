@@ -154,8 +154,8 @@ def test_any_number_of_workers_reads_what_many_wrote_whole_or_in_slices(run, con
     store = CheckpointStore(run)
     together(world, writer(store, state(config, 5), config, shards))
     assert_same(store.latest(), state(config, 5))
-    for found in together(3, store.latest):
-        assert_same(found, state(config, 5))
+    for result in together(3, store.latest):
+        assert_same(result, state(config, 5))
     for rank in range(4):
         partitions = partitions_of(state(config, 5), rank, 4, 2)
         read = partial(state_of, partitions=partitions)

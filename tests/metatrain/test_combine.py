@@ -35,12 +35,12 @@ def test_a_uniform_soup_is_the_mean(saved):
 
 
 def test_a_greedy_soup_takes_who_does_it_no_harm_in_the_order_of_scores():
-    said = []
+    messages = []
     members = {"far": number(9.0), "over": number(1.5), "best": number(-0.5), "under": number(-1.0)}
-    soup = greedy_soup(members, lambda model: abs(value(model)), said.append)
+    soup = greedy_soup(members, lambda model: abs(value(model)), messages.append)
     # The best is off by 0.5; it and -1.0 by 0.75, it and 1.5 by 0.5 again, these and 9.0 by 3.33.
     assert value(soup) == pytest.approx(0.5)
-    assert said[4:] == [
+    assert messages[4:] == [
         "best is kept: it is the best member",
         "under is left out: with it the soup scores 0.7500, without it 0.5000",
         "over is kept: with it the soup scores 0.5000, without it 0.5000",

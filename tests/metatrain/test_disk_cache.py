@@ -102,8 +102,8 @@ for seed in range(start, start + int(sys.argv[4])):
     data = np.random.default_rng(seed % 30).bytes(10_000)
     name = hashlib.sha256(data).hexdigest()
     cache.put(name, data)
-    found = cache.get(name)
-    assert found in (None, data)
+    cached = cache.get(name)
+    assert cached in (None, data)
 """
 
 

@@ -42,36 +42,36 @@ def numbers(folder):
 
 
 def test_every_system_is_scored_beside_the_baselines(evaluated, packed):
-    found = read_evaluation(str(evaluated))
+    outcome = read_evaluation(str(evaluated))
     order = [COPY, JITTERED, UNADAPTED, SCRATCH, JOINT, "one", REAL]
-    assert list(found.results) == order
-    assert (found.system, found.outer_steps) == ("one", 7)
-    [missing] = found.missing
+    assert list(outcome.results) == order
+    assert (outcome.system, outcome.outer_steps) == ("one", 7)
+    [missing] = outcome.missing
     assert "the system is not calibrated with 3 shots" in missing
-    assert [space.name for space in found.spaces] == ["metric network", "HOG", "pixels"]
-    episodes = found.episodes
+    assert [space.name for space in outcome.spaces] == ["metric network", "HOG", "pixels"]
+    episodes = outcome.episodes
     assert (episodes.tasks, episodes.shots, episodes.seeds) == (episodes.tasks[:3], 3, 2)
     assert episodes.listed == (16, SEEDS)
     assert episodes.data == EpisodeStore(packed).fingerprint
-    assert set(found.result.curve) == {0, 1, 2}
-    assert found.results[COPY].scores["pixels"]["memorised"].value == 1
-    for result in found.results.values():
+    assert set(outcome.result.curve) == {0, 1, 2}
+    assert outcome.results[COPY].scores["pixels"]["memorised"].value == 1
+    for result in outcome.results.values():
         for metrics in result.scores.values():
             for estimate in metrics.values():
                 assert estimate.low <= estimate.value <= estimate.high
-    for result in found.results.values():
+    for result in outcome.results.values():
         mean = sum(result.own_task) / len(result.own_task)
         assert mean == pytest.approx(result.scores["metric network"]["own_task"].value)
         assert len(result.task_kid) == 3
 
 
 def test_the_strip_of_every_task_is_kept_as_it_was_drawn(evaluated, packed):
-    found = read_evaluation(str(evaluated))
+    result = read_evaluation(str(evaluated))
     whole = list_episodes(EpisodeStore(packed), "train")
     benchmark = read_benchmark(EpisodeStore(packed), whole.first(3, 2), **SHAPE)
     drawn = [load_file(file) for file in (evaluated / "work").glob("*.safetensors")]
     drawn = [outcome["images"] for outcome in drawn if len(outcome["steps"]) == 3]
-    for i, (given, after, real) in enumerate(read_strips(str(evaluated), found, [0, 1, 2])):
+    for i, (given, after, real) in enumerate(read_strips(str(evaluated), result, [0, 1, 2])):
         assert given.equal(benchmark.support[0, i])
         assert real.equal(benchmark.reference[0, i])
         assert list(after) == [0, 1, 2]
@@ -82,13 +82,13 @@ def test_the_strip_of_every_task_is_kept_as_it_was_drawn(evaluated, packed):
 
 
 def test_scores_are_kept_with_their_resamples_for_paired_tests_later(evaluated):
-    found = read_evaluation(str(evaluated))
-    scores = read_scores(str(evaluated), found, "one")
+    result = read_evaluation(str(evaluated))
+    scores = read_scores(str(evaluated), result, "one")
     same = scores["pixels"]["kid"].minus(scores["pixels"]["kid"])
     assert (same.value, same.significant) == (0, False)
     for space, metrics in scores.items():
         for name, score in metrics.items():
-            assert score.estimate.value == found.result.scores[space][name].value
+            assert score.estimate.value == result.result.scores[space][name].value
 
 
 def test_two_workers_get_the_numbers_of_one(places, evaluated):
@@ -130,9 +130,9 @@ def test_several_models_are_compared_on_the_same_episodes(places, evaluated, cap
     out = places / "both"
     options = ["--metric", places / "metric.safetensors", *FEW, "--workers", 1, "--out", out]
     assert metatrain("evaluate", places / "one", places / "two", *options) == 0
-    said = capsys.readouterr().out
-    assert "two against one: KID" in said
-    assert "no joint + fine-tuning: no jointly trained model was given" in said
+    output = capsys.readouterr().out
+    assert "two against one: KID" in output
+    assert "no joint + fine-tuning: no jointly trained model was given" in output
     alone, one = numbers(evaluated), numbers(out / "00")
     assert one["results"]["one"] == alone["results"]["one"]
     assert numbers(out / "01")["results"][REAL] == one["results"][REAL]
@@ -157,18 +157,18 @@ def test_on_several_data_sets_models_are_compared_with_those_trained_there(
     few = ["--split", "train", "--tasks", 3, "--seeds", 1, "--workers", 1]
     data = ["--data", packed, "--data", tmp_path / "other"]
     assert metatrain("evaluate", tmp_path / "one", tmp_path / "two", *data, *few) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     label = data_label(EpisodeStore(f"{tmp_path}/other"))
-    found, native = f"{tmp_path}/one/evaluation-{label}", f"{tmp_path}/two/evaluation"
+    result, native = f"{tmp_path}/one/evaluation-{label}", f"{tmp_path}/two/evaluation"
     assert read_evaluation(f"{tmp_path}/one/evaluation").episodes.benchmark == "data"
-    assert read_evaluation(found).episodes.benchmark == "other"
+    assert read_evaluation(result).episodes.benchmark == "other"
     one, two = (
         read_scores(folder, read_evaluation(folder), name)["metric network"]["kid"]
-        for folder, name in ((found, "one"), (native, "two"))
+        for folder, name in ((result, "one"), (native, "two"))
     )
-    assert "on other: one against two, which was trained there: own task" in said
-    assert f"KID {difference_text('kid', one.minus(two))}" in said
-    row = next(line for line in said.splitlines() if line.startswith("other (two)"))
+    assert "on other: one against two, which was trained there: own task" in output
+    assert f"KID {difference_text('kid', one.minus(two))}" in output
+    row = next(line for line in output.splitlines() if line.startswith("other (two)"))
     assert len(row.split("[")) == 3, "a score with its interval on each data set"
 
 
@@ -191,10 +191,10 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     assert metatrain("calibrate", run, *few) == 0
     after = load_model(str(run))
     assert after.sha256 == before.sha256
-    found = after.calibration
-    assert found is not None
-    assert (found.model, found.benchmark, found.shots) == (after.sha256, "data", 5)
-    assert (len(found.surprise), len(found.own_task)) == (2, 2)
+    result = after.calibration
+    assert result is not None
+    assert (result.model, result.benchmark, result.shots) == (after.sha256, "data", 5)
+    assert (len(result.surprise), len(result.own_task)) == (2, 2)
     assert metatrain("evaluate", run, *options) == 0
     assert "expected before sampling" in capsys.readouterr().out
     quality = read_evaluation(f"{run}/evaluation").expectation_quality
@@ -235,14 +235,14 @@ def test_from_scratch_knows_what_adapting_depends_on_and_nothing_else(places, pa
 
 def test_copies_are_the_support_and_jittered_ones_are_near_it(packed, listed):
     benchmark = read_benchmark(EpisodeStore(packed), listed.first(4, 2), **SHAPE)
-    found = baselines(benchmark)
+    result = baselines(benchmark)
     order = [0, 1, 2, 0]  # four images of three
-    assert found[COPY].equal(benchmark.support[:, :, order])
-    assert found[REAL].equal(benchmark.held_out)
-    moved = (found[JITTERED] - found[COPY]).flatten(3).square().mean(dim=3)
+    assert result[COPY].equal(benchmark.support[:, :, order])
+    assert result[REAL].equal(benchmark.held_out)
+    moved = (result[JITTERED] - result[COPY]).flatten(3).square().mean(dim=3)
     assert (moved > 0).all()
-    assert found[JITTERED].equal(baselines(benchmark)[JITTERED])
-    assert found[JITTERED].abs().max() <= 1
+    assert result[JITTERED].equal(baselines(benchmark)[JITTERED])
+    assert result[JITTERED].abs().max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -300,6 +300,6 @@ def test_an_evaluation_that_is_damaged_or_older_is_to_be_made_again(evaluated, t
             read_evaluation(str(tmp_path))
     shutil.copytree(evaluated, tmp_path / "copy")
     (tmp_path / "copy" / "scores.safetensors").write_bytes(b"")
-    found = read_evaluation(f"{tmp_path}/copy")
+    result = read_evaluation(f"{tmp_path}/copy")
     with pytest.raises(UserError, match=r"scores\.safetensors is damaged"):
-        read_scores(f"{tmp_path}/copy", found, "one")
+        read_scores(f"{tmp_path}/copy", result, "one")

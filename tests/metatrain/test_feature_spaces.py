@@ -45,15 +45,15 @@ def hog_written_out(image):
             block = cells[y : y + 2, x : x + 2].transpose(2, 0, 1).ravel()
             block = np.minimum(block / np.linalg.norm(block), 0.2)
             blocks.append(block / np.linalg.norm(block))
-    found = np.concatenate(blocks)
-    return found / np.linalg.norm(found) * math.sqrt(found.size)
+    result = np.concatenate(blocks)
+    return result / np.linalg.norm(result) * math.sqrt(result.size)
 
 
 def test_hog_is_its_paper_written_out():
     images = torch.randn(2, 1, 16, 16, generator=noise(), dtype=torch.float64)
-    found = Hog().features(images)
-    assert found.shape == (2, 7 * 7 * 36)
-    for image, row in zip(images, found, strict=True):
+    result = Hog().features(images)
+    assert result.shape == (2, 7 * 7 * 36)
+    for image, row in zip(images, result, strict=True):
         np.testing.assert_allclose(row, hog_written_out(image[0].numpy()), rtol=1e-9)
 
 
@@ -128,11 +128,11 @@ def test_the_metric_network_is_made_once_and_is_then_the_one_in_the_file(packed,
     made, url = network
     content = Path(url).read_bytes()
     assert made.sha256 == hashlib.sha256(content).hexdigest()
-    found = metric_network(EpisodeStore(packed), url, **SHAPE)
+    result = metric_network(EpisodeStore(packed), url, **SHAPE)
     images = torch.rand(2, 3, 1, 16, 16) * 2 - 1
-    assert found.sha256 == made.sha256
-    assert found.features(images).equal(made.features(images))
-    assert found.features(images).square().mean(dim=-1).allclose(torch.ones(2, 3))
+    assert result.sha256 == made.sha256
+    assert result.features(images).equal(made.features(images))
+    assert result.features(images).square().mean(dim=-1).allclose(torch.ones(2, 3))
     with safe_open(url, "pt") as file:
         assert file.metadata()["benchmark"] == "data"
         assert file.metadata()["data"] == EpisodeStore(packed).fingerprint

@@ -60,15 +60,15 @@ def test_the_local_trees_of_all_workers_and_their_copies_are_the_whole_tree(
         name: [0, *sorted(data.draw(st.integers(0, n)) for _ in range(shards - 1)), n]
         for name, (_, n) in whole.items()
     }
-    found = []
+    results = []
     for shard, copy in product(range(shards), range(copies)):
         slices = {name: (at[shard], at[shard + 1]) for name, at in cuts.items()}
         partition = Partition(shapes=shapes_of(tree), slices=slices, copy=copy, copies=copies)
         local = partition.local(tree)
         assert all(local[n].shape == tree[n].shape for n in tree if slices[n] == whole[n])
         own = [partition.fragment(name, name, value) for name, value in local.items()]
-        found += share_of(own, copy, copies)
-    assert_same(assemble(found), tree)
+        results += share_of(own, copy, copies)
+    assert_same(assemble(results), tree)
 
 
 @given(TREES, st.integers(1, 9), st.integers(8, 100))

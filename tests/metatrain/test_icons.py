@@ -369,10 +369,10 @@ def test_without_the_renderer_a_sentence_says_what_to_install(monkeypatch):
 def test_a_variant_that_a_source_does_not_have_is_a_sentence(arguments, message, tmp_path):
     code = "from metatrain.cli.main import main; main()"
     command = [sys.executable, "-c", code, "pack", arguments[0], str(tmp_path / "set")]
-    said = subprocess.run([*command, *arguments[1:]], capture_output=True, text=True)
-    assert said.returncode == 1
-    assert message in said.stderr
-    assert "Traceback" not in said.stderr
+    messages = subprocess.run([*command, *arguments[1:]], capture_output=True, text=True)
+    assert messages.returncode == 1
+    assert message in messages.stderr
+    assert "Traceback" not in messages.stderr
 
 
 def test_a_task_has_at_most_three_of_a_source_and_sixty_four():
@@ -380,6 +380,6 @@ def test_a_task_has_at_most_three_of_a_source_and_sixty_four():
         icon_set(f"set{chr(97 + i)}x", [f"bell-{n}" for n in range(6)], 500 * i) for i in range(25)
     ]
     variant = Variant(images=20, sources=8)
-    found = choice.chosen(choice.candidates(usable_sets(many), variant), variant)["bell"]
-    assert len(found) == 64
-    assert max(sum(f.source == g.source for f in found) for g in found) == 3
+    result = choice.chosen(choice.candidates(usable_sets(many), variant), variant)["bell"]
+    assert len(result) == 64
+    assert max(sum(f.source == g.source for f in result) for g in result) == 3

@@ -75,10 +75,10 @@ def test_slices_are_those_of_the_whole_and_only_one_tensor_is_whole_at_a_time(se
     for rank in (0, WORLD - 1):
         partition = partition_of(whole, rank)
         with Living() as living:
-            found = initial_weights(config, partition)
-        assert list(found) == list(whole)
-        assert all(torch.equal(found[n], partition.cut(n, t)) for n, t in whole.items())
-        kept = sum(tensor.nbytes for tensor in found.values())
+            result = initial_weights(config, partition)
+        assert list(result) == list(whole)
+        assert all(torch.equal(result[n], partition.cut(n, t)) for n, t in whole.items())
+        kept = sum(tensor.nbytes for tensor in result.values())
         # One tensor, and at most one that it is computed from.
         assert living.most <= kept + 2 * largest
 
@@ -106,20 +106,20 @@ def tensors_of(module):
 
 
 def replayed(recording):
-    found = {}
+    results = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        recording.replay(lambda name, tensor: found.update({name: tensor.clone()}))
-    return found
+        recording.replay(lambda name, tensor: results.update({name: tensor.clone()}))
+    return results
 
 
 def test_a_replay_computes_what_a_constructor_computes():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         expected = Odd()
-    found, tensors = replayed(Recording(lambda: tensors_of(Odd()))), tensors_of(expected)
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    result, tensors = replayed(Recording(lambda: tensors_of(Odd()))), tensors_of(expected)
+    assert result.keys() == tensors.keys()
+    assert all(torch.equal(result[name], tensor) for name, tensor in tensors.items())
 
 
 class Looking(nn.Module):
@@ -148,9 +148,9 @@ def test_a_constructor_that_looks_at_values_runs_as_a_whole(monkeypatch):
     with torch.random.fork_rng(devices=[]):
         expected = seeded(config).named()
         partition = partition_of(expected, 1)
-        found = initial_weights(config, partition)
+        result = initial_weights(config, partition)
         constants = initial_constants(config)
-    assert torch.equal(found["weight"], partition.cut("weight", expected["weight"]))
+    assert torch.equal(result["weight"], partition.cut("weight", expected["weight"]))
     assert torch.equal(constants.pop("frozen"), torch.ones(2))
     assert torch.equal(constants.pop("places"), torch.arange(3.0))
     assert not constants

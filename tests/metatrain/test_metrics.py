@@ -63,8 +63,8 @@ def test_kid_is_the_sums_of_its_definition(tasks, images, d, seed):
 def test_kid_of_tasks_drawn_again_compares_no_image_with_itself():
     x, y = normal(3, 2, 4), normal(3, 3, 4, seed=1) + 1
     shares = torch.tensor([2 / 3, 0, 1 / 3], dtype=torch.float64)
-    found = shares @ kid_of_pairs(x, y) @ shares
-    assert found.item() == pytest.approx(kid_written_out(x, y, [0, 0, 2]), rel=1e-12)
+    result = shares @ kid_of_pairs(x, y) @ shares
+    assert result.item() == pytest.approx(kid_written_out(x, y, [0, 0, 2]), rel=1e-12)
 
 
 @pytest.mark.parametrize("tasks", [2, 8, 32])
@@ -74,8 +74,8 @@ def test_kid_of_real_images_against_real_ones_of_the_same_tasks_is_zero_on_avera
         centres = 2 * normal(tasks, 1, 8, seed=seed)
         x, y = centres + normal(2, tasks, 5, 8, seed=seed + 1000)
         values.append(kid(x, y))
-    found, error = torch.tensor(values).mean(), torch.tensor(values).std() / 1000**0.5
-    assert abs(found) < 3 * error
+    result, error = torch.tensor(values).mean(), torch.tensor(values).std() / 1000**0.5
+    assert abs(result) < 3 * error
     assert min(values) < 0
 
 
@@ -91,8 +91,8 @@ def test_frechet_distance_of_two_gaussians_is_the_closed_form():
     # Of a 2 x 2 matrix with positive eigenvalues, tr sqrt(M) = sqrt(tr M + 2 sqrt(det M)).
     trace = math.sqrt((s1 @ s2).trace() + 2 * math.sqrt(torch.det(s1 @ s2)))
     expected = (m1 - m2).square().sum() + s1.trace() + s2.trace() - 2 * trace
-    found = frechet_distance(m1, s1[None], m2, s2[None])
-    assert found.item() == pytest.approx(expected.item(), rel=1e-9)
+    result = frechet_distance(m1, s1[None], m2, s2[None])
+    assert result.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
 class Features(nn.Identity):

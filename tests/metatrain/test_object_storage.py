@@ -64,9 +64,9 @@ def test_checkpoints_in_a_bucket_are_written_listed_pruned_and_read(s3, config):
     for step in (5, 10, 15):
         checkpoints.save(draft_of(replace(state, step=step), config))
     assert checkpoints.steps() == [10, 15]
-    found = checkpoints.latest()
-    assert found.step == 15
-    assert all(torch.equal(p, found.parameters[name]) for name, p in state.parameters.items())
+    result = checkpoints.latest()
+    assert result.step == 15
+    assert all(torch.equal(p, result.parameters[name]) for name, p in state.parameters.items())
 
 
 def test_files_in_a_bucket_come_back_and_missing_ones_are_missing(s3):

@@ -39,18 +39,18 @@ def score_samples(exported, packed, places, *more):
 
 def test_what_another_system_drew_is_scored_as_ours_is(exported, packed, places):
     assert score_samples(exported, packed, places) == 0
-    found = read_evaluation(f"{exported}/evaluation")
-    copies = found.results[COPY].scores
-    assert found.results["samples other-system"].scores == copies
+    result = read_evaluation(f"{exported}/evaluation")
+    copies = result.results[COPY].scores
+    assert result.results["samples other-system"].scores == copies
     whole = read_list(f"{exported}/episodes.json", EpisodeStore(packed))
-    assert (whole.sha256, len(whole.tasks)) == (found.episodes.sha256, 16)
+    assert (whole.sha256, len(whole.tasks)) == (result.episodes.sha256, 16)
 
 
 def test_the_nearest_copies_are_kept_beside_what_was_given(exported, packed, places, evaluated):
     assert score_samples(exported, packed, places) == 0
-    found = read_evaluation(f"{exported}/evaluation").near_copies
-    assert len(found) == 12
-    assert {(o.ratio, o.memorised, o.psnr) for o in found} == {(0, True, None)}
+    result = read_evaluation(f"{exported}/evaluation").near_copies
+    assert len(result) == 12
+    assert {(o.ratio, o.memorised, o.psnr) for o in result} == {(0, True, None)}
     for kept in (exported / "evaluation" / "offenders").iterdir():
         assert (kept / "drawn.png").read_bytes() == (kept / "given.png").read_bytes()
     ratios = [o.ratio for o in read_evaluation(str(evaluated)).near_copies]

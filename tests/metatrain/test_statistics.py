@@ -40,10 +40,10 @@ def test_resamples_draw_as_many_tasks_as_there_are_and_follow_from_the_seed():
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error():
     values = normal(100, seed=0) + 3
-    found = estimate(mean_of(values), 100)
-    assert found.value == pytest.approx(values.mean().item())
+    result = estimate(mean_of(values), 100)
+    assert result.value == pytest.approx(values.mean().item())
     error = values.std().item() / 10
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert result.high - result.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
 def test_the_interval_of_kid_holds_the_true_one_as_often_as_it_says():
@@ -56,17 +56,17 @@ def test_the_interval_of_kid_holds_the_true_one_as_often_as_it_says():
         return kid_of_pairs(drawn + 0.5 * off, real)
 
     truth = sample(1000, 10_000).mean().item()
-    found = [estimate(mean_of_pairs(sample(40, seed)), 40) for seed in range(200)]
-    held = sum(interval.low <= truth <= interval.high for interval in found) / 200
+    results = [estimate(mean_of_pairs(sample(40, seed)), 40) for seed in range(200)]
+    held = sum(interval.low <= truth <= interval.high for interval in results) / 200
     assert 0.88 <= held <= 0.99
 
 
 def test_pooled_scores_are_of_all_tasks_and_their_intervals_lie_around_them():
     x, y = normal(2, 20, 5, 3, seed=0)
     for statistic in (Frechet(x, y), mean_of_pairs(kid_of_pairs(x, y))):
-        found = estimate(statistic, 20)
-        assert found.value == statistic(torch.ones(1, 20)).item()
-        assert found.low < found.value < found.high
+        result = estimate(statistic, 20)
+        assert result.value == statistic(torch.ones(1, 20)).item()
+        assert result.low < result.value < result.high
 
 
 def test_seeds_are_averaged_and_not_counted_as_further_tasks():
@@ -76,20 +76,20 @@ def test_seeds_are_averaged_and_not_counted_as_further_tasks():
 
 
 def test_a_difference_of_nothing_is_called_significant_once_in_twenty():
-    found = []
+    results = []
     for seed in range(400):
         task = 5 * normal(40, seed=seed)  # what the systems share
         a, b = task + normal(2, 40, seed=seed + 1000)
-        found.append(difference(mean_of(a), mean_of(b), 40).significant)
-    assert 0.02 <= sum(found) / 400 <= 0.09
+        results.append(difference(mean_of(a), mean_of(b), 40).significant)
+    assert 0.02 <= sum(results) / 400 <= 0.09
 
 
 def test_what_systems_share_does_not_hide_how_they_differ():
     task = 5 * normal(40, seed=0)
     a, b = task + 0.1 * normal(2, 40, seed=1)
-    found = difference(mean_of(a + 0.2), mean_of(b), 40)
-    assert found.significant
-    assert found.low < 0.2 < found.high
+    result = difference(mean_of(a + 0.2), mean_of(b), 40)
+    assert result.significant
+    assert result.low < 0.2 < result.high
     # Each alone is known far less well than their difference.
     assert estimate(mean_of(a), 40).high - estimate(mean_of(a), 40).low > 10 * 0.2
 

@@ -154,11 +154,11 @@ def test_a_damaged_manifest_never_yields_other_images(pristine, dataset, data):
     cut = data.draw(st.sampled_from([len(damaged), len(damaged) // 2, 0]), label="cut")
     (dataset / MANIFEST).write_bytes(damaged[:cut])
     try:
-        found = everything(dataset)
+        result = everything(dataset)
     except UserError:
         return
     packed = everything(pristine)
-    assert all(images == packed[name] for name, images in found.items())
+    assert all(images == packed[name] for name, images in result.items())
 
 
 def test_a_read_that_was_garbled_once_is_repeated(pristine, monkeypatch):

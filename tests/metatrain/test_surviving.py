@@ -136,10 +136,10 @@ def test_the_last_checkpoint_is_tried_again_until_it_is_written(overrides, tmp_p
             super().append(line)
             blocker.unlink(missing_ok=True)  # it may have been removed by the store
 
-    said = Unblocking()
-    saver.writer._report = said.append
+    messages = Unblocking()
+    saver.writer._report = messages.append
     train(config, [saver, At(11, block)])
-    assert len(said) == 1
+    assert len(messages) == 1
     assert saver.store.latest().step == 12
 
 
@@ -218,8 +218,8 @@ def small_files():
 def test_a_full_disk_is_a_sentence_that_leaves_the_earlier_checkpoint_whole_and_nothing_half(
     config, small_disk
 ):
-    said = []
-    store = CheckpointStore(str(small_disk / "run"), said.append)
+    messages = []
+    store = CheckpointStore(str(small_disk / "run"), messages.append)
     state = first_state(initial_weights(config))
     store.save(draft_of(replace(state, step=5), config))
     whole = files_under(small_disk)
@@ -304,9 +304,9 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_newest_that_was_complet
             time.sleep(wait)
             writers[rank].kill()
             safe = max([safe, *map(int, writers[0].stdout)])
-        found = store.latest(read=lambda checkpoint: checkpoint)
-        assert found.step in (safe, safe + 1)  # complete, but not reported any more
-        tensors = found.verified().tensors("parameters")
-        model = load_file(f"{found.folder}/model.safetensors")
+        result = store.latest(read=lambda checkpoint: checkpoint)
+        assert result.step in (safe, safe + 1)  # complete, but not reported any more
+        tensors = result.verified().tensors("parameters")
+        model = load_file(f"{result.folder}/model.safetensors")
         assert len(tensors) == len(model) == 20
-        assert all((t == found.step).all() for t in (*tensors.values(), *model.values()))
+        assert all((t == result.step).all() for t in (*tensors.values(), *model.values()))

@@ -107,9 +107,9 @@ def test_checkpoints_through_faults_are_saved_listed_and_pruned(proxy, s3, confi
     for step in (5, 10, 15):
         checkpoints.save(draft_of(replace(state, step=step), config))
     assert checkpoints.steps() == [10, 15]
-    found = checkpoints.latest()
-    assert found.step == 15
-    assert all(torch.equal(p, found.parameters[n]) for n, p in state.parameters.items())
+    result = checkpoints.latest()
+    assert result.step == 15
+    assert all(torch.equal(p, result.parameters[n]) for n, p in state.parameters.items())
 
 
 @pytest.mark.parametrize("fault", WRITING)

@@ -79,11 +79,11 @@ def _sources(parts: Sequence[Part], prefix: str) -> list[_Source]:
 
 def _collected(draft: Draft, sources: Sequence[_Source], peers: Peers) -> Iterator[Tensor]:
     """Yield every whole tensor on worker 0; on the others, send their slices to it."""
-    own = {fragment.name: fragment for fragment in draft.fragments}
+    fragments = {fragment.name: fragment for fragment in draft.fragments}
     for name, record, pieces in sources:
         if peers.rank:
             for _, piece in (one for one in pieces if one[0] == peers.rank):
-                peers.send(own[name].cut(piece.start, piece.stop).values, receiver=0)
+                peers.send(fragments[name].cut(piece.start, piece.stop).values, receiver=0)
             continue
         whole = torch.empty(prod(record.shape), dtype=DTYPES[record.dtype])
         for rank, piece in pieces:
@@ -91,7 +91,7 @@ def _collected(draft: Draft, sources: Sequence[_Source], peers: Peers) -> Iterat
             if rank:
                 peers.receive(place, sender=rank)
             else:
-                place.copy_(own[name].cut(piece.start, piece.stop).values)
+                place.copy_(fragments[name].cut(piece.start, piece.stop).values)
         yield whole.view(record.shape)
 
 
