@@ -44,16 +44,7 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
     after an interruption by Ctrl-C or SIGTERM, and 141 when nobody reads the output any more, as
     after SIGPIPE; argparse itself exits with 2 on wrong usage.
     """
-    parser = argparse.ArgumentParser(prog=program, description="Few-shot image generation.")
-    parser.add_argument("--version", action="version", version=f"metatrain {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, command in commands.items():
-        subparser = subparsers.add_parser(name, help=command.help, description=command.help)
-        command.arguments(subparser)
-        subparser.set_defaults(run=command.run)
-    arguments, further = parser.parse_known_args(argv)
-    if unplaced := place_words(arguments, further):
-        parser.error(f"unrecognized arguments: {' '.join(unplaced)}")
+    arguments = parse(program, commands, argv)
     try:
         with interruptible(), displayed(StreamDisplay(sys.stderr)):
             arguments.run(arguments)
@@ -77,6 +68,23 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
         print(f"{program}: {_few_files(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def parse(
+    program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Parse `argv` into a command's arguments, with the command itself as `run`."""
+    parser = argparse.ArgumentParser(prog=program, description="Few-shot image generation.")
+    parser.add_argument("--version", action="version", version=f"metatrain {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in commands.items():
+        subparser = subparsers.add_parser(name, help=command.help, description=command.help)
+        command.arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    arguments, further = parser.parse_known_args(argv)
+    if unplaced := place_words(arguments, further):
+        parser.error(f"unrecognized arguments: {' '.join(unplaced)}")
+    return arguments
 
 
 def show(text: object, end: str = "\n") -> None:

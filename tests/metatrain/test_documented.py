@@ -1,14 +1,20 @@
-"""The Python of README, API page and notebook is what runs."""
+"""What README, API page and notebook tell to type is what runs."""
 
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from metatrain.cli.command import parse
+from metatrain.cli.commands import COMMANDS
+from metatrain.config import load_config, override_values
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +62,30 @@ def test_the_readmes_python_runs_as_it_stands(folder):
     assert "own task" in run_python(block, folder)
     assert Image.open(folder / "first.png").size == (16, 16)
     assert (folder / "new.safetensors").exists()
+
+
+def commands_of(page):
+    """The lines of a page's shell blocks that call metatrain, without comments."""
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["metatrain"]:
+                yield words[1:]
+
+
+PAGES = ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_understood(page):
+    above = {entry.name: entry.load() for entry in entry_points(group="metatrain.commands")}
+    for words in commands_of(ROOT / page):
+        words = words[: words.index(">")] if ">" in words else words
+        arguments = parse("metatrain", COMMANDS | above, words)
+        overrides = getattr(arguments, "overrides", [])
+        if words[0] not in ("sweep", "submit", "k8s") and overrides:
+            load_config(None, overrides)
+        assert override_values(overrides) or not overrides
 
 
 def test_the_api_page_is_made_from_todays_docstrings():
