@@ -91,7 +91,7 @@ def test_ray_is_started_a_second_time_where_a_busy_machine_was_too_slow(monkeypa
     ("error", "reason"),
     [
         (Exception("no"), "no"),
-        (Exception("\nThe last lines of dashboard.log: \n1"), "The last lines of dashboard.log"),
+        (Exception("\nThe last lines of dashboard.log: \n1"), "The last lines of dashboard.log: 1"),
         (AssertionError(), "AssertionError"),
     ],
 )
