@@ -87,7 +87,7 @@ def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) ->
     try:
         content = read_file(url)
     except MissingError:
-        with lease(url, "trains", wait=True):
+        with lease(url, "trains", wait=True, is_file=True):
             content = _read_or_train(store, url, image_size, channels)
     return _parse(content, origin, url)
 

@@ -122,21 +122,21 @@ class Lease:
 
 
 @contextmanager
-def lease(url: str, work: str, *, wait: bool = False) -> Iterator[Lease]:
+def lease(url: str, work: str, *, wait: bool = False, is_file: bool = False) -> Iterator[Lease]:
     """Hold what lies at `url` while the block inside runs.
 
     Args:
-        url: a folder, or a .safetensors file: a path or any fsspec URL. The lease lies in the
-            folder, or beside the file.
+        url: a folder or a file: a path or any fsspec URL.
         work: what this process does with it, for others to read: a verb, such as "trains".
         wait: whether to wait until another holder has ended.
+        is_file: whether `url` is a file; the lease lies beside it, and otherwise in the folder.
 
     Raises:
         HeldError: when another process holds it.
         UserError: when the storage cannot be reached or written.
     """
     url = absolute(url).rstrip("/")
-    file = f"{url}.lease.json" if url.endswith(".safetensors") else f"{url}/lease.json"
+    file = f"{url}.lease.json" if is_file else f"{url}/lease.json"
     new_folders = [] if "://" in file else [p for p in Path(file).parents if not p.exists()]
     held = _acquire(file, url, work, wait)
     try:

@@ -49,7 +49,7 @@ def private_names(file):
     if of_ray:
         attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
         private = [node for node in attributes if re.match("_[^_]", node.attr)]
-        others = [node for node in private if ast.unparse(node.value) not in ("self", "cls")]
+        others = [node for node in private if ast.unparse(node.value) not in ("self", "cls", "os")]
         yield from (ast.unparse(node) for node in others if node.attr not in NAMED_TUPLE)
 
 

@@ -238,9 +238,10 @@ def test_a_folder_that_can_be_none_and_a_link_to_nowhere_are_refused_in_a_senten
 
 
 def test_the_lease_of_a_file_lies_beside_it_and_a_path_and_its_url_have_one(tmp_path):
-    with lease(f"file://{tmp_path}/net.safetensors", "trains"):
+    with lease(f"file://{tmp_path}/net.safetensors", "trains", is_file=True):
         assert json.loads((tmp_path / "net.safetensors.lease.json").read_text())["work"] == "trains"
-        with pytest.raises(HeldError), lease(f"{tmp_path}/net.safetensors", "trains"):
+        url = f"{tmp_path}/net.safetensors"
+        with pytest.raises(HeldError), lease(url, "trains", is_file=True):
             pass
     with leases([f"{tmp_path}/b", f"{tmp_path}/a", f"{tmp_path}/b/"], "evaluates") as held:
         assert [Path(one.key.url).parent.name for one in held] == ["a", "b"]
