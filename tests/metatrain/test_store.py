@@ -193,6 +193,7 @@ def test_a_manifest_cannot_lead_out_of_its_folder(dataset, name):
         ("offset", -1),
         ("length", 0),
         ("count", 0),
+        ("count", 2**31 - 1),
         ("row_group", -1),
         ("images", 0),
         ("sha256", "../secret"),
@@ -204,6 +205,23 @@ def test_a_manifest_that_cannot_be_is_refused_in_a_sentence(dataset, column, val
     rewrite_manifest(dataset, **{column: [value] * TASKS})
     with pytest.raises(UserError, match=r"manifest\.parquet is malformed \(.*\); .* again\.$"):
         EpisodeStore(str(dataset))
+
+
+def test_claims_beyond_all_memory_are_refused_before_they_are_believed(dataset):
+    rewrite_manifest(dataset, count=[2**24 + 1] * TASKS, length=[2**40] * TASKS)
+    with pytest.raises(UserError, match="has more than 16,777,216 images"):
+        EpisodeStore(str(dataset))
+    table = pq.read_table(dataset / MANIFEST)
+    many = pa.table(
+        {name: pa.repeat(table[name][0], 3_000_000) for name in table.column_names},
+        schema=table.schema,
+    )
+    pq.write_table(many, dataset / MANIFEST, compression="zstd")
+    assert (dataset / MANIFEST).stat().st_size < 1_000_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(UserError, match="3,000,000 rows are too many"):
+        EpisodeStore(str(dataset))
+    assert pa.total_allocated_bytes() - before < 10_000_000
 
 
 def test_a_range_or_count_that_the_shard_does_not_confirm_is_refused(dataset):

@@ -48,6 +48,15 @@ COLUMNS_FIELD = pa.field("columns", pa.map_(pa.string(), pa.int64()), nullable=F
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+# A value lies behind its length, and the smallest image is 12 bytes.
+_LEAST_BYTES = 4 + 12
+# Samplers permute the images of a task in memory.
+_MOST_IMAGES = 2**24
+# The sha256 of a row group does not compress below this, and what is around it has this much room.
+_ROW_BYTES, _ROOM = 24, 4096
+# Names of tasks and their sources compress well; a bomb does by far better.
+_MOST_EXPANSION = 64
+
 
 @dataclass(frozen=True)
 class RowGroup:
@@ -110,22 +119,36 @@ class Manifest(NamedTuple):
 def parse_manifest(data: bytes) -> Manifest:
     """Parse the bytes of a manifest.
 
+    Memory stays below some hundred times the length of `data`, whatever it claims.
+
     Raises:
         ValueError: when a row is impossible; and LookupError, TypeError, OSError or ArrowException
             when `data` is no manifest at all.
     """
-    table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-    metadata = table.schema.metadata or {}
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    metadata = file.schema_arrow.metadata or {}
     conditions = _parsed_conditions(metadata.get(CONDITIONS_KEY, b"{}"))
+    _check_size(file.metadata, len(data))
     fields = (SOURCES_FIELD, COLUMNS_FIELD)
-    schema = manifest_schema(*(field.name in table.column_names for field in fields))
-    rows = table.select(schema.names).cast(schema).to_pylist()
+    schema = manifest_schema(*(field.name in file.schema_arrow.names for field in fields))
+    rows = file.read(schema.names).cast(schema).to_pylist()
     groups = [
         RowGroup(**row | {key.name: tuple(row.get(key.name, ())) for key in fields}) for row in rows
     ]
     for group in groups:
         _check(group, conditions)
     return Manifest(groups, json.loads(metadata[FOOTERS_KEY]), conditions)
+
+
+def _check_size(metadata: pq.FileMetaData, length: int) -> None:
+    """Refuse what would take all memory once it is decompressed."""
+    if metadata.num_rows * _ROW_BYTES > length + _ROOM:
+        raise ValueError(f"{metadata.num_rows:,} rows are too many for {length:,} bytes")
+    chunks = [metadata.row_group(i).to_dict() for i in range(metadata.num_row_groups)]
+    size = sum(column["total_uncompressed_size"] for chunk in chunks for column in chunk["columns"])
+    values = sum(column["num_values"] for chunk in chunks for column in chunk["columns"])
+    if max(size, values) > _MOST_EXPANSION * (length + _ROOM):
+        raise ValueError(f"{length:,} bytes claim to hold {max(size, values):,}")
 
 
 def _parsed_conditions(data: bytes) -> PackedConditions:
@@ -147,12 +170,14 @@ def by_task(groups: Sequence[RowGroup]) -> dict[str, list[RowGroup]]:
     """Return the row groups of each task, in their order.
 
     Raises:
-        ValueError: when a task is in two splits.
+        ValueError: when a task is in two splits, or has too many images.
     """
     tasks: dict[str, list[RowGroup]] = {}
     for group in groups:
         tasks.setdefault(group.task, []).append(group)
     for name, parts in tasks.items():
+        if sum(part.count for part in parts) > _MOST_IMAGES:
+            raise ValueError(f"task '{name}' has more than {_MOST_IMAGES:,} images")
         if len({part.split for part in parts}) > 1:
             raise ValueError(f"task '{name}' is in two splits")
     return tasks
@@ -165,6 +190,10 @@ def _check(group: RowGroup, conditions: PackedConditions) -> None:
         raise ValueError(f"task '{group.task}' is in an unknown split '{group.split}'")
     if min(group.row_group, group.offset) < 0 or min(group.length, group.count) < 1:
         raise ValueError(f"task '{group.task}' has an impossible range")
+    if group.count * _LEAST_BYTES > group.length:
+        raise ValueError(
+            f"task '{group.task}' has {group.count:,} images in {group.length:,} bytes"
+        )
     if not group.offset <= group.images < group.end:
         raise ValueError(f"task '{group.task}' has its images outside of its range")
     if not _SHA256.fullmatch(group.sha256):
