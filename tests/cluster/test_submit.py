@@ -290,7 +290,7 @@ def test_a_cluster_refuses_in_a_sentence_and_nothing_is_submitted(jobs_head, che
     assert f"{jobs_head.dashboard} requires a token; set RAY_AUTH_TOKEN" in without
     size = ["cluster.workers=3", "meta.batch=3"]
     small = refused(jobs_head, checkout, {}, *size)
-    assert "needs 3 workers of 1 CPUs and 0 GPUs each, and 2 fit on the cluster" in small
+    assert "needs 3 workers of 1 CPU and 0 GPUs each, and 2 fit on the cluster" in small
     gcs = {"RAY_API_SERVER_ADDRESS": f"http://{jobs_head.address}"}
     assert "does not respond as a Ray dashboard" in refused(jobs_head, checkout, gcs)
 
