@@ -32,7 +32,7 @@ def test_a_killed_sweep_and_a_killed_trial_resume_from_their_checkpoints(packed,
         start(file, *chosen)
         .until_text("trial 000  finished")
         .until_line(
-            lambda line: re.match(r"trial 001  running +\d+/12 +[-\d]", line),
+            lambda line: re.search(r"trial 001  running +\d+/12 +[-\d]", line),
             "a validation of trial 001",
         )
     )
@@ -40,7 +40,7 @@ def test_a_killed_sweep_and_a_killed_trial_resume_from_their_checkpoints(packed,
     record = Path(url, "trials/000.json").read_bytes()
     steps = CheckpointStore(f"{url}/runs/001").steps()
     second = start(file, *chosen).until_line(
-        lambda line: re.match(r"trial 001  running +(8|9|1\d)/12 +[-\d]", line),
+        lambda line: re.search(r"trial 001  running +(8|9|1\d)/12 +[-\d]", line),
         "its second validation",
     )
     kill_trial(second)
