@@ -355,7 +355,7 @@ def test_a_run_of_four_jobs_is_followed_scraped_stopped_resubmitted_and_detached
 
     endless = [*SUBMIT, "meta.steps=100000", "--wait"]
     person = Terminal(endless, cwd=checkout, env=jobs_head.environment)
-    person.until("Job small-1 works on").until("from step 10 of 100,000").until("\rstep ")
+    person.until("Job small-1 works on").until("from step 10 of 100,000").until("/100,000 | loss")
     again = Command([*SUBMIT, "meta.steps=100000"], jobs_head, checkout)
     assert again.wait() == 0, again.output
     assert f"Job small-1 works on {tmp_path}/runs/small already." in again.output
