@@ -17,7 +17,8 @@ from PIL import Image
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
-from metatrain.data.packed.manifest import MANIFEST
+from metatrain.data.packed.manifest import MANIFEST, MANIFEST_SCHEMA, manifest_schema
+from metatrain.data.packed.parquet_headers import unpacked
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
 from metatrain.storage import retry
@@ -224,6 +225,27 @@ def test_claims_beyond_all_memory_are_refused_before_they_are_believed(dataset):
     assert pa.total_allocated_bytes() - before < 10_000_000
 
 
+def test_a_text_that_is_there_once_and_stands_in_all_rows_is_refused(dataset):
+    rewrite_manifest(dataset, task=["x" * 100_000] * TASKS)
+    many = pa.concat_tables([pq.read_table(dataset / MANIFEST)] * 15)
+    pq.write_table(many, dataset / MANIFEST, compression="zstd")
+    assert (dataset / MANIFEST).stat().st_size < 10_000, "and 30 MB once each row has its own"
+    with pytest.raises(UserError, match="column task has a text of 100,000 bytes"):
+        EpisodeStore(str(dataset))
+
+
+def test_images_of_one_source_may_be_very_many(dataset):
+    table, count = pq.read_table(dataset / MANIFEST), 100_000
+    columns = {name: [table[name][0].as_py()] * 8 for name in MANIFEST_SCHEMA.names}
+    columns |= {"count": [count] * 8, "length": [2**40] * 8}
+    columns["task"] = [f"film-{i}" for i in range(8)]
+    schema = manifest_schema(sources=True, columns=False).with_metadata(table.schema.metadata)
+    many = pa.table(columns | {"sources": [[0] * count] * 8}, schema=schema)
+    pq.write_table(many, dataset / MANIFEST)
+    assert (dataset / MANIFEST).stat().st_size < count // 10
+    assert {len(group.sources) for group in EpisodeStore(str(dataset)).row_groups} == {count}
+
+
 def test_a_range_or_count_that_the_shard_does_not_confirm_is_refused(dataset):
     rewrite_manifest(dataset, count=[IMAGES + 1] * TASKS)
     with pytest.raises(UserError, match="values in place of"):
@@ -277,3 +299,51 @@ def test_the_fingerprint_is_the_manifests_and_follows_the_data(pristine, source,
 def test_the_manifest_holds_the_footers_hashes(pristine):
     footers = json.loads(pq.read_schema(pristine / MANIFEST).metadata[b"metatrain.footers"])
     assert list(footers) == [SHARD]
+
+
+@given(rows=st.integers(1, 60), size=st.integers(1, 9), codec=st.sampled_from(["snappy", "none"]))
+@settings(max_examples=20)
+def test_what_a_file_unpacks_to_is_what_pyarrow_says_of_an_honest_one(rows, size, codec):
+    texts = [f"task-{i % 7}" for i in range(rows)]
+    lists = [[i] * (i % size) for i in range(rows)]
+    table, buffer = pa.table({"text": texts, "list": lists, "number": range(rows)}), io.BytesIO()
+    pq.write_table(table, buffer, compression=codec, row_group_size=20)
+    result, footer = unpacked(buffer.getvalue()), pq.read_metadata(buffer)
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    assert (result.rows, result.values) == (rows, sum(chunk.num_values for chunk in chunks))
+    # pyarrow counts the headers of pages too.
+    whole = sum(chunk.total_uncompressed_size for chunk in chunks)
+    assert whole - 60 * len(chunks) * 2 < result.bytes <= whole
+
+
+def varint(number: int) -> bytes:
+    """A number above 0 as Thrift writes it."""
+    digits = [(2 * number) >> shift & 127 for shift in range(0, (2 * number).bit_length(), 7)]
+    return bytes([*(digit | 128 for digit in digits[:-1]), digits[-1]])
+
+
+def test_the_size_of_pages_is_taken_from_the_pages_and_not_from_the_footer(dataset):
+    table = pq.read_table(dataset / MANIFEST)
+    wide = table.set_column(0, table.schema.field(0), [["x" * 2_000_000] * TASKS])
+    pq.write_table(wide, dataset / MANIFEST, compression="zstd")
+    data = (dataset / MANIFEST).read_bytes()
+    size = pq.read_metadata(io.BytesIO(data)).row_group(0).column(0).total_uncompressed_size
+    assert len(varint(size)) == len(varint(1_100_000))
+    body, claim, footer = data.rpartition(varint(size))
+    assert claim
+    lying = body + varint(1_100_000) + footer
+    column = pq.read_metadata(io.BytesIO(lying)).row_group(0).column(0)
+    assert 1_100_000 in (column.total_uncompressed_size, size)
+    assert unpacked(lying).bytes == unpacked(data).bytes > 2_000_000
+    (dataset / MANIFEST).write_bytes(lying)
+    with pytest.raises(UserError, match="claim to hold 2,0"):
+        EpisodeStore(str(dataset))
+
+
+def test_an_encoding_by_which_a_few_bytes_stand_for_many_is_refused(dataset):
+    table = pq.read_table(dataset / MANIFEST)
+    encoding = {"task": "DELTA_BYTE_ARRAY"}
+    pq.write_table(table, dataset / MANIFEST, use_dictionary=False, column_encoding=encoding)
+    with pytest.raises(UserError, match="an encoding that pack does not write"):
+        EpisodeStore(str(dataset))

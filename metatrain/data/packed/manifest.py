@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from metatrain.data.packed.parquet_headers import unpacked
 
 MANIFEST = "manifest.parquet"
 SPLITS = ("train", "val", "test")
@@ -54,8 +57,16 @@ _LEAST_BYTES = 4 + 12
 _MOST_IMAGES = 2**24
 # The sha256 of a row group does not compress below this, and what is around it has this much room.
 _ROW_BYTES, _ROOM = 24, 4096
-# Names of tasks and their sources compress well; a bomb does by far better.
-_MOST_EXPANSION = 64
+# Names of tasks and their sources compress well; a bomb does by far better. Sources of equal value
+# take no room at all, however many images have them.
+_MOST_EXPANSION, _MOST_VALUES = 64, 2**24
+# A text that is there once in a file may stand in all of its rows.
+_TEXTS = ("task", "split", "file", "sha256", "columns.key_value.key")
+_TEXT_BYTES = 4096
+
+
+# Raised where data is no manifest.
+MALFORMED = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -119,36 +130,62 @@ class Manifest(NamedTuple):
 def parse_manifest(data: bytes) -> Manifest:
     """Parse the bytes of a manifest.
 
-    Memory stays below some hundred times the length of `data`, whatever it claims.
+    Memory stays below 1.2 GB and 300 times the length of `data`, whatever it claims.
 
     Raises:
-        ValueError: when a row is impossible; and LookupError, TypeError, OSError or ArrowException
-            when `data` is no manifest at all.
+        ValueError: when a row is impossible; and any of `MALFORMED` when `data` is no manifest.
     """
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    _check_size(data)
+    parquet = pq.read_metadata(pa.BufferReader(data))
+    columns = {parquet.schema.column(i).path for i in range(parquet.num_columns)}
+    file = pq.ParquetFile(
+        pa.BufferReader(data),
+        metadata=parquet,
+        page_checksum_verification=True,
+        read_dictionary=[text for text in _TEXTS if text in columns],
+    )
     metadata = file.schema_arrow.metadata or {}
     conditions = _parsed_conditions(metadata.get(CONDITIONS_KEY, b"{}"))
-    _check_size(file.metadata, len(data))
     fields = (SOURCES_FIELD, COLUMNS_FIELD)
     schema = manifest_schema(*(field.name in file.schema_arrow.names for field in fields))
-    rows = file.read(schema.names).cast(schema).to_pylist()
+    table = file.read(schema.names)
+    _check_texts(table)
+    rows = table.cast(schema).to_pylist()
     groups = [
         RowGroup(**row | {key.name: tuple(row.get(key.name, ())) for key in fields}) for row in rows
     ]
     for group in groups:
         _check(group, conditions)
-    return Manifest(groups, json.loads(metadata[FOOTERS_KEY]), conditions)
+    return Manifest(groups, _parsed_footers(metadata[FOOTERS_KEY]), conditions)
 
 
-def _check_size(metadata: pq.FileMetaData, length: int) -> None:
-    """Refuse what would take all memory once it is decompressed."""
-    if metadata.num_rows * _ROW_BYTES > length + _ROOM:
-        raise ValueError(f"{metadata.num_rows:,} rows are too many for {length:,} bytes")
-    chunks = [metadata.row_group(i).to_dict() for i in range(metadata.num_row_groups)]
-    size = sum(column["total_uncompressed_size"] for chunk in chunks for column in chunk["columns"])
-    values = sum(column["num_values"] for chunk in chunks for column in chunk["columns"])
-    if max(size, values) > _MOST_EXPANSION * (length + _ROOM):
-        raise ValueError(f"{length:,} bytes claim to hold {max(size, values):,}")
+def _check_size(data: bytes) -> None:
+    """Refuse what would take all memory once it is unpacked."""
+    rows, values, size = unpacked(data)
+    length = len(data) + _ROOM
+    if rows * _ROW_BYTES > length:
+        raise ValueError(f"{rows:,} rows are too many for {len(data):,} bytes")
+    limit = _MOST_EXPANSION * length
+    if size > limit or values > max(limit, _MOST_VALUES):
+        raise ValueError(f"{len(data):,} bytes claim to hold {max(size, values):,}")
+
+
+def _check_texts(table: pa.Table) -> None:
+    chunks = [(name, chunk) for name in table.column_names for chunk in table[name].chunks]
+    for name, chunk in chunks:
+        texts = chunk.keys if isinstance(chunk, pa.MapArray) else chunk
+        if isinstance(texts, pa.DictionaryArray):
+            lengths = pc.call_function("binary_length", [texts.dictionary])
+            longest = pc.call_function("max", [lengths]).as_py() or 0
+            if longest > _TEXT_BYTES:
+                raise ValueError(f"column {name} has a text of {longest:,} bytes")
+
+
+def _parsed_footers(data: bytes) -> dict[str, str]:
+    footers = json.loads(data)
+    if not isinstance(footers, dict) or not all(isinstance(v, str) for v in footers.values()):
+        raise ValueError("it has impossible hashes of footers")
+    return footers
 
 
 def _parsed_conditions(data: bytes) -> PackedConditions:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 
-import pyarrow as pa
 from torch import Tensor
 
 from metatrain.base.errors import MissingStepError, UserError
@@ -20,6 +19,7 @@ from metatrain.base.text import reason_of
 from metatrain.data.images import shape_of
 from metatrain.data.packed.manifest import (
     IMAGE,
+    MALFORMED,
     MANIFEST,
     SPLITS,
     RowGroup,
@@ -199,7 +199,7 @@ class EpisodeStore:
         """Name `file` in place of any error inside: `metatrain pack` did not write that file."""
         try:
             yield
-        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
+        except MALFORMED as error:
             raise UserError(
                 f"{self.url}/{file} is malformed ({reason_of(error)}); copy or pack the data "
                 f"set again."

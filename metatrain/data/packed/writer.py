@@ -21,6 +21,7 @@ from metatrain.data.packed.manifest import (
     CONDITIONS_KEY,
     FOOTERS_KEY,
     IMAGE,
+    MALFORMED,
     MANIFEST,
     PackedConditions,
     RowGroup,
@@ -107,7 +108,7 @@ class DatasetWriter:
         try:
             note = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
             self._manifest, self._footers, self.conditions = parse_manifest(data)
-        except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise UserError(
                 f"{self._url}/{MANIFEST} is there but is not one that this pack wrote; "
                 "choose another DEST, or remove it first."
