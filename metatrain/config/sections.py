@@ -27,12 +27,14 @@ class RunConfig(Section):
 class MetaConfig(Section):
     """The outer loop of meta-training."""
 
-    steps: int = Field(default=1000, ge=1, description="Outer steps.")
-    batch: int = Field(default=2, ge=1, description="Episodes in an outer step (the meta-batch).")
+    steps: int = Field(default=1000, ge=1, le=10**9, description="Outer steps.")
+    batch: int = Field(
+        default=2, ge=1, le=2**20, description="Episodes in an outer step (the meta-batch)."
+    )
     optimizer: Literal["sgd", "adam"] = Field(default="adam", description="Outer optimiser.")
     lr: float = Field(default=1e-3, gt=0, description="Outer learning rate.")
     warmup: int = Field(
-        default=50, ge=0, description="Outer steps of linear warm-up of the rate from 0."
+        default=50, ge=0, le=10**9, description="Outer steps of linear warm-up of the rate from 0."
     )
     decay: float = Field(
         default=0.5,
@@ -54,7 +56,7 @@ class MetaConfig(Section):
         default="adjoint",
         description="Backward pass through inner steps (second order); auto measures both.",
     )
-    tasks_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    tasks_at_once: Annotated[int, Field(ge=1, le=2**20)] | Literal["auto"] = Field(
         default=1,
         description="Episodes per inner loop; faster for small scopes, memory grows with it.",
     )
@@ -68,7 +70,7 @@ class AdaptConfig(Section):
     """Adaptation to a new task after meta-training, with the inner optimiser and scope."""
 
     steps: int = Field(
-        default=40, ge=1, description="Inner steps; more than in training usually help."
+        default=40, ge=1, le=100_000, description="Inner steps; more than in training usually help."
     )
     lr: float = Field(
         default=1e-3, gt=0, description="Inner learning rate, unless the learner learns rates."
@@ -79,11 +81,12 @@ class ClusterConfig(Section):
     """Ray workers and DeepSpeed."""
 
     workers: int = Field(
-        default=2, ge=1, description="Training workers, each with its own episodes."
+        default=2, ge=1, le=2**16, description="Training workers, each with its own episodes."
     )
     min_workers: int | None = Field(
         default=None,
         ge=1,
+        le=2**16,
         description="Keep training with at least this many workers (elastic); null: `workers`.",
     )
     cpus_per_worker: float = Field(
@@ -94,7 +97,7 @@ class ClusterConfig(Section):
         default=1,
         description="ZeRO shards: 1 optimiser state, 2 also gradients, 3 everything, 0 nothing.",
     )
-    shards_per_group: Annotated[int, Field(ge=1)] | None = Field(
+    shards_per_group: Annotated[int, Field(ge=1, le=2**16)] | None = Field(
         default=None,
         description="Workers that share one copy of the sharded state; null: those of a node.",
     )
@@ -106,7 +109,10 @@ class ClusterConfig(Section):
         default=False, description="Keep the optimiser state in CPU memory (stages 1 to 3)."
     )
     max_failures: int = Field(
-        default=3, ge=0, description="Worker failures to recover from before the run fails."
+        default=3,
+        ge=0,
+        le=10**6,
+        description="Worker failures to recover from before the run fails.",
     )
     timeout: float = Field(
         default=600,
@@ -118,13 +124,16 @@ class ClusterConfig(Section):
 class CheckpointConfig(Section):
     """Checkpoints of a run."""
 
-    every: int = Field(default=500, ge=1, description="Outer steps between checkpoints.")
-    keep: int = Field(default=2, ge=1, description="Newest checkpoints to keep.")
+    every: int = Field(default=500, ge=1, le=10**9, description="Outer steps between checkpoints.")
+    keep: int = Field(default=2, ge=1, le=10**6, description="Newest checkpoints to keep.")
     best: bool = Field(
         default=True, description="Also keep the checkpoint with the lowest recent training loss."
     )
     max_failures: int = Field(
-        default=3, ge=0, description="Consecutive failed checkpoints before the run fails."
+        default=3,
+        ge=0,
+        le=10**6,
+        description="Consecutive failed checkpoints before the run fails.",
     )
     samples: bool = Field(default=True, description="Log a sample grid with every checkpoint.")
 
@@ -135,13 +144,17 @@ class ValidationConfig(Section):
     tasks: int = Field(
         default=0,
         ge=0,
+        le=10**6,
         description="Tasks of the split val to adapt to, 2 or more; 0: no validation.",
     )
     images: int = Field(
-        default=5, ge=2, description="Samples per task, and real images to compare with."
+        default=5, ge=2, le=1024, description="Samples per task, and real images to compare with."
     )
     points: int = Field(
-        default=8, ge=1, description="Numbers of inner steps to score, up to adapt.steps."
+        default=8,
+        ge=1,
+        le=10_000,
+        description="Numbers of inner steps to score, up to adapt.steps.",
     )
     network: Location | None = Field(
         default=None, description="File of the metric network; null: one in the run's folder."

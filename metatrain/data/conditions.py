@@ -80,7 +80,7 @@ class VectorConfig(Section):
     """Numbers: a tensor [B, size]."""
 
     name: Literal["vector"] = "vector"
-    size: int = Field(default=1, ge=1, description="Numbers of each example.")
+    size: int = Field(default=1, ge=1, le=2**20, description="Numbers of each example.")
 
 
 class Vector(ConditionKind[VectorConfig]):

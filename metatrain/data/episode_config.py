@@ -6,6 +6,9 @@ from pydantic import Field
 
 from metatrain.base.section import Location, Section
 
+# Images of a support: a network attends to all of them at once.
+MOST_SUPPORT = 1024
+
 TooFew = Literal["refuse", "skip", "repeat"]
 
 
@@ -21,17 +24,25 @@ class EpisodeConfig(Section):
     )
     # `DataConfig` says of which kinds; here, packages that register some could not be loaded yet.
     conditions: dict[str, Section] = Field(default={})
-    shots: int = Field(default=5, ge=1, description="Support images of an episode (K).")
-    queries: int = Field(default=5, ge=1, description="Query images of an episode.")
+    shots: int = Field(
+        default=5, ge=1, le=MOST_SUPPORT, description="Support images of an episode (K)."
+    )
+    queries: int = Field(default=5, ge=1, le=1024, description="Query images of an episode.")
     too_few: TooFew = Field(
         default="refuse", description="Tasks with fewer examples: refuse, skip, or repeat some."
     )
     prefetch_bytes: int = Field(
-        default=64_000_000, ge=0, description="Memory of a worker for episodes it reads ahead."
+        default=64_000_000,
+        ge=0,
+        le=2**48,
+        description="Memory of a worker for episodes it reads ahead.",
     )
     cache_dir: Location | None = Field(
         default=None, description="Folder on each node that keeps what was read; null: none."
     )
     cache_bytes: int = Field(
-        default=10_000_000_000, ge=1, description="The most bytes that cache_dir may hold."
+        default=10_000_000_000,
+        ge=1,
+        le=2**62,
+        description="The most bytes that cache_dir may hold.",
     )

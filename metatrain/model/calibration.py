@@ -25,6 +25,9 @@ _SHRINKAGE = 0.1
 # The penalty on squared slopes, relative to the variance of the regressors.
 _RIDGE = 0.1
 
+# Their covariance has the square of so many numbers.
+_MOST_FEATURES = 256
+
 _ARRAYS = ("surprise", "learned", "own_task")
 
 
@@ -61,11 +64,15 @@ class Calibration:
         """Check shapes and values.
 
         Raises:
-            ValueError: when the arrays differ in length, or are not finite.
+            ValueError: when the arrays are not of the same tasks, or are not finite.
         """
         by_task = self.learned.shape, self.own_task.shape
+        if not self.shots > 0:
+            raise ValueError("its calibration is of no images")
         if self.surprise.ndim != 2 or by_task != 2 * (self.surprise.shape[:1],):
             raise ValueError("the arrays of its calibration differ in length")
+        if not len(self.surprise) or self.surprise.shape[1] > _MOST_FEATURES:
+            raise ValueError("its calibration is of no tasks, or of too many features")
         if not all(array.isfinite().all() for array in self._arrays().values()):
             raise ValueError("its calibration is not finite")
 

@@ -65,4 +65,7 @@ def _calibration(model: Model) -> Calibration | None:
 def _surprise(model: Model, support: Examples, calibration: Calibration) -> Tensor:
     # With more images than at calibration, the model would be less surprised.
     images = support[: calibration.shots].to(model.device)
-    return surprise(model.generator(), images).cpu()
+    features = surprise(model.generator(), images).cpu()
+    if features.shape != calibration.surprise.shape[1:]:
+        raise UserError("this model is calibrated by other features; calibrate it again.")
+    return features

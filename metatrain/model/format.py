@@ -15,11 +15,12 @@ from metatrain.base.parameters import Parameters
 from metatrain.base.text import reason_of
 from metatrain.config import Config, parse_config
 from metatrain.data.config import DataConfig
+from metatrain.data.episode_config import MOST_SUPPORT
 from metatrain.data.examples import Condition, Examples
 from metatrain.data.pictures import from_uint8, to_uint8
-from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
 from metatrain.model.reference import Reference
+from metatrain.model.skeleton import skeleton
 from metatrain.storage.tensors import read_metadata
 
 # Raised when a change makes older files unreadable.
@@ -30,6 +31,9 @@ PARAMETERS = "parameters"
 _BUFFERS, _CALIBRATION = "buffers", "calibration"
 _SUPPORT, _GIVEN = "support", "support/given"
 _REFERENCE = "adapted_from"
+
+_MOST_STEPS = 2**63
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 _TEXTS = TypeAdapter(dict[str, tuple[str, ...]])
 
@@ -89,12 +93,13 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         values = json.loads(metadata["config"])
         calibration, reference = _calibration(tensors, metadata), _reference(metadata)
         given = _under(_GIVEN, tensors) | _TEXTS.validate_json(metadata.get(_GIVEN, "{}"))
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        _check_values(tensors, step)
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else reason_of(error)
         raise UserError(f"{url} is not a metatrain model, or is damaged: {reason}.") from error
     if version != FORMAT:
         raise UserError(f"{url} is of format {version}; this metatrain reads {FORMAT}.")
-    config = parse_config(values)
+    config = _config(values, url)
     contents = Contents(
         config=config,
         parameters=_under(PARAMETERS, tensors),
@@ -104,6 +109,23 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         buffers=_under(_BUFFERS, tensors),
     )
     return contents, reference
+
+
+def _config(values: Any, url: str) -> Config:
+    try:
+        return parse_config(values)
+    except RecursionError as error:
+        raise UserError(f"the configuration in {url} is nested too deeply.") from error
+
+
+def _check_values(tensors: Mapping[str, Tensor], step: int) -> None:
+    if not 0 <= step < _MOST_STEPS:
+        raise ValueError(f"its step is {step}")
+    for name, tensor in tensors.items():
+        if name.startswith(f"{PARAMETERS}/") and tensor.dtype not in _FLOATS:
+            raise ValueError(f"{name} has the type {tensor.dtype}")
+        if tensor.dtype in _FLOATS and not tensor.isfinite().all():
+            raise ValueError(f"{name} is not finite")
 
 
 def _reference(metadata: Mapping[str, str]) -> Reference | None:
@@ -128,6 +150,8 @@ def _support(
     shape = (data.channels, data.image_size, data.image_size)
     if target.dtype != torch.uint8 or target.ndim != 4 or target.shape[1:] != shape:
         raise UserError(f"the support in {url} is not of the size of its own configuration.")
+    if not 0 < len(target) <= MOST_SUPPORT:
+        raise UserError(f"{url} has a support of {len(target):,} images; at most {MOST_SUPPORT}.")
     for name, condition in given.items():
         lengths = condition.shape[:1] if isinstance(condition, Tensor) else (len(condition),)
         if tuple(lengths) != (len(target),):
@@ -141,8 +165,10 @@ def check_state(contents: Contents, url: str) -> None:
     Raises:
         UserError: when they differ.
     """
-    with torch.device("meta"):
-        theta = build_theta(contents["config"])
+    try:
+        theta = skeleton(contents["config"], len(contents["parameters"]))
+    except UserError as error:
+        raise UserError(f"{url} cannot be used: {error}") from error
     if _shapes(contents["parameters"]) != _shapes(theta.named()):
         raise UserError(f"the parameters in {url} are not those of its own configuration.")
     known = dict(theta.generator.named_buffers())

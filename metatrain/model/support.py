@@ -15,6 +15,7 @@ from metatrain.base.progress import say
 from metatrain.base.text import counted
 from metatrain.data.config import DataConfig
 from metatrain.data.decoding.levels import ChooseLevels
+from metatrain.data.episode_config import MOST_SUPPORT
 from metatrain.data.examples import Examples
 from metatrain.data.images import BadImage, normalise, shape_of, to_array
 from metatrain.data.packing.containers import open_container
@@ -58,11 +59,13 @@ def as_support(
         UserError: when there is no image, or one cannot be used.
     """
     if isinstance(images, Examples):
+        _refuse_many(len(images))
         _check_shape(images.target, config, "the support")
         return images
     named = _named_images(images)
     if not named:
         raise UserError("there are no images to adapt to; give at least one.")
+    _refuse_many(len(named))
     files = [
         (n, image) for n, image in named if isinstance(image, str | Path | bytes | Pillow.Image)
     ]
@@ -73,6 +76,11 @@ def as_support(
         say(f"The model draws grey, so the colours of {_few(coloured)} are dropped.")
     low, high = _value_range(pixels, value_range)
     return Examples(torch.stack([_scaled(image, low, high) for _, image in pixels]))
+
+
+def _refuse_many(count: int) -> None:
+    if count > MOST_SUPPORT:
+        raise UserError(f"there are {count:,} images to adapt to; give at most {MOST_SUPPORT:,}.")
 
 
 def _named_images(images: Image | Sequence[Image]) -> list[tuple[str, Image]]:
@@ -103,6 +111,7 @@ def _files(url: str) -> list[tuple[str, Image]]:
         return [(url, url)]
     names = sorted(name for name in container.sizes if is_image_name(name))
     names = [name for name in names if "/" not in name] or names
+    _refuse_many(len(names))
     if not names:
         raise UserError(f"{url} holds no images; put a handful of images of one thing there.")
     return [(f"{url}/{name}", _read(container, name)) for name in names]

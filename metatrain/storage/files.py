@@ -122,6 +122,8 @@ def read_bytes(
     """
     if isinstance(fs, LocalFileSystem):
         refuse_what_is_no_file(path)
+        if end is not None:  # or memory for whatever a stranger's file claims would be taken
+            end = min(end, Path(path).stat().st_size)
     # s3fs would ask for the size first, to read parts at the same time.
     whole = {"max_concurrency": 1} if fs.protocol[0] == "s3" else {}
     data = fs.cat_file(path, start=start, end=end, **whole)

@@ -88,7 +88,7 @@ class BitsConfig(Section):
     """The bits of a file: a tensor [B, size]."""
 
     name: Literal["bits"] = "bits"
-    size: int = Field(default=8, ge=8, multiple_of=8, description="Bits of each file.")
+    size: int = Field(default=8, ge=8, le=4096, multiple_of=8, description="Bits of each file.")
 
 
 class Bits(ConditionKind[BitsConfig]):

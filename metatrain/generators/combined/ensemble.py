@@ -20,7 +20,9 @@ class EnsembleConfig(Section):
 
     name: Literal["ensemble"] = "ensemble"
     of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
-    members: int = Field(default=2, ge=1, description="Number of networks, with separate weights.")
+    members: int = Field(
+        default=2, ge=1, le=64, description="Number of networks, with separate weights."
+    )
 
 
 class Weights(nn.Module):

@@ -21,7 +21,7 @@ class MixtureConfig(Section):
 
     name: Literal["mixture"] = "mixture"
     of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
-    vectors: int = Field(default=1, ge=1, description="Task vectors that can be added.")
+    vectors: int = Field(default=1, ge=1, le=64, description="Task vectors that can be added.")
 
 
 class Coefficients(nn.Module):

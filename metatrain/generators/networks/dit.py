@@ -17,10 +17,12 @@ class DiTConfig(Section):
     """The transformer; `width` and `depth` set its size."""
 
     name: Literal["dit"] = "dit"
-    width: int = Field(default=128, ge=8, multiple_of=8, description="Channels of a token.")
-    depth: int = Field(default=4, ge=1, description="Blocks.")
-    patch: int = Field(default=4, ge=1, description="Side of the patch that is one token.")
-    heads: int = Field(default=4, ge=1, description="Attention heads.")
+    width: int = Field(
+        default=128, ge=8, le=16384, multiple_of=8, description="Channels of a token."
+    )
+    depth: int = Field(default=4, ge=1, le=1024, description="Blocks.")
+    patch: int = Field(default=4, ge=1, le=512, description="Side of the patch that is one token.")
+    heads: int = Field(default=4, ge=1, le=1024, description="Attention heads.")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

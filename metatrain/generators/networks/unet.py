@@ -1,11 +1,11 @@
 """The default network: a U-Net that attends to the support."""
 
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -27,9 +27,9 @@ class UNetConfig(Section):
 
     name: Literal["unet"] = "unet"
     width: int = Field(
-        default=48, ge=8, multiple_of=8, description="Channels at the highest resolution."
+        default=48, ge=8, le=16384, multiple_of=8, description="Channels at the highest resolution."
     )
-    multipliers: tuple[PositiveInt, ...] = Field(
+    multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
         default=(1, 2),
         min_length=2,
         max_length=5,
@@ -38,7 +38,9 @@ class UNetConfig(Section):
     patch: Literal[1, 2, 4] = Field(
         default=2, description="Side of the pixel patches folded into channels at the input."
     )
-    heads: int = Field(default=2, ge=1, description="Attention heads at the lowest resolution.")
+    heads: int = Field(
+        default=2, ge=1, le=1024, description="Attention heads at the lowest resolution."
+    )
 
     @model_validator(mode="after")
     def _heads_divide_channels(self) -> Self:

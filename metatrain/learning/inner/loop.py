@@ -25,9 +25,9 @@ from metatrain.learning.inner.theta import RULE, Theta
 class InnerConfig(Section):
     """The inner loop of meta-training."""
 
-    steps: int = Field(default=4, ge=1, description="Inner steps (k) of an episode.")
+    steps: int = Field(default=4, ge=1, le=10_000, description="Inner steps (k) of an episode.")
     lr: float = Field(default=1e-3, gt=0, description="Inner learning rate (alpha).")
-    lr_changes: dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]] = Field(
+    lr_changes: dict[Annotated[int, Field(ge=1, le=10**9)], Annotated[float, Field(gt=0)]] = Field(
         default={}, description="Inner rates from given outer steps on, as {300: 0.002}."
     )
     optimizer: Literal["sgd", "momentum", "adam"] = Field(

@@ -88,7 +88,9 @@ class LoRA(Scope):
         """The size of the term."""
 
         name: Literal["lora"] = "lora"
-        rank: int = Field(default=4, ge=1, description="Rank of the term added to each weight.")
+        rank: int = Field(
+            default=4, ge=1, le=4096, description="Rank of the term added to each weight."
+        )
 
     @staticmethod
     @override
@@ -140,7 +142,7 @@ class ContextScope(Scope):
         """The size of the vector."""
 
         name: Literal["context"] = "context"
-        size: int = Field(default=64, ge=1, description="Length of the context vector.")
+        size: int = Field(default=64, ge=1, le=65536, description="Length of the context vector.")
 
     @staticmethod
     @override

@@ -42,7 +42,9 @@ class IMAML(Learner):
         proximity: float = Field(
             default=1.0, gt=0, description="Weight lambda of |phi - theta|^2 / 2 in the inner loss."
         )
-        iterations: int = Field(default=5, ge=1, description="Maximum of conjugate-gradient steps.")
+        iterations: int = Field(
+            default=5, ge=1, le=10_000, description="Maximum of conjugate-gradient steps."
+        )
 
     @staticmethod
     @override

@@ -68,10 +68,16 @@ class MAMLPlusPlus(MAML):
 
         name: Literal["maml++"] = "maml++"
         multi_step: int = Field(
-            default=200, ge=0, description="Outer steps until only the last inner step counts."
+            default=200,
+            ge=0,
+            le=10**9,
+            description="Outer steps until only the last inner step counts.",
         )
         first_order: int = Field(
-            default=100, ge=0, description="First outer steps, in which Hessians are dropped."
+            default=100,
+            ge=0,
+            le=10**9,
+            description="First outer steps, in which Hessians are dropped.",
         )
 
     @staticmethod

@@ -7,7 +7,7 @@ from math import prod
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
 from metatrain.training.fragments import Fragment
 from metatrain.training.state import Record
@@ -29,6 +29,7 @@ DTYPES = {
 }
 
 File = Annotated[str, Field(pattern=_FILE)]
+Step = Annotated[NonNegativeInt, Field(lt=2**63)]
 
 
 class _Entry(BaseModel):
@@ -38,7 +39,7 @@ class _Entry(BaseModel):
 class Commit(_Entry):
     """Proof that a checkpoint is whole: its step, and the sha256 of its index."""
 
-    step: NonNegativeInt
+    step: Step
     index: str
 
 
@@ -60,16 +61,24 @@ class StoredSlice(_Entry):
 class TensorRecord(_Entry):
     """Shape and type of a whole tensor, and the slices that it is stored in."""
 
-    shape: tuple[NonNegativeInt, ...]
+    shape: Annotated[tuple[NonNegativeInt, ...], Field(max_length=64)]
     dtype: Literal[tuple(DTYPES)]  # pyright: ignore[reportInvalidTypeForm]
     pieces: tuple[StoredSlice, ...]
+
+    @field_validator("shape")
+    @classmethod
+    def _can_be_counted(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        # A tensor without elements too, whose other dimensions nothing else bounds.
+        if prod(max(1, size) for size in shape) >= 2**63:
+            raise ValueError("a tensor has an impossible shape")
+        return shape
 
 
 class Position(_Entry):
     """Position in the data: the next episodes are a pure function of seed and step."""
 
-    seed: NonNegativeInt
-    step: NonNegativeInt
+    seed: Annotated[NonNegativeInt, Field(lt=2**63)]
+    step: Step
 
 
 class Index(_Entry):
