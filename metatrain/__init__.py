@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metatrain.api import evaluate, load, pack, train
-    from metatrain.base.errors import MissingStepError, UserError
+    from metatrain.base.errors import MissingStepError, UntrustedError, UserError
     from metatrain.config import Config, load_config
     from metatrain.data.examples import Examples
     from metatrain.evaluation.terminal_table import evaluation_table
@@ -24,6 +24,7 @@ __all__ = [
     "Examples",
     "MissingStepError",
     "Model",
+    "UntrustedError",
     "UserError",
     "evaluate",
     "evaluation_table",
@@ -38,6 +39,7 @@ _HOMES = {
     "Examples": "metatrain.data.examples",
     "MissingStepError": "metatrain.base.errors",
     "Model": "metatrain.model.model",
+    "UntrustedError": "metatrain.base.errors",
     "UserError": "metatrain.base.errors",
     "evaluate": "metatrain.api",
     "evaluation_table": "metatrain.evaluation.terminal_table",

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 from typing_extensions import override
 
-from metatrain.base.errors import UserError
 from metatrain.base.machine import device_of
 from metatrain.config import Config, load_config
 from metatrain.data.packed.store import EpisodeStore
@@ -20,6 +19,7 @@ from metatrain.evaluation.episodes.episode_list import list_episodes
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.running.runner import LocalRunner
 from metatrain.evaluation.standard_protocol import standard_protocol
+from metatrain.evaluation.training_data import data_for
 from metatrain.evaluation.validation import (
     Validation,
     ValidationResult,
@@ -39,17 +39,19 @@ __all__ = ["evaluate", "load", "pack", "train"]
 _log = logging.getLogger("metatrain")
 
 
-def load(url: str | Path) -> Model:
+def load(url: str | Path, *, trust: bool = False) -> Model:
     """Load a model, onto the CPU.
 
     Args:
         url: a model file, or the folder of a finished run or of a checkpoint: a path or any fsspec
             URL.
+        trust: read whatever places the file names, such as that of the model's training data.
 
     Raises:
+        UntrustedError: when building the model reads such a place, and it is not trusted.
         UserError: when there is no model, or it is damaged.
     """
-    return load_model(str(url))
+    return load_model(str(url), trust=trust)
 
 
 def train(
@@ -82,7 +84,7 @@ def train(
     if config.validation.tasks:
         observers.append(_Validator(config))
     url = train_locally(config, observers, device=device_of(device), say=_log.info, wait=wait)
-    return load(url)
+    return load(url, trust=True)
 
 
 def evaluate(
@@ -96,13 +98,15 @@ def evaluate(
     workers: int | None = None,
     device: str = "auto",
     out: str | Path | None = None,
+    trust: bool = False,
     wait: bool = False,
 ) -> Evaluation:
     """Score a model on unseen tasks, beside the baselines.
 
     Args:
         model: a model, or what `load` takes.
-        data: a packed data set, that of the model's training by default.
+        data: a packed data set; by default that of the model's training, if the model is trusted
+            or has its run's folder around it.
         split: the split of the tasks.
         tasks: at most so many tasks.
         seeds: at most so many selections of images of every task.
@@ -111,9 +115,11 @@ def evaluate(
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         out: folder of the evaluation, from which another call resumes. By default a temporary one,
             or `evaluation` beside the model where that is named.
+        trust: read whatever places the model's file names, as `load` does.
         wait: wait until another process that evaluates there has ended, in place of an error.
 
     Raises:
+        UntrustedError: when the model alone names the data, or what building it reads.
         UserError: when the model or the data cannot be used.
     """
     runner = LocalRunner(workers, device_of(device))
@@ -122,9 +128,11 @@ def evaluate(
         if isinstance(model, Model):
             url, out = f"{temporary}/model.safetensors", out or f"{temporary}/evaluation"
             model.save(url)
-        [candidate] = read_candidates([str(url)])
+            trust = model.trusted
+        [candidate] = read_candidates([str(url)], trust=trust)
         shape = candidate.model.config.data
-        store = EpisodeStore(str(data or _training_data(candidate.model)))
+        named = None if data is None else str(data)
+        store = EpisodeStore(data_for(candidate.model, named, candidate.system.url))
         [candidate] = with_folders([candidate], store, out and str(out))
         protocol = standard_protocol(
             store,
@@ -139,12 +147,6 @@ def evaluate(
         with leases([candidate.folder], "evaluates", wait=wait):
             [(evaluation, _)] = evaluate_models(protocol, [candidate], None, {}, runner)
         return evaluation
-
-
-def _training_data(model: Model) -> str:
-    if model.config.data.url is None:
-        raise UserError("the model's task source reads no packed data set; give data, one's URL.")
-    return model.config.data.url
 
 
 class _Callback(Observer):

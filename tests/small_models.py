@@ -6,10 +6,13 @@ import torch
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config
+from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.episode_list import list_episodes
 from metatrain.model.build import build_theta
 from metatrain.model.model import Model
+from metatrain.storage.files import read_file, write_file
+from metatrain.training.run_data import RUN_MANIFEST
 
 # Three of the training tasks: the stripes have only two for testing.
 FEW = ["--split", "train", "--tasks", 3, "--seeds", 2, "--shots", 3]
@@ -20,7 +23,7 @@ def metatrain(*arguments):
 
 
 def save(packed, folder, *overrides):
-    """Write an untrained model to the folder of a run; return the folder."""
+    """Write an untrained model and the manifest of its data, as a run does; return the folder."""
     config = load_config(
         None,
         [
@@ -36,6 +39,7 @@ def save(packed, folder, *overrides):
     # Moved, because "from scratch" has the initial parameters.
     moved = {n: p + 0.01 for n, p in parameters.items()}
     Model(config, moved, step=7).save(f"{folder}/model.safetensors")
+    write_file(f"{folder}/{RUN_MANIFEST}", read_file(f"{packed}/{MANIFEST}"))
     return str(folder)
 
 

@@ -11,7 +11,7 @@ def best_config(ledger: SweepLedger, record: TrialRecord) -> Config:
 
     Its run is named after the sweep; checkpoints, validation and cluster are those of the base.
     """
-    config = load_model(f"{ledger.url}/runs/{record.run}").config
+    config = load_model(f"{ledger.url}/runs/{record.run}", trust=True).config
     original = ledger.sweep.original
     adapt = config.adapt.model_copy(update={"steps": record.reports[-1].k})
     run = original.run.model_copy(update={"name": f"{ledger.sweep.settings.name}-best"})

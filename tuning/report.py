@@ -47,7 +47,7 @@ def write_report(ledger: SweepLedger, verdict: Verdict) -> str:
         verdict: the outcome of the sweep.
     """
     best = verdict.lowest
-    model = load_model(f"{ledger.url}/runs/{best.run}")
+    model = load_model(f"{ledger.url}/runs/{best.run}", trust=True)
     importance, compared_step = importance_figure(ledger)
     filters = {"short": short_value, "duration": human_duration}
     page = page_template("tuning", "sweep.html.j2", filters).render(

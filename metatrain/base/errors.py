@@ -37,6 +37,10 @@ class HeldError(UserError):
     """A folder or file that another process is writing, and nobody else may write meanwhile."""
 
 
+class UntrustedError(UserError):
+    """A place that only a stranger's file names; a caller who trusts the file may read it."""
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """Return a hint such as ``; did you mean 'steps'?``, or '' if no known word is close."""
     import difflib

@@ -1,7 +1,7 @@
 """Sections: the frozen, strict, documented parts that a configuration consists of."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Union
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Union, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -39,6 +39,19 @@ def _without_secret(url: str) -> str:
 
 # A path or any fsspec URL.
 Location = Annotated[str, AfterValidator(_without_secret)]
+
+
+def location_fields(section: type[Section]) -> list[str]:
+    """List the fields of a section, not of those within it, that are locations, or None."""
+    fields = section.model_fields.items()
+    return [name for name, field in fields if _is_location((field.annotation, *field.metadata))]
+
+
+def _is_location(types: Iterable[Any]) -> bool:
+    return any(
+        getattr(part, "func", None) is _without_secret or _is_location(get_args(part))
+        for part in types
+    )
 
 
 # Also the name of a folder, and so valid in every file system and URL.

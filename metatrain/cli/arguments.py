@@ -3,13 +3,6 @@
 import argparse
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from metatrain.base.errors import UserError
-
-if TYPE_CHECKING:
-    from metatrain.config import Config
-
 
 # An override, and no path or URL that has an equals sign in it.
 _OVERRIDE = re.compile(r"[^\W\d]\w*(\.[^=/]+)*=.*", re.DOTALL)
@@ -53,18 +46,11 @@ def place_words(arguments: argparse.Namespace, further: Sequence[str]) -> list[s
     return [word for word in further if word.startswith("-")]
 
 
-def data_url(config: "Config") -> str:
-    """Return the URL of the data set of a model's run, where --data names no other.
-
-    Raises:
-        UserError: when the run's task source reads no packed data set.
-    """
-    if config.data.url is None:
-        raise UserError(
-            f"{config.run.name} was trained on the task source {config.data.tasks.name}, which "
-            f"reads no packed data set; give --data, the URL of one to evaluate on."
-        )
-    return config.data.url
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --trust."""
+    parser.add_argument(
+        "--trust", action="store_true", help="read whatever places the model's file names"
+    )
 
 
 def add_subset_arguments(parser: argparse.ArgumentParser) -> None:

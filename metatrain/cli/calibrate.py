@@ -3,7 +3,12 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from metatrain.cli.arguments import add_device_argument, add_subset_arguments, data_url, positive
+from metatrain.cli.arguments import (
+    add_device_argument,
+    add_subset_arguments,
+    add_trust_argument,
+    positive,
+)
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
@@ -23,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=positive, metavar="N", help="worker processes (default: one a core)")
     add("--out", metavar="FILE.safetensors", help="calibrated model (default: CHECKPOINT itself)")
     add_device_argument(parser)
+    add_trust_argument(parser)
 
 
 def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> None:
@@ -40,11 +46,13 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     from metatrain.evaluation.calibrate import calibrated, refuse_checkpoints
     from metatrain.evaluation.candidates import read_candidates, with_folders
     from metatrain.evaluation.running.runner import LocalRunner
+    from metatrain.evaluation.training_data import data_for
 
-    candidates = read_candidates([arguments.checkpoint])
+    candidates = read_candidates([arguments.checkpoint], trust=arguments.trust)
     url = arguments.out or candidates[0].system.url
     refuse_checkpoints(url)
-    store = EpisodeStore(arguments.data or data_url(candidates[0].model.config))
+    first = candidates[0]
+    store = EpisodeStore(data_for(first.model, arguments.data, first.system.url))
     [candidate] = with_folders(candidates, store, None)
     protocol = _protocol(arguments, store, candidate)
     runner = runner or LocalRunner(arguments.workers, device_of(arguments.device))

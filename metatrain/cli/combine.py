@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import positive
+from metatrain.cli.arguments import add_trust_argument, positive
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         subparser.add_argument(
             "--out", required=True, metavar="FILE.safetensors", help="model to write"
         )
+        add_trust_argument(subparser)
         subparser.set_defaults(method=method.run)
 
 
@@ -32,15 +33,17 @@ def _combine(arguments: argparse.Namespace) -> None:
 def _uniform(arguments: argparse.Namespace) -> None:
     from metatrain.combine.soup import load_ingredients, uniform_soup
 
-    _write(uniform_soup(load_ingredients(arguments.models)), arguments.out)
+    _write(uniform_soup(load_ingredients(arguments.models, trust=arguments.trust)), arguments.out)
 
 
 def _greedy(arguments: argparse.Namespace) -> None:
     from metatrain.combine.soup import greedy_soup, load_ingredients, validation_kid
+    from metatrain.evaluation.training_data import data_for
+    from metatrain.model.file import model_url
 
-    members = load_ingredients(arguments.models)
-    first = next(iter(members.values()))
-    data = arguments.data or first.config.data.path
+    members = load_ingredients(arguments.models, trust=arguments.trust)
+    url, first = next(iter(members.items()))
+    data = data_for(first, arguments.data, model_url(url))
     network = f"{arguments.out.rpartition('/')[0] or '.'}/metric.safetensors"
     score = validation_kid(first.config, data, network, arguments.tasks)
     _write(greedy_soup(members, score, report=print), arguments.out)
@@ -71,13 +74,13 @@ def _learned(
 ) -> None:
     from metatrain.combine.members import load_members
 
-    _write(combination(load_members(arguments.models)), arguments.out)
+    _write(combination(load_members(arguments.models, trust=arguments.trust)), arguments.out)
 
 
 def _post_hoc(arguments: argparse.Namespace) -> None:
     from metatrain.combine.post_hoc import reconstruct
 
-    model, error = reconstruct(arguments.run_folder, arguments.sigma)
+    model, error = reconstruct(arguments.run_folder, arguments.sigma, trust=arguments.trust)
     show(f"relative error of the profile: {error:.1%}")
     _write(model, arguments.out)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metatrain import __version__
-from metatrain.base.errors import HeldError, MissingStepError, Step, UserError
+from metatrain.base.errors import HeldError, MissingStepError, Step, UntrustedError, UserError
 from metatrain.base.progress import StreamDisplay, displayed
 from metatrain.base.text import printable_lines
 from metatrain.cli.arguments import place_words
@@ -102,4 +102,6 @@ def sentence_of(error: UserError) -> str:
         return f"{str(error).rstrip('.')}: run {_COMMANDS[error.step]}"
     if isinstance(error, HeldError):
         return f"{error} With --wait, this command waits."
+    if isinstance(error, UntrustedError):
+        return f"{error} With --trust, this command trusts it."
     return str(error)

@@ -7,8 +7,8 @@ from metatrain.base.errors import UserError
 from metatrain.cli.arguments import (
     add_device_argument,
     add_subset_arguments,
+    add_trust_argument,
     add_wait_argument,
-    data_url,
     positive,
 )
 from metatrain.cli.command import Command, show
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--export", metavar="DIR", help="write every image that is compared")
     add("--out", metavar="DIR", help="output folder (evaluation/ beside each checkpoint)")
     add_device_argument(parser)
+    add_trust_argument(parser)
     add_wait_argument(parser)
 
 
@@ -79,11 +80,14 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
     from metatrain.evaluation.candidates import check_same_shape, read_candidates, read_joint
     from metatrain.evaluation.cross_domain import cross_domain_table
     from metatrain.evaluation.running.runner import LocalRunner
+    from metatrain.evaluation.training_data import data_for
 
-    candidates = read_candidates(arguments.checkpoints)
-    joint = read_joint(arguments.joint) if arguments.joint else None
+    trust = arguments.trust
+    candidates = read_candidates(arguments.checkpoints, trust=trust)
+    joint = read_joint(arguments.joint, trust=trust) if arguments.joint else None
     check_same_shape([*candidates, *([joint] if joint else [])])
-    urls = arguments.data or [data_url(candidates[0].model.config)]
+    first = candidates[0]
+    urls = arguments.data or [data_for(first.model, None, first.system.url)]
     _refuse_options_of_one_data_set(arguments, urls)
     runner = runner or LocalRunner(arguments.workers, device_of(arguments.device))
     domains = [_score_on(arguments, url, candidates, joint, runner) for url in urls]

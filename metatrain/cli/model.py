@@ -11,8 +11,8 @@ from metatrain.base.errors import UserError
 from metatrain.cli.arguments import (
     above_0,
     add_device_argument,
+    add_trust_argument,
     add_wait_argument,
-    data_url,
     positive,
     seed,
 )
@@ -38,7 +38,8 @@ def _adapt(arguments: argparse.Namespace) -> None:
     from metatrain.model.support import as_support
     from metatrain.storage.lease import lease
 
-    model = _configured(load_model(arguments.checkpoint).to(arguments.device), arguments.overrides)
+    model = load_model(arguments.checkpoint, trust=arguments.trust).to(arguments.device)
+    model = _configured(model, arguments.overrides)
     support = as_support(arguments.images, model.config.data)
     if line := warning(model, support):
         print(line, file=sys.stderr)
@@ -107,6 +108,7 @@ def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=seed, default=0, help="the same seed, the same adaptation (0)")
     add("--whole", action="store_true", help="write a file that needs no other")
     add_device_argument(parser)
+    add_trust_argument(parser)
     add_wait_argument(parser)
 
 
@@ -120,7 +122,7 @@ def _generate(arguments: argparse.Namespace) -> None:
             f"images, or a folder for a file each."
         )
     url = adapted_url(arguments.adapted)
-    model = load_model(url, arguments.adapted_from).to(arguments.device)
+    model = load_model(url, arguments.adapted_from, trust=arguments.trust).to(arguments.device)
     batches = model.batches(
         arguments.n, seed=arguments.seed, steps=arguments.steps, guidance=arguments.guidance
     )
@@ -168,23 +170,26 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
         help="the model that ADAPTED was adapted from, if it is not where it was",
     )
     add_device_argument(parser)
+    add_trust_argument(parser)
 
 
 def _tune_adaptation(arguments: argparse.Namespace) -> None:
+    from metatrain.evaluation.training_data import data_for
     from metatrain.evaluation.tune_adaptation import (
         adaptation_table,
         tune_adaptation,
         write_outcome,
     )
-    from metatrain.model.file import load_model
+    from metatrain.model.file import load_model, model_url
     from metatrain.storage.lease import lease
 
-    model = load_model(arguments.checkpoint).to(arguments.device)
+    model = load_model(arguments.checkpoint, trust=arguments.trust).to(arguments.device)
+    data = data_for(model, arguments.data, model_url(arguments.checkpoint))
     out = arguments.out.rstrip("/")
     with lease(out, "tunes", wait=arguments.wait):
         outcome = tune_adaptation(
             model,
-            arguments.data or data_url(model.config),
+            data,
             f"{out}/metric.safetensors",
             scopes=arguments.scopes,
             tasks=arguments.tasks,
@@ -213,6 +218,7 @@ def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
         help="metric to optimise (kid)",
     )
     add_device_argument(parser)
+    add_trust_argument(parser)
     add_wait_argument(parser)
 
 

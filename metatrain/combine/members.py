@@ -11,7 +11,7 @@ from metatrain.model.model import Model
 _SHARED = ("generator.", "codec.", "data.image_size", "data.channels")
 
 
-def load_members(urls: Sequence[str]) -> dict[str, Model]:
+def load_members(urls: Sequence[str], *, trust: bool = False) -> dict[str, Model]:
     """Load the models at `urls`, by URL in that order; `load_model` says what a URL may be.
 
     Raises:
@@ -23,7 +23,7 @@ def load_members(urls: Sequence[str]) -> dict[str, Model]:
         raise UserError(f"{twice[0]} is given twice; give each model once.")
     if len(urls) < 2:
         raise UserError(f"{urls[0]} cannot be combined alone; give two models or more.")
-    members = {url: load_model(url) for url in urls}
+    members = {url: load_model(url, trust=trust) for url in urls}
     for url, model in members.items():
         keys = _differing(model.config, members[urls[0]].config)
         if keys:

@@ -24,7 +24,7 @@ _SHORTEST, _LONGEST = 0.01, 0.28
 Array = NDArray[np.floating]
 
 
-def reconstruct(run: str, sigma: float) -> tuple[Model, float]:
+def reconstruct(run: str, sigma: float, *, trust: bool = False) -> tuple[Model, float]:
     """Reconstruct the average of relative length `sigma` over a whole run, from its snapshots.
 
     Returns:
@@ -42,11 +42,11 @@ def reconstruct(run: str, sigma: float) -> tuple[Model, float]:
             f"meta.post_hoc=true."
         )
     weights, error = solve(snapshots, snapshots[-1].step, sigma)
-    newest = load_model(snapshots[-1].url)
+    newest = load_model(snapshots[-1].url, trust=trust)
     # float64, because the weights have both signs and large terms cancel.
     mean = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in newest.parameters.items()}
     for snapshot, weight in zip(snapshots, weights, strict=True):
-        for name, value in load_model(snapshot.url).parameters.items():
+        for name, value in load_model(snapshot.url, trust=trust).parameters.items():
             mean[name].add_(value, alpha=weight)
     return replace(newest, parameters={name: p.float() for name, p in mean.items()}), error
 

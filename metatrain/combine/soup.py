@@ -17,13 +17,13 @@ from metatrain.evaluation.validation import validation_curves, validation_of
 from metatrain.model.model import Model
 
 
-def load_ingredients(urls: Sequence[str]) -> dict[str, Model]:
+def load_ingredients(urls: Sequence[str], *, trust: bool = False) -> dict[str, Model]:
     """Load the models at `urls`, whose parameters must have the same names and shapes.
 
     Raises:
         UserError: when they have not; see also `load_members`.
     """
-    members = load_members(urls)
+    members = load_members(urls, trust=trust)
     first, *others = [
         (url, {name: p.shape for name, p in model.parameters.items()})
         for url, model in members.items()
@@ -62,7 +62,7 @@ def validation_kid(config: Config, data: str, network: str, tasks: int) -> Calla
     Raises:
         UserError: when the data cannot be read, or fewer than two tasks have enough images.
     """
-    where = {"data.path": data, "validation.network": network}
+    where = {"data.path": data, "data.cache_dir": None, "validation.network": network}
     scored = with_values(config, {"validation.tasks": tasks, "validation.points": 1, **where})
     validation = validation_of(scored, open_tasks(scored.data))
 

@@ -21,7 +21,7 @@ from metatrain.evaluation.running.runner import Runner, run_jobs
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
 from metatrain.evaluation.strip_files import keep_strips
 from metatrain.model.model import Model
-from metatrain.storage.files import MissingError, filesystem_of, read_file
+from metatrain.storage.files import MissingError, absolute, read_file
 from metatrain.training.run_data import RUN_MANIFEST
 
 
@@ -44,16 +44,17 @@ class Candidate:
     native: bool = False
 
 
-def read_candidates(urls: Sequence[str]) -> list[Candidate]:
+def read_candidates(urls: Sequence[str], *, trust: bool = False) -> list[Candidate]:
     """Read the models at `urls`, and give each a name of its own.
 
     Raises:
+        UntrustedError: see `load_model`.
         UserError: when one cannot be read.
     """
     candidates: list[Candidate] = []
     taken = {COPY, JITTERED, REAL, UNADAPTED, SCRATCH, JOINT}
     for url in urls:
-        system, model = system_at(url)
+        system, model = system_at(url, trust=trust)
         name = model.config.run.name
         if name in taken:
             name = f"{name} ({url})"
@@ -97,8 +98,8 @@ def _trained_on(candidate: Candidate, store: EpisodeStore) -> bool:
     url = candidate.model.config.data.url
     if url is None:
         return False
-    trained, here = filesystem_of(url), filesystem_of(store.url)
-    if trained[1] == here[1] and type(trained[0]) is type(here[0]):
+    # As texts: to open a file system that a stranger's model names may already connect to a host.
+    if absolute(url).rstrip("/") == absolute(store.url).rstrip("/"):
         return True
     with suppress(MissingError):
         manifest = read_file(f"{candidate.folder}/{RUN_MANIFEST}")
@@ -106,13 +107,14 @@ def _trained_on(candidate: Candidate, store: EpisodeStore) -> bool:
     return False
 
 
-def read_joint(url: str) -> Candidate:
+def read_joint(url: str, *, trust: bool = False) -> Candidate:
     """Read the jointly trained model at `url`, a baseline.
 
     Raises:
+        UntrustedError: see `load_model`.
         UserError: when it cannot be read, or was trained by another learner.
     """
-    system, model = system_at(url)
+    system, model = system_at(url, trust=trust)
     if model.config.learner.name != "joint":
         raise UserError(
             f"{url} was trained by learner {model.config.learner.name}; give a model that was "

@@ -151,6 +151,7 @@ def _search_config(config: Config, data: str, network: str, tasks: int) -> Confi
         {
             "adapt.steps": 2 * config.adapt.steps,
             "data.path": data,
+            "data.cache_dir": None,
             "validation.tasks": tasks,
             "validation.network": network,
         },

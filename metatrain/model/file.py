@@ -3,44 +3,58 @@
 from dataclasses import replace
 
 from metatrain.base.errors import UserError
-from metatrain.model.format import check_state, decode
+from metatrain.model.format import Contents, check_state, decode
 from metatrain.model.model import Model
 from metatrain.model.reference import Reference, changes, path_between
 from metatrain.model.rescope import rescoped
+from metatrain.model.trust import refuse_places
 from metatrain.storage.files import MissingError, read_file, write_file
 
 
-def load_model(url: str, adapted_from: str | None = None) -> Model:
+def load_model(url: str, adapted_from: str | None = None, *, trust: bool = False) -> Model:
     """Read a model file, or that of the folder of a finished run, a checkpoint or an adaptation.
 
     Args:
         url: the file or folder.
         adapted_from: the model that an adapted one needs; by default where its file says.
+        trust: whether the places that the file names may be read; see `Model.trusted`.
 
     Raises:
+        UntrustedError: when building it reads such a place, and it is not trusted.
         UserError: when there is none, or it is damaged or not a metatrain model.
     """
     url = model_url(url)
-    return parse_model(read_model(url), url, adapted_from)
+    return parse_model(read_model(url), url, adapted_from, trust=trust)
 
 
-def parse_model(data: bytes, url: str, adapted_from: str | None = None) -> Model:
-    """Parse a model from the bytes of its file; messages name it by `url`.
+def parse_model(
+    data: bytes, url: str, adapted_from: str | None = None, *, trust: bool = False
+) -> Model:
+    """Parse a model from the bytes of its file; messages name it by `url`; see `load_model`.
 
     Raises:
+        UntrustedError: when building it reads a place that it names, and it is not trusted.
         UserError: when they are damaged, or not a metatrain model.
     """
-    contents, reference = decode(data, url)
+    contents, reference = _decoded(data, url, trust)
     if reference is not None:
-        start = _start_of(url, reference, adapted_from)
+        start = _start_of(url, reference, adapted_from, trust)
         scope = contents["config"].inner.scope.name
         _, parameters = rescoped(start.config, start.parameters, scope)
         contents["parameters"] = parameters | contents["parameters"]
     check_state(contents, url)
-    return Model(**contents)
+    return Model(**contents, trusted=trust)
 
 
-def _start_of(url: str, reference: Reference, adapted_from: str | None) -> Model:
+def _decoded(data: bytes, url: str, trust: bool) -> tuple[Contents, Reference | None]:
+    contents, reference = decode(data, url)
+    if not trust:
+        config = contents["config"]
+        refuse_places(config.generator, config.objective, config.codec, config.inner)
+    return contents, reference
+
+
+def _start_of(url: str, reference: Reference, adapted_from: str | None, trust: bool) -> Model:
     """Read the model that the one in `url` was adapted from."""
     needs = f"{url} holds what adaptation changed of another model"
     if adapted_from is None and "://" in url:
@@ -50,9 +64,9 @@ def _start_of(url: str, reference: Reference, adapted_from: str | None) -> Model
         data = read_file(place)
     except MissingError as error:
         raise UserError(f"{needs}, which is not at {place}; name the file it is in.") from error
-    contents, _ = decode(data, place)
+    contents, _ = _decoded(data, place, trust)
     check_state(contents, place)
-    model = Model(**contents)
+    model = Model(**contents, trusted=trust)
     if model.sha256 != reference.sha256:
         raise UserError(f"{needs} than that in {place}; name the file it is in.")
     return model
@@ -108,7 +122,7 @@ def _changes(model: Model, url: str, adapted_from: str) -> bytes | None:
     path = path_between(url, model_url(adapted_from))
     if path is None:
         return None
-    start = load_model(adapted_from)
+    start = load_model(adapted_from, trust=model.trusted)
     _, parameters = rescoped(start.config, start.parameters, model.config.inner.scope.name)
     changed = changes(model.to("cpu").parameters, parameters)
     if changed is None:

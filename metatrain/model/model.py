@@ -49,6 +49,8 @@ class Model:
             was not calibrated.
         buffers: the generator's state that no step moves, as far as it is not what the
             configuration alone gives.
+        trusted: whether the places that its configuration names, such as that of its training data,
+            may be read; not so where it came from a file that nobody vouched for.
     """
 
     config: Config
@@ -57,6 +59,7 @@ class Model:
     support: Examples | None = None
     calibration: Calibration | None = None
     buffers: Parameters = field(default_factory=dict)
+    trusted: bool = True
 
     def adapt(
         self,

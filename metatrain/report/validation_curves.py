@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from metatrain.evaluation.validation import ValidationScores, read_validations
 from metatrain.report.compared_runs import ComparedRun
-from metatrain.storage.files import MissingError, read_file
+from metatrain.storage.files import MissingError, is_local, read_file
 
 
 class ValidationPoint(NamedTuple):
@@ -72,9 +72,15 @@ def _protocol(run: ComparedRun) -> dict[str, Any]:
 
 
 def _network(run: ComparedRun) -> str:
-    """Hash the metric network; without its file, return what equals no other run's."""
-    folder = run.evaluated.url
-    url = run.evaluated.model.config.validation.network or f"{folder}/metric.safetensors"
+    """Hash the metric network; without its file, return what equals no other run's.
+
+    Of one that is elsewhere the URL stands for it, since such a file is never replaced, and what a
+    stranger's model names is not fetched.
+    """
+    folder, named = run.evaluated.url, run.evaluated.model.config.validation.network
+    if named and not is_local(named):
+        return named
+    url = named or f"{folder}/metric.safetensors"
     try:
         return hashlib.sha256(read_file(url)).hexdigest()
     except MissingError:

@@ -59,6 +59,11 @@ def is_s3(url: str) -> bool:
     return url.startswith(("s3://", "s3a://"))
 
 
+def is_local(url: str) -> bool:
+    """Tell whether `url` is a path of this machine."""
+    return "://" not in url.removeprefix("file://")
+
+
 def absolute(url: str) -> str:
     """Make a path absolute, from the user's home where it begins with `~`; keep any other URL.
 

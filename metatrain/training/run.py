@@ -87,6 +87,6 @@ def finish_run(config: Config) -> str:
     """Write the model of a run that has taken its last step, and return its URL."""
     url = f"{config.run.url}/model.safetensors"
     # Some keys may have changed since the last checkpoint.
-    model = load_model(CheckpointStore(config.run.url).folder(config.meta.steps))
+    model = load_model(CheckpointStore(config.run.url).folder(config.meta.steps), trust=True)
     replace(model, config=config).save(url)
     return url

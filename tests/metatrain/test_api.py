@@ -143,7 +143,7 @@ def test_a_model_in_memory_is_scored_as_its_file_is(trained, tmp_path):
     url, few = trained[0].run.url, {"tasks": 2, "seeds": 1, "workers": 1, "device": "cpu"}
     by_file = metatrain.evaluate(url, out=tmp_path / "file", split="train", **few)
     in_memory = metatrain.evaluate(
-        metatrain.load(url), out=tmp_path / "memory", split="train", **few
+        metatrain.load(url, trust=True), out=tmp_path / "memory", split="train", **few
     )
     assert by_file.result.scores == in_memory.result.scores
     assert [path.name for path in (tmp_path / "file").glob("evaluation.json")]

@@ -18,15 +18,18 @@ from safetensors.torch import save_file
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
+from metatrain.data.packed.manifest import MANIFEST
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.training.run_data import RUN_MANIFEST
 
 
 @pytest.fixture
-def trained(config, tmp_path):
+def trained(config, packed, tmp_path):
     parameters = {n: p.detach() for n, p in build_theta(config).named().items()}
     Model(config, parameters, step=3).save(f"{tmp_path}/run/model.safetensors")
+    shutil.copy(f"{packed}/{MANIFEST}", tmp_path / "run" / RUN_MANIFEST)
     return tmp_path / "run"
 
 

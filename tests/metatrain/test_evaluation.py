@@ -175,6 +175,7 @@ def test_on_several_data_sets_models_are_compared_with_those_trained_there(
 def test_data_that_was_moved_is_known_by_what_the_run_kept_of_it(places, packed, tmp_path):
     moved = EpisodeStore(shutil.copytree(packed, tmp_path / "moved").as_posix())
     candidates = read_candidates([str(shutil.copytree(places / "one", tmp_path / "one"))])
+    (tmp_path / "one" / RUN_MANIFEST).unlink()
     assert not with_folders(candidates, moved, None)[0].native
     (tmp_path / "one" / RUN_MANIFEST).write_bytes(moved.manifest)
     assert with_folders(candidates, moved, None)[0].folder == f"{tmp_path}/one/evaluation"

@@ -76,7 +76,7 @@ def test_what_is_found_is_at_least_as_good_as_what_the_model_had(model, tmp_path
 
 def test_the_command_writes_a_model_that_adapts_so_and_all_that_was_tried(model, tmp_path, capsys):
     model.save(f"{tmp_path}/model.safetensors")
-    arguments = [str(tmp_path), "--out", f"{tmp_path}/tuned", "--tasks", "2", "--scopes"]
+    arguments = [str(tmp_path), "--out", f"{tmp_path}/tuned", "--tasks", "2", "--trust", "--scopes"]
     assert run("metatrain", COMMANDS, ["tune-adaptation", *arguments]) == 0
     tuned = load_model(f"{tmp_path}/tuned")
     tried = json.loads((tmp_path / "tuned/adaptation.json").read_text())

@@ -113,14 +113,15 @@ class JobOutput:
     learned: Tensor
 
 
-def system_at(url: str) -> tuple[System, Model]:
+def system_at(url: str, *, trust: bool = False) -> tuple[System, Model]:
     """Read the model in a file, or in the folder of a run or a checkpoint, as a system.
 
     Raises:
+        UntrustedError: see `load_model`.
         UserError: when there is none, or it is damaged.
     """
     url = model_url(url)
-    model = load_model(url)
+    model = load_model(url, trust=trust)
     return System(url, model.sha256), model
 
 
@@ -195,7 +196,7 @@ def _read_output(url: str) -> JobOutput:
 
 @lru_cache(maxsize=4)
 def _model(system: System, device: torch.device) -> Model:
-    model = load_model(system.url)
+    model = load_model(system.url, trust=True)  # `system_at` has asked
     sha256 = _untrained_sha256(model.config) if system.untrained else model.sha256
     if sha256 != system.sha256:
         raise UserError(f"{system.url} was replaced during its evaluation; evaluate it again.")

@@ -1,0 +1,40 @@
+"""The places that a stranger's model names, which are not read unasked."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from metatrain.base.errors import UntrustedError
+from metatrain.base.section import Section, location_fields
+from metatrain.generators.frozen import FrozenWeights
+from metatrain.storage.files import is_local
+
+
+def refuse_places(*sections: Section) -> None:
+    """Refuse to read what sections out of a model file name, but for pinned weights on this disk.
+
+    Those are read as tensors, and only if they have the hash that they were trained with.
+
+    Raises:
+        UntrustedError: when a section names anything else.
+    """
+    for section in sections:
+        for place in _places(section):
+            raise UntrustedError(
+                f"the model asks for {place}, and what a model file names is not read unless the "
+                f"model is trusted."
+            )
+
+
+def _places(value: Any) -> Iterator[str]:
+    if isinstance(value, FrozenWeights) and value.sha256 and is_local(value.path):
+        return
+    if isinstance(value, Mapping):
+        for part in value.values():
+            yield from _places(part)
+    if not isinstance(value, Section):
+        return
+    for name in type(value).model_fields:
+        yield from _places(getattr(value, name))
+    for name in location_fields(type(value)):
+        if place := getattr(value, name):
+            yield place
