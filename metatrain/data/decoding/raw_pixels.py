@@ -39,7 +39,8 @@ def from_raw(data: bytes) -> Image.Image | None:
         mode = "L" if kind == b"5" else "RGB"
     else:
         mode, sides = "RGBA", [kind, *sides]
-    try:
-        return Image.frombytes(mode, (int(sides[0]), int(sides[1])), data[header.end() :])
-    except ValueError as error:
-        raise BadImage(CORRUPT) from error
+    width, height, pixels = int(sides[0]), int(sides[1]), data[header.end() :]
+    # Before Pillow takes memory for them.
+    if not 0 < width * height * len(mode) == len(pixels):
+        raise BadImage(CORRUPT)
+    return Image.frombytes(mode, (width, height), pixels)
