@@ -29,7 +29,7 @@ from metatrain.config.reading import load_values, parse_config
 from metatrain.config.yaml_values import parse_file
 from metatrain.data.examples import Examples
 from metatrain.data.images import BadImage, normalise, open_packed, shape_of
-from metatrain.data.packed.manifest import MANIFEST
+from metatrain.data.packed.manifest import FOOTERS_KEY, MANIFEST, manifest_schema, parse_manifest
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.generators.frozen import FrozenWeights, load_frozen
 from metatrain.metrics.precomputed import Precomputed
@@ -281,6 +281,27 @@ def _rewritten(draw: st.DrawFn, manifest: bytes) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(changed, buffer, compression=draw(st.sampled_from(["zstd", "snappy", "none"])))
     return buffer.getvalue()
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux")
+@pytest.mark.parametrize(("rows", "images"), [(20_000, 1), (16, 100_000)])
+def test_the_memory_of_opening_a_data_set_is_what_the_docs_say(rows, images):
+    schema = manifest_schema(sources=True, columns=False).with_metadata({FOOTERS_KEY: b"{}"})
+    row = {"split": "train", "file": "data-00000.parquet", "count": images, "length": 2**40}
+    row |= {"row_group": 0, "offset": 0, "images": 0, "sources": [1000] * images}
+    columns: dict[str, Any] = {name: [value] * rows for name, value in row.items()}
+    columns["task"] = [f"{i}" + "x" * 300 for i in range(rows)]
+    columns["sha256"] = [sha256(b"%d" % i) for i in range(rows)]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), buffer)
+    data = buffer.getvalue()
+    del columns
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _memory("VmRSS")
+    assert len(parse_manifest(data).groups) == rows
+    # 2^24 values of 72 bytes are 1.2 GB.
+    most = 300 * len(data) + 72 * rows * images
+    assert (_memory("VmHWM") - before) * 1e6 < most
 
 
 @given(data=st.data())
