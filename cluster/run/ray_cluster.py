@@ -122,7 +122,7 @@ def _start_cluster(*, cpus: int, dashboard: bool) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     for last_try in (False, True):
         try:
-            with _address_in_environment() if dashboard else nullcontext():
+            with _address_in_environment():
                 ray.init(
                     # Otherwise Ray joins any cluster that it finds on this machine.
                     address="local",
@@ -142,7 +142,8 @@ def _address_in_environment() -> Iterator[None]:
     """Tell the processes of a cluster that starts inside the address of their own cluster.
 
     Train looks a cluster up by the address that it finds. Where several clusters run on a machine
-    it finds none, and would never release what a killed trial holds.
+    it would find none, and never release what a killed trial holds; or another one, in which the
+    run's controller does not live, and end the run's workers.
     """
     with socket() as free:
         free.bind(("", 0))

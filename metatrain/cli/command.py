@@ -16,7 +16,7 @@ from metatrain.base.errors import HeldError, MissingStepError, Step, UntrustedEr
 from metatrain.base.progress import StreamDisplay, displayed
 from metatrain.base.text import printable_lines
 from metatrain.cli.arguments import place_words
-from metatrain.cli.interruption import interruptible, status_of
+from metatrain.cli.interruption import Interruption
 
 # The command that takes a step, as an error tells it.
 _COMMANDS: Mapping[Step, str] = {
@@ -45,8 +45,9 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
     after SIGPIPE; argparse itself exits with 2 on wrong usage.
     """
     arguments = parse(program, commands, argv)
+    interruption = Interruption()
     try:
-        with interruptible(), displayed(StreamDisplay(sys.stderr)):
+        with interruption.handled(), displayed(StreamDisplay(sys.stderr)):
             arguments.run(arguments)
             sys.stdout.flush()
     except UserError as error:
@@ -57,7 +58,7 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
             f"\n{program}: interrupted{f'; {interrupt}' if interrupt.args else ''}.",
             file=sys.stderr,
         )
-        return status_of(interrupt)
+        return interruption.status
     except BrokenPipeError:
         # Or Python would report the same once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

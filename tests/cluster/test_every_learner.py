@@ -10,6 +10,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from cluster.run.launch import launch
+from cluster.run.ray_cluster import ray_connection
 from cluster.run.worker import train
 from cluster.run.worker_backend import WorkerConfig
 from metatrain.config import load_config, parse_config
@@ -54,7 +55,6 @@ def workers(tmp_path, monkeypatch):
     As `metatrain train` does with one, for which it starts a Ray: thirteen would take minutes.
     """
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
     def run(configs):
@@ -71,8 +71,8 @@ def workers(tmp_path, monkeypatch):
         ).fit()
         return [message.text for message in messages.get_nowait_batch(messages.qsize())]
 
-    yield run
-    ray.shutdown()
+    with ray_connection(cpus=2):
+        yield run
 
 
 @pytest.mark.timeout(900)

@@ -1,5 +1,6 @@
 """Starts of an existing run, which start no worker where none is needed."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,9 +74,11 @@ def test_damage_to_the_last_checkpoint_of_a_finished_run_is_noticed(trained, con
 def test_ray_is_started_a_second_time_where_a_busy_machine_was_too_slow(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     late = Exception("The current node timed out during startup. Perhaps.")
-    outcomes = [late, None, late, late]
+    outcomes, addresses = [late, None, late, late], []
 
     def start(**_):
+        # Or the processes of this cluster could take another one on this machine for theirs.
+        addresses.append(os.environ.get("RAY_ADDRESS"))
         if outcome := outcomes.pop(0):
             raise outcome
 
@@ -85,6 +88,9 @@ def test_ray_is_started_a_second_time_where_a_busy_machine_was_too_slow(monkeypa
     with pytest.raises(UserError, match="timed out during startup"), ray_connection(cpus=1):
         pass
     assert not outcomes
+    assert len(addresses) == 4
+    assert all(addresses)
+    assert "RAY_ADDRESS" not in os.environ
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,17 @@ def test_a_signal_ends_a_command_in_order_and_a_second_one_at_once(number, statu
     assert (two.returncode, output, errors) == (status, "", "\nended at once.\n")
 
 
+def test_a_signal_names_the_status_where_a_library_raises_the_interruption_anew():
+    # As Ray's own code does with one that it meets.
+    body = (
+        "exec('try: time.sleep(60)\\nexcept KeyboardInterrupt: raise KeyboardInterrupt from None')"
+    )
+    process = command(body)
+    until(process, "working\n")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+
+
 def test_a_signal_that_the_caller_ignores_stays_ignored():
     process = command(
         "time.sleep(1)", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
