@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import NamedTuple
 
@@ -118,6 +119,8 @@ def _open_webdataset(url: str, scratch: str, images: int) -> Read:
 
 def _open_datasets(url: str, scratch: str, images: int) -> Read:
     datasets = importlib.import_module("datasets")
+    # Or each of several threads that list files takes the lock of the others' bars away.
+    datasets.utils.tqdm.set_lock(RLock())
 
     def read(task: int, wanted: Sequence[int]) -> list[bytes]:
         rows = datasets.load_dataset(

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-import torch
-
 from benchmarks.leaderboard.board import BASELINE, Board
 from benchmarks.leaderboard.running import Entry, commit, hardware
 from metatrain.config import load_config
@@ -15,8 +13,8 @@ from metatrain.evaluation.protocol import JOINT, UNADAPTED
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
 from metatrain.evaluation.scores.baselines import REAL
 from metatrain.evaluation.scores.measure import SpaceScores
-from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
-from metatrain.evaluation.terminal_table import difference_text, score_with_interval
+from metatrain.evaluation.scores.statistics import Difference, Estimate
+from metatrain.evaluation.terminal_table import difference_texts, score_with_interval
 from metatrain.report.evaluated import read_run
 
 
@@ -50,25 +48,15 @@ def standing(entry: Entry) -> Standing:
         return read_scores(entry.folder, evaluation, system)
 
     own, joint, real = (scores(s)[space] for s in (evaluation.system, JOINT, REAL))
-    excess = _ratio(_less(own["kid"], real["kid"]), _less(joint["kid"], real["kid"]))
+    excess = own["kid"].less(real["kid"]).over(joint["kid"].less(real["kid"]))
     return Standing(
         entry,
         evaluation,
-        excess,
-        _ratio(own["own_task"], real["own_task"]),
+        excess.estimate,
+        own["own_task"].over(real["own_task"]).estimate,
         own["memorised"].minus(real["memorised"]),
         sum(read_run(training.config.run.url).seconds for training in entry.made_of),
     )
-
-
-def _less(a: Score, b: Score) -> Score:
-    return Score(a.value - b.value, a.resampled - b.resampled)
-
-
-def _ratio(a: Score, b: Score) -> Estimate:
-    """Return a / b with the percentiles of the resampled ratios."""
-    low, high = (a.resampled / b.resampled).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
-    return Estimate(a.value / b.value, low, high)
 
 
 def leaderboard_table(standings: Sequence[Standing]) -> str:
@@ -78,7 +66,8 @@ def leaderboard_table(standings: Sequence[Standing]) -> str:
         "memorised, beyond real's |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for s in standings:
+    copies = difference_texts([("memorised", s.copies) for s in standings])
+    for s, beyond_real in zip(standings, copies, strict=True):
         scores = s.evaluation.result.scores[s.evaluation.spaces[0].name]
         steps = " + ".join(f"{t.config.meta.steps:,}" for t in s.entry.made_of)
         flops = sum(t.flops for t in s.entry.made_of) / 1e12
@@ -91,7 +80,7 @@ def leaderboard_table(standings: Sequence[Standing]) -> str:
             _with_interval(s.excess),
             score_with_interval("own_task", scores["own_task"]),
             _with_interval(s.share),
-            difference_text("memorised", s.copies),
+            beyond_real,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -28,8 +28,13 @@ class Domain:
 def cross_domain_table(domains: Sequence[Domain]) -> str:
     """Return a table of every model on every data set, and its differences to a native model."""
     blocks = [_block(metric, domains) for metric in _SHOWN]
-    lines = [line for domain in domains for line in _comparisons(domain)]
-    return "\n\n".join([*blocks, "\n".join(lines)])
+    pairs = [pair for domain in domains for pair in _pairs(domain)]
+    without = [
+        f"on {domain.name}: none of these models was trained there"
+        for domain in domains
+        if not domain.natives
+    ]
+    return "\n\n".join([*blocks, "\n".join([*differences(pairs, _SHOWN), *without])])
 
 
 def _block(metric: str, domains: Sequence[Domain]) -> str:
@@ -48,13 +53,15 @@ def _row_name(model: str, domains: Sequence[Domain]) -> str:
     return f"{homes[0]} ({model})" if homes else model
 
 
-def _comparisons(domain: Domain) -> list[str]:
-    if not domain.natives:
-        return [f"on {domain.name}: none of these models was trained there"]
-    native = domain.natives[0]
+def _pairs(domain: Domain) -> list[tuple[str, dict[str, Score], dict[str, Score]]]:
+    """Pair each model from elsewhere with the first one that was trained on the data set."""
+    native = next(iter(domain.natives), None)
     return [
-        f"on {domain.name}: {model} against {native}, which was trained there: "
-        f"{differences(scores, domain.scores[native], _SHOWN)}"
+        (
+            f"on {domain.name}: {model} against {native}, which was trained there",
+            scores,
+            domain.scores[native],
+        )
         for model, scores in domain.scores.items()
-        if model not in domain.natives
+        if native is not None and model not in domain.natives
     ]

@@ -7,9 +7,8 @@ beside it, any two evaluations on the same episodes can be compared later.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -21,8 +20,8 @@ from metatrain.evaluation.scores.statistics import Estimate, Score
 from metatrain.metrics.metric import METRICS
 from metatrain.storage.files import read_file, write_file
 
-FORMAT = "metatrain-evaluation-2"
-_NUMBERS, _RESAMPLED = "evaluation.json", "scores.safetensors"
+FORMAT = "metatrain-evaluation-3"
+_NUMBERS, _SCORES = "evaluation.json", "scores.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +116,8 @@ class Evaluation:
     results: dict[str, Result]
     outer_steps: int
     missing: list[str]
-    near_copies: Annotated[list[NearCopyPicture], Field(alias="offenders")]
-    expectation_quality: Annotated[ExpectationQuality | None, Field(alias="foresight")] = None
+    near_copies: list[NearCopyPicture]
+    expectation_quality: ExpectationQuality | None = None
     format: str = FORMAT
 
     @property
@@ -131,15 +130,16 @@ _ADAPTER = TypeAdapter(Evaluation)
 
 
 def write_evaluation(evaluation: Evaluation, scores: dict[str, SpaceScores], folder: str) -> None:
-    """Write the numbers, and the resampled scores of each system, under `folder`."""
-    resampled = {
-        "/".join((space, metric, system)): score.resampled.clone()  # safetensors shares no memory
+    """Write the numbers, and each system's scores with their resamples, under `folder`."""
+    tensors = {
+        "/".join((part, space, metric, system)): tensor.clone()  # safetensors shares no memory
         for system, spaces in scores.items()
         for space, metrics in spaces.items()
         for metric, score in metrics.items()
+        for part, tensor in (("resampled", score.resampled), ("influence", score.influence))
     }
-    write_file(f"{folder}/{_RESAMPLED}", save(resampled))
-    values = _ADAPTER.dump_python(evaluation, by_alias=True)
+    write_file(f"{folder}/{_SCORES}", save(tensors))
+    values = _ADAPTER.dump_python(evaluation)
     # Last, because this file marks the evaluation as complete.
     write_file(f"{folder}/{_NUMBERS}", json.dumps(values, indent=1).encode())
 
@@ -169,12 +169,16 @@ def read_scores(folder: str, evaluation: Evaluation, system: str) -> SpaceScores
         MissingError: when they are missing.
         MissingStepError: when they are damaged.
     """
-    url = f"{folder}/{_RESAMPLED}"
+    url = f"{folder}/{_SCORES}"
     try:
         tensors = load(read_file(url))
         return {
             space: {
-                metric: Score(estimate.value, tensors["/".join((space, metric, system))])
+                metric: Score(
+                    estimate.value,
+                    tensors["/".join(("resampled", space, metric, system))],
+                    tensors["/".join(("influence", space, metric, system))],
+                )
                 for metric, estimate in metrics.items()
             }
             for space, metrics in evaluation.results[system].scores.items()

@@ -1,7 +1,8 @@
 """An evaluation as text for a terminal."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
+from itertools import islice
 
 from metatrain.base.tables import aligned
 from metatrain.base.text import counted, printable
@@ -9,7 +10,7 @@ from metatrain.evaluation.protocol import ScoredSystem
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.baselines import COPY, JITTERED
 from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
-from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
+from metatrain.evaluation.scores.statistics import Difference, Estimate, Score, holm
 from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS, METRICS
 from metatrain.model.calibration import CONFIDENCE
 
@@ -36,19 +37,25 @@ def evaluation_table(evaluation: Evaluation) -> str:
 def comparisons(name: str, systems: dict[str, ScoredSystem]) -> str:
     """Return a line for each other system: the differences of system `name` to it, with p."""
     scores = main_scores(systems[name])
-    return "\n".join(
-        f"{name} against {other}: {differences(scores, main_scores(system), MAIN_METRICS)}"
+    others = {
+        other: main_scores(system)
         for other, system in systems.items()
         if other not in (name, COPY, JITTERED)  # copies generate nothing
-    )
+    }
+    pairs = [(f"{name} against {other}", scores, others[other]) for other in others]
+    return "\n".join(differences(pairs, MAIN_METRICS))
 
 
-def differences(scores: dict[str, Score], others: dict[str, Score], metrics: Iterable[str]) -> str:
-    """Return the differences of `scores` to those of another system, separated by semicolons."""
-    texts = (
-        f"{METRICS[m].title} {difference_text(m, scores[m].minus(others[m]))}" for m in metrics
+def differences(
+    pairs: Sequence[tuple[str, dict[str, Score], dict[str, Score]]], metrics: Sequence[str]
+) -> list[str]:
+    """Return a line for each pair of systems: its name, and the differences of their scores."""
+    tests = [(m, scores[m].minus(others[m])) for _, scores, others in pairs for m in metrics]
+    titled = (
+        f"{METRICS[metric].title} {text}"
+        for (metric, _), text in zip(tests, difference_texts(tests), strict=True)
     )
-    return "; ".join(texts)
+    return [f"{name}: {'; '.join(islice(titled, len(metrics)))}" for name, *_ in pairs]
 
 
 def main_scores(system: ScoredSystem) -> dict[str, Score]:
@@ -67,12 +74,26 @@ def score_text(metric: str, estimate: Estimate) -> str:
     return METRICS[metric].number(estimate.value) + METRICS[metric].unit
 
 
-def difference_text(metric: str, difference: Difference) -> str:
-    """Format a difference, such as `-0.021 [-0.030, -0.012]`, with p if it is not significant."""
+def difference_texts(tests: Sequence[tuple[str, Difference]]) -> list[str]:
+    """Format differences in some metrics, such as `-0.021 [-0.030, -0.012] (p = 0.01, Holm 0.03)`.
+
+    The second p, by Holm's method, holds for all of them together.
+    """
+    adjusted = holm([difference.p for _, difference in tests])
+    return [_difference_text(*test, p) for test, p in zip(tests, adjusted, strict=True)]
+
+
+def _difference_text(metric: str, difference: Difference, adjusted: float) -> str:
     number, unit = METRICS[metric].number, METRICS[metric].unit
     interval = f"[{number(difference.low)}, {number(difference.high)}]"
-    text = f"{number(difference.value, signed=True)}{unit} {interval}"
-    return text if difference.significant else f"{text} (not significant, p = {difference.p:.2f})"
+    chance = p_text(difference.p, adjusted)
+    verdict = chance if difference.significant else f"not significant, {chance}"
+    return f"{number(difference.value, signed=True)}{unit} {interval} ({verdict})"
+
+
+def p_text(p: float, adjusted: float) -> str:
+    """Format the p of a test by itself, and by Holm's method, such as `p = 0.01, Holm 0.03`."""
+    return f"p = {p:.2g}, Holm {adjusted:.2g}"
 
 
 def columns(corner: str, heads: Sequence[str], rows: dict[str, list[str]]) -> str:

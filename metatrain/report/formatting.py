@@ -4,6 +4,7 @@ from jinja2 import Template
 
 from metatrain.base.progress import human_duration
 from metatrain.evaluation.scores.statistics import Difference, Estimate
+from metatrain.evaluation.terminal_table import p_text
 from metatrain.metrics.metric import METRICS
 from metatrain.report.pages import page_template
 
@@ -17,6 +18,7 @@ def report_template(name: str) -> Template:
         "share": share,
         "counted": counted,
         "duration": human_duration,
+        "p": p_text,
     }
     return page_template("metatrain.report", name, filters)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from metatrain.evaluation.scores.statistics import Difference
+from metatrain.evaluation.scores.statistics import Difference, holm
 from metatrain.metrics.metric import MAIN_METRICS, METRICS
 from metatrain.report.compared_runs import ComparedRun
 from metatrain.report.formatting import score
@@ -27,17 +27,19 @@ class RunPair:
         other: the earlier one.
         differences: by metric, the score of `run` minus that of `other` on the same resampled
             tasks.
+        adjusted: by metric, p by Holm's method over all pairs and metrics of the page.
     """
 
     run: ComparedRun
     other: ComparedRun
     differences: dict[str, Difference]
+    adjusted: dict[str, float]
 
     def verdict(self, metric: str) -> str:
         """Judge the difference in `metric`: better, worse, or not significant."""
         difference = self.differences[metric]
         if not difference.significant:
-            return f"not significant, p = {difference.p:.2f}"
+            return "not significant"
         if metric not in _BETTER:
             return "more" if difference.value > 0 else "less"
         return "better" if difference.value * _BETTER[metric] > 0 else "worse"
@@ -56,13 +58,14 @@ def pairs_of(runs: Sequence[ComparedRun]) -> list[RunPair]:
     """
     space = runs[0].evaluation.spaces[0].name
     scores = [run.evaluated.scores(run.evaluation.system)[space] for run in runs]
-    return [
-        RunPair(
-            runs[later],
-            runs[earlier],
-            {m: scores[later][m].minus(scores[earlier][m]) for m in MAIN_METRICS},
-        )
+    tests = [
+        {m: scores[later][m].minus(scores[earlier][m]) for m in MAIN_METRICS}
         for earlier, later in combinations(range(len(runs)), 2)
+    ]
+    adjusted = iter(holm([test.p for of_pair in tests for test in of_pair.values()]))
+    return [
+        RunPair(later, earlier, of_pair, {m: next(adjusted) for m in MAIN_METRICS})
+        for (earlier, later), of_pair in zip(combinations(runs, 2), tests, strict=True)
     ]
 
 

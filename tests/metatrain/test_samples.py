@@ -51,7 +51,7 @@ def test_the_nearest_copies_are_kept_beside_what_was_given(exported, packed, pla
     result = read_evaluation(f"{exported}/evaluation").near_copies
     assert len(result) == 12
     assert {(o.ratio, o.memorised, o.psnr) for o in result} == {(0, True, None)}
-    for kept in (exported / "evaluation" / "offenders").iterdir():
+    for kept in (exported / "evaluation" / "near-copies").iterdir():
         assert (kept / "drawn.png").read_bytes() == (kept / "given.png").read_bytes()
     ratios = [o.ratio for o in read_evaluation(str(evaluated)).near_copies]
     assert ratios == sorted(ratios)

@@ -68,4 +68,4 @@ def keep_near_copies(
 
 def near_copy_file(index: int, part: str) -> str:
     """Return the file of a sample (`part` is "drawn") or of its support image ("given")."""
-    return f"offenders/{index:02d}/{part}.png"
+    return f"near-copies/{index:02d}/{part}.png"
