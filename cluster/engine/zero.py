@@ -23,6 +23,7 @@ from metatrain.data.slots import in_order_of_slots
 from metatrain.learning.inner.theta import Theta
 from metatrain.plan.deepspeed import bucket_size, keeps_bf16
 from metatrain.training.engine import Engine, Item
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.outer_optimizer import COUNT, MOMENTS, outer_optimizer
 from metatrain.training.partition import Partition, Partitions, Slice
 from metatrain.training.state import TrainState, first_state
@@ -99,7 +100,12 @@ class ZeroEngine(Engine):
         return Partitions(theta=self._partition, memory=whole)
 
     def begin(self) -> TrainState:
-        """Return the local state of a new run, with the weights that `config.seed` decides."""
+        """Set theta to what a new run begins with, and return its local state. Collective.
+
+        Raises:
+            UserError: when the model that the run starts from cannot be read.
+        """
+        self._load_theta(initial_weights(self._config, self._partition))
         return first_state(self.local())
 
     def load(self, state: TrainState) -> None:

@@ -22,9 +22,7 @@ from metatrain.data.slots import in_order_of_slots
 from metatrain.generators import Draw
 from metatrain.learning.inner.theta import Theta
 from metatrain.training.engine import Item
-from metatrain.training.initial_weights import initial_weights
 from metatrain.training.partition import Partitions, Slice
-from metatrain.training.state import TrainState
 
 
 class GatheringEngine(ZeroEngine):
@@ -50,11 +48,6 @@ class GatheringEngine(ZeroEngine):
     def _own_slice(self, name: str) -> Slice:
         count, width = prod(self._shapes[name]), self._width(name)
         return min(count, self.mesh.shard * width), min(count, (self.mesh.shard + 1) * width)
-
-    @override
-    def begin(self) -> TrainState:
-        self._load_theta(initial_weights(self._config, self._partition))
-        return super().begin()
 
     @override
     def parameters(self) -> Parameters:

@@ -17,6 +17,11 @@ class RunConfig(Section):
     dir: Location = Field(
         default="runs", description="Parent folder of runs: a path or any fsspec URL."
     )
+    init: Location | None = Field(
+        default=None,
+        description="Model to start from, a file or the folder of a run; null: random weights. "
+        "Only a run without checkpoints reads it.",
+    )
 
     @property
     def url(self) -> str:

@@ -102,13 +102,18 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
     config = _config(values, url)
     contents = Contents(
         config=config,
-        parameters=_under(PARAMETERS, tensors),
+        parameters={name: _whole(p) for name, p in _under(PARAMETERS, tensors).items()},
         step=step,
         support=_support(tensors.get(_SUPPORT), given, config.data, url),
         calibration=calibration,
         buffers=_under(_BUFFERS, tensors),
     )
     return contents, reference
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    """Return a parameter in single precision where the file has it in half, which is exact."""
+    return parameter.float() if parameter.dtype in (torch.float16, torch.bfloat16) else parameter
 
 
 def _config(values: Any, url: str) -> Config:

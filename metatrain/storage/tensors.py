@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Names of types in safetensors' header.
-_TYPES = {
+TYPES = {
     **{torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"},
     **{torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8"},
     **{torch.uint8: "U8", torch.bool: "BOOL"},
@@ -43,7 +43,7 @@ def header_of(
     end = 0
     for name, (dtype, shape) in tensors.items():
         start, end = end, end + dtype.itemsize * prod(shape)
-        entries[name] = {"dtype": _TYPES[dtype], "shape": shape, "data_offsets": (start, end)}
+        entries[name] = {"dtype": TYPES[dtype], "shape": shape, "data_offsets": (start, end)}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(8, "little") + text

@@ -1,4 +1,7 @@
-"""The tensors that a run begins with, of which a worker makes no more than its slices."""
+"""The tensors that a run begins with, of which a worker makes no more than its slices.
+
+They are random, as the seed decides, or those of the model that `run.init` names.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -10,18 +13,33 @@ from metatrain.config import Config
 from metatrain.model.build import build_theta
 from metatrain.training.partition import Partition
 from metatrain.training.recording import Recording
+from metatrain.training.starting_model import StartingModel
 
 
 def initial_weights(config: Config, partition: Partition | None = None) -> Parameters:
-    """Make the meta-parameters that `config.seed` decides, bit for bit those of `build_theta`.
+    """Make the meta-parameters: those of `run.init`, or those that `config.seed` decides.
 
-    Beside a worker's slices no more than one tensor is whole at any time, unless a constructor
-    looks at values, as `torch.nn.init.trunc_normal_` does: then all of them are.
+    The latter are bit for bit those of `build_theta`, as is what a learner or scope adds to the
+    weights of a model that has none of it. Beside a worker's slices no more than one tensor is
+    whole at any time, unless a constructor looks at values, as `torch.nn.init.trunc_normal_` does:
+    then all of them are.
 
     Args:
         config: the run's configuration.
         partition: the slices to make; everything by default.
+
+    Raises:
+        UserError: when the model cannot be read, or has other tensors.
     """
+    weights = _random_weights(config, partition)
+    if config.run.init is not None:
+        for name, whole in StartingModel(config).tensors():
+            # Into a tensor of the same layout and type, for learners compute with what is here.
+            weights[name].copy_(partition.cut(name, whole) if partition else whole)
+    return weights
+
+
+def _random_weights(config: Config, partition: Partition | None) -> Parameters:
     if partition is None:
         return build_theta(config).copy()
     weights: Parameters = {}

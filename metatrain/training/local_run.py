@@ -15,6 +15,7 @@ from metatrain.storage.lease import Lease, lease
 from metatrain.training.auto_values import resolve_auto_locally
 from metatrain.training.average_snapshots import snapshots
 from metatrain.training.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.local_engine import LocalEngine
 from metatrain.training.observer import Observer
 from metatrain.training.run import begin_or_resume, finish_run
@@ -104,7 +105,7 @@ def local_trainer(
         told_to_leave: whether training is to end after the present step.
     """
     device, theta = device or torch.device("cpu"), build_theta(config)
-    state = state or first_state(theta.copy())
+    state = state or first_state(initial_weights(config))
     engine = LocalEngine(
         state.parameters, config.meta, device=device, optimizer_state=state.optimizer
     )

@@ -10,10 +10,15 @@ from metatrain.data.problems import data_problems, errors_of
 from metatrain.data.tasks import TaskSource
 from metatrain.model.build import build_generator
 from metatrain.training.run_data import refuse_few_held_out
+from metatrain.training.starting_model import StartingModel
 
 
 def problems_of(
-    config: Config, source: Callable[[], TaskSource] | None = None, *, gpus: int | None = None
+    config: Config,
+    source: Callable[[], TaskSource] | None = None,
+    *,
+    gpus: int | None = None,
+    resumes: bool = False,
 ) -> list[UserError]:
     """List why a run cannot begin or resume; an empty list where it can.
 
@@ -21,10 +26,13 @@ def problems_of(
         config: the run's configuration.
         source: opens its task source; by default as the configuration has it.
         gpus: GPUs of the machine that trains; None where that is not known, or irrelevant.
+        resumes: whether it has a checkpoint, and so no use for the model that it started from.
     """
     problems = errors_of(
         [lambda: build_generator(config), lambda: _refuse_missing_gpus(config, gpus)]
     )
+    if config.run.init is not None and not resumes and not problems:
+        problems += errors_of([lambda: StartingModel(config)])
     try:
         tasks = source() if source else open_tasks(config.data)
     except UserError as error:

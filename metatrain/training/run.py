@@ -15,7 +15,8 @@ from metatrain.training.run_data import begin_run_with, source_of_run
 
 # The keys that may change when a run resumes: where and how it runs, but not what it computes.
 _MAY_CHANGE = (
-    "run.",
+    "run.name",
+    "run.dir",
     "validation.",
     "cluster.",
     "checkpoint.",
@@ -52,7 +53,7 @@ def begin_or_resume(
         newest = checkpoints.latest(read=Checkpoint.verified)
         gpus = None
     source = cache(lambda: source_of_run(config) if newest else open_tasks(config.data))
-    refuse(problems_of(config, source, gpus=gpus))
+    refuse(problems_of(config, source, gpus=gpus, resumes=newest is not None))
     if newest is None:
         begin_run_with(source(), config)
         return 0

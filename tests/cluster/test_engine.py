@@ -10,10 +10,11 @@ from workers import run_workers
 
 from cluster.engine.mesh import TaskMesh, largest_divisor
 from cluster.engine.peers import ProcessGroupPeers
-from metatrain.config import load_config
+from metatrain.config import load_config, with_values
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_theta
+from metatrain.model.model import Model
 from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of
 from metatrain.training.state import TrainState
 
@@ -45,6 +46,10 @@ def gradient_of(rank, step):
     scale = 10.0 if step == STEPS - 1 else 0.01
     named = build_theta(configuration("0", "sgd", 0.0)).named().items()
     return {name: scale * torch.randn(p.shape, generator=noise) for name, p in named}
+
+
+def starting_weights():
+    return build_theta(configuration("0", "sgd", 0.0, "seed=7")).copy()
 
 
 def rate(step):
@@ -111,7 +116,9 @@ def work(rank, folder, cases):
         # Five slots, taken in turn.
         own = range(straight.rank, 5, straight.world)
         slots = straight.gather([float(slot) for slot in own])
+        started = begun(with_values(config, {"run.init": f"{folder}/model.safetensors"}))
         engines = {"straight": straight, "resumed": resumed, "elsewhere": elsewhere}
+        engines["started"] = started
         results = {name: engine.full(engine.local()) for name, engine in engines.items()}
         if rank == 0:
             tensors = {f"{k}/{n}": p for k, tree in results.items() for n, p in tree.items()}
@@ -129,6 +136,8 @@ CASES += [("sharded", "adam", 0.0, "inner.precision=bf16")]
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines")
+    config = configuration("0", "sgd", 0.0)
+    Model(config, starting_weights(), step=1).save(f"{folder}/model.safetensors")
     run_workers(WORLD, folder, work, str(folder), CASES)
     return {case: load_file(folder / f"{case}.safetensors") for case in CASES}
 
@@ -142,6 +151,12 @@ def test_every_zero_stage_gives_the_parameters_of_plain_torch(outcomes, case):
     reference = plain_torch(configuration(*case))
     for name, parameter in parameters(outcomes[case], "straight").items():
         torch.testing.assert_close(parameter, reference[name], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_run_that_starts_from_a_model_has_its_weights_on_every_worker(outcomes, case):
+    started = parameters(outcomes[case], "started")
+    assert all(torch.equal(started[name], p) for name, p in starting_weights().items())
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

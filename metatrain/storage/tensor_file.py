@@ -1,0 +1,103 @@
+"""Safetensors files read tensor by tensor, of which memory never holds the whole."""
+
+import json
+from collections.abc import Mapping
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metatrain.base.errors import UserError
+from metatrain.base.text import printable, reason_of
+from metatrain.storage.files import reaching
+from metatrain.storage.ranges import read_range
+from metatrain.storage.retry import GarbledError, retrying
+from metatrain.storage.tensors import TYPES
+
+# The format's own limit.
+_LARGEST_HEADER = 100_000_000
+
+
+class _Place(NamedTuple):
+    """Type and shape of a tensor, and the bytes that hold it, counted from the file's beginning."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+class TensorFile:
+    """The tensors of a safetensors file at any URL.
+
+    Args:
+        url: the file.
+
+    Attributes:
+        url: the file.
+        metadata: its strings by name.
+        shapes: the shape of each tensor by name.
+
+    Raises:
+        MissingError: when there is no such file.
+        UserError: when it is no safetensors file, or out of reach.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        length = int.from_bytes(self._read(0, 8), "little")
+        if length > _LARGEST_HEADER:
+            raise self._damaged("its header has no length that a header has")
+        try:
+            header = json.loads(bytes(self._read(8, 8 + length)))
+            self.metadata = {str(k): str(v) for k, v in header.pop("__metadata__", {}).items()}
+            self._places = {name: _place(entry, 8 + length) for name, entry in header.items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise self._damaged(reason_of(error)) from error
+        self.shapes: Mapping[str, tuple[int, ...]] = {n: p.shape for n, p in self._places.items()}
+
+    def read(self, name: str) -> Tensor:
+        """Read a tensor, of float32 where the file has it in half precision, by one request.
+
+        Raises:
+            UserError: when it cannot be read, or not all of its values are finite.
+        """
+        place = self._places[name]
+        data = bytearray(self._read(place.start, place.end))
+        tensor = torch.frombuffer(data, dtype=place.dtype) if data else torch.empty(0)
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            tensor = tensor.float()
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise self._damaged(f"{printable(name)} is not finite")
+        return tensor.view(place.shape)
+
+    def _read(self, start: int, end: int) -> memoryview:
+        try:
+            with reaching(self.url):
+                data = retrying(lambda: read_range(self.url, start, end))
+        except GarbledError as error:
+            raise self._damaged("it ends too early") from error
+        if len(data) != end - start:
+            raise self._damaged("it ends too early")
+        return data
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(f"{self.url} is no safetensors file, or damaged: {reason}.")
+
+
+def _place(entry: Mapping[str, object], base: int) -> _Place:
+    """Parse the header's entry of a tensor.
+
+    Raises:
+        ValueError: when its numbers contradict each other.
+    """
+    dtype = next((dtype for dtype, name in TYPES.items() if name == entry["dtype"]), None)
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    numbers = [*shape, *offsets]  # type: ignore[misc]
+    if dtype is None or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError("its header has a type, shape or place that no tensor has")
+    *sizes, start, end = numbers
+    if end - start != dtype.itemsize * prod(sizes):
+        raise ValueError("its header has a tensor of another length than its shape")
+    return _Place(dtype, tuple(sizes), base + start, base + end)

@@ -1,0 +1,109 @@
+"""The model that a run starts from instead of random weights, named by `run.init`."""
+
+import json
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from metatrain.base.errors import UserError
+from metatrain.base.text import printable
+from metatrain.config import Config, leaves
+from metatrain.learning.inner.scopes import All
+from metatrain.learning.inner.theta import RULE
+from metatrain.learning.learners.joint import Joint
+from metatrain.model.build import build_theta
+from metatrain.model.file import model_url
+from metatrain.model.format import PARAMETERS
+from metatrain.storage.files import MissingError
+from metatrain.storage.tensor_file import TensorFile
+
+# Keys that decide the tensors of a network.
+_SHAPING = ("generator.", "codec.", "data.channels", "data.image_size", "objective.name")
+
+
+class StartingModel:
+    """The tensors of a model file that theta of another run begins with.
+
+    What the run's learner or scope adds to the network's weights, such as learned rates or LoRA
+    factors, may be missing there; learned rates of the model's own learner are left out.
+
+    Args:
+        config: the configuration of the run, with `run.init`.
+
+    Raises:
+        UserError: when there is no such model, or its network is another one.
+    """
+
+    def __init__(self, config: Config) -> None:
+        assert config.run.init is not None
+        self._url = model_url(config.run.init)
+        try:
+            self._file = TensorFile(self._url)
+        except MissingError as error:
+            raise UserError(f"run.init is {config.run.init}, and there is no model.") from error
+        self._shapes = _shapes_of(config)
+        self._names = {name: _stored(name) for name in self._shapes}
+        fault = self._fault({_stored(name) for name in _shapes_of(_unscoped(config))})
+        if fault:
+            raise UserError(
+                f"run.init is {self._url}, the model of another network: "
+                f"{self._difference(config) or fault}; set it as there, or leave run.init out."
+            )
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield each tensor of theta that the model has, by its name in theta; one at a time."""
+        for name, stored in self._names.items():
+            if stored in self._file.shapes:
+                yield name, self._file.read(stored)
+
+    def _fault(self, network: set[str]) -> str | None:
+        """Return what keeps the tensors from fitting; None where nothing does.
+
+        Args:
+            network: the names in a file of the network's weights, without what a scope adds.
+        """
+        shapes = self._file.shapes
+        for name, stored in self._names.items():
+            if stored not in shapes and stored in network:
+                return f"it has no {name}"
+            if shapes.get(stored, self._shapes[name]) != self._shapes[name]:
+                return f"{name} has the shape {shapes[stored]} there, not {self._shapes[name]}"
+        rest = shapes.keys() - self._names.values()
+        ours = (f"{PARAMETERS}/", f"{PARAMETERS}/{RULE}")
+        unused = min((n for n in rest if n.startswith(ours[0]) > n.startswith(ours[1])), default="")
+        return f"it has {printable(unused.removeprefix(ours[0]))} too" if unused else None
+
+    def _difference(self, config: Config) -> str | None:
+        """Return a key that decides the network and differs, as far as the file tells."""
+        try:
+            values = dict(_leaves(json.loads(self._file.metadata["config"])))
+        except (KeyError, ValueError, RecursionError):
+            return None
+        for key, value in leaves(config):
+            if key.startswith(_SHAPING) and values.get(key, value) != value:
+                return f"{key} is {printable(str(values[key]))} there, and {value} here"
+        return None
+
+
+def _shapes_of(config: Config) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {name: tuple(p.shape) for name, p in build_theta(config).named().items()}
+
+
+def _unscoped(config: Config) -> Config:
+    inner = config.inner.model_copy(update={"scope": All.Config()})
+    return config.model_copy(update={"inner": inner, "learner": Joint.Config()})
+
+
+def _stored(name: str) -> str:
+    # Where a scope parametrizes a weight, torch gives the weight itself a longer name.
+    return f"{PARAMETERS}/" + name.replace(".parametrizations.weight.original", ".weight")
+
+
+def _leaves(values: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    if not isinstance(values, dict):
+        yield prefix.removesuffix("."), values
+        return
+    for key, value in values.items():
+        yield from _leaves(value, f"{prefix}{key}.")
