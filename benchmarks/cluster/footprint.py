@@ -1,6 +1,7 @@
 """Peak memory of every worker of a run, compared with the plan.
 
-    python -m benchmarks.cluster.footprint CONFIG
+    python -m benchmarks.cluster.footprint                    # the table of docs/scaling.md
+    python -m benchmarks.cluster.footprint CONFIG [KEY=VALUE ...]
 
 One fresh process per worker, over gloo, runs the engine, the learner and the trainer of the
 configuration on random images. Malloc returns every freed tensor to the system, and a small run
@@ -26,6 +27,29 @@ from metatrain.plan.plan import plan_of
 # The optimiser's state and the learner's memory exist after the first step.
 STEPS = 2
 _SMALL = ["data.image_size=8", "generator.width=8"]
+
+_DEMO = "configs/demo.yaml"
+_WIDE = ["generator.width=128"]
+# What is measured by default: changes of configs/demo.yaml by their descriptions.
+CASES = {
+    "nothing else (stage 1)": [],
+    "U-Net of 6.4 M, stage 0": [*_WIDE, "cluster.zero_stage=0"],
+    "U-Net of 6.4 M, stage 1": _WIDE,
+    "U-Net of 6.4 M, stage 1, one worker": [*_WIDE, "cluster.workers=1"],
+    "U-Net of 6.4 M, stage 3, gathered": [
+        *_WIDE, "cluster.zero_stage=3", "cluster.inner_loop=gathered",
+    ],
+    "U-Net of 6.4 M, stage 3, sharded": [
+        *_WIDE, "cluster.zero_stage=3", "cluster.inner_loop=sharded",
+    ],
+    "DiT, MAML, k = 2, 32 pixels, stage 2, one worker": [
+        "generator.name=dit", "generator.width=192", "data.image_size=32", "learner.name=maml",
+        "inner.steps=2", "cluster.workers=1", "cluster.zero_stage=2",
+    ],
+    "U-Net of 3.6 M, FOMAML, post-hoc averages, stage 0": [
+        "generator.width=96", "learner.name=fomaml", "meta.post_hoc=true", "cluster.zero_stage=0",
+    ],
+}  # fmt: skip
 
 
 def measured(config: str, overrides: Sequence[str] = ()) -> list[int]:
@@ -67,12 +91,26 @@ def _worker(path: str, overrides: Sequence[str]) -> None:
 
 
 def main(path: str, overrides: Sequence[str]) -> None:
-    """Print the planned and the measured peaks."""
-    config = load_config(path, overrides)
-    planned = plan_of(config, this_machine(config.cluster.workers)).memory.peak
+    """Print the planned and the measured peaks of a configuration."""
     for rank, used in enumerate(measured(path, overrides)):
-        print(f"worker {rank}: {used / 1e6:.1f} MB, planned {planned / 1e6:.1f} MB")
+        print(f"worker {rank}: {used / 1e6:.1f} MB, planned {_planned(path, overrides):.1f} MB")
+
+
+def table() -> None:
+    """Print the peaks of all cases, the higher one of the workers."""
+    print(f"| {_DEMO} with | measured, MB | planned, MB |\n|---|--:|--:|")
+    for about, overrides in CASES.items():
+        used = max(measured(_DEMO, overrides)) / 1e6
+        print(f"| {about} | {used:.1f} | {_planned(_DEMO, overrides):.1f} |", flush=True)
+
+
+def _planned(path: str, overrides: Sequence[str]) -> float:
+    config = load_config(path, overrides)
+    return plan_of(config, this_machine(config.cluster.workers)).memory.peak / 1e6
 
 
 if __name__ == "__main__":
-    (_worker if "STORE" in os.environ else main)(sys.argv[1], sys.argv[2:])
+    if len(sys.argv) == 1:
+        table()
+    else:
+        (_worker if "STORE" in os.environ else main)(sys.argv[1], sys.argv[2:])

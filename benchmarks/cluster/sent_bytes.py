@@ -121,7 +121,7 @@ def main() -> None:
     with torch.device("meta"):
         count = sum(p.numel() for p in build_theta(configs[0]).named().values())
     print(f"{count:,} parameters, {WORLD} workers; MB that each sends in an outer step\n")
-    print("| learner | stage | collectives | sent | predicted | least |\n|---|--:|--:|--:|--:|--:|")
+    print("| learner | stage | collectives | sent | planned | least |\n|---|--:|--:|--:|--:|--:|")
     for (learner, stage), config, step in zip(cases, configs, sent_in_a_step(configs), strict=True):
         layout = layout_of(config, WORLD, sharded=False)
         transfers = transfers_of(config, layout, count=count, passes=0)
