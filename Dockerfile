@@ -3,7 +3,6 @@
 #   docker build --build-arg PYTHON_DIGEST=sha256:... -t registry.example.com/metatrain .
 #
 # The tests run every RUN line, in a virtual environment.
-ARG BUILD=cuda
 ARG PYTHON=docker.io/library/python:3.11-slim-bookworm
 # Of that image; there is no default, so that nobody builds on what a tag happens to mean today.
 ARG PYTHON_DIGEST
@@ -13,21 +12,21 @@ FROM ${PYTHON}@${PYTHON_DIGEST} AS python
 ENV VIRTUAL_ENV=/opt/metatrain
 ENV PATH=$VIRTUAL_ENV/bin:$PATH
 
-FROM python AS venv
-RUN python3.11 -m venv $VIRTUAL_ENV
+FROM python AS build
+ARG BUILD=cuda
+# The base image's pip installs into it, and the final image has none there.
+RUN python3.11 -m venv --without-pip $VIRTUAL_ENV
 WORKDIR /src
-COPY constraints.txt ./
-
-# Torch alone and first, as in the Makefile, and in a layer that no change of ours rebuilds.
-FROM venv AS torch-cuda
-RUN pip install --no-cache-dir -c constraints.txt torch
-
-FROM venv AS torch-cpu
-RUN pip install --no-cache-dir -c constraints.txt --index-url https://download.pytorch.org/whl/cpu torch
-
-FROM torch-${BUILD} AS build
+COPY requirements requirements
+# `make constraints` writes these files. A file whose hash they do not have is refused, so no index
+# and no mirror has to be trusted.
+RUN pip --python $VIRTUAL_ENV install --no-cache-dir --require-hashes \
+    --only-binary :all: -r requirements/build.txt
+# DeepSpeed alone has no wheel; the build backend above builds it, so that nothing unknown does.
+RUN pip --python $VIRTUAL_ENV install --no-cache-dir --require-hashes --no-build-isolation \
+    --only-binary :all: --no-binary deepspeed -r requirements/${BUILD}.txt
 COPY . .
-RUN pip install --no-cache-dir -c constraints.txt '.[cluster,icons,store]'
+RUN pip --python $VIRTUAL_ENV install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python
 COPY --from=build /opt/metatrain /opt/metatrain

@@ -1,14 +1,14 @@
 # Two commands: `make demo` and `make test`. Both make .venv first, where it is missing or stale.
 
 PYTHON ?= python3.11
-PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet
 METATRAIN := .venv/bin/metatrain
 RUN := runs/demo
 
 # A run is many processes, and each of them would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint leaderboard clean
+.PHONY: demo test test-all lint leaderboard constraints clean
 
 demo: .venv/ready
 	@echo "== Packing the built-in glyph tasks into $(RUN)/data"
@@ -43,13 +43,36 @@ lint: .venv/ready
 leaderboard: .venv/ready
 	@.venv/bin/python -m benchmarks.leaderboard
 
-.venv/ready: pyproject.toml constraints.txt
+# Every pinned version, from pyproject.toml alone: constraints.txt for development, and with hashes in
+# requirements/ for the image, of Python 3.11 on x86-64. A version that still fits is kept, unless
+# UPGRADE=--upgrade takes the newest. TORCH_CPU may be a folder with the wheel of the CPU.
+UPGRADE ?=
+TORCH_CPU_PAGE := https://download.pytorch.org/whl/cpu/torch/
+TORCH_CPU ?= $(TORCH_CPU_PAGE)
+COMPILE := .venv/bin/uv pip compile --quiet --custom-compile-command 'make constraints' --no-annotate \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28
+HASHED := $(COMPILE) --generate-hashes --constraint constraints.txt
+SHIPPED := pyproject.toml --extra cluster --extra icons --extra store
+BUILD_BACKENDS := .venv/bin/python -c \
+	"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')"
+
+constraints: .venv/ready
+	@$(BUILD_BACKENDS) | $(COMPILE) $(UPGRADE) pyproject.toml --all-extras - --output-file constraints.txt
+	@$(BUILD_BACKENDS) | $(HASHED) - > requirements/build.txt
+	@$(HASHED) $(SHIPPED) > requirements/cuda.txt
+	@echo "--find-links $(TORCH_CPU_PAGE)" > requirements/cpu.txt
+	@grep '^torch==' constraints.txt | sed 's/$$/+cpu/' \
+		| $(HASHED) $(SHIPPED) - --find-links $(TORCH_CPU) >> requirements/cpu.txt
+
+.venv/ready: pyproject.toml constraints.txt requirements/build.txt
 	@command -v $(PYTHON) >/dev/null || { echo "metatrain needs Python 3.11 or newer: install it, or name yours with make PYTHON=..."; exit 1; }
 	@echo "== Installing into .venv (1 to 2 minutes)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@# What builds DeepSpeed and this project is known by its hash.
+	@$(PIP) --require-hashes -r requirements/build.txt
 	@# Torch alone and first, so that this machine's own build is taken, CPU or CUDA.
-	@$(PIP) torch==2.13.0
-	@$(PIP) --editable '.[cluster,dev]'
+	@$(PIP) -c constraints.txt torch
+	@$(PIP) -c constraints.txt --no-build-isolation --editable '.[cluster,dev]'
 	@touch $@
 
 clean:

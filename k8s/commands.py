@@ -26,7 +26,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=positive, required=True, metavar="N", help="worker pods, a node each")
     add("--gpus", type=positive, metavar="N", help="GPUs of a pod, with a Ray Train worker each")
     add("--gpu-memory", type=above_0, metavar="GB", help="memory of a GPU (80)")
-    add("--image", required=True, metavar="IMAGE", help="by digest: registry/name@sha256:...")
+    add(
+        "--image",
+        action="append",
+        required=True,
+        metavar="IMAGE",
+        help="by digest: registry/name@sha256:...",
+    )
+    add(
+        "--api-server",
+        metavar="ADDRESS:PORT[,...]",
+        help="of the Kubernetes API, which a sweep's autoscaler calls: the column ENDPOINTS of "
+        "kubectl -n default get endpoints kubernetes",
+    )
+    add("--operator-namespace", metavar="NAME", help="of KubeRay's operator (ray-system)")
 
 
 def _render(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ kustomize combines them, so that the overlays stay the only source of what is de
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -77,10 +78,15 @@ def _write_kustomization(folder: Path, request: Request, size: Size) -> None:
         "resources": ["overlay"],
         "configMapGenerator": [{"name": "run", "behavior": "merge", "files": [*request.files]}],
         "images": [{"name": "metatrain", "newName": image, "digest": digest}],
-        "patches": [_job_patch(request, size), *_budget_patches(request)],
+        "patches": [
+            _job_patch(request, size),
+            *_budget_patches(request),
+            *_network_patches(request),
+        ],
     }
     for target, content in ((folder / "overlay", overlay), (folder, top)):
-        (target / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        # JSON, since kustomize reads an unquoted n as a boolean, which PyYAML would write.
+        (target / "kustomization.yaml").write_text(json.dumps(content))
 
 
 def _job_patch(request: Request, size: Size) -> dict[str, Any]:
@@ -114,9 +120,30 @@ def _budget_patches(request: Request) -> list[dict[str, Any]]:
     ]
 
 
+def _network_patches(request: Request) -> list[dict[str, Any]]:
+    """Name the namespace of KubeRay and the addresses of the API server, where they are given."""
+    patches = []
+    if request.operator_namespace:
+        labels = {"kubernetes.io/metadata.name": request.operator_namespace}
+        path = "/spec/ingress/0/from/0/namespaceSelector/matchLabels"
+        target = {"kind": "NetworkPolicy", "name": "operator"}
+        patches.append(_replacement_patch(target, {path: labels}))
+    if request.api_server:
+        rules = [
+            {
+                "to": [{"ipBlock": {"cidr": endpoint.cidr}}],
+                "ports": [{"port": endpoint.port, "protocol": "TCP"}],
+            }
+            for endpoint in request.api_server
+        ]
+        target = {"kind": "NetworkPolicy", "name": "autoscaler"}
+        patches.append(_replacement_patch(target, {"/spec/egress": rules}))
+    return patches
+
+
 def _replacement_patch(target: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
     steps = [{"op": "replace", "path": path, "value": value} for path, value in values.items()]
-    patch = yaml.safe_dump(steps)
+    patch = json.dumps(steps)
     return {"target": dict(target), "patch": patch, "options": {"allowNameChange": True}}
 
 

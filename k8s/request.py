@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,13 @@ _MOUNTED, _CACHE = "/etc/metatrain", "/var/cache/metatrain"
 ConfigLoader = Callable[[Sequence[str]], Config]
 
 
+class Endpoint(NamedTuple):
+    """A range of addresses, and a TCP port."""
+
+    cidr: str
+    port: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """The content of a manifest.
@@ -39,6 +47,8 @@ class Request:
         gpus: GPUs of a pod.
         gpu_memory: bytes of a GPU; None is an H100's.
         image: the image, by digest.
+        api_server: the endpoints of the Kubernetes API; none where nothing autoscales.
+        operator_namespace: the namespace of KubeRay's operator; None is that of KubeRay's manifests.
     """
 
     name: str
@@ -49,6 +59,8 @@ class Request:
     gpus: int
     gpu_memory: float | None
     image: str
+    api_server: Sequence[Endpoint]
+    operator_namespace: str | None
 
     @property
     def config(self) -> Config:
@@ -75,11 +87,6 @@ def request_of(arguments: argparse.Namespace) -> Request:
     Raises:
         UserError: when its options contradict each other or the configuration.
     """
-    if not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", arguments.image):
-        raise UserError(
-            f"--image {arguments.image} may name another image tomorrow; give it by its digest, "
-            f"registry/name@sha256:..., which docker push prints."
-        )
     components, gpus = _components(arguments.overlay), arguments.gpus or 0
     if ("gpu" in components) != bool(gpus):
         raise UserError(
@@ -88,6 +95,11 @@ def request_of(arguments: argparse.Namespace) -> Request:
         )
     if {"kueue", "sweep"} <= set(components):
         raise UserError("Kueue admits gangs, and a sweep grows and shrinks; omit one overlay.")
+    if ("sweep" in components) != bool(arguments.api_server):
+        raise UserError(
+            "--api-server ADDRESS:PORT and --overlay sweep, whose autoscaler calls the Kubernetes "
+            "API, require each other; give both or neither."
+        )
     read = _read_sweep if "sweep" in components else _read_run
     workload = read(arguments, components)
     return Request(
@@ -98,8 +110,52 @@ def request_of(arguments: argparse.Namespace) -> Request:
         pods=arguments.workers,
         gpus=gpus,
         gpu_memory=arguments.gpu_memory and 1e9 * arguments.gpu_memory,
-        image=arguments.image,
+        image=_image(arguments.image),
+        api_server=_endpoints(arguments.api_server),
+        operator_namespace=_namespace(arguments.operator_namespace),
     )
+
+
+def _image(names: Sequence[str]) -> str:
+    """Return the only image.
+
+    Raises:
+        UserError: when there are several, or it has no digest or two.
+    """
+    if len(names) > 1 or not re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", names[0], re.ASCII):
+        raise UserError(
+            f"--image {' --image '.join(names)} is not one image with one digest; give it by its "
+            f"digest, registry/name@sha256:..., which docker push prints."
+        )
+    return names[0]
+
+
+def _endpoints(text: str | None) -> list[Endpoint]:
+    """Parse endpoints as kubectl prints them, such as 10.0.0.5:6443,10.0.0.6:6443."""
+    return [_endpoint(part) for part in text.split(",")] if text else []
+
+
+def _endpoint(text: str) -> Endpoint:
+    address, _, port = text.rpartition(":")
+    try:
+        network = ip_network(address.removeprefix("[").removesuffix("]"))
+        if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--api-server has {text}, which is not an IP address or a range of them with a port; "
+            f"give ADDRESS:PORT, such as 10.0.0.5:6443, or several with commas between them."
+        ) from None
+    return Endpoint(str(network), int(port))
+
+
+def _namespace(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
+        raise UserError(
+            f"--operator-namespace {name} cannot be the name of a namespace; give the one in which "
+            f"KubeRay's operator runs, of lower-case letters, digits and hyphens."
+        )
+    return name
 
 
 def _components(overlays: Sequence[str]) -> list[str]:

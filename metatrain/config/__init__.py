@@ -14,7 +14,8 @@ from metatrain.config.reading import (
 )
 from metatrain.config.sections import CheckpointConfig, ClusterConfig, MetaConfig
 from metatrain.config.tree import COMPONENTS, Config
-from metatrain.config.values import chosen, differences, leaves, non_defaults, to_yaml, written
+from metatrain.config.values import chosen, differences, leaves, non_defaults, to_yaml
+from metatrain.config.yaml_values import written
 from metatrain.data.config import DataConfig
 
 __all__ = [

@@ -1,13 +1,11 @@
 """Values of a configuration: by dotted key, compared, and as YAML."""
 
-import math
 from collections.abc import Collection, Iterator
 from typing import Any
 
-import yaml
-
 from metatrain.base.section import Section
 from metatrain.config.tree import Config, brought_scope
+from metatrain.config.yaml_values import written
 
 
 def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -86,12 +84,3 @@ def _yaml_lines(section: Section, only: Collection[str] | None, place: str = "")
         else:
             line = f"{indent}{key}: {written(value)}"
             yield f"{line:<32}  # {field.description}" if field.description else line
-
-
-def written(value: Any) -> str:
-    """Return a value as YAML, in one line."""
-    plain = list(value) if isinstance(value, tuple) else value
-    # Strings are always quoted: other readers of YAML take some of them for numbers or booleans.
-    quotes = '"' if isinstance(value, str) else None
-    text = yaml.safe_dump(plain, default_flow_style=True, default_style=quotes, width=math.inf)
-    return text.removesuffix("...\n").strip()

@@ -1,5 +1,6 @@
 """YAML as plain values: YAML 1.2's scalars, and nothing that runs code, resolves or repeats."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,9 +94,23 @@ _Loader.add_constructor(_TAG + "map", _mapping)
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's SafeDumper that quotes the texts that `_Loader` would read as something else."""
+    """PyYAML's SafeDumper that quotes the texts that any YAML reads as something else.
 
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+    `_Loader` reads YAML 1.2. Kubernetes and many others read 1.1, where `on` and `n` are booleans.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {  # noqa: RUF012
+        first: [
+            *_Loader.yaml_implicit_resolvers.get(first, []),
+            *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+        ]
+        for first in {*_Loader.yaml_implicit_resolvers, *yaml.SafeDumper.yaml_implicit_resolvers}
+    }
+
+
+# PyYAML itself knows neither of these: a boolean of YAML 1.1, and an octal number of YAML 1.2.
+_Dumper.add_implicit_resolver(_TAG + "bool", re.compile(r"[yYnN]\Z"), [*"yYnN"])
+_Dumper.add_implicit_resolver(_TAG + "int", re.compile(r"0o[0-7]+\Z"), ["0"])
 
 
 def parse_file(data: bytes, name: str) -> dict[str, Any]:
@@ -143,6 +158,16 @@ def parse_override(override: str) -> tuple[str, Any]:
 def dumped(values: Mapping[str, Any]) -> str:
     """Return plain values as YAML that `parse_file` reads back the same."""
     return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False)
+
+
+def written(value: Any) -> str:
+    """Return a value as YAML, in one line; a text is always quoted."""
+    plain = list(value) if isinstance(value, tuple) else value
+    quotes = '"' if isinstance(value, str) else None
+    line = yaml.dump(
+        plain, Dumper=_Dumper, default_flow_style=True, default_style=quotes, width=math.inf
+    )
+    return line.removesuffix("...\n").strip()
 
 
 def _plain(text: str) -> Any:

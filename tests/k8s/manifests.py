@@ -127,17 +127,20 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def with_change(objects: list[Object], kind: str, path: str, value: Any) -> list[Object]:
-    """Copy an overlay's objects with one change in every object of a kind.
+def with_change(
+    objects: list[Object], kind: str, path: str, value: Any, name: str | None = None
+) -> list[Object]:
+    """Copy an overlay's objects with one change in every object of a kind, or in the one named.
 
     Args:
         objects: the overlay's objects.
         kind: the kind of the objects to change.
         path: the keys and indices of the change, as in a JSON patch.
         value: the new value; None removes the old one.
+        name: the name of the only object to change.
     """
     changed = json.loads(json.dumps(objects))
-    for target in of_kind(changed, kind):
+    for target in [named(changed, kind, name)] if name else of_kind(changed, kind):
         *parents, last = path.removeprefix("/").replace("~1", "\0").split("/")
         for key in parents:
             target = target[_index(target, key)]

@@ -25,7 +25,8 @@ def check_of(words):
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['refused_by']}-{c['path']}")
 def test_a_broken_manifest_is_refused(case):
     objects = objects_of(case["overlay"])
-    broken = with_change(objects, case["kind"], case["path"], case["value"])
+    change = {key: case[key] for key in ("kind", "path", "value", "name") if key in case}
+    broken = with_change(objects, **change)
     check = CHECKS[check_of(case["refused_by"])]
     with pytest.raises((AssertionError, ValidationError)):
         check(broken)

@@ -31,13 +31,17 @@ def test_the_manifest_of_the_guide_is_rendered_and_its_store_can_be_applied_firs
 ):
     monkeypatch.chdir(ROOT)
     (line,) = (line for line in commands() if line.startswith("metatrain k8s render"))
-    words = shlex.split(line.partition(" > ")[0].replace("$REGISTRY/metatrain@$DIGEST", IMAGE))
+    line = line.replace("$REGISTRY/metatrain@$DIGEST", IMAGE).replace("$API_SERVER", "10.0.0.5:6443")
+    words = shlex.split(line.partition(" > ")[0])
     assert run("metatrain", {"k8s": K8S}, words[1:]) == 0
     objects = [*yaml.safe_load_all(capsys.readouterr().out)]
     assert of_kind(objects, "RayJob")[0]["metadata"]["name"] == "glyphs"
     (label,) = re.findall(r"apply -f sweep.yaml -l (\S+)=", GUIDE)
     first = {o["kind"] for o in objects if label in o["metadata"].get("labels", {})}
-    assert first == {"Service", "PersistentVolumeClaim", "Deployment", "NetworkPolicy"}
+    assert first == {
+        *("Service", "PersistentVolumeClaim", "ServiceAccount"),
+        *("Deployment", "NetworkPolicy"),
+    }
 
 
 def test_every_point_of_the_readme_names_tests_that_exist():

@@ -287,9 +287,12 @@ def test_pods_have_an_account_of_their_own_and_its_token_only_to_autoscale(objec
     autoscaled = any(c.get("enableInTreeAutoscaling") for c in clusters(objects))
     for account in of_kind(objects, "ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
+    # Of these alone, `metatrain` and `metatrain-autoscaler` may have rights to the bucket.
+    accounts = {"worker": "metatrain", "head": "metatrain"}
+    accounts |= {"submitter": "metatrain-submitter", "store": "metatrain-store"}
     for pod in pods(objects):
         scales = autoscaled and pod.role == "head"
-        name = "metatrain-autoscaler" if scales else "metatrain"
+        name = "metatrain-autoscaler" if scales else accounts[pod.role]
         assert pod.spec["serviceAccountName"] == name
         assert named(objects, "ServiceAccount", name)
         assert pod.spec["automountServiceAccountToken"] is scales
@@ -297,7 +300,10 @@ def test_pods_have_an_account_of_their_own_and_its_token_only_to_autoscale(objec
 
 def test_every_pod_is_restricted_and_the_namespace_admits_no_other(objects):
     (namespace,) = of_kind(objects, "Namespace")
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    labels = namespace["metadata"]["labels"]
+    for level in ("enforce", "audit", "warn"):
+        assert labels.get(f"pod-security.kubernetes.io/{level}") == "restricted"
+        assert labels.get(f"pod-security.kubernetes.io/{level}-version")
     for pod in pods(objects):
         spec, context = pod.spec, pod.spec["securityContext"]
         assert context["runAsNonRoot"]
@@ -331,7 +337,10 @@ def test_the_network_lets_through_the_cluster_names_the_store_and_kuberay_alone(
     ends = {pod.role: End(pod.labels) for pod in pods(objects)}
     head, worker, stranger = ends["head"], ends["worker"], End({"app": "other"})
     dns = End({"k8s-app": "kube-dns"}, "kube-system")
-    kuberay = End({"app.kubernetes.io/name": "kuberay-operator"}, "kuberay-system")
+    kuberay, impostor = (
+        End({"app.kubernetes.io/name": "kuberay-operator"}, namespace)
+        for namespace in ("ray-system", "default")
+    )
     internet, private = external("52.216.1.1"), external("10.1.2.3")
     in_cluster, autoscaled = "store" in ends, "enableInTreeAutoscaling" in clusters(objects)[0]
 
@@ -345,7 +354,7 @@ def test_the_network_lets_through_the_cluster_names_the_store_and_kuberay_alone(
     assert may(kuberay, head, 8265)
     assert not may(kuberay, head, 6379)
     assert not may(kuberay, worker, 8265)
-    for outsider in (stranger, End({"app": "other"}, "default"), internet, private):
+    for outsider in (stranger, End({"app": "other"}, "default"), impostor, internet, private):
         assert not may(outsider, head, 8265)
         assert not may(outsider, worker, 10001)
         assert not may(worker, outsider, 80)
@@ -353,12 +362,32 @@ def test_the_network_lets_through_the_cluster_names_the_store_and_kuberay_alone(
     assert not may(worker, private, 443)
     # The address where clouds provide a machine's credentials.
     assert not may(worker, external("169.254.169.254"), 80)
-    assert may(head, private, 6443) == autoscaled
+    api_servers = endpoints_of_the_api(objects)
+    assert bool(api_servers) == autoscaled
+    for address, port in api_servers:
+        assert may(head, address, port)
+        assert not may(head, address, port + 1)
+        assert not may(worker, address, port)
+    assert not any(may(head, private, port) for port in (443, 6443))
     if in_cluster:
         assert may(worker, ends["store"], 8333)
         assert not may(worker, ends["store"], 8888)
         assert not may(ends["store"], internet, 443)
         assert not may(stranger, ends["store"], 8333)
+
+
+def endpoints_of_the_api(objects):
+    """List the single addresses, with ports, that the policy `autoscaler` names."""
+    blocks = [
+        (peer["ipBlock"]["cidr"], port["port"])
+        for policy in of_kind(objects, "NetworkPolicy")
+        if policy["metadata"]["name"] == "autoscaler"
+        for rule in policy["spec"]["egress"]
+        for peer in rule["to"]
+        for port in rule["ports"]
+    ]
+    assert all(cidr.endswith("/32") for cidr, _ in blocks)
+    return [(external(cidr.removesuffix("/32")), port) for cidr, port in blocks]
 
 
 # ---- Loss of a node.
@@ -399,15 +428,25 @@ def test_every_ray_pod_has_the_priority_class_which_throws_nobody_out(objects):
 
 def test_the_quota_has_room_for_the_run(objects):
     (quota,) = of_kind(objects, "ResourceQuota")
-    for name, most in quota["spec"]["hard"].items():
-        if name.startswith("requests."):
-            wanted = name.removeprefix("requests.")
-            requests = [
-                pod.count * quantity(pod.container["resources"]["requests"].get(wanted, 0))
+    hard = quota["spec"]["hard"]
+    uses = {"pods": sum(pod.count for pod in pods(objects))}
+    for side in ("requests", "limits"):
+        for resource in ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu"):
+            uses[f"{side}.{resource}"] = sum(
+                pod.count * quantity(pod.container["resources"][side].get(resource, 0))
                 for pod in pods(objects)
-            ]
-            assert sum(requests) <= quantity(most)
-    assert "requests.nvidia.com/gpu" in quota["spec"]["hard"]
+            )
+    # Kubernetes has no quota of these limits, which equal the requests.
+    del uses["limits.nvidia.com/gpu"]
+    claims = [claim["spec"] for claim in of_kind(objects, "PersistentVolumeClaim")]
+    uses["persistentvolumeclaims"] = len(claims)
+    uses["requests.storage"] = sum(quantity(c["resources"]["requests"]["storage"]) for c in claims)
+    # KubeRay creates a service for each cluster.
+    uses["services"] = len(of_kind(objects, "Service")) + len(clusters(objects))
+    for name, used in uses.items():
+        assert name in hard, name
+        assert used <= quantity(hard[name]), name
+    assert {hard.get(f"services.{kind}") for kind in ("loadbalancers", "nodeports")} == {"0"}
 
 
 def test_metrics_are_offered_by_every_pod_of_ray(objects):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kuberay import objections
 from manifests import ROOT, clusters, of_kind, ray_pods
+from network import End, external, passes
 from test_broken import CHECKS
 
 from k8s.commands import K8S
@@ -21,6 +22,8 @@ IMAGE = f"registry.example.com/metatrain@sha256:{64 * 'a'}"
 STORED = ["run.dir=s3://bucket/runs", "data.path=s3://bucket/icons"]
 RUN = [str(ROOT / "configs/demo.yaml"), *STORED, "cluster.cpus_per_worker=4"]
 NODES = ["--workers=4", "--gpus=8"]
+DEV = [str(ROOT / "configs/demo.yaml"), *STORED, "--overlay=dev", "--workers=2"]
+API_SERVER = "--api-server=192.0.2.7:6443,192.0.2.8:6443"
 SWEEP = """
 name: rates
 dir: s3://bucket/sweeps
@@ -33,12 +36,21 @@ space: {{inner.lr: {{loguniform: [0.0001, 0.01]}}}}
 def render(capsys):
     """Run the command, and return its exit status and its output or error."""
 
-    def run_render(*words, image=IMAGE):
-        status = run("metatrain", {"k8s": K8S}, ["k8s", "render", *words, f"--image={image}"])
+    def run_render(*words, images=(IMAGE,)):
+        words = ["k8s", "render", *words, *(f"--image={image}" for image in images)]
+        status = run("metatrain", {"k8s": K8S}, words)
         printed = capsys.readouterr()
         return status, printed.out if status == 0 else printed.err
 
     return run_render
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Return the words of a small sweep, less the address of the API server."""
+    (tmp_path / "base.yaml").write_text("data: {path: s3://bucket/x}\n")
+    (tmp_path / "sweep.yaml").write_text(SWEEP.format(base=tmp_path / "base.yaml"))
+    return [str(tmp_path / "sweep.yaml"), "--overlay=sweep", "--workers=3"]
 
 
 def rendered(render, *words):
@@ -86,7 +98,7 @@ def test_a_sweeps_manifest_passes_every_check_and_holds_the_requested_sweep(rend
     file = tmp_path / "sweep.yaml"
     file.write_text(SWEEP.format(base=tmp_path / "base.yaml"))
     words = [str(file), "budget.trials=7", "meta.steps=50", "--overlay=dev", "--overlay=sweep"]
-    objects = rendered(render, *words, "--workers=3")
+    objects = rendered(render, *words, "--workers=3", API_SERVER)
     assert_passes_every_check(objects)
     (cluster,) = clusters(objects)
     assert cluster["workerGroupSpecs"][0]["maxReplicas"] == 3
@@ -111,6 +123,9 @@ def test_a_sweeps_manifest_passes_every_check_and_holds_the_requested_sweep(rend
         (["run.dir=runs", "--overlay=dev", "--workers=4"], "run.dir is runs, a folder that is del"),
         (["data.path=/d", "--overlay=dev", "--workers=4"], "data.path is /d, a folder that is del"),
         (["--overlay=gpu", "--workers=9", "--gpus=8"], "exceed the 64 GPUs that"),
+        (["--overlay=sweep", "--workers=4"], "--api-server ADDRESS:PORT and --overlay sweep"),
+        (["--overlay=dev", "--workers=4", API_SERVER], "--api-server ADDRESS:PORT and --overlay"),
+        (["--overlay=dev", "--workers=4", "--operator-namespace=Kube"], "Kube cannot be the name"),
     ],
 )
 def test_a_request_that_cannot_run_is_refused_in_a_sentence(render, words, sentence):
@@ -128,15 +143,76 @@ def test_a_run_that_does_not_fit_is_refused_with_a_remedy(render):
     assert "memory is too small" in output
 
 
-def test_an_image_by_tag_and_a_missing_kubectl_are_refused_in_a_sentence(render, monkeypatch):
-    words = [*RUN, "meta.batch=32", "--overlay=gpu", *NODES]
-    status, output = render(*words, image="metatrain:latest")
+@pytest.mark.parametrize(
+    "images",
+    [
+        ["metatrain:latest"],
+        [f"{IMAGE}@sha256:{64 * 'b'}"],
+        [IMAGE, f"registry.example.com/other@sha256:{64 * 'b'}"],
+        [f"{IMAGE} metatrain"],
+        [f"@sha256:{64 * 'a'}"],
+    ],
+    ids=["none", "two", "two images", "with more", "without a name"],
+)
+def test_an_image_without_exactly_one_digest_is_refused_in_a_sentence(render, images):
+    status, output = render(*DEV, images=images)
     assert status == 1
-    assert "by its digest" in output
+    assert "is not one image with one digest" in output
+    assert output.count("\n") == 1
+
+
+def test_a_missing_kubectl_is_refused_in_a_sentence(render, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    status, output = render(*words)
+    status, output = render(*DEV)
     assert status == 1
     assert "kubectl is not installed" in output
+
+
+@pytest.mark.parametrize("name", ["n", "on", "null", "1e3", "0x1"])
+def test_a_name_that_yaml_reads_as_another_value_is_quoted_everywhere(render, sweep, name):
+    for words, file in (
+        ([*DEV, f'run.name="{name}"'], "run.yaml"),
+        ([*sweep, f'name="{name}"', API_SERVER], "sweep.yaml"),
+    ):
+        status, text = render(*words)
+        assert status == 0, text
+        objects = [*yaml.load_all(text, yaml.CSafeLoader)]
+        (job,) = of_kind(objects, "RayJob")
+        instances = {pod.labels["app.kubernetes.io/instance"] for pod in ray_pods(objects)}
+        assert {job["metadata"]["name"], *instances} == {job_name(name)}
+        values = yaml.load(test_overlays.configuration(objects)[file], yaml.CSafeLoader)
+        assert values.get("run", values)["name"] == name
+        # PyYAML reads n and y as texts, and Kubernetes as booleans.
+        assert not re.search(rf"(name|instance): {name}( *#.*)?$", text, re.M)
+
+
+def test_kuberay_and_the_api_server_are_let_through_where_they_are(render, sweep):
+    addresses = "--api-server=10.0.0.5:443,172.16.0.0/28:6443,[fd00::1]:6443"
+    objects = rendered(render, *sweep, addresses, "--operator-namespace=kuberay")
+    head = next(End(pod.labels) for pod in ray_pods(objects) if pod.role == "head")
+    for address, port, reached in (
+        ("10.0.0.5", 443, True),
+        ("10.0.0.5", 6443, False),
+        ("10.0.0.6", 443, False),
+        ("172.16.0.15", 6443, True),
+        ("172.16.0.16", 6443, False),
+        ("fd00::1", 6443, True),
+    ):
+        assert passes(objects, head, external(address), port) == reached, address
+    labels = {"app.kubernetes.io/name": "kuberay-operator"}
+    assert passes(objects, End(labels, "kuberay"), head, 8265)
+    assert not passes(objects, End(labels, "ray-system"), head, 8265)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    ["10.0.0.5", "10.0.0.5:0", "10.0.0.5:65536", "10.0.0.5/8:443", "kubernetes.default:443"]
+    + ["10.0.0.5:6443,", "10.0.0.5:https", "10.0.0.5: 443"],
+)
+def test_an_api_server_without_an_address_and_a_port_is_refused(render, sweep, addresses):
+    status, output = render(*sweep, f"--api-server={addresses}")
+    assert status == 1
+    assert "is not an IP address or a range of them with a port" in output
 
 
 @settings(max_examples=30)

@@ -2,6 +2,7 @@ import re
 from typing import Literal
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from metatrain.config import (
     read_yaml,
     to_yaml,
     with_values,
+    written,
 )
 from metatrain.config.yaml_values import dumped, parse_override
 from metatrain.generators.networks.dit import DiTConfig
@@ -144,6 +146,20 @@ def test_what_is_printed_is_read_back_the_same(tmp_path_factory, lr, steps, scop
             assert load_config(str(file)) == config
         file.write_text(dumped(values))
         assert load_config(str(file)) == config
+
+
+AMBIGUOUS = ["n", "Y", "on", "Off", "no", "yes", "true", "null", "~", "None", "12", "010", "0x1"]
+AMBIGUOUS += ["0o7", "0b1", "1e3", ".5", "1:30", "1_000", "2026-01-01", "=", "<<"]
+
+
+@pytest.mark.parametrize("text", AMBIGUOUS)
+def test_a_text_that_any_yaml_reads_as_another_value_is_written_in_quotes(text, tmp_path):
+    for line in (dumped({text: [text]}), f'"key": {written([text])}\n', f'"key": {written(text)}\n'):
+        (tmp_path / "c.yaml").write_text(line)
+        ((_, ours),) = read_yaml(str(tmp_path / "c.yaml")).items()
+        assert ours == yaml.safe_load(line).popitem()[1]
+        assert ours in (text, [text])
+        assert line.count(text) == len(re.findall(rf"[\"']{re.escape(text)}[\"']", line))
 
 
 @example(text="photos #1")
