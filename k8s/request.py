@@ -48,7 +48,7 @@ class Request:
         gpu_memory: bytes of a GPU; None is an H100's.
         image: the image, by digest.
         api_server: the endpoints of the Kubernetes API; none where nothing autoscales.
-        operator_namespace: the namespace of KubeRay's operator; None is that of KubeRay's manifests.
+        operator_namespace: the namespace of KubeRay's operator; None: KubeRay's own.
     """
 
     name: str

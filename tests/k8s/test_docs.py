@@ -31,7 +31,8 @@ def test_the_manifest_of_the_guide_is_rendered_and_its_store_can_be_applied_firs
 ):
     monkeypatch.chdir(ROOT)
     (line,) = (line for line in commands() if line.startswith("metatrain k8s render"))
-    line = line.replace("$REGISTRY/metatrain@$DIGEST", IMAGE).replace("$API_SERVER", "10.0.0.5:6443")
+    for variable, value in (("REGISTRY/metatrain@$DIGEST", IMAGE), ("API_SERVER", "10.0.0.5:6443")):
+        line = line.replace(f"${variable}", value)
     words = shlex.split(line.partition(" > ")[0])
     assert run("metatrain", {"k8s": K8S}, words[1:]) == 0
     objects = [*yaml.safe_load_all(capsys.readouterr().out)]

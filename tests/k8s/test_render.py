@@ -206,8 +206,10 @@ def test_kuberay_and_the_api_server_are_let_through_where_they_are(render, sweep
 
 @pytest.mark.parametrize(
     "addresses",
-    ["10.0.0.5", "10.0.0.5:0", "10.0.0.5:65536", "10.0.0.5/8:443", "kubernetes.default:443"]
-    + ["10.0.0.5:6443,", "10.0.0.5:https", "10.0.0.5: 443"],
+    [
+        *("10.0.0.5", "10.0.0.5:0", "10.0.0.5:65536", "10.0.0.5: 443", "10.0.0.5:https"),
+        *("10.0.0.5/8:443", "10.0.0.5:6443,", "kubernetes.default:443"),
+    ],
 )
 def test_an_api_server_without_an_address_and_a_port_is_refused(render, sweep, addresses):
     status, output = render(*sweep, f"--api-server={addresses}")
