@@ -3,6 +3,7 @@
 #   docker build --build-arg PYTHON_DIGEST=sha256:... -t registry.example.com/metatrain .
 #
 # The tests run every RUN line, in a virtual environment.
+ARG BUILD=cuda
 ARG PYTHON=docker.io/library/python:3.11-slim-bookworm
 # Of that image; there is no default, so that nobody builds on what a tag happens to mean today.
 ARG PYTHON_DIGEST
@@ -12,8 +13,7 @@ FROM ${PYTHON}@${PYTHON_DIGEST} AS python
 ENV VIRTUAL_ENV=/opt/metatrain
 ENV PATH=$VIRTUAL_ENV/bin:$PATH
 
-FROM python AS build
-ARG BUILD=cuda
+FROM python AS backends
 # The base image's pip installs into it, and the final image has none there.
 RUN python3.11 -m venv --without-pip $VIRTUAL_ENV
 WORKDIR /src
@@ -22,9 +22,19 @@ COPY requirements requirements
 # and no mirror has to be trusted.
 RUN pip --python $VIRTUAL_ENV install --no-cache-dir --require-hashes \
     --only-binary :all: -r requirements/build.txt
-# DeepSpeed alone has no wheel; the build backend above builds it, so that nothing unknown does.
+
+# PyPI has torch for CUDA.
+FROM backends AS torch-cuda
+
+FROM backends AS torch-cpu
+RUN pip --python $VIRTUAL_ENV install --no-cache-dir --require-hashes --no-deps --no-index \
+    --find-links https://download.pytorch.org/whl/cpu/torch/ -r requirements/torch-cpu.txt
+
+FROM torch-${BUILD} AS build
+ARG BUILD
+# Of sources, DeepSpeed and pyvips alone, by the build backend above, so that nothing unknown does it.
 RUN pip --python $VIRTUAL_ENV install --no-cache-dir --require-hashes --no-build-isolation \
-    --only-binary :all: --no-binary deepspeed -r requirements/${BUILD}.txt
+    --only-binary :all: --no-binary deepspeed,pyvips -r requirements/${BUILD}.txt
 COPY . .
 RUN pip --python $VIRTUAL_ENV install --no-cache-dir --no-deps --no-build-isolation .
 

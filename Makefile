@@ -47,8 +47,7 @@ leaderboard: .venv/ready
 # requirements/ for the image, of Python 3.11 on x86-64. A version that still fits is kept, unless
 # UPGRADE=--upgrade takes the newest. TORCH_CPU may be a folder with the wheel of the CPU.
 UPGRADE ?=
-TORCH_CPU_PAGE := https://download.pytorch.org/whl/cpu/torch/
-TORCH_CPU ?= $(TORCH_CPU_PAGE)
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu/torch/
 COMPILE := .venv/bin/uv pip compile --quiet --custom-compile-command 'make constraints' --no-annotate \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28
 HASHED := $(COMPILE) --generate-hashes --constraint constraints.txt
@@ -60,9 +59,9 @@ constraints: .venv/ready
 	@$(BUILD_BACKENDS) | $(COMPILE) $(UPGRADE) pyproject.toml --all-extras - --output-file constraints.txt
 	@$(BUILD_BACKENDS) | $(HASHED) - > requirements/build.txt
 	@$(HASHED) $(SHIPPED) > requirements/cuda.txt
-	@echo "--find-links $(TORCH_CPU_PAGE)" > requirements/cpu.txt
 	@grep '^torch==' constraints.txt | sed 's/$$/+cpu/' \
-		| $(HASHED) $(SHIPPED) - --find-links $(TORCH_CPU) >> requirements/cpu.txt
+		| $(HASHED) $(SHIPPED) - --find-links $(TORCH_CPU) > requirements/cpu.txt
+	@sed -n '/^torch==/,/[^\]$$/p' requirements/cpu.txt > requirements/torch-cpu.txt
 
 .venv/ready: pyproject.toml constraints.txt requirements/build.txt
 	@command -v $(PYTHON) >/dev/null || { echo "metatrain needs Python 3.11 or newer: install it, or name yours with make PYTHON=..."; exit 1; }

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # The extras that the image installs.
 SHIPPED = ("cluster", "icons", "store")
-HASHED = ("build", "cpu", "cuda")
+HASHED = ("build", "torch-cpu", "cpu", "cuda")
 
 
 def statements(text):
@@ -27,8 +27,6 @@ def pinned(text):
     """Return the version of each package of a file; every one has exactly one."""
     versions = {}
     for line in statements(text):
-        if line.startswith("--find-links"):
-            continue
         match = re.fullmatch(r"([\w.-]+)==([\w.+!]+)((?: +--hash=sha256:[0-9a-f]{64})*)", line)
         assert match, line
         name = canonicalize_name(match[1])
@@ -83,7 +81,7 @@ def closure(requirements):
 
 def test_every_requirement_of_the_image_has_a_hash_and_the_version_of_development(hashed):
     for line in statements(hashed):
-        assert line.startswith("--find-links https://") or "--hash=sha256:" in line, line
+        assert "--hash=sha256:" in line, line
     versions = pinned(hashed)
     assert versions
     for name, version in versions.items():
@@ -107,6 +105,9 @@ def test_torch_is_the_build_that_the_file_is_for():
     assert (cpu["torch"].local, cuda["torch"].local) == ("cpu", None)
     assert any(name.startswith("nvidia-") for name in cuda)
     assert not any(name.startswith("nvidia-") for name in cpu)
+    # The one from PyTorch's page, which the rest is installed beside.
+    (torch,) = statements(read("requirements/torch-cpu.txt"))
+    assert torch in statements(read("requirements/cpu.txt"))
 
 
 def test_development_has_every_version_and_no_hash():
@@ -132,14 +133,11 @@ def test_nothing_is_installed_in_the_image_without_a_hash_but_the_project_itself
     *packages, project = [
         line for line in dockerfile.splitlines() if re.match("RUN .*install", line)
     ]
-    assert len(packages) == 2
-    for line in packages:
-        assert "--require-hashes" in line
-        assert re.search(r"-r requirements/(build|\$\{BUILD\})\.txt$", line)
-        assert "--only-binary :all:" in line
+    files = [re.search(r"--require-hashes .*-r requirements/(.*)\.txt$", line) for line in packages]
+    assert [file and file[1] for file in files] == ["build", "torch-cpu", "${BUILD}"]
     assert re.search(r"--no-deps --no-build-isolation \.$", project)
     # Nor does a build fetch a backend of its own.
-    assert "--no-build-isolation" in packages[1]
+    assert "--no-build-isolation --only-binary :all: --no-binary deepspeed" in packages[2]
 
 
 def test_make_installs_build_backends_by_hash_and_builds_with_them():
