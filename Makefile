@@ -67,7 +67,7 @@ constraints: .venv/ready
 	@command -v $(PYTHON) >/dev/null || { echo "metatrain needs Python 3.11 or newer: install it, or name yours with make PYTHON=..."; exit 1; }
 	@echo "== Installing into .venv (1 to 2 minutes)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@# What builds DeepSpeed and this project is known by its hash.
+	@# It builds DeepSpeed, pyvips and this project, and no other backend does.
 	@$(PIP) --require-hashes -r requirements/build.txt
 	@# Torch alone and first, so that this machine's own build is taken, CPU or CUDA.
 	@$(PIP) -c constraints.txt torch

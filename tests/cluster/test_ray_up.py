@@ -42,9 +42,9 @@ def test_every_start_requires_the_token_and_listens_locally(text):
 
 def test_packages_are_pinned_and_idle_nodes_end(text):
     config = yaml.safe_load(text)
-    installing = [c for c in config["setup_commands"] if "pip install" in c]
-    assert installing
-    assert all("-c constraints.txt" in command for command in installing)
+    backends, project = [c for c in config["setup_commands"] if "pip install" in c]
+    assert "--require-hashes -r requirements/build.txt" in backends
+    assert "--no-build-isolation -c constraints.txt" in project
     for name, kind in config.get("available_node_types", {}).items():
         assert kind.get("min_workers", 0) == 0, name
         assert config["idle_timeout_minutes"] <= 10
