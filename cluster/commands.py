@@ -10,7 +10,7 @@ from cluster.addresses import address_to_join
 from metatrain.base.errors import UserError
 from metatrain.cli import calibrate, evaluate
 from metatrain.cli.arguments import add_config_arguments, add_wait_argument
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
     from cluster.jobs.submit import Job
@@ -40,7 +40,7 @@ def _train(arguments: argparse.Namespace) -> None:
         from cluster.run.launch import launch
     from metatrain.config import load_config
 
-    print(launch(load_config(arguments.config, arguments.overrides), wait=arguments.wait))
+    show(launch(load_config(arguments.config, arguments.overrides), wait=arguments.wait))
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,14 @@ from tempfile import TemporaryDirectory
 from typing_extensions import override
 
 from metatrain.base.machine import device_of
+from metatrain.base.progress import tracked
 from metatrain.config import Config, load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
 from metatrain.evaluation.candidates import evaluate_models, read_candidates, with_folders
 from metatrain.evaluation.episodes.episode_list import list_episodes
 from metatrain.evaluation.results import Evaluation
+from metatrain.evaluation.run_networks import networks_of
 from metatrain.evaluation.running.runner import LocalRunner
 from metatrain.evaluation.standard_protocol import standard_protocol
 from metatrain.evaluation.training_data import data_for
@@ -26,6 +28,7 @@ from metatrain.evaluation.validation import (
     add_validation,
     validation_of,
 )
+from metatrain.metrics.network import NETWORK
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.storage.lease import leases
@@ -134,17 +137,18 @@ def evaluate(
         named = None if data is None else str(data)
         store = EpisodeStore(data_for(candidate.model, named, candidate.system.url))
         [candidate] = with_folders([candidate], store, out and str(out))
-        protocol = standard_protocol(
-            store,
-            list_episodes(store, split),
-            tasks=tasks,
-            seeds=seeds,
-            shots=shots or shape.shots,
-            image_size=shape.image_size,
-            channels=shape.channels,
-            network=f"{candidate.folder}/metric.safetensors",
-        )
         with leases([candidate.folder], "evaluates", wait=wait):
+            protocol = standard_protocol(
+                store,
+                list_episodes(store, split),
+                tasks=tasks,
+                seeds=seeds,
+                shots=shots or shape.shots,
+                image_size=shape.image_size,
+                channels=shape.channels,
+                network=f"{candidate.folder}/{NETWORK}",
+                known=networks_of(candidate.model, candidate.system.url),
+            )
             [(evaluation, _)] = evaluate_models(protocol, [candidate], None, {}, runner)
         return evaluation
 
@@ -177,7 +181,8 @@ class _Validator(Observer):
             return
         adapter = Model(self._config, state.average, state.step).adapter()
         validation = self._validation
-        tasks = [validation.task_features(adapter, e) for e in validation.episodes]
+        episodes = tracked("validating", validation.episodes, len(validation.episodes))
+        tasks = [validation.task_features(adapter, episode) for episode in episodes]
         result = ValidationResult(state.step, validation.scores(tasks))
         add_validation(self._config.run.url, result)
         last = result.curve[-1]

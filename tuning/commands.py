@@ -4,7 +4,7 @@ import argparse
 
 from cluster import commands as below
 from metatrain.cli.arguments import add_config_arguments, add_wait_argument
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
@@ -16,7 +16,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
         from tuning.sweep import run_sweep
 
-    print(run_sweep(sweep, wait=arguments.wait))
+    show(run_sweep(sweep, wait=arguments.wait))
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:

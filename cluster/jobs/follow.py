@@ -17,8 +17,8 @@ from metatrain.base.text import printable
 _CONNECTION_TIMEOUT = 60.0
 _POLL_SECONDS = 0.5
 
-# A run's progress line behind its time; see `cluster.run.observers`.
-_PROGRESS_LINE = re.compile(r"([-\d]+ [:\d]+ )?step \d")
+# A line of progress behind its time; see `cluster.run.observers` and `metatrain.base.progress`.
+_PROGRESS_LINE = re.compile(r"([-\d]+ [:\d]+ )?(step \d|[^:]+: [\d,]+/[\d,]+, [^:]+, ETA )")
 
 
 class JobFailedError(UserError):

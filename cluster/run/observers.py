@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from typing_extensions import override
 
 from cluster.run.messages import Message, Receiver
-from metatrain.base.progress import human_duration
+from metatrain.base.progress import human_duration, tracked
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.pictures import to_uint8
@@ -34,6 +34,30 @@ _READ_COUNTS = {"bytes": "", "requests": "", "cache_hits": "from the cache", "re
 
 # Samples of each task in the sample grid.
 _GRID_SAMPLES = 4
+
+
+class DriverDisplay:
+    """Progress of this worker's other work, such as validation, as lines of the driver.
+
+    Args:
+        messages: the driver.
+    """
+
+    interval = 5.0
+
+    def __init__(self, messages: Receiver) -> None:
+        self._messages = messages
+
+    def show(self, line: str) -> None:
+        """Send the state of the work."""
+        self._messages.put(Message("line", line))
+
+    def say(self, message: str) -> None:
+        """Send a message."""
+        self._messages.put(Message("line", message))
+
+    def clear(self) -> None:
+        """Leave the lines that were sent."""
 
 
 class ProgressLine(Observer):
@@ -138,8 +162,10 @@ class Validator(Observer):
             return
         share = _share_of(self._peers, self._validation.episodes)
         adapter = _adapter(self._config, state, self._engine, needed=bool(share))
-        own_features = [self._validation.task_features(adapter, e) for e in share if adapter]
-        features = self._peers.gather(own_features)
+        share = tracked(f"validating step {state.step:,}", share, len(share))
+        features = self._peers.gather(
+            [self._validation.task_features(adapter, e) for e in share if adapter]
+        )
         if self._peers.rank == 0:
             scores = self._validation.scores(in_order_of_slots(features))
             self._report(ValidationResult(state.step, scores))
@@ -228,8 +254,10 @@ class SampleGrid(Observer):
     def on_checkpoint(self, state: TrainState) -> None:
         share, shown = _share_of(self._peers, self._episodes), {0, self._config.adapt.steps}
         adapter = _adapter(self._config, state, self._engine, needed=bool(share))
-        own_rows = [row_of(draw_strip(adapter, e, shown, _GRID_SAMPLES)) for e in share if adapter]
-        rows = self._peers.gather(own_rows)
+        share = tracked("sampling the grid", share, len(share))
+        rows = self._peers.gather(
+            [row_of(draw_strip(adapter, e, shown, _GRID_SAMPLES)) for e in share if adapter]
+        )
         if self._board:
             picture = rows_picture(in_order_of_slots(rows))
             self._board.add_image("samples", to_uint8(picture), state.step)

@@ -19,10 +19,11 @@ from cluster.engine.peers import ProcessGroupPeers
 from cluster.run.driver_watch import Driver
 from cluster.run.messages import Message, Receiver
 from cluster.run.metrics import RunMetrics
-from cluster.run.observers import ProgressLine, SampleGrid, Saver, Validator
+from cluster.run.observers import DriverDisplay, ProgressLine, SampleGrid, Saver, Validator
 from cluster.run.resolve_auto import resolve_auto
 from cluster.run.worker_backend import told_to_leave
 from metatrain.base.errors import UserError
+from metatrain.base.progress import LogDisplay, displayed
 from metatrain.base.text import counted
 from metatrain.config import Config, parse_config
 from metatrain.data.loader import load_episodes
@@ -106,8 +107,9 @@ def train(
     store = CheckpointStore(
         config.run.url, lambda line: messages.put(Message("line", line)), may_write
     )
-    trainer = _trainer(config, device, store, messages=messages, decisions=decisions)
-    trainer.run()
+    with displayed(DriverDisplay(messages) if dist.get_rank() == 0 else LogDisplay()):
+        trainer = _trainer(config, device, store, messages=messages, decisions=decisions)
+        trainer.run()
     if dist.get_rank() == 0:
         if trainer.step < config.meta.steps:
             text = f"A worker was told to leave; saved at step {trainer.step:,}, restarting."

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from metatrain.base.text import printable
+
 # A step of the work that others build on.
 Step = Literal["pack", "train", "adapt", "evaluate", "calibrate"]
 
@@ -46,4 +48,4 @@ def did_you_mean(word: str, known: list[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f"; did you mean '{printable(near[0])}'?" if near else ""

@@ -3,13 +3,18 @@
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from contextvars import ContextVar
+from typing import Protocol, TextIO, TypeVar
 
 from metatrain.base.text import printable_lines
 
+Item = TypeVar("Item")
+
 _log = logging.getLogger("metatrain")
+# Takes the share that is done of the thing in progress, in the thread that works on it.
+_take_share: ContextVar[Callable[[float], None] | None] = ContextVar("take_share", default=None)
 
 
 class Display(Protocol):
@@ -126,14 +131,14 @@ class Progress:
 
     Args:
         label: the name of the work.
-        total: the number of things to do.
+        total: the number of things to do; 0 where nobody knows it.
     """
 
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total, self._display = label, total, _display
         self._started = self._shown = time.monotonic()
 
-    def update(self, done: int) -> None:
+    def update(self, done: float) -> None:
         """Report that `done` things are done, if the last report is long enough ago.
 
         The clock starts anew while nothing is done, so that the rate is that of the work alone.
@@ -145,6 +150,15 @@ class Progress:
             self._shown = now
             self._display.show(self._line(done, now - self._started))
 
+    @contextmanager
+    def part(self, begin: int, size: int) -> Iterator[None]:
+        """Do the `size` things after the first `begin`; `report_share` inside reports on them."""
+        token = _take_share.set(lambda share: self.update(begin + share * size))
+        try:
+            yield
+        finally:
+            _take_share.reset(token)
+
     def say(self, message: str) -> None:
         """Show a message that stays."""
         self._display.say(message)
@@ -153,7 +167,25 @@ class Progress:
         """Remove what is shown."""
         self._display.clear()
 
-    def _line(self, done: int, elapsed: float) -> str:
-        rate = done / elapsed
-        left = human_duration((self._total - done) / rate) if rate else "unknown"
-        return f"{self._label}: {done:,}/{self._total:,}, {rate:,.1f}/s, ETA {left}"
+    def _line(self, done: float, elapsed: float) -> str:
+        rate, total = done / elapsed, self._total
+        left = human_duration((total - done) / rate) if rate and total else "unknown"
+        of = f"/{total:,}" if total else ""
+        return f"{self._label}: {int(done):,}{of}, {rate:,.1f}/s, ETA {left}"
+
+
+def report_share(share: float) -> None:
+    """Report that `share` of the part in progress is done, for a `Progress` that has parts."""
+    if take := _take_share.get():
+        take(share)
+
+
+def tracked(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+    """Yield `items`, of which there are `total`, and show how many are done."""
+    progress = Progress(label, total)
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            progress.update(done)
+    finally:
+        progress.close()

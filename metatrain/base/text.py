@@ -1,6 +1,7 @@
 """Text for people: counted nouns, the reasons of errors, and what strangers wrote."""
 
 import unicodedata
+from collections.abc import Iterable
 
 # What moves the cursor, rings, colours, breaks a line or turns the direction of writing. Other
 # formatting characters join letters and emoji, and are part of names.
@@ -23,6 +24,11 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return `printable` text whose line feeds are ours, and stay."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return `printable` names with commas between them, or "none"."""
+    return ", ".join(map(printable, names)) or "none"
 
 
 def _printable(character: str) -> str:

@@ -7,6 +7,7 @@ from metatrain.cli.arguments import (
     add_device_argument,
     add_subset_arguments,
     add_trust_argument,
+    add_wait_argument,
     positive,
 )
 from metatrain.cli.command import Command, show
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE.safetensors", help="calibrated model (default: CHECKPOINT itself)")
     add_device_argument(parser)
     add_trust_argument(parser)
+    add_wait_argument(parser)
 
 
 def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> None:
@@ -39,6 +41,7 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
         runner: runs the jobs; by default, processes of this machine.
 
     Raises:
+        HeldError: when another process evaluates the model, or writes the calibrated one.
         UserError: when an input cannot be used, or the model is part of a checkpoint.
     """
     from metatrain.base.machine import device_of
@@ -47,6 +50,7 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     from metatrain.evaluation.candidates import read_candidates, with_folders
     from metatrain.evaluation.running.runner import LocalRunner
     from metatrain.evaluation.training_data import data_for
+    from metatrain.storage.lease import lease
 
     candidates = read_candidates([arguments.checkpoint], trust=arguments.trust)
     url = arguments.out or candidates[0].system.url
@@ -54,9 +58,13 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     first = candidates[0]
     store = EpisodeStore(data_for(first.model, arguments.data, first.system.url))
     [candidate] = with_folders(candidates, store, None)
-    protocol = _protocol(arguments, store, candidate)
     runner = runner or LocalRunner(arguments.workers, device_of(arguments.device))
-    calibrated(protocol, candidate, runner).save(url)
+    with (
+        lease(candidate.folder, "calibrates", wait=arguments.wait),
+        lease(url, "calibrates", wait=arguments.wait, is_file=True),
+    ):
+        protocol = _protocol(arguments, store, candidate)
+        calibrated(protocol, candidate, runner).save(url)
     show(url)
 
 
@@ -66,14 +74,18 @@ def _protocol(
     from metatrain.evaluation.episodes.benchmark import read_benchmark
     from metatrain.evaluation.episodes.episode_list import list_episodes
     from metatrain.evaluation.protocol import Protocol
-    from metatrain.metrics.network import metric_network
+    from metatrain.evaluation.run_networks import networks_of
+    from metatrain.metrics.network import NETWORK, metric_network
 
     data, whole = candidate.model.config.data, list_episodes(store, "val")
     first = whole.first(arguments.tasks, arguments.seeds)
     shape = {"image_size": data.image_size, "channels": data.channels}
     benchmark = read_benchmark(store, first, shots=data.shots, **shape)
     network = metric_network(
-        store, arguments.metric or f"{candidate.folder}/metric.safetensors", **shape
+        store,
+        arguments.metric or f"{candidate.folder}/{NETWORK}",
+        known=networks_of(candidate.model, candidate.system.url),
+        **shape,
     )
     return Protocol(store, whole, benchmark, [network])
 

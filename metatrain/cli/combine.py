@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import add_trust_argument, positive
+from metatrain.cli.arguments import add_trust_argument, add_wait_argument, positive
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
@@ -21,13 +21,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
             "--out", required=True, metavar="FILE.safetensors", help="model to write"
         )
         add_trust_argument(subparser)
+        add_wait_argument(subparser)
         subparser.set_defaults(method=method.run)
 
 
 def _combine(arguments: argparse.Namespace) -> None:
+    from metatrain.storage.lease import lease
+
     if not arguments.out.endswith(".safetensors"):
         raise UserError(f"--out is {arguments.out}; give the name of a .safetensors file.")
-    arguments.method(arguments)
+    with lease(arguments.out, "combines", wait=arguments.wait, is_file=True):
+        arguments.method(arguments)
 
 
 def _uniform(arguments: argparse.Namespace) -> None:
@@ -38,15 +42,18 @@ def _uniform(arguments: argparse.Namespace) -> None:
 
 def _greedy(arguments: argparse.Namespace) -> None:
     from metatrain.combine.soup import greedy_soup, load_ingredients, validation_kid
+    from metatrain.evaluation.run_networks import networks_of
     from metatrain.evaluation.training_data import data_for
     from metatrain.model.file import model_url
 
     members = load_ingredients(arguments.models, trust=arguments.trust)
-    url, first = next(iter(members.items()))
-    data = data_for(first, arguments.data, model_url(url))
+    files = {model_url(url): member for url, member in members.items()}
+    url, first = next(iter(files.items()))
+    data = data_for(first, arguments.data, url)
     network = f"{arguments.out.rpartition('/')[0] or '.'}/metric.safetensors"
-    score = validation_kid(first.config, data, network, arguments.tasks)
-    _write(greedy_soup(members, score, report=print), arguments.out)
+    known = [place for url, member in files.items() for place in networks_of(member, url)]
+    score = validation_kid(first.config, data, network, arguments.tasks, known)
+    _write(greedy_soup(members, score, report=show), arguments.out)
 
 
 def _greedy_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +111,6 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _write(model: "Model", out: str) -> None:
-
     model.save(out)
     show(out)
 

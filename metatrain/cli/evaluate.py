@@ -132,11 +132,13 @@ def _score_candidates(
     from metatrain.evaluation.candidates import evaluate_models, shared_folder
     from metatrain.evaluation.cross_domain import Domain
     from metatrain.evaluation.episodes.episode_list import benchmark_name
+    from metatrain.evaluation.run_networks import networks_of
     from metatrain.evaluation.terminal_table import comparisons, evaluation_table, main_scores
 
     data = candidates[0].model.config.data
     shots, shape = arguments.shots or data.shots, (data.image_size, data.channels)
-    protocol = _protocol(arguments, store, shots, shape, shared_folder(candidates))
+    known = [place for c in candidates for place in networks_of(c.model, c.system.url)]
+    protocol = _protocol(arguments, store, shots, shape, shared_folder(candidates), known)
     others: dict[str, ScoredSystem] = {}
     if arguments.samples:
         name, images = _samples(arguments, protocol)
@@ -200,13 +202,16 @@ def _protocol(
     shots: int | None,
     shape: tuple[int, int],
     folder: str,
+    known: "Sequence[str]" = (),
 ) -> "Protocol":
     """Make the protocol for images of `shape`, a size and a number of channels.
 
-    The metric network is kept in `folder` where --metric names no other.
+    The metric network is kept in `folder` where --metric names no other, and is copied from the
+    first of `known` that has it.
     """
     from metatrain.evaluation.episodes.episode_list import read_or_derive_list
     from metatrain.evaluation.standard_protocol import standard_protocol
+    from metatrain.metrics.network import NETWORK
     from metatrain.metrics.pixels import ExportedPixels
     from metatrain.metrics.precomputed import Precomputed
 
@@ -218,7 +223,8 @@ def _protocol(
         shots=shots,
         image_size=shape[0],
         channels=shape[1],
-        network=arguments.metric or f"{folder}/metric.safetensors",
+        network=arguments.metric or f"{folder}/{NETWORK}",
+        known=known,
         pixels=ExportedPixels(arguments.export) if arguments.export else None,
         others=[Precomputed(arguments.features)] if arguments.features else [],
     )

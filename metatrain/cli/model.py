@@ -1,13 +1,13 @@
 """`metatrain adapt`, `metatrain generate` and `metatrain tune-adaptation`."""
 
 import argparse
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import say
 from metatrain.cli.arguments import (
     above_0,
     add_device_argument,
@@ -16,7 +16,7 @@ from metatrain.cli.arguments import (
     positive,
     seed,
 )
-from metatrain.cli.command import Command, sentence_of
+from metatrain.cli.command import Command, sentence_of, show
 from metatrain.metrics.metric import VALIDATION_METRICS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
     model = _configured(model, arguments.overrides)
     support = as_support(arguments.images, model.config.data)
     if line := warning(model, support):
-        print(line, file=sys.stderr)
+        say(line)
     with lease(arguments.out, "adapts", wait=arguments.wait):
         adapted = model.adapt(
             support,
@@ -51,8 +51,8 @@ def _adapt(arguments: argparse.Namespace) -> None:
             scope=arguments.scope,
             seed=arguments.seed,
         )
-        print(_expectation(model, support, adapted), file=sys.stderr)
-        print(_saved(adapted, arguments))
+        say(_expectation(model, support, adapted))
+        show(_saved(adapted, arguments))
 
 
 def _saved(adapted: "Model", arguments: argparse.Namespace) -> str:
@@ -63,10 +63,9 @@ def _saved(adapted: "Model", arguments: argparse.Namespace) -> str:
     if arguments.whole:
         adapted.save(url)
     elif save_adapted(adapted, url, arguments.checkpoint):
-        print(
+        say(
             f"The file holds what changed, and needs {arguments.checkpoint} where it is; --whole "
-            f"writes one that needs nothing.",
-            file=sys.stderr,
+            f"writes one that needs nothing."
         )
     return url
 
@@ -130,7 +129,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         _write_sheet(batches, out, suffix)
     else:
         _write_files(batches, out.rstrip("/"), arguments)
-    print(out)
+    show(out)
 
 
 def _write_sheet(batches: "Iterable[Tensor]", url: str, suffix: str) -> None:
@@ -174,6 +173,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune_adaptation(arguments: argparse.Namespace) -> None:
+    from metatrain.evaluation.run_networks import networks_of
     from metatrain.evaluation.training_data import data_for
     from metatrain.evaluation.tune_adaptation import (
         adaptation_table,
@@ -184,7 +184,8 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
     from metatrain.storage.lease import lease
 
     model = load_model(arguments.checkpoint, trust=arguments.trust).to(arguments.device)
-    data = data_for(model, arguments.data, model_url(arguments.checkpoint))
+    url = model_url(arguments.checkpoint)
+    data = data_for(model, arguments.data, url)
     out = arguments.out.rstrip("/")
     with lease(out, "tunes", wait=arguments.wait):
         outcome = tune_adaptation(
@@ -194,9 +195,10 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
             scopes=arguments.scopes,
             tasks=arguments.tasks,
             metric=arguments.metric,
+            known=networks_of(model, url),
         )
-        print(adaptation_table(outcome))
-        print(write_outcome(outcome, out))
+        show(adaptation_table(outcome))
+        show(write_outcome(outcome, out))
 
 
 def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:

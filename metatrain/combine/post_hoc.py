@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import tracked
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.training.average import gamma_of
@@ -45,7 +46,8 @@ def reconstruct(run: str, sigma: float, *, trust: bool = False) -> tuple[Model, 
     newest = load_model(snapshots[-1].url, trust=trust)
     # float64, because the weights have both signs and large terms cancel.
     mean = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in newest.parameters.items()}
-    for snapshot, weight in zip(snapshots, weights, strict=True):
+    weighted = zip(snapshots, weights, strict=True)
+    for snapshot, weight in tracked("reading averages", weighted, len(snapshots)):
         for name, value in load_model(snapshot.url, trust=trust).parameters.items():
             mean[name].add_(value, alpha=weight)
     return replace(newest, parameters={name: p.float() for name, p in mean.items()}), error

@@ -50,7 +50,9 @@ def uniform_soup(members: Mapping[str, Model]) -> Model:
     return Model(models[0].config, mean, combined_step(members))
 
 
-def validation_kid(config: Config, data: str, network: str, tasks: int) -> Callable[[Model], float]:
+def validation_kid(
+    config: Config, data: str, network: str, tasks: int, known: Sequence[str] = ()
+) -> Callable[[Model], float]:
     """Return a function from a model to its KID on validation tasks; lower is better.
 
     Args:
@@ -58,13 +60,14 @@ def validation_kid(config: Config, data: str, network: str, tasks: int) -> Calla
         data: URL of a packed data set, to whose tasks of the split val models adapt.
         network: URL of the metric network, which is trained if there is none.
         tasks: maximum number of tasks.
+        known: further URLs where the metric network may be; see `metric_network`.
 
     Raises:
         UserError: when the data cannot be read, or fewer than two tasks have enough images.
     """
     where = {"data.path": data, "data.cache_dir": None, "validation.network": network}
     scored = with_values(config, {"validation.tasks": tasks, "validation.points": 1, **where})
-    validation = validation_of(scored, open_tasks(scored.data))
+    validation = validation_of(scored, open_tasks(scored.data), known)
 
     def kid(model: Model) -> float:
         [[scores]] = validation_curves([replace(model, config=scored)], validation)

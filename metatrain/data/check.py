@@ -1,9 +1,10 @@
 """Checking a data set: every byte against its hash, every count, and every value by decoding it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from metatrain.base.errors import UserError
-from metatrain.base.progress import Progress
+from metatrain.base.progress import Progress, tracked
 from metatrain.base.text import counted, printable, reason_of
 from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.fingerprint import Fingerprint, fingerprint_of, near_copies
@@ -104,9 +105,18 @@ def check(url: str) -> DataCard:
     for group in store.row_groups:
         shards.setdefault(group.file, []).append(group)
     by_task: dict[str, list[Fingerprint]] = {}
-    progress = Progress("checking images", sum(card.images.values()))
+    progress, done, lock = Progress("checking images", sum(card.images.values())), 0, Lock()
+
+    def count(images: int) -> None:
+        nonlocal done
+        with lock:
+            done += images
+            progress.update(done)
+
     with ThreadPoolExecutor(_CONCURRENT) as pool:
-        checks = pool.map(lambda name: _Shard(store, kinds, name, shards[name]).check(), shards)
+        checks = pool.map(
+            lambda name: _Shard(store, kinds, name, shards[name], count).check(), shards
+        )
         for shard in checks:
             card.sides += shard.sides
             card.licences += shard.licences
@@ -114,7 +124,6 @@ def check(url: str) -> DataCard:
             card.faults += shard.faults
             for task, fingerprints in shard.fingerprints.items():
                 by_task.setdefault(task, []).extend(fingerprints)
-            progress.update(card.sides.total())
     progress.close()
     for fingerprints in by_task.values():
         # An image and its equal copies are one, or the copies would be near copies too.
@@ -134,7 +143,8 @@ def write_contact_sheet(url: str, out: str) -> str:
     tasks = [task for split in SPLITS for task in store.tasks(split)]
     count = min(_SHEET_TASKS, len(tasks))
     chosen = [tasks[number * len(tasks) // count] for number in range(count)]
-    images = [decode(store.read(task, [0]), _SHEET_SIZE, 3) for task in chosen]
+    firsts = tracked("reading tasks", chosen, count)
+    images = [decode(store.read(task, [0]), _SHEET_SIZE, 3) for task in firsts]
     write_file(out, labelled_sheet(torch.cat(images), [task.name for task in chosen]))
     part = f"{count:,} of " if count < len(tasks) else "each of "
     return f"{out}: the first image of {part}{counted(len(tasks), 'task')}"
@@ -174,7 +184,7 @@ def _told(section: Mapping[str, Any]) -> str:
 
 
 class _Shard:
-    """The check of one shard: its contents, and its faults."""
+    """The check of one shard: its contents, and its faults; `count` takes images as it goes."""
 
     def __init__(
         self,
@@ -182,8 +192,10 @@ class _Shard:
         kinds: Mapping[str, ConditionKind],
         name: str,
         groups: Sequence[RowGroup],
+        count: Callable[[int], None],
     ) -> None:
         self._store, self._kinds, self._name, self._groups = store, kinds, name, groups
+        self._count = count
         self.sides: Counter[tuple[int, int]] = Counter()
         self.licences: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
@@ -223,6 +235,7 @@ class _Shard:
             for group in self._groups:
                 rows = shard.read_row_group(group.row_group).to_pylist()
                 self._check_group(group, rows, data[group.offset : group.end])
+                self._count(group.count)
         except (pa.ArrowException, OSError, ValueError, LookupError) as error:
             self._fault(f"Parquet cannot read it ({reason_of(error)})")
 

@@ -20,6 +20,7 @@ from metatrain.data.decoding.opened import (
     has_wide_values,
     load_strictly,
     load_trusted,
+    pixels_of,
 )
 from metatrain.data.decoding.raw_pixels import from_raw, header_of, to_raw
 from metatrain.data.decoding.transparency import (
@@ -44,6 +45,7 @@ __all__ = [
     "inspect",
     "normalise",
     "open_packed",
+    "pixels_of",
     "shape_of",
     "to_array",
 ]

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Literal
 
+from metatrain.base.progress import tracked
 from metatrain.data.decoding.levels import ChooseLevels, Extent, Levels
 from metatrain.data.images import BadValue, extent_of
 
@@ -27,15 +29,17 @@ class _TaskLevels:
     """The levels of a task, measured once the first image needs them: most tasks never do."""
 
     def __init__(self, task: Sequence[Callable[[], bytes]]) -> None:
-        self._task = task
+        self._task, self._lock = task, Lock()
 
     def __call__(self, extent: Extent) -> Levels:
-        return (self._extents.get(extent.kind, extent) | extent).levels
+        with self._lock:  # or each thread would measure them
+            extents = self._extents
+        return (extents.get(extent.kind, extent) | extent).levels
 
     @cached_property
     def _extents(self) -> dict[str, Extent]:
         extents: dict[str, Extent] = {}
-        for read in self._task:
+        for read in tracked("measuring a task's values", self._task, len(self._task)):
             try:
                 extent = extent_of(read())
             except BadValue:

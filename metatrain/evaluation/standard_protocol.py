@@ -22,6 +22,7 @@ def standard_protocol(
     image_size: int,
     channels: int,
     network: str,
+    known: Sequence[str] = (),
     pixels: FeatureSpace | None = None,
     others: Sequence[FeatureSpace] = (),
 ) -> Protocol:
@@ -36,10 +37,16 @@ def standard_protocol(
         image_size: height and width of the images.
         channels: 1, 3 or 4.
         network: URL of the metric network, which is trained where there is none.
+        known: further URLs where it may be; see `metric_network`.
         pixels: the space of pixels, where it does more than compare.
         others: further feature spaces.
     """
     shape = {"image_size": image_size, "channels": channels}
     benchmark = read_benchmark(store, whole.first(tasks, seeds), shots=shots, **shape)
-    spaces = [metric_network(store, network, **shape), Hog(), pixels or Pixels(), *others]
+    spaces = [
+        metric_network(store, network, **shape, known=known),
+        Hog(),
+        pixels or Pixels(),
+        *others,
+    ]
     return Protocol(store, whole, benchmark, spaces)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from metatrain.base.errors import MissingStepError
+from metatrain.base.progress import tracked
 from metatrain.data.pictures import from_uint8, grid, png, tiles
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.results import Evaluation
@@ -43,7 +44,8 @@ class TaskStrip(NamedTuple):
 
 def keep_strips(benchmark: Benchmark, outputs: Sequence[JobOutput], folder: str) -> None:
     """Write the strip of every task, of the first seed, under `folder`, a path or fsspec URL."""
-    for i, output in enumerate(outputs[: len(benchmark.tasks)]):
+    firsts = outputs[: len(benchmark.tasks)]
+    for i, output in enumerate(tracked("writing pictures", firsts, len(firsts))):
         support = benchmark.support[0, i]
         rows = [support, *from_uint8(output.images), benchmark.reference[0, i]]
         write_file(f"{folder}/{strip_file(i)}", png(_strip(rows)))

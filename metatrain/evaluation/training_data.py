@@ -7,7 +7,7 @@ from metatrain.data.packed.manifest import MANIFEST
 from metatrain.model.model import Model
 from metatrain.model.trust import refuse_places
 from metatrain.storage.files import MissingError, is_local, sha256_of
-from metatrain.training.run_data import RUN_MANIFEST
+from metatrain.training.run_data import RUN_MANIFEST, run_folders
 
 
 def data_for(model: Model, data: str | None, url: str | None = None) -> str:
@@ -55,8 +55,7 @@ def _is_known(data: str, model_url: str) -> bool:
 
 def _recorded(model_url: str) -> str | None:
     """Return the sha256 of the manifest in the run's folder, which may be that of a checkpoint."""
-    folder = model_url.rpartition("/")[0] or "."
-    for place in (folder, folder.rsplit("/", 2)[0]):
+    for place in run_folders(model_url):
         with suppress(MissingError):
             return sha256_of(f"{place}/{RUN_MANIFEST}")
     return None

@@ -71,7 +71,14 @@ class TuningOutcome:
 
 
 def tune_adaptation(
-    model: Model, data: str, network: str, *, scopes: Sequence[str], tasks: int, metric: str
+    model: Model,
+    data: str,
+    network: str,
+    *,
+    scopes: Sequence[str],
+    tasks: int,
+    metric: str,
+    known: Sequence[str] = (),
 ) -> TuningOutcome:
     """Find the rate, steps and scope with which `model` adapts best to tasks of the split val.
 
@@ -82,15 +89,14 @@ def tune_adaptation(
         scopes: names of the scopes to try beside the model's own.
         tasks: number of tasks of the last round.
         metric: the metric that ranks the settings, one of `VALIDATION_METRICS`.
+        known: further URLs where the metric network may be; see `metric_network`.
 
     Raises:
         UserError: when a scope does not exist, or the data cannot be used.
     """
     config = _search_config(model.config, data, network, tasks)
-    searched, validation = (
-        replace(model, config=config),
-        validation_of(config, open_tasks(config.data)),
-    )
+    searched = replace(model, config=config)
+    validation = validation_of(config, open_tasks(config.data), known)
     settings = settings_to_try(searched, scopes)
     tried: list[TriedSetting] = []
     for count in _rounds(len(validation.episodes)):

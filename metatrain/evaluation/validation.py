@@ -13,13 +13,13 @@ from torch import Tensor
 
 from metatrain.base.errors import UserError
 from metatrain.base.machine import on_every_core
-from metatrain.base.progress import Progress
+from metatrain.base.progress import tracked
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.tasks import TaskSource
 from metatrain.metrics.kid import kid
 from metatrain.metrics.metric import VALIDATION_METRICS
-from metatrain.metrics.network import HashedNetwork, metric_network
+from metatrain.metrics.network import NETWORK, HashedNetwork, metric_network
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.model.adapt import Adapter
 from metatrain.model.model import Model
@@ -134,11 +134,22 @@ class Validation:
         )
 
 
-def validation_of(config: Config, source: TaskSource) -> Validation:
-    """Build the validation of a run; train its metric network first if there is none."""
-    url = config.validation.network or f"{config.run.url}/metric.safetensors"
-    data = config.data
-    network = metric_network(source, url, image_size=data.image_size, channels=data.channels)
+def validation_of(config: Config, source: TaskSource, known: Sequence[str] = ()) -> Validation:
+    """Build the validation of a run; train its metric network first if there is none.
+
+    Args:
+        config: the run's configuration.
+        source: its task source.
+        known: see `metric_network`.
+    """
+    run, data = config.run.url, config.data
+    network = metric_network(
+        source,
+        config.validation.network or f"{run}/{NETWORK}",
+        image_size=data.image_size,
+        channels=data.channels,
+        known=[*known, f"{run}/evaluation/{NETWORK}"],
+    )
     return Validation(config, source, network)
 
 
@@ -151,16 +162,12 @@ def validation_curves(
     """
     episodes = validation.episodes[:tasks]
     pairs = [(model, episode) for model in models for episode in episodes]
-    progress = Progress(f"adapting to {len(episodes)} tasks", len(pairs))
-    features: list[TaskFeatures] = []
 
     def adapt(pair: tuple[Model, Episode]) -> TaskFeatures:
         return validation.task_features(pair[0].adapter(), pair[1])
 
-    for task in on_every_core(adapt, pairs):
-        features.append(task)
-        progress.update(len(features))
-    progress.close()
+    results = on_every_core(adapt, pairs)
+    features = list(tracked(f"adapting to {len(episodes)} tasks", results, len(pairs)))
     each = len(episodes)
     return [validation.scores(features[i : i + each]) for i in range(0, len(pairs), each)]
 

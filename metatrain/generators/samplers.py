@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from metatrain.base.progress import report_share
 from metatrain.base.section import Section
 
 # The velocity at a state [B, C, H, W] and a time in [0, 1].
@@ -37,6 +38,7 @@ def integrate(velocity: Velocity, noise: Tensor, config: FlowSamplerConfig) -> T
             ahead = velocity(x + step * slope, (i + 1) * step)
             slope = (slope + ahead) / 2
         x = x + step * slope
+        report_share((i + 1) / config.steps)
     return x
 
 

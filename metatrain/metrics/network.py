@@ -1,6 +1,8 @@
 """The metric network: features for comparing images, learned from the training tasks alone."""
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +21,9 @@ from metatrain.generators.networks.layers import group_norm
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.lease import lease
 from metatrain.storage.tensors import read_metadata
+
+# The file's name beside what is scored with it.
+NETWORK = "metric.safetensors"
 
 # A supply of labelled images, and of a fingerprint that identifies it.
 Tasks = EpisodeStore | TaskSource
@@ -65,8 +70,10 @@ class HashedNetwork:
         return self.network(on_white(images).flatten(0, -4)).unflatten(0, lead)
 
 
-def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) -> HashedNetwork:
-    """Read the metric network at `url`; train and write it first if there is no file.
+def metric_network(
+    store: Tasks, url: str, *, image_size: int, channels: int, known: Sequence[str] = ()
+) -> HashedNetwork:
+    """Read the metric network at `url`; where there is no file, copy or train it first.
 
     An existing file is never replaced. Where another process trains it, this one waits for that,
     since both want the same.
@@ -76,6 +83,8 @@ def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) ->
         url: a safetensors file, a path or any fsspec URL.
         image_size: height and width of the images in pixels.
         channels: 1 for grey, 3 for RGB, 4 for RGBA, which is compared on white.
+        known: further URLs where there may be one; the first for the same data and images is
+            copied.
 
     Raises:
         UserError: when the data cannot be read or has smaller images, or the file cannot be
@@ -88,19 +97,31 @@ def metric_network(store: Tasks, url: str, *, image_size: int, channels: int) ->
         content = read_file(url)
     except MissingError:
         with lease(url, "trains", wait=True, is_file=True):
-            content = _read_or_train(store, url, image_size, channels)
+            content = _read_or_write(store, url, origin, known)
     return _parse(content, origin, url)
 
 
-def _read_or_train(store: Tasks, url: str, image_size: int, channels: int) -> bytes:
+def _read_or_write(store: Tasks, url: str, origin: dict[str, str], known: Sequence[str]) -> bytes:
     """Return the file's content, which this process writes if no other has meanwhile."""
     try:
         return read_file(url)
     except MissingError:
-        network = train_metric_network(store, image_size=image_size, channels=channels)
-        content = save(network.state_dict(), _origin(store, image_size, channels))
+        content = _copy_of(known, origin)
+        if content is None:
+            shape = {key: int(origin[key]) for key in ("image_size", "channels")}
+            content = save(train_metric_network(store, **shape).state_dict(), origin)
         write_file(url, content)
         return content
+
+
+def _copy_of(known: Sequence[str], origin: dict[str, str]) -> bytes | None:
+    """Return the content of the first of some files that has the network of this origin."""
+    for url in known:
+        with suppress(UserError):  # that is no network of ours, or cannot be read
+            content = read_file(url)
+            _parse(content, origin, url)
+            return content
+    return None
 
 
 def train_metric_network(

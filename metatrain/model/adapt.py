@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from metatrain.base.parameters import Parameters
+from metatrain.base.progress import tracked
 from metatrain.config import Config
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
@@ -82,7 +83,7 @@ def adapt_together(
         return tuple(support_batch(support, seed, step) for support in supports)
 
     inner_steps = loop.trace(start | wide, batches, lr, FirstOrder(loop.field))
-    for step, taken in enumerate(inner_steps, start=1):
+    for step, taken in enumerate(tracked("adapting", inner_steps, config.adapt.steps), start=1):
         phi = taken.phi
         if on_step:
             on_step(step, taken.loss.item() / count)

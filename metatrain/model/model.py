@@ -188,7 +188,9 @@ class Model:
         for batch, start in enumerate(range(0, count, _BATCH)):
             progress.update(start)
             size, batch_seed = min(_BATCH, count - start), seed * 1_000_003 + batch
-            yield self._generator.sample(self.support, size, batch_seed, sampler)
+            with progress.part(start, size):
+                images = self._generator.sample(self.support, size, batch_seed, sampler)
+            yield images
         progress.close()
 
     def images(

@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from typing_extensions import Buffer
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import Progress
 from metatrain.base.text import reason_of
 from metatrain.storage.local_disk import refuse_what_is_no_file, write_whole
 from metatrain.storage.multipart import upload
@@ -234,10 +235,12 @@ def sha256_of(url: str) -> str:
     size = asking(url, lambda: int(fs.info(path)["size"]))
     if isinstance(fs, LocalFileSystem):
         refuse_what_is_no_file(path)
-    digest = hashlib.sha256()
+    digest, progress = hashlib.sha256(), Progress(f"reading {url}, MB", size // 10**6)
     for start in range(0, size, _CHUNK_BYTES):
         stop = min(size, start + _CHUNK_BYTES)
         digest.update(asking(url, partial(read_bytes, fs, path, start, stop)))
+        progress.update(stop / 1e6)
+    progress.close()
     return digest.hexdigest()
 
 

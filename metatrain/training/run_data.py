@@ -1,6 +1,7 @@
 """The data of a run: its task source as it was when the run began, and its episodes."""
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import tracked
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.loader import open_tasks
@@ -10,6 +11,12 @@ from metatrain.storage.files import MissingError, read_file, write_file
 
 # The file in a run's folder with the manifest of its data set as it was when the run began.
 RUN_MANIFEST = f"data-{MANIFEST}"
+
+
+def run_folders(model_url: str) -> list[str]:
+    """List the folders that may be the run's of a model file: its own, or a checkpoint's run's."""
+    folder = model_url.rpartition("/")[0] or "."
+    return list(dict.fromkeys([folder, folder.rsplit("/", 2)[0]]))
 
 
 def begin_run_with(source: TaskSource, config: Config) -> None:
@@ -83,4 +90,5 @@ def held_out_episodes(
     """
     sampler = source.sampler(split, seed=config.seed, meta_batch=1, queries=queries, too_few="skip")
     count = min(tasks, sampler.epoch or tasks)
-    return [source.read(sampler.plan(step, slot=0)) for step in range(count)]
+    steps = tracked("reading held-out tasks", range(count), count)
+    return [source.read(sampler.plan(step, slot=0)) for step in steps]

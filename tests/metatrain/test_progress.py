@@ -5,10 +5,22 @@ import logging
 import re
 
 import pytest
+import torch
+from small_models import save
 
+import metatrain as interface
 from metatrain.base import progress
-from metatrain.base.progress import Progress, StreamDisplay, displayed
+from metatrain.base.progress import (
+    Progress,
+    StreamDisplay,
+    displayed,
+    report_share,
+    tracked,
+)
 from metatrain.base.tables import aligned
+from metatrain.data.check import check, write_contact_sheet
+from metatrain.data.packing.pack import pack
+from metatrain.model.file import load_model
 
 
 class Terminal(io.StringIO):
@@ -52,6 +64,89 @@ def test_the_time_before_the_work_does_not_count(clock):
     clock[0] = 310.0
     work.update(20)
     assert TIME.sub("", stream.getvalue()) == "packing: 20/100, 2.0/s, ETA 40 s\n"
+
+
+def test_a_part_in_progress_counts_by_its_share(clock):
+    stream = io.StringIO()
+    work = work_shown_on(stream)
+    with work.part(20, 40):
+        clock[0] = 10.0
+        report_share(0.5)
+    report_share(1.0)
+    assert TIME.sub("", stream.getvalue()) == "packing: 40/100, 4.0/s, ETA 15 s\n"
+
+
+def test_work_of_unknown_size_has_no_time_left(clock, caplog):
+    caplog.set_level(logging.INFO, "metatrain")
+    work = Progress("copying, MB", 0)
+    clock[0] = 10.0
+    work.update(20.5)
+    assert [record.message for record in caplog.records] == ["copying, MB: 20, 2.0/s, ETA unknown"]
+
+
+def test_items_are_counted_as_they_are_done_and_the_line_goes_with_an_error(clock):
+    stream = Terminal()
+    with displayed(StreamDisplay(stream)):
+        for item in tracked("reading", [1, 2], 2):
+            clock[0] += 2.0
+            if item == 2:
+                break
+    assert stream.getvalue().split("\r")[1:] == ["reading: 1/2, 0.5/s, ETA 2.0 s", " " * 30, ""]
+
+
+class Stepping:
+    """A clock on which time passes whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 10.0
+        return self.now
+
+
+def test_sampling_shows_the_time_left_within_its_first_batch(packed, tmp_path, monkeypatch, caplog):
+    model = load_model(save(packed, tmp_path, "objective.sampler.steps=4"))
+    adapted = model.adapt(torch.zeros(2, 1, 16, 16) - 1)
+    caplog.set_level(logging.INFO, "metatrain")
+    monkeypatch.setattr(progress.time, "monotonic", Stepping())
+    adapted.sample(8)
+    assert [record.message.partition(",")[0] for record in caplog.records] == [
+        f"sampling: {done}/8" for done in (2, 4, 6, 8)
+    ]
+    assert "ETA 1 min" in caplog.records[0].message or "ETA 30 s" in caplog.records[0].message
+
+
+EVALUATION = {
+    *("reading tasks", "training the metric network", "reading episodes"),
+    *("adapting to unseen tasks", "reading samples", "scoring", "writing pictures"),
+}
+LONG_WORK = {
+    "check": (lambda data, images, model, out: check(data), {"checking images"}),
+    "sheet": (
+        lambda data, images, model, out: write_contact_sheet(data, f"{out}/sheet.png"),
+        {"reading tasks"},
+    ),
+    "pack": (lambda data, images, model, out: pack(images, f"{out}/data"), {"packing"}),
+    "evaluate": (
+        lambda data, images, model, out: interface.evaluate(
+            model, split="train", tasks=2, seeds=1, shots=3, workers=1, out=f"{out}/evaluation"
+        ),
+        EVALUATION,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG_WORK)
+def test_whatever_may_take_long_shows_its_progress(
+    name, packed, images, tmp_path, monkeypatch, caplog
+):
+    work, labels = LONG_WORK[name]
+    model = save(packed, tmp_path / "run")
+    caplog.set_level(logging.INFO, "metatrain")
+    monkeypatch.setattr(progress.time, "monotonic", Stepping())
+    work(packed, images, model, tmp_path)
+    assert labels <= {record.message.partition(":")[0] for record in caplog.records}
 
 
 def test_a_terminal_overwrites_one_line_however_narrow_it_is(clock, monkeypatch):

@@ -83,23 +83,35 @@ COMMANDS_BY_NAME = {
     "adapt": ["adapt", "{model}", "{images}/task-00", "--out", "{out}"],
     "evaluate": ["evaluate", "{model}", "--out", "{out}"],
     "tune-adaptation": ["tune-adaptation", "{model}", "--out", "{out}"],
+    "calibrate": ["calibrate", "{model}", "--out", "{out}"],
+    "combine": ["combine", "uniform", "{model}", "{model}", "--out", "{out}"],
 }
+# Those that write one file, and not a folder.
+FILES = ("calibrate", "combine")
 
 
 @pytest.mark.parametrize("name", COMMANDS_BY_NAME)
 def test_what_another_process_writes_by_name_is_refused_in_a_sentence(
     name, packed, images, tmp_path, capsys
 ):
-    out = f"{tmp_path}/out"
+    is_file = name in FILES
+    out = f"{tmp_path}/out.safetensors" if is_file else f"{tmp_path}/out"
     places = {"model": save(packed, tmp_path / "model"), "images": images, "out": out}
     words = [word.format(**places) for word in COMMANDS_BY_NAME[name]]
-    with lease(out, "writes"):
+    with lease(out, "writes", is_file=is_file):
         assert run("metatrain", COMMANDS, words) == 1
     *_, line = capsys.readouterr().err.splitlines()
     assert f"{out} is in use: " in line
     assert f"writes it, as process {os.getpid()}, since" in line
     assert line.endswith("wait until it has ended, or end it. With --wait, this command waits.")
     assert not Path(out).exists()
+
+
+def test_a_model_is_not_calibrated_while_it_is_evaluated(packed, tmp_path, capsys):
+    model = save(packed, tmp_path / "model")
+    with lease(f"{model}/evaluation", "evaluates"):
+        assert run("metatrain", COMMANDS, ["calibrate", model]) == 1
+    assert f"{model}/evaluation is in use: " in capsys.readouterr().err
 
 
 def test_a_metric_network_that_another_process_trains_is_waited_for(packed, tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import io
 import re
-import warnings
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +12,7 @@ from metatrain.data.decoding.bad import CORRUPT, UNKNOWN, BadImage
 from metatrain.data.decoding.damage import damage_of
 from metatrain.data.decoding.levels import WidePixels, wide_header
 from metatrain.data.decoding.orientation import turn_of, turn_of_tiff
+from metatrain.data.decoding.quiet import no_warnings
 from metatrain.data.decoding.strict_jpeg import read_strictly
 from metatrain.data.decoding.tiff_directory import without_metadata
 from metatrain.data.decoding.transparency import key_of
@@ -57,8 +57,7 @@ def load_strictly(data: bytes) -> Frame:
     Raises:
         BadImage: when it cannot be decoded, is damaged, or has more than `MAX_PIXELS`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of faults that are mended or refused here.
+    with no_warnings():  # Pillow warns of faults that are mended or refused here.
         return _load_frame(data, strict=True)
 
 
@@ -104,6 +103,16 @@ def _load(file: ImageFile.ImageFile, data: bytes, strict: bool) -> Image.Image:
         raise BadImage(CORRUPT, damage)
     file.load()
     return file
+
+
+def pixels_of(data: bytes) -> int | None:
+    """Return the number of pixels of an image file by its header; None where that is not known."""
+    try:
+        with no_warnings():
+            file = _open(without_metadata(data))
+    except BadImage:
+        return None
+    return file.width * file.height
 
 
 def has_wide_values(data: bytes) -> bool:

@@ -15,6 +15,7 @@ from itertools import accumulate
 from torch import Tensor
 
 from metatrain.base.errors import MissingStepError, UserError
+from metatrain.base.progress import tracked
 from metatrain.base.text import reason_of
 from metatrain.data.images import shape_of
 from metatrain.data.packed.manifest import (
@@ -165,7 +166,8 @@ class EpisodeStore:
         Raises:
             UserError: when they cannot be read.
         """
-        for task in self.tasks(split):
+        tasks = self.tasks(split)
+        for task in tracked("reading tasks", tasks, len(tasks)):
             yield decode(self.read(task), size, channels)
 
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from metatrain.base.errors import UserError, did_you_mean
+from metatrain.base.text import listed
 from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.images import BadValue
 from metatrain.data.packed.manifest import PackedConditions
@@ -95,10 +96,9 @@ def _kind(column: str, name: str) -> type[ConditionKind]:
 
 def _check_column(column: str, kind: type[ConditionKind], source: Source, name: str) -> None:
     if column not in source.columns:
-        columns = ", ".join(source.columns) or "none"
         raise UserError(
             f"--condition {column}: {name} has no such column; those that can be conditions are "
-            f"{columns}{did_you_mean(column, list(source.columns)) or '.'}"
+            f"{listed(source.columns)}{did_you_mean(column, list(source.columns)) or '.'}"
         )
     if kind.is_file and source.read_file is None:
         raise UserError(
@@ -108,4 +108,4 @@ def _check_column(column: str, kind: type[ConditionKind], source: Source, name: 
 
 
 def _shape(section: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in section.items() if key != "name")
+    return listed(f"{key} {value}" for key, value in section.items() if key != "name")

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from metatrain.base.errors import HeldError, UserError
-from metatrain.base.progress import Progress
+from metatrain.base.progress import Progress, tracked
 from metatrain.base.text import printable
 from metatrain.data.images import Background
 from metatrain.data.packed.manifest import by_task
@@ -235,7 +235,9 @@ def _new_tasks(
 def _packed_tasks(writer: DatasetWriter, names: Iterable[str], dest: str) -> dict[str, PackedTask]:
     """Read the tasks among `names` that the data set has already, for images to be added."""
     groups = by_task(writer.row_groups)
-    packed = {name: read_packed_task(dest, groups[name]) for name in names if name in groups}
+    known = [name for name in names if name in groups]
+    progress = tracked("reading packed tasks", known, len(known))
+    packed = {name: read_packed_task(dest, groups[name]) for name in progress}
     for name, task in packed.items():
         writer.continue_task(name, task.sources)
     return packed

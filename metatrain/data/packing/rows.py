@@ -1,6 +1,6 @@
 """Rows of a data set, made of the images of a source."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -8,13 +8,12 @@ from typing import Any
 from metatrain.data.fingerprint import near_copies
 from metatrain.data.images import BadValue, NormalisedImage
 from metatrain.data.packing.condition_columns import ConditionColumns
+from metatrain.data.packing.decode_ahead import DecodedImage, Normaliser, decode_ahead
 from metatrain.data.packing.growth import PackedTask, TaskImages
 from metatrain.data.packing.pixel_options import PixelOptions
 from metatrain.data.packing.raw_images import RawImage, Source
 from metatrain.data.packing.read_ahead import ReadImage, read_ahead
 from metatrain.data.packing.summary import Tally
-
-Normaliser = Callable[[bytes], NormalisedImage]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +47,9 @@ class RowMaker:
         self.tally.report()
         done, raws = 0, dict[str, list[RawImage]]()
         reads = read_ahead(self._images(raws))
-        for task, of_task in groupby(reads, key=lambda read: read.image.task):
-            yield from self._rows_of(task, of_task, self.pixels.normaliser(raws.pop(task)), done)
+        images = decode_ahead(self._with_normalisers(reads, raws))
+        for task, of_task in groupby(images, key=lambda decoded: decoded.image.task):
+            yield from self._rows_of(task, of_task, done)
             done += self.source.counts[task]
             self.tally.report()
 
@@ -60,17 +60,25 @@ class RowMaker:
             raws[task] = list(of_task)
             yield from raws[task]
 
+    def _with_normalisers(
+        self, reads: Iterable[ReadImage], raws: dict[str, list[RawImage]]
+    ) -> Iterator[tuple[ReadImage, Normaliser]]:
+        for task, of_task in groupby(reads, key=lambda read: read.image.task):
+            normaliser = self.pixels.normaliser(raws.pop(task))
+            for read in of_task:
+                yield read, normaliser
+
     def _rows_of(
-        self, task: str, reads: Iterable[ReadImage], normalised: Normaliser, start: int
+        self, task: str, decoded: Iterable[DecodedImage], start: int
     ) -> Iterator[dict[str, Any]]:
         packed = self.packed.get(task)
         images = TaskImages(task, packed, self.dest)
-        for done, read in enumerate(reads, start):
+        for done, (raw, result) in enumerate(decoded, start):
             self.tally.progress.update(done)
             try:
-                row = self._row(task, read, normalised, images)
+                row = self._row(raw, result, images)
             except BadValue as error:
-                self.tally.refuse(read.image.name, error)
+                self.tally.refuse(raw.name, error)
                 continue
             if row:
                 yield row | {"index": len(images.outlines) - 1}
@@ -79,22 +87,21 @@ class RowMaker:
         self.tally.near_copies += near_copies(images.outlines)
 
     def _row(
-        self, task: str, read: ReadImage, normalised: Normaliser, images: TaskImages
+        self, raw: RawImage, image: NormalisedImage | BadValue, images: TaskImages
     ) -> dict[str, Any] | None:
         """Return the row of an image but for its index; None where it is packed already."""
-        if isinstance(read.content, BadValue):
-            raise read.content
-        image = normalised(read.content)
-        values = {**read.image.metadata, **self.columns.encode(read.image)}
-        if not images.add(read.image.name, image.fingerprint, values):
+        if isinstance(image, BadValue):
+            raise image
+        values = {**raw.metadata, **self.columns.encode(raw)}
+        if not images.add(raw.name, image.fingerprint, values):
             self.tally.present += 1
             return None
-        self.tally.keep(read.image, image)
+        self.tally.keep(raw, image)
         return {
-            "task": task,
+            "task": raw.task,
             "image": image.data,
             "width": image.width,
             "height": image.height,
-            "split": self.splits[task],
+            "split": self.splits[raw.task],
             **values,
         }

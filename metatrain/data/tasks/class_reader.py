@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from metatrain.base.errors import UserError, did_you_mean
 from metatrain.base.section import Section
-from metatrain.base.text import printable
+from metatrain.base.text import listed, printable
 from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Condition, Examples
@@ -72,7 +72,7 @@ class ClassReader:
         except BadValue as error:
             raise UserError(
                 f"task '{printable(plan.task.name)}' in {self._store.url} has a value in column "
-                f"'{column}' that cannot be used ({error}); pack it again."
+                f"'{printable(column)}' that cannot be used ({error}); pack it again."
             ) from error
 
 
@@ -83,12 +83,13 @@ def _check_packed(column: str, section: Mapping[str, object], store: EpisodeStor
         columns = list(store.conditions)
         mend = f"; pack the data with --condition {column}={section['name']}, or leave {key} out."
         raise UserError(
-            f"{key} names no condition in {file}, which has {', '.join(columns) or 'none'}"
+            f"{key} names no condition in {file}, which has {listed(columns)}"
             f"{did_you_mean(column, columns) or mend}"
         )
     for name, value in packed.items():
         if section.get(name) != value:
             raise UserError(
                 f"{key}.{name} is {section.get(name)}, and column '{column}' in {file} was packed "
-                f"with {name} {value}; set {key}.{name}={value}, or pack the data again."
+                f"with {printable(f'{name} {value}; set {key}.{name}={value}')}, or pack the data "
+                f"again."
             )

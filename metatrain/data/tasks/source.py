@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+from metatrain.base.progress import tracked
 from metatrain.base.section import Section
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
@@ -139,6 +140,7 @@ class TaskSource(ABC, Generic[C, Plan]):
             channels: 1 for grey, 3 for RGB, 4 for RGBA.
         """
         sampler: EpisodeSampler[Any] = self.sampler(split, seed=0, meta_batch=1, too_few="skip")
-        for step in range(min(_METRIC_TASKS, sampler.epoch or _METRIC_TASKS)):
+        count = min(_METRIC_TASKS, sampler.epoch or _METRIC_TASKS)
+        for step in tracked("reading tasks", range(count), count):
             episode = self.read(sampler.plan(step, slot=0))
             yield torch.cat([episode.support.target, episode.query.target])

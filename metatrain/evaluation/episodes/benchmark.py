@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metatrain.base.errors import UserError
-from metatrain.base.progress import Progress
+from metatrain.base.progress import tracked
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.evaluation.episodes.episode_list import SHOTS, EpisodeList
@@ -73,15 +73,12 @@ def read_benchmark(
             f"({', '.join(map(str, SHOTS))} are published)."
         )
     tasks = {task.name: task for task in store.tasks(episodes.split)}
-    progress = Progress("reading episodes", len(episodes.episodes))
     reader = ClassReader(store, image_size, channels)
     supports, queries = [], []
-    for listed in episodes.episodes:
+    for listed in tracked("reading episodes", episodes.episodes, len(episodes.episodes)):
         episode = reader.read(listed.plan(tasks[listed.task], shots))
         supports.append(episode.support.target)
         queries.append(episode.query.target)
-        progress.update(len(queries))
-    progress.close()
     support = torch.stack(supports).unflatten(0, (episodes.seeds, -1))
     query = torch.stack(queries).unflatten(0, (episodes.seeds, -1))
     reference, held_out = query.tensor_split((len(episodes.episodes[0].reference),), dim=2)

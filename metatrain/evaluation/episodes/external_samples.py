@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metatrain.base.errors import UserError
-from metatrain.base.progress import Progress
+from metatrain.base.progress import tracked
 from metatrain.data.images import BadImage, normalise, shape_of
 from metatrain.data.pictures import decode, png
 from metatrain.evaluation.episodes.benchmark import Benchmark
@@ -25,13 +25,11 @@ def export_supports(benchmark: Benchmark, whole: EpisodeList, folder: str) -> No
         UserError: when a file cannot be written.
     """
     episodes = benchmark.episodes.episodes
-    progress = Progress("writing supports", len(episodes))
-    for i, support in enumerate(benchmark.support.flatten(0, 1)):
+    supports = tracked("writing supports", benchmark.support.flatten(0, 1), len(episodes))
+    for i, support in enumerate(supports):
         seed, task = divmod(i, len(benchmark.tasks))
         for n, image in enumerate(support):
             write_file(f"{folder}/{_episode_folder(seed, task)}/support/{n}.png", png(image))
-        progress.update(i + 1)
-    progress.close()
     write_file(f"{folder}/{LIST}", whole.content())
 
 
@@ -76,12 +74,7 @@ def read_samples(folder: str, benchmark: Benchmark) -> Tensor:
             f"{folder} lacks {len(missing)} of {len(names)} images, the first of them "
             f"{missing[0]}; sample {count} images of every episode."
         )
-    progress = Progress("reading samples", len(names))
-    images = []
-    for name in names:
-        images.append(_read(f"{folder}/{name}", shape))
-        progress.update(len(images))
-    progress.close()
+    images = [_read(f"{folder}/{n}", shape) for n in tracked("reading samples", names, len(names))]
     return torch.cat(images).view(seeds, tasks, count, *shape)
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import tracked
 from metatrain.config import Config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import to_uint8
@@ -184,7 +185,8 @@ def read_outputs(jobs: Sequence[Job]) -> list[JobOutput]:
     Raises:
         UserError: when a file is damaged.
     """
-    return [_read_output(f"{job.folder}/{job.file}") for job in jobs]
+    urls = tracked("reading samples", [f"{job.folder}/{job.file}" for job in jobs], len(jobs))
+    return [_read_output(url) for url in urls]
 
 
 def _read_output(url: str) -> JobOutput:

@@ -11,7 +11,7 @@ import torch
 
 from metatrain.base.errors import UserError
 from metatrain.base.machine import cores
-from metatrain.base.progress import Progress
+from metatrain.base.progress import tracked
 from metatrain.evaluation.running.jobs import Job, perform
 from metatrain.storage.files import sizes_under
 
@@ -31,12 +31,8 @@ def run_jobs(jobs: Sequence[Job], runner: Runner) -> None:
     pending = [job for url, job in distinct.items() if url not in present]
     if not pending:
         return
-    progress = Progress("adapting to unseen tasks", len(pending))
-    try:
-        for done, _ in enumerate(runner(pending), start=1):
-            progress.update(done)
-    finally:
-        progress.close()
+    for _ in tracked("adapting to unseen tasks", runner(pending), len(pending)):
+        pass
 
 
 class LocalRunner:

@@ -1,11 +1,12 @@
 """From images to scores: every metric, in every feature space, with its interval over tasks."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from metatrain.base.progress import tracked
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.scores.statistics import (
     Score,
@@ -101,13 +102,20 @@ class Scorer:
     def scores(self, images: Tensor) -> SpaceScores:
         """Return all scores of images [S, T, N, C, H, W] in [-1, 1]."""
         first, *others = self._spaces
-        return {first.name: self._scores(first, images, EVALUATION_METRICS)} | {
-            space.name: self._scores(space, images, MAIN_METRICS) for space in others
-        }
+        wanted = [(first, EVALUATION_METRICS), *((space, MAIN_METRICS) for space in others)]
+        scores = (
+            (space.name, metric, value)
+            for space, metrics in wanted
+            for metric, value in self._scores(space, images, metrics)
+        )
+        result: SpaceScores = {space.name: {} for space in self._spaces}
+        for name, metric, value in tracked("scoring", scores, sum(len(m) for _, m in wanted)):
+            result[name][metric] = value
+        return result
 
     def curve_scores(self, images: Tensor) -> dict[str, Score]:
         """Return the scores of a point of a curve, in the first space."""
-        return self._scores(self._spaces[0], images, CURVE)
+        return dict(self._scores(self._spaces[0], images, CURVE))
 
     def mean_over_tasks(self, values: Tensor) -> Score:
         """Return the score whose value is the mean of every episode's, [S, T]."""
@@ -132,12 +140,11 @@ class Scorer:
 
     def _scores(
         self, space: FeatureSpace, images: Tensor, metrics: Collection[str]
-    ) -> dict[str, Score]:
+    ) -> Iterator[tuple[str, Score]]:
         seeds = list(zip(space.features(images), self._real[space.name], strict=True))
-        return {
-            metric: score(mean_over([STATISTICS[metric](x, r) for x, r in seeds]), self._tasks)
-            for metric in metrics
-        }
+        for metric in metrics:
+            statistic = mean_over([STATISTICS[metric](x, r) for x, r in seeds])
+            yield metric, score(statistic, self._tasks)
 
 
 def _real_features(benchmark: Benchmark, space: FeatureSpace) -> list[RealFeatures]:

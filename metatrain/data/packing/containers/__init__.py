@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import printable
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.containers.folder import Folder
 from metatrain.data.packing.containers.joined import Joined
@@ -42,7 +43,7 @@ def _joined(url: str, archives: list[str]) -> Container:
     stems = {n: n[: -len(_archive_ending(n))].replace("/", " ") for n in archives}
     names = Counter(stems.values())
     if twice := [name for name, count in names.items() if count > 1]:
-        raise UserError(f"{url} holds two archives called '{twice[0]}'; rename one.")
+        raise UserError(f"{url} holds two archives called '{printable(twice[0])}'; rename one.")
     return Joined(
         url,
         {

@@ -6,7 +6,7 @@ import lzma
 import os
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import Progress
 from metatrain.data.packing.spool import Spool
 from metatrain.storage.files import filesystem_of, reaching
 
@@ -53,10 +54,20 @@ def open_at(fs: AbstractFileSystem, path: str, url: str) -> BinaryIO:
             return Path(path).open("rb")
     copy = Spool(url)
     with reaching(url), fs.open(path, "rb") as stream:
-        file: Any = stream
-        copy.write(iter(partial(file.read, _CHUNK_BYTES), b""))
+        copy.write(_chunks(stream, stream, getattr(stream, "size", None) or 0, f"copying {url}"))
     copy.file.seek(0)
     return copy.file
+
+
+def _chunks(stream: Any, file: Any, size: int, label: str) -> Iterator[bytes]:
+    """Read a stream whole, and show how much of the `size` bytes of `file` behind it is read."""
+    progress = Progress(f"{label}, MB", size // 10**6)
+    try:
+        for chunk in iter(partial(stream.read, _CHUNK_BYTES), b""):
+            yield chunk
+            progress.update(file.tell() / 1e6)
+    finally:
+        progress.close()
 
 
 def decompressed(file: BinaryIO, url: str) -> BinaryIO:
@@ -69,10 +80,11 @@ def decompressed(file: BinaryIO, url: str) -> BinaryIO:
     opener = next((open_ for magic, open_ in _COMPRESSED.items() if head.startswith(magic)), None)
     if opener is None:
         return file
-    copy = Spool(url, os.fstat(file.fileno()).st_size)
+    size = os.fstat(file.fileno()).st_size
+    copy = Spool(url, size)
     try:
         with opener(file) as stream:
-            copy.write(iter(partial(stream.read, _CHUNK_BYTES), b""))
+            copy.write(_chunks(stream, file, size, f"unpacking {url}"))
     except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         raise UserError(f"{url} is damaged ({error}); copy it again.") from error
     copy.file.seek(0)

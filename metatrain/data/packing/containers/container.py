@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import BinaryIO
 
+from metatrain.base.text import printable
 from metatrain.data.images import BadImage
 
 # Larger files are no images, nor tables, that fit in memory beside others.
@@ -26,6 +27,10 @@ class Container(ABC):
     @abstractmethod
     def sizes(self) -> Mapping[str, int]:
         """Bytes of each file by its name: a relative path, with slashes."""
+
+    def place_of(self, name: str) -> str:
+        """Return the address of a file, for messages."""
+        return printable(f"{self.url.rstrip('/')}/{name}")
 
     @property
     def refused(self) -> list[tuple[str, BadImage]]:

@@ -142,7 +142,8 @@ def _common(places: Sequence[_Folders]) -> int:
 def _remarks(places: Sequence[_Folders], shared: int) -> tuple[str, ...]:
     if not shared:
         return ()
-    return (f"tasks are the folders within '{'/'.join(places[0][:shared])}', which holds them all",)
+    holder = printable("/".join(places[0][:shared]))
+    return (f"tasks are the folders within '{holder}', which holds them all",)
 
 
 def _refuse_some_splits(

@@ -3,6 +3,7 @@
 import posixpath
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import listed, printable
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_named
 from metatrain.data.packing.sources.folders import Folders
@@ -60,7 +61,7 @@ def _by_column(
             files,
             path=column_of(columns, options.path_column, _PATHS, "--path-column", name),
             task=column_of(columns, options.task_column, TASKS, "--task-column", name),
-            where=f"{files.url.rstrip('/')}/{name}",
+            where=files.place_of(name),
             folder=folder,
             split=splits[0] if splits else None,
         )
@@ -84,8 +85,8 @@ def _by_folder(
         result = Folders().listing(files, options)
     except UserError as error:
         raise UserError(
-            f"{error} Or give --task-column, one of the columns of {next(iter(tables))}, which are "
-            f"{', '.join(columns)}."
+            f"{error} Or give --task-column, one of the columns of "
+            f"{printable(next(iter(tables)))}, which are {listed(columns)}."
         ) from error
     result.entries = [
         _described(entry, described.get(entry.name, {}), free) for entry in result.entries

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import listed, printable
 from metatrain.data.images import BadImage
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import split_named
@@ -68,7 +69,7 @@ def _entries(archive: zipfile.ZipFile, spool: Spool, url: str) -> Iterator[Entry
     pairs = list(_pairs(list(members)))
     if not pairs:
         raise UserError(
-            f"{url} has the arrays {', '.join(sorted(members)) or 'none'}; name them images and "
+            f"{url} has the arrays {listed(sorted(members))}; name them images and "
             f"labels, or train_images, train_labels and so on."
         )
     for images, labels, split in pairs:
@@ -78,7 +79,8 @@ def _entries(archive: zipfile.ZipFile, spool: Spool, url: str) -> Iterator[Entry
             pixels = _Pixels(file, members[images].file_size, spool, f"{url}, {images}")
         if len(tasks) != pixels.count:
             raise UserError(
-                f"{url} has {pixels.count} {images} and {len(tasks)} {labels}; mend it."
+                f"{url} has {pixels.count} {printable(images)} and {len(tasks)} "
+                f"{printable(labels)}; mend it."
             )
         for number, task in enumerate(tasks):
             read = partial(pixels.png, number)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import listed
 from metatrain.data.images import BadImage
 from metatrain.data.packed.writer import IMAGE_SCHEMA
 from metatrain.data.packing.containers.container import Container
@@ -46,7 +47,7 @@ class Parquet:
         shards = _shards(files)
         result = Listing(refused=list(files.refused), read_file=files.read)
         for name in shards:
-            where = f"{files.url.rstrip('/')}/{name}"
+            where = files.place_of(name)
             try:
                 shard = pq.ParquetFile(files.open(name))
             except (BadImage, pa.ArrowException, OSError) as error:
@@ -61,7 +62,7 @@ class Parquet:
                 return list_table(read_table(files, name), files, name, options)
         if not result.entries:
             raise UserError(
-                f"{files.url} has {', '.join(shards[:3])} without a column of images; name it by "
+                f"{files.url} has {listed(shards[:3])} without a column of images; name it by "
                 f"--path-column, or pack one table of paths by itself."
             )
         _complete(result.entries)
@@ -80,7 +81,7 @@ def _image_column(schema: pa.Schema, choice: str | None, where: str) -> str | No
         return choice if choice in columns else None
     if len(columns) > 1 and "image" not in columns:
         raise UserError(
-            f"{where} has the images {', '.join(sorted(columns))}; choose one by --path-column."
+            f"{where} has the images {listed(sorted(columns))}; choose one by --path-column."
         )
     return "image" if "image" in columns else next(iter(columns), None)
 
@@ -110,7 +111,7 @@ class _Shard:
         self, files: Container, name: str, shard: pq.ParquetFile, image: str, options: Options
     ) -> None:
         self._files, self._name, self._shard, self._image = files, name, shard, image
-        self._where = f"{files.url.rstrip('/')}/{name}"
+        self._where = files.place_of(name)
         columns = [c for c in shard.schema_arrow.names if c != image]
         self._task = column_of(columns, options.task_column, TASKS, "--task-column", self._where)
         self._labels = _labels(shard.schema_arrow, self._task)

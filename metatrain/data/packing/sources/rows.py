@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatrain.base.errors import UserError, did_you_mean
-from metatrain.base.text import printable
+from metatrain.base.text import listed, printable
 from metatrain.data.images import BadImage
 from metatrain.data.packed.manifest import SPLITS
 from metatrain.data.packed.writer import IMAGE_SCHEMA
@@ -31,7 +31,7 @@ def read_table(files: Container, name: str) -> list[Row]:
     Raises:
         UserError: when it cannot be read, or has two columns of one name.
     """
-    where = f"{files.url.rstrip('/')}/{name}"
+    where = files.place_of(name)
     try:
         data = files.read(name)
     except BadImage as error:
@@ -42,7 +42,7 @@ def read_table(files: Container, name: str) -> list[Row]:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise UserError(f"{where} cannot be read as a table ({reason}); mend it.") from error
     if twice := [column for column in header if column and header.count(column) > 1]:
-        raise UserError(f"{where} has two columns '{twice[0]}'; rename or remove one.")
+        raise UserError(f"{where} has two columns '{printable(twice[0])}'; rename or remove one.")
     return [{k: _text(v) for k, v in row.items() if k} for row in rows]
 
 
@@ -101,7 +101,7 @@ def column_of(
     if column is None:
         hint = did_you_mean(names[0], list(columns))
         raise UserError(
-            f"{where} has no column '{names[0]}', only {', '.join(columns) or 'none'}"
+            f"{where} has no column '{names[0]}', only {listed(columns)}"
             f"{hint or '.'}{'' if choice else f' Name it by {option}.'}"
         )
     return column

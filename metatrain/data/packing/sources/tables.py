@@ -35,7 +35,7 @@ def list_table(rows: list[Row], files: Container, name: str, options: Options) -
     Raises:
         UserError: when it lacks a column, or has no row.
     """
-    where = f"{files.url.rstrip('/')}/{name}"
+    where = files.place_of(name)
     if not rows:
         raise UserError(f"no task found in {where}, for it has no row; add one for each image.")
     columns = list(rows[0])

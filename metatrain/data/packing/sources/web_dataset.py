@@ -91,5 +91,5 @@ def _values(files: Container, parts: Mapping[str, str]) -> Iterator[tuple[str, s
                     yield column, str(value)
         except (BadImage, ValueError, AttributeError, RecursionError) as error:
             raise UserError(
-                f"{files.url}: {parts[ending]} cannot be read ({error}); mend it."
+                f"{files.place_of(parts[ending])} cannot be read ({error}); mend it."
             ) from error
