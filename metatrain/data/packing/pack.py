@@ -5,12 +5,16 @@ same place add shards, and leave the shards that are there as they are.
 """
 
 import logging
+import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.base.errors import HeldError, UserError
 from metatrain.base.progress import Progress, tracked
@@ -266,10 +270,16 @@ def _refuse_overlap(source: str | Examples, dest: str) -> None:
     """Refuse to pack into the source: packed files would be packed again, or overwrite images."""
     if not isinstance(source, str) or source in BUILT_IN:
         return
-    (source_fs, path), (dest_fs, root) = filesystem_of(source), filesystem_of(dest)
+    (source_fs, path), (dest_fs, root) = _place(source), _place(dest)
     if is_single_file(source):
         overlap = root == posixpath.dirname(path)
     else:
         overlap = PurePosixPath(root).is_relative_to(path)
     if overlap and type(source_fs) is type(dest_fs):
         raise UserError(f"DEST {dest} lies in SOURCE {source}; choose a DEST outside of it.")
+
+
+def _place(url: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of `url`, and the path within it without links and dots."""
+    fs, path = filesystem_of(url)
+    return fs, os.path.realpath(path) if isinstance(fs, LocalFileSystem) else path

@@ -2,7 +2,7 @@
 
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from metatrain.base.errors import UserError
@@ -12,6 +12,9 @@ from metatrain.data.packing.names import is_image_name, is_passed_over, split_of
 from metatrain.data.packing.sources.listing import Entry, Listing, Options
 from metatrain.data.packing.sources.rows import column_of, given_split
 from metatrain.data.packing.sources.tables import TASKS
+
+# By a sample's key, the names of its files by their endings.
+_Samples = dict[str, dict[str, str]]
 
 _LABELS = ("cls", "txt", "json")
 # Columns that a sample's files give besides those of its .json.
@@ -26,9 +29,7 @@ class WebDataset:
 
     def recognises(self, files: Container) -> bool:
         """Tell whether most images have a label of the same key beside them."""
-        samples = _samples(files)
-        labelled = sum("cls" in parts or "json" in parts for parts in samples.values())
-        return 2 * labelled > len(samples)
+        return _are_labelled(_samples(files))
 
     def listing(self, files: Container, options: Options) -> Listing:
         """List the samples.
@@ -57,15 +58,29 @@ class WebDataset:
         return result
 
 
-def _samples(files: Container) -> dict[str, dict[str, str]]:
-    """Return the files of each sample with an image: their names by ending, by the sample's key."""
-    samples: dict[str, dict[str, str]] = {}
+def _samples(files: Container) -> _Samples:
+    """Return the files of each sample with an image: their names by ending, by the sample's key.
+
+    A key ends at the first dot of a name, as WebDataset has it (7.rgb.png), or else at the last
+    one, as in names with numbers (22.05.png).
+    """
+    by_first = _grouped(files, lambda name: name.partition("."))
+    return by_first if _are_labelled(by_first) else _grouped(files, lambda n: n.rpartition("."))
+
+
+def _grouped(files: Container, divide: Callable[[str], tuple[str, str, str]]) -> _Samples:
+    samples: _Samples = {}
     for name in files.sizes:
-        if not is_passed_over(name):
-            folder, base = posixpath.split(name)
-            key, _, ending = base.partition(".")
+        folder, base = posixpath.split(name)
+        if "." in base and not is_passed_over(name):
+            key, _, ending = divide(base)
             samples.setdefault(posixpath.join(folder, key), {})[ending.lower()] = name
     return {key: parts for key, parts in samples.items() if _image(parts)}
+
+
+def _are_labelled(samples: _Samples) -> bool:
+    labelled = sum("cls" in parts or "json" in parts for parts in samples.values())
+    return 2 * labelled > len(samples)
 
 
 def _image(parts: Mapping[str, str]) -> str:
