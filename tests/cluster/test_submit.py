@@ -242,6 +242,7 @@ def test_progress_with_its_time_overwrites_itself_too():
     stream = Screen()
     lines = LogLines(stream)
     lines.feed("2026-11-30 04:05:06 step 1/3\n2026-11-30 04:05:07 step 2/3\n")
+    lines.feed("2026-11-30 04:05:08 validating step 2: 1/1,024, 0.5/s, ETA 34 min 6 s\n")
     lines.close()
     assert stream.getvalue().count("\n") == 1
 
