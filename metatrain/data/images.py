@@ -226,6 +226,7 @@ def _plain(frame: Frame, background: Background, levels: ChooseLevels | None) ->
         image = frame.wide.to_8_bit(levels(extent) if levels else extent.levels, notes)
         if frame.key is not None:
             image = with_alpha(image, frame.wide.differing(frame.key))
+        frame.wide.release()
     elif frame.key is not None and image.mode in ("1", "L", "RGB"):
         image = with_key(image, frame.key)
     elif frame.format == "BMP" and image.mode == "RGBA" and is_padding(image.getchannel("A")):

@@ -121,6 +121,10 @@ class WidePixels:
             mask.paste(Image.fromarray(np.where(equal, 0, 255).astype(np.uint8)), box)
         return mask
 
+    def release(self) -> None:
+        """Free the lower bytes; they are decoded again where they are needed again."""
+        self.__dict__.pop("_low_bytes", None)
+
     def _uses_top_bit(self) -> bool:
         if not self._header.upper_bytes:
             return False
