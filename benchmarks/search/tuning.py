@@ -110,8 +110,12 @@ def main() -> None:
         # Before the clock starts: both ways need the metric network once.
         base = load_sweep(str(file)).base
         assert base.validation.network
-        shape = {"image_size": base.data.image_size, "channels": base.data.channels}
-        metric_network(EpisodeStore(base.data.path), base.validation.network, **shape)
+        metric_network(
+            EpisodeStore(base.data.path),
+            base.validation.network,
+            image_size=base.data.image_size,
+            channels=base.data.channels,
+        )
         total, first, concurrent = time_sweep(file)
         numbers = progress(range(options.trials), "alone")
         alone = [time_alone(file, number, folder) for number in numbers]

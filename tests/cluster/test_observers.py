@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from cluster.run import observers
+from cluster.run.messages import Message
 from cluster.run.observers import DriverDisplay, ProgressLine, Validator
 from metatrain.base import progress
 from metatrain.base.progress import displayed
@@ -30,8 +31,10 @@ RECORD = {
 }
 
 
-class Messages(list):
-    put = list.append
+class Messages(list[Message]):
+    def put(self, message: Message) -> None:
+        """Keep it."""
+        self.append(message)
 
 
 def test_the_line_and_tensorboard_report_the_cost_of_reading(config, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from metatrain.metrics.network import metric_network
 from metatrain.metrics.pixels import Pixels
 from metatrain.metrics.precomputed import Precomputed, pixel_hash
 
-SHAPE = {"image_size": 16, "channels": 1}
+SHAPE: dict[str, Any] = {"image_size": 16, "channels": 1}
 
 
 def noise():

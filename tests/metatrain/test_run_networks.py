@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_models import FEW, metatrain, save
@@ -16,7 +17,7 @@ from metatrain.metrics import network as networks
 from metatrain.metrics.network import NETWORK, metric_network
 from metatrain.model.file import load_model
 
-SHAPE = {"image_size": 16, "channels": 1}
+SHAPE: dict[str, Any] = {"image_size": 16, "channels": 1}
 
 
 @pytest.fixture(scope="module")
