@@ -8,6 +8,7 @@ from itertools import accumulate
 import torch
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import tracked
 from metatrain.config import ClusterConfig, Config
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_theta
@@ -123,7 +124,8 @@ def remedy(plan: Plan, load: Callable[[Sequence[str]], Config]) -> tuple[list[st
     """
     best: tuple[list[str], Plan] = [], plan
     # Each alone, then all of the first ones together.
-    for settings in (*_REMEDIES, *accumulate(_REMEDIES)):
+    attempts = (*_REMEDIES, *accumulate(_REMEDIES))
+    for settings in tracked("trying settings", attempts, len(attempts)):
         try:
             attempt = plan_of(load(settings), plan.hardware)
         except UserError:
