@@ -246,3 +246,7 @@ def test_a_destination_that_a_link_or_dots_lead_into_the_source(tmp_path):
     for dest in (tmp_path / "link" / "out", tmp_path / "other" / ".." / "images" / "out"):
         with pytest.raises(UserError, match="lies in SOURCE"):
             pack(source, dest)
+    write(tmp_path / "tables", {"table.csv": b"path,task\n../images/a/1.png,a\n"})
+    (tmp_path / "images" / "table.csv").symlink_to(tmp_path / "tables" / "table.csv")
+    with pytest.raises(UserError, match="lies in SOURCE"):
+        pack(tmp_path / "images" / "table.csv", source)

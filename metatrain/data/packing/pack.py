@@ -35,7 +35,7 @@ from metatrain.data.packing.sources.listing import Options
 from metatrain.data.packing.splits import assign_splits
 from metatrain.data.packing.summary import PackSummary, Tally, add_summary
 from metatrain.data.task_levels import ValueRange
-from metatrain.storage.files import filesystem_of, write_file
+from metatrain.storage.files import absolute, filesystem_of, write_file
 from metatrain.storage.lease import LeaseKey, lease
 
 _log = logging.getLogger(__name__)
@@ -270,11 +270,10 @@ def _refuse_overlap(source: str | Examples, dest: str) -> None:
     """Refuse to pack into the source: packed files would be packed again, or overwrite images."""
     if not isinstance(source, str) or source in BUILT_IN:
         return
-    (source_fs, path), (dest_fs, root) = _place(source), _place(dest)
-    if is_single_file(source):
-        overlap = root == posixpath.dirname(path)
-    else:
-        overlap = PurePosixPath(root).is_relative_to(path)
+    one_file = is_single_file(source)
+    source_fs, path = _place(posixpath.dirname(absolute(source)) if one_file else source)
+    dest_fs, root = _place(dest)
+    overlap = root == path if one_file else PurePosixPath(root).is_relative_to(path)
     if overlap and type(source_fs) is type(dest_fs):
         raise UserError(f"DEST {dest} lies in SOURCE {source}; choose a DEST outside of it.")
 
