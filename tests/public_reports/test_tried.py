@@ -135,6 +135,41 @@ def test_labels_that_other_readers_take_for_missing_or_for_numbers(tmp_path):
     assert set(tasks_of(f"{tmp_path}/out")) == set(labels)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_table_in_an_encoding_of_excel(encoding, tmp_path):
+    text = "path\ttask\r\n1.png\tcafé\r\n"
+    text = "\ufeff" + text if encoding == "utf-16-be" else text
+    write(tmp_path, {"1.png": png(1), "table.tsv": text.encode(encoding)})
+    pack(tmp_path / "table.tsv", tmp_path / "out")
+    assert tasks_of(f"{tmp_path}/out") == {"café": 1}
+
+
+def test_a_table_in_another_encoding(tmp_path):
+    write(tmp_path, {"1.png": png(1), "t.csv": "path,task\n1.png,café\n".encode("latin-1")})
+    with pytest.raises(UserError, match=r"t\.csv cannot be read .*its text is not UTF-8"):
+        pack(tmp_path / "t.csv", tmp_path / "out")
+
+
+def test_paths_in_a_table_that_windows_wrote(tmp_path):
+    files = {"cat/1.png": png(1), "a\\b.png": png(2)}
+    files["t.csv"] = b"path,task\r\ncat\\1.png,x\r\n.\\cat\\..\\cat\\1.png,y\r\na\\b.png,z\r\n"
+    pack(Path(write(tmp_path, files)) / "t.csv", tmp_path / "out")
+    assert tasks_of(f"{tmp_path}/out") == {"x": 1, "y": 1, "z": 1}
+    write(tmp_path, {"t.csv": b"path,task\ncat\\1.png,x\n..\\..\\secret.png,y\n"})
+    assert pack(tmp_path / "t.csv", tmp_path / "other").refused == {
+        "leads out of the source's folder": 1
+    }
+
+
+def test_blank_lines_and_odd_line_ends_in_lines_of_json(tmp_path):
+    lines = (
+        '{"file_name": "1.png", "label": "a\u2028b"}\n\n{"file_name": "2.png", "label": "c"}\n\n'
+    )
+    files = {"1.png": png(1), "2.png": png(2), "metadata.jsonl": lines.encode()}
+    pack(write(tmp_path / "images", files), tmp_path / "out")
+    assert tasks_of(f"{tmp_path}/out") == {"a\u2028b": 1, "c": 1}
+
+
 def test_a_label_of_0_in_a_parquet_table(tmp_path):
     write(tmp_path, {f"{i}.png": png(i) for i in range(4)})
     table = pa.table({"path": [f"{i}.png" for i in range(4)], "task": [0, 0, 1, 1]})

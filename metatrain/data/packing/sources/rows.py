@@ -1,5 +1,6 @@
 """Rows of tables, and the images that they name."""
 
+import codecs
 import csv
 import io
 import json
@@ -51,15 +52,25 @@ def _parse(data: bytes, name: str) -> tuple[list[str], Iterable[Mapping[str, Any
         columns = pq.read_schema(pa.BufferReader(data)).names
         repeats = len(set(columns)) < len(columns)
         return columns, [] if repeats else pq.read_table(pa.BufferReader(data)).to_pylist()
-    text = data.decode("utf-8-sig")
+    text = _decoded(data)
     if name.endswith(".jsonl"):
-        rows = [_json_object(line) for line in text.splitlines() if line.strip()]
+        # Not splitlines: the texts of JSON may have any other character that ends a line.
+        rows = [_json_object(line) for line in text.split("\n") if line.strip()]
         keys = list(dict.fromkeys(key for row in rows for key in row))
         return keys, [dict.fromkeys(keys) | row for row in rows]
     separator = "\t" if name.endswith(".tsv") else _separator(text)
     lines = io.StringIO(text, newline="")
     header = next(csv.reader(lines, delimiter=separator), [])
     return header, csv.DictReader(lines, header, restkey="", restval="", delimiter=separator)
+
+
+def _decoded(data: bytes) -> str:
+    # Excel's "Unicode Text" is UTF-16.
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("its text is not UTF-8") from error
 
 
 def _separator(text: str) -> str:
@@ -161,6 +172,16 @@ def list_rows(
             continue
         listed.add((row[task], name))
         metadata = {column: row[column] for column in free}
-        read = partial(files.read, name)
+        read = partial(_read_named, files, name)
         result.entries.append(Entry(row[task], row[path], one, metadata, read, name))
     return result
+
+
+def _read_named(files: Container, name: str) -> bytes:
+    """Read a file that a table names, with backslashes perhaps if Windows wrote the table."""
+    try:
+        return files.read(name)
+    except BadImage:
+        if "\\" not in name:
+            raise
+        return files.read(posixpath.normpath(name.replace("\\", "/")))
