@@ -82,6 +82,7 @@ def _write_kustomization(folder: Path, request: Request, size: Size) -> None:
             _job_patch(request, size),
             *_budget_patches(request),
             *_network_patches(request),
+            _run_network_patch(request),
         ],
     }
     for target, content in ((folder / "overlay", overlay), (folder, top)):
@@ -139,6 +140,20 @@ def _network_patches(request: Request) -> list[dict[str, Any]]:
         target = {"kind": "NetworkPolicy", "name": "autoscaler"}
         patches.append(_replacement_patch(target, {"/spec/egress": rules}))
     return patches
+
+
+def _run_network_patch(request: Request) -> dict[str, Any]:
+    """Name the policy by the run, whose pods alone reach each other."""
+    name = job_name(request.name)
+    selectors = ("podSelector", "ingress/0/from/0/podSelector", "egress/0/to/0/podSelector")
+    label = "matchLabels/app.kubernetes.io~1instance"
+    return _replacement_patch(
+        {"kind": "NetworkPolicy", "name": "metatrain-cluster"},
+        {
+            "/metadata/name": f"{name}-cluster",
+            **{f"/spec/{selector}/{label}": name for selector in selectors},
+        },
+    )
 
 
 def _replacement_patch(target: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:

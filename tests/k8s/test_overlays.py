@@ -348,6 +348,8 @@ def test_the_network_lets_through_the_cluster_names_the_store_and_kuberay_alone(
         return passes(objects, source, target, port, protocol)
 
     assert all(may(a, b, 12345) for a in (head, worker) for b in (head, worker))
+    neighbour = End(worker.labels | {"app.kubernetes.io/instance": "another-run"})
+    assert not any(may(*ends, 12345) for ends in ((worker, neighbour), (neighbour, worker)))
     assert "submitter" not in ends or may(ends["submitter"], head, 8265)
     assert may(worker, dns, 53, "UDP")
     assert not may(worker, dns, 54)

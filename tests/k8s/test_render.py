@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kuberay import objections
-from manifests import ROOT, clusters, of_kind, ray_pods
+from manifests import ROOT, clusters, of_kind, pods, ray_pods
 from network import End, external, passes
 from test_broken import CHECKS
 
@@ -81,6 +81,16 @@ def test_a_runs_manifest_passes_every_check_and_is_sized_by_its_plan(render):
     assert (config.cluster.workers, config.cluster.min_workers) == (32, 8)
     assert (config.run.name, config.generator.name) == ("Big_1", "unet")
     assert {IMAGE} == {pod.container["image"] for pod in ray_pods(objects)}
+
+
+def test_pods_of_two_runs_reach_each_other_only_within_a_run(render):
+    words = ["meta.batch=32", "--overlay=dev", "--workers=2"]
+    runs = [rendered(render, *RUN, f"run.name={name}", *words) for name in ("one", "two")]
+    policies = [*of_kind(runs[0], "NetworkPolicy"), *of_kind(runs[1], "NetworkPolicy")]
+    ends = [(run, End(pod.labels)) for run in (0, 1) for pod in pods(runs[run]) if pod.role != "store"]
+    for run, source in ends:
+        for other, target in ends:
+            assert passes(policies, source, target, 29500) == (run == other)
 
 
 def test_a_run_that_prefetches_more_has_larger_pods(render):
