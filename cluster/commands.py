@@ -4,10 +4,12 @@ import argparse
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.addresses import address_to_join
 from metatrain.base.errors import UserError
+from metatrain.base.text import printable
 from metatrain.cli import calibrate, evaluate
 from metatrain.cli.arguments import add_config_arguments, add_wait_argument
 from metatrain.cli.command import Command, show
@@ -59,9 +61,14 @@ def submit_from(
     arguments: argparse.Namespace, build_job: "Callable[[str | None, Sequence[str]], Job]"
 ) -> None:
     """Submit the job that `build_job` makes of the command line's file and overrides."""
+    from cluster.jobs.package import files_to_upload
     from cluster.jobs.submit import submit
 
     _silence_client()
+    if arguments.list:
+        for path, size in files_to_upload(Path.cwd()).items():
+            print(f"{size:>12,} {printable(str(path))}")
+        return
     job = build_job(arguments.config, arguments.overrides)
     submit(job, arguments.address, wait=arguments.wait)
 
@@ -81,6 +88,9 @@ def _submit_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--wait", action="store_true", help="follow the job, and exit with its status"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the files that the job takes along; send nothing"
     )
 
 

@@ -118,19 +118,38 @@ def is_startup_timeout(error: Exception) -> bool:
     return "timed out during startup" in str(error)
 
 
+def prepare_worker() -> None:
+    """Tell torch and DeepSpeed, in a Train worker, its place among the workers."""
+    from ray.train.torch.config import _set_torch_distributed_env_vars
+
+    _set_torch_distributed_env_vars()
+
+
 def packaged_files(folder: Path) -> list[Path]:
     """List the files that Ray uploads as a job's working directory, below `folder`.
 
-    These are the files that .gitignore and .rayignore do not exclude.
+    These are the files that .gitignore and .rayignore do not exclude. Ray would follow every link;
+    here a link to a folder stands for itself.
     """
     from ray._private import ray_constants
     from ray._private.runtime_env import packaging
 
     paths: list[Path] = []
-    excluded = packaging._get_excludes(folder, ray_constants.get_runtime_env_default_excludes())
+    links: list[Path] = []
+
+    def is_link_to_folder(path: Path) -> bool:
+        if path == folder or not path.is_symlink() or not path.is_dir():
+            return False
+        if not any(excludes(path) for excludes in exclusions if excludes != is_link_to_folder):
+            links.append(path)
+        return True
+
+    defaults = ray_constants.get_runtime_env_default_excludes()
+    exclusions = [packaging._get_excludes(folder, defaults), is_link_to_folder]
     uses_gitignore = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") != "1"
-    packaging._dir_travel(folder, [excluded], paths.append, uses_gitignore, _silent_logger)
-    return [path for path in paths if path.is_file()]
+    # It adds the exclusions of each folder's own ignore files to the list while it is inside.
+    packaging._dir_travel(folder, exclusions, paths.append, uses_gitignore, _silent_logger)
+    return [path for path in paths if path.is_file()] + links
 
 
 def get_from_dashboard(client: "JobSubmissionClient", path: str) -> Any:

@@ -23,7 +23,7 @@ NOWHERE = {
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """SeaweedFS on loopback, ended by its process id."""
-    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+    with S3Server(tmp_path_factory.mktemp("s3"), tmp_path_factory.mktemp("keys")) as server:
         yield server
 
 

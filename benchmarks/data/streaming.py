@@ -129,7 +129,10 @@ class Bench:
 def main() -> None:
     """Measure, print a table, write all of it."""
     options, rows = _options(), []
-    with tempfile.TemporaryDirectory() as folder, S3Server(f"{folder}/store") as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        S3Server(f"{folder}/store", f"{folder}/keys") as server,
+    ):
         os.environ |= dict(server.environment)
         urls = {images: _write(images) for images in options.images}
         peers = installed() if options.peers_at else {}

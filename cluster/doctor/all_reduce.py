@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 from ray.exceptions import RayError
 
+from cluster.meeting import meet, new_meeting
 from cluster.placement import on_node
 from metatrain.base.text import reason_of
 
@@ -21,18 +23,25 @@ _TIMEOUT_SECONDS = 120.0
 
 @ray.remote(num_cpus=0, max_restarts=0)
 class _Rank:
+    def meeting(self) -> str:
+        """Return a file where the other ranks of this machine can meet this one."""
+        return new_meeting()
+
     def address(self) -> tuple[str, int]:
-        """Return a host and a free port where the other ranks can meet this one."""
+        """Return a host and a free port where ranks of other machines can meet this one."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
-    def reduce(self, rank: int, world: int, address: tuple[str, int], backend: str) -> float:
+    def reduce(self, rank: int, world: int, place: str | tuple[str, int], backend: str) -> float:
         """Return the seconds of one all-reduce."""
-        host, port = address
-        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         timeout = timedelta(seconds=_TIMEOUT_SECONDS / 2)
-        dist.init_process_group(backend, rank=rank, world_size=world, timeout=timeout)
+        if isinstance(place, str):
+            meet(place, backend, rank=rank, world=world, timeout=timeout)
+        else:
+            host, port = place
+            os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
+            dist.init_process_group(backend, rank=rank, world_size=world, timeout=timeout)
         device = torch.device("cuda" if backend == "nccl" else "cpu")
         tensor = torch.ones(_TENSOR_BYTES // 4, device=device)
         dist.all_reduce(tensor)
@@ -44,6 +53,8 @@ class _Rank:
         seconds = (time.perf_counter() - start) / _REPEATS
         assert tensor[0] == world ** (1 + _REPEATS)
         dist.destroy_process_group()
+        if isinstance(place, str):
+            Path(place).unlink(missing_ok=True)
         return seconds
 
 
@@ -67,9 +78,10 @@ def measure_all_reduce(node_ids: list[str], *, gpus: bool) -> float:
     ranks = [_start_rank(node_id, gpus=gpus) for node_id in places]
     world = len(ranks)
     try:
-        address = ray.get(ranks[0].address.remote(), timeout=_TIMEOUT_SECONDS)
+        place = ranks[0].address if len(node_ids) > 1 else ranks[0].meeting
+        where = ray.get(place.remote(), timeout=_TIMEOUT_SECONDS)
         backend = "nccl" if gpus else "gloo"
-        results = [r.reduce.remote(i, world, address, backend) for i, r in enumerate(ranks)]
+        results = [r.reduce.remote(i, world, where, backend) for i, r in enumerate(ranks)]
         seconds = max(ray.get(results, timeout=_TIMEOUT_SECONDS))
     except (RayError, TimeoutError) as error:
         raise RuntimeError(reason_of(error)) from error

@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-Item = TypeVar("Item")
+from cluster.engine.gather import gather_values
+from metatrain.training.exchange import Item
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,11 @@ class TaskMesh:
 
     def gather_from_members(self, own: Item) -> list[Item]:
         """Gather the values of all members, by shard. Collective in the group."""
-        everyones = [own] * self.shards
-        dist.all_gather_object(everyones, own, group=self._members)
-        return everyones
+        return gather_values(own, self._members)
 
     def gather_from_peers(self, own: Item) -> list[Item]:
         """Gather the values of all peers, by group. Collective among peers."""
-        everyones = [own] * self.groups
-        dist.all_gather_object(everyones, own, group=self._peers)
-        return everyones
+        return gather_values(own, self._peers)
 
     # The interface of DeepSpeed's mpu.
 
@@ -133,6 +130,5 @@ def _process_group(ranks: Iterable[int], timeout: timedelta | None) -> Any:
 
 def _workers_of_a_node(world: int) -> int:
     """Return the number of workers per node; all of them where nodes differ."""
-    everyones: list[int] = [0] * world
-    dist.all_gather_object(everyones, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+    everyones = gather_values(int(os.environ.get("LOCAL_WORLD_SIZE", world)))
     return everyones[0] if len(set(everyones)) == 1 else world

@@ -4,7 +4,9 @@ import torch.distributed as dist
 from torch import Tensor
 from typing_extensions import override
 
-from metatrain.training.checkpoint.peers import Item, Peers
+from cluster.engine.gather import gather_values
+from metatrain.training.checkpoint.peers import Peers
+from metatrain.training.exchange import Item
 
 
 class ProcessGroupPeers(Peers):
@@ -20,9 +22,7 @@ class ProcessGroupPeers(Peers):
 
     @override
     def gather(self, own: Item) -> list[Item]:
-        everyones = [own] * self.world
-        dist.all_gather_object(everyones, own, self._group)
-        return everyones
+        return gather_values(own, self._group)
 
     @override
     def send(self, tensor: Tensor, receiver: int) -> None:

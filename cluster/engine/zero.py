@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cluster.engine.deepspeed_import import deepspeed
+from cluster.engine.gather import gather_values
 from cluster.engine.mesh import TaskMesh
 from metatrain.base.parameters import Parameters
 from metatrain.config import Config
 from metatrain.data.slots import in_order_of_slots
 from metatrain.learning.inner.theta import Theta
 from metatrain.plan.deepspeed import bucket_size, keeps_bf16
-from metatrain.training.engine import Engine, Item
+from metatrain.training.engine import Engine
+from metatrain.training.exchange import Item
 from metatrain.training.initial_weights import initial_weights
 from metatrain.training.outer_optimizer import COUNT, MOMENTS, outer_optimizer
 from metatrain.training.partition import Partition, Partitions, Slice
@@ -216,9 +218,7 @@ class ZeroEngine(Engine):
     @override
     def gather(self, own: list[Item]) -> list[Item]:
         # Slot s belongs to worker s % world.
-        everyones: list[list[Item]] = [[] for _ in range(self.world)]
-        dist.all_gather_object(everyones, own)
-        return in_order_of_slots(everyones)
+        return in_order_of_slots(gather_values(own))
 
     @override
     def optimizer_state(self) -> Parameters:

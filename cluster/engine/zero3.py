@@ -21,7 +21,7 @@ from metatrain.config import Config
 from metatrain.data.slots import in_order_of_slots
 from metatrain.generators import Draw
 from metatrain.learning.inner.theta import Theta
-from metatrain.training.engine import Item
+from metatrain.training.exchange import Item
 from metatrain.training.partition import Partitions, Slice
 
 

@@ -1,10 +1,18 @@
-"""Check the files that a job uploads as its working directory."""
+"""The files that a job takes along as its working directory: what git tracks, and no secrets."""
 
-from collections.abc import Mapping
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from cluster.jobs.credentials import credential_by_content, credential_by_name
 from cluster.ray_internals import packaged_files
 from metatrain.base.errors import UserError
+from metatrain.base.text import counted, printable
 
 # The bytes that a job's files may have in total; Ray keeps them in the memory of the head.
 MAX_BYTES = 10_000_000
@@ -13,30 +21,90 @@ _REFUSED = {".parquet": "a data set", ".safetensors": "a checkpoint or a model"}
 # The number of largest files that an error names.
 _NAMED_FILES = 3
 
+_log = logging.getLogger(__name__)
+
 
 def files_to_upload(folder: Path) -> dict[Path, int]:
-    """List the files that `JobSubmissionClient` uploads from a folder.
+    """List the files below a folder that a job uploads.
+
+    These are the files that git tracks, as they are in the folder; where the folder is no git
+    checkout, all. What .gitignore and .rayignore exclude is left out.
 
     Returns:
         The bytes of each file, by its path relative to `folder`.
 
     Raises:
-        UserError: when a file belongs to a data set, a checkpoint or a model, or when the files are
-            too large.
+        UserError: when a file belongs to a data set, a checkpoint or a model, when it is a
+            credential or a link out of the folder, or when the files are too large.
     """
-    sizes = {path.relative_to(folder): path.stat().st_size for path in packaged_files(folder)}
+    paths = {path.relative_to(folder) for path in packaged_files(folder)}
+    tracked = _tracked(folder)
+    if tracked is not None:
+        untracked, paths = sorted(paths - tracked), paths & tracked
+        if not paths:
+            raise UserError(f"git tracks no file in {folder}; git add what the job needs.")
+        if untracked:
+            _log.warning(
+                "%s that git does not track stay here, such as %s; git add what the job needs.",
+                *(counted(len(untracked), "file"), _name(untracked[0])),
+            )
+    _refuse_links(paths, folder)
+    sizes = {path: (folder / path).stat().st_size for path in sorted(paths)}
     _refuse_data(sizes)
     _refuse_too_much(sizes, folder)
+    _refuse_credentials(sizes, folder)
     return sizes
+
+
+@contextmanager
+def staged(files: Mapping[Path, int], folder: Path) -> Iterator[Path]:
+    """Copy files into a folder of their own, for this user alone, which ends with the context.
+
+    Ray uploads all of a folder, so it gets one that has nothing else.
+    """
+    with TemporaryDirectory(prefix="metatrain-job-") as stage:
+        for path in files:
+            (Path(stage) / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / path, Path(stage) / path)
+        yield Path(stage)
+
+
+def _tracked(folder: Path) -> set[Path] | None:
+    """List what git tracks below a folder; None where the folder is in no git checkout."""
+    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--recurse-submodules"]
+    try:
+        git = subprocess.run(command, capture_output=True, env=os.environ | {"LC_ALL": "C"})
+    except FileNotFoundError:
+        if any((above / ".git").exists() for above in (folder, *folder.parents)):
+            raise UserError(f"{folder} is a git checkout; install git to submit from it.") from None
+        return None
+    if git.returncode == 0:
+        return {Path(os.fsdecode(name)) for name in git.stdout.split(b"\0") if name}
+    reason = git.stderr.decode(errors="replace").strip()
+    if "not a git repository" in reason:
+        return None
+    raise UserError(f"git cannot list the files of {folder} ({printable(reason)}).")
+
+
+def _refuse_links(paths: set[Path], folder: Path) -> None:
+    inside = folder.resolve()
+    for path in sorted(paths):
+        is_folder, target = (folder / path).is_dir(), (folder / path).resolve()
+        if is_folder or not target.is_relative_to(inside):
+            place = "to a folder" if is_folder else f"out of {folder}"
+            raise UserError(
+                f"{_name(path)} is a link {place}, which no job follows; put the files themselves "
+                f"in its place, or list it in .rayignore."
+            )
 
 
 def _refuse_data(sizes: Mapping[Path, int]) -> None:
     for path, size in _largest_first(sizes):
         if owner := _REFUSED.get(path.suffix):
             raise UserError(
-                f"{path} ({_megabytes(size)}) belongs to {owner}, which no job uploads; list it in "
-                f".rayignore, and store it where the cluster can read it: at a shared path or an "
-                f"fsspec URL."
+                f"{_name(path)} ({_megabytes(size)}) belongs to {owner}, which no job uploads; "
+                f"list it in .rayignore, and store it where the cluster can read it: at a shared "
+                f"path or an fsspec URL."
             )
 
 
@@ -44,7 +112,8 @@ def _refuse_too_much(sizes: Mapping[Path, int], folder: Path) -> None:
     total = sum(sizes.values())
     if total > MAX_BYTES:
         largest = [
-            f"{path} ({_megabytes(size)})" for path, size in _largest_first(sizes)[:_NAMED_FILES]
+            f"{_name(path)} ({_megabytes(size)})"
+            for path, size in _largest_first(sizes)[:_NAMED_FILES]
         ]
         raise UserError(
             f"{folder} holds {_megabytes(total)} in {len(sizes):,} files, and a job uploads at "
@@ -53,9 +122,24 @@ def _refuse_too_much(sizes: Mapping[Path, int], folder: Path) -> None:
         )
 
 
+def _refuse_credentials(sizes: Mapping[Path, int], folder: Path) -> None:
+    for path in sizes:
+        kind = credential_by_name(path)
+        kind = kind or credential_by_content(path.name, (folder / path).read_bytes())
+        if kind:
+            raise UserError(
+                f"{_name(path)} is {kind}, which no job uploads; list it in .rayignore, and give "
+                f"the cluster credentials of its own (docs/submit.md)."
+            )
+
+
 def _largest_first(sizes: Mapping[Path, int]) -> list[tuple[Path, int]]:
     return sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
+
+
+def _name(path: Path) -> str:
+    return printable(str(path))

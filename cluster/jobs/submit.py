@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +13,7 @@ from ray.job_submission import JobSubmissionClient
 
 from cluster.addresses import dashboard_address
 from cluster.jobs.follow import JobFailedError, follow, wait_for_end
-from cluster.jobs.package import files_to_upload
+from cluster.jobs.package import files_to_upload, staged
 from cluster.jobs.preflight import (
     Answer,
     check_capacity,
@@ -109,15 +109,15 @@ def submit(job: Job, address: str | None, *, wait: bool) -> None:
         JobFailedError: when the job was followed, and failed.
     """
     address = dashboard_address(address)
-    folder = Path.cwd()
-    _check_uploaded(job.file, files_to_upload(folder))
+    files = files_to_upload(Path.cwd())
+    _check_uploaded(job.file, files)
     client = connect(address)
     if job.config:
         cluster = job.config.cluster
         if warning := _ask(address, lambda: check_capacity(client, cluster)):
             print(warning)
     running_id = _ask(address, lambda: _find_running(client, job))
-    job_id = running_id or _ask(address, lambda: _submit(client, job, folder))
+    job_id = running_id or _ask(address, lambda: _submit(client, job, files))
     try:
         already = " already" if running_id else ""
         print(f"Job {job_id} works on {job.url}{already}.\n{_usage(client, job_id)}", flush=True)
@@ -141,7 +141,8 @@ def _check_uploaded(file: str | None, uploaded: Collection[Path]) -> None:
     if file and "://" not in file and Path(file) not in uploaded:
         raise UserError(
             f"{file} is not among the files that the job uploads; give its path relative to "
-            f"{Path.cwd()}, and list it in neither .gitignore nor .rayignore."
+            f"{Path.cwd()}, git add it where that is a git checkout, and list it in neither "
+            f".gitignore nor .rayignore."
         )
 
 
@@ -164,20 +165,21 @@ def _find_running(client: JobSubmissionClient, job: Job) -> str | None:
     return None
 
 
-def _submit(client: JobSubmissionClient, job: Job, folder: Path) -> str:
+def _submit(client: JobSubmissionClient, job: Job, files: Mapping[Path, int]) -> str:
     """Submit a job under its name and the next number, since Ray accepts an id only once."""
     numbered = re.compile(rf"{re.escape(job.name)}-(\d+)")
     ids = [numbered.fullmatch(details.submission_id or "") for details in client.list_jobs()]
     number = 1 + max((int(match[1]) for match in ids if match), default=0)
     job_id = f"{job.name}-{number}"
     try:
-        client.submit_job(
-            entrypoint=job.entrypoint,
-            submission_id=job_id,
-            # Ray names the folder by the hash of its content, and installs nothing.
-            runtime_env={"working_dir": str(folder)},
-            metadata={"url": job.url},
-        )
+        with staged(files, Path.cwd()) as folder:
+            client.submit_job(
+                entrypoint=job.entrypoint,
+                submission_id=job_id,
+                # Ray names the folder by the hash of its content, and installs nothing.
+                runtime_env={"working_dir": str(folder)},
+                metadata={"url": job.url},
+            )
     except RuntimeError as error:
         if is_starting(error):
             raise

@@ -16,6 +16,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.pictures import to_uint8
 from metatrain.data.slots import in_order_of_slots
 from metatrain.evaluation.validation import (
+    TaskFeatures,
     Validation,
     ValidationResult,
     add_validation,
@@ -163,11 +164,12 @@ class Validator(Observer):
         share = _share_of(self._peers, self._validation.episodes)
         adapter = _adapter(self._config, state, self._engine, needed=bool(share))
         share = tracked(f"validating step {state.step:,}", share, len(share))
-        features = self._peers.gather(
-            [self._validation.task_features(adapter, e) for e in share if adapter]
+        rows = self._peers.gather(
+            [self._validation.task_features(adapter, e).rows() for e in share if adapter]
         )
         if self._peers.rank == 0:
-            scores = self._validation.scores(in_order_of_slots(features))
+            features = [TaskFeatures.of_rows(task) for task in in_order_of_slots(rows)]
+            scores = self._validation.scores(features)
             self._report(ValidationResult(state.step, scores))
         self.leave = not all(self._peers.gather(self._continues(state.step)))
 

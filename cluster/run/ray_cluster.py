@@ -3,13 +3,16 @@
 import logging
 import os
 import resource
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from math import ceil
+from pathlib import Path
 from socket import socket
-from tempfile import gettempdir
+from tempfile import gettempdir, mkdtemp
 
 import ray
 from ray.util import get_node_ip_address
@@ -47,21 +50,50 @@ def ray_connection(*, cpus: int, dashboard: bool = False) -> Iterator[bool]:
         UserError: when Ray cannot be joined or started.
     """
     address = address_to_join()
-    with nullcontext() if address else reaper():
-        _connect(address, cpus=cpus, dashboard=dashboard)
+    with ExitStack() as started:
+        folder = None
+        if not address:
+            folder = started.enter_context(_private_folder())
+            started.enter_context(reaper())
+        _connect(address, cpus=cpus, dashboard=dashboard, folder=folder)
         try:
             yield not address
         finally:
             ray.shutdown()
 
 
-def _connect(address: str | None, *, cpus: int, dashboard: bool) -> None:
+@contextmanager
+def _private_folder() -> Iterator[str | None]:
+    """Create a folder for the sockets and logs of a cluster, for this user alone.
+
+    Ray's own is one for all users of the machine. This one is removed unless an error leaves the
+    context, of which the logs may tell more; where RAY_TMPDIR names another one, none is created.
+    """
+    if os.environ.get("RAY_TMPDIR"):
+        yield None
+        return
+    # As short as possible, since the names of sockets are limited to about 100 characters.
+    folder = mkdtemp(prefix="ray-", dir="/tmp" if sys.platform == "darwin" else None)
+    failed = False
+    try:
+        yield folder
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if not failed:
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # of a cluster that never started
+            Path(folder).rmdir()
+
+
+def _connect(address: str | None, *, cpus: int, dashboard: bool, folder: str | None) -> None:
     try:
         with _callers_signals():
             if address:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
             else:
-                _start_cluster(cpus=cpus, dashboard=dashboard)
+                _start_cluster(cpus=cpus, dashboard=dashboard, folder=folder)
     except Exception as error:  # Ray raises a bare Exception when a busy machine starts too late
         # The error of a dashboard that does not start begins with an empty line.
         reason = reason_of(error)
@@ -113,7 +145,7 @@ def _with_mend(reason: str) -> str:
     )
 
 
-def _start_cluster(*, cpus: int, dashboard: bool) -> None:
+def _start_cluster(*, cpus: int, dashboard: bool, folder: str | None) -> None:
     """Start a cluster on this machine, with a second try on a machine too busy for the first.
 
     A Ray node gives up when its agents have not started within 15 s.
@@ -128,6 +160,7 @@ def _start_cluster(*, cpus: int, dashboard: bool) -> None:
                     address="local",
                     num_cpus=cpus,
                     include_dashboard=dashboard,
+                    _temp_dir=folder,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )

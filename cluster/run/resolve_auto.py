@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
+from cluster.engine.gather import gather_values
 from metatrain.base.machine import free_memory
 from metatrain.config import Config, with_values
 from metatrain.data.tasks import TaskSource
@@ -43,12 +44,10 @@ def resolve_auto(
     keys = _auto_keys(config)
     if not keys:
         return config
-    values: list[Values | None] = [None]
-    if dist.get_rank() == 0:
-        values = [_choose_values(config, checkpoints, source, say)]
-    dist.broadcast_object_list(values, device=get_device())
-    assert values[0] is not None, "worker 0 has chosen"
-    return with_values(config, values[0])
+    choice = _choose_values(config, checkpoints, source, say) if dist.get_rank() == 0 else None
+    values, *_ = gather_values(choice)
+    assert values is not None, "worker 0 has chosen"
+    return with_values(config, values)
 
 
 def _auto_keys(config: Config) -> list[str]:

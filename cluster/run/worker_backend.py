@@ -2,11 +2,17 @@
 
 import signal
 import threading
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import ray
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig
 from typing_extensions import override
+
+from cluster.meeting import meet, new_meeting
+from cluster.ray_internals import prepare_worker
 
 _told_to_leave = threading.Event()
 
@@ -31,9 +37,15 @@ class WorkerConfig(TorchConfig):
 
 
 class _WorkerBackend(TorchConfig().backend_cls):
+    _meeting: str | None = None
+
     @override
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        super().on_start(worker_group, backend_config)
+        if len(set(worker_group.execute(_node))) == 1:
+            meeting = self._meeting = worker_group.execute_single(0, new_meeting)
+            _meet(worker_group, meeting, timedelta(seconds=backend_config.timeout_s))
+        else:
+            super().on_start(worker_group, backend_config)
         worker_group.execute(_handle_sigterm)
 
     @override
@@ -41,16 +53,36 @@ class _WorkerBackend(TorchConfig().backend_cls):
         # Not super's: it destroys the process group, for which all workers must take part, and
         # waits 30 s for a worker that is lost or hangs. Ray ends the processes by SIGTERM right
         # after; a worker that took it as a request to leave would end a run that continues.
-        worker_group.execute_async(_ignore_requests)
+        worker_group.execute_async(_end, meeting=self._meeting)
+
+
+def _meet(worker_group: Any, meeting: str, timeout: timedelta) -> None:
+    """Make torch's process group of workers on one machine."""
+    backend = "nccl" if worker_group.get_resources_per_worker().get("GPU") else "gloo"
+    worker_group.execute(prepare_worker)
+    world = len(worker_group)
+    settings = {"meeting": meeting, "backend": backend, "world": world, "timeout": timeout}
+    ray.get(
+        [
+            worker_group.execute_single_async(rank, meet, rank=rank, **settings)
+            for rank in range(world)
+        ]
+    )
 
 
 # Ray calls these on the main thread, the only one on which Python handles signals; training runs
 # on another.
 
 
+def _node() -> str:
+    return ray.get_runtime_context().get_node_id()
+
+
 def _handle_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: leave())
 
 
-def _ignore_requests() -> None:
+def _end(meeting: str | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if meeting:
+        Path(meeting).unlink(missing_ok=True)

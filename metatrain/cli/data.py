@@ -171,7 +171,9 @@ def _store(arguments: argparse.Namespace) -> None:
     from metatrain.storage.s3_server import BUCKET, serve
 
     def announce(environment: Mapping[str, str]) -> None:
-        show(f"s3://{BUCKET} is served until Ctrl-C; elsewhere, give this first:")
+        show(
+            f"s3://{BUCKET} is served until Ctrl-C to who has its keys; elsewhere, give this first:"
+        )
         for name, value in environment.items():
             show(f"export {name}={value}")
 

@@ -4,7 +4,7 @@ One adaptation to each task gives the scores at every number of inner steps.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -79,6 +79,16 @@ class TaskFeatures:
 
     features: dict[int, Tensor]
     loss: dict[int, float]
+
+    def rows(self) -> list[tuple[int, Tensor, float]]:
+        """List k, features and loss, for the other workers."""
+        return [(k, features, self.loss[k]) for k, features in self.features.items()]
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[tuple[int, Tensor, float]]) -> "TaskFeatures":
+        """Make them of another worker's rows."""
+        rows = list(rows)
+        return cls({k: features for k, features, _ in rows}, {k: loss for k, _, loss in rows})
 
 
 class Validation:

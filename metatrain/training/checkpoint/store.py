@@ -60,10 +60,11 @@ class CheckpointStore:
             UserError: on every worker alike, when it could not be completed; nothing is left of it.
         """
         folder = self.folder(draft.step)
-        everyones = peers.gather(_attempt(lambda: self._write_part(draft, folder, peers)))
+        written, problem = _attempt(lambda: self._write_part(draft, folder, peers))
+        everyones = peers.gather((written.to_json() if written else None, problem))
         problems = [problem for _, problem in everyones if problem]
         if not problems:
-            parts = [part for part, _ in everyones if part]
+            parts = [Part.from_json(part) for part, _ in everyones if part]
             _, problem = _attempt(lambda: self._complete(draft, parts, peers))
             problems = [problem] if problem else []
         if peers.rank == 0 and problems:

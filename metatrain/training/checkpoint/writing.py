@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pydantic import TypeAdapter
 from safetensors.torch import save
 
 from metatrain.base.errors import UserError
@@ -50,6 +51,18 @@ class Part(NamedTuple):
 
     files: dict[str, FileRecord]
     slices: list[tuple[str, TensorRecord]]
+
+    def to_json(self) -> str:
+        """Describe it for the other workers."""
+        return _PARTS.dump_json(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Part":
+        """Read another worker's description."""
+        return _PARTS.validate_json(text)
+
+
+_PARTS = TypeAdapter(Part)
 
 
 def write_part(draft: Draft, folder: str, peers: Peers) -> Part:
