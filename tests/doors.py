@@ -48,7 +48,6 @@ class Watch:
             name, _, value = word.partition("=")
             if name in ("--session-dir", "--session_dir", "--temp-dir", "--temp_dir"):
                 self.folders[Path(value)] = Path(value).stat().st_mode & 0o777
-        title = words[0].split(":")[0:3] if words else []
         for c in process.net_connections("inet"):
             if c.status == psutil.CONN_LISTEN:
                 self.listening.setdefault((process.pid, words[0][:40]), set()).add(tuple(c.laddr))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from math import ceil
 from pathlib import Path
+from secrets import token_hex
 from socket import socket
 from tempfile import gettempdir, mkdtemp
 
@@ -29,6 +30,9 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import log_line
 from metatrain.base.text import counted, reason_of
 from metatrain.config import Config
+
+# One for all clusters of this process, since Ray reads it once.
+_TOKEN = token_hex(32)
 
 # Open files that a node with its workers and agents needs on a small machine.
 _FILES = 1024
@@ -154,7 +158,7 @@ def _start_cluster(*, cpus: int, dashboard: bool, folder: str | None) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     for last_try in (False, True):
         try:
-            with _address_in_environment():
+            with _cluster_in_environment():
                 ray.init(
                     # Otherwise Ray joins any cluster that it finds on this machine.
                     address="local",
@@ -171,8 +175,10 @@ def _start_cluster(*, cpus: int, dashboard: bool, folder: str | None) -> None:
 
 
 @contextmanager
-def _address_in_environment() -> Iterator[None]:
-    """Tell the processes of a cluster that starts inside the address of their own cluster.
+def _cluster_in_environment() -> Iterator[None]:
+    """Tell the processes of a cluster that starts inside its address and its token.
+
+    Without a token Ray would make one, in a file that other users of the machine may read.
 
     Train looks a cluster up by the address that it finds. Where several clusters run on a machine
     it would find none, and never release what a killed trial holds; or another one, in which the
@@ -182,6 +188,8 @@ def _address_in_environment() -> Iterator[None]:
         free.bind(("", 0))
         port = free.getsockname()[1]
     variables = {GCS_PORT_VARIABLE: str(port), "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+    if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        variables["RAY_AUTH_TOKEN"] = _TOKEN
     os.environ |= variables
     try:
         yield

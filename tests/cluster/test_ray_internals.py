@@ -141,6 +141,18 @@ def test_a_node_that_starts_too_late_is_told_in_the_same_words():
     assert not ray_internals.is_startup_timeout(Exception("no"))
 
 
+def test_a_worker_is_told_its_place_by_one_function(monkeypatch):
+    with canary("prepare_worker"):
+        from ray.train.torch import config
+
+        called = []
+        monkeypatch.setattr(config, "_set_torch_distributed_env_vars", lambda: called.append(1))
+        ray_internals.prepare_worker()
+        assert called == [1]
+        source = inspect.getsource(config._TorchBackend.on_start)
+        assert "worker_group.execute(_set_torch_distributed_env_vars)" in source
+
+
 def test_packaged_files_are_those_that_ray_packs(job_folder, tmp_path_factory):
     with canary("packaged_files"):
         from ray._private import ray_constants
