@@ -3,6 +3,7 @@
 import signal
 import threading
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,11 @@ def _meet(worker_group: Any, meeting: str, timeout: timedelta) -> None:
     """Make torch's process group of workers on one machine."""
     backend = "nccl" if worker_group.get_resources_per_worker().get("GPU") else "gloo"
     worker_group.execute(prepare_worker)
-    world = len(worker_group)
-    settings = {"meeting": meeting, "backend": backend, "world": world, "timeout": timeout}
-    ray.get(
-        [
-            worker_group.execute_single_async(rank, meet, rank=rank, **settings)
-            for rank in range(world)
-        ]
-    )
+    # Partial, since the group has a `rank` of its own.
+    join = partial(meet, meeting, backend, world=len(worker_group), timeout=timeout)
+    ranks = range(len(worker_group))
+    joins = [worker_group.execute_single_async(rank, partial(join, rank=rank)) for rank in ranks]
+    ray.get(joins)
 
 
 # Ray calls these on the main thread, the only one on which Python handles signals; training runs
