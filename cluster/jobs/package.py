@@ -71,7 +71,8 @@ def staged(files: Mapping[Path, int], folder: Path) -> Iterator[Path]:
 
 def _tracked(folder: Path) -> set[Path] | None:
     """List what git tracks below a folder; None where the folder is in no git checkout."""
-    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--recurse-submodules"]
+    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false"]
+    command += ["ls-files", "-z", "--cached", "--recurse-submodules"]
     try:
         git = subprocess.run(command, capture_output=True, env=os.environ | {"LC_ALL": "C"})
     except FileNotFoundError:
