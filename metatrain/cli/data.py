@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metatrain.cli.arguments import add_wait_argument, image_size, positive
@@ -11,11 +12,14 @@ from metatrain.cli.command import Command, sentence_of, show
 if TYPE_CHECKING:
     from metatrain.data.task_levels import ValueRange
 
+# Names of the variants that a benchmark has where none is chosen.
+_PLAIN = ("character", "emoji")
+
 
 def _pack(arguments: argparse.Namespace) -> None:
     from metatrain.data.packing.pack import pack
 
-    variant = "wide" if arguments.wide else "style" if arguments.task == "style" else None
+    variant = None if arguments.variant in _PLAIN else arguments.variant
     summary = pack(
         arguments.source,
         arguments.dest,
@@ -73,7 +77,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="a folder, .zip or .tar with one folder per task; a .csv, .tsv, .jsonl or .parquet "
         "with the columns path and task; a .npz, or Parquet files or shards with images inside; "
-        "or the word glyphs or icons: a benchmark",
+        "or the word glyphs, icons or emoji: a benchmark",
     )
     parser.add_argument(
         "dest", metavar="DEST", help="the folder to write: a path or any fsspec URL"
@@ -111,12 +115,18 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     _layout_arguments(parser)
     add_wait_argument(parser)
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--wide", action="store_true", help="icons: more and smaller tasks")
-    only.add_argument(
+    add = partial(only.add_argument, dest="variant")
+    add("--wide", action="store_const", const="wide", help="icons: more and smaller tasks")
+    add(
         "--task",
         choices=["character", "style"],
-        default="character",
         help="glyphs: a task is a character (the default) or a typeface",
+    )
+    add(
+        "--by",
+        choices=["emoji", "hand", "new-hand"],
+        help="emoji: a task is an emoji by several hands (the default), or a subgroup by one hand; "
+        "new-hand: likewise, and the test tasks are of a hand that training never saw",
     )
 
 

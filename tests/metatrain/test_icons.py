@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from PIL import Image
 from metatrain.base.errors import UserError
 from metatrain.data.images import BadImage
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.packing.icons import choice, package
+from metatrain.data.packing import npm
+from metatrain.data.packing.icons import choice, package, source
 from metatrain.data.packing.icons.choice import Variant
 from metatrain.data.packing.icons.drawing import draw, fingerprint
 from metatrain.data.packing.icons.names import head_word, split_of, task_of
+from metatrain.data.packing.icons.package import ICONIFY
 from metatrain.data.packing.icons.sets import FREE, Icon, usable_sets
+from metatrain.data.packing.npm import integrity_of
 from metatrain.data.packing.pack import pack
 
 SETS, NARROW, WIDE = 6, Variant(images=6, sources=4), Variant(images=3, sources=3)
@@ -91,7 +95,7 @@ def packed(tmp_path_factory) -> dict[str, Path]:
 
 
 def cached(root: Path) -> Path:
-    return root / "metatrain" / f"iconify-json-{package.VERSION}.tgz"
+    return root / "metatrain" / f"iconify-json-{ICONIFY.version}.tgz"
 
 
 def use(patch: pytest.MonkeyPatch, archive: Path, root: Path) -> None:
@@ -100,10 +104,10 @@ def use(patch: pytest.MonkeyPatch, archive: Path, root: Path) -> None:
 
     patch.setenv("XDG_CACHE_HOME", str(root))
     patch.setenv("PATH", "")
-    patch.setattr(package, "_URL", "http://127.0.0.1:9/icons.tgz")
-    patch.setattr(package, "INTEGRITY", package.integrity_of(archive))
-    patch.setitem(built_in.BUILT_IN["icons"], None, lambda size: built_in._icons(NARROW, size))
-    patch.setitem(built_in.BUILT_IN["icons"], "wide", lambda size: built_in._icons(WIDE, size))
+    patch.setattr(npm, "REGISTRY", "http://127.0.0.1:9")
+    patch.setattr(source, "ICONIFY", replace(ICONIFY, integrity=integrity_of(archive)))
+    patch.setitem(built_in.BUILT_IN["icons"], None, lambda size: source.icon_source(NARROW, size))
+    patch.setitem(built_in.BUILT_IN["icons"], "wide", lambda size: source.icon_source(WIDE, size))
 
 
 def rows_of(dataset: Path) -> list[dict]:
@@ -237,22 +241,24 @@ def test_what_tells_styles_apart_is_no_part_of_a_task(name, task):
 def test_a_package_with_another_hash_is_not_used(tmp_path, monkeypatch):
     archive = write_package(cached(tmp_path), members_of(fixture_sets()))
     use(monkeypatch, archive, tmp_path)
-    monkeypatch.setattr(package, "INTEGRITY", "sha512-other")
+    monkeypatch.setattr(source, "ICONIFY", replace(ICONIFY, integrity="sha512-other"))
     with pytest.raises(UserError, match=r"install npm or open the network .* or put the file"):
         pack("icons", str(tmp_path / "set"))
     assert not (tmp_path / "set").exists()
 
 
 def test_what_a_registry_gives_is_verified_before_it_is_kept(tmp_path, monkeypatch):
-    served = write_package(tmp_path / "served.tgz", members_of(fixture_sets()))
-    use(monkeypatch, served, tmp_path / "cache")
-    monkeypatch.setattr(package, "_URL", served.as_uri())
-    assert package.fetched_package().read_bytes() == served.read_bytes()
-    cached(tmp_path / "cache").write_bytes(b"damaged")
+    served = write_package(tmp_path / "@iconify/json/-/json-2.tgz", members_of(fixture_sets()))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(npm, "REGISTRY", tmp_path.as_uri())
+    known = replace(ICONIFY, version="2", integrity=integrity_of(served))
+    assert known.fetched().read_bytes() == served.read_bytes()
+    known.cached.write_bytes(b"damaged")
     served.write_bytes(served.read_bytes() + b"and more")
     with pytest.raises(UserError, match="its sha512 differs"):
-        package.fetched_package()
-    assert cached(tmp_path / "cache").read_bytes() == b"damaged"
+        known.fetched()
+    assert known.cached.read_bytes() == b"damaged"
 
 
 def test_members_that_are_no_icon_sets_are_never_read(tmp_path, monkeypatch):

@@ -1,23 +1,16 @@
-"""The built-in sources: `glyphs`, which are rendered here, and `icons`, which are downloaded."""
+"""The built-in sources: `glyphs` are rendered here, `icons` and `emoji` are downloaded."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from metatrain.base.errors import UserError
+from metatrain.data.packing.emoji.protocol import BY_EMOJI, BY_HAND, NEW_HAND
+from metatrain.data.packing.emoji.source import emoji_source
 from metatrain.data.packing.glyphs import glyph_fonts, glyph_images, glyph_tasks
-from metatrain.data.packing.icons.attribution import attribution
-from metatrain.data.packing.icons.choice import NARROW, WIDE, Candidate, Variant, candidates, chosen
-from metatrain.data.packing.icons.drawing import draw_png
-from metatrain.data.packing.icons.names import split_of
-from metatrain.data.packing.icons.package import INTEGRITY, fetched_package, packaged_sets
-from metatrain.data.packing.icons.sets import usable_sets
+from metatrain.data.packing.icons.choice import NARROW, WIDE
+from metatrain.data.packing.icons.source import icon_source
 from metatrain.data.packing.raw_images import RawImage, Source, identity_of
-
-# To be raised when the same package no longer gives the same icons.
-_ICONS_FORMAT = 1
 
 
 def open_built_in(source: str, size: int | None, variant: str | None) -> Source:
@@ -84,37 +77,13 @@ def _fonts() -> str:
     return identity_of(b"".join(font.read_bytes() for font in glyph_fonts()))
 
 
-def _icons(variant: Variant, size: int | None) -> Source:
-    sets = list(usable_sets(packaged_sets(fetched_package())))
-    tasks = candidates(sets, variant)
-    packed: list[Candidate] = []
-    identity = identity_of(f"{INTEGRITY}/{variant}/{_ICONS_FORMAT}".encode())
-    return Source(
-        splits={task: split_of(task) for task in tasks},
-        counts={task: len(icons) for task, icons in tasks.items()},
-        images=_icon_images(tasks, variant, size or _ICON_SIZE, packed),
-        columns=("source", "icon", "licence"),
-        identities=dict.fromkeys(tasks, identity),
-        beside=lambda: {"ATTRIBUTION.md": attribution(sets, packed)},
-    )
-
-
-def _icon_images(
-    tasks: Mapping[str, list[Candidate]], variant: Variant, size: int, packed: list[Candidate]
-) -> Iterator[RawImage]:
-    """Yield the chosen icons, rendered task by task on all cores, and append them to `packed`."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for task, icons in chosen(tasks, variant).items():
-            packed += icons
-            images = pool.map(lambda candidate: draw_png(candidate.icon, size), icons)
-            for candidate, png in zip(icons, images, strict=True):
-                name = candidate.icon.id
-                metadata = {"source": candidate.source, "icon": name, "licence": candidate.licence}
-                yield RawImage(task, name, partial(bytes, png), metadata)
-
-
-_GLYPH_SIZE, _ICON_SIZE = 28, 32
+_GLYPH_SIZE = 28
 BUILT_IN: Mapping[str, Mapping[str | None, Callable[[int | None], Source]]] = {
     "glyphs": {None: _characters, "style": _styles},
-    "icons": {None: partial(_icons, NARROW), "wide": partial(_icons, WIDE)},
+    "icons": {None: partial(icon_source, NARROW), "wide": partial(icon_source, WIDE)},
+    "emoji": {
+        None: partial(emoji_source, BY_EMOJI),
+        "hand": partial(emoji_source, BY_HAND),
+        "new-hand": partial(emoji_source, NEW_HAND),
+    },
 }

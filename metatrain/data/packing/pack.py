@@ -81,18 +81,19 @@ def pack(
             folders of splits (train, val and test, in any usual spelling); or a .csv, .tsv, .jsonl
             or .parquet table with columns path (relative to the table) and task, optionally split,
             and metadata to keep; or anything else of `metatrain.data.packing.sources.KINDS`; or
-            'glyphs' or 'icons', the benchmarks (for a folder of that name, write './icons'). Any
-            fsspec URL. Or else images in Python: pairs of a task and an image (a PIL image, pixels
-            of uint8, the path of a file or its bytes), a `datasets.Dataset`, or several of these
-            by split.
+            'glyphs', 'icons' or 'emoji', the benchmarks (for a folder of that name, write
+            './icons'). Any fsspec URL. Or else images in Python: pairs of a task and an image (a
+            PIL image, pixels of uint8, the path of a file or its bytes), a `datasets.Dataset`, or
+            several of these by split.
         dest: the folder to write; any fsspec URL.
         size: crop all images to squares of this many pixels a side; None keeps them as they are
-            (glyphs are then drawn at 28, icons at 32).
+            (glyphs are then drawn at 28, icons at 32, emoji at 64).
         raw: store the pixels themselves, which are read fastest and take most room; needs `size`.
         seed: decides, with a task's name, the split of tasks to which the source gives none.
         split: the shares of those tasks for train, val and test; they sum to 1.
         variant: a variant of a benchmark: glyphs with 'style' has faces as tasks in place of
-            characters; icons with 'wide' has more and smaller tasks.
+            characters; icons with 'wide' has more and smaller tasks; emoji with 'hand' has as tasks
+            what one hand draws, and with 'new-hand' its test tasks are of a hand not in training.
         conditions: metadata to pack as conditions of the images, by column the name of its kind:
             'text', 'vector' (numbers as JSON), 'image' (the path of a file), or another package's.
         task_depth: a task is a folder so many levels below the source, or below its folders of
@@ -134,8 +135,9 @@ def pack(
     if value_range != "per-task":
         options["range"] = value_range if isinstance(value_range, str) else list(value_range)
     options |= {"variant": variant} if variant else {}
-    options |= {"conditions": dict(conditions)} if conditions else {}
-    columns = ConditionColumns(conditions or {}, opened, label, size, raw)
+    conditions = {**opened.conditions, **(conditions or {})}
+    options |= {"conditions": conditions} if conditions else {}
+    columns = ConditionColumns(conditions, opened, label, size, raw)
     with _leased(dest, wait) as held:
         metadata = [column for column in opened.columns if column not in columns.types]
         writer = DatasetWriter(dest, metadata, columns.types)

@@ -32,6 +32,7 @@ class Source:
         beside: returns files to write beside the data, by name; called after all images are read.
         read_file: reads a file of the source by the path that its metadata gives; None where it
             has no files.
+        conditions: columns that are packed as conditions unasked, and the kind of each.
     """
 
     splits: Mapping[str, str | None]
@@ -43,6 +44,7 @@ class Source:
     remarks: list[str] = field(default_factory=list)
     beside: Callable[[], Mapping[str, bytes]] = dict
     read_file: Callable[[str], bytes] | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
 
 def identity_of(data: bytes) -> str:

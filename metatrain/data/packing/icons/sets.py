@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,20 +84,32 @@ def usable_sets(parsed: Iterable[Mapping[str, Any]]) -> Iterator[IconSet]:
         UserError: when one is not of Iconify's format.
     """
     for content in parsed:
-        try:
+        with well_formed(content):
             info = content["info"]
-            free = FREE.fullmatch(info["license"].get("spdx", ""))
-            if free and not info.get("palette") and info.get("category") not in _LEFT_OUT:
-                yield _icon_set(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            name = content.get("prefix") if isinstance(content, Mapping) else None
-            raise UserError(
-                f"the icon set {name!r} is malformed ({error!r}); "
-                "remove the package, and pack again."
-            ) from error
+            usable = not info.get("palette") and info.get("category") not in _LEFT_OUT
+            if usable and is_free(content):
+                yield icon_set(content)
 
 
-def _icon_set(content: Mapping[str, Any]) -> IconSet:
+@contextmanager
+def well_formed(content: Any) -> Iterator[None]:
+    """Raise a UserError where the block inside finds a parsed set not of Iconify's format."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        name = content.get("prefix") if isinstance(content, Mapping) else None
+        raise UserError(
+            f"the icon set {name!r} is malformed ({error!r}); remove the package, and pack again."
+        ) from error
+
+
+def is_free(content: Mapping[str, Any]) -> bool:
+    """Tell whether a parsed set has a free licence."""
+    return FREE.fullmatch(content["info"]["license"].get("spdx", "")) is not None
+
+
+def icon_set(content: Mapping[str, Any]) -> IconSet:
+    """Return a parsed set with its icons."""
     info = content["info"]
     styles = (*(content.get("suffixes") or ()), *(content.get("prefixes") or ()))
     return IconSet(
