@@ -8,9 +8,8 @@ from metatrain.base.errors import UserError
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.benchmark import read_benchmark
 from metatrain.evaluation.episodes.episode_list import (
-    IMAGES,
     SEEDS,
-    SHOTS,
+    SHAPES,
     EpisodeList,
     list_episodes,
     read_list,
@@ -25,7 +24,7 @@ def test_the_list_follows_from_the_data_and_nothing_given_away_is_scored(packed,
     for episode in listed.episodes:
         images = [*episode.support, *episode.reference, *episode.held_out]
         assert sorted(images) == sorted(set(images))
-        assert episode.counts == (max(SHOTS), IMAGES, IMAGES)
+        assert episode.counts == SHAPES[0].counts
     drawn = [e.support for e in listed.episodes if e.task == listed.tasks[0]]
     assert len(set(drawn)) == SEEDS
     assert len({e.noise for e in listed.episodes}) == len(listed.episodes)

@@ -9,7 +9,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.class_reader import ClassReader
-from metatrain.evaluation.episodes.episode_list import SHOTS, EpisodeList
+from metatrain.evaluation.episodes.episode_list import EpisodeList
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +66,15 @@ def read_benchmark(
             support images are listed.
     """
     store.refuse_enlarging(image_size)
-    shots = max(SHOTS) if shots is None else shots
-    if shots > max(SHOTS):
-        raise UserError(
-            f"episodes have up to {max(SHOTS)} shots, and {shots} were asked for; choose fewer "
-            f"({', '.join(map(str, SHOTS))} are published)."
-        )
+    listed = episodes.shape.support
+    shots = listed if shots is None else shots
+    if shots > listed:
+        raise UserError(f"these episodes have up to {listed} shots, not {shots}; choose fewer.")
     tasks = {task.name: task for task in store.tasks(episodes.split)}
     reader = ClassReader(store, image_size, channels)
     supports, queries = [], []
-    for listed in tracked("reading episodes", episodes.episodes, len(episodes.episodes)):
-        episode = reader.read(listed.plan(tasks[listed.task], shots))
+    for entry in tracked("reading episodes", episodes.episodes, len(episodes.episodes)):
+        episode = reader.read(entry.plan(tasks[entry.task], shots))
         supports.append(episode.support.target)
         queries.append(episode.query.target)
     support = torch.stack(supports).unflatten(0, (episodes.seeds, -1))

@@ -7,7 +7,8 @@ data set and the split: packing the same data gives the same file, with the same
 
 import hashlib
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -20,12 +21,28 @@ from metatrain.storage.files import read_file
 
 FORMAT = "metatrain-episodes-1"
 
-# The published numbers of support images. The supports are nested, so that a curve over K has the
-# same tasks and the same reference images.
-SHOTS = (1, 3, 5, 8)
-# Reference, held-out and sampled images of an episode: equal numbers, since some scores depend on
-# the size of the sample.
-IMAGES = 4
+
+class Shape(NamedTuple):
+    """The numbers of an episode's images.
+
+    Attributes:
+        support: images that a system may be given. A list with fewer shots has the first of them,
+            so that a curve over K has the same tasks and the same reference images.
+        images: reference, held-out and sampled images, as many of each, since some scores depend on
+            the size of the sample.
+    """
+
+    support: int
+    images: int
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The numbers of support, reference and held-out images."""
+        return self.support, self.images, self.images
+
+
+# A list has the first of which two tasks have enough images.
+SHAPES = (Shape(support=8, images=4), Shape(support=3, images=2))
 # Every seed selects other images of each task.
 SEEDS = 3
 
@@ -126,6 +143,12 @@ class EpisodeList(Section):
         return list(dict.fromkeys(episode.task for episode in self.episodes))
 
     @property
+    def shape(self) -> Shape:
+        """The shape of the episodes."""
+        counts = {episode.counts for episode in self.episodes}
+        return next((shape for shape in SHAPES if shape.counts in counts), SHAPES[0])
+
+    @property
     def seeds(self) -> int:
         """The number of seeds."""
         return len({episode.seed for episode in self.episodes})
@@ -143,12 +166,13 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
     Raises:
         UserError: when fewer than two tasks have enough images.
     """
-    queries = 2 * IMAGES
+    tasks = store.tasks(split)
+    shape = _shape_for(tasks, f"split '{split}' of {store.url}")
     samplers = [
         ClassSampler(
-            store.tasks(split),
-            shots=max(SHOTS),
-            queries=queries,
+            tasks,
+            shots=shape.support,
+            queries=2 * shape.images,
             meta_batch=1,
             seed=seed,
             split=f"evaluation/{split}",
@@ -156,11 +180,6 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
         )
         for seed in range(SEEDS)
     ]
-    if len(samplers[0].tasks) < 2:
-        raise UserError(
-            f"split '{split}' of {store.url} has only one task with {max(SHOTS) + queries} images; "
-            f"scores need at least two, so pack more images or more tasks."
-        )
     episodes = [episode for s, sampler in enumerate(samplers) for episode in _listed(sampler, s)]
     # The shuffled order of the first seed, so that the first few tasks are a random sample.
     order = {episode.task: i for i, episode in enumerate(episodes[: len(samplers[0].tasks)])}
@@ -173,16 +192,27 @@ def list_episodes(store: EpisodeStore, split: str) -> EpisodeList:
     )
 
 
+def _shape_for(tasks: Sequence[Task], name: str) -> Shape:
+    for shape in SHAPES:
+        if sum(task.count >= sum(shape.counts) for task in tasks) >= 2:
+            return shape
+    raise UserError(
+        f"{name} has fewer than two tasks with {sum(SHAPES[-1].counts)} images, and scores need two; "
+        f"pack more images or more tasks."
+    )
+
+
 def _listed(sampler: ClassSampler, seed: int) -> list[ListedEpisode]:
     """List one episode of each task."""
+    images = sampler.queries // 2
     plans = [sampler.plan(step, slot=0) for step in range(len(sampler.tasks))]
     return [
         ListedEpisode(
             seed=seed,
             task=plan.task.name,
             support=plan.support,
-            reference=plan.query[:IMAGES],
-            held_out=plan.query[IMAGES:],
+            reference=plan.query[:images],
+            held_out=plan.query[images:],
             noise=plan.seed,
         )
         for plan in plans
@@ -247,16 +277,17 @@ def _check(episodes: EpisodeList, store: EpisodeStore, url: str) -> None:
             f"{url} does not have the same two tasks or more in each of its seeds; {_WRITE_AGAIN}."
         )
     for episode in episodes.episodes:
-        fault = _fault(episode, counts.get(episode.task, 0))
+        fault = _fault(episode, episodes.shape, counts.get(episode.task, 0))
         if fault:
             raise UserError(f"{url} {fault} of task '{printable(episode.task)}'; {_WRITE_AGAIN}.")
 
 
-def _fault(episode: ListedEpisode, count: int) -> str:
+def _fault(episode: ListedEpisode, wanted: Shape, count: int) -> str:
     """Name the fault of an episode of a task with `count` images; '' if there is none."""
-    wanted = (max(SHOTS), IMAGES, IMAGES)
-    if episode.counts != wanted:
-        return f"lists {episode.counts} support, reference and held-out images, not {wanted},"
+    if episode.counts != wanted.counts:
+        return (
+            f"lists {episode.counts} support, reference and held-out images, not {wanted.counts},"
+        )
     images = [*episode.support, *episode.reference, *episode.held_out]
     if len(set(images)) < len(images):
         return "lists an image twice in one episode"

@@ -19,7 +19,7 @@ _SIZE = 32
 _ONE_COLOUR = 40
 # Of 256 cells: a drawing with fewer that differ from white is a speck; two that differ in no more
 # are equal.
-_LEAST_INK, _NEAR = 12, 10
+_LEAST_INK, _NEAR = 12, 16
 _MOST_OF_A_TASK = 64
 
 
