@@ -197,8 +197,8 @@ def _shape_for(tasks: Sequence[Task], name: str) -> Shape:
         if sum(task.count >= sum(shape.counts) for task in tasks) >= 2:
             return shape
     raise UserError(
-        f"{name} has fewer than two tasks with {sum(SHAPES[-1].counts)} images, and scores need two; "
-        f"pack more images or more tasks."
+        f"{name} has fewer than two tasks with {sum(SHAPES[-1].counts)} images, and scores need "
+        f"two; pack more images or more tasks."
     )
 
 
