@@ -69,6 +69,18 @@ PUBLISHED = {
         "icons32-wide",
         "900bfa07a27a39cfaee605f68df66ab4d1234e33a96b6df46d5f4601141565f0",
     ),
+    "cecdfa868cff7392a05d6e10fd916ed21e5bf4fa50027825628f9a6cc504c705": (
+        "emoji-64",
+        "bc7aa28bc44a1687b8fd5f0b97ff0453cbec97b0d21a26c03c5077b7f2e5c3f5",
+    ),
+    "98829dd1d1ddf91a32316ff8c8901f49dd9a7e58cbe8fe33dcef444f1e83f941": (
+        "emoji-64-hand",
+        "479cf5d13b895063a86ca072f14919a5dcccea4beec63b3fb6528067d3feef82",
+    ),
+    "0f20ca2117568fa64071eb767b36ebca3571b1a5299116615d4d67a611cf9f5b": (
+        "emoji-64-new-hand",
+        "7e9aad2b46a1a5698aca72f245e98aff905a0f293811286c9c75c61b732dd6a5",
+    ),
 }
 
 _WRITE_AGAIN = "write the list of this data set again"
