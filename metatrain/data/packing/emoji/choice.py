@@ -1,6 +1,5 @@
 """Selection of the drawings that are samples, and of the tasks that have enough of them."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ import numpy as np
 
 from metatrain.base.progress import Progress
 from metatrain.data.images import BadImage
+from metatrain.data.packed.writer import sha256_of
 from metatrain.data.packing.emoji.drawing import colours_of, draw_png
 from metatrain.data.packing.emoji.hands import Drawing
 
@@ -72,7 +72,7 @@ def _distinct(tasks: Mapping[str, Sequence[Drawing]]) -> dict[str, list[_Coloure
 def _distinct_of(drawings: Sequence[Drawing]) -> list[_Coloured]:
     """Return the first drawings that differ, in an order that favours no hand."""
     kept: list[_Coloured] = []
-    for drawing in sorted(drawings, key=lambda drawing: _lot(drawing.icon.id)):
+    for drawing in sorted(drawings, key=_lot):
         colours = _colours(drawing)
         if colours is not None and not _is_near(colours, np.array([k.colours for k in kept])):
             kept.append(_Coloured(drawing, colours))
@@ -101,5 +101,5 @@ def _cells_apart(colours: np.ndarray, others: np.ndarray | np.uint8) -> np.ndarr
     return (distance.max(axis=-1) > _ONE_COLOUR).sum(axis=-1)
 
 
-def _lot(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
+def _lot(drawing: Drawing) -> str:
+    return sha256_of(drawing.icon.id.encode())

@@ -1,9 +1,9 @@
 """The protocols of the benchmark: the meaning of a task, and its split."""
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from metatrain.data.packed.writer import sha256_of
 from metatrain.data.packing.emoji.hands import Drawing
 
 # Shares of the subgroups of each group.
@@ -70,5 +70,5 @@ def subgroup_splits(groups: Mapping[str, Collection[str]]) -> dict[str, str]:
     return splits
 
 
-def _lot(subgroup: str) -> bytes:
-    return hashlib.sha256(f"emoji/{subgroup}".encode()).digest()
+def _lot(subgroup: str) -> str:
+    return sha256_of(f"emoji/{subgroup}".encode())
