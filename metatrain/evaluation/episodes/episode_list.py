@@ -81,6 +81,18 @@ PUBLISHED = {
         "emoji-64-new-hand",
         "7e9aad2b46a1a5698aca72f245e98aff905a0f293811286c9c75c61b732dd6a5",
     ),
+    "2feedd5dc0a62cbe435d894d08006877cee830198464470195600f89213b7e07": (
+        "emoji-32",
+        "86510a4c5ae56424e1972e6890233c0eb93a1851a385d0240416fab212e3eefb",
+    ),
+    "8dec7e9e5b1c2a3b6634749d925f7757793ae16d2d6dd0851fdef8456fa4c8dd": (
+        "emoji-32-hand",
+        "205aab5746b3596767c97e795c0fc78b12dfa549a8424ae2a74317084661c8de",
+    ),
+    "9e460d059ddd81783e6708717c75159bb49f3c4de388ab6e2f120383f7f77d8a": (
+        "emoji-32-new-hand",
+        "6a12878cf0aff8e4ba2801b13b962dba74f9e174a3fcc8a0048cd57ee377888c",
+    ),
 }
 
 _WRITE_AGAIN = "write the list of this data set again"
@@ -288,8 +300,9 @@ def _check(episodes: EpisodeList, store: EpisodeStore, url: str) -> None:
         raise UserError(
             f"{url} does not have the same two tasks or more in each of its seeds; {_WRITE_AGAIN}."
         )
+    shape = episodes.shape
     for episode in episodes.episodes:
-        fault = _fault(episode, episodes.shape, counts.get(episode.task, 0))
+        fault = _fault(episode, shape, counts.get(episode.task, 0))
         if fault:
             raise UserError(f"{url} {fault} of task '{printable(episode.task)}'; {_WRITE_AGAIN}.")
 
@@ -297,9 +310,8 @@ def _check(episodes: EpisodeList, store: EpisodeStore, url: str) -> None:
 def _fault(episode: ListedEpisode, wanted: Shape, count: int) -> str:
     """Name the fault of an episode of a task with `count` images; '' if there is none."""
     if episode.counts != wanted.counts:
-        return (
-            f"lists {episode.counts} support, reference and held-out images, not {wanted.counts},"
-        )
+        counts = f"{episode.counts} support, reference and held-out images"
+        return f"lists {counts}, not {wanted.counts},"
     images = [*episode.support, *episode.reference, *episode.held_out]
     if len(set(images)) < len(images):
         return "lists an image twice in one episode"
