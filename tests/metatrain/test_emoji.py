@@ -30,6 +30,7 @@ from metatrain.data.packing.emoji.protocol import BY_HAND, NEW_HAND, UNSEEN, sub
 from metatrain.data.packing.icons.package import ICONIFY, packaged_sets
 from metatrain.data.packing.npm import NpmPackage, integrity_of
 from metatrain.data.packing.pack import pack
+from metatrain.evaluation.episodes.benchmark import read_benchmark
 from metatrain.evaluation.episodes.episode_list import SHAPES, list_episodes, read_list
 
 GROUPS = {"animals": 4, "food": 4, "tools": 4, "flags": 1}
@@ -179,6 +180,7 @@ def test_support_and_query_are_never_of_one_hand(packed):
     data = DataConfig(path=str(packed["emoji"]), shots=3, queries=2)
     sampler = open_tasks(data).sampler("train", seed=0, meta_batch=1)
     sources = {(row["task"], row["index"]): row["source"] for row in rows_of(packed["emoji"])}
+    assert sampler.epoch
     for step in range(sampler.epoch):
         plan = sampler.plan(step, 0)
         support, query = (
@@ -278,6 +280,19 @@ def test_a_list_for_small_tasks_has_three_shots(packed):
     path = packed["emoji"].parent / "list.json"
     path.write_bytes(listed.content())
     assert read_list(str(path), store) == listed
+
+
+def test_more_shots_than_a_list_has_are_refused(packed):
+    store = EpisodeStore(str(packed["emoji"]))
+    listed = list_episodes(store, "test")
+    assert read_benchmark(store, listed, shots=2, image_size=16, channels=3).shots == 2
+    with pytest.raises(UserError, match="up to 3 shots, not 5"):
+        read_benchmark(store, listed, shots=5, image_size=16, channels=3)
+
+
+def test_a_protocol_of_the_emoji_is_no_variant_of_others(tmp_path):
+    with pytest.raises(UserError, match="icons has no variant 'hand'; pack emoji, which has it"):
+        pack("icons", str(tmp_path / "set"), variant="hand")
 
 
 # Names and splits

@@ -93,6 +93,30 @@ PUBLISHED = {
         "emoji-32-new-hand",
         "6a12878cf0aff8e4ba2801b13b962dba74f9e174a3fcc8a0048cd57ee377888c",
     ),
+    "840f31d5b55d91f2c4257b2ff3e8209b3493eddf4b61af01776a47948fa07cff": (
+        "emoji-64-rgba",
+        "0f18e247133c7ab0c11ed6917eb911f12742a5da073a91d993f26258ead4d049",
+    ),
+    "52b8a4ae3ef3d724074d49bc385aecfbc01b33556a7899d08bf68102472f9f26": (
+        "emoji-64-hand-rgba",
+        "a4bab16312ab8bda89b7c3e4bd573712f47e32e957f8d2f29407417e2ccdca3a",
+    ),
+    "095a3e4b9bd194640df750e94e4f589a156626a0a31f2967a2ad7004b2379ffb": (
+        "emoji-64-new-hand-rgba",
+        "91ff6f3e47655da5fa8f92c6fef640acc7c9ebb645861eedf0b1745468015a59",
+    ),
+    "44476d3ac207676c87e2881b733948936b753ce931974ad4aa6321d26b5c291c": (
+        "emoji-128",
+        "3f5e2234daece79ba2b50196f04c036feb4af4855a723d777a646afd5262b728",
+    ),
+    "7a992da340d30b08fe6afcbfe78e44179009c2b53efc74a267e2722fd77547c7": (
+        "emoji-128-hand",
+        "8c8b5d3476d521eb002066d158a3e81eda37443387209c5933ecd97a891681e8",
+    ),
+    "ea050adafd298a7be0df2e8b73a655c7692f088118e837c49ed1867c04cf8b10": (
+        "emoji-128-new-hand",
+        "d836a33cc9848adbf382440c2f6192b062878922f1b553f87465bd137cbc4e23",
+    ),
 }
 
 _WRITE_AGAIN = "write the list of this data set again"

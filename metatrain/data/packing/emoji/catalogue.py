@@ -77,7 +77,8 @@ class Catalogue:
         self._by_name: dict[str, Emoji] = {}
         for vocabulary in vocabularies:
             for name, codes in _codes_by_name(vocabulary).items():
-                if len(codes) == 1 and (named := self._by_code.get(*codes)):
+                named = self._by_code.get(min(codes))
+                if named and len(codes) == 1:
                     self._by_name.setdefault(name, named)
 
     def subgroups(self) -> dict[str, set[str]]:
