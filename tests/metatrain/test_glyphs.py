@@ -10,7 +10,8 @@ from PIL import Image
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.glyphs import MIN_FACES, glyph_tasks
 from metatrain.data.packing.pack import PackSummary, pack
-from metatrain.evaluation.episodes.episode_list import PUBLISHED, list_episodes
+from metatrain.evaluation.episodes.episode_list import list_episodes
+from metatrain.evaluation.episodes.published import PUBLISHED
 
 SIZE = 16
 
