@@ -129,7 +129,7 @@ def test_build_backends_are_pinned_and_are_those_with_hashes():
 
 
 def test_nothing_is_installed_in_the_image_without_a_hash_but_the_project_itself():
-    dockerfile = read("Dockerfile").replace("\\\n", " ")
+    dockerfile = re.sub(r"\\\n *", "", read("Dockerfile"))
     *packages, project = [
         line for line in dockerfile.splitlines() if re.match("RUN .*install", line)
     ]
