@@ -161,6 +161,13 @@ def test_paths_in_a_table_that_windows_wrote(tmp_path):
     }
 
 
+def test_urls_in_the_place_of_paths(tmp_path):
+    rows = b"path,task\n1.png,a\nhttps://host.invalid/2.png,a\n"
+    write(tmp_path, {"1.png": png(1), "t.csv": rows})
+    summary = pack(tmp_path / "t.csv", tmp_path / "out")
+    assert summary.refused == {"a URL: download it beside the table": 1}
+
+
 def test_blank_lines_and_odd_line_ends_in_lines_of_json(tmp_path):
     lines = (
         '{"file_name": "1.png", "label": "a\u2028b"}\n\n{"file_name": "2.png", "label": "c"}\n\n'

@@ -170,6 +170,9 @@ def list_rows(
         if (row[task], name) in listed:
             result.refused.append((row[path], BadImage("listed twice")))
             continue
+        if "://" in row[path]:
+            result.refused.append((row[path], BadImage("a URL: download it beside the table")))
+            continue
         listed.add((row[task], name))
         metadata = {column: row[column] for column in free}
         read = partial(_read_named, files, name)
