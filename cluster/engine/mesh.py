@@ -58,21 +58,21 @@ class TaskMesh:
             dist.all_reduce(value, group=self._members)
         return value
 
-    def gather_shards(self, own: Tensor) -> Tensor:
+    def gather_shards(self, fragment: Tensor) -> Tensor:
         """Gather the [n] of every member as [shards, n]. Collective in the group."""
         if self.shards == 1:
-            return own[None]
-        everyones = own.new_empty(self.shards * len(own))
-        dist.all_gather_single(everyones, own, group=self._members)
+            return fragment[None]
+        everyones = fragment.new_empty(self.shards * len(fragment))
+        dist.all_gather_single(everyones, fragment, group=self._members)
         return everyones.view(self.shards, -1)
 
-    def mean_of_own_shard(self, rows: Tensor) -> Tensor:
+    def mean_of_fragments(self, rows: Tensor) -> Tensor:
         """Average this worker's row of [shards, n] over the members. Collective in the group."""
         if self.shards == 1:
             return rows[0]
-        own = rows.new_empty(rows.shape[1])
-        dist.reduce_scatter_single(own, rows.reshape(-1), group=self._members)
-        return own / self.shards
+        fragment = rows.new_empty(rows.shape[1])
+        dist.reduce_scatter_single(fragment, rows.reshape(-1), group=self._members)
+        return fragment / self.shards
 
     def mean_over_groups(self, tensors: list[Tensor]) -> list[Tensor]:
         """Average each tensor over the groups, in one collective among peers."""
@@ -83,13 +83,13 @@ class TaskMesh:
         parts = (flat / self.groups).split([tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def gather_from_members(self, own: Item) -> list[Item]:
+    def gather_from_members(self, item: Item) -> list[Item]:
         """Gather the values of all members, by shard. Collective in the group."""
-        return gather_values(own, self._members)
+        return gather_values(item, self._members)
 
-    def gather_from_peers(self, own: Item) -> list[Item]:
+    def gather_from_peers(self, item: Item) -> list[Item]:
         """Gather the values of all peers, by group. Collective among peers."""
-        return gather_values(own, self._peers)
+        return gather_values(item, self._peers)
 
     # The interface of DeepSpeed's mpu.
 

@@ -21,8 +21,8 @@ class ProcessGroupPeers(Peers):
         self._group = group
 
     @override
-    def gather(self, own: Item) -> list[Item]:
-        return gather_values(own, self._group)
+    def gather(self, item: Item) -> list[Item]:
+        return gather_values(item, self._group)
 
     @override
     def send(self, tensor: Tensor, receiver: int) -> None:

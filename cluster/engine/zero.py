@@ -176,9 +176,9 @@ class ZeroEngine(Engine):
     def _gathered(self, local: Parameters) -> Parameters:
         """Gather the tensors of a local tree, by one collective in the group."""
         lengths = [[_length(slices[name]) for name in local] for slices in self._members]
-        own = torch.cat([value.reshape(-1) for value in local.values()])
+        fragment = torch.cat([value.reshape(-1) for value in local.values()])
         longest = max(sum(each) for each in lengths)
-        rows = self.mesh.gather_shards(F.pad(own, (0, longest - len(own))))
+        rows = self.mesh.gather_shards(F.pad(fragment, (0, longest - len(fragment))))
         parts = [row[: sum(each)].split(each) for row, each in zip(rows, lengths, strict=True)]
         return {
             name: torch.cat(pieces).view(self._shapes[name])
@@ -216,9 +216,9 @@ class ZeroEngine(Engine):
         return (tensor / dist.get_world_size()).tolist()
 
     @override
-    def gather(self, own: list[Item]) -> list[Item]:
+    def gather(self, items: list[Item]) -> list[Item]:
         # Slot s belongs to worker s % world.
-        return in_order_of_slots(gather_values(own))
+        return in_order_of_slots(gather_values(items))
 
     @override
     def optimizer_state(self) -> Parameters:

@@ -56,11 +56,11 @@ class GatheringEngine(ZeroEngine):
     @override
     def local(self) -> Parameters:
         return {
-            name: self._own(name, deepspeed.utils.safe_get_local_fp32_param(p))
+            name: self._fragment(name, deepspeed.utils.safe_get_local_fp32_param(p))
             for name, p in self._named.items()
         }
 
-    def _own(self, name: str, padded: Tensor | None) -> Tensor:
+    def _fragment(self, name: str, padded: Tensor | None) -> Tensor:
         """Return a local tree's tensor from DeepSpeed's padded one; a view."""
         assert padded is not None, "every parameter is in the optimiser"
         return self._partition.shaped(name, padded.detach()[: self._real(name)])
@@ -88,9 +88,11 @@ class GatheringEngine(ZeroEngine):
             F.pad(gradient[name].reshape(-1), (0, shards * width - gradient[name].numel()))
             for name, width in zip(self._named, widths, strict=True)
         ]
-        own = self.mesh.mean_of_own_shard(torch.cat([row.view(shards, -1) for row in rows], dim=1))
-        parts = zip(self._named, own.split(widths), strict=True)
-        return {name: self._own(name, part) for name, part in parts}
+        fragment = self.mesh.mean_of_fragments(
+            torch.cat([row.view(shards, -1) for row in rows], dim=1)
+        )
+        parts = zip(self._named, fragment.split(widths), strict=True)
+        return {name: self._fragment(name, part) for name, part in parts}
 
     def _hand_over_shards(self, gradient: Parameters) -> None:
         mean = self._mean_over_groups(gradient)
@@ -102,7 +104,7 @@ class GatheringEngine(ZeroEngine):
     def _moment(self, name: str, moment: str) -> Tensor:
         parameter = self._named[name]
         padded = deepspeed.utils.safe_get_local_optimizer_state(parameter, moment)
-        return self._own(name, padded).reshape(-1)
+        return self._fragment(name, padded).reshape(-1)
 
     @override
     def _set_moment(self, name: str, moment: str, value: Tensor) -> None:
@@ -158,13 +160,13 @@ class ShardedEngine(GatheringEngine):
 
     def dot(self, a: Parameters, b: Parameters) -> Tensor:
         """Return the inner product of two local trees. Collective in the group."""
-        own = torch.stack([(value * b[name]).sum() for name, value in a.items()]).sum()
-        return self.mesh.sum_over_shards(own)
+        local = torch.stack([(value * b[name]).sum() for name, value in a.items()]).sum()
+        return self.mesh.sum_over_shards(local)
 
     @override
-    def gather(self, own: list[Item]) -> list[Item]:
+    def gather(self, items: list[Item]) -> list[Item]:
         # Among the workers that keep the same shards.
-        return in_order_of_slots(self.mesh.gather_from_peers(own))
+        return in_order_of_slots(self.mesh.gather_from_peers(items))
 
     def gradient_at(
         self, phi: Parameters, draw: Draw, weight: float, term: int = 0
@@ -189,7 +191,7 @@ class ShardedEngine(GatheringEngine):
             loss = weight * self._engine(*draw, term=term)
             self._engine.backward(loss)
         gradient = {
-            name: self._own(name, deepspeed.utils.safe_get_local_grad(p)).clone()
+            name: self._fragment(name, deepspeed.utils.safe_get_local_grad(p)).clone()
             for name, p in self._named.items()
         }
         # The mean on all workers, so that all of them notice a loss that is not finite.

@@ -42,7 +42,7 @@ class Cost:
     def extrapolated(self, before: "Cost", times: int) -> "Cost":
         """Add the difference from `before` `times` more."""
         pairs = zip(astuple(self), astuple(before), strict=True)
-        return Cost(*(own + times * (own - other) for own, other in pairs))
+        return Cost(*(ours + times * (ours - other) for ours, other in pairs))
 
 
 class CostCounter(TorchDispatchMode):

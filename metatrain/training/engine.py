@@ -41,7 +41,7 @@ class Engine(ABC):
         """Average each value over the workers. Collective."""
 
     @abstractmethod
-    def gather(self, own: list[Item]) -> list[Item]:
+    def gather(self, items: list[Item]) -> list[Item]:
         """Return the items of all workers, one for each of their slots, in the order of slots.
 
         Collective.

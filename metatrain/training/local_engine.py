@@ -66,8 +66,8 @@ class LocalEngine(Engine):
         return values
 
     @override
-    def gather(self, own: list[Any]) -> list[Any]:
-        return own
+    def gather(self, items: list[Any]) -> list[Any]:
+        return items
 
     @override
     def optimizer_state(self) -> Parameters:

@@ -20,7 +20,7 @@ class Peers(ABC):
     world: int
 
     @abstractmethod
-    def gather(self, own: Item) -> list[Item]:
+    def gather(self, item: Item) -> list[Item]:
         """Return what each of them has, in the order of ranks. Collective."""
 
     @abstractmethod
@@ -36,8 +36,8 @@ class _Alone(Peers):
     rank, world = 0, 1
 
     @override
-    def gather(self, own: Item) -> list[Item]:
-        return [own]
+    def gather(self, item: Item) -> list[Item]:
+        return [item]
 
     @override
     def send(self, tensor: Tensor, receiver: int) -> None:
