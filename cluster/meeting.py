@@ -28,13 +28,13 @@ def new_meeting() -> str:
     return path
 
 
-def meet(meeting: str, backend: str, *, rank: int, world: int, timeout: timedelta) -> None:
+def meet(meeting: str, backend: str, *, number: int, world: int, timeout: timedelta) -> None:
     """Make torch's process group with the other workers of this machine. Collective.
 
     Args:
         meeting: a file by `new_meeting`.
         backend: torch's, such as gloo.
-        rank: this worker's number.
+        number: this worker's rank.
         world: the number of workers.
         timeout: the longest wait for the others, in each collective too.
     """
@@ -42,4 +42,4 @@ def meet(meeting: str, backend: str, *, rank: int, world: int, timeout: timedelt
     for variable in _INTERFACES:
         os.environ.setdefault(variable, loopback)
     url = Path(meeting).as_uri()
-    dist.init_process_group(backend, url, timeout=timeout, world_size=world, rank=rank)
+    dist.init_process_group(backend, url, timeout=timeout, world_size=world, rank=number)

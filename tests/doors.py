@@ -1,26 +1,31 @@
 """What a run opens to other users of the machine."""
 
+import re
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from cluster.ray_internals import TRAIN_WORKER_TITLE
+
+_SESSION = re.compile(r"(/[^\s=:]*)/session_2")
+
 
 class Watch:
-    """Watcher of a process and those below it, from entering to leaving.
+    """Watcher of the processes below another one, from entering to leaving.
 
     Attributes:
-        listening: the addresses where its workers listened, by process.
-        folders: the folders of Ray that its processes were given, with their modes.
+        listening: the addresses where the run's workers listened, by process.
+        folders: the folders that Ray was given for its sessions, and whether one above each is for
+            this user alone.
     """
 
     def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self.listening: dict[int, set[Any]] = {}
-        self.folders: dict[Path, int] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self.listening: dict[int, set[tuple[str, int]]] = {}
+        self.folders: dict[Path, bool] = {}
+        self._pid, self._ended = pid, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> "Watch":
         self._thread.start()
@@ -30,24 +35,21 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._ended.wait(0.2):
-            try:
-                family = psutil.Process(self._pid).children(recursive=True)
-            except psutil.Error:
-                continue
-            for process in family:
-                try:
-                    self._look_at(process)
-                except (psutil.Error, OSError):
-                    continue
+    def _watch(self) -> None:
+        while not self._ended.wait(0.3):
+            with suppress(psutil.Error):
+                for process in psutil.Process(self._pid).children(recursive=True):
+                    with suppress(psutil.Error, OSError):
+                        self._look_at(process)
 
     def _look_at(self, process: psutil.Process) -> None:
-        words = process.cmdline()
-        for word in words:
-            name, _, value = word.partition("=")
-            if name in ("--session-dir", "--session_dir", "--temp-dir", "--temp_dir"):
-                self.folders[Path(value)] = Path(value).stat().st_mode & 0o777
-        for c in process.net_connections("inet"):
-            if c.status == psutil.CONN_LISTEN:
-                self.listening.setdefault((process.pid, words[0][:40]), set()).add(tuple(c.laddr))
+        command = " ".join(process.cmdline())
+        if match := _SESSION.search(command):
+            folder = Path(match[1])
+            above = [each.stat() for each in (folder, *folder.parents)]
+            self.folders[folder] = any(status.st_mode & 0o077 == 0 for status in above)
+        if command.startswith(TRAIN_WORKER_TITLE):
+            connections = process.net_connections("inet")
+            addresses = {c.laddr for c in connections if c.status == psutil.CONN_LISTEN}
+            known = self.listening.setdefault(process.pid, set())
+            known |= {(address.ip, address.port) for address in addresses}

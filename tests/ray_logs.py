@@ -11,7 +11,7 @@ _LAST_LINES = 40
 
 def controller_logs(since: float) -> str:
     """Return the ends of the logs that were written after `since`, in seconds since the epoch."""
-    logs = Path(gettempdir()).glob("ray*/session_2*/logs/train/ray-train-app-controller-*.log")
+    logs = Path(gettempdir()).glob("ray*/r/session_2*/logs/train/ray-train-app-controller-*.log")
     recent = sorted((p for p in logs if p.stat().st_mtime > since), key=lambda p: p.stat().st_mtime)
     return "\n\n".join("\n".join([str(log), *_lines(log)[-_LAST_LINES:]]) for log in recent)
 

@@ -37,7 +37,7 @@ class _Rank:
         """Return the seconds of one all-reduce."""
         timeout = timedelta(seconds=_TIMEOUT_SECONDS / 2)
         if isinstance(place, str):
-            meet(place, backend, rank=rank, world=world, timeout=timeout)
+            meet(place, backend, number=rank, world=world, timeout=timeout)
         else:
             host, port = place
             os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}

@@ -80,7 +80,8 @@ def _private_folder() -> Iterator[str | None]:
     folder = mkdtemp(prefix="ray-", dir="/tmp" if sys.platform == "darwin" else None)
     failed = False
     try:
-        yield folder
+        # Ray opens the folder that it is given to everybody, so it gets one inside.
+        yield f"{folder}/r"
     except Exception:
         failed = True
         raise

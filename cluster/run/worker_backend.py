@@ -3,7 +3,6 @@
 import signal
 import threading
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,11 @@ def _meet(worker_group: Any, meeting: str, timeout: timedelta) -> None:
     """Make torch's process group of workers on one machine."""
     backend = "nccl" if worker_group.get_resources_per_worker().get("GPU") else "gloo"
     worker_group.execute(prepare_worker)
-    # Partial, since the group has a `rank` of its own.
-    join = partial(meet, meeting, backend, world=len(worker_group), timeout=timeout)
-    ranks = range(len(worker_group))
-    joins = [worker_group.execute_single_async(rank, partial(join, rank=rank)) for rank in ranks]
+    settings = {"meeting": meeting, "backend": backend, "world": len(worker_group)}
+    joins = [
+        worker_group.execute_single_async(number, meet, number=number, timeout=timeout, **settings)
+        for number in range(len(worker_group))
+    ]
     ray.get(joins)
 
 

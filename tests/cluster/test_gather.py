@@ -86,7 +86,7 @@ def test_engines_and_checkpoints_of_real_workers_need_no_pickle(tmp_path):
 
 def meet_on_loopback(rank, meeting, folder):
     os.environ |= {"CUDA_VISIBLE_DEVICES": ""}
-    meet(meeting, "gloo", rank=rank, world=WORLD, timeout=timedelta(seconds=60))
+    meet(meeting, "gloo", number=rank, world=WORLD, timeout=timedelta(seconds=60))
     later = dist.new_group(backend="gloo")
     value = torch.ones(1)
     dist.all_reduce(value)
@@ -115,5 +115,5 @@ def test_interfaces_that_the_user_names_stay(monkeypatch):
     monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         monkeypatch.setenv(variable, "eth7")
-    meet("/meeting", "gloo", rank=0, world=1, timeout=timedelta(seconds=1))
+    meet("/meeting", "gloo", number=0, world=1, timeout=timedelta(seconds=1))
     assert os.environ["GLOO_SOCKET_IFNAME"] == os.environ["NCCL_SOCKET_IFNAME"] == "eth7"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import asdict
+from ipaddress import ip_address
 
 import pytest
 import torch
@@ -52,8 +53,14 @@ def assert_validated(config):
 
 
 def assert_private(watch):
-    print(watch.listening)
-    print(watch.folders)
+    """Assert that a run's workers open nothing to others, and Ray's folder is the user's alone."""
+    assert len(watch.listening) == 2
+    for addresses in watch.listening.values():
+        # Ray's own, which asks for the token.
+        assert len({a for a in addresses if not ip_address(a[0]).is_loopback}) <= 1, watch.listening
+    [folder] = watch.folders
+    assert watch.folders[folder], "a folder above it is for this user alone"
+    assert not folder.exists()
 
 
 def test_two_workers_give_the_parameters_of_plain_torch(overrides, tmp_path):
