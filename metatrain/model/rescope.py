@@ -34,7 +34,5 @@ def rescoped(config: Config, parameters: Parameters, scope: str) -> tuple[Config
         )
     config = with_values(config, {"inner.scope": {"name": scope}})
     fresh = build_theta(config).copy()
-    # Where a scope parametrizes a weight, torch gives the weight itself a longer name.
-    trained = {name: name.replace(".parametrizations.weight.original", ".weight") for name in fresh}
     device = next(iter(parameters.values())).device
-    return config, {n: parameters.get(trained[n], v).to(device) for n, v in fresh.items()}
+    return config, {n: parameters.get(n, v).to(device) for n, v in fresh.items()}

@@ -97,8 +97,7 @@ def _unscoped(config: Config) -> Config:
 
 
 def _stored(name: str) -> str:
-    # Where a scope parametrizes a weight, torch gives the weight itself a longer name.
-    return f"{PARAMETERS}/" + name.replace(".parametrizations.weight.original", ".weight")
+    return f"{PARAMETERS}/{name}"
 
 
 def _leaves(values: object, prefix: str = "") -> Iterator[tuple[str, object]]:

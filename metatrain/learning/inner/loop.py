@@ -89,6 +89,12 @@ class InnerLoop:
         self.theta, self.generator = theta, theta.generator
         self.config, self.proximity = config, proximity
         self.scope = SCOPES[config.scope.name].names(self.generator)
+        if not self.scope:
+            raise UserError(
+                f"inner.scope.name={config.scope.name} moves no parameter of "
+                f"{type(self.generator.network).__name__}, which is frozen or has none there; use "
+                f"inner.scope.name=lora, which adds some."
+            )
         self.field = field or GradientField(theta, config.precision)
         self.hvp = HVPS[hvp](self.field)
         exact = not isinstance(self.hvp, Difference)

@@ -4,16 +4,15 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import nn
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.generators import Generator
 from metatrain.generators.networks.layers import Context, FiLM
+from metatrain.learning.inner.low_rank import LowRank, add_low_rank
 
 
 class Scope(ABC):
@@ -63,42 +62,36 @@ class Film(Scope):
         return _inside(generator, FiLM, "film")
 
 
-class LowRank(nn.Module):
-    """A weight plus a low-rank term, W + up down (Hu et al. 2022, "LoRA", eq. 3, alpha = r).
-
-    At the start up = 0.
-    """
-
-    def __init__(self, weight: Tensor, rank: int) -> None:
-        super().__init__()
-        rows, columns = weight.shape[0], weight[0].numel()
-        rank = min(rank, rows, columns)
-        self.up = nn.Parameter(torch.zeros(rows, rank))
-        self.down = nn.Parameter(torch.randn(rank, columns) / math.sqrt(columns))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Add the low-rank term to the layer's `weight`."""
-        return weight + (self.up @ self.down).view_as(weight)
-
-
 class LoRA(Scope):
-    """A low-rank term beside the weight of every linear and convolutional layer."""
+    """A low-rank term beside every linear and convolutional layer, or beside some of them."""
 
     class Config(Section):
-        """The size of the term."""
+        """The size of the terms and the layers that have one."""
 
         name: Literal["lora"] = "lora"
         rank: int = Field(
-            default=4, ge=1, le=4096, description="Rank of the term added to each weight."
+            default=4, ge=1, le=4096, description="Rank of the term added to each layer."
+        )
+        rslora: bool = Field(
+            default=False,
+            description="Scale terms by the root of the rank (rsLoRA with alpha = rank).",
+        )
+        target_modules: tuple[str, ...] = Field(
+            default=(),
+            description="Layers with a term, by the end of their names, as to_q; none is all.",
         )
 
     @staticmethod
     @override
     def install(generator: Generator, config: Any) -> None:
-        layers = [m for m in generator.network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-        for layer in layers:
-            parametrize.register_parametrization(
-                layer, "weight", LowRank(layer.weight, config.rank)
+        # Kalajdzievski 2023, "A Rank Stabilization Scaling Factor", eq. 7: alpha / sqrt(r).
+        scale = math.sqrt(config.rank) if config.rslora else 1.0
+        unknown = add_low_rank(generator.network, config.rank, scale, config.target_modules)
+        if unknown:
+            raise UserError(
+                f"inner.scope.target_modules names {unknown[0]}, and "
+                f"{type(generator.network).__name__} has no linear or convolutional layer of that "
+                f"name; correct it, or leave target_modules out for all layers."
             )
 
     @classmethod
@@ -148,6 +141,11 @@ class ContextScope(Scope):
     @override
     def install(generator: Generator, config: Any) -> None:
         network = generator.network
+        if not network.embedding:
+            raise UserError(
+                f"inner.scope.name=context conditions {type(network).__name__} by its embedding, "
+                f"and it has none; use inner.scope.name=lora."
+            )
         network.context = Context(config.size, network.embedding)
 
     @classmethod
