@@ -8,21 +8,36 @@ point. `learning`, `model` and the rooms above import from here; this room impor
 from collections.abc import Mapping
 
 from metatrain.base.registry import Registry
+from metatrain.generators.codecs.autoencoders import AutoencoderKL, AutoencoderTiny
 from metatrain.generators.codecs.codec import Codec, Identity
+from metatrain.generators.codecs.taef2 import TAEF2
 from metatrain.generators.combined.ensemble import Ensemble
 from metatrain.generators.combined.mixture import Mixture
 from metatrain.generators.generator import Generator
+from metatrain.generators.networks.backbone import Backbone
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.generators.objectives.objective import Draw, Objective, Term
+from metatrain.generators.objectives.scheduled import Scheduled
 
 # The first of each is the default.
 GENERATORS: Mapping[str, type[Network]] = Registry(
-    "metatrain.generators", {**NETWORKS, "ensemble": Ensemble, "mixture": Mixture}
+    "metatrain.generators",
+    {**NETWORKS, "ensemble": Ensemble, "mixture": Mixture, "diffusers": Backbone},
 )
-OBJECTIVES: Mapping[str, type[Objective]] = Registry("metatrain.objectives", {"flow": FlowMatching})
-CODECS: Mapping[str, type[Codec]] = Registry("metatrain.codecs", {"identity": Identity})
+OBJECTIVES: Mapping[str, type[Objective]] = Registry(
+    "metatrain.objectives", {"flow": FlowMatching, "diffusers": Scheduled}
+)
+CODECS: Mapping[str, type[Codec]] = Registry(
+    "metatrain.codecs",
+    {
+        "identity": Identity,
+        "autoencoder_kl": AutoencoderKL,
+        "autoencoder_tiny": AutoencoderTiny,
+        "taef2": TAEF2,
+    },
+)
 
 __all__ = [
     "CODECS",

@@ -1,13 +1,15 @@
 """Frozen weights: files of tensors that a network uses and nothing trains."""
 
 import hashlib
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
 
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import nn
+from torch import Tensor, nn
+from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Location, Section
@@ -16,12 +18,27 @@ from metatrain.storage.files import read_file
 S = TypeVar("S", bound=Section)
 
 
-class FrozenWeights(Section):
-    """A safetensors file of weights that stay as they are.
+class Frozen(Section):
+    """Files of others, known by their hashes.
 
-    They are no part of theta, so that no checkpoint and no model file holds them: those name the
-    file and its hash.
+    What they hold is no part of theta, so that no checkpoint and no model file has it: those name
+    the place and the hashes.
     """
+
+    path: Location = Field(description="A path or any fsspec URL.")
+    sha256: Any = None
+
+    def pinned(self) -> Self:
+        """Fill in the hashes, so that no other file can stand in.
+
+        Raises:
+            UserError: when a file cannot be read.
+        """
+        raise NotImplementedError
+
+
+class FrozenWeights(Frozen):
+    """A safetensors file of weights that stay as they are."""
 
     path: Location = Field(description="A safetensors file: a path or any fsspec URL.")
     sha256: str | None = Field(
@@ -29,6 +46,19 @@ class FrozenWeights(Section):
         pattern="^[0-9a-f]{64}$",
         description="Hash of the file; null is filled in when a run begins.",
     )
+
+    @override
+    def pinned(self) -> Self:
+        sha256 = self.sha256 or hashlib.sha256(read_file(self.path)).hexdigest()
+        return self.model_copy(update={"sha256": sha256})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Read the tensors of the file.
+
+        Raises:
+            UserError: when it cannot be read, or is not the one that was pinned.
+        """
+        return parse_tensors(read_pinned(self.path, self.sha256), self.path)
 
 
 def load_frozen(module: nn.Module, weights: FrozenWeights) -> None:
@@ -41,41 +71,70 @@ def load_frozen(module: nn.Module, weights: FrozenWeights) -> None:
             not those of `module`.
     """
     module.requires_grad_(False)
+    if not on_meta(module):
+        fill(module, weights.tensors(), weights.path)
+
+
+def on_meta(module: nn.Module) -> bool:
+    """Tell whether a module has tensors without values."""
+    return any(tensor.is_meta for tensor in module.state_dict().values())
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
+    """Set every parameter and buffer of `module` from tensors, which messages name by `path`.
+
+    Raises:
+        UserError: when names or shapes differ.
+    """
     expected = module.state_dict()
-    if any(tensor.is_meta for tensor in expected.values()):
-        return
-    data = read_file(weights.path)
-    if weights.sha256 not in (None, _sha256(data)):
-        raise UserError(
-            f"{weights.path} has sha256 {_sha256(data)}, and {weights.sha256} was trained with; "
-            f"name the file that was used."
-        )
-    try:
-        tensors = load(data)
-    except SafetensorError as error:
-        raise UserError(f"{weights.path} is no safetensors file, or damaged: {error}.") from error
     _check(
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
         {name: tuple(tensor.shape) for name, tensor in expected.items()},
-        weights.path,
+        path,
     )
     with torch.no_grad():
         for name, tensor in expected.items():
             tensor.copy_(tensors[name])
 
 
+def read_pinned(url: str, sha256: str | None) -> bytes:
+    """Read a file whose hash is known, or with None any.
+
+    Raises:
+        UserError: when it cannot be read, or has another hash.
+    """
+    data = read_file(url)
+    actual = hashlib.sha256(data).hexdigest()
+    if sha256 not in (None, actual):
+        raise UserError(
+            f"{url} has sha256 {actual}, and {sha256} was trained with; name the file that was "
+            f"used."
+        )
+    return data
+
+
+def parse_tensors(data: bytes, url: str) -> dict[str, Tensor]:
+    """Parse the bytes of a safetensors file, which messages name by `url`.
+
+    Raises:
+        UserError: when they are none.
+    """
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise UserError(f"{url} is no safetensors file, or damaged: {error}.") from error
+
+
 def pinned(section: S) -> S:
-    """Fill in the hashes of all frozen weights in `section`, so that no other file can stand in.
+    """Fill in the hashes of all frozen files in `section`, so that no other file can stand in.
 
     Raises:
         UserError: when one of the files cannot be read.
     """
-    if isinstance(section, FrozenWeights):
-        sha256 = section.sha256 or _sha256(read_file(section.path))
-        return section.model_copy(update={"sha256": sha256})
     parts = {name: getattr(section, name) for name in type(section).model_fields}
     changed = {name: pinned(part) for name, part in parts.items() if isinstance(part, Section)}
-    return section.model_copy(update=changed) if changed else section
+    section = section.model_copy(update=changed) if changed else section
+    return section.pinned() if isinstance(section, Frozen) else section
 
 
 def _check(
@@ -89,7 +148,3 @@ def _check(
                 f"{path} {fault} tensor {names[0]} (and {len(names) - 1} more); give the weights "
                 f"of the network that is configured."
             )
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -5,7 +5,7 @@ from typing import Any
 
 from metatrain.base.errors import UntrustedError
 from metatrain.base.section import Section, location_fields
-from metatrain.generators.frozen import FrozenWeights
+from metatrain.generators.frozen import Frozen
 from metatrain.storage.files import is_local
 
 
@@ -26,8 +26,6 @@ def refuse_places(*sections: Section) -> None:
 
 
 def _places(value: Any) -> Iterator[str]:
-    if isinstance(value, FrozenWeights) and value.sha256 and is_local(value.path):
-        return
     if isinstance(value, Mapping):
         for part in value.values():
             yield from _places(part)
@@ -35,6 +33,7 @@ def _places(value: Any) -> Iterator[str]:
         return
     for name in type(value).model_fields:
         yield from _places(getattr(value, name))
+    pinned = isinstance(value, Frozen) and value.sha256 and is_local(value.path)
     for name in location_fields(type(value)):
-        if place := getattr(value, name):
+        if (place := getattr(value, name)) and not (pinned and name == "path"):
             yield place

@@ -26,7 +26,7 @@ class Network(nn.Module, ABC):
 
     Config: ClassVar[type[Section]]
     scope: ClassVar[str | None] = None
-    head: ClassVar[tuple[str, ...]] = ()
+    head: tuple[str, ...] = ()
     embedding: int = 0
 
     def __init__(self, config: Section, shape: tuple[int, int, int]) -> None:

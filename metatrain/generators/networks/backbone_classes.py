@@ -1,0 +1,148 @@
+"""Classes of diffusers that can be a backbone, each with how it is called."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metatrain.base.errors import UserError
+
+# Pixels of an image for each value of a latent, which SDXL is told sizes in.
+_FACTOR = 8
+# The strength of guidance that is distilled into FLUX.1-dev; 1 is none.
+_DISTILLED_GUIDANCE = 1.0
+
+
+class Text(NamedTuple):
+    """Embedded text of each image.
+
+    Attributes:
+        states: of its tokens, [B, L, D].
+        pooled: of all of it, [B, P].
+    """
+
+    states: Tensor
+    pooled: Tensor
+
+
+class BackboneClass(NamedTuple):
+    """A class of diffusers, and what distinguishes it from others.
+
+    Attributes:
+        predict: maps a model, noisy latents [B, C, H, W], timesteps [B] and texts to [B, C, H, W].
+        text: gives the widths D and P of the texts that it needs; (0, 0) for none.
+        multiple: gives the number that divides the side of its latents.
+        side: gives the only side of its latents; None where any will do.
+        head: its last layers.
+    """
+
+    predict: Callable[[Any, Tensor, Tensor, Text], Tensor]
+    text: Callable[[Any], tuple[int, int]]
+    multiple: Callable[[Any], int]
+    side: Callable[[Any], int | None]
+    head: tuple[str, ...]
+
+
+def _unet(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+    return model(x, times).sample
+
+
+def _conditional_unet(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+    added = None
+    if model.config.addition_embed_type == "text_time":
+        height, width = (_FACTOR * side for side in x.shape[-2:])
+        # The original size, the place of the crop and the size to make.
+        sizes = x.new_tensor([height, width, 0, 0, height, width]).expand(len(x), -1)
+        added = {"text_embeds": text.pooled, "time_ids": sizes}
+    return model(x, times, encoder_hidden_states=text.states, added_cond_kwargs=added).sample
+
+
+def _dit(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+    # The label after the last stands for no class.
+    labels = times.new_full((len(x),), model.config.num_embeds_ada_norm, dtype=torch.long)
+    # Where it predicts a variance too, that comes behind.
+    return model(x, timestep=times, class_labels=labels).sample[:, : x.shape[1]]
+
+
+def _sd3(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+    return model(
+        x, encoder_hidden_states=text.states, pooled_projections=text.pooled, timestep=times
+    ).sample
+
+
+def _flux(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+    """Predict with tokens of 2 x 2 values, whose places are (0, row, column)."""
+    batch, _, height, width = x.shape
+    rows, columns = height // 2, width // 2
+    tokens = nn.functional.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)
+    places = x.new_zeros(rows, columns, 3)
+    places[..., 1] += torch.arange(rows, device=x.device)[:, None]
+    places[..., 2] += torch.arange(columns, device=x.device)[None]
+    guided = model.config.guidance_embeds
+    predicted = model(
+        hidden_states=tokens,
+        encoder_hidden_states=text.states,
+        pooled_projections=text.pooled,
+        timestep=times / 1000,
+        img_ids=places.view(-1, 3),
+        txt_ids=x.new_zeros(text.states.shape[1], 3),
+        guidance=x.new_full((batch,), _DISTILLED_GUIDANCE) if guided else None,
+    ).sample
+    grid = predicted.transpose(1, 2).unflatten(2, (rows, columns))
+    return nn.functional.pixel_shuffle(grid, 2)
+
+
+def _no_text(config: Any) -> tuple[int, int]:
+    return 0, 0
+
+
+def _unet_text(config: Any) -> tuple[int, int]:
+    if config.addition_embed_type not in (None, "text_time") or config.class_embed_type:
+        raise UserError(
+            "the backbone is conditioned on more than a text and a size (addition_embed_type, "
+            "class_embed_type); choose one that is not."
+        )
+    width = config.cross_attention_dim
+    width = width if isinstance(width, int) else width[0]
+    sizes = 6 * (config.addition_time_embed_dim or 0)
+    return width, (config.projection_class_embeddings_input_dim or 0) - sizes
+
+
+def _transformer_text(config: Any) -> tuple[int, int]:
+    return config.joint_attention_dim, config.pooled_projection_dim
+
+
+def _halvings(config: Any) -> int:
+    return 2 ** (len(config.block_out_channels) - 1)
+
+
+def _any_side(config: Any) -> None:
+    return None
+
+
+_UNET_HEAD = ("conv_norm_out", "conv_out")
+
+CLASSES = {
+    "UNet2DModel": BackboneClass(_unet, _no_text, _halvings, _any_side, _UNET_HEAD),
+    "UNet2DConditionModel": BackboneClass(
+        _conditional_unet, _unet_text, _halvings, _any_side, _UNET_HEAD
+    ),
+    "DiTTransformer2DModel": BackboneClass(
+        _dit,
+        _no_text,
+        lambda config: config.patch_size,
+        lambda config: config.sample_size,
+        ("proj_out_1", "proj_out_2"),
+    ),
+    "SD3Transformer2DModel": BackboneClass(
+        _sd3,
+        _transformer_text,
+        lambda config: config.patch_size,
+        _any_side,
+        ("norm_out", "proj_out"),
+    ),
+    "FluxTransformer2DModel": BackboneClass(
+        _flux, _transformer_text, lambda config: 2, _any_side, ("norm_out", "proj_out")
+    ),
+}

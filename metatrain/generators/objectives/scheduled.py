@@ -1,0 +1,168 @@
+"""Denoising as a scheduler of diffusers defines it: the objective of pretrained backbones."""
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import override
+
+from metatrain.base.errors import UserError
+from metatrain.base.section import Section
+from metatrain.data.batch import Batch
+from metatrain.generators.diffusers_import import diffusers_class
+from metatrain.generators.frozen_folder import FrozenFolder
+from metatrain.generators.networks.backbone import Backbone
+from metatrain.generators.networks.network import Network
+from metatrain.generators.objectives.flow import random_stream
+from metatrain.generators.objectives.noising import FLOW, Noising, noising_of
+from metatrain.generators.objectives.objective import Draw, Objective, Term
+
+SCHEDULERS = (
+    *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "EulerDiscreteScheduler"),
+    *("EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler"),
+    *("UniPCMultistepScheduler", FLOW),
+)
+
+
+class SchedulerSamplerConfig(Section):
+    """Sampling by the scheduler."""
+
+    steps: int = Field(default=20, ge=1, le=1000, description="Steps from noise to example.")
+    guidance: float = Field(
+        default=1.0, ge=0, description="Classifier-free guidance towards the text; 1 is none."
+    )
+
+
+class ScheduledConfig(FrozenFolder):
+    """Training and sampling as the scheduler in a folder of diffusers says."""
+
+    CONFIGURATION: ClassVar[str] = "scheduler_config.json"
+
+    name: Literal["diffusers"] = "diffusers"
+    min_snr: float | None = Field(
+        default=None, gt=0, description="Gamma of the min-SNR weighting, usually 5; null is none."
+    )
+    times: Literal["uniform", "logit_normal"] = Field(
+        default="uniform", description="Distribution of the times of training."
+    )
+    condition_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Fraction of examples trained without the text."
+    )
+    sampler: SchedulerSamplerConfig = SchedulerSamplerConfig()
+
+    @property
+    @override
+    def has_weights(self) -> bool:
+        return False
+
+
+class Scheduled(Objective[ScheduledConfig]):
+    """Regression of noise, velocity or example at the scheduler's noise levels.
+
+    Ho et al. 2020, eq. 14 (epsilon); Salimans and Ho 2022, appendix D (v_prediction); Lipman et
+    al. 2023, eq. 23 with the time shift of Esser et al. 2024, eq. 23 (flow matching).
+
+    A draw is the noisy examples [B, C, H, W], their timesteps [B], what is to be predicted
+    [B, C, H, W], the weight of each [B], and whether it sees the text [B].
+
+    Raises:
+        UserError: when the folder holds no scheduler that is known.
+    """
+
+    Config = ScheduledConfig
+
+    def __init__(self, config: ScheduledConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__(config, shape)
+        self._values = config.values()
+        name = self._values["_class_name"]
+        if name not in SCHEDULERS:
+            raise UserError(
+                f"{config.url} is of the class {name}, and a scheduler is one of "
+                f"{', '.join(SCHEDULERS)}; name another folder, or its subfolder."
+            )
+        self._kind = diffusers_class(name)
+        self.noising: Noising = noising_of(self._values, shape, config.url)
+        if config.min_snr and not self.noising.has_snr:
+            raise UserError(
+                "objective.min_snr weights noise levels of epsilon and v_prediction, and the "
+                "scheduler is one of flow matching; leave it out."
+            )
+
+    @property
+    @override
+    def terms(self) -> Sequence[Term]:
+        return (Term(prediction_error),)
+
+    @override
+    def check(self, network: Network) -> None:
+        if not isinstance(network, Backbone):
+            raise UserError(
+                f"objective.name=diffusers needs generator.name=diffusers, and "
+                f"{type(network).__name__} is another; choose objective.name=flow."
+            )
+
+    @override
+    def prepare(self, batch: Batch, *, training: bool) -> Draw:
+        target = batch.examples.target
+        stream, count = random_stream(batch.seed, batch.noise_index), len(target)
+        noise = torch.randn(target.shape, generator=stream)
+        places = torch.rand(count, generator=stream)
+        if self.config.times == "logit_normal":
+            places = torch.randn(count, generator=stream).sigmoid()
+        dropout = self.config.condition_dropout if training else 0.0
+        prompted = torch.rand(count, generator=stream) >= dropout
+        levels = self.noising.levels(places.to(target.device))
+        noisy, wanted = levels.noisy_and_target(target, noise.to(target))
+        weights = levels.weights(self.config.min_snr).to(target)
+        return noisy, levels.times, wanted, weights, prompted.to(target.device)
+
+    @override
+    def sample(
+        self, network: Network, support: Tensor, count: int, seed: int, sampler: Section | None
+    ) -> Tensor:
+        assert isinstance(network, Backbone)
+        config = sampler if isinstance(sampler, SchedulerSamplerConfig) else self.config.sampler
+        stream = torch.Generator().manual_seed(seed)
+        scheduler, options = self._scheduler(config.steps, stream)
+        noise = torch.randn((count, *self.shape), generator=stream).to(support)
+        x = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
+        # The scheduler of flow matching leaves what the network sees as it is.
+        scaled = getattr(scheduler, "scale_model_input", lambda x, time: x)
+        for time in scheduler.timesteps:
+            predicted = _guided(network, scaled(x, time), time, config.guidance)
+            x = scheduler.step(predicted, time, x, **options).prev_sample.to(support)
+        return x
+
+    def _scheduler(self, steps: int, stream: torch.Generator) -> tuple[Any, dict[str, Any]]:
+        """Make a scheduler for so many steps, and the options of each."""
+        scheduler, options = self._kind.from_config(self._values), {}
+        if self.noising.is_dynamic:
+            # Evenly from 1 to 1 / steps before the shift, as FLUX's pipeline has them.
+            sigmas = torch.linspace(1.0, 1.0 / steps, steps).tolist()
+            options = {"sigmas": sigmas, "mu": math.log(self.noising.shift)}
+        scheduler.set_timesteps(steps, **options)
+        accepted = inspect.signature(scheduler.step).parameters
+        return scheduler, {"generator": stream} if "generator" in accepted else {}
+
+
+def prediction_error(
+    network: Backbone, noisy: Tensor, times: Tensor, wanted: Tensor, weights: Tensor, seen: Tensor
+) -> Tensor:
+    """Compute the mean over the batch of weight |prediction - wanted|^2 per value, a scalar."""
+    error = (network.predict(noisy, times, seen) - wanted).square().mean(dim=(1, 2, 3))
+    return (weights * error).mean()
+
+
+def _guided(network: Backbone, x: Tensor, time: Tensor, guidance: float) -> Tensor:
+    """Combine predictions with and without the text, as Ho and Salimans 2022, eq. 6."""
+    times = time.to(x.device).expand(len(x))
+    prompted = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    towards = network.predict(x, times, prompted)
+    if guidance == 1.0:
+        return towards
+    free = network.predict(x, times, ~prompted)
+    return free + guidance * (towards - free)
