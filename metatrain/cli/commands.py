@@ -7,8 +7,10 @@ from metatrain.cli.calibrate import CALIBRATE
 from metatrain.cli.combine import COMBINE
 from metatrain.cli.config import CONFIG
 from metatrain.cli.data import DATA, PACK, STORE
+from metatrain.cli.embed_text import EMBED_TEXT
 from metatrain.cli.episodes import EPISODES
 from metatrain.cli.evaluate import EVALUATE
+from metatrain.cli.export import EXPORT
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.plan import PLAN
 from metatrain.cli.report import REPORT
@@ -27,6 +29,8 @@ COMMANDS = {
     "episodes": EPISODES,
     "train-metric": TRAIN_METRIC,
     "tune-adaptation": TUNE_ADAPTATION,
+    "embed-text": EMBED_TEXT,
+    "export": EXPORT,
     "combine": COMBINE,
     "report": REPORT,
 }

@@ -1,0 +1,47 @@
+"""`metatrain export`: an adapted model as files that other tools load."""
+
+import argparse
+
+from metatrain.base.errors import UserError
+from metatrain.cli.arguments import add_trust_argument
+from metatrain.cli.command import Command
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from metatrain.model.export import export_adapter, export_merged
+    from metatrain.model.file import adapted_url, load_model
+
+    if arguments.merge and arguments.format != "diffusers":
+        raise UserError(
+            f"--merge writes a folder of diffusers, and --format is {arguments.format}; leave "
+            f"--format out."
+        )
+    url = adapted_url(arguments.adapted)
+    model = load_model(url, arguments.adapted_from, trust=arguments.trust)
+    folder = arguments.out.rstrip("/")
+    if arguments.merge:
+        print(export_merged(model, folder))
+    else:
+        print(export_adapter(model, folder, arguments.format))
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("adapted", metavar="ADAPTED", help="the folder or file that metatrain adapt wrote")
+    add("--out", required=True, metavar="DIR", help="folder to write")
+    add(
+        "--format",
+        choices=("diffusers", "kohya", "peft"),
+        default="diffusers",
+        help="who reads the LoRA; kohya: ComfyUI and A1111 too (diffusers)",
+    )
+    add("--merge", action="store_true", help="write whole weights in place of a LoRA")
+    add(
+        "--adapted-from",
+        metavar="MODEL",
+        help="the model that ADAPTED was adapted from, if it is not where it was",
+    )
+    add_trust_argument(parser)
+
+
+EXPORT = Command("Write an adapted model as a LoRA or weights of diffusers.", _arguments, _export)

@@ -1,0 +1,188 @@
+"""Models over backbones of diffusers, as files that other tools load."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor
+
+from metatrain.base.errors import UserError
+from metatrain.generators import Backbone
+from metatrain.learning.inner.low_rank import LowRank, low_rank_terms
+from metatrain.model.model import Model
+from metatrain.storage.files import write_file
+
+Format = Literal["diffusers", "kohya", "peft"]
+
+# What pipelines call the network, and the classes that they load kohya's names for.
+_COMPONENTS = {
+    "UNet2DConditionModel": "unet",
+    "SD3Transformer2DModel": "transformer",
+    "FluxTransformer2DModel": "transformer",
+}
+_LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+class Adapter(NamedTuple):
+    """Low-rank terms of one rank, each with a strength of 1 (alpha = rank).
+
+    Attributes:
+        terms: `down` [r, columns] or [r, C, h, w] and `up` [rows, r] or [rows, r, 1, 1], by the
+            names of their layers.
+        rank: of all terms.
+        component: the backbone's name in a pipeline; None where none loads a LoRA for it.
+        kind: the backbone's class.
+    """
+
+    terms: Mapping[str, tuple[Tensor, Tensor]]
+    rank: int
+    component: str | None
+    kind: str
+
+
+def export_adapter(model: Model, folder: str, format: Format) -> str:
+    """Write the low-rank terms of a model as a LoRA file, and return its URL.
+
+    Args:
+        model: the model, in the scope `lora` over a backbone.
+        folder: where to write.
+        format: diffusers: `load_lora_weights` of its pipelines reads it; kohya: ComfyUI and A1111
+            do too; peft: `PeftModel.from_pretrained` does.
+
+    Raises:
+        UserError: when the model has no such terms, or no tool reads the format for its backbone.
+    """
+    adapter = _adapter(model)
+    if format == "peft":
+        write_file(f"{folder}/adapter_config.json", _peft_config(adapter))
+    name = "adapter_model.safetensors" if format == "peft" else _LORA_FILE
+    tensors = {name: t.contiguous() for name, t in _NAMINGS[format](adapter).items()}
+    write_file(f"{folder}/{name}", save(tensors, {"format": "pt"}))
+    return f"{folder}/{name}"
+
+
+def export_merged(model: Model, folder: str) -> str:
+    """Write the whole backbone with its low-rank terms added, as diffusers' `save_pretrained` does.
+
+    Returns:
+        The folder, which diffusers' `from_pretrained` reads.
+
+    Raises:
+        UserError: when the model has no backbone of diffusers.
+    """
+    backbone = _backbone(model)
+    terms = low_rank_terms(backbone.model)
+    weights: dict[str, Tensor] = {}
+    for name, tensor in backbone.model.state_dict().items():
+        layer, _, leaf = name.rpartition(".")
+        if layer.removesuffix(".lora") in terms and layer.endswith(".lora"):
+            continue
+        added = terms[layer].weight() if leaf == "weight" and layer in terms else 0.0
+        weights[name] = (tensor.float() + added).contiguous()
+    values = dict(cast(Any, backbone.model).config)
+    configuration = {"_class_name": type(backbone.model).__name__, **_plain(values)}
+    write_file(f"{folder}/config.json", json.dumps(configuration, indent=2).encode())
+    data = save(weights, {"format": "pt"})
+    write_file(f"{folder}/diffusion_pytorch_model.safetensors", data)
+    return folder
+
+
+def _backbone(model: Model) -> Backbone:
+    network = model.to("cpu").generator().network
+    if not isinstance(network, Backbone):
+        raise UserError(
+            f"the model's generator is {model.config.generator.name}, which other tools do not "
+            f"have; only models with generator.name=diffusers can be exported."
+        )
+    return network
+
+
+@torch.no_grad()
+def _adapter(model: Model) -> Adapter:
+    backbone = _backbone(model)
+    terms = low_rank_terms(backbone.model)
+    if not terms:
+        raise UserError(
+            f"the model was trained in the scope {model.config.inner.scope.name}, and has no "
+            f"low-rank terms to export; write its whole weights (merge), or train with "
+            f"inner.scope.name=lora."
+        )
+    rank, kind = model.config.inner.scope.rank, type(backbone.model).__name__
+    factors = {name: _factors(term, rank) for name, term in terms.items()}
+    return Adapter(factors, rank, _COMPONENTS.get(kind), kind)
+
+
+def _factors(term: LowRank, rank: int) -> tuple[Tensor, Tensor]:
+    """Return `down` and `up` of a term with a strength of 1, filled up with zeros to `rank`.
+
+    Readers take one rank for all terms, and strengths that differ from 1 for none.
+    """
+    missing = rank - term.down.shape[0]
+    down, up = F.pad(term.down, (0, 0, 0, missing)), F.pad(term.scale * term.up, (0, missing))
+    if len(term.kernel) == 1:
+        return down, up
+    return down.unflatten(1, term.kernel), up[:, :, None, None]
+
+
+def _as_diffusers(adapter: Adapter) -> dict[str, Tensor]:
+    if adapter.component is None:
+        raise UserError(
+            f"no pipeline of diffusers loads a LoRA for {adapter.kind}; export it as peft, or "
+            f"merged."
+        )
+    names = ("lora_A.weight", "lora_B.weight")
+    return {
+        f"{adapter.component}.{layer}.{name}": factor
+        for layer, factors in adapter.terms.items()
+        for name, factor in zip(names, factors, strict=True)
+    }
+
+
+def _as_kohya(adapter: Adapter) -> dict[str, Tensor]:
+    if adapter.component != "unet":
+        raise UserError(
+            f"kohya's names are those of UNet2DConditionModel, and the backbone is "
+            f"{adapter.kind}; export it as diffusers, peft, or merged."
+        )
+    tensors: dict[str, Tensor] = {}
+    for layer, (down, up) in adapter.terms.items():
+        name = f"lora_unet_{layer.replace('.', '_')}"
+        tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"] = down, up
+        tensors[f"{name}.alpha"] = torch.tensor(float(adapter.rank))
+    return tensors
+
+
+def _as_peft(adapter: Adapter) -> dict[str, Tensor]:
+    names = ("lora_A.weight", "lora_B.weight")
+    return {
+        f"base_model.model.{layer}.{name}": factor
+        for layer, factors in adapter.terms.items()
+        for name, factor in zip(names, factors, strict=True)
+    }
+
+
+_NAMINGS: dict[Format, Callable[[Adapter], dict[str, Tensor]]] = {
+    "diffusers": _as_diffusers,
+    "kohya": _as_kohya,
+    "peft": _as_peft,
+}
+
+
+def _peft_config(adapter: Adapter) -> bytes:
+    values = {
+        "peft_type": "LORA",
+        "r": adapter.rank,
+        "lora_alpha": adapter.rank,
+        "target_modules": sorted(adapter.terms),
+        "bias": "none",
+        "inference_mode": True,
+    }
+    return json.dumps(values, indent=2).encode()
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what diffusers keeps of the place that a configuration came from."""
+    return {name: value for name, value in values.items() if not name.startswith("_")}
