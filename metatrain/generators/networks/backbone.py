@@ -116,7 +116,7 @@ def _pure(model: Any) -> Any:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if hasattr(module, "dropout_prob"):
-            module.dropout_prob = 0.0
+            module.dropout_prob = 0.0  # pyright: ignore[reportArgumentType]
         # Under vmap, torch cannot normalise groups of what attention leaves in another order.
         if isinstance(module, nn.GroupNorm):
             module.register_forward_pre_hook(_in_order)
