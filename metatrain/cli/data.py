@@ -36,19 +36,22 @@ def _pack(arguments: argparse.Namespace) -> None:
         grow=arguments.grow,
         background=arguments.background,
         value_range=arguments.range,
+        photos=arguments.photos,
         wait=arguments.wait,
     )
     show(summary)
-    _tell_problems(summary.url)
+    _tell_problems(summary.url, "degradations" if arguments.photos else "classes")
 
 
-def _tell_problems(url: str) -> None:
+def _tell_problems(url: str, tasks: str = "classes") -> None:
     """Tell what training with the default settings would refuse about a data set."""
     from metatrain.config import DataConfig
     from metatrain.data.loader import open_tasks
     from metatrain.data.problems import data_problems
+    from metatrain.data.tasks import TASK_SOURCES
 
-    for problem in data_problems(open_tasks(DataConfig(path=url))):
+    data = DataConfig(path=url, tasks=TASK_SOURCES[tasks].Config())
+    for problem in data_problems(open_tasks(data)):
         show(f"  with the default settings, training refuses it: {sentence_of(problem)}")
 
 
@@ -115,6 +118,12 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     _layout_arguments(parser)
     add_wait_argument(parser)
     only = parser.add_mutually_exclusive_group()
+    only.add_argument(
+        "--photos",
+        action="store_true",
+        help="SOURCE holds photographs of any size, in no folders of tasks: pack each as a task, "
+        "for data.tasks.name=degradations",
+    )
     add = partial(only.add_argument, dest="variant")
     add("--wide", action="store_const", const="wide", help="icons: more and smaller tasks")
     add(

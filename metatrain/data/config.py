@@ -36,3 +36,8 @@ class DataConfig(EpisodeConfig):
     def url(self) -> str | None:
         """The location of the packed data set; None where the task source reads none."""
         return self.path if TASK_SOURCES[self.tasks.name].reads_packed else None
+
+    @property
+    def condition_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes, by name, of the conditions that the task source gives each example."""
+        return TASK_SOURCES[self.tasks.name].conditions(self.tasks, self)

@@ -6,6 +6,7 @@ is an 8-bit still image, grey, RGB or RGBA, that all decoders read alike.
 
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -44,6 +45,7 @@ __all__ = [
     "extent_of",
     "inspect",
     "normalise",
+    "normalised_tiles",
     "open_packed",
     "pixels_of",
     "shape_of",
@@ -100,30 +102,42 @@ def normalise(
         BadImage: when the bytes are empty, corrupt, of another format, or above `MAX_PIXELS`, or
             nothing is left to see once transparency is gone.
     """
-    data, origin = _converted(data, size)
-    frame = load_strictly(data)
-    notes, format_ = frame.notes, frame.format
-    notes += [origin] if origin else []
-    image = _plain(frame, background, levels)
-    changed = image is not frame.image or frame.turn is not None or origin is not None
-    image = frame.upright(image)
-    del frame  # Its pixels are not needed any more, and may be large.
+    decoded = _decoded(data, size, background, levels)
+    image = decoded.image
     if size is not None:
         if min(image.size) < size:
-            notes.append("smaller than --size: enlarged, which blurs")
-        image, changed = _square(image, size), changed or image.size != (size, size)
-    if image.mode == "RGBA":
-        whitened = whiten_clear_pixels(image)
-        image, changed = whitened, changed or whitened is not image
-    elif raw and background == "keep":
-        image = image.convert("RGBA")  # All raw pixels of a data set have one layout.
-    if warning := warning_of(image):
-        notes.append(warning)
-    if raw:
-        data = to_raw(image)
-    elif changed or format_ not in _KEPT_AS_THEY_ARE or "animated: first frame" in notes:
-        data = _as_png(image)
-    return NormalisedImage(data, image.width, image.height, tuple(notes), fingerprint_of(image))
+            decoded.notes.append("smaller than --size: enlarged, which blurs")
+        image = _square(image, size)
+    return _normalised(decoded, image, raw, background)
+
+
+def normalised_tiles(
+    data: bytes,
+    side: int,
+    *,
+    background: Background = "white",
+    levels: ChooseLevels | None = None,
+) -> list[NormalisedImage]:
+    """Normalise an image as a whole, and cut a large one into tiles that do not overlap.
+
+    Args:
+        data: as for `normalise`.
+        side: the longest side of a tile in pixels; tiles of one image differ by a pixel at most.
+        background: as for `normalise`.
+        levels: as for `normalise`.
+
+    Raises:
+        BadImage: as `normalise`.
+    """
+    decoded = _decoded(data, None, background, levels)
+    across, down = (_cuts(length, side) for length in decoded.image.size)
+    if len(across) == len(down) == 1:
+        return [_normalised(decoded, decoded.image, False, background)]
+    return [
+        _normalised(decoded, decoded.image.crop((left, top, right, bottom)), False, background)
+        for top, bottom in down
+        for left, right in across
+    ]
 
 
 def extent_of(data: bytes) -> Extent | None:
@@ -182,6 +196,59 @@ def shape_of(data: bytes) -> tuple[int, int, int]:
     """
     image = open_packed(data)
     return image.height, image.width, {"L": 1, "RGBA": 4}.get(image.mode, 3)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A plain, upright image, and the bytes that it was decoded from.
+
+    Attributes:
+        image: grey, RGB or RGBA, of 8 bits.
+        notes: the peculiarities that were handled.
+        data: the bytes.
+        kept: whether the bytes are an image of these very pixels, and may be packed.
+    """
+
+    image: Image.Image
+    notes: list[str]
+    data: bytes
+    kept: bool
+
+
+def _decoded(
+    data: bytes, size: int | None, background: Background, levels: ChooseLevels | None
+) -> _Decoded:
+    data, origin = _converted(data, size)
+    frame = load_strictly(data)
+    notes = frame.notes
+    notes += [origin] if origin else []
+    image = _plain(frame, background, levels)
+    kept = image is frame.image and frame.turn is None and origin is None
+    kept = kept and frame.format in _KEPT_AS_THEY_ARE and "animated: first frame" not in notes
+    return _Decoded(frame.upright(image), notes, data, kept)
+
+
+def _normalised(
+    decoded: _Decoded, image: Image.Image, raw: bool, background: Background
+) -> NormalisedImage:
+    """Encode `image`, which is that of `decoded` or made of it."""
+    notes, kept = [*decoded.notes], decoded.kept and image is decoded.image
+    if image.mode == "RGBA":
+        whitened = whiten_clear_pixels(image)
+        image, kept = whitened, kept and whitened is image
+    elif raw and background == "keep":
+        image = image.convert("RGBA")  # All raw pixels of a data set have one layout.
+    if warning := warning_of(image):
+        notes.append(warning)
+    data = to_raw(image) if raw else decoded.data if kept else _as_png(image)
+    return NormalisedImage(data, image.width, image.height, tuple(notes), fingerprint_of(image))
+
+
+def _cuts(length: int, side: int) -> list[tuple[int, int]]:
+    """Divide a length into equal parts of at most `side`, to a pixel."""
+    count = -(-length // side)
+    ends = [length * i // count for i in range(count + 1)]
+    return list(pairwise(ends))
 
 
 def _converted(data: bytes, size: int | None) -> Converted:

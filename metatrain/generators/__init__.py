@@ -17,17 +17,26 @@ from metatrain.generators.generator import Generator
 from metatrain.generators.networks.backbone import Backbone
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.registry import NETWORKS
+from metatrain.generators.networks.residual import Residual
 from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.generators.objectives.objective import Draw, Objective, Term
 from metatrain.generators.objectives.scheduled import Scheduled
+from metatrain.generators.objectives.super_resolution import SuperResolution
 
 # The first of each is the default.
 GENERATORS: Mapping[str, type[Network]] = Registry(
     "metatrain.generators",
-    {**NETWORKS, "ensemble": Ensemble, "mixture": Mixture, "diffusers": Backbone},
+    {
+        **NETWORKS,
+        "ensemble": Ensemble,
+        "mixture": Mixture,
+        "diffusers": Backbone,
+        "residual": Residual,
+    },
 )
 OBJECTIVES: Mapping[str, type[Objective]] = Registry(
-    "metatrain.objectives", {"flow": FlowMatching, "diffusers": Scheduled}
+    "metatrain.objectives",
+    {"flow": FlowMatching, "diffusers": Scheduled, "super_resolution": SuperResolution},
 )
 CODECS: Mapping[str, type[Codec]] = Registry(
     "metatrain.codecs",

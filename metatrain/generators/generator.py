@@ -67,7 +67,7 @@ class Generator(nn.Module):
             seed: of the noise.
             sampler: settings in place of the configured ones, of the objective's own section.
         """
-        latents = self._latents(support).target
+        latents = self._latents(support)
         samples = self.objective.sample(self.network, latents, count, seed, sampler)
         return self.codec.decode(samples).clamp(-1, 1)
 

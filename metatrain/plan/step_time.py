@@ -92,9 +92,8 @@ def _measured(config: Config) -> float:
 
 def _noise(config: Config) -> Episode:
     data, stream = config.data, torch.Generator().manual_seed(0)
-    images = torch.rand(
-        (data.shots + data.queries, data.channels, data.image_size, data.image_size),
-        generator=stream,
-    )
-    support, query = Examples(images).split(data.shots)
+    count = data.shots + data.queries
+    images = torch.rand((count, data.channels, data.image_size, data.image_size), generator=stream)
+    given = {n: torch.rand((count, *shape)) for n, shape in data.condition_shapes.items()}
+    support, query = Examples(images, given).split(data.shots)
     return Episode("planned", support, query, seed=0)

@@ -149,7 +149,10 @@ def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
 def _episode(config: Config, shards: int) -> Episode:
     data = config.data
     support, query = (
-        Examples(torch.empty(-(-count // shards), data.channels, data.image_size, data.image_size))
-        for count in (data.shots, data.queries)
+        Examples(
+            torch.empty(count, data.channels, data.image_size, data.image_size),
+            {name: torch.empty(count, *shape) for name, shape in data.condition_shapes.items()},
+        )
+        for count in (-(-data.shots // shards), -(-data.queries // shards))
     )
     return Episode("planned", support, query, seed=0)

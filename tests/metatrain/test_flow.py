@@ -128,7 +128,7 @@ def test_guidance_extrapolates_from_the_unconditional_velocity():
         noise = torch.randn((2, 1, 4, 4), generator=torch.Generator().manual_seed(0))
         objective = flow(Guide).objective
         network = Guide(Section(), (1, 4, 4))
-        return (objective.sample(network, support.target, 2, 0, settings) - noise).mean().item()
+        return (objective.sample(network, support, 2, 0, settings) - noise).mean().item()
 
     for guidance in (0.0, 1.0, 3.0):
         assert end(guidance) == pytest.approx(guidance, abs=1e-6)

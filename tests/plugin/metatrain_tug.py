@@ -14,6 +14,7 @@ from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.generators import Codec, Draw, Network, Objective, Term
 from metatrain.generators.frozen import FrozenWeights, load_frozen
 from metatrain.learning.learners import OuterGradient, Reptile
@@ -84,11 +85,12 @@ class TugOfWar(Objective[TugConfig]):
 
     @override
     def sample(
-        self, network: Network, support: Tensor, count: int, seed: int, sampler: Section | None
+        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
     ) -> Tensor:
         assert isinstance(network, Players)
         noise = torch.randn((count, 1, 1, 1), generator=torch.Generator().manual_seed(seed))
-        return network.picture["pixels"] + 0.1 * noise.to(support) * network.get_buffer("grain")
+        texture = 0.1 * noise.to(support.target) * network.get_buffer("grain")
+        return network.picture["pixels"] + texture
 
     def _value(self, network: Players, examples: Tensor) -> Tensor:
         picture, critic = network.picture["pixels"], network.critic["weights"]

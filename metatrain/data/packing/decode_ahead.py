@@ -10,19 +10,20 @@ from metatrain.data.images import MAX_PIXELS, BadValue, NormalisedImage, pixels_
 from metatrain.data.packing.raw_images import RawImage
 from metatrain.data.packing.read_ahead import ReadImage
 
-Normaliser = Callable[[bytes], NormalisedImage]
+# Returns the tiles of an image: itself, unless it is cut.
+Normaliser = Callable[[bytes], list[NormalisedImage]]
 
 
 class DecodedImage(NamedTuple):
-    """An image, normalised, or the reason why it is refused."""
+    """An image, normalised to its tiles, or the reason why it is refused."""
 
     image: RawImage
-    result: NormalisedImage | BadValue
+    result: list[NormalisedImage] | BadValue
 
 
 class _Pending(NamedTuple):
     image: RawImage
-    future: Future[NormalisedImage | BadValue]
+    future: Future[list[NormalisedImage] | BadValue]
     pixels: int
 
 
@@ -53,7 +54,7 @@ def _has_room(pending: deque[_Pending], pixels: int) -> bool:
     return few and sum(p.pixels for p in pending) + pixels <= MAX_PIXELS
 
 
-def _normalise(content: bytes | BadValue, normaliser: Normaliser) -> NormalisedImage | BadValue:
+def _normalise(content: bytes | BadValue, normaliser: Normaliser) -> list[NormalisedImage] | BadValue:
     if isinstance(content, BadValue):
         return content
     try:

@@ -44,6 +44,8 @@ __all__ = ["PackSummary", "assign_splits", "pack"]
 
 # To be raised when the same source no longer gives the same data set.
 _FORMAT = 2
+# The longest side of a photograph that stays whole: an episode reads one tile.
+_TILE = 512
 
 
 def pack(
@@ -64,6 +66,7 @@ def pack(
     grow: bool = False,
     background: Background = "white",
     value_range: ValueRange = "per-task",
+    photos: bool = False,
     wait: bool = False,
 ) -> PackSummary:
     """Pack the images of `source` as a data set at `dest`, or add what is new to the one there.
@@ -108,6 +111,9 @@ def pack(
         value_range: the values of images of more than 8 bits that become black and white:
             'per-task' takes the same for all images of a task, so that they stay comparable;
             'per-image' stretches each by itself; or two numbers.
+        photos: take every image of a folder or archive, however deep, as a task of its own, whole
+            and at its size; one with a side above 512 pixels is cut into tiles. This is the data
+            of `data.tasks.name=degradations`.
         wait: whether to wait until another process that packs into `dest` has ended.
 
     Raises:
@@ -115,10 +121,10 @@ def pack(
         UserError: when there is nothing to pack, `dest` holds a data set that was packed with
             other options or has other images of the same task, or either cannot be reached.
     """
-    _check_options(size, raw, split)
+    _check_options(size, raw, split, photos)
     source, dest = str(source) if isinstance(source, Path) else source, str(dest)
     label = source if isinstance(source, str) else "the images"
-    pixels = PixelOptions(size, raw, background, value_range)
+    pixels = PixelOptions(size, raw, background, value_range, _TILE if photos else None)
     _refuse_overlap(source, dest)
     reading = Options(
         size=size,
@@ -128,6 +134,7 @@ def pack(
         path_column=path_column,
         task_column=task_column,
         root=root,
+        photos=photos,
     )
     opened = open_source(source, reading)
     options = {"size": size, "raw": raw, "seed": seed, "split": list(split), "format": _FORMAT}
@@ -135,6 +142,7 @@ def pack(
     if value_range != "per-task":
         options["range"] = value_range if isinstance(value_range, str) else list(value_range)
     options |= {"variant": variant} if variant else {}
+    options |= {"photos": True} if photos else {}
     conditions = {**opened.conditions, **(conditions or {})}
     options |= {"conditions": conditions} if conditions else {}
     columns = ConditionColumns(conditions, opened, label, size, raw)
@@ -178,11 +186,15 @@ def pack(
         return PackSummary(dest, **summary, near_copies=tally.near_copies)
 
 
-def _check_options(size: int | None, raw: bool, split: tuple[float, float, float]) -> None:
+def _check_options(
+    size: int | None, raw: bool, split: tuple[float, float, float], photos: bool
+) -> None:
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         raise UserError(
             f"split {split} must be three shares, for train, val and test, summing to 1."
         )
+    if photos and (raw or size is not None):
+        raise UserError("photographs keep their size; leave --size and --raw out.")
     if raw and size is None:
         raise UserError("raw pixels must all be of one size; give it, such as --size 32.")
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import get_args
 
 from metatrain.base.errors import UserError
-from metatrain.data.images import Background, NormalisedImage, normalise
+from metatrain.data.images import Background, NormalisedImage, normalise, normalised_tiles
 from metatrain.data.packing.raw_images import RawImage
 from metatrain.data.task_levels import ValueRange, levels_of
 
@@ -14,6 +14,8 @@ from metatrain.data.task_levels import ValueRange, levels_of
 @dataclass(frozen=True)
 class PixelOptions:
     """The options of `metatrain.data.packing.pack.pack` that decide about pixels.
+
+    `tile` is the longest side of a photograph, in pixels, that is not cut; None cuts no image.
 
     Raises:
         UserError: when one has no such value.
@@ -23,6 +25,7 @@ class PixelOptions:
     raw: bool
     background: Background
     value_range: ValueRange
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         if self.background not in get_args(Background):
@@ -36,9 +39,10 @@ class PixelOptions:
                 f"numbers, the lower first."
             )
 
-    def normaliser(self, task: Sequence[RawImage]) -> Callable[[bytes], NormalisedImage]:
-        """Return the function that normalises the images of a task."""
+    def normaliser(self, task: Sequence[RawImage]) -> Callable[[bytes], list[NormalisedImage]]:
+        """Return the function that normalises an image of a task, to one or several tiles."""
         levels = levels_of([raw.read for raw in task], self.value_range)
-        return partial(
-            normalise, size=self.size, raw=self.raw, background=self.background, levels=levels
-        )
+        options = {"background": self.background, "levels": levels}
+        if self.tile:
+            return partial(normalised_tiles, side=self.tile, **options)
+        return lambda data: [normalise(data, size=self.size, raw=self.raw, **options)]

@@ -73,27 +73,29 @@ class RowMaker:
     ) -> Iterator[dict[str, Any]]:
         packed = self.packed.get(task)
         images = TaskImages(task, packed, self.dest)
-        for done, (raw, result) in enumerate(decoded, start):
+        for done, (raw, tiles) in enumerate(decoded, start):
             self.tally.progress.update(done)
-            try:
-                row = self._row(raw, result, images)
-            except BadValue as error:
-                self.tally.refuse(raw.name, error)
+            if isinstance(tiles, BadValue):
+                self.tally.refuse(raw.name, tiles)
                 continue
-            if row:
-                yield row | {"index": len(images.outlines) - 1}
+            for name, image in _named(raw.name, tiles):
+                try:
+                    row = self._row(raw, name, image, images)
+                except BadValue as error:
+                    self.tally.refuse(name, error)
+                    continue
+                if row:
+                    yield row | {"index": len(images.outlines) - 1}
         if not self.grow:
             images.check_complete()
         self.tally.near_copies += near_copies(images.outlines)
 
     def _row(
-        self, raw: RawImage, image: NormalisedImage | BadValue, images: TaskImages
+        self, raw: RawImage, name: str, image: NormalisedImage, images: TaskImages
     ) -> dict[str, Any] | None:
         """Return the row of an image but for its index; None where it is packed already."""
-        if isinstance(image, BadValue):
-            raise image
         values = {**raw.metadata, **self.columns.encode(raw)}
-        if not images.add(raw.name, image.fingerprint, values):
+        if not images.add(name, image.fingerprint, values):
             self.tally.present += 1
             return None
         self.tally.keep(raw, image)
@@ -105,3 +107,10 @@ class RowMaker:
             "split": self.splits[raw.task],
             **values,
         }
+
+
+def _named(name: str, tiles: list[NormalisedImage]) -> list[tuple[str, NormalisedImage]]:
+    """Name the tiles of the image `name`, which itself is its only tile where it was not cut."""
+    if len(tiles) == 1:
+        return [(name, tiles[0])]
+    return [(f"{name}, tile {i} of {len(tiles)}", tile) for i, tile in enumerate(tiles, 1)]

@@ -2,8 +2,11 @@
 
 from metatrain.base.registry import Registry
 from metatrain.data.tasks.classes import Classes
+from metatrain.data.tasks.degradations import Degradations
 from metatrain.data.tasks.source import EpisodeSampler, TaskSource
 
-TASK_SOURCES: Registry[type[TaskSource]] = Registry("metatrain.tasks", {"classes": Classes})
+TASK_SOURCES: Registry[type[TaskSource]] = Registry(
+    "metatrain.tasks", {"classes": Classes, "degradations": Degradations}
+)
 
-__all__ = ["TASK_SOURCES", "Classes", "EpisodeSampler", "TaskSource"]
+__all__ = ["TASK_SOURCES", "Classes", "Degradations", "EpisodeSampler", "TaskSource"]

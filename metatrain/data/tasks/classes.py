@@ -1,7 +1,7 @@
 """The task source of classes: every task is a class of packed images."""
 
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Literal
 
 from torch import Tensor
 from typing_extensions import override
@@ -12,8 +12,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.data.tasks.class_sampler import ClassPlan, ClassSampler
-from metatrain.data.tasks.source import TaskSource
-from metatrain.storage.disk_cache import DiskCache
+from metatrain.data.tasks.packed_source import PackedSource
 
 
 class ClassesConfig(Section):
@@ -22,7 +21,7 @@ class ClassesConfig(Section):
     name: Literal["classes"] = "classes"
 
 
-class Classes(TaskSource[ClassesConfig, ClassPlan]):
+class Classes(PackedSource[ClassesConfig, ClassPlan]):
     """Classes of packed images.
 
     Args:
@@ -36,14 +35,11 @@ class Classes(TaskSource[ClassesConfig, ClassPlan]):
     """
 
     Config = ClassesConfig
-    reads_packed = True
 
     def __init__(
         self, config: ClassesConfig, data: EpisodeConfig, store: EpisodeStore | None = None
     ) -> None:
-        super().__init__(config, data)
-        self.store = store or _open_store(data)
-        self.traffic = self.store.traffic
+        super().__init__(config, data, store)
         size, channels = data.image_size, data.channels
         self._reader = ClassReader(self.store, size, channels, data.conditions)
 
@@ -77,25 +73,8 @@ class Classes(TaskSource[ClassesConfig, ClassPlan]):
 
     @property
     @override
-    def url(self) -> str:
-        return self.store.url
-
-    @property
-    @override
     def fingerprint(self) -> str:
         return self.store.fingerprint
-
-    @property
-    @override
-    def snapshot(self) -> bytes:
-        return self.store.manifest
-
-    @override
-    def as_of(self, snapshot: bytes) -> Self | None:
-        then = _open_store(self.data, snapshot)
-        if not set(then.row_groups) <= set(self.store.row_groups):
-            return None
-        return type(self)(self.config, self.data, then)
 
     @override
     def refuse_enlarging(self, size: int) -> None:
@@ -104,8 +83,3 @@ class Classes(TaskSource[ClassesConfig, ClassPlan]):
     @override
     def task_images(self, split: str, size: int, channels: int) -> Iterator[Tensor]:
         return self.store.task_images(split, size, channels)
-
-
-def _open_store(data: EpisodeConfig, manifest: bytes | None = None) -> EpisodeStore:
-    cache = DiskCache(data.cache_dir, data.cache_bytes) if data.cache_dir else None
-    return EpisodeStore(data.path, cache, manifest)

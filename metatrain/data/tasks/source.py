@@ -68,6 +68,11 @@ class TaskSource(ABC, Generic[C, Plan]):
         self.config, self.data = config, data
         self.traffic = Traffic()
 
+    @classmethod
+    def conditions(cls, config: C, data: EpisodeConfig) -> dict[str, tuple[int, ...]]:
+        """Return the shapes, by name, of the conditions that each example has by this source."""
+        return {}
+
     @abstractmethod
     def sampler(
         self,

@@ -12,6 +12,7 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
+from metatrain.data.examples import Examples
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.velocity import VelocityNetwork
 from metatrain.generators.objectives.objective import Draw, Objective, Term
@@ -79,19 +80,19 @@ class FlowMatching(Objective[FlowConfig]):
 
     @override
     def sample(
-        self, network: Network, support: Tensor, count: int, seed: int, sampler: Section | None
+        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
     ) -> Tensor:
         assert isinstance(network, VelocityNetwork)
         config = sampler if isinstance(sampler, FlowSamplerConfig) else self.config.sampler
         noise = torch.randn((count, *self.shape), generator=torch.Generator().manual_seed(seed))
-        memory = network.encode(support)
+        memory = network.encode(support.target)
 
         def velocity(visible: bool) -> Velocity:
-            seen = torch.full((count, len(memory)), visible, device=support.device)
+            seen = torch.full((count, len(memory)), visible, device=support.target.device)
             return lambda x, time: network.velocity(x, x.new_full((len(x),), time), memory, seen)
 
         flow = guided(velocity(True), velocity(False), config.guidance)
-        return integrate(flow, noise.to(support), config)
+        return integrate(flow, noise.to(support.target), config)
 
     def restore(self, network: VelocityNetwork, batch: Batch, hidden: Tensor) -> Tensor:
         """Estimate the targets of `batch` without the values that are `hidden`.

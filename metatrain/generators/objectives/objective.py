@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
+from metatrain.data.examples import Examples
 from metatrain.generators.networks.network import Network
 
 # The tensors that terms need of a batch, noise included, in a fixed order.
@@ -70,13 +71,13 @@ class Objective(ABC, Generic[C]):
 
     @abstractmethod
     def sample(
-        self, network: Network, support: Tensor, count: int, seed: int, sampler: Section | None
+        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
     ) -> Tensor:
-        """Sample `count` examples [count, C, H, W] given `support` [K, C, H, W].
+        """Sample `count` examples [count, C, H, W] given a `support` of K.
 
         Args:
             network: trained on this objective.
-            support: the examples to condition on.
+            support: the examples to condition on, their targets as the network sees them.
             count: how many to sample.
             seed: the same seed gives the same noise, whatever the weights are.
             sampler: settings in place of the configured ones.

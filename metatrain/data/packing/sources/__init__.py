@@ -18,6 +18,7 @@ from metatrain.data.packing.sources.kind import Kind
 from metatrain.data.packing.sources.listing import Options, source_of
 from metatrain.data.packing.sources.npz import Npz
 from metatrain.data.packing.sources.parquet import Parquet
+from metatrain.data.packing.sources.photos import list_photos
 from metatrain.data.packing.sources.tables import Tables
 from metatrain.data.packing.sources.web_dataset import WebDataset
 
@@ -37,6 +38,8 @@ def open_source(source: str | Examples, options: Options) -> Source:
     """
     if not isinstance(source, str):
         return open_examples(source, options)
+    if options.photos:
+        return source_of(list_photos(open_container(source)), source)
     if options.variant or source in BUILT_IN:
         return open_built_in(source, options.size, options.variant)
     files = _file(source) if is_single_file(source) else open_container(source)

@@ -62,6 +62,7 @@ class Options:
         path_column: the column of a table that has paths; None: path, or file_name.
         task_column: the column that has tasks; None: task, or label.
         root: the folder or archive that a table's paths start from; None: the table's own folder.
+        photos: whether every image is a task of its own.
     """
 
     size: int | None = None
@@ -71,6 +72,7 @@ class Options:
     path_column: str | None = None
     task_column: str | None = None
     root: str | None = None
+    photos: bool = False
 
 
 def source_of(listing: Listing, url: str, ignore_splits: bool = False) -> Source:

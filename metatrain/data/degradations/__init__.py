@@ -1,0 +1,1 @@
+"""Degradations of photographs, by which a high resolution becomes a low one."""
