@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from metatrain.data.decoding.opened import Frame, load_strictly
 from metatrain.data.decoding.transparency import with_key
 from metatrain.data.further_formats import BadFormatError, as_png
 from metatrain.data.images import MAX_PIXELS
+from metatrain.storage.files import write_file
 
 # The endings and settings of the formats that are written.
 _FORMATS = {
@@ -50,19 +52,34 @@ class Photo:
         """The ending of its file, such as `.png`."""
         return _FORMATS[self.format][0]
 
+    @property
+    def image(self) -> Image.Image:
+        """The photograph as a PIL image, of mode L, LA, RGB, RGBA or I;16."""
+        image = Image.fromarray(self.pixels[..., 0] if self.pixels.shape[2] == 1 else self.pixels)
+        if self.profile:
+            image.info["icc_profile"] = self.profile
+        return image
+
+    def save(self, url: str | Path) -> None:
+        """Write its file, at a path or any fsspec URL.
+
+        Raises:
+            UserError: as `encoded`, or when it cannot be written.
+        """
+        write_file(str(url), self.encoded())
+
     def encoded(self) -> bytes:
         """Return the bytes of its file.
 
         Raises:
             UserError: when its format has no room for so many pixels.
         """
-        pixels = self.pixels[..., 0] if self.pixels.shape[2] == 1 else self.pixels
         buffer = io.BytesIO()
         options = _FORMATS[self.format][1] | {"icc_profile": self.profile}
         try:
-            Image.fromarray(pixels).save(buffer, self.format, **options)
+            self.image.save(buffer, self.format, **options)
         except (ValueError, OSError) as error:
-            height, width = pixels.shape[:2]
+            height, width = self.pixels.shape[:2]
             raise UserError(
                 f"{width} x {height} pixels cannot be written as {self.format} ({error}); convert "
                 f"the photograph to PNG first."

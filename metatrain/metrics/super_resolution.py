@@ -1,7 +1,8 @@
 """PSNR and SSIM of enlarged images, as the literature on super-resolution measures them.
 
-Both are of the luma Y in 16 .. 235 of 8-bit images (ITU-R BT.601, MATLAB's rgb2ycbcr), rounded, and
-without a border as wide as the scale. MZSR's published numbers are these. Computed in float64.
+Both are of the luma Y in 16 .. 235 (ITU-R BT.601, MATLAB's rgb2ycbcr), rounded to 8 bits, and
+without a border as wide as the scale. MZSR's published numbers are these; the enlarged image itself
+is not rounded there, which changes the fourth decimal. Computed in float64.
 """
 
 import math
@@ -17,7 +18,7 @@ def psnr_y(image: np.ndarray, truth: np.ndarray, shave: int) -> float:
     """Compute the peak signal-to-noise ratio of Y, in dB, with the peak 255.
 
     Args:
-        image: uint8 [H, W, 3], or [H, W] for a grey image.
+        image: [H, W, 3] in 0 .. 255, or [H, W] for a grey image.
         truth: the same.
         shave: pixels that are left out at each side, the scale.
     """
@@ -42,7 +43,7 @@ def ssim_y(image: np.ndarray, truth: np.ndarray, shave: int) -> float:
 
 
 def luma(image: np.ndarray, shave: int) -> np.ndarray:
-    """Return the rounded Y in 16 .. 235 of a uint8 image, without its border."""
+    """Return the rounded Y in 16 .. 235 of an image in 0 .. 255, without its border."""
     values = image.astype(np.float64)
     y = 16 + (values @ _LUMA if image.ndim == 3 else values * _LUMA.sum())
     return y.round()[shave : y.shape[0] - shave, shave : y.shape[1] - shave]

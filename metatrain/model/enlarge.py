@@ -1,4 +1,4 @@
-"""Enlarging a photograph: the support that it gives of itself, and the work in tiles."""
+"""Enlarging a photograph of any size, in tiles."""
 
 from collections.abc import Iterator
 
@@ -6,48 +6,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
-from metatrain.data.degradations.degradation import LOW, Degradation, self_pair
-from metatrain.data.examples import Examples
 from metatrain.data.photo import Photo
+from metatrain.generators import Generator
 from metatrain.generators.networks.residual import EnlargingNetwork, enlarged_bicubic
 
-# Pixels of the low image in one support: more cost time, and teach little.
-_SUPPORT_PIXELS = 2**17
 # Side of a tile of the low image, in pixels.
 _TILE = 192
 # ITU-R BT.601.
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def support_of(
-    photo: Photo, degradation: Degradation, *, channels: int, size: int, seed: int = 0
-) -> Examples:
-    """Make the support of a photograph: parts of it as targets, and each degraded further.
+def enlarging_network(generator: Generator) -> EnlargingNetwork:
+    """Return the network of a generator that enlarges.
 
-    Args:
-        photo: the image of low resolution.
-        degradation: from a part to its son.
-        channels: those of the model, 1 or 3.
-        size: side of the parts in pixels, a multiple of the scale.
-        seed: decides on the parts, where the photograph is too large for all, and on noise.
+    Raises:
+        UserError: when it does not.
     """
-    stream = np.random.default_rng(seed)
-    pixels, scale, margin = _at_least(photo.pixels, size), degradation.scale, degradation.margin
-    tops, lefts = (_starts(side, size, scale) for side in pixels.shape[:2])
-    places = [(top, left) for top in tops for left in lefts]
-    chosen = stream.permutation(len(places))[: max(1, _SUPPORT_PIXELS // size**2)]
-    pairs = []
-    for top, left in (places[i] for i in sorted(chosen)):
-        above, before = max(0, top - margin), max(0, left - margin)
-        region = pixels[above : top + size + margin, before : left + size + margin]
-        colours = _colours(_values(region), photo.has_alpha)
-        image = _as_channels(colours, channels).double().numpy()
-        pairs.append(self_pair(image, top - above, left - before, size, degradation, stream))
-    sons, parents = (
-        torch.from_numpy(np.stack(part).astype(np.float32)) for part in zip(*pairs, strict=True)
-    )
-    return Examples(parents, {LOW: sons})
+    if not isinstance(generator.network, EnlargingNetwork):
+        raise UserError(
+            "this model was not trained to enlarge; train one with objective.name=super_resolution."
+        )
+    return generator.network
 
 
 @torch.no_grad()
@@ -70,7 +51,7 @@ def enlarged(network: EnlargingNetwork, photo: Photo, scale: int, channels: int)
     progress = Progress("enlarging", len(tiles))
     for done, (inner, outer) in enumerate(tiles):
         progress.update(done)
-        values = _values(photo.pixels[outer]).to(device)
+        values = values_of(photo.pixels[outer]).to(device)
         large = _enlarged(network, values, scale, channels, photo.has_alpha)
         rows, columns = (
             slice(scale * (a.start - b.start), scale * (a.stop - b.start))
@@ -85,8 +66,8 @@ def enlarged(network: EnlargingNetwork, photo: Photo, scale: int, channels: int)
 def _enlarged(
     network: EnlargingNetwork, values: Tensor, scale: int, channels: int, has_alpha: bool
 ) -> Tensor:
-    coarse, colours = enlarged_bicubic(values, scale), _colours(values, has_alpha)
-    low = _as_channels(colours, channels)
+    coarse, colours = enlarged_bicubic(values, scale), colours_of(values, has_alpha)
+    low = as_channels(colours, channels)
     residual = network.enlarge(low[None], scale)[0] - enlarged_bicubic(low, scale)
     if len(residual) > len(colours):
         residual = residual.mean(dim=0, keepdim=True)
@@ -108,19 +89,7 @@ def _tiles(
             yield (slice(top, bottom), slice(left, right)), outer
 
 
-def _starts(length: int, size: int, step: int) -> list[int]:
-    """Return where parts of `size` begin that cover a length, but for less than `step`."""
-    last = (length - size) // step * step
-    return sorted({*range(0, last + 1, size), last})
-
-
-def _at_least(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Mirror the edges of an image that is smaller than `size`."""
-    missing = [(0, max(0, size - side)) for side in pixels.shape[:2]]
-    return np.pad(pixels, [*missing, (0, 0)], mode="symmetric")
-
-
-def _values(pixels: np.ndarray) -> Tensor:
+def values_of(pixels: np.ndarray) -> Tensor:
     """Convert [H, W, C] of whole numbers to [C, H, W] in [-1, 1]."""
     scaled = pixels.transpose(2, 0, 1) / np.float32(np.iinfo(pixels.dtype).max / 2) - 1
     return torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
@@ -132,11 +101,11 @@ def _pixels(values: Tensor, dtype: np.dtype) -> np.ndarray:
     return scaled.round().permute(1, 2, 0).cpu().numpy().astype(dtype)
 
 
-def _colours(values: Tensor, has_alpha: bool) -> Tensor:
+def colours_of(values: Tensor, has_alpha: bool) -> Tensor:
     return values[:-1] if has_alpha else values
 
 
-def _as_channels(colours: Tensor, channels: int) -> Tensor:
+def as_channels(colours: Tensor, channels: int) -> Tensor:
     """Convert grey or RGB [C, H, W] to the channels of a model, 1 or 3."""
     if len(colours) == channels:
         return colours

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
@@ -18,15 +19,18 @@ from metatrain.base.progress import Progress
 from metatrain.base.section import Section
 from metatrain.config import Config, non_defaults, with_values
 from metatrain.data.examples import Examples
+from metatrain.data.photo import Photo
 from metatrain.data.pictures import pil_images
 from metatrain.generators import Generator
 from metatrain.learning.inner.theta import RULE, Theta
 from metatrain.model.adapt import Adapter, OnStep, adapt_together, can_adapt_together
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
+from metatrain.model.enlarge import enlarged, enlarging_network
 from metatrain.model.format import encode
 from metatrain.model.reference import Reference
 from metatrain.model.rescope import rescoped
+from metatrain.model.self_support import PhotoLike, as_photo, degradation_of, support_of
 from metatrain.model.support import Images, as_support
 from metatrain.storage.files import write_file
 
@@ -203,6 +207,45 @@ class Model:
     ) -> list[PIL.Image.Image]:
         """Sample as `sample` does, and return PIL images."""
         return pil_images(self.sample(count, seed=seed, steps=steps, guidance=guidance))
+
+    def enlarge(
+        self,
+        image: PhotoLike,
+        *,
+        kernel: str | np.ndarray = "bicubic",
+        steps: int | None = None,
+        lr: float | None = None,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Photo:
+        """Adapt to one image of low resolution, and enlarge it by the scale of the training.
+
+        The support is the image itself: parts of it, and the same parts degraded further.
+
+        Args:
+            image: a file at a path or URL, its bytes, a PIL image, an array [H, W] or [H, W, C] of
+                uint8 or uint16, or a `Photo`; grey or RGB, with or without alpha.
+            kernel: the degradation that made it: "bicubic", "gaussian:SIGMA" in pixels of the high
+                resolution, "estimate", a .npy or .mat file, or an array [k, k] of an odd side.
+            steps: inner steps, `adapt.steps` of the configuration by default; 0 for none.
+            lr: inner learning rate, `adapt.lr` by default; learned rates stay as they are.
+            seed: decides on the parts of a large image.
+            on_step: called after every inner step with the steps taken and the loss before it.
+
+        Raises:
+            UserError: when the model was not trained to enlarge, or the image or the kernel cannot
+                be used.
+        """
+        photo, channels = as_photo(image), self.config.data.channels
+        enlarging_network(self._generator)
+        degradation = degradation_of(self.config.data, kernel, photo)
+        model = self
+        if steps != 0:
+            size = self.config.data.image_size
+            support = support_of(photo, degradation, channels=channels, size=size, seed=seed)
+            model = self.adapt(support, steps=steps, lr=lr, seed=seed, on_step=on_step)
+        network = enlarging_network(model._generator)
+        return enlarged(network, photo, degradation.scale, channels)
 
     def save(self, url: str | Path) -> None:
         """Write the model to one safetensors file, at a path or any fsspec URL.

@@ -87,6 +87,19 @@ def _single(array: np.ndarray) -> list[np.ndarray]:
     return [array] if array.ndim == 2 else list(array)
 
 
+def checked_kernel(kernel: np.ndarray) -> np.ndarray:
+    """Return a kernel with an odd side and the sum 1.
+
+    Raises:
+        UserError: when it is none.
+    """
+    try:
+        [single] = _single(kernel)
+        return _checked(single)
+    except ValueError as error:
+        raise UserError(f"the kernel cannot be used ({error}); give an array [k, k].") from error
+
+
 def _checked(kernel: np.ndarray) -> np.ndarray:
     height, width = kernel.shape
     if not 1 <= min(height, width) <= max(height, width) <= MOST_SIDE:
