@@ -17,7 +17,7 @@ def photograph(seed, height=96, width=112):
     for _ in range(12):
         centre, radius = stream.uniform(0, (height, width)), stream.uniform(5, 30)
         inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
-        wave = 30 * np.sin(stream.uniform(0.2, 1.5) * x + stream.uniform(0.2, 1.5) * y)
+        wave = 30 * np.sin(stream.uniform(0.1, 0.6) * x + stream.uniform(0.1, 0.6) * y)
         image[inside] = stream.uniform(20, 235, 3) + wave[inside][:, None]
     return image.clip(0, 255).round().astype(np.uint8)
 

@@ -8,6 +8,7 @@ from metatrain.cli.combine import COMBINE
 from metatrain.cli.config import CONFIG
 from metatrain.cli.data import DATA, PACK, STORE
 from metatrain.cli.embed_text import EMBED_TEXT
+from metatrain.cli.enlarge import ENLARGE
 from metatrain.cli.episodes import EPISODES
 from metatrain.cli.evaluate import EVALUATE
 from metatrain.cli.export import EXPORT
@@ -24,6 +25,7 @@ COMMANDS = {
     "store": STORE,
     "adapt": ADAPT,
     "generate": GENERATE,
+    "enlarge": ENLARGE,
     "evaluate": EVALUATE,
     "calibrate": CALIBRATE,
     "episodes": EPISODES,

@@ -102,6 +102,7 @@ def _pixels(values: Tensor, dtype: np.dtype) -> np.ndarray:
 
 
 def colours_of(values: Tensor, has_alpha: bool) -> Tensor:
+    """Return the channels [C, H, W] of an image without its alpha."""
     return values[:-1] if has_alpha else values
 
 

@@ -41,7 +41,9 @@ def estimated(photo: Photo, scale: int, subsampling: Subsampling) -> Degradation
 
     def misfit(sigma: float) -> float:
         son = blurred(luma, gaussian_of(share * sigma))[::scale, ::scale]
-        return float(np.nanstd(_log_spectrum(son) - spectrum))
+        apart = _log_spectrum(son) - spectrum
+        # In a tiny image most rings are empty.
+        return float(apart[np.isfinite(apart)].std()) if np.isfinite(apart).any() else 0.0
 
     sigma = min(_SIGMAS, key=misfit)
     return Degradation(scale, gaussian_of(float(sigma)), subsampling)

@@ -1,0 +1,1 @@
+"""Super-resolution compared: bicubic, ZSSR, joint and meta-learned models, on sets of images."""
