@@ -14,8 +14,7 @@ from benchmarks.super_resolution.sets import Pair
 _SIDE, _GAIN = 96, 4
 
 _STYLE = (
-    "body{font:15px sans-serif;margin:2em}td{padding:3px}"
-    "img{width:192px;image-rendering:pixelated}"
+    "body{font:15px sans-serif;margin:2em}td{padding:3px}img{width:192px;image-rendering:pixelated}"
 )
 
 
