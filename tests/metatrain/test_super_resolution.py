@@ -129,7 +129,7 @@ def test_the_shipped_configurations_are_of_super_resolution():
     sweep = load_sweep(str(ROOT / "configs/sweep-sr.yaml"))
     assert config.objective.name == "super_resolution"
     assert config.data.condition_shapes == {LOW: (3, 32, 32)}
-    assert sweep.metric == "loss"
+    assert sweep.settings.metric == "loss"
 
 
 def test_cavia_says_that_it_has_nothing_to_move(photos, tmp_path):  # noqa: F811

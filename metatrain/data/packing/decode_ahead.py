@@ -54,7 +54,9 @@ def _has_room(pending: deque[_Pending], pixels: int) -> bool:
     return few and sum(p.pixels for p in pending) + pixels <= MAX_PIXELS
 
 
-def _normalise(content: bytes | BadValue, normaliser: Normaliser) -> list[NormalisedImage] | BadValue:
+def _normalise(
+    content: bytes | BadValue, normaliser: Normaliser
+) -> list[NormalisedImage] | BadValue:
     if isinstance(content, BadValue):
         return content
     try:

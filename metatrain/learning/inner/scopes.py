@@ -143,8 +143,8 @@ class ContextScope(Scope):
         network = generator.network
         if not network.embedding:
             raise UserError(
-                f"inner.scope.name=context conditions {type(network).__name__} by its embedding, "
-                f"and it has none; use inner.scope.name=lora."
+                f"the scope context conditions an embedding, and {type(network).__name__} has "
+                f"none; choose another inner.scope or learner."
             )
         network.context = Context(config.size, network.embedding)
 
