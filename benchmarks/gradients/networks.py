@@ -10,6 +10,7 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
+from metatrain.data.examples import Examples
 from metatrain.generators import Draw, Generator, Network, Objective, Term
 from metatrain.generators.codecs.codec import Identity, IdentityConfig
 from metatrain.generators.networks.dit import DiT, DiTConfig
@@ -87,9 +88,9 @@ class NonSaturating(Objective[Section]):
 
     @override
     def sample(
-        self, network: Network, support: Tensor, count: int, seed: int, sampler: Section | None
+        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
     ) -> Tensor:
-        return network(_latents(count, random_stream(seed)).to(support))
+        return network(_latents(count, random_stream(seed)).to(support.target))
 
 
 def non_saturating_loss(network: ConvGAN, z: Tensor) -> Tensor:

@@ -507,7 +507,11 @@ def test_bad_folders_are_a_sentence(tmp_path, fault):
         ("inner.", [], r"scope\.name=all moves no parameter of Backbone, which is frozen"),
         ("inner.", ["learner.name=anil"], r"scope\.name=head moves no parameter of Backbone"),
         ("-", ["inner.scope.target_modules=[to_z]"], "names to_z, and Backbone has no linear"),
-        ("inner.", ["learner.name=cavia"], "context conditions Backbone by its embedding"),
+        (
+            "inner.",
+            ["learner.name=cavia"],
+            "context conditions an embedding, and Backbone has none",
+        ),
         ("-", ["data.image_size=9"], "takes examples of a multiple of 2 a side, and they have 9"),
         ("objective.", [], "needs a generator that predicts a velocity, and Backbone"),
         ("generator.", [], r"needs generator\.name=diffusers, and UNet is another"),

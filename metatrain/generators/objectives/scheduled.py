@@ -13,6 +13,7 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
+from metatrain.data.examples import Examples
 from metatrain.generators.diffusers_import import diffusers_class
 from metatrain.generators.frozen_folder import FrozenFolder
 from metatrain.generators.networks.backbone import Backbone
@@ -122,19 +123,19 @@ class Scheduled(Objective[ScheduledConfig]):
 
     @override
     def sample(
-        self, network: Network, support: Tensor, count: int, seed: int, sampler: Section | None
+        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
     ) -> Tensor:
         assert isinstance(network, Backbone)
         config = sampler if isinstance(sampler, SchedulerSamplerConfig) else self.config.sampler
         stream = torch.Generator().manual_seed(seed)
         scheduler, options = self._scheduler(config.steps, stream)
-        noise = torch.randn((count, *self.shape), generator=stream).to(support)
+        noise = torch.randn((count, *self.shape), generator=stream).to(support.target)
         x = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
         # The scheduler of flow matching leaves what the network sees as it is.
         scaled = getattr(scheduler, "scale_model_input", lambda x, time: x)
         for time in scheduler.timesteps:
             predicted = _guided(network, scaled(x, time), time, config.guidance)
-            x = scheduler.step(predicted, time, x, **options).prev_sample.to(support)
+            x = scheduler.step(predicted, time, x, **options).prev_sample.to(support.target)
         return x
 
     def _scheduler(self, steps: int, stream: torch.Generator) -> tuple[Any, dict[str, Any]]:
