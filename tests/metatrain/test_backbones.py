@@ -261,7 +261,7 @@ def test_samples_are_those_of_a_pipeline_without_text(folders):
     expected = pipeline(2, noise, 3, output_type="np").images
     model = Model(config, build_theta(config).copy(), 0, support=Examples(torch.zeros(1, 1, 8, 8)))
     objective = model.generator().objective
-    ours = objective.sample(network, torch.zeros(1, 1, 8, 8), 2, 5, None).clamp(-1, 1)
+    ours = objective.sample(network, Examples(torch.zeros(1, 1, 8, 8)), 2, 5, None).clamp(-1, 1)
     torch.testing.assert_close(
         (ours / 2 + 0.5).permute(0, 2, 3, 1), torch.from_numpy(expected), atol=1e-5, rtol=0
     )
@@ -302,7 +302,9 @@ def test_guided_samples_are_those_of_a_pipeline(folders, tmp_path, name):
     expected = pipeline(
         latents=noise, num_inference_steps=3, guidance_scale=4.0, output_type="latent", **given
     ).images
-    ours = generator.objective.sample(generator.network, torch.zeros(1, 1, 8, 8), 2, 5, None)
+    ours = generator.objective.sample(
+        generator.network, Examples(torch.zeros(1, 1, 8, 8)), 2, 5, None
+    )
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -331,7 +333,9 @@ def test_flux_is_called_as_its_pipeline_calls_it(folders, tmp_path):
         output_type="latent",
     ).images
     unpacked = pipeline._unpack_latents(expected, 64, 64, 8)
-    ours = generator.objective.sample(generator.network, torch.zeros(1, 1, 8, 8), 2, 5, None)
+    ours = generator.objective.sample(
+        generator.network, Examples(torch.zeros(1, 1, 8, 8)), 2, 5, None
+    )
     torch.testing.assert_close(ours, unpacked, atol=1e-4, rtol=1e-4)
 
 
