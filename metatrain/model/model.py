@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,21 @@ from metatrain.storage.files import write_file
 
 # Images sampled at once.
 _BATCH = 64
+
+
+@dataclass(frozen=True)
+class AdaptationStep:
+    """A model on the way of adapting.
+
+    Attributes:
+        step: inner steps taken.
+        loss: the loss before the last of them; None before the first.
+        model: makes the adapted model as it stands, until the next step is taken.
+    """
+
+    step: int
+    loss: float | None
+    model: Callable[[], "Model"]
 
 
 @dataclass(frozen=True)
@@ -97,14 +112,38 @@ class Model:
             UserError: when an image cannot be used, or an argument is out of range.
         """
         model = self._adapting(steps, lr, scope)
-        support = as_support(images, self.config.data, value_range).to(self.device)
-        adapter, progress = model.adapter(), Progress("adapting", model.config.adapt.steps)
-        for step, loss in adapter.steps(support, seed):
-            progress.update(step)
-            if on_step and loss is not None:
-                on_step(step, loss.item())
+        support = as_support(images, self.config.data, value_range)
+        steps_taken = model.adapt_stepwise(support, seed=seed)
+        at, progress = next(steps_taken), Progress("adapting", model.config.adapt.steps)
+        for at in steps_taken:
+            progress.update(at.step)
+            if on_step and at.loss is not None:
+                on_step(at.step, at.loss)
         progress.close()
-        return model.adapted(adapter.theta.copy(), support)
+        return at.model()
+
+    def adapt_stepwise(
+        self, support: Examples, *, steps: int | None = None, seed: int = 0
+    ) -> Iterator["AdaptationStep"]:
+        """Adapt as `adapt` does, and yield before the first inner step and after each.
+
+        Args:
+            support: the examples, as `as_support` makes them of images.
+            steps: inner steps, `adapt.steps` of the configuration by default.
+            seed: seeds the noise of the inner steps.
+
+        Raises:
+            UserError: when an argument is out of range.
+        """
+        model = self._adapting(steps, None, None)
+        support = support.to(self.device)
+        adapter = model.adapter()
+
+        def current() -> Model:
+            return model.adapted(adapter.theta.copy(), support)
+
+        for step, loss in adapter.steps(support, seed):
+            yield AdaptationStep(step, None if loss is None else loss.item(), current)
 
     def adapt_tasks(
         self,

@@ -10,11 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ABOVE = {
-    "metatrain": {"cluster", "tuning", "k8s", "ray", "deepspeed"},
-    "cluster": {"tuning", "k8s"},
-    "tuning": {"k8s"},
-    # It is used where nothing trains.
-    "k8s": {"ray", "deepspeed"},
+    "metatrain": {"cluster", "tuning", "k8s", "serving", "ray", "deepspeed"},
+    "cluster": {"tuning", "k8s", "serving"},
+    "tuning": {"k8s", "serving"},
+    # They are used where nothing trains.
+    "k8s": {"serving", "ray", "deepspeed"},
+    "serving": {"cluster", "tuning", "k8s", "ray", "deepspeed"},
 }
 
 

@@ -5,7 +5,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("metatrain", "cluster", "tuning", "k8s")
+PACKAGES = ("metatrain", "cluster", "tuning", "k8s", "serving")
 ROOMS = [
     *("base", "storage", "data", "generators", "learning", "metrics", "config", "model"),
     *("training", "plan", "evaluation", "report", "combine", "api", "cli"),

@@ -10,7 +10,9 @@ OPENINGS = ("What ", "How ", "Where ", "Who ", "Whose ", "Of ", "That ")
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@pytest.mark.parametrize("package", ["metatrain", "cluster", "tuning", "k8s", "benchmarks"])
+@pytest.mark.parametrize(
+    "package", ["metatrain", "cluster", "tuning", "k8s", "serving", "benchmarks"]
+)
 def test_a_docstring_opens_with_a_verb_or_a_noun(package):
     odd = [
         f"{file.relative_to(ROOT)}: {text.splitlines()[0]}"

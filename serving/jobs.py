@@ -1,0 +1,190 @@
+"""Jobs of a worker: adapting with previews, drawing by seed, and removing."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from metatrain import Model
+from metatrain.base.errors import UserError
+from metatrain.data.examples import Examples
+from metatrain.data.pictures import png
+from metatrain.metrics.memorisation import nearest, nearest_index
+from metatrain.model.expectation import expectation, warning
+from metatrain.model.model import AdaptationStep
+from metatrain.storage.local_disk import write_whole
+from serving.adaptations import Adaptation, Drawing, Preview, Record, remove_files
+from serving.models import Models
+from serving.worker import Job
+
+# Images drawn at each preview, always of the same noise.
+PREVIEWS = 4
+
+_log = logging.getLogger("metatrain")
+
+
+def adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[None]:
+    """Adapt to a support, drawing on the way, and write the adapted model.
+
+    Errors become the state of the adaptation, for nobody waits for the job's result.
+    """
+    try:
+        yield from _adapt(adaptation, support, models)
+    except UserError as error:
+        message = str(error)
+        adaptation.change(lambda _: {"state": "failed", "error": message})
+    except Exception:
+        _log.exception("an adaptation failed")
+        message = "the server has failed; its log has the reason."
+        adaptation.change(lambda _: {"state": "failed", "error": message})
+
+
+def _adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[None]:
+    record = adaptation.record
+    model = models[record.model]
+    line = warning(model, support)
+    adaptation.change(lambda _: {"state": "adapting", "warning": line}, stored=False)
+    for at in model.adapt_stepwise(support, steps=record.steps, seed=record.seed):
+        _report(adaptation, at)
+        last = at.step == record.steps or adaptation.stopped
+        if last or is_shown(at.step):
+            yield from _preview(adaptation, at.model(), at.step)
+        if last:
+            yield from _finish(adaptation, models, support, at.model())
+            return
+        yield
+
+
+def _report(adaptation: Adaptation, at: AdaptationStep) -> None:
+    adaptation.change(lambda _: {"step": at.step, "loss": at.loss}, stored=False)
+
+
+def _finish(adaptation: Adaptation, models: Models, support: Examples, adapted: Model) -> Job[None]:
+    """Write the adapted model, and tell the quality to expect of it."""
+    models.remember(adaptation, adapted)
+    write_whole(adaptation.model_file, [adapted.to_bytes()])
+    yield
+    quality = _quality(models[adaptation.record.model], support, adapted)
+    adaptation.change(lambda _: {"state": "done", "expectation": quality})
+
+
+def is_shown(step: int) -> bool:
+    """Return whether to draw after so many inner steps: 0, 1, 2, 5, 10, 20, 50, ..."""
+    return step == 0 or str(step).rstrip("0") in ("1", "2", "5")
+
+
+def _preview(adaptation: Adaptation, model: Model, step: int) -> Job[None]:
+    """Draw the first images of the adaptation's seed, each shown at once."""
+    for index in range(PREVIEWS):
+        image = model.sample(1, seed=index)[0]
+        write_whole(adaptation.preview_file(step, index), [png(image)])
+        count = index + 1
+
+        def shown(record: Record) -> dict[str, tuple[Preview, ...]]:
+            before = tuple(p for p in record.previews if p.step != step)
+            return {"previews": (*before, Preview(step=step, images=count))}  # noqa: B023
+
+        adaptation.change(shown, stored=False)
+        yield
+
+
+def _quality(model: Model, support: Examples, adapted: Model) -> str | None:
+    """Return the line on the quality to expect; None where it is not known."""
+    try:
+        return expectation(model, support, adapted)
+    except UserError:
+        return None
+
+
+def draw(
+    adaptation: Adaptation,
+    models: Models,
+    *,
+    seeds: Sequence[int],
+    steps: int | None,
+    guidance: float | None,
+    most: int,
+) -> Job[list[Drawing]]:
+    """Draw an image of each seed, each alone, so that it is the same to the bit in any request.
+
+    Args:
+        adaptation: the adaptation; its state has every drawing as soon as it is drawn.
+        models: where its adapted model is.
+        seeds: a seed for each image.
+        steps: sampler steps; None for the configuration's.
+        guidance: the guidance; None for the configuration's.
+        most: drawings that an adaptation has; those not kept give way.
+
+    Raises:
+        UserError: when the model cannot be read, or has no such setting.
+    """
+    drawings = []
+    for seed in seeds:
+        drawing = _existing(adaptation, _name(seed, steps, guidance))
+        if drawing is None:
+            model = models.adapted(adaptation)
+            image = model.sample(1, seed=seed, steps=steps, guidance=guidance)
+            drawing = _drawing(model, image, seed, steps, guidance)
+            write_whole(adaptation.drawing_file(drawing.name), [png(image[0])])
+            _add(adaptation, drawing, most)
+        drawings.append(drawing)
+        yield
+    return drawings
+
+
+def _name(seed: int, steps: int | None, guidance: float | None) -> str:
+    settings = [f"{steps}-steps"] if steps is not None else []
+    settings += [f"guidance-{guidance:g}"] if guidance is not None else []
+    return "-".join([str(seed), *settings])
+
+
+def _existing(adaptation: Adaptation, name: str) -> Drawing | None:
+    return next((d for d in adaptation.record.drawings if d.name == name), None)
+
+
+def _drawing(
+    model: Model, image: Tensor, seed: int, steps: int | None, guidance: float | None
+) -> Drawing:
+    assert model.support is not None
+    features, given = (x.flatten(1)[None] for x in (image, model.support.target))
+    # From a sum of squares over values of [-1, 1] to a mean over values of [0, 1].
+    scale = 2 * features.shape[-1] ** 0.5
+    return Drawing(
+        name=_name(seed, steps, guidance),
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        nearest=int(nearest_index(features, given)),
+        distance=nearest(features, given).item() / scale,
+    )
+
+
+def _add(adaptation: Adaptation, drawing: Drawing, most: int) -> None:
+    """Add a drawing, in the place of the oldest that is not kept where there are too many."""
+    dropped: list[Drawing] = []
+
+    def added(record: Record) -> dict[str, tuple[Drawing, ...]]:
+        drawings = (*record.drawings, drawing)
+        loose = [d for d in drawings[:-1] if not d.kept]
+        dropped[:] = loose[: max(0, len(drawings) - most)]
+        return {"drawings": tuple(d for d in drawings if d not in dropped)}
+
+    adaptation.change(added)
+    _unlink(adaptation.drawing_file(d.name) for d in dropped)
+
+
+def _unlink(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def remove(adaptation: Adaptation, models: Models) -> Job[None]:
+    """Remove a deleted adaptation from memory and from disk.
+
+    As a job, so that nothing else of the worker writes into its folder meanwhile.
+    """
+    models.forget(adaptation)
+    remove_files(adaptation)
+    return
+    yield

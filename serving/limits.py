@@ -1,0 +1,96 @@
+"""Bounds of what a client may ask for, and errors beyond them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of one server, so that its memory and its disk are bounded.
+
+    Attributes:
+        images: images of an adaptation.
+        image_bytes: bytes of one of them.
+        upload_bytes: bytes of a request with images.
+        uploads: requests with images at one time.
+        upload_seconds: time that such a request may take to arrive.
+        body_bytes: bytes of any other request.
+        samples: drawings of one request.
+        drawings: drawings of an adaptation; those not kept give way to new ones.
+        steps: inner steps, and sampler steps.
+        waiting: jobs that a worker has at one time.
+        listeners: streams of events at one time.
+        adaptations: adaptations on disk.
+        loaded: adapted models in memory.
+    """
+
+    images: int = 64
+    image_bytes: int = 32 << 20
+    upload_bytes: int = 64 << 20
+    uploads: int = 4
+    upload_seconds: float = 120.0
+    body_bytes: int = 64 << 10
+    samples: int = 64
+    drawings: int = 256
+    steps: int = 1000
+    waiting: int = 16
+    listeners: int = 64
+    adaptations: int = 500
+    loaded: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedImage:
+    """An image that cannot be used: its place among the images of a request, its name, and why."""
+
+    index: int
+    name: str
+    error: str
+
+
+class RequestError(Exception):
+    """A request that is refused, with an HTTP status.
+
+    Args:
+        status: the status.
+        sentence: what was wrong, and what to do.
+        images: the images that cannot be used, where these are the reason.
+        retry_after: seconds after which the same request may succeed.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        sentence: str,
+        *,
+        images: Sequence[RefusedImage] = (),
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+        self.images, self.retry_after = images, retry_after
+
+
+class Places:
+    """A number of places; whoever comes when all are taken is refused.
+
+    Args:
+        count: the number of places.
+        noun: what takes a place, for the sentence of the refusal.
+    """
+
+    def __init__(self, count: int, noun: str) -> None:
+        self._count, self._noun = count, noun
+        self._taken = 0
+
+    def __enter__(self) -> None:
+        if self._taken >= self._count:
+            raise RequestError(
+                429,
+                f"{self._count} {self._noun} are open, and there may be no more; try again later.",
+                retry_after=5,
+            )
+        self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._taken -= 1

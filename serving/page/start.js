@@ -1,0 +1,106 @@
+// Choosing images, and beginning to adapt to them.
+
+import * as api from "./api.js";
+import { $, counted, element, pixels, report, sentence } from "./dom.js";
+
+let chosen = []; // { file, item, usable: true, false, or null while it is checked }
+let models = [];
+
+const model = () => models.find((m) => m.name === $("model").value);
+
+export function begin(known) {
+  models = known;
+  $("model").append(...models.map((m) => element("option", {}, m.name)));
+  $("model-choice").hidden = models.length < 2;
+  $("model").addEventListener("change", () => { describe(); chosen.forEach(check); });
+  $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
+  $("clear").addEventListener("click", clear);
+  $("adapt").addEventListener("submit", submit);
+  document.addEventListener("paste", (event) => add(event.clipboardData.files));
+  document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
+  document.addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("over");
+    add(event.dataTransfer.files);
+  });
+  describe();
+}
+
+function describe() {
+  const { name, image_size: size, channels, shots, steps } = model();
+  const colours = { 1: "grey", 3: "colour", 4: "colour with transparency" }[channels];
+  $("model-facts").textContent = `${name}: ${size} × ${size} px, ${colours}`;
+  $("shots").textContent = `It was trained with ${counted(shots, "image")} at a time.`;
+  $("adapt-steps").value = steps;
+}
+
+function add(files) {
+  if (!files.length) return;
+  location.hash = "";
+  report(null);
+  for (const file of files) {
+    const entry = { file, usable: null, item: element("li") };
+    chosen.push(entry);
+    $("chosen").append(entry.item);
+    check(entry);
+  }
+}
+
+async function check(entry) {
+  entry.usable = null;
+  update();
+  const asked = model().name;
+  let shown;
+  let usable;
+  try {
+    const image = await api.picture(asked, entry.file);
+    shown = [pixels(URL.createObjectURL(image), entry.file.name), element("p", { class: "name" }, entry.file.name)];
+    usable = true;
+  } catch (error) {
+    shown = [element("p", {}, sentence(error.message))];
+    usable = false;
+  }
+  if (asked !== model().name) return; // another model's check is on its way
+  entry.usable = usable;
+  const remove = element("button", { type: "button", "aria-label": `Remove ${entry.file.name}`, onclick: () => drop(entry) }, "×");
+  entry.item.className = usable ? "" : "refused";
+  entry.item.replaceChildren(...shown, remove);
+  update();
+}
+
+function drop(entry) {
+  chosen = chosen.filter((other) => other !== entry);
+  entry.item.remove();
+  update();
+}
+
+function clear() {
+  chosen = [];
+  $("chosen").replaceChildren();
+  update();
+}
+
+function update() {
+  const usable = chosen.filter((entry) => entry.usable);
+  const checking = chosen.some((entry) => entry.usable === null);
+  $("go").disabled = checking || !usable.length;
+  $("go").textContent = checking ? "Reading …" : usable.length ? `Adapt to ${counted(usable.length, "image")}` : "Adapt";
+  $("clear").hidden = !chosen.length;
+}
+
+async function submit(event) {
+  event.preventDefault();
+  const files = chosen.filter((entry) => entry.usable).map((entry) => entry.file);
+  const fields = { model: model().name, steps: $("adapt-steps").value, seed: $("adapt-seed").value };
+  $("go").disabled = true;
+  try {
+    const record = await api.adapt(fields, files);
+    clear();
+    report(null);
+    location.hash = record.id;
+  } catch (error) {
+    report(error);
+  }
+  update();
+}

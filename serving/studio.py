@@ -1,0 +1,120 @@
+"""The studio: one process on this machine that serves its page and the API to its own user."""
+
+import os
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from metatrain.base.errors import UserError
+from metatrain.base.machine import device_of
+from metatrain.base.progress import say
+from metatrain.storage.lease import lease
+from serving.adaptations import Adaptations
+from serving.api import Api
+from serving.guard import HOSTS, Guard
+from serving.limits import Limits
+from serving.models import Models
+from serving.worker import Worker
+
+# Seconds that open streams of events have when the server ends.
+_LAST_SECONDS = 1
+
+
+def state_folder() -> Path:
+    """Return the folder of adaptations where none is named."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "metatrain" / "studio"
+
+
+def trained_models() -> list[str]:
+    """List the models of the finished runs in `runs`, where none is named.
+
+    Raises:
+        UserError: when there is none.
+    """
+    urls = sorted(str(file) for file in Path("runs").glob("*/model.safetensors"))
+    if not urls:
+        raise UserError(
+            "there is no model in ./runs; name a model file or the folder of a finished run."
+        )
+    return urls
+
+
+def run_studio(
+    urls: Sequence[str],
+    *,
+    folder: Path,
+    port: int,
+    device: str,
+    trust: bool,
+    browser: bool,
+    limits: Limits | None = None,
+) -> None:
+    """Serve the studio at 127.0.0.1 until the process is interrupted.
+
+    Args:
+        urls: the models.
+        folder: holds the adaptations.
+        port: 0 for any free one.
+        device: where the models compute.
+        trust: whether to read the places that the models' files name.
+        browser: whether to open the page.
+        limits: the bounds of requests.
+
+    Raises:
+        UserError: when a model cannot be loaded, the folder is in use, or the port is taken.
+    """
+    limits = limits or Limits()
+    models = Models(urls, str(device_of(device)), trust=trust, loaded=limits.loaded)
+    with lease(str(folder), "serves"), _bound(port) as bound:
+        worker = Worker(limits.waiting)
+        api = Api(
+            models=models,
+            adaptations=Adaptations(folder, limits),
+            worker=worker,
+            limits=limits,
+        )
+        token, port = secrets.token_urlsafe(24), bound.getsockname()[1]
+        app = Guard(api.app(), token=token, cookie=f"metatrain-{port}")
+        url = f"http://{HOSTS[0]}:{port}/?token={token}"
+        say(f"The studio is at {url}\nCtrl-C ends it; adaptations stay in {folder}.")
+        if browser:
+            threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
+        try:
+            _serve(app, bound, limits)
+        finally:
+            worker.close()
+
+
+def _serve(app: ASGIApp, bound: socket.socket, limits: Limits) -> None:
+    config = uvicorn.Config(
+        app,
+        log_level="critical",  # it would log every request, with the token in the first
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        limit_concurrency=2 * limits.listeners,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _bound(port: int) -> socket.socket:
+    """Return a socket bound to `port` of this machine alone."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((HOSTS[0], port))
+    except OSError as error:
+        bound.close()
+        raise UserError(
+            f"port {port} of this machine cannot be used ({error.strerror}); choose another."
+        ) from error
+    return bound

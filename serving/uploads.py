@@ -1,0 +1,184 @@
+"""Images and settings out of requests, hostile until decoded."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+from starlette.types import Message, Receive
+
+from metatrain.base.errors import UserError
+from metatrain.base.text import printable
+from metatrain.data.config import DataConfig
+from metatrain.data.examples import Examples
+from metatrain.model.support import as_support
+from serving.limits import Limits, Places, RefusedImage, RequestError
+
+_NAME_CHARACTERS = 200
+_SEED = Field(default=0, ge=0, lt=2**32)
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AdaptationSettings(_Settings):
+    """The fields beside the images of an adaptation."""
+
+    model: str
+    seed: int = _SEED
+    steps: int | None = Field(default=None, ge=1)
+
+
+class SampleSettings(_Settings):
+    """The body of a request for samples: image i has the seed `seed` + i."""
+
+    count: int = Field(default=1, ge=1)
+    seed: int = _SEED
+    steps: int | None = Field(default=None, ge=1)
+    guidance: float | None = Field(default=None, ge=0, le=100)
+
+
+class KeepSettings(_Settings):
+    """The body of a change of a drawing."""
+
+    kept: bool
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class Uploads:
+    """Reads images of requests, a few requests at a time, and decodes one image at a time.
+
+    Args:
+        limits: the bounds of a request.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._places = Places(limits.uploads, "uploads")
+        # Decoding may take half a gigabyte an image, whatever its file has.
+        self._decoding = asyncio.Semaphore(1)
+
+    async def read(self, request: Request) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
+        """Read the fields of a multipart request, and its images with their names.
+
+        Raises:
+            RequestError: when it is too large, too slow or has no images, or others are being read.
+        """
+        limits = self._limits
+        with self._places:
+            try:
+                async with asyncio.timeout(limits.upload_seconds):
+                    bounded = Request(request.scope, _bounded(request, limits.upload_bytes))
+                    async with bounded.form(max_files=limits.images, max_fields=8) as form:
+                        return _fields(form), await self._images(form)
+            except TimeoutError as error:
+                raise RequestError(
+                    408,
+                    f"the images did not arrive within {limits.upload_seconds:g} s; send fewer or "
+                    f"smaller ones.",
+                ) from error
+
+    async def _images(self, form: FormData) -> list[tuple[str, bytes]]:
+        images = []
+        for number, file in enumerate(form.getlist("images"), start=1):
+            if not isinstance(file, UploadFile):
+                raise RequestError(422, "images is a text; send files.")
+            name = printable((file.filename or f"image {number}")[:_NAME_CHARACTERS])
+            if (file.size or 0) > self._limits.image_bytes:
+                size = self._limits.image_bytes >> 20
+                message = f"{name} has more than {size} MiB; give a smaller file."
+                refused = RefusedImage(index=number - 1, name=name, error=message)
+                raise RequestError(413, message, images=[refused])
+            images.append((name, await file.read()))
+        if not images:
+            raise RequestError(
+                422, "there are no images; send at least one as a file named images."
+            )
+        return images
+
+    async def decode(self, images: Sequence[tuple[str, bytes]], config: DataConfig) -> Examples:
+        """Decode images to a support.
+
+        Raises:
+            RequestError: when some cannot be used, with the reason of each.
+        """
+        async with self._decoding:
+            return await asyncio.to_thread(_decoded, images, config)
+
+
+async def read_json(request: Request, kind: type[Settings], limits: Limits) -> Settings:
+    """Read a small body as JSON; an empty one has all defaults.
+
+    Raises:
+        RequestError: when it is too large or not such settings.
+    """
+    body = await Request(request.scope, _bounded(request, limits.body_bytes)).body()
+    try:
+        return kind.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise RequestError(422, _sentence(error)) from error
+
+
+def parsed(fields: dict[str, str], kind: type[Settings]) -> Settings:
+    """Convert the fields of a form to settings.
+
+    Raises:
+        RequestError: when they are none.
+    """
+    try:
+        return kind.model_validate_strings(fields)
+    except ValidationError as error:
+        raise RequestError(422, _sentence(error)) from error
+
+
+def _fields(form: FormData) -> dict[str, str]:
+    return {name: value for name, value in form.multi_items() if isinstance(value, str)}
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = printable(".".join(map(str, first["loc"]))) or "the body"
+    return f"{key} cannot be used: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _bounded(request: Request, most: int) -> Receive:
+    """Return the messages of a request, refusing those beyond `most` bytes of body."""
+    refusal = RequestError(
+        413, f"the request has more than {most:,} bytes; send fewer images at once."
+    )
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > most:
+        raise refusal
+    taken = 0
+
+    async def receive() -> Message:
+        nonlocal taken
+        message = await request.receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise refusal
+        return message
+
+    return receive
+
+
+def _decoded(images: Sequence[tuple[str, bytes]], config: DataConfig) -> Examples:
+    """Decode each image alone, so that every refusal is told, and then all of them together."""
+    refused = []
+    for index, (name, data) in enumerate(images):
+        try:
+            as_support([data], config)
+        except UserError as error:
+            message = str(error).replace("image 1", name, 1)
+            refused.append(RefusedImage(index=index, name=name, error=message))
+    if refused:
+        raise RequestError(422, " ".join(r.error for r in refused), images=refused)
+    try:
+        return as_support([data for _, data in images], config)
+    except UserError as error:
+        raise RequestError(422, str(error)) from error

@@ -1,0 +1,109 @@
+"""One thread of a device, which advances its jobs in turn."""
+
+import threading
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from serving.limits import RequestError
+
+Result = TypeVar("Result")
+
+# Computes a part of its work between two yields, and returns the result.
+Job = Generator[None, None, Result]
+
+
+class Worker:
+    """A thread that computes all jobs of a device, one part of each in turn.
+
+    So nobody waits for the whole of another's work, and the device computes one thing at a time.
+
+    Args:
+        waiting: jobs that there may be at one time.
+    """
+
+    def __init__(self, waiting: int) -> None:
+        self._waiting = waiting
+        self._jobs: deque[tuple[Job[Any], Future[Any]]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._count = 0
+        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._thread.start()
+
+    @property
+    def count(self) -> int:
+        """The number of jobs that are not done."""
+        return self._count
+
+    def submit(self, job: Job[Result], *, bounded: bool = True) -> "Future[Result]":
+        """Add a job; cancelling the future that returns its result ends the job.
+
+        Args:
+            job: the job.
+            bounded: whether to refuse it when there are too many.
+
+        Raises:
+            RequestError: when there are too many.
+        """
+        future: Future[Result] = Future()
+        if bounded:
+            self.refuse_more()
+        with self._changed:
+            self._count += 1
+            self._jobs.append((job, future))
+            self._changed.notify()
+        return future
+
+    def refuse_more(self) -> None:
+        """Refuse another job when there are too many.
+
+        Raises:
+            RequestError: when there are.
+        """
+        if self._count >= self._waiting:
+            raise RequestError(
+                429,
+                f"{self._count} jobs wait already, and no more may; try again in a while.",
+                retry_after=5,
+            )
+
+    def close(self) -> None:
+        """End the thread after the part that it computes; jobs that are not done are dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (next_job := self._next()) is not None:
+            job, future = next_job
+            if self._advance(job, future):
+                with self._changed:
+                    self._jobs.append((job, future))
+            else:
+                with self._changed:
+                    self._count -= 1
+
+    def _next(self) -> tuple[Job[Any], "Future[Any]"] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closed)
+            return None if self._closed else self._jobs.popleft()
+
+    def _advance(self, job: Job[Any], future: "Future[Any]") -> bool:
+        """Compute one part of a job, and return whether there is more."""
+        if future.cancelled():
+            job.close()
+            return False
+        # A client may cancel at any moment, and then nobody asks for the result.
+        with suppress(InvalidStateError):
+            try:
+                next(job)
+                return True
+            except StopIteration as end:
+                future.set_result(end.value)
+            except BaseException as error:
+                future.set_exception(error)
+        return False
