@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Both make .venv first, where it is missing or stale.
+# Three commands: `make demo`, `make studio` and `make test`. All make .venv first, where it is missing or stale.
 
 PYTHON ?= python3.11
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet
@@ -8,7 +8,7 @@ RUN := runs/demo
 # A run is many processes, and each of them would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint leaderboard constraints clean
+.PHONY: demo studio test test-all lint leaderboard constraints clean
 
 demo: .venv/ready
 	@echo "== Packing the built-in glyph tasks into $(RUN)/data"
@@ -23,10 +23,14 @@ demo: .venv/ready
 	@echo "== Done. Open this page:"
 	@$(METATRAIN) report $(RUN)
 
+# On the model of make demo.
+studio: .venv/ready
+	@$(METATRAIN) studio $(RUN)
+
 SHARED := --dist=loadfile --no-loadscope-reorder
 
 test: .venv/ready
-	@.venv/bin/python -m pytest tests/metatrain tests/k8s --numprocesses=auto --maxprocesses=8 $(SHARED)
+	@.venv/bin/python -m pytest tests/metatrain tests/k8s tests/serving --numprocesses=auto --maxprocesses=8 $(SHARED)
 	@# Whole runs have workers of their own, two runs at a time: a start waits as long as it computes.
 	@.venv/bin/python -m pytest tests/cluster tests/tuning -m "not long" --numprocesses=2 $(SHARED)
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
@@ -82,6 +83,11 @@ class Uploads:
                     f"the images did not arrive within {limits.upload_seconds:g} s; send fewer or "
                     f"smaller ones.",
                 ) from error
+            except HTTPException as error:
+                if error.detail.startswith("Too many files"):
+                    sentence = f"there are too many images; give at most {limits.images}."
+                    raise RequestError(413, sentence) from error
+                raise
 
     async def _images(self, form: FormData) -> list[tuple[str, bytes]]:
         images = []
@@ -149,7 +155,7 @@ def _sentence(error: ValidationError) -> str:
 def _bounded(request: Request, most: int) -> Receive:
     """Return the messages of a request, refusing those beyond `most` bytes of body."""
     refusal = RequestError(
-        413, f"the request has more than {most:,} bytes; send fewer images at once."
+        413, f"the request has more than {most:,} bytes; send fewer or smaller images at once."
     )
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > most:

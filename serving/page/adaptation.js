@@ -93,8 +93,7 @@ function showDrawings() {
   }
   offerSeed(Math.max(-1, ...drawings.map((d) => d.seed)) + 1);
   const kept = drawings.filter((d) => d.kept).length;
-  $("downloads").hidden = record.state !== "done";
-  $("which").textContent = kept ? `The ${kept} kept:` : drawings.length ? `All ${drawings.length}:` : "";
+  $("which").textContent = kept ? `Sheet and zip have ${kept} kept.` : drawings.length ? `Sheet and zip have all ${drawings.length}.` : "";
   const links = { sheet: "/sheet.png", zip: "/drawings.zip", adapted: "/adapted.safetensors" };
   for (const [link, rest] of Object.entries(links)) {
     $(link).href = api.place(id, rest);

@@ -21,6 +21,6 @@ export function text(id, value) {
   $(id).hidden = !value;
 }
 
-export const sentence = (line) => line[0].toUpperCase() + line.slice(1);
+const sentence = (line) => line[0].toUpperCase() + line.slice(1);
 export const report = (error) => text("status", error && sentence(error.message));
 export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;

@@ -1,7 +1,7 @@
 // Choosing images, and beginning to adapt to them.
 
 import * as api from "./api.js";
-import { $, counted, element, pixels, report, sentence } from "./dom.js";
+import { $, counted, element, pixels, report } from "./dom.js";
 
 let chosen = []; // { file, item, usable: true, false, or null while it is checked }
 let models = [];
@@ -58,7 +58,7 @@ async function check(entry) {
     shown = [pixels(URL.createObjectURL(image), entry.file.name), element("p", { class: "name" }, entry.file.name)];
     usable = true;
   } catch (error) {
-    shown = [element("p", {}, sentence(error.message))];
+    shown = [element("p", {}, error.message)];
     usable = false;
   }
   if (asked !== model().name) return; // another model's check is on its way

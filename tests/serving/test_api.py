@@ -1,0 +1,297 @@
+"""The HTTP API on a real model: adapting, drawing by seed, limits and locks."""
+
+import io
+import json
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from small_models import save
+from starlette.testclient import TestClient
+
+import metatrain
+from metatrain.data.pictures import png
+from serving.adaptations import Adaptations
+from serving.api import Api
+from serving.guard import Guard
+from serving.jobs import PREVIEWS, is_shown
+from serving.limits import Limits
+from serving.models import Models
+from serving.worker import Worker
+
+TOKEN = "token-of-this-test"
+HOST = "http://127.0.0.1:8000"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def models(packed, tmp_path_factory):
+    folder = save(packed, tmp_path_factory.mktemp("models") / "small", "run.name=small")
+    return Models([folder], "cpu", trust=False, loaded=2)
+
+
+@pytest.fixture(scope="module")
+def pictures(images):
+    """Five images of one task, with their names."""
+    files = sorted(Path(images, "task-03").glob("*.png"))[:5]
+    return [(file.name, file.read_bytes()) for file in files]
+
+
+@pytest.fixture
+def serve(models, tmp_path):
+    """Makes clients of servers on one folder."""
+    workers, clients = [], []
+
+    def start(headers=BEARER, **limits):
+        limits = Limits(**limits)
+        workers.append(worker := Worker(limits.waiting))
+        adaptations = Adaptations(tmp_path, limits)
+        api = Api(models=models, adaptations=adaptations, worker=worker, limits=limits)
+        app = Guard(api.app(), token=TOKEN, cookie="metatrain")
+        client = TestClient(app, base_url=HOST, headers=headers, follow_redirects=False)
+        clients.append(client.__enter__())
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+    for worker in workers:
+        worker.close()
+
+
+def post(client, pictures, **fields):
+    files = [("images", (name, data)) for name, data in pictures]
+    return client.post("/v1/adaptations", data={"model": "small", **fields}, files=files)
+
+
+def adapted(client, pictures, **fields):
+    """The place of an adaptation that is done."""
+    response = post(client, pictures, **fields)
+    assert response.status_code == 202, response.text
+    place, started = response.headers["location"], time.monotonic()
+    while client.get(place).json()["state"] in ("waiting", "adapting"):
+        assert time.monotonic() - started < 60
+        time.sleep(0.02)
+    assert client.get(place).json()["state"] == "done"
+    return place
+
+
+def refusal(response, status):
+    """The sentence of an error, which ends as one."""
+    assert response.status_code == status, response.text
+    sentence = response.json()["error"]
+    assert sentence.endswith(".")
+    return sentence
+
+
+def test_an_adaptation_draws_on_the_way_and_after(serve, pictures, tmp_path):
+    client = serve()
+    place = adapted(client, pictures, steps="5")
+    record = client.get(place).json()
+    assert record["given"] == [name for name, _ in pictures]
+    assert record["step"] == record["steps"] == 5
+    assert [p["step"] for p in record["previews"]] == [0, 1, 2, 5]
+    assert all(p["images"] == PREVIEWS for p in record["previews"])
+    [drawing] = client.post(f"{place}/samples", json={"seed": 3}).json()
+    assert 0 <= drawing["nearest"] < 5
+    drawn = client.get(f"{place}/samples/{drawing['name']}.png").content
+    # What was drawn at the last step is what the adapted model draws.
+    assert client.get(f"{place}/previews/5-3.png").content == drawn
+    # And what its file draws, by the Python interface.
+    (tmp_path / "a.safetensors").write_bytes(client.get(f"{place}/adapted.safetensors").content)
+    model = metatrain.load(tmp_path / "a.safetensors")
+    assert png(model.sample(1, seed=3)[0]) == drawn
+    assert client.get(f"{place}/previews/0-3.png").content != drawn
+
+
+def test_an_image_is_the_same_to_the_bit_alone_and_in_a_batch(serve, pictures):
+    client = serve()
+    one, other = adapted(client, pictures), adapted(client, pictures)
+    batch = client.post(
+        f"{one}/samples", json={"count": 5, "seed": 3}, headers={"accept": "application/zip"}
+    ).content
+    with zipfile.ZipFile(io.BytesIO(batch)) as file:
+        assert file.namelist() == [f"{seed}.png" for seed in range(3, 8)]
+        for seed in (7, 4):
+            alone = client.post(
+                f"{other}/samples", json={"seed": seed}, headers={"accept": "image/png"}
+            )
+            assert alone.headers["content-type"] == "image/png"
+            assert alone.content == file.read(f"{seed}.png")
+        assert file.read("3.png") != file.read("4.png")
+
+
+def test_events_end_with_the_state_that_is_stored(serve, pictures):
+    client = serve()
+    place = adapted(client, pictures)
+    # A stream ends when its adaptation is deleted; the test client reads it to its end.
+    import threading
+
+    deletion = threading.Timer(0.5, lambda: client.delete(place))
+    deletion.start()
+    text = client.get(f"{place}/events").text
+    deletion.join()
+    first, last = text.strip().split("\n\n")
+    assert json.loads(first.removeprefix("event: state\ndata: "))["state"] == "done"
+    assert last.startswith("event: deleted")
+
+
+def test_an_adaptation_stops_where_its_client_says(serve, pictures):
+    client = serve()
+    place = post(client, pictures, steps="1000").headers["location"]
+    assert refusal(client.post(f"{place}/samples", json={}), 409)
+    assert client.post(f"{place}/stop").status_code == 202
+    while client.get(place).json()["state"] != "done":
+        time.sleep(0.02)
+    record = client.get(place).json()
+    assert record["step"] < 1000
+    assert record["previews"][-1]["step"] == record["step"]
+    assert client.post(f"{place}/samples", json={"count": 2}).status_code == 200
+
+
+def test_what_is_kept_outlives_what_is_not_and_a_restart(serve, pictures):
+    client = serve(drawings=4)
+    place = adapted(client, pictures)
+    client.post(f"{place}/samples", json={"count": 4})
+    client.patch(f"{place}/samples/0", json={"kept": True})
+    client.post(f"{place}/samples", json={"count": 2, "seed": 10})
+    record = client.get(place).json()
+    assert [d["name"] for d in record["drawings"]] == ["0", "3", "10", "11"]
+    assert client.get(f"{place}/samples/1.png").status_code == 404
+    again = serve()
+    assert again.get(place).json() == record
+    assert again.get(f"{place}/samples/0.png").status_code == 200
+    with zipfile.ZipFile(io.BytesIO(again.get(f"{place}/drawings.zip").content)) as file:
+        assert file.namelist() == ["0.png"]
+    sheet = Image.open(io.BytesIO(again.get(f"{place}/sheet.png").content))
+    assert sheet.width == sheet.height
+    assert [a["id"] for a in again.get("/v1/adaptations").json()] == [record["id"]]
+
+
+def test_an_interrupted_adaptation_says_so(serve, pictures):
+    place = post(serve(waiting=4), pictures, steps="1000").headers["location"]
+    record = serve().get(place).json()
+    assert record["state"] == "failed"
+    assert "adapt again" in record["error"]
+
+
+def test_a_deleted_adaptation_leaves_nothing(serve, pictures, tmp_path):
+    client = serve()
+    place = post(client, pictures, steps="1000").headers["location"]
+    assert client.delete(place).status_code == 204
+    assert [*tmp_path.iterdir()] == []
+    for path in ("", "/events", "/given/0.png", "/adapted.safetensors"):
+        refusal(client.get(place + path), 404)
+    while client.get("/healthz").json()["jobs"]:  # its worker is free again
+        time.sleep(0.02)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_every_image_that_cannot_be_used_is_told(serve, pictures):
+    client = serve()
+    files = [pictures[0], ("half.png", pictures[1][1][:40]), ("text.png", b"no image")]
+    response = post(client, files)
+    assert "half.png cannot be used" in refusal(response, 422)
+    assert [(i["index"], i["name"]) for i in response.json()["images"]] == [
+        (1, "half.png"),
+        (2, "text.png"),
+    ]
+    shown = client.post("/v1/pictures", data={"model": "small"}, files={"images": files[0]})
+    assert Image.open(io.BytesIO(shown.content)).size == (16, 16)
+    shown = client.post("/v1/pictures", data={"model": "small"}, files={"images": files[1]})
+    assert "half.png" in refusal(shown, 422)
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [({"model": "none"}, "model"), ({"steps": "0"}, "steps"), ({"seed": "-1"}, "seed")]
+    + [({"steps": "9999"}, "steps"), ({"other": "1"}, "other"), ({"seed": "x"}, "seed")],
+)
+def test_settings_are_checked(serve, pictures, fields, key):
+    response = post(serve(), pictures, **fields)
+    assert key in refusal(response, 404 if key == "model" else 422)
+
+
+@pytest.mark.parametrize(
+    "body", ['{"count": 0}', '{"count": 65}', '{"guidance": NaN}', '{"seed": -1}', "[", '{"a": 1}']
+)
+def test_bodies_are_checked(serve, pictures, body):
+    client = serve()
+    refusal(client.post(f"{adapted(client, pictures)}/samples", content=body), 422)
+
+
+def test_uploads_are_bounded(serve, pictures, tmp_path):
+    noise = bytes(range(256)) * 16
+    large = [("large.png", noise)]
+    assert "large.png" in refusal(post(serve(image_bytes=1000), large), 413)
+    assert "2,000 bytes" in refusal(post(serve(upload_bytes=2000), large), 413)
+    assert "at most 3" in refusal(post(serve(images=3), pictures), 413)
+    # Also where no header tells the length.
+    chunks = (b"x" * 500 for _ in range(100))
+    multipart = {"content-type": "multipart/form-data; boundary=b"}
+    client = serve(upload_bytes=2000)
+    refusal(client.post("/v1/adaptations", content=chunks, headers=multipart), 413)
+    body = b"--b\r\nContent-Disposition: form-data; name"  # which ends too soon
+    response = client.post("/v1/adaptations", content=body, headers=multipart)
+    assert response.status_code in (400, 422)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_queues_are_bounded(serve, pictures):
+    for limits in ({"waiting": 0}, {"uploads": 0}):
+        response = post(serve(**limits), pictures)
+        assert "later" in refusal(response, 429) or "while" in response.text
+        assert int(response.headers["retry-after"]) > 0
+    assert "delete" in refusal(post(serve(adaptations=0), pictures), 429)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"host": "127.0.0.1.evil.example:8000"}, 421),
+        ({"host": ""}, 421),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "http://127.0.0.1:9999"}, 403),  # another server of this machine
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"authorization": "Bearer other"}, 401),
+        ({"authorization": ""}, 401),
+        ({}, 200),
+        ({"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
+    ],
+)
+def test_only_its_own_page_and_token_come_through(serve, headers, status):
+    response = serve().get("/v1/models", headers=headers)
+    assert response.status_code == status
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def test_the_url_with_the_token_becomes_a_cookie(serve):
+    client = serve(headers={})
+    assert client.get("/").status_code == 401
+    assert client.get("/?token=other").status_code == 401
+    entry = client.get(f"/?token={TOKEN}")
+    assert (entry.status_code, entry.headers["location"]) == (303, "/")
+    assert "httponly" in entry.headers["set-cookie"].lower()
+    assert "metatrain studio" in client.get("/").text
+    assert client.get("/page/app.js").status_code == 200
+    # A change by cookie comes from the page itself.
+    gone = "/v1/adaptations/none"
+    assert client.delete(gone).status_code == 403
+    assert client.delete(gone, headers={"origin": HOST}).status_code == 404
+    assert client.get("/healthz").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("path", ["/v1/adaptations/..", "/page/../api.py", "/page/%2e%2e/api.py"])
+def test_no_path_leads_out(serve, path):
+    assert serve().get(path).status_code == 404
+
+
+def test_previews_come_at_1_2_5_10():
+    shown = [step for step in range(1001) if is_shown(step)]
+    assert shown == [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]

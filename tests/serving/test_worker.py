@@ -1,0 +1,64 @@
+"""A worker advances its jobs in turn."""
+
+import threading
+
+import pytest
+
+from serving.limits import RequestError
+from serving.worker import Worker
+
+
+@pytest.fixture
+def worker():
+    worker = Worker(waiting=3)
+    yield worker
+    worker.close()
+
+
+def job(log, name, parts, gate=None):
+    try:
+        for part in range(parts):
+            if gate:
+                gate.wait()
+            log.append(f"{name}{part}")
+            yield
+        return name
+    finally:
+        log.append(f"{name} ends")
+
+
+def test_jobs_advance_in_turn(worker):
+    log, gate = [], threading.Event()
+    futures = [worker.submit(job(log, name, 3, gate)) for name in "ab"]
+    gate.set()
+    assert [future.result(10) for future in futures] == ["a", "b"]
+    assert log == ["a0", "b0", "a1", "b1", "a2", "b2", "a ends", "b ends"]
+
+
+def test_a_cancelled_job_ends_and_the_others_do_not(worker):
+    log, gate = [], threading.Event()
+    cancelled, other = worker.submit(job(log, "a", 10**9, gate)), worker.submit(job(log, "b", 2))
+    assert cancelled.cancel()
+    gate.set()
+    assert other.result(10) == "b"
+    assert "a ends" in log
+
+
+def test_an_error_is_the_result_of_its_job_alone(worker):
+    def failing():
+        yield
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        worker.submit(failing()).result(10)
+    assert worker.submit(job([], "b", 1)).result(10) == "b"
+
+
+def test_too_many_jobs_are_refused(worker):
+    gate = threading.Event()
+    futures = [worker.submit(job([], "a", 1, gate)) for _ in range(3)]
+    with pytest.raises(RequestError, match="no more"):
+        worker.submit(job([], "b", 1))
+    gate.set()
+    for future in futures:
+        future.result(10)
