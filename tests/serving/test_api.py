@@ -1,7 +1,8 @@
 """The HTTP API on a real model: adapting, drawing by seed, limits and locks."""
 
+import asyncio
+import functools
 import io
-import json
 import time
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from starlette.testclient import TestClient
 
 import metatrain
 from metatrain.data.pictures import png
-from serving.adaptations import Adaptations
+from serving.adaptations import Adaptation, Adaptations, Record
 from serving.api import Api
 from serving.guard import Guard
 from serving.jobs import PREVIEWS, is_shown
@@ -123,19 +124,23 @@ def test_an_image_is_the_same_to_the_bit_alone_and_in_a_batch(serve, pictures):
         assert file.read("3.png") != file.read("4.png")
 
 
-def test_events_end_with_the_state_that_is_stored(serve, pictures):
-    client = serve()
-    place = adapted(client, pictures)
-    # A stream ends when its adaptation is deleted; the test client reads it to its end.
-    import threading
+def test_who_watches_gets_every_state_until_the_end(tmp_path):
+    record = Record(id="x" * 22, model="small", created=0, given=("a",), seed=0, steps=2)
+    adaptation = Adaptation(tmp_path, record)
 
-    deletion = threading.Timer(0.5, lambda: client.delete(place))
-    deletion.start()
-    text = client.get(f"{place}/events").text
-    deletion.join()
-    first, last = text.strip().split("\n\n")
-    assert json.loads(first.removeprefix("event: state\ndata: "))["state"] == "done"
-    assert last.startswith("event: deleted")
+    async def watch():
+        steps = []
+        async for state in adaptation.watch():
+            steps.append(state.step)
+            # From another thread, as a worker does.
+            if state.step < 2:
+                change = functools.partial(dict, step=state.step + 1)
+                await asyncio.to_thread(adaptation.change, lambda _: change())
+            else:
+                await asyncio.to_thread(adaptation.delete)
+        return steps
+
+    assert asyncio.run(asyncio.wait_for(watch(), 10)) == [0, 1, 2]
 
 
 def test_an_adaptation_stops_where_its_client_says(serve, pictures):
@@ -206,8 +211,14 @@ def test_every_image_that_cannot_be_used_is_told(serve, pictures):
 
 @pytest.mark.parametrize(
     ("fields", "key"),
-    [({"model": "none"}, "model"), ({"steps": "0"}, "steps"), ({"seed": "-1"}, "seed")]
-    + [({"steps": "9999"}, "steps"), ({"other": "1"}, "other"), ({"seed": "x"}, "seed")],
+    [
+        ({"model": "none"}, "model"),
+        ({"steps": "0"}, "steps"),
+        ({"steps": "9999"}, "steps"),
+        ({"seed": "-1"}, "seed"),
+        ({"seed": "x"}, "seed"),
+        ({"other": "1"}, "other"),
+    ],
 )
 def test_settings_are_checked(serve, pictures, fields, key):
     response = post(serve(), pictures, **fields)

@@ -1,0 +1,130 @@
+"""The studio as a person meets it: the command, a page in a real browser, and its end."""
+
+import base64
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_models import save
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+COMMAND = (
+    "import sys; from metatrain.cli.command import run; from serving.commands import STUDIO; "
+    "sys.exit(run('metatrain', {'studio': STUDIO}))"
+)
+# Makes a drop of files, given by name and base64.
+DROP = """files => {
+    const data = new DataTransfer();
+    for (const [name, text] of files) {
+        const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+        data.items.add(new File([bytes], name));
+    }
+    const options = {bubbles: true, cancelable: true, dataTransfer: data};
+    document.getElementById("drop").dispatchEvent(new DragEvent("drop", options));
+}"""
+
+
+def studio(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "studio", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def url(packed, tmp_path):
+    """The URL that a studio prints."""
+    model = save(packed, tmp_path / "small", "run.name=small", "adapt.steps=12")
+    process = studio(model, "--dir", tmp_path / "state", "--no-browser")
+    try:
+        yield re.search(r"http://127.0.0.1:\d+/\?token=\S+", process.stderr.readline())[0]
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(10) == 130
+        assert "Traceback" not in rest
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def page(url):
+    """The page in a headless browser, in which no error may come."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    errors = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.goto(url)
+        yield page
+        browser.close()
+    # A browser itself reports an image that the server refuses.
+    assert [e for e in errors if "422 (Unprocessable" not in e] == []
+
+
+def encoded(file):
+    return [file.name, base64.b64encode(file.read_bytes()).decode()]
+
+
+def test_a_journey(page, images, tmp_path):
+    files = sorted(Path(images, "task-03").glob("*.png"))[:5]
+    page.wait_for_selector("#model-facts:not(:empty)")
+    assert "token" not in page.url
+    page.evaluate(DROP, [*map(encoded, files), ["broken.png", "AAAA"]])
+    page.wait_for_selector("#go:enabled")
+    assert "broken.png cannot be used" in page.inner_text("#chosen .refused")
+    page.focus("#go")
+    page.keyboard.press("Enter")
+    # Watched: images come one step after the other.
+    page.wait_for_selector('#way [data-step="12"] img:nth-child(4)')
+    steps = page.eval_on_selector_all("#way li", "all => all.map(li => li.dataset.step)")
+    assert steps == ["0", "1", "2", "5", "10", "12"]
+    page.wait_for_selector("#done:not([hidden])")
+    page.fill("#count", "3")
+    page.focus("#draw-go")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#drawings li:nth-child(3)")
+    page.wait_for_selector("#draw-go:enabled")
+    assert page.input_value("#seed") == "3"
+    page.click("#drawings li:nth-child(2) button")
+    page.wait_for_selector("#drawings li.kept")
+    for link, start in {"#sheet": b"\x89PNG", "#zip": b"PK", "#drawings li a": b"\x89PNG"}.items():
+        with page.expect_download() as download:
+            page.click(link)
+        assert Path(download.value.path()).read_bytes().startswith(start)
+    page.reload()
+    page.wait_for_selector("#drawings li.kept")
+    assert page.locator("#drawings li").count() == 3
+    assert page.locator("#way li").count() == 6
+    assert page.locator("#list li").count() == 1
+    loaded = "all => all.every(image => image.complete && image.naturalWidth > 0)"
+    page.wait_for_function(f"({loaded})([...document.images])")
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("#delete")
+    page.wait_for_selector("#start:not([hidden])")
+    page.wait_for_function("document.querySelectorAll('#list li').length === 0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["nowhere"], "no model at nowhere"), ([], "no model in ./runs")],
+)
+def test_a_mistake_is_a_sentence(arguments, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    process = studio(*arguments, "--dir", tmp_path / "state", "--no-browser")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert sentence in errors
+    assert "Traceback" not in errors
