@@ -1,4 +1,4 @@
-# Three commands: `make demo`, `make studio` and `make test`. All make .venv first, where it is missing or stale.
+# Two commands: `make demo` and `make test`. Both make .venv first, where it is missing or stale.
 
 PYTHON ?= python3.11
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet

@@ -108,14 +108,16 @@ class Api:
             raise RequestError(422, f"steps is {steps:,}; take at most {self._limits.steps:,}.")
         support = await self._uploads.decode(images, model.config.data)
         self._worker.refuse_more()
-        adaptation = self._adaptations.create(
+        adaptation = await asyncio.to_thread(
+            self._adaptations.create,
             model=settings.model,
             names=[name for name, _ in images],
             pictures=[png(image) for image in support.target],
             seed=settings.seed,
             steps=steps,
         )
-        self._worker.submit(jobs.adapt(adaptation, support, self._models))
+        job = jobs.adapt(adaptation, support, self._models)
+        self._worker.submit(jobs.until_deleted(adaptation, job))
         record = adaptation.record
         location = f"/v1/adaptations/{record.id}"
         return JSONResponse(record.model_dump(), 202, {"location": location})
@@ -165,7 +167,7 @@ class Api:
 
     async def _sheet(self, request: Request) -> Response:
         adaptation = self._done(request)
-        return await self._sheet_of(adaptation, _chosen(adaptation))
+        return await _sheet_of(adaptation, _chosen(adaptation))
 
     async def _archive(self, request: Request) -> Response:
         adaptation = self._done(request)
@@ -186,14 +188,16 @@ class Api:
             guidance=settings.guidance,
             most=self._limits.drawings,
         )
-        drawings = await asyncio.wrap_future(self._worker.submit(job))
+        drawings = await asyncio.wrap_future(
+            self._worker.submit(jobs.until_deleted(adaptation, job))
+        )
         kind = request.headers.get("accept", "")
         if "application/zip" in kind:
             return await _archive_of(adaptation, drawings)
         if "image/png" in kind and len(drawings) == 1:
             return _unchanging(adaptation.drawing_file(drawings[0].name))
         if "image/png" in kind:
-            return await self._sheet_of(adaptation, drawings)
+            return await _sheet_of(adaptation, drawings)
         return JSONResponse([drawing.model_dump() for drawing in drawings])
 
     async def _drawing(self, request: Request) -> Response:
@@ -216,11 +220,6 @@ class Api:
 
         adaptation.change(marked)
         return JSONResponse(_drawing_of(adaptation.record, name).model_dump())
-
-    async def _sheet_of(self, adaptation: Adaptation, drawings: Sequence[Drawing]) -> Response:
-        config = self._models[adaptation.record.model].config.data
-        data = await asyncio.to_thread(sheet, adaptation, drawings, config)
-        return Response(data, media_type="image/png")
 
     def _adaptation(self, request: Request) -> Adaptation:
         return self._adaptations[request.path_params["id"]]
@@ -266,6 +265,11 @@ def _drawing_of(record: Record, name: str) -> Drawing:
         if drawing.name == name:
             return drawing
     raise RequestError(404, "there is no such drawing; it may have given way to newer ones.")
+
+
+async def _sheet_of(adaptation: Adaptation, drawings: Sequence[Drawing]) -> Response:
+    data = await asyncio.to_thread(sheet, adaptation, drawings)
+    return Response(data, media_type="image/png")
 
 
 async def _archive_of(adaptation: Adaptation, drawings: Sequence[Drawing]) -> Response:

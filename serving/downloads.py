@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 
-from metatrain.data.config import DataConfig
+from metatrain.data.images import shape_of
 from metatrain.data.pictures import contact_sheet, decode
 from serving.adaptations import Adaptation, Drawing
 
@@ -12,10 +12,11 @@ from serving.adaptations import Adaptation, Drawing
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def sheet(adaptation: Adaptation, drawings: Sequence[Drawing], config: DataConfig) -> bytes:
+def sheet(adaptation: Adaptation, drawings: Sequence[Drawing]) -> bytes:
     """Return one PNG file of all drawings, about as wide as high."""
     files = [adaptation.drawing_file(d.name).read_bytes() for d in drawings]
-    return contact_sheet(decode(files, config.image_size, config.channels))
+    size, _, channels = shape_of(files[0])
+    return contact_sheet(decode(files, size, channels))
 
 
 def archive(adaptation: Adaptation, drawings: Sequence[Drawing]) -> bytes:

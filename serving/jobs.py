@@ -15,8 +15,9 @@ from metatrain.model.expectation import expectation, warning
 from metatrain.model.model import AdaptationStep
 from metatrain.storage.local_disk import write_whole
 from serving.adaptations import Adaptation, Drawing, Preview, Record, remove_files
+from serving.limits import RequestError
 from serving.models import Models
-from serving.worker import Job
+from serving.worker import Job, Result
 
 # Images drawn at each preview, always of the same noise.
 PREVIEWS = 4
@@ -177,6 +178,22 @@ def _add(adaptation: Adaptation, drawing: Drawing, most: int) -> None:
 def _unlink(files: Iterable[Path]) -> None:
     for file in files:
         file.unlink(missing_ok=True)
+
+
+def until_deleted(adaptation: Adaptation, job: Job[Result]) -> Job[Result]:
+    """Advance a job of an adaptation, but not after that is deleted: it would write its folder.
+
+    Raises:
+        RequestError: when it is deleted first.
+    """
+    while not adaptation.deleted:
+        try:
+            next(job)
+        except StopIteration as end:
+            return end.value
+        yield
+    job.close()
+    raise RequestError(404, "the adaptation was deleted meanwhile.")
 
 
 def remove(adaptation: Adaptation, models: Models) -> Job[None]:

@@ -1,7 +1,6 @@
 """The HTTP API on a real model: adapting, drawing by seed, limits and locks."""
 
 import asyncio
-import functools
 import io
 import time
 import zipfile
@@ -128,16 +127,15 @@ def test_who_watches_gets_every_state_until_the_end(tmp_path):
     record = Record(id="x" * 22, model="small", created=0, given=("a",), seed=0, steps=2)
     adaptation = Adaptation(tmp_path, record)
 
+    def one_step():
+        adaptation.change(lambda state: {"step": state.step + 1})
+
     async def watch():
         steps = []
         async for state in adaptation.watch():
             steps.append(state.step)
             # From another thread, as a worker does.
-            if state.step < 2:
-                change = functools.partial(dict, step=state.step + 1)
-                await asyncio.to_thread(adaptation.change, lambda _: change())
-            else:
-                await asyncio.to_thread(adaptation.delete)
+            await asyncio.to_thread(one_step if state.step < 2 else adaptation.delete)
         return steps
 
     assert asyncio.run(asyncio.wait_for(watch(), 10)) == [0, 1, 2]
