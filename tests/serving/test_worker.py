@@ -36,11 +36,20 @@ def test_jobs_advance_in_turn(worker):
 
 
 def test_a_cancelled_job_ends_and_the_others_do_not(worker):
-    log, gate = [], threading.Event()
-    cancelled, other = worker.submit(job(log, "a", 10**9, gate)), worker.submit(job(log, "b", 2))
+    log, begun = [], threading.Event()
+
+    def endless():
+        try:
+            while True:
+                begun.set()
+                yield
+        finally:
+            log.append("a ends")
+
+    cancelled = worker.submit(endless())
+    assert begun.wait(10)
     assert cancelled.cancel()
-    gate.set()
-    assert other.result(10) == "b"
+    assert worker.submit(job(log, "b", 2)).result(10) == "b"
     assert "a ends" in log
 
 
