@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         action="append",
         help="packed data set (default: the first model's training data); given several times, "
-        "print a evaluation_table of all models on all data sets",
+        "print a table of all models on all data sets",
     )
     add("--split", default="test", choices=["train", "val", "test"], help="split (test)")
     add("--episodes", metavar="FILE", help="list of episodes (default: derived from the data)")

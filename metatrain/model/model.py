@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.machine import device_of
@@ -79,6 +80,12 @@ class Model:
     calibration: Calibration | None = None
     buffers: Parameters = field(default_factory=dict)
     trusted: bool = True
+
+    @override
+    def __repr__(self) -> str:
+        name, count = self.config.generator.name, sum(v.numel() for v in self.parameters.values())
+        shots = "" if self.support is None else f", adapted to {len(self.support)} images"
+        return f"Model({name}, {count:,} parameters, step {self.step}{shots})"
 
     def adapt(
         self,

@@ -40,6 +40,7 @@ _SENTENCES = (
         (errno.EMFILE, errno.ENFILE),
         "{url} cannot be opened ({reason}); raise the limit, such as by ulimit -n 4096.",
     )
+    | {errno.EISDIR: "{url} is a folder, and a file is needed; name a file."}
 )
 # More than the threads of any pool of readers, so that none waits for a connection.
 CONNECTIONS = 64

@@ -116,6 +116,7 @@ def test_too_few_open_files_are_named_in_a_sentence():
         (errno.EACCES, "may not be used (Permission denied); change its permissions"),
         (errno.EROFS, "may not be used (Read-only file system); change its permissions"),
         (errno.EMFILE, "cannot be opened (Too many open files); raise the limit"),
+        (errno.EISDIR, "/far is a folder, and a file is needed; name a file"),
         (errno.ENOSPC, "there is no room for /far (No space left on device); make some"),
     ],
 )

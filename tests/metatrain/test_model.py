@@ -46,6 +46,16 @@ def test_a_model_comes_back_as_it_was(model, tmp_path):
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["model.safetensors"]
 
 
+def test_a_model_prints_in_one_line(model):
+    assert repr(model) == f"Model(unet, {count(model):,} parameters, step {model.step})"
+    adapted = model.adapt(images(0), steps=1)
+    assert repr(adapted).endswith(", adapted to 3 images)")
+
+
+def count(model):
+    return sum(value.numel() for value in model.parameters.values())
+
+
 def test_a_model_can_live_at_any_url(model):
     model.save("memory://models/a.safetensors")
     assert load_model("memory://models/a.safetensors").step == 7

@@ -9,7 +9,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.class_reader import ClassReader
-from metatrain.evaluation.episodes.episode_list import EpisodeList
+from metatrain.evaluation.episodes.episode_list import SHAPES, EpisodeList
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,13 @@ class Benchmark:
         return self.reference.shape[2]
 
 
+def _more_images(listed: int) -> str:
+    larger = SHAPES[0]
+    if listed >= larger.support:
+        return ""
+    return f", or a data set with at least two tasks of {sum(larger.counts)} images in this split"
+
+
 def read_benchmark(
     store: EpisodeStore,
     episodes: EpisodeList,
@@ -69,7 +76,10 @@ def read_benchmark(
     listed = episodes.shape.support
     shots = listed if shots is None else shots
     if shots > listed:
-        raise UserError(f"these episodes have up to {listed} shots, not {shots}; choose fewer.")
+        raise UserError(
+            f"these episodes have up to {listed} shots, not {shots}; "
+            f"choose {listed} shots or fewer{_more_images(listed)}."
+        )
     tasks = {task.name: task for task in store.tasks(episodes.split)}
     reader = ClassReader(store, image_size, channels)
     supports, queries = [], []
