@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from metatrain.base.errors import UserError
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.evaluation.episodes.benchmark import read_benchmark
+from metatrain.evaluation.episodes.benchmark import Benchmark, read_benchmark
 from metatrain.evaluation.episodes.episode_list import EpisodeList
 from metatrain.evaluation.protocol import Protocol
+from metatrain.metrics.density_coverage import NEIGHBOURS
 from metatrain.metrics.hog import Hog
 from metatrain.metrics.network import metric_network
 from metatrain.metrics.pixels import Pixels
@@ -40,9 +42,13 @@ def standard_protocol(
         known: further URLs where it may be; see `metric_network`.
         pixels: the space of pixels, where it does more than compare.
         others: further feature spaces.
+
+    Raises:
+        UserError: when the episodes have too few images to score.
     """
     shape = {"image_size": image_size, "channels": channels}
     benchmark = read_benchmark(store, whole.first(tasks, seeds), shots=shots, **shape)
+    refuse_too_few(benchmark)
     spaces = [
         metric_network(store, network, **shape, known=known),
         Hog(),
@@ -50,3 +56,17 @@ def standard_protocol(
         *others,
     ]
     return Protocol(store, whole, benchmark, spaces)
+
+
+def refuse_too_few(benchmark: Benchmark) -> None:
+    """Refuse episodes whose reference images are too few for a nearest-neighbour score.
+
+    Raises:
+        UserError: when they are too few.
+    """
+    tasks, images = len(benchmark.tasks), benchmark.images
+    if tasks * images <= NEIGHBOURS:
+        raise UserError(
+            f"{tasks} tasks with {images} reference images each are too few to score; score "
+            f"{NEIGHBOURS // images + 1} tasks or more, or pack more images of each task."
+        )
