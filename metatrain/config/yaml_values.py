@@ -26,10 +26,14 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        """Refuse aliases, since aliases of aliases grow without bound."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise ConstructorError(None, None, "aliases are not read; write the value again", mark)
+        """Refuse aliases, of which aliases grow without bound, and tags, which fit no value."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases are not read; write the value again"
+            raise ConstructorError(None, None, problem, event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            problem = f"the tag {event.tag} is not read; leave it out"
+            raise ConstructorError(None, None, problem, event.start_mark)
         return super().compose_node(parent, index)
 
 
@@ -181,6 +185,8 @@ def _constructed(construct: Callable[[], Any]) -> Any:
         return construct()
     except RecursionError:
         raise ValueError("it is nested too deeply; write fewer levels") from None
+    except OverflowError as error:  # PyYAML's, of an escape such as \UFFFFFFFF
+        raise ValueError(f"an escape names no character ({error})") from error
 
 
 def _cause(error: Exception) -> str:
