@@ -28,9 +28,12 @@ _EXAMPLES = re.compile(r"(^|[._-])(example|sample|template|dist)([._-]|$)")
 _PRIVATE_KEY = re.compile(rb"^-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY-----\s", re.MULTILINE)
 # Of accounts of Google, of OAuth clients, and of S3 servers such as `metatrain store start`.
 _JSON_SECRET = re.compile(
-    rb'"(private_key|client_secret|refresh_token|secret_?access_?key|secret_?key)"\s*:\s*"[^"]',
+    rb'"(private_key|client_secret|refresh_token|(aws_)?secret_?access_?key|secret_?key)"'
+    rb'\s*:\s*"[^"]',
     re.IGNORECASE,
 )
+# A profile of the AWS command line, under any name.
+_PROFILE = re.compile(rb"^\s*aws_secret_access_key\s*=\s*[\w/+]{40}\s*$", re.MULTILINE)
 _SERVICE_ACCOUNT = re.compile(rb'"type"\s*:\s*"(service_account|authorized_user)"')
 _CLUSTER = re.compile(rb"^\s*(client-key-data|token|password)\s*:\s*\S", re.MULTILINE)
 _CONTENT: dict[str, Callable[[str, bytes], object]] = {
@@ -41,6 +44,7 @@ _CONTENT: dict[str, Callable[[str, bytes], object]] = {
     "a file of secret keys": lambda name, content: (
         name.endswith(".json") and _JSON_SECRET.search(content)
     ),
+    "a file of logins": lambda _, content: _PROFILE.search(content),
     "the credentials of a cluster": lambda _, content: (
         re.search(rb"^kind:\s*Config\s*$", content, re.MULTILINE) and _CLUSTER.search(content)
     ),

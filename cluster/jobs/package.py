@@ -35,7 +35,8 @@ def files_to_upload(folder: Path) -> dict[Path, int]:
 
     Raises:
         UserError: when a file belongs to a data set, a checkpoint or a model, when it is a
-            credential or a link out of the folder, or when the files are too large.
+            credential, or a link out of the folder or to a file that stays here, or when the files
+            are too large.
     """
     paths = {path.relative_to(folder) for path in packaged_files(folder)}
     tracked = _tracked(folder)
@@ -49,6 +50,7 @@ def files_to_upload(folder: Path) -> dict[Path, int]:
                 *(counted(len(untracked), "file"), _name(untracked[0])),
             )
     _refuse_links(paths, folder)
+    _refuse_left_out(paths, folder)
     sizes = {path: (folder / path).stat().st_size for path in sorted(paths)}
     _refuse_data(sizes)
     _refuse_too_much(sizes, folder)
@@ -96,6 +98,22 @@ def _refuse_links(paths: set[Path], folder: Path) -> None:
             raise UserError(
                 f"{_name(path)} is a link {place}, which no job follows; put the files themselves "
                 f"in its place, or list it in .rayignore."
+            )
+
+
+def _refuse_left_out(paths: set[Path], folder: Path) -> None:
+    """Refuse a link to a file that itself stays here, such as an ignored one with secrets.
+
+    Raises:
+        UserError: when there is one.
+    """
+    inside = folder.resolve()
+    for path in sorted(paths):
+        target = (folder / path).resolve().relative_to(inside)
+        if target not in paths:
+            raise UserError(
+                f"{_name(path)} is a link to {_name(target)}, which stays here; git add what the "
+                f"job needs, or list the link in .rayignore."
             )
 
 

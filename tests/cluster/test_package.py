@@ -112,6 +112,8 @@ CONTENTS = {
     "account.json": json.dumps({"type": "service_account", "project_id": "p"}),
     "client.json": json.dumps({"installed": {"client_secret": "s"}}),
     "store/s3.json": json.dumps({"credentials": [{"accessKey": "a", "secretKey": "b"}]}),
+    "keys.json": json.dumps({"AWS_SECRET_ACCESS_KEY": "s"}),
+    "credentials": f"[default]\naws_secret_access_key = {'a/B+' * 10}\n",
     "cluster.yaml": "apiVersion: v1\nkind: Config\nusers:\n- user:\n    token: abc\n",
 }
 
@@ -173,6 +175,20 @@ def test_links_out_of_the_folder_are_refused(tracked, tmp_path, in_git):
     with staged(files_to_upload(folder), folder) as stage:
         assert not (stage / "copy").is_symlink()
         assert (stage / "copy").read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", [".env", "private/word", ".git/config", "untracked"])
+def test_a_link_to_a_file_that_stays_here_is_refused(tracked, target):
+    (tracked / ".gitignore").write_text(".env\nprivate\n")
+    (tracked / target).parent.mkdir(exist_ok=True)
+    (tracked / target).write_text("SECRET=1\n")
+    (tracked / "settings").symlink_to(target)
+    git(tracked, "add", ".gitignore")
+    git(tracked, "update-index", "--add", "--cacheinfo", f"120000,{'0' * 39}1,settings")
+    with pytest.raises(UserError, match=f"^settings is a link to {target}, which stays here; git"):
+        files_to_upload(tracked)
+    (tracked / ".rayignore").write_text("settings\n")
+    assert "settings" not in uploaded(tracked)
 
 
 def test_a_link_that_git_does_not_track_or_an_ignore_file_names_is_passed_over(tracked, tmp_path):
