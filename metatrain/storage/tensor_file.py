@@ -17,6 +17,8 @@ from metatrain.storage.tensors import TYPES
 
 # The format's own limit.
 _LARGEST_HEADER = 100_000_000
+# torch's own limits, below which the product of all sizes takes no time.
+_MOST_DIMENSIONS, _LARGEST_SIZE = 64, 2**63
 
 
 class _Place(NamedTuple):
@@ -58,17 +60,19 @@ class TensorFile:
         self.shapes: Mapping[str, tuple[int, ...]] = {n: p.shape for n, p in self._places.items()}
 
     def read(self, name: str) -> Tensor:
-        """Read a tensor, of float32 where the file has it in half precision, by one request.
+        """Read a tensor of floating-point numbers as float32, by one request.
 
         Raises:
-            UserError: when it cannot be read, or not all of its values are finite.
+            UserError: when it cannot be read, is of integers, or has a value that is not finite in
+                float32.
         """
         place = self._places[name]
+        if not place.dtype.is_floating_point:
+            raise self._damaged(f"{printable(name)} has the type {TYPES[place.dtype]}")
         data = bytearray(self._read(place.start, place.end))
         tensor = torch.frombuffer(data, dtype=place.dtype) if data else torch.empty(0)
-        if tensor.dtype in (torch.float16, torch.bfloat16):
-            tensor = tensor.float()
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        tensor = tensor.float()
+        if not tensor.isfinite().all():
             raise self._damaged(f"{printable(name)} is not finite")
         return tensor.view(place.shape)
 
@@ -95,7 +99,8 @@ def _place(entry: Mapping[str, object], base: int) -> _Place:
     dtype = next((dtype for dtype, name in TYPES.items() if name == entry["dtype"]), None)
     shape, offsets = entry["shape"], entry["data_offsets"]
     numbers = [*shape, *offsets]  # type: ignore[misc]
-    if dtype is None or not all(type(n) is int and n >= 0 for n in numbers):
+    possible = all(type(n) is int and 0 <= n < _LARGEST_SIZE for n in numbers)
+    if dtype is None or not possible or len(numbers) > _MOST_DIMENSIONS:
         raise ValueError("its header has a type, shape or place that no tensor has")
     *sizes, start, end = numbers
     if end - start != dtype.itemsize * prod(sizes):

@@ -1,6 +1,7 @@
 """A run that starts from a trained model instead of random weights."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,29 @@ def test_a_run_resumes_without_its_starting_model_and_refuses_another(packed, tr
     with pytest.raises(UserError, match=r"cannot resume with changed run.init"):
         metatrain.train(with_values(config, {"run.init": "other"}))
     assert CheckpointStore(config.run.url).steps()[-1] == 2
+
+
+def test_weights_that_are_no_finite_float32_are_refused(trained, tmp_path):
+    tensors, metadata = load_file(trained), TensorFile(trained).metadata
+    for sentence, alter in [
+        ("is not finite", lambda t: t.double() * 1e300),
+        ("has the type I64", torch.Tensor.long),
+        ("has the type BOOL", torch.Tensor.bool),
+    ]:
+        save_file({n: alter(t) for n, t in tensors.items()}, f"{tmp_path}/x.safetensors", metadata)
+        with pytest.raises(UserError, match=sentence):
+            initial_weights(start(f"{tmp_path}/x.safetensors"))
+
+
+@pytest.mark.parametrize("shape", [[10**4000] * 1000, [9999999999] * 100_000, [1] * 100_000])
+def test_a_shape_that_no_tensor_has_takes_no_time(shape, tmp_path):
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}
+    text = json.dumps({"parameters/x": entry}).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    begin = time.process_time()
+    with pytest.raises(UserError, match="shape or place that no tensor has"):
+        TensorFile(f"{tmp_path}/x.safetensors")
+    assert time.process_time() - begin < 5
 
 
 @given(st.data())
