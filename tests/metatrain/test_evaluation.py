@@ -250,7 +250,7 @@ def test_copies_are_the_support_and_jittered_ones_are_near_it(packed, listed):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["{one}", "--shots", 9], "up to 8 shots, and 9 were asked for"),
+        (["{one}", "--shots", 9], "up to 8 shots, not 9; choose 8 shots or fewer"),
         (["{one}", "--joint", "{two}"], "was trained by learner reptile"),
         (["{one}", "{large}"], "samples 32 pixels with 1 channels, and 'one' 16"),
         (["{one}", "--data", "{one}"], "is not a packed data set"),
