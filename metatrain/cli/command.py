@@ -81,10 +81,10 @@ def parse(
     for name, command in commands.items():
         subparser = subparsers.add_parser(name, help=command.help, description=command.help)
         command.arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, refuse=subparser.error)
     arguments, further = parser.parse_known_args(argv)
     if unplaced := place_words(arguments, further):
-        parser.error(f"unrecognized arguments: {' '.join(unplaced)}")
+        arguments.refuse(f"unrecognized arguments: {' '.join(unplaced)}")
     return arguments
 
 

@@ -29,6 +29,7 @@ _ALLOWED = {
 }
 
 # What pydantic adds to the place of a value of several types, such as `literal['auto']`.
+_MOST_SHOWN = 200
 _ALTERNATIVE = re.compile(r"(constrained-|literal\[).*")
 
 
@@ -77,5 +78,6 @@ def by_value(details: Sequence[ErrorDetails]) -> list[tuple[list[str], list[Erro
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it."""
-    return json.dumps(value, default=str)
+    """Return a value as a message shows it: the beginning of one that would fill a page."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

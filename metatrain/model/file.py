@@ -91,10 +91,23 @@ def read_model(url: str) -> bytes:
     try:
         return read_file(url)
     except MissingError as error:
+        folder = url.removesuffix("/model.safetensors")
+        if folder != url and _is_there(adapted_url(folder)):
+            raise UserError(
+                f"{folder} holds an adapted model; give the one that it came from."
+            ) from error
         raise UserError(
             f"there is no model at {url}; give the folder of a finished run or of a "
             f"checkpoint, or a file that metatrain wrote."
         ) from error
+
+
+def _is_there(url: str) -> bool:
+    try:
+        read_file(url)
+    except UserError:
+        return False
+    return True
 
 
 def save_adapted(model: Model, url: str, adapted_from: str) -> bool:

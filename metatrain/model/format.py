@@ -98,7 +98,7 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         reason = f"it has no {error}" if isinstance(error, KeyError) else reason_of(error)
         raise UserError(f"{url} is not a metatrain model, or is damaged: {reason}.") from error
     if version != FORMAT:
-        raise UserError(f"{url} is of format {version}; this metatrain reads {FORMAT}.")
+        raise UserError(f"{url} is of format {version[:40]}; this metatrain reads {FORMAT}.")
     config = _config(values, url)
     contents = Contents(
         config=config,
@@ -129,7 +129,8 @@ def _check_values(tensors: Mapping[str, Tensor], step: int) -> None:
     for name, tensor in tensors.items():
         if name.startswith(f"{PARAMETERS}/") and tensor.dtype not in _FLOATS:
             raise ValueError(f"{name} has the type {tensor.dtype}")
-        if tensor.dtype in _FLOATS and not tensor.isfinite().all():
+        # In the precision that everything is computed in.
+        if tensor.dtype in _FLOATS and not tensor.float().isfinite().all():
             raise ValueError(f"{name} is not finite")
 
 

@@ -70,3 +70,12 @@ def test_config_writes_what_differs_unless_it_shall_write_all(capsys):
 def test_a_sweep_needs_a_file(capsys):
     assert run("metatrain", {"sweep": SWEEP}, ["sweep", "budget.trials=3"]) == 1
     assert "a sweep has no defaults; name its YAML file." in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_refused_with_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit) as refusal:
+        run("metatrain", COMMANDS, ["adapt", "run", "images", "--out", "new", "--stepz", "3"])
+    assert refusal.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("usage: metatrain adapt ")
+    assert "unrecognized arguments: --stepz" in error

@@ -157,6 +157,8 @@ def test_adapting_may_change_how_it_adapts_and_nothing_else(trained, five_images
     assert "generator.width was settled by training" in capsys.readouterr().err
     assert metatrain("adapt", tmp_path / "new/adapted.safetensors", *command[2:]) == 1
     assert "has been adapted already" in capsys.readouterr().err
+    assert metatrain("adapt", tmp_path / "new", *command[2:]) == 1
+    assert "new holds an adapted model; give the one that it came" in capsys.readouterr().err
 
 
 def test_a_run_is_evaluated_beside_itself_and_has_a_page(trained, capsys):

@@ -151,6 +151,7 @@ def test_a_hostile_tar_reaches_nothing(tmp_path):
 
 def test_a_hostile_zip_reaches_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(container, "MAX_FILE_BYTES", 10_000_000)
+    monkeypatch.setattr(container, "_SMALL_BYTES", 1_000_000)
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for task, number in EXAMPLES:
             archive.writestr(f"{task}/{number}.png", png(task, number))
@@ -161,6 +162,7 @@ def test_a_hostile_zip_reaches_nothing(tmp_path, monkeypatch):
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
         archive.writestr("cat/bomb.png", bytes(20_000_000))
+        archive.writestr("cat/small-bomb.png", bytes(5_000_000))
         archive.writestr("cat/damaged.png", os.urandom(1000))
     data = bytearray((tmp_path / "x.zip").read_bytes())
     # Declared as smaller than it unpacks to.
@@ -174,6 +176,7 @@ def test_a_hostile_zip_reaches_nothing(tmp_path, monkeypatch):
         "not a file": 1,
         "leads out of the source's folder": 3,
         "huge": 1,
+        "unpacks to far more than images do": 1,
         "corrupt or truncated": 1,
     }
 

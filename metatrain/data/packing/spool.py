@@ -11,7 +11,7 @@ from metatrain.data.images import BadImage
 from metatrain.storage.files import reaching
 
 # Images are compressed already: what grows more than so many times is a bomb.
-_MOST_GROWTH = 200
+MOST_GROWTH = 200
 _ALWAYS_ALLOWED = 1_000_000_000
 
 
@@ -38,7 +38,7 @@ class Spool:
         self.file = TemporaryFile()  # noqa: SIM115  It closes with the object.
         self._end = 0
         self._most = (
-            None if packed_bytes is None else max(_ALWAYS_ALLOWED, _MOST_GROWTH * packed_bytes)
+            None if packed_bytes is None else max(_ALWAYS_ALLOWED, MOST_GROWTH * packed_bytes)
         )
 
     def write(self, chunks: Iterable[bytes]) -> Extent:

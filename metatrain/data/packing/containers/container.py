@@ -7,9 +7,12 @@ from typing import BinaryIO
 
 from metatrain.base.text import printable
 from metatrain.data.images import BadImage
+from metatrain.data.packing.spool import MOST_GROWTH
 
 # Larger files are no images, nor tables, that fit in memory beside others.
 MAX_FILE_BYTES = 512_000_000
+# A file of so many may be an empty picture, however well that is compressed.
+_SMALL_BYTES = 64_000_000
 
 
 class Container(ABC):
@@ -56,11 +59,17 @@ class Container(ABC):
         return io.BytesIO(self.read(name))
 
 
-def check_size(size: int) -> None:
-    """Refuse a file of so many bytes where that is too many.
+def check_size(size: int, packed: int | None = None) -> None:
+    """Refuse a file of so many bytes where that is too many, or far more than it has packed.
+
+    Args:
+        size: its bytes.
+        packed: the bytes that it has in an archive; None where it is not compressed.
 
     Raises:
         BadImage: when it is.
     """
     if size > MAX_FILE_BYTES:
         raise BadImage("huge", f"{size:,} bytes")
+    if packed is not None and size > max(_SMALL_BYTES, MOST_GROWTH * packed):
+        raise BadImage("unpacks to far more than images do", f"{size:,} bytes of {packed:,}")

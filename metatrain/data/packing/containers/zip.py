@@ -53,7 +53,7 @@ class Zip(Container):
     @override
     def read(self, name: str) -> bytes:
         member = self._members.find(name)
-        check_size(member.file_size)
+        check_size(member.file_size, member.compress_size)
         if member.flag_bits & _ENCRYPTED:
             raise BadImage("encrypted")
         try:

@@ -57,8 +57,8 @@ class Folders:
                 )
         if not result.entries:
             raise UserError(
-                f"no task found in {files.url}; put the images of each task in a folder of its own "
-                "(no link to one), or name a table with the columns path and task."
+                f"no task found in {files.url}; put the images of each task in a folder of its "
+                "own, not a link to one, or name a table with the columns path and task."
             )
         return result
 
