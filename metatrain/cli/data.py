@@ -44,15 +44,20 @@ def _pack(arguments: argparse.Namespace) -> None:
 
 
 def _tell_problems(url: str, tasks: str = "classes") -> None:
-    """Tell what training with the default settings would refuse about a data set."""
+    """Tell what training and evaluation with the default settings would refuse about a data set."""
     from metatrain.config import DataConfig
     from metatrain.data.loader import open_tasks
-    from metatrain.data.problems import data_problems
+    from metatrain.data.packed.store import EpisodeStore
+    from metatrain.data.problems import data_problems, errors_of
     from metatrain.data.tasks import TASK_SOURCES
+    from metatrain.evaluation.episodes.episode_list import list_episodes
 
     data = DataConfig(path=url, tasks=TASK_SOURCES[tasks].Config())
     for problem in data_problems(open_tasks(data)):
         show(f"  with the default settings, training refuses it: {sentence_of(problem)}")
+    if tasks == "classes":
+        for problem in errors_of([lambda: list_episodes(EpisodeStore(url), "test")]):
+            show(f"  evaluation refuses it: {sentence_of(problem)}")
 
 
 def _condition(text: str) -> tuple[str, str]:

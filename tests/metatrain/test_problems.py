@@ -86,6 +86,7 @@ def test_packing_and_checking_tell_what_training_would_refuse(images, tmp_path, 
         assert "training refuses it: an episode needs 10 images of its task" in output
         assert re.search(r"have: '\d' \(4\), .* and 1 more; lower data\.shots", output)
         assert "training refuses it: " + f"{tmp_path}/set holds images of 16 pixels" in output
+        assert "evaluation refuses it: split 'test' of" in output
 
 
 def test_what_training_takes_is_packed_without_a_word(images, tmp_path, capsys):
