@@ -30,7 +30,7 @@ studio: .venv/ready
 SHARED := --dist=loadfile --no-loadscope-reorder
 
 test: .venv/ready
-	@.venv/bin/python -m pytest tests/metatrain tests/k8s tests/serving --numprocesses=auto --maxprocesses=8 $(SHARED)
+	@.venv/bin/python -m pytest tests/metatrain tests/public_reports tests/k8s tests/serving --numprocesses=auto --maxprocesses=8 $(SHARED)
 	@# Whole runs have workers of their own, two runs at a time: a start waits as long as it computes.
 	@.venv/bin/python -m pytest tests/cluster tests/tuning -m "not long" --numprocesses=2 $(SHARED)
 
