@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+from browser import browser_page
 from evaluated_run import NEAR_COPIES, OVERRIDES, SCORES, make_run, measured, pictures, train
 from parsed_page import Page
 
@@ -39,6 +40,17 @@ def test_page_is_self_contained(report):
 
 def test_hostile_task_names_are_text(report):
     assert all(name in report.text for name in HOSTILE)
+
+
+def test_hostile_names_do_nothing_in_a_real_browser(tmp_path):
+    run = make_run(f"{tmp_path}/run", HOSTILE)
+    with browser_page() as (shown, errors):
+        shown.on("dialog", lambda dialog: errors.append(dialog.message) or dialog.dismiss())
+        shown.on("request", lambda request: errors.append(request.url))
+        shown.goto(Path(write_report(run)).as_uri())
+        assert all(name in shown.inner_text("body") for name in HOSTILE)
+    # The page itself, and the images within it.
+    assert [e[:60] for e in errors if not e.startswith(("file:", "data:image/"))] == []
 
 
 def test_a_task_named_after_a_code_point_shows_its_character(report):

@@ -2,19 +2,18 @@
 
 import base64
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from browser import browser_page
 from small_models import save
 
 from metatrain.cli.command import run
 from serving.commands import STUDIO
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 COMMAND = (
     "import sys; from metatrain.cli.command import run; from serving.commands import STUDIO; "
     "sys.exit(run('metatrain', {'studio': STUDIO}))"
@@ -58,18 +57,9 @@ def url(packed, tmp_path):
 @pytest.fixture
 def page(url):
     """The page in a headless browser, in which no error may come."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    errors = []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    with browser_page() as (page, errors):
         page.goto(url)
         yield page
-        browser.close()
     # A browser itself reports an image that the server refuses.
     assert [e for e in errors if "422 (Unprocessable" not in e] == []
 
