@@ -1,5 +1,6 @@
 """What tests of both packages share: a small real data set and a configuration to train on it."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from metatrain.config import Config, load_config
 from metatrain.data.packing.pack import pack
 
 TASKS, IMAGES, SIZE = 20, 16, 16
+
+# A shell makes background processes ignore Ctrl-C, and all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about what else the machine does than about us.
 settings.register_profile("untimed", deadline=None)
