@@ -30,13 +30,14 @@ studio: .venv/ready
 SHARED := --dist=loadfile --no-loadscope-reorder
 
 test: .venv/ready
-	@.venv/bin/python -m pytest tests/metatrain tests/public_reports tests/k8s tests/serving --numprocesses=auto --maxprocesses=8 $(SHARED)
+	@.venv/bin/python -m pytest tests/metatrain tests/public_reports tests/k8s tests/serving -m "not long" --numprocesses=auto --maxprocesses=8 $(SHARED)
 	@# Whole runs have workers of their own, two runs at a time: a start waits as long as it computes.
 	@.venv/bin/python -m pytest tests/cluster tests/tuning -m "not long" --numprocesses=2 $(SHARED)
 
-# And what takes longer: lost nodes, kills, whole sweeps, jobs, every learner under every sharding.
+# And what takes longer: lost nodes, kills, whole sweeps, jobs, every learner under every sharding, the
+# image, and the whole glyph benchmark.
 test-all: test
-	@.venv/bin/python -m pytest tests/cluster tests/tuning -m long --numprocesses=2 $(SHARED)
+	@.venv/bin/python -m pytest tests -m long --numprocesses=2 $(SHARED)
 
 lint: .venv/ready
 	@.venv/bin/ruff check .
