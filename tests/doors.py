@@ -36,7 +36,7 @@ class Watch:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(0.3):
+        while not self._ended.wait(1.0):
             with suppress(psutil.Error):
                 for process in psutil.Process(self._pid).children(recursive=True):
                     with suppress(psutil.Error, OSError):

@@ -27,6 +27,7 @@ def test_workers_of_ray_get_the_numbers_of_one_process(config, tmp_path, monkeyp
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     options = ["run", "--split", "train", "--tasks", "3", "--seeds", "1", "--metric", "m"]
+    options += ["--trust"]
     evaluate(parser.parse_args([*options, "--out", "here"]), LocalRunner(1))
     evaluate(parser.parse_args([*options, "--out", "there"]), EvaluationPool(2))
     assert numbers("there") == numbers("here")
