@@ -32,7 +32,7 @@ from metatrain.base.text import counted, reason_of
 from metatrain.config import Config
 
 # One for all clusters of this process, since Ray reads it once.
-PROCESS_TOKEN = token_hex(32)
+_TOKEN = token_hex(32)
 
 # Open files that a node with its workers and agents needs on a small machine.
 _FILES = 1024
@@ -190,7 +190,7 @@ def _cluster_in_environment() -> Iterator[None]:
         port = free.getsockname()[1]
     variables = {GCS_PORT_VARIABLE: str(port), "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
     if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        variables["RAY_AUTH_TOKEN"] = PROCESS_TOKEN
+        variables["RAY_AUTH_TOKEN"] = _TOKEN
     os.environ |= variables
     try:
         yield
