@@ -1,4 +1,4 @@
-"""What a run opens to other users of the machine."""
+"""A watcher of what a run opens to other users of the machine."""
 
 import re
 import threading

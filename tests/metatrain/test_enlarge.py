@@ -227,7 +227,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 def test_memory_grows_by_little_more_than_the_pixels(model, tmp_path):
-    """Of half a megapixel: 1.4 MB in, 6 MB out, and what the tiles and the support take."""
+    """Measure the memory for half a megapixel: 1.4 MB in, 6 MB out, tiles and support."""
     model.save(tmp_path / "model.safetensors")
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "model.safetensors")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

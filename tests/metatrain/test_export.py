@@ -36,7 +36,7 @@ def exported(folder, name, *options, overrides=()):
 
 
 def outputs(network, model):
-    """What our network predicts, and what a model of diffusers does when called alike."""
+    """Return the predictions of our network, and of a model of diffusers called alike."""
     x, times = torch.randn(2, network.shape[0], 8, 8), torch.tensor([30, 40])
     prompted = torch.ones(2, dtype=torch.bool)
     with torch.no_grad():
