@@ -1,6 +1,7 @@
 """Frozen weights: files of tensors that a network uses and nothing trains."""
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
@@ -28,13 +29,13 @@ class Frozen(Section):
     path: Location = Field(description="A path or any fsspec URL.")
     sha256: Any = None
 
+    @abstractmethod
     def pinned(self) -> Self:
         """Fill in the hashes, so that no other file can stand in.
 
         Raises:
             UserError: when a file cannot be read.
         """
-        raise NotImplementedError
 
 
 class FrozenWeights(Frozen):

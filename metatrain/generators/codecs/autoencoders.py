@@ -1,5 +1,6 @@
 """Autoencoders of diffusers: latents of pretrained models."""
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -58,8 +59,9 @@ class _Autoencoder(Codec):
     def _shift(self) -> float:
         return self.model.config.get("shift_factor") or 0.0
 
+    @abstractmethod
     def _latents(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Encode images to latents before their shift and scale."""
 
 
 class AutoencoderKLConfig(FrozenFolder):
