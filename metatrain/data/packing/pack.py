@@ -137,14 +137,8 @@ def pack(
         photos=photos,
     )
     opened = open_source(source, reading)
-    options = {"size": size, "raw": raw, "seed": seed, "split": list(split), "format": _FORMAT}
-    options |= {"background": background} if background != "white" else {}
-    if value_range != "per-task":
-        options["range"] = value_range if isinstance(value_range, str) else list(value_range)
-    options |= {"variant": variant} if variant else {}
-    options |= {"photos": True} if photos else {}
     conditions = {**opened.conditions, **(conditions or {})}
-    options |= {"conditions": conditions} if conditions else {}
+    options = _recorded_options(pixels, reading, seed, split, conditions)
     columns = ConditionColumns(conditions, opened, label, size, raw)
     with _leased(dest, wait) as held:
         metadata = [column for column in opened.columns if column not in columns.types]
@@ -184,6 +178,29 @@ def pack(
             held.check()
             writer.commit(note, columns.sections)
         return PackSummary(dest, **summary, near_copies=tally.near_copies)
+
+
+def _recorded_options(
+    pixels: PixelOptions,
+    reading: Options,
+    seed: int,
+    split: tuple[float, float, float],
+    conditions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the options that a data set is known by; later ones only where they are chosen."""
+    options: dict[str, Any] = {"size": pixels.size, "raw": pixels.raw, "seed": seed}
+    options |= {"split": list(split), "format": _FORMAT}
+    if pixels.background != "white":
+        options["background"] = pixels.background
+    if (chosen := pixels.value_range) != "per-task":
+        options["range"] = chosen if isinstance(chosen, str) else list(chosen)
+    if reading.variant:
+        options["variant"] = reading.variant
+    if reading.photos:
+        options["photos"] = True
+    if conditions:
+        options["conditions"] = dict(conditions)
+    return options
 
 
 def _check_options(
