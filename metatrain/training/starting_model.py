@@ -14,12 +14,14 @@ from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners.joint import Joint
 from metatrain.model.build import build_theta
 from metatrain.model.file import model_url
-from metatrain.model.format import PARAMETERS
+from metatrain.model.format import FORMAT, PARAMETERS
 from metatrain.storage.files import MissingError
 from metatrain.storage.tensor_file import TensorFile
 
 # Keys that decide the tensors of a network.
 _SHAPING = ("generator.", "codec.", "data.channels", "data.image_size", "objective.name")
+
+_MOST_SHOWN = 60
 
 
 class StartingModel:
@@ -42,6 +44,11 @@ class StartingModel:
             self._file = TensorFile(self._url)
         except MissingError as error:
             raise UserError(f"run.init is {config.run.init}, and there is no model.") from error
+        if (version := self._file.metadata.get("format")) != FORMAT:
+            raise UserError(
+                f"run.init is {self._url}, of format {printable(str(version))[:_MOST_SHOWN]}; "
+                f"this metatrain reads {FORMAT}."
+            )
         self._shapes = _shapes_of(config)
         self._names = {name: _stored(name) for name in self._shapes}
         fault = self._fault({_stored(name) for name in _shapes_of(_unscoped(config))})
@@ -69,10 +76,9 @@ class StartingModel:
                 return f"it has no {name}"
             if shapes.get(stored, self._shapes[name]) != self._shapes[name]:
                 return f"{name} has the shape {shapes[stored]} there, not {self._shapes[name]}"
-        rest = shapes.keys() - self._names.values()
-        ours = (f"{PARAMETERS}/", f"{PARAMETERS}/{RULE}")
-        unused = min((n for n in rest if n.startswith(ours[0]) > n.startswith(ours[1])), default="")
-        return f"it has {printable(unused.removeprefix(ours[0]))} too" if unused else None
+        rest = (name for name in shapes.keys() - self._names.values() if _is_weight(name))
+        unused = min(rest, default=None)
+        return f"it has {printable(unused)} too" if unused else None
 
     def _difference(self, config: Config) -> str | None:
         """Return a key that decides the network and differs, as far as the file tells."""
@@ -82,7 +88,8 @@ class StartingModel:
             return None
         for key, value in leaves(config):
             if key.startswith(_SHAPING) and values.get(key, value) != value:
-                return f"{key} is {printable(str(values[key]))} there, and {value} here"
+                there = printable(str(values[key]))[:_MOST_SHOWN]
+                return f"{key} is {there} there, and {value} here"
         return None
 
 
@@ -98,6 +105,11 @@ def _unscoped(config: Config) -> Config:
 
 def _stored(name: str) -> str:
     return f"{PARAMETERS}/{name}"
+
+
+def _is_weight(stored: str) -> bool:
+    """Tell whether a tensor of a model file is a parameter, and no learned rate."""
+    return stored.startswith(_stored("")) and not stored.startswith(_stored(RULE))
 
 
 def _leaves(values: object, prefix: str = "") -> Iterator[tuple[str, object]]:

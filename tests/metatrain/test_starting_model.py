@@ -134,6 +134,14 @@ def test_weights_that_are_no_finite_float32_are_refused(trained, tmp_path):
             initial_weights(start(f"{tmp_path}/x.safetensors"))
 
 
+def test_a_file_of_another_format_is_refused(trained, tmp_path):
+    tensors, metadata = load_file(trained), TensorFile(trained).metadata
+    for version in ("metatrain-0", "x" * 1_000_000):
+        save_file(tensors, f"{tmp_path}/x.safetensors", {**metadata, "format": version})
+        with pytest.raises(UserError, match=r"of format [-\w]{,60}; this metatrain reads"):
+            initial_weights(start(f"{tmp_path}/x.safetensors"))
+
+
 @pytest.mark.parametrize("shape", [[10**4000] * 1000, [9999999999] * 100_000, [1] * 100_000])
 def test_a_shape_that_no_tensor_has_takes_no_time(shape, tmp_path):
     entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}
