@@ -107,7 +107,9 @@ class ZeroEngine(Engine):
         Raises:
             UserError: when the model that the run starts from cannot be read.
         """
-        self._load_theta(initial_weights(self._config, self._partition))
+        # Below stage 3, the parameters have the random weights of the seed already.
+        if self._stage == 3 or self._config.run.init is not None:
+            self._load_theta(initial_weights(self._config, self._partition))
         return first_state(self.local())
 
     def load(self, state: TrainState) -> None:

@@ -8,7 +8,7 @@ from metatrain.evaluation.protocol import Protocol
 from metatrain.evaluation.running.jobs import read_outputs
 from metatrain.evaluation.running.runner import Runner, run_jobs
 from metatrain.model.model import Model
-from metatrain.storage.files import asking, filesystem_of
+from metatrain.storage.files import exists
 from metatrain.training.checkpoint.index import INDEX
 
 
@@ -31,8 +31,7 @@ def refuse_checkpoints(url: str) -> None:
         UserError: when it is.
     """
     folder = url.rpartition("/")[0] or "."
-    fs, path = filesystem_of(f"{folder}/{INDEX}")
-    if asking(folder, lambda: fs.exists(path)):
+    if exists(f"{folder}/{INDEX}"):
         raise UserError(
             f"{url} is part of a checkpoint, which must not change; write the calibrated model to "
             f"another file."

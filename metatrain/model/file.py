@@ -8,7 +8,7 @@ from metatrain.model.model import Model
 from metatrain.model.reference import Reference, changes, path_between
 from metatrain.model.rescope import rescoped
 from metatrain.model.trust import refuse_places
-from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.files import MissingError, exists, read_file, write_file
 
 
 def load_model(url: str, adapted_from: str | None = None, *, trust: bool = False) -> Model:
@@ -92,7 +92,7 @@ def read_model(url: str) -> bytes:
         return read_file(url)
     except MissingError as error:
         folder = url.removesuffix("/model.safetensors")
-        if folder != url and _is_there(adapted_url(folder)):
+        if folder != url and exists(adapted_url(folder)):
             raise UserError(
                 f"{folder} holds an adapted model; give the one that it came from."
             ) from error
@@ -100,14 +100,6 @@ def read_model(url: str) -> bytes:
             f"there is no model at {url}; give the folder of a finished run or of a "
             f"checkpoint, or a file that metatrain wrote."
         ) from error
-
-
-def _is_there(url: str) -> bool:
-    try:
-        read_file(url)
-    except UserError:
-        return False
-    return True
 
 
 def save_adapted(model: Model, url: str, adapted_from: str) -> bool:

@@ -7,7 +7,7 @@ from metatrain.evaluation.results import Evaluation, read_evaluation, read_score
 from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
-from metatrain.storage.files import MissingError, asking, filesystem_of
+from metatrain.storage.files import MissingError, exists
 from metatrain.training.checkpoint import CheckpointStore
 from metatrain.training.state import Record
 
@@ -73,8 +73,7 @@ def task_kind(evaluation: Evaluation) -> str:
 
 
 def _missing_step(run: str) -> MissingStepError:
-    fs, path = filesystem_of(f"{run}/model.safetensors")
-    if asking(run, lambda: fs.exists(path)):
+    if exists(f"{run}/model.safetensors"):
         sentence = f"{run} has not been evaluated; evaluate it first."
         return MissingStepError(sentence, step="evaluate")
     sentence = f"{run} has no trained model; train it first, then evaluate it."

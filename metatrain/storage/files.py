@@ -190,6 +190,16 @@ def is_folder(url: str) -> bool:
     return bool(asking(url, lambda: fs.isdir(path)))
 
 
+def exists(url: str) -> bool:
+    """Tell whether there is a file or a folder at `url`.
+
+    Raises:
+        UserError: when the storage fails.
+    """
+    fs, path = filesystem_of(url)
+    return bool(asking(url, lambda: fs.exists(path)))
+
+
 def sizes_under(url: str) -> dict[str, int]:
     """Return the size of every file under `url`, in bytes by relative path; empty if none is there.
 
