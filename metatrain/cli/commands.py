@@ -12,6 +12,7 @@ from metatrain.cli.enlarge import ENLARGE
 from metatrain.cli.episodes import EPISODES
 from metatrain.cli.evaluate import EVALUATE
 from metatrain.cli.export import EXPORT
+from metatrain.cli.group import GROUP
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.plan import PLAN
 from metatrain.cli.report import REPORT
@@ -22,6 +23,7 @@ COMMANDS = {
     "plan": PLAN,
     "pack": PACK,
     "data": DATA,
+    "group": GROUP,
     "store": STORE,
     "adapt": ADAPT,
     "generate": GENERATE,

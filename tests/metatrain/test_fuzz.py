@@ -31,6 +31,7 @@ from metatrain.data.examples import Examples
 from metatrain.data.images import BadImage, normalise, open_packed, shape_of
 from metatrain.data.packed.manifest import FOOTERS_KEY, MANIFEST, manifest_schema, parse_manifest
 from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.tasks.grouping import read_grouping
 from metatrain.generators.frozen import FrozenWeights, load_frozen
 from metatrain.metrics.precomputed import Precomputed
 from metatrain.model.build import build_theta
@@ -188,8 +189,8 @@ def _with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
 
 @given(data=st.data())
 @FUZZ
-def test_the_header_of_a_safetensors_file(model, data, tmp_path):
-    kind = data.draw(st.sampled_from(["model", "features", "weights"]))
+def test_the_header_of_a_safetensors_file(model, packed, data, tmp_path):
+    kind = data.draw(st.sampled_from(["model", "features", "weights", "grouping"]))
     layer = torch.nn.Linear(2, 2)
     content = {
         "model": model,
@@ -198,6 +199,10 @@ def test_the_header_of_a_safetensors_file(model, data, tmp_path):
             {"name": "theirs"},
         ),
         "weights": save(dict(layer.state_dict())),
+        "grouping": save(
+            {"train": torch.zeros(2, 256, dtype=torch.int32)},
+            {"format": "metatrain-grouping-1", "data": EpisodeStore(packed).fingerprint},
+        ),
     }[kind]
     end = 8 + int.from_bytes(content[:8], "little")
     header = data.draw(altered(json.loads(content[8:end])))
@@ -209,6 +214,7 @@ def test_the_header_of_a_safetensors_file(model, data, tmp_path):
         "model": lambda: load_and_use(changed),
         "features": lambda: Precomputed(path),
         "weights": lambda: load_frozen(layer, FrozenWeights(path=path)),
+        "grouping": lambda: read_grouping(path, EpisodeStore(packed)),
     }
     outcome(read[kind])
 

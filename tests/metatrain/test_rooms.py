@@ -7,7 +7,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("metatrain", "cluster", "tuning", "k8s", "serving")
 ROOMS = [
-    *("base", "storage", "data", "generators", "learning", "metrics", "config", "model"),
+    *(
+        "base",
+        "storage",
+        "data",
+        "generators",
+        "learning",
+        "metrics",
+        "grouping",
+        "config",
+        "model",
+    ),
     *("training", "plan", "evaluation", "report", "combine", "api", "cli"),
 ]
 

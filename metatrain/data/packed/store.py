@@ -52,6 +52,10 @@ class Task:
     sources: tuple[int, ...] = ()
 
 
+# A packed image: its task, and its index within the task.
+PackedImage = tuple[Task, int]
+
+
 class EpisodeStore:
     """A packed data set, open for reading; threads may share it.
 
@@ -122,7 +126,28 @@ class EpisodeStore:
         Raises:
             UserError: when bytes are missing or out of reach, or are not those that were packed.
         """
-        places = self._places(task, range(task.count) if indices is None else indices)
+        indices = range(task.count) if indices is None else indices
+        return self._read_places(self._places(task, indices), columns)
+
+    def read_images(
+        self, images: Sequence[PackedImage], columns: Sequence[str]
+    ) -> dict[str, list[bytes]]:
+        """Read the values of several columns of images that may be of several tasks.
+
+        It takes one request for each place that lies apart from the others.
+
+        Args:
+            images: where they are.
+            columns: names of columns.
+
+        Raises:
+            UserError: when bytes are missing or out of reach, or are not those that were packed.
+        """
+        return self._read_places(self._places_of(images), columns)
+
+    def _read_places(
+        self, places: Sequence[tuple[RowGroup, int]], columns: Sequence[str]
+    ) -> dict[str, list[bytes]]:
         wanted: dict[RowGroup, list[int]] = {}
         for group, at in places:
             wanted.setdefault(group, []).append(at)
@@ -172,7 +197,14 @@ class EpisodeStore:
 
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:
         """Return the number of bytes that `read` requests."""
-        return sum(group.length for group in {group for group, _ in self._places(task, indices)})
+        return self.bytes_of_images([(task, index) for index in indices])
+
+    def bytes_of_images(self, images: Sequence[PackedImage]) -> int:
+        """Return the number of bytes that `read_images` requests."""
+        return sum(group.length for group in {group for group, _ in self._places_of(images)})
+
+    def _places_of(self, images: Sequence[PackedImage]) -> list[tuple[RowGroup, int]]:
+        return [place for task, index in images for place in self._places(task, [index])]
 
     def _places(self, task: Task, indices: Sequence[int]) -> list[tuple[RowGroup, int]]:
         """Return the row group of each index, and the index within it."""

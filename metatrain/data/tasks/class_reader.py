@@ -1,6 +1,6 @@
 """Reading the episodes of classes: images with their conditions, by one request each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from metatrain.base.errors import UserError, did_you_mean
 from metatrain.base.section import Section
@@ -10,7 +10,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Condition, Examples
 from metatrain.data.images import BadValue
 from metatrain.data.packed.manifest import IMAGE, MANIFEST
-from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packed.store import EpisodeStore, PackedImage
 from metatrain.data.pictures import decode
 from metatrain.data.tasks.class_sampler import ClassPlan
 
@@ -48,30 +48,42 @@ class ClassReader:
         Raises:
             UserError: when the store cannot be read, or its bytes are not those that were packed.
         """
-        packed = self._store.read_columns(plan.task, [IMAGE, *self._kinds], plan.images)
+        examples = self.examples(plan.task.name, [(plan.task, index) for index in plan.images])
+        return Episode(plan.task.name, *examples.split(len(plan.support)), plan.seed)
+
+    def examples(self, name: str, images: Sequence[PackedImage]) -> Examples:
+        """Read and decode images with their conditions.
+
+        Args:
+            name: of the episode's task, for messages.
+            images: where they are packed.
+
+        Raises:
+            UserError: as `read`.
+        """
+        packed = self._store.read_images(images, [IMAGE, *self._kinds])
         try:
-            images = decode(packed[IMAGE], self._size, self._channels)
+            targets = decode(packed[IMAGE], self._size, self._channels)
         except BadValue as error:
             raise UserError(
-                f"task '{printable(plan.task.name)}' in {self._store.url} has an image that cannot "
-                f"be used ({error}); pack it again."
+                f"task '{printable(name)}' in {self._store.url} has an image that cannot be used "
+                f"({error}); pack it again."
             ) from error
-        given = {column: self._decode(column, packed[column], plan) for column in self._kinds}
-        support, query = Examples(images, given).split(len(plan.support))
-        return Episode(plan.task.name, support, query, plan.seed)
+        given = {column: self._decode(column, packed[column], name) for column in self._kinds}
+        return Examples(targets, given)
 
-    def bytes_of(self, plan: ClassPlan) -> int:
-        """Return the memory for the row groups of `plan` and for its decoded values, in bytes."""
+    def bytes_of(self, images: Sequence[PackedImage]) -> int:
+        """Return the memory for the row groups of images and for decoded values, in bytes."""
         image = 4 * self._channels * self._size**2
         decoded = image + sum(kind.decoded_bytes for kind in self._kinds.values())
-        return self._store.bytes_of(plan.task, plan.images) + len(plan.images) * decoded
+        return self._store.bytes_of_images(images) + len(images) * decoded
 
-    def _decode(self, column: str, values: list[bytes], plan: ClassPlan) -> Condition:
+    def _decode(self, column: str, values: list[bytes], name: str) -> Condition:
         try:
             return self._kinds[column].decode(values)
         except BadValue as error:
             raise UserError(
-                f"task '{printable(plan.task.name)}' in {self._store.url} has a value in column "
+                f"task '{printable(name)}' in {self._store.url} has a value in column "
                 f"'{printable(column)}' that cannot be used ({error}); pack it again."
             ) from error
 

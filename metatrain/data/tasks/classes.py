@@ -69,7 +69,7 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
 
     @override
     def bytes_of(self, plan: ClassPlan) -> int:
-        return self._reader.bytes_of(plan)
+        return self._reader.bytes_of([(plan.task, index) for index in plan.images])
 
     @property
     @override
