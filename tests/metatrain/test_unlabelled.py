@@ -211,9 +211,7 @@ def test_from_a_folder_of_photographs_to_groups_of_all_splits(photos, tmp_path, 
         ]).data)  # fmt: skip
 
 
-def test_a_grouping_that_cannot_be_used_is_refused_in_a_sentence(
-    packed, photos, grouping, tmp_path
-):
+def test_a_grouping_that_cannot_be_used_is_refused(packed, photos, grouping, tmp_path):  # noqa: F811
     store, path = EpisodeStore(packed), str(tmp_path / "bad.safetensors")
     with pytest.raises(UserError, match="another data set"):
         read_grouping(grouping, EpisodeStore(photos))
