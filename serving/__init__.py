@@ -9,6 +9,7 @@ Files, each built on those before it:
     jobs         what a worker computes: adapting with previews, and drawing by seed
     uploads      images out of requests, hostile until decoded
     guard        the locks before every request
+    connection   what closes idle connections
     downloads    sheets and archives
     api          the routes
     studio       one process on this machine; `commands` is the command line

@@ -9,9 +9,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from metatrain.base.errors import UserError
 from metatrain.storage.local_disk import write_whole
@@ -21,6 +21,12 @@ _RECORD = "adaptation.json"
 _ID = re.compile(r"[\w-]{22}")
 
 
+# Of what is in a record; a stranger may have written it.
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+FileName = Annotated[str, Field(pattern=r"^[\w.+-]{1,200}$")]
+
+
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,8 +34,8 @@ class _Stored(BaseModel):
 class Preview(_Stored):
     """Images drawn after so many inner steps: step-STEP-0.png, ..."""
 
-    step: int
-    images: int
+    step: Count
+    images: Count
 
 
 class Drawing(_Stored):
@@ -45,12 +51,12 @@ class Drawing(_Stored):
         kept: whether its owner keeps it.
     """
 
-    name: str
-    seed: int
-    steps: int | None
-    guidance: float | None
-    nearest: int
-    distance: float
+    name: FileName
+    seed: Count
+    steps: Count | None
+    guidance: Finite | None
+    nearest: Count
+    distance: Finite
     kept: bool = False
 
 
@@ -66,7 +72,7 @@ class Record(_Stored):
         steps: inner steps to take.
         step: inner steps taken.
         state: "waiting", "adapting", "done" or "failed".
-        loss: the loss before the last step.
+        loss: the loss before the last step; None where it is not finite.
         warning: a line on images that are unlike the training tasks.
         expectation: a line on the quality to expect.
         error: the reason of a failure.
@@ -76,13 +82,13 @@ class Record(_Stored):
 
     id: str
     model: str
-    created: float
+    created: Finite
     given: tuple[str, ...]
-    seed: int
-    steps: int
-    step: int = 0
+    seed: Count
+    steps: Count
+    step: Count = 0
     state: Literal["waiting", "adapting", "done", "failed"] = "waiting"
-    loss: float | None = None
+    loss: Finite | None = None
     warning: str | None = None
     expectation: str | None = None
     error: str | None = None
@@ -189,7 +195,9 @@ class Adaptations:
         self._by_id = {
             folder.name: Adaptation(folder, _read(folder))
             for folder in sorted(folder.iterdir())
-            if _ID.fullmatch(folder.name) and (folder / _RECORD).is_file()
+            if _ID.fullmatch(folder.name)
+            and not folder.is_symlink()
+            and (folder / _RECORD).is_file()
         }
 
     def __iter__(self) -> Iterator[Adaptation]:
@@ -262,7 +270,9 @@ def _read(folder: Path) -> Record:
     """Read the state of an adaptation; one that a stop of the server interrupted has failed."""
     try:
         record = Record.model_validate_json((folder / _RECORD).read_bytes())
-    except (ValidationError, OSError) as error:
+        if record.id != folder.name:
+            raise ValueError("it is the record of another adaptation")
+    except (ValueError, OSError) as error:
         raise UserError(
             f"{folder / _RECORD} cannot be read; remove the folder {folder}."
         ) from error

@@ -28,8 +28,9 @@ class Guard:
     """Lets through requests with the token, to this machine's names, from no other page.
 
     The token comes as `Authorization: Bearer TOKEN`, or in a cookie, which the page's URL with the
-    token sets. Browsers send cookies with requests of any page on this machine, so what changes
-    something needs the page's own origin too.
+    token sets. Browsers send a cookie to every port of this machine, and so to servers of its other
+    users. So it is of a path that nobody else knows, where the page lies with all that it asks for,
+    and what changes something needs the page's own origin too.
 
     Args:
         app: what it guards.
@@ -39,6 +40,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, token: str, cookie: str) -> None:
         self._app, self._token, self._cookie = app, token, cookie
+        self._folder = f"/{secrets.token_urlsafe(16)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it through."""
@@ -54,28 +56,32 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
+        if scope["path"].startswith(f"{self._folder}/"):
+            scope = {**scope, "root_path": self._folder}
         answer = self._answer(Request(scope)) or self._app
         return await answer(scope, receive, send_with_headers)
 
     def _answer(self, request: Request) -> Response | None:
         """Return the answer to a request that does not come through."""
         host, headers = request.headers.get("host", ""), request.headers
+        path = request.url.path.removeprefix(self._folder)
         if _name_of(host) not in HOSTS:
             return _refused(421, f"this server answers as {' or '.join(HOSTS[:2])} only.")
         origin = headers.get("origin")
         if origin is not None and origin != f"http://{host}":
             return _refused(403, "pages of other origins may ask for nothing here.")
-        if request.url.path == "/healthz":
+        if path == "/healthz":
             return None
-        if request.url.path == "/" and (token := _token_in_query(request)):
+        if path == "/" and (token := _token_in_query(request)):
             return self._entry(token)
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not (
-            request.url.path == "/" and headers.get("sec-fetch-mode") == "navigate"
+            path == "/" and headers.get("sec-fetch-mode") == "navigate"
         ):
             return _refused(403, "pages of other origins may ask for nothing here.")
         if self._is_token(headers.get("authorization", "").removeprefix("Bearer ")):
             return None
-        if not self._is_token(request.cookies.get(self._cookie, "")):
+        cookie = request.cookies.get(self._cookie, "") if path != request.url.path else ""
+        if not self._is_token(cookie):
             return _refused(
                 401, "the token is missing or of another start; open the URL that was printed."
             )
@@ -87,8 +93,10 @@ class Guard:
         """Exchange the token in the URL for a cookie, so that it stays in no history."""
         if not self._is_token(token):
             return _refused(401, "the token is of another start; open the URL printed last.")
-        response = RedirectResponse("/", status_code=303)
-        response.set_cookie(self._cookie, token, httponly=True, samesite="lax")
+        response = RedirectResponse(f"{self._folder}/", status_code=303)
+        response.set_cookie(
+            self._cookie, token, path=f"{self._folder}/", httponly=True, samesite="lax"
+        )
         return response
 
     def _is_token(self, text: str) -> bool:

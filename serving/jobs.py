@@ -1,6 +1,7 @@
 """Jobs of a worker: adapting with previews, drawing by seed, and removing."""
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def _adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[Non
 
 
 def _report(adaptation: Adaptation, at: AdaptationStep) -> None:
-    adaptation.change(lambda _: {"step": at.step, "loss": at.loss}, stored=False)
+    loss = at.loss if at.loss is not None and math.isfinite(at.loss) else None
+    adaptation.change(lambda _: {"step": at.step, "loss": loss}, stored=False)
 
 
 def _finish(adaptation: Adaptation, models: Models, support: Examples, adapted: Model) -> Job[None]:
@@ -126,6 +128,8 @@ def draw(
         if drawing is None:
             model = models.adapted(adaptation)
             image = model.sample(1, seed=seed, steps=steps, guidance=guidance)
+            if not image.isfinite().all():
+                raise UserError("the adapted model draws no numbers; adapt again with fewer steps.")
             drawing = _drawing(model, image, seed, steps, guidance)
             write_whole(adaptation.drawing_file(drawing.name), [png(image[0])])
             _add(adaptation, drawing, most)

@@ -3,10 +3,12 @@
 import os
 import secrets
 import socket
-import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,6 +19,7 @@ from metatrain.base.progress import say
 from metatrain.storage.lease import lease
 from serving.adaptations import Adaptations
 from serving.api import Api
+from serving.connection import Connection
 from serving.guard import HOSTS, Guard
 from serving.limits import Limits
 from serving.models import Models
@@ -71,6 +74,7 @@ def run_studio(
         UserError: when a model cannot be loaded, the folder is in use, or the port is taken.
     """
     limits = limits or Limits()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     models = Models(urls, str(device_of(device)), trust=trust, loaded=limits.loaded)
     with lease(str(folder), "serves"), _bound(port) as bound:
         worker = Worker(limits.waiting)
@@ -84,17 +88,32 @@ def run_studio(
         app = Guard(api.app(), token=token, cookie=f"metatrain-{port}")
         url = f"http://{HOSTS[0]}:{port}/?token={token}"
         say(f"The studio is at {url}\nCtrl-C ends it; adaptations stay in {folder}.")
-        if browser:
-            threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
         try:
-            _serve(app, bound, limits)
+            with _opened(url) if browser else nullcontext():
+                uvicorn.Server(server_config(app, limits)).run(sockets=[bound])
         finally:
             worker.close()
 
 
-def _serve(app: ASGIApp, bound: socket.socket, limits: Limits) -> None:
-    config = uvicorn.Config(
+@contextmanager
+def _opened(url: str) -> Iterator[None]:
+    """Open `url` in the browser by a page that leads there.
+
+    Other users of the machine see the arguments of the browser's process, and only this user can
+    read the page.
+    """
+    with TemporaryDirectory(prefix="metatrain-") as folder:
+        page = Path(folder) / "studio.html"
+        page.write_text(f'<meta http-equiv="refresh" content="0; url={url}">')
+        Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()
+        yield
+
+
+def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+    """Return the configuration of the server of an application."""
+    return uvicorn.Config(
         app,
+        http=Connection,
         log_level="critical",  # it would log every request, with the token in the first
         access_log=False,
         server_header=False,
@@ -103,7 +122,6 @@ def _serve(app: ASGIApp, bound: socket.socket, limits: Limits) -> None:
         limit_concurrency=2 * limits.listeners,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[bound])
 
 
 def _bound(port: int) -> socket.socket:

@@ -18,7 +18,8 @@ def printable(text: str) -> str:
     Whatever prints names of tasks, licences or other texts of data and models passes them through
     here, for a terminal or a log would obey them.
     """
-    return "".join(map(_printable, text))
+    # Pictures in pages are texts too, of many megabytes.
+    return text if text.isascii() and text.isprintable() else "".join(map(_printable, text))
 
 
 def printable_lines(text: str) -> str:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from metatrain.base.errors import MissingStepError
+from metatrain.evaluation.scores.baselines import COPY, REAL
 from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
 from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.evaluation.scores.near_copies import NearCopyPicture
@@ -21,6 +22,8 @@ from metatrain.metrics.metric import METRICS
 from metatrain.storage.files import read_file, write_file
 
 FORMAT = "metatrain-evaluation-3"
+# The metrics of every system in every feature space.
+_ALWAYS = {"kid", "own_task"}
 _NUMBERS, _SCORES = "evaluation.json", "scores.safetensors"
 
 
@@ -156,10 +159,35 @@ def read_evaluation(folder: str) -> Evaluation:
     try:
         values = json.loads(data)
         if values.get("format") == FORMAT:
-            return _ADAPTER.validate_python(values)
-    except (ValidationError, ValueError, AttributeError) as error:
+            evaluation = _ADAPTER.validate_python(values)
+            _check(evaluation)
+            return evaluation
+    except (ValidationError, ValueError, AttributeError, RecursionError) as error:
         raise _evaluate_again(f"{url} is damaged") from error
     raise _evaluate_again(f"{url} is of another version of metatrain")
+
+
+def _check(evaluation: Evaluation) -> None:
+    """Compare the parts of an evaluation with each other: whoever reads one relies on the rest.
+
+    Raises:
+        ValueError: when they contradict each other.
+    """
+    tasks, spaces = len(evaluation.episodes.tasks), {space.name for space in evaluation.spaces}
+    systems = {evaluation.system, COPY, REAL}
+    if not tasks or not spaces or not systems <= evaluation.results.keys():
+        raise ValueError("it has no tasks, no feature space, or no result of a system")
+    for result in evaluation.results.values():
+        scores = [*result.scores.values(), *(point.scores for point in result.curve.values())]
+        if not {len(result.own_task), len(result.task_kid)} <= {tasks}:
+            raise ValueError("a result has not a score for each task")
+        if result.scores.keys() != spaces or not all(
+            _ALWAYS <= point.keys() <= METRICS.keys() for point in scores
+        ):
+            raise ValueError("a result has the scores of another space or metric")
+    quality = evaluation.expectation_quality
+    if quality and len(quality.expected) != tasks:
+        raise ValueError("it has not an expectation for each task")
 
 
 def read_scores(folder: str, evaluation: Evaluation, system: str) -> SpaceScores:

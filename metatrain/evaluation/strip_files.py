@@ -96,7 +96,7 @@ def _cut(content: bytes, url: str, evaluation: Evaluation) -> TaskStrip:
             pixels = torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1)
         support, *rows, real = tiles(from_uint8(pixels), width).unflatten(0, (-1, width))
         samples = {step: row[: episodes.images] for step, row in zip(steps, rows, strict=True)}
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         sentence = f"{url} is damaged; evaluate the run again."
         raise MissingStepError(sentence, step="evaluate") from error
     return TaskStrip(support[: episodes.shots], samples, real[: episodes.images])

@@ -6,9 +6,11 @@ One adaptation to each task gives the scores at every number of inner steps.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from metatrain.base.errors import UserError
@@ -27,6 +29,8 @@ from metatrain.model.progression import draw_strip
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.training.run_data import held_out_episodes, refuse_few_held_out
 
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationScores:
@@ -41,7 +45,7 @@ class ValidationScores:
         task_kid: mean of the KID of each task by itself, from few images.
     """
 
-    k: int
+    k: Count
     loss: float
     own_task: float
     similarity: float
@@ -61,8 +65,8 @@ class ValidationScores:
 class ValidationResult:
     """The validation of a model after `step` outer steps: its scores at each k that is scored."""
 
-    step: int
-    curve: list[ValidationScores]
+    step: Count
+    curve: Annotated[list[ValidationScores], Field(min_length=1)]
 
     def costs(self, metric: str) -> dict[int, float]:
         """Return by k the cost of the score in `metric`."""
@@ -71,6 +75,9 @@ class ValidationResult:
     def best(self, metric: str) -> ValidationScores:
         """Return the scores at the k that is best by `metric`."""
         return min(self.curve, key=lambda scores: scores.cost(metric))
+
+
+_RESULTS = TypeAdapter(list[ValidationResult])
 
 
 @dataclass(frozen=True)
@@ -202,12 +209,9 @@ def read_validations(run: str) -> list[ValidationResult]:
     except MissingError:
         return []
     try:
-        return [
-            ValidationResult(v["step"], [ValidationScores(**scores) for scores in v["curve"]])
-            for v in json.loads(data)
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{url} is damaged ({error}); remove it.") from error
+        return _RESULTS.validate_json(data)
+    except ValidationError as error:
+        raise UserError(f"{url} is damaged ({error.errors()[0]['msg']}); remove it.") from error
 
 
 def add_validation(run: str, result: ValidationResult) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from metatrain.base.errors import MissingStepError
+from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
 from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.model.file import load_model
@@ -62,6 +63,11 @@ def read_run(url: str) -> EvaluatedRun:
         evaluation = read_evaluation(f"{url}/evaluation")
     except MissingError as error:
         raise _missing_step(url) from error
+    if not evaluation.result.curve or UNADAPTED not in evaluation.results:
+        raise MissingStepError(
+            f"{url}/evaluation is not of a model that adapts; evaluate the run again.",
+            step="evaluate",
+        )
     # Trusted, since nothing is built of it, and no place that it names is read.
     model = load_model(url, trust=True)
     return EvaluatedRun(url, evaluation, model, CheckpointStore(url).history())

@@ -6,6 +6,8 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
+from metatrain.base.text import printable_lines
+
 
 def page_template(package: str, name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
     """Load the template `name` of `package`, which may extend `page.html.j2` of this package.
@@ -21,12 +23,18 @@ def page_template(package: str, name: str, filters: Mapping[str, Callable[..., A
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("metatrain.report")]),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= filters
     return environment.get_template(name)
+
+
+def _shown(value: Any) -> Any:
+    """Return what is shown of a value: a name may turn the direction of all that follows it."""
+    return printable_lines(value) if type(value) is str else value
 
 
 def data_url(png: bytes) -> str:

@@ -18,7 +18,8 @@ from typing_extensions import Buffer
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.base.text import reason_of
-from metatrain.storage.local_disk import refuse_what_is_no_file, write_whole
+from metatrain.storage.http_bodies import http_options, read_http
+from metatrain.storage.local_disk import read_part, refuse_what_is_no_file, write_whole
 from metatrain.storage.multipart import upload
 from metatrain.storage.refusals import refusal_of
 from metatrain.storage.retry import GarbledError, Result, retrying
@@ -48,6 +49,7 @@ CONNECTIONS = 64
 _STORAGES = frozenset(
     ("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https")
 )
+_HTTP = ("http", "https")
 # Bytes that are in memory at once where a file is read through.
 _CHUNK_BYTES = 16_000_000
 
@@ -105,6 +107,8 @@ def _opened(url: str) -> tuple[Any, str]:
 
 def _options(url: str) -> dict[str, Any]:
     """Return our settings of a file system, under those of fsspec's configuration."""
+    if url.startswith(("http://", "https://")):
+        return http_options(connect=CONNECT_SECONDS, stall=STALL_SECONDS)
     if not is_s3(url):
         return {}
     config = {
@@ -125,12 +129,12 @@ def read_bytes(
     """Read the bytes [start, end) of a file, the whole file by default, in one request.
 
     Raises:
-        UserError: when it is a pipe or a device of this machine.
+        UserError: when it is a pipe or a device of this machine, or has no end.
     """
     if isinstance(fs, LocalFileSystem):
-        refuse_what_is_no_file(path)
-        if end is not None:  # or memory for whatever a stranger's file claims would be taken
-            end = min(end, Path(path).stat().st_size)
+        return read_part(path, start, end)
+    if fs.protocol[0] in _HTTP:
+        return read_http(fs, path, start, end)
     # s3fs would ask for the size first, to read parts at the same time.
     whole = {"max_concurrency": 1} if fs.protocol[0] == "s3" else {}
     data = fs.cat_file(path, start=start, end=end, **whole)

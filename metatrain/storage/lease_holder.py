@@ -68,12 +68,16 @@ def parse_holder(data: bytes) -> Holder | None:
     try:
         values = json.loads(data)
         holder = Holder(**values | {"process": ProcessName(**values["process"])})
-        numbers = (int(holder.process.pid), int(holder.beats))
-        texts = (holder.token, holder.work, holder.user, holder.host, holder.since)
-        printable = all(_PRINTABLE.fullmatch(text) for text in texts)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return holder if printable and min(numbers) >= 0 else None
+    process = holder.process
+    printed = (holder.token, holder.work, holder.user, holder.host, holder.since)
+    is_possible = (
+        all(isinstance(text, str) for text in (*printed, process.kernel, process.started))
+        and all(type(number) is int and number >= 0 for number in (process.pid, holder.beats))
+        and all(map(_PRINTABLE.fullmatch, printed))
+    )
+    return holder if is_possible else None
 
 
 def _user() -> str:

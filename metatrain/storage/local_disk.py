@@ -1,5 +1,6 @@
 """Files of this machine: written under a name of their own first, and refused if they are none."""
 
+import errno
 import os
 import secrets
 import stat
@@ -7,10 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from typing_extensions import Buffer
 
 from metatrain.base.errors import UserError
+from metatrain.base.machine import free_memory
 
+# Of a smaller file nobody asks whether there is memory for it.
+_LARGE_BYTES = 2**30
 # The end of a file's name while it is written.
 PARTIAL = ".partial"
 
@@ -61,6 +66,41 @@ def _written_beside(path: Path, chunks: Iterable[Buffer]) -> Iterator[Path]:
         raise
 
 
+def read_part(path: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Read the bytes [start, end) of a file, the whole file by default.
+
+    Raises:
+        UserError: when it is a pipe or a device, or larger than the memory.
+        OSError: when it cannot be read.
+    """
+    # Without waiting for whoever writes into a pipe; and looked at once it is open, for another
+    # file may take its place meanwhile.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        _refuse_kind(path, status.st_mode)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        begin, stop = start or 0, status.st_size if end is None else min(end, status.st_size)
+        refuse_beyond_memory(path, stop - begin)
+        file.seek(begin)
+        return file.read() if end is None else file.read(max(0, stop - begin))
+
+
+def refuse_beyond_memory(name: str, size: int) -> None:
+    """Refuse to read so many bytes of a file where there is no memory for them.
+
+    A file with holes, or a server, claims any size at no cost.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if size > _LARGE_BYTES and size > (free := free_memory(torch.device("cpu"))):
+        raise UserError(
+            f"{name} has {size:,} bytes, and this machine has memory for {free:,}; use a larger "
+            f"one, or check the file."
+        )
+
+
 def refuse_what_is_no_file(path: str) -> None:
     """Refuse a pipe, a socket or a device, of which a read may never end.
 
@@ -68,7 +108,10 @@ def refuse_what_is_no_file(path: str) -> None:
         UserError: when it is one.
         OSError: when there is nothing.
     """
-    mode = Path(path).stat().st_mode
+    _refuse_kind(path, Path(path).stat().st_mode)
+
+
+def _refuse_kind(path: str, mode: int) -> None:
     kind = next((kind for kind, is_one in _NO_FILES.items() if is_one(mode)), None)
     if kind:
         raise UserError(f"{path} is a {kind}; give a file.")

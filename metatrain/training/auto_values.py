@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from metatrain.config import Config, with_values
 from metatrain.data.slots import slots_of
@@ -21,6 +22,7 @@ from metatrain.training.run_data import training_sampler
 
 # Chosen values by dotted key.
 Values = dict[str, str | int]
+_VALUES: TypeAdapter[Values] = TypeAdapter(Values)
 
 
 def resolve_auto_locally(
@@ -57,8 +59,8 @@ def method_keys(config: Config) -> list[str]:
 def kept_values(config: Config, checkpoints: CheckpointStore) -> Values:
     """Read the choices of earlier starts; empty where no step depends on them yet."""
     if any(step > 0 for step in checkpoints.steps()):
-        with suppress(MissingError, json.JSONDecodeError):
-            return json.loads(read_file(_url(config)))
+        with suppress(MissingError, ValidationError):
+            return _VALUES.validate_json(read_file(_url(config)))
     return {}
 
 

@@ -1,4 +1,4 @@
-// Requests to the HTTP API of the server that the page came from.
+// Requests to the HTTP API beside the page, below the path that only this page knows.
 
 export class ApiError extends Error {
   constructor(status, content) {
@@ -35,13 +35,13 @@ function form(fields, files) {
   return { method: "POST", body: data };
 }
 
-export const place = (id, rest = "") => `/v1/adaptations/${id}${rest}`;
-export const models = async () => (await send("/v1/models")).json();
-export const adaptations = async () => (await send("/v1/adaptations")).json();
+export const place = (id, rest = "") => `v1/adaptations/${id}${rest}`;
+export const models = async () => (await send("v1/models")).json();
+export const adaptations = async () => (await send("v1/adaptations")).json();
 export const picture = async (model, file) =>
-  (await send("/v1/pictures", form({ model }, [file]))).blob();
+  (await send("v1/pictures", form({ model }, [file]))).blob();
 export const adapt = async (fields, files) =>
-  (await send("/v1/adaptations", form(fields, files))).json();
+  (await send("v1/adaptations", form(fields, files))).json();
 export const stop = (id) => send(place(id, "/stop"), { method: "POST" });
 export const remove = (id) => send(place(id), { method: "DELETE" });
 export const draw = (id, settings) => send(place(id, "/samples"), json("POST", settings));

@@ -1,15 +1,9 @@
-"""Mutated files of every kind that strangers send: a value or a sentence, soon, in little memory.
-
-METATRAIN_FUZZ_EXAMPLES=10000 looks for longer than the 300 examples of each target.
-"""
+"""Mutated models, checkpoints, manifests, configurations, images: a value or a sentence, soon."""
 
 import io
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzzing import FUZZ, TIMEOUT, altered, damaged, memory, outcome
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from metatrain.base.errors import UserError
 from metatrain.config import load_config, to_yaml
 from metatrain.config.reading import load_values, parse_config
 from metatrain.config.yaml_values import parse_file
@@ -44,98 +38,7 @@ from metatrain.training.checkpoint import CheckpointStore, draft_of, state_of
 from metatrain.training.checkpoint.index import COMMIT, INDEX, sha256
 from metatrain.training.state import first_state
 
-EXAMPLES = int(os.environ.get("METATRAIN_FUZZ_EXAMPLES", "300"))
-FUZZ = settings(
-    max_examples=EXAMPLES,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-pytestmark = pytest.mark.timeout(max(300, 5 * EXAMPLES))
-
-# CPU of one example on any machine, and memory beyond what the process has.
-SECONDS, MEGABYTES = 20, 400
-
-# Values that a stranger would try in the place of another.
-HOSTILE = st.one_of(
-    st.sampled_from([-1, 0, 1, 2**31 - 1, 2**31, 2**53, 2**62, 2**63, 2**64, 10**400, -(2**63)]),
-    st.sampled_from([1e308, -1e308, 5e-324, float("nan"), float("inf"), True, None]),
-    st.sampled_from(["", "..", "../x", "/etc/passwd", "s3://x/y", "\x00", "\ud800", "a" * 5000]),
-    st.sampled_from([[], {}, [[]], {"name": "dit"}, {"name": []}, [1] * 100, {"": {"": ""}}]),
-    st.integers(),
-    st.text(max_size=8),
-)
-
-
-@st.composite
-def damaged(draw: st.DrawFn, data: bytes) -> bytes:
-    """`data` with bytes changed, removed, repeated or inserted, most of them near its ends."""
-    result = bytearray(data)
-    for _ in range(draw(st.integers(1, 4))):
-        near = st.integers(0, min(len(result), 200))
-        at = draw(st.one_of(near, near.map(lambda n: len(result) - n), st.integers(0, len(result))))
-        length = draw(st.sampled_from([0, 1, 1, 1, 2, 4, 8, 64, len(result)]))
-        new = draw(
-            st.one_of(
-                st.binary(min_size=length if length < 9 else 0, max_size=8),
-                st.sampled_from([b"", b"\xff" * 8, b"\x00" * 8, b"9" * 20, b"[" * 5000]),
-                st.just(bytes(result[at : at + 64])),
-            )
-        )
-        result[at : at + length] = new
-    return bytes(result)
-
-
-@st.composite
-def altered(draw: st.DrawFn, values: Any) -> Any:
-    """Plain values with some leaf or branch replaced, removed or renamed."""
-    result = json.loads(json.dumps(values))
-    for _ in range(draw(st.integers(1, 3))):
-        place, key = draw(st.sampled_from([*_places(result)]))
-        match draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename"])):
-            case "remove":
-                del place[key]
-            case "rename" if isinstance(place, dict):
-                place[draw(st.text(max_size=5))] = place.pop(key)
-            case _:
-                place[key] = deepcopy(draw(HOSTILE))
-        if not result:
-            return result
-    return result
-
-
-def _places(values: Any) -> Iterator[tuple[Any, Any]]:
-    keys = list(values) if isinstance(values, dict) else range(len(values))
-    for key in keys:
-        yield values, key
-        if isinstance(values[key], dict | list):
-            yield from _places(values[key])
-
-
-def _memory(field: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if field in line)
-
-
-@contextmanager
-def bounds() -> Iterator[None]:
-    """Little time and memory; the peak of memory is known on Linux alone."""
-    refs = Path("/proc/self/clear_refs")
-    measured = os.access(refs, os.W_OK)
-    if measured:
-        refs.write_text("5")
-    before, started = _memory("VmRSS") if measured else 0, time.process_time()
-    yield
-    assert time.process_time() - started < SECONDS
-    if measured:
-        assert _memory("VmHWM") - before < MEGABYTES
-
-
-def outcome(read: Callable[[], object], *refusals: type[Exception]) -> None:
-    """Read within bounds; an error that is no sentence for a person fails the test."""
-    with bounds():
-        try:
-            read()
-        except (UserError, *refusals) as error:
-            assert 0 < len(str(error)) < 20_000
+pytestmark = TIMEOUT
 
 
 @pytest.fixture(scope="module")
@@ -303,11 +206,11 @@ def test_the_memory_of_opening_a_data_set_is_what_the_docs_say(rows, images):
     data = buffer.getvalue()
     del columns
     Path("/proc/self/clear_refs").write_text("5")
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     assert len(parse_manifest(data).groups) == rows
     # 2^24 values of 72 bytes are 1.2 GB.
     most = 300 * len(data) + 72 * rows * images
-    assert (_memory("VmHWM") - before) * 1e6 < most
+    assert (memory("VmHWM") - before) * 1e6 < most
 
 
 @given(data=st.data())
@@ -360,5 +263,5 @@ def test_an_image(data):
 
 
 @pytest.mark.parametrize("header", [b"P6 99999 99999 255\n", b"P5 99999 99999 255\n"])
-def test_raw_pixels_that_are_not_there_take_no_memory(header):
+def test_raw_pixels_that_are_not_there_take_nomemory(header):
     outcome(lambda: open_packed(header + b"\x00" * 30), BadImage)

@@ -4,86 +4,15 @@ import asyncio
 import io
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
+from http_client import HOST, TOKEN, adapted, post, refusal
 from PIL import Image
-from small_models import save
-from starlette.testclient import TestClient
 
 import metatrain
 from metatrain.data.pictures import png
-from serving.adaptations import Adaptation, Adaptations, Record
-from serving.api import Api
-from serving.guard import Guard
+from serving.adaptations import Adaptation, Record
 from serving.jobs import PREVIEWS, is_shown
-from serving.limits import Limits
-from serving.models import Models
-from serving.worker import Worker
-
-TOKEN = "token-of-this-test"
-HOST = "http://127.0.0.1:8000"
-BEARER = {"authorization": f"Bearer {TOKEN}"}
-
-
-@pytest.fixture(scope="module")
-def models(packed, tmp_path_factory):
-    folder = save(packed, tmp_path_factory.mktemp("models") / "small", "run.name=small")
-    return Models([folder], "cpu", trust=False, loaded=2)
-
-
-@pytest.fixture(scope="module")
-def pictures(images):
-    """Five images of one task, with their names."""
-    files = sorted(Path(images, "task-03").glob("*.png"))[:5]
-    return [(file.name, file.read_bytes()) for file in files]
-
-
-@pytest.fixture
-def serve(models, tmp_path):
-    """Makes clients of servers on one folder."""
-    workers, clients = [], []
-
-    def start(headers=BEARER, **limits):
-        limits = Limits(**limits)
-        workers.append(worker := Worker(limits.waiting))
-        adaptations = Adaptations(tmp_path, limits)
-        api = Api(models=models, adaptations=adaptations, worker=worker, limits=limits)
-        app = Guard(api.app(), token=TOKEN, cookie="metatrain")
-        client = TestClient(app, base_url=HOST, headers=headers, follow_redirects=False)
-        clients.append(client.__enter__())
-        return client
-
-    yield start
-    for client in clients:
-        client.__exit__(None, None, None)
-    for worker in workers:
-        worker.close()
-
-
-def post(client, pictures, **fields):
-    files = [("images", (name, data)) for name, data in pictures]
-    return client.post("/v1/adaptations", data={"model": "small", **fields}, files=files)
-
-
-def adapted(client, pictures, **fields):
-    """The place of an adaptation that is done."""
-    response = post(client, pictures, **fields)
-    assert response.status_code == 202, response.text
-    place, started = response.headers["location"], time.monotonic()
-    while client.get(place).json()["state"] in ("waiting", "adapting"):
-        assert time.monotonic() - started < 60
-        time.sleep(0.02)
-    assert client.get(place).json()["state"] == "done"
-    return place
-
-
-def refusal(response, status):
-    """The sentence of an error, which ends as one."""
-    assert response.status_code == status, response.text
-    sentence = response.json()["error"]
-    assert sentence.endswith(".")
-    return sentence
 
 
 def test_an_adaptation_draws_on_the_way_and_after(serve, pictures, tmp_path):
@@ -285,15 +214,31 @@ def test_the_url_with_the_token_becomes_a_cookie(serve):
     assert client.get("/").status_code == 401
     assert client.get("/?token=other").status_code == 401
     entry = client.get(f"/?token={TOKEN}")
-    assert (entry.status_code, entry.headers["location"]) == (303, "/")
+    page = entry.headers["location"]
+    assert entry.status_code == 303
     assert "httponly" in entry.headers["set-cookie"].lower()
-    assert "metatrain studio" in client.get("/").text
-    assert client.get("/page/app.js").status_code == 200
+    assert "metatrain studio" in client.get(page).text
+    assert client.get(f"{page}page/app.js").status_code == 200
+    assert client.get(f"{page}v1/models").status_code == 200
     # A change by cookie comes from the page itself.
-    gone = "/v1/adaptations/none"
+    gone = f"{page}v1/adaptations/none"
     assert client.delete(gone).status_code == 403
     assert client.delete(gone, headers={"origin": HOST}).status_code == 404
     assert client.get("/healthz").json()["status"] == "ok"
+
+
+def test_the_cookie_goes_to_no_other_server_of_this_machine(serve):
+    """A browser sends cookies to every port of a host, but only below their path."""
+    client = serve(headers={})
+    entry = client.get(f"/?token={TOKEN}")
+    page = entry.headers["location"]
+    assert f"Path={page};" in entry.headers["set-cookie"]
+    assert len(page) > 20
+    assert serve(headers={}).get(f"/?token={TOKEN}").headers["location"] != page
+    # And what has the cookie all the same, but not the path, is refused.
+    cookie = {"cookie": f"metatrain={TOKEN}"}
+    assert client.get("/v1/models", headers=cookie).status_code == 401
+    assert client.get("/other/v1/models", headers=cookie).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/v1/adaptations/..", "/page/../api.py", "/page/%2e%2e/api.py"])

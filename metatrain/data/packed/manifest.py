@@ -161,7 +161,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 def _check_size(data: bytes) -> None:
     """Refuse what would take all memory once it is unpacked."""
-    rows, values, size = unpacked(data)
+    rows, values, size, _ = unpacked(data)
     length = len(data) + _ROOM
     if rows * _ROW_BYTES > length:
         raise ValueError(f"{rows:,} rows are too many for {len(data):,} bytes")

@@ -5,7 +5,8 @@ that contradicts itself. So the headers are parsed here: Thrift's compact protoc
 is needed than to find the fields by their numbers in parquet.thrift.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from mmap import mmap
 from typing import Any, NamedTuple
 
 _MAGIC = b"PAR1"
@@ -29,47 +30,64 @@ _DICTIONARY = 7
 _ENCODING = {5: 2, _DICTIONARY: 2, 8: 4}
 
 Struct = dict[int, Any]
+# A file in memory, or on disk.
+Buffer = bytes | mmap
 
 
 class Unpacked(NamedTuple):
-    """Rows, values of all columns, and bytes of all pages of a Parquet file."""
+    """What a Parquet file is unpacked to.
+
+    Attributes:
+        rows: its rows.
+        values: the values of all columns.
+        bytes: the bytes of all pages.
+        dictionary: the bytes of the largest dictionary, any value of which may stand in all rows.
+    """
 
     rows: int
     values: int
     bytes: int
+    dictionary: int
 
 
-def unpacked(data: bytes) -> Unpacked:
+def unpacked(data: Buffer, encodings: Collection[int] = _ENCODINGS) -> Unpacked:
     """Return what a Parquet file is unpacked to.
 
+    Args:
+        data: the file.
+        encodings: those that pages may have, by their numbers in parquet.thrift.
+
     Raises:
-        ValueError, LookupError, TypeError, RecursionError: when the headers are damaged, or name an
-            encoding by which a few bytes may stand for many.
+        ValueError, LookupError, TypeError, RecursionError: when the headers are damaged, or name
+            another encoding.
     """
     if len(data) < _TAIL or data[-4:] != _MAGIC:
         raise ValueError("it does not end as Parquet")
     length = int.from_bytes(data[-_TAIL:-4], "little")
     footer, _ = _Reader(data, max(0, len(data) - _TAIL - length)).struct()
-    rows, values, size, count = footer[_ROWS], 0, 0, 0
+    rows, values, size, count, dictionary = footer[_ROWS], 0, 0, 0, 0
     groups = footer[_ROW_GROUPS]
     for chunk in (column[_CHUNK] for group in groups for column in group[_COLUMNS]):
-        pages = [*_pages(data, chunk)]
+        pages = [*_pages(data, chunk, encodings)]
         values += max(chunk[_VALUES], sum(page.values for page in pages))
         size += sum(page.bytes for page in pages)
         count += len(pages)
+        dictionary = max(dictionary, *(page.dictionary for page in pages), 0)
         if count * _PAGE_LEAST > len(data):
             raise ValueError("its columns overlap")
-    return Unpacked(max(rows, sum(group[_GROUP_ROWS] for group in groups)), values, size)
+    rows = max(rows, sum(group[_GROUP_ROWS] for group in groups))
+    return Unpacked(rows, values, size, dictionary)
 
 
 class _Page(NamedTuple):
-    """Values and unpacked bytes of a page."""
+    """Values and unpacked bytes of a page, and the latter again where it is a dictionary."""
 
     values: int
     bytes: int
+    dictionary: int
 
 
-def _pages(data: bytes, chunk: Struct) -> Iterator[_Page]:
+def _pages(data: Buffer, chunk: Struct, encodings: Collection[int]) -> Iterator[_Page]:
     """Yield the pages of a column."""
     at = chunk[_DATA_AT]
     if 0 < chunk.get(_DICTIONARY_AT, 0) < at:
@@ -83,9 +101,10 @@ def _pages(data: bytes, chunk: Struct) -> Iterator[_Page]:
         count = 0
         for part in header.keys() & _ENCODING.keys():
             count = _natural(header[part][1]) if part != _DICTIONARY else 0
-            if header[part][_ENCODING[part]] not in _ENCODINGS:
-                raise ValueError("a page has an encoding that pack does not write")
-        yield _Page(count, _natural(header[_PAGE_BYTES]))
+            if header[part][_ENCODING[part]] not in encodings:
+                raise ValueError("a page has an encoding by which a few bytes may stand for many")
+        size = _natural(header[_PAGE_BYTES])
+        yield _Page(count, size, size if _DICTIONARY in header else 0)
 
 
 def _natural(number: int) -> int:
@@ -98,7 +117,7 @@ def _natural(number: int) -> int:
 class _Reader:
     """A reader of Thrift's compact protocol at a place in `data`."""
 
-    def __init__(self, data: bytes, at: int) -> None:
+    def __init__(self, data: Buffer, at: int) -> None:
         self._data, self._at = data, at
 
     def struct(self) -> tuple[Struct, int]:

@@ -71,6 +71,8 @@ class Folder(Container):
     def _holds(self, path: str) -> bool:
         """Tell whether `path` lies in the folder, after its links are followed."""
         if isinstance(self._fs, LocalFileSystem):
+            if "\0" in path:  # no name of a file has it
+                return False
             return Path(path).resolve().is_relative_to(Path(self._root).resolve())
         return PurePosixPath(posixpath.normpath(path)).is_relative_to(self._root)
 

@@ -35,7 +35,7 @@ class Zip(Container):
         except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
             raise UserError(f"{url} cannot be read as a zip archive ({error}); mend it.") from error
         for member in self._archive.infolist():
-            if not member.is_dir():
+            if not member.filename or not member.is_dir():
                 # Windows' own packer once wrote backslashes.
                 name = member.filename.replace("\\", "/")
                 self._members.add(name, member, _is_plain(member))

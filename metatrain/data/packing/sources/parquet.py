@@ -1,6 +1,5 @@
 """Parquet files with images inside, as Hugging Face's datasets has them, or with their paths."""
 
-import json
 import posixpath
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -11,18 +10,17 @@ import pyarrow.parquet as pq
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import listed
-from metatrain.data.images import BadImage
 from metatrain.data.packed.writer import IMAGE_SCHEMA
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_named, split_of_shard
 from metatrain.data.packing.raw_images import identity_of
 from metatrain.data.packing.sources.listing import Entry, Listing, Options
-from metatrain.data.packing.sources.rows import column_of, given_split, read_table
+from metatrain.data.packing.sources.parquet_files import BATCH_ROWS, open_parquet, readable
+from metatrain.data.packing.sources.rows import column_of, given_split, json_object, read_table
 from metatrain.data.packing.sources.tables import TASKS, list_table
 from metatrain.data.packing.spool import Spool
 
 _ENDING = ".parquet"
-_BATCH_ROWS = 32
 _HUGGING_FACE = b"huggingface"
 
 
@@ -47,18 +45,12 @@ class Parquet:
         shards = _shards(files)
         result = Listing(refused=list(files.refused), read_file=files.read)
         for name in shards:
-            where = files.place_of(name)
-            try:
-                shard = pq.ParquetFile(files.open(name))
-            except (BadImage, pa.ArrowException, OSError) as error:
-                raise UserError(f"{where} cannot be read ({error}); mend it.") from error
-            image = _image_column(shard.schema_arrow, options.path_column, where)
-            if image:
-                try:
+            where, shard = files.place_of(name), open_parquet(files, name)
+            with readable(where):
+                image = _image_column(shard.schema_arrow, options.path_column, where)
+                if image:
                     result.entries += _Shard(files, name, shard, image, options).entries()
-                except (pa.ArrowException, OSError) as error:
-                    raise UserError(f"{where} is damaged ({error}); copy it again.") from error
-            elif len(shards) == 1:
+            if not image and len(shards) == 1:
                 return list_table(read_table(files, name), files, name, options)
         if not result.entries:
             raise UserError(
@@ -131,7 +123,7 @@ class _Shard:
         split = {"split"} & set(self._shard.schema_arrow.names)
         columns = [self._image, self._task, *self._metadata, *split]
         number = 0
-        for batch in self._shard.iter_batches(_BATCH_ROWS, columns=columns):
+        for batch in self._shard.iter_batches(BATCH_ROWS, columns=columns):
             for row in batch.to_pylist():
                 yield self._entry(row, f"{self._name}, row {number}", spool)
                 number += 1
@@ -153,11 +145,11 @@ class _Shard:
             read = spool.reader(spool.write([value["bytes"]]))
             stamp = identity_of(value["bytes"])
         label = row[self._task]
-        task = self._labels.get(label, label)
+        task = self._labels.get(label, label) if isinstance(label, int) else label
         return Entry(
             "" if task is None else str(task),
             f"{name} ({path})" if path else name,
-            given_split(row.get("split"), name, self._where) or self._split,
+            given_split(str(row.get("split") or ""), name, self._where) or self._split,
             {c: "" if row[c] is None else str(row[c]) for c in self._metadata},
             read,
             stamp,
@@ -167,9 +159,9 @@ class _Shard:
 def _labels(schema: pa.Schema, column: str) -> dict[Any, str]:
     """Return the names of labels that Hugging Face's datasets keeps with a schema."""
     try:
-        features = json.loads((schema.metadata or {})[_HUGGING_FACE])["info"]["features"]
+        features = json_object((schema.metadata or {})[_HUGGING_FACE].decode())["info"]["features"]
         return dict(enumerate(str(name) for name in features[column]["names"]))
-    except (LookupError, ValueError, TypeError):
+    except (LookupError, ValueError, TypeError, RecursionError):
         return {}
 
 

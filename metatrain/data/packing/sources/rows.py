@@ -5,23 +5,24 @@ import csv
 import io
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from metatrain.base.errors import UserError, did_you_mean
 from metatrain.base.text import listed, printable
 from metatrain.data.images import BadImage
 from metatrain.data.packed.manifest import SPLITS
 from metatrain.data.packed.writer import IMAGE_SCHEMA
-from metatrain.data.packing.containers.container import Container
+from metatrain.data.packing.containers.container import MAX_FILE_BYTES, Container
 from metatrain.data.packing.names import split_named
 from metatrain.data.packing.sources.listing import Entry, Listing
+from metatrain.data.packing.sources.parquet_files import BATCH_ROWS, open_parquet, readable
 
 _SEPARATORS = ",;\t|"
+# Values of a table, which take a byte each where none is left out.
+_MOST_VALUES, _VALUES_A_BYTE = 1_000_000, 4
 
 Row = dict[str, str]
 
@@ -33,31 +34,64 @@ def read_table(files: Container, name: str) -> list[Row]:
         UserError: when it cannot be read, or has two columns of one name.
     """
     where = files.place_of(name)
+    if name.lower().endswith(".parquet"):
+        return _parquet_rows(files, name)
     try:
         data = files.read(name)
     except BadImage as error:
         raise UserError(f"there is no table at {where} ({error}); check the path.") from error
     try:
         header, rows = _parse(data, name.lower())
-    except (pa.ArrowException, csv.Error, ValueError, OSError, RecursionError) as error:
+        _check_columns(header, where)
+        table: list[Row] = []
+        for row in rows:
+            check_values(len(table), len(header), len(data))
+            table.append({key: _text(value) for key, value in row.items() if key})
+        return table
+    except UserError:
+        raise
+    except (csv.Error, ValueError, OSError, RecursionError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise UserError(f"{where} cannot be read as a table ({reason}); mend it.") from error
-    if twice := [column for column in header if column and header.count(column) > 1]:
-        raise UserError(f"{where} has two columns '{printable(twice[0])}'; rename or remove one.")
-    return [{k: _text(v) for k, v in row.items() if k} for row in rows]
+
+
+def _parquet_rows(files: Container, name: str) -> list[Row]:
+    where, table = files.place_of(name), open_parquet(files, name)
+    rows: list[Row] = []
+    with readable(where):
+        _check_columns(table.schema_arrow.names, where)
+        size = 0
+        for batch in table.iter_batches(BATCH_ROWS):
+            size += batch.nbytes
+            if size > MAX_FILE_BYTES:
+                raise ValueError(f"its texts have more than {MAX_FILE_BYTES:,} bytes")
+            rows += ({key: _text(v) for key, v in row.items() if key} for row in batch.to_pylist())
+    return rows
+
+
+def _check_columns(header: Sequence[str], where: str) -> None:
+    twice = next((name for name, count in Counter(header).items() if name and count > 1), None)
+    if twice:
+        raise UserError(f"{where} has two columns '{printable(twice)}'; rename or remove one.")
+
+
+def check_values(rows: int, columns: int, size: int) -> None:
+    """Refuse a table of `size` bytes that is nearly empty: what a row leaves out takes memory too.
+
+    Raises:
+        ValueError: when it has far more values than bytes.
+    """
+    if rows * columns > _MOST_VALUES + _VALUES_A_BYTE * size:
+        raise ValueError(f"its {columns:,} columns are empty in nearly all of its rows")
 
 
 def _parse(data: bytes, name: str) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
-    if name.endswith(".parquet"):
-        columns = pq.read_schema(pa.BufferReader(data)).names
-        repeats = len(set(columns)) < len(columns)
-        return columns, [] if repeats else pq.read_table(pa.BufferReader(data)).to_pylist()
     text = _decoded(data)
     if name.endswith(".jsonl"):
         # Not splitlines: the texts of JSON may have any other character that ends a line.
-        rows = [_json_object(line) for line in text.split("\n") if line.strip()]
+        rows = [json_object(line) for line in text.split("\n") if line.strip()]
         keys = list(dict.fromkeys(key for row in rows for key in row))
-        return keys, [dict.fromkeys(keys) | row for row in rows]
+        return keys, (dict.fromkeys(keys) | row for row in rows)
     separator = "\t" if name.endswith(".tsv") else _separator(text)
     lines = io.StringIO(text, newline="")
     header = next(csv.reader(lines, delimiter=separator), [])
@@ -79,10 +113,17 @@ def _separator(text: str) -> str:
     return max(_SEPARATORS, key=lambda s: len(next(csv.reader([header], delimiter=s), [])))
 
 
-def _json_object(line: str) -> dict[str, Any]:
-    row = json.loads(line)
+def json_object(text: str) -> dict[str, Any]:
+    """Parse an object of JSON whose texts a file can hold.
+
+    Raises:
+        ValueError: when it is none, or has halves of characters.
+        RecursionError: when it is nested too deeply.
+    """
+    row = json.loads(text)
     if not isinstance(row, dict):
-        raise ValueError(f"a line is no object: {line[:40]}")
+        raise ValueError(f"a line is no object: {text[:40]}")
+    json.dumps(row, ensure_ascii=False).encode()
     return row
 
 

@@ -1,6 +1,5 @@
 """WebDataset: tar shards whose files of one key, such as 7.jpg and 7.cls, are one sample."""
 
-import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -10,7 +9,7 @@ from metatrain.data.images import BadImage
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_of_shard
 from metatrain.data.packing.sources.listing import Entry, Listing, Options
-from metatrain.data.packing.sources.rows import column_of, given_split
+from metatrain.data.packing.sources.rows import check_values, column_of, given_split, json_object
 from metatrain.data.packing.sources.tables import TASKS
 
 # By a sample's key, the names of its files by their endings.
@@ -40,6 +39,10 @@ class WebDataset:
         result = Listing(refused=list(files.refused))
         rows = {key: _row(files, parts) for key, parts in _samples(files).items()}
         columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+        try:
+            check_values(len(rows), len(columns), sum(files.sizes.values()))
+        except ValueError as error:
+            raise UserError(f"{files.url} cannot be packed: {error}; mend its .json.") from error
         usual = (_CLASS, *TASKS)
         task = column_of(columns, options.task_column, usual, "--task-column", files.url)
         free = [c for c in columns if c not in (task, "split")]
@@ -101,10 +104,10 @@ def _values(files: Container, parts: Mapping[str, str]) -> Iterator[tuple[str, s
             if ending != "json":
                 yield ending, text.strip()
                 continue
-            for column, value in json.loads(text).items():
+            for column, value in json_object(text).items():
                 if isinstance(value, str | int | float):
                     yield column, str(value)
-        except (BadImage, ValueError, AttributeError, RecursionError) as error:
+        except (BadImage, ValueError, RecursionError) as error:
             raise UserError(
                 f"{files.place_of(parts[ending])} cannot be read ({error}); mend it."
             ) from error

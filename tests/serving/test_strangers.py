@@ -1,0 +1,151 @@
+"""The studio among strangers: who holds its places, who looks on, and who wrote its folder."""
+
+import socket
+import stat
+import threading
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvicorn
+from http_client import adapted, post, refusal
+from small_models import save
+
+from metatrain import Model
+from metatrain.base.errors import UserError
+from serving import connection, studio
+from serving.adaptations import Adaptation, Adaptations, Drawing, Record
+from serving.limits import Limits
+
+ID = "x" * 22
+
+
+def record(**fields):
+    defaults = {"model": "small", "created": 0, "given": ("a",), "seed": 0, "steps": 2}
+    return Record(id=ID, **(defaults | fields))
+
+
+async def answer(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"here"})
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """The port of a server with places for 4 connections, which waits half a second for a head."""
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)
+    bound = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(studio.server_config(answer, Limits(listeners=2)))
+    thread = threading.Thread(target=server.run, args=[[bound]])
+    thread.start()
+    yield bound.getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nhost: 127"])
+def test_clients_that_ask_for_nothing_hold_no_place_for_long(port, head):
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+    for one in idle:
+        one.sendall(head)
+    time.sleep(1.5)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
+        assert response.read() == b"here"
+    for one in idle:
+        one.close()
+
+
+def test_a_head_without_end_is_refused(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nx: " + b"a" * 200_000)
+        assert client.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_neither_folder_nor_token_is_seen_by_other_users(packed, tmp_path, monkeypatch):
+    opened: list[str] = []
+    pages: list[tuple[int, str]] = []
+    monkeypatch.setattr(studio.webbrowser, "open", opened.append)
+    monkeypatch.setattr(studio, "Thread", _Now)
+
+    def look(self, sockets):
+        page = Path(opened[0].removeprefix("file://"))
+        pages.append((page.parent.stat().st_mode, page.read_text()))
+
+    monkeypatch.setattr(studio.uvicorn.Server, "run", look)
+    model = save(packed, tmp_path / "small")
+    options = {"port": 0, "device": "cpu", "trust": False, "browser": True}
+    studio.run_studio([model], folder=tmp_path / "state" / "studio", **options)
+    assert stat.S_IMODE((tmp_path / "state" / "studio").stat().st_mode) == 0o700
+    [(mode, text)] = pages
+    assert stat.S_IMODE(mode) == 0o700
+    assert "token=" in text
+    assert "token" not in opened[0]
+
+
+class _Now:
+    """A thread that runs at once."""
+
+    def __init__(self, target, args, daemon):
+        self.start = lambda: target(*args)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('"id":"x', '"id":"y'),
+        ('"created":0.0', '"created":NaN'),
+        ('"created":0.0', '"created":1e999'),
+        ('"seed":0', '"seed":-1'),
+        ('"steps":2', '"steps":' + "9" * 400),
+        ('"name":"0"', '"name":"../../0"'),
+        ('"name":"0"', '"name":"0/../../0"'),
+        ('"distance":0.5', '"distance":Infinity'),
+        ("{", "[" * 10_000),
+    ],
+)
+def test_a_record_that_a_stranger_wrote_is_refused(tmp_path, change):
+    drawing = Drawing(name="0", seed=0, steps=None, guidance=None, nearest=0, distance=0.5)
+    Adaptation(tmp_path / ID, record(state="done", drawings=(drawing,))).store()
+    file = tmp_path / ID / "adaptation.json"
+    assert [a.record.id for a in Adaptations(tmp_path, Limits())] == [ID]
+    text = file.read_text()
+    assert change[0] in text
+    file.write_text(text.replace(*change, 1))
+    with pytest.raises(UserError, match="cannot be read; remove the folder"):
+        Adaptations(tmp_path, Limits())
+
+
+def test_a_folder_elsewhere_is_no_adaptation(tmp_path):
+    Adaptation(tmp_path / "elsewhere" / ID, record()).store()
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / ID).symlink_to(tmp_path / "elsewhere" / ID)
+    assert [*Adaptations(state, Limits())] == []
+
+
+def test_a_loss_that_is_no_number_is_told_as_none(serve, pictures, monkeypatch):
+
+    real = Model.adapt_stepwise
+
+    def diverging(self, *arguments, **options):
+        for at in real(self, *arguments, **options):
+            yield replace(at, loss=float("nan"))
+
+    monkeypatch.setattr(Model, "adapt_stepwise", diverging)
+    client = serve()
+    place = adapted(client, pictures, steps="2")
+    assert client.get(place).json()["loss"] is None
+    assert len(serve().get("/v1/adaptations").json()) == 1
+
+
+def test_names_of_files_show_their_controls(serve, pictures):
+    client = serve()
+    name = "a\u202egnp.exe\x1b[2J<b>.png"
+    place = post(client, [(name, pictures[0][1])]).headers["location"]
+    [given] = client.get(place).json()["given"]
+    assert given.isprintable()
+    assert "\u202e" not in given
+    refusal(client.get(f"{place}/given/1.png"), 404)
+    client.delete(place)
