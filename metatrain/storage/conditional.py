@@ -6,6 +6,7 @@ a file is written where none was seen, and read back after a while. So of two wr
 within that time the last one wins, and the first one notices.
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -18,6 +19,7 @@ import obstore
 from fsspec.implementations.local import LocalFileSystem
 from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
+from metatrain.base.errors import UserError
 from metatrain.storage.files import (
     MissingError,
     asking,
@@ -191,6 +193,10 @@ def _locked(path: Path, before: Stored) -> Iterator[int | None]:
     except FileNotFoundError:
         yield None
         return
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link, and is not followed; remove it.") from error
+        raise
     try:
         with suppress(OSError):  # some network disks have no locks
             fcntl.flock(file, fcntl.LOCK_EX)

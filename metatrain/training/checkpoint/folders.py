@@ -12,8 +12,7 @@ from metatrain.base.errors import UserError
 from metatrain.storage.files import MissingError, asking, filesystem_of, sizes_under
 from metatrain.training.checkpoint.index import COMMIT
 
-_FOLDER = re.compile(r"^step-(\d+)$")
-_COMMITTED = re.compile(rf"^step-(\d+)/{re.escape(COMMIT)}$")
+_FOLDER = re.compile(r"step-(\d{8,19})")
 
 
 class StepFolders:
@@ -37,8 +36,7 @@ class StepFolders:
 
     def steps(self) -> set[int]:
         """List the steps that have a folder with anything in it."""
-        matches = map(_FOLDER.search, self._names())
-        return {int(match[1]) for match in matches if match}
+        return {step for name in self._names() if (step := _step_of(name)) is not None}
 
     def committed(self) -> list[int]:
         """List the steps of the committed checkpoints, ascending.
@@ -48,8 +46,9 @@ class StepFolders:
                 or when one of the folders is a link.
         """
         self._refuse_links()
-        matches = map(_COMMITTED.search, sizes_under(self.url))
-        return sorted(int(match[1]) for match in matches if match)
+        parted = (path.partition("/") for path in sizes_under(self.url))
+        folders = (folder for folder, _, file in parted if file == COMMIT)
+        return sorted(step for folder in folders if (step := _step_of(folder)) is not None)
 
     def remains(self) -> list[str]:
         """List what looks like a checkpoint, but for step 0, where none is committed.
@@ -97,3 +96,10 @@ class StepFolders:
 
 def _name(step: int) -> str:
     return f"step-{step:08d}"
+
+
+def _step_of(name: str) -> int | None:
+    """Return the step of a folder; None where no step has a folder of this name, as `step-5`."""
+    match = _FOLDER.fullmatch(name)
+    step = int(match[1]) if match else None
+    return step if step is not None and _name(step) == name else None

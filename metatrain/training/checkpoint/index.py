@@ -57,6 +57,12 @@ class StoredSlice(_Entry):
     start: NonNegativeInt
     stop: NonNegativeInt
 
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.stop < self.start:
+            raise ValueError("a slice ends before it starts")
+        return self
+
 
 class TensorRecord(_Entry):
     """Shape and type of a whole tensor, and the slices that it is stored in."""

@@ -116,7 +116,7 @@ class CheckpointStore:
         """
         losses: dict[int, float | None] = {}
         for step in self._folders.committed():
-            with suppress(DamagedError):
+            with suppress(DamagedError, MissingError):
                 if step <= draft.step:
                     losses[step] = self.open(step).index.loss
         kept = {draft.step, *sorted(losses)[-draft.config.checkpoint.keep :]}
