@@ -4,8 +4,15 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
+from metatrain.generators.parameter_bound import at_most
+from metatrain.storage.local_disk import refuse_beyond_memory
+
+# Tensors of the largest networks, a few times over.
+_MOST_PARAMETERS = 8_000
 
 
 def diffusers_class(name: str) -> Any:
@@ -36,6 +43,15 @@ def constructed(values: Mapping[str, Any], url: str) -> Any:
     """
     kind = diffusers_class(values["_class_name"])
     try:
-        return kind.from_config(values)
+        with at_most(_MOST_PARAMETERS):
+            with torch.device("meta"):
+                size = sum(
+                    p.numel() * p.element_size() for p in kind.from_config(values).parameters()
+                )
+            if torch.get_default_device().type == "cpu":
+                refuse_beyond_memory(f"the model in {url}", size)
+            return kind.from_config(values)
+    except UserError:
+        raise
     except Exception as error:  # a configuration of others may fail in any way
         raise UserError(f"{url}/config.json cannot be built: {reason_of(error)}.") from error

@@ -11,6 +11,7 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
 from metatrain.generators.diffusers_import import diffusers_class
+from metatrain.generators.frozen_folder import check_numbers
 from metatrain.storage.files import is_local, read_file
 
 # Parts that read a text, by the class of the pipeline, with their classes in transformers.
@@ -90,7 +91,11 @@ def _part(kind: str, folder: str, name: str) -> Any:
     if name.startswith("text_encoder"):
         options["use_safetensors"] = True
     try:
-        return getattr(transformers, kind).from_pretrained(str(Path(folder) / name), **options)
+        if name.startswith("text_encoder"):
+            check_numbers(json.loads(read_file(f"{folder}/{name}/config.json")))
+        part = getattr(transformers, kind).from_pretrained(str(Path(folder) / name), **options)
+        check_numbers(getattr(part, "model_max_length", 0))  # texts are filled up to it
+        return part
     except Exception as error:  # files of others may fail in any way
         raise UserError(
             f"{folder}/{name} cannot be used: {reason_of(error)}; it needs its configuration, and "

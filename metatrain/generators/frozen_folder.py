@@ -14,12 +14,29 @@ from metatrain.base.section import Location
 from metatrain.generators.frozen import Frozen, parse_tensors, read_pinned
 from metatrain.storage.files import MissingError, read_file, sizes_under
 
+# Of sizes, layers and steps in a JSON file.
+_LARGEST_NUMBER = 2**16
 _WEIGHTS = "diffusion_pytorch_model"
 # A file of weights, whole or one of several, perhaps of half precision.
 _WEIGHT_FILE = re.compile(rf"{_WEIGHTS}(\.fp16)?(-\d{{5}}-of-\d{{5}})?(\.fp16)?\.safetensors")
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+def check_numbers(values: Any) -> None:
+    """Compare all whole numbers in a configuration of others with the largest honest one.
+
+    Tables of sines, schedules and layers are as long as it says, and no tensor bounds them.
+
+    Raises:
+        OverflowError: when one is larger.
+    """
+    if isinstance(values, dict | list):
+        for value in values.values() if isinstance(values, dict) else values:
+            check_numbers(value)
+    elif isinstance(values, int) and abs(values) > _LARGEST_NUMBER:
+        raise OverflowError(f"it has a number above {_LARGEST_NUMBER:,}")
 
 
 class FrozenFolder(Frozen):
@@ -73,6 +90,9 @@ class FrozenFolder(Frozen):
             ) from error
         try:
             values = json.loads(data)
+            check_numbers(values)
+        except OverflowError as error:
+            raise UserError(f"{url} cannot be used: {error}; fetch it again.") from error
         except (ValueError, RecursionError) as error:
             raise UserError(f"{url} is not JSON, or is damaged; fetch it again.") from error
         if not isinstance(values, dict) or not isinstance(values.get("_class_name"), str):

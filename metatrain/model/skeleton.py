@@ -1,16 +1,11 @@
 """The skeleton of a model: the names and shapes of its tensors, made before a file is believed."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
 from metatrain.config import Config
+from metatrain.generators.parameter_bound import at_most
 from metatrain.learning.inner.theta import Theta
 from metatrain.model.build import build_theta
 
@@ -27,27 +22,9 @@ def skeleton(config: Config, tensors: int) -> Theta:
         UserError: when there would be far more, or none can be made.
     """
     try:
-        with torch.device("meta"), _at_most(_FROZEN + _EACH * tensors):
+        with torch.device("meta"), at_most(_FROZEN + _EACH * tensors):
             return build_theta(config)
     except UserError:
         raise
     except (RuntimeError, OverflowError, MemoryError, TypeError, ValueError) as error:
         raise UserError(f"its configuration cannot be built: {reason_of(error)}") from error
-
-
-@contextmanager
-def _at_most(limit: int) -> Iterator[None]:
-    """Refuse to register more than `limit` parameters of modules; other threads may do so."""
-    thread, count = threading.get_ident(), 0
-
-    def registered(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal count
-        count += parameter is not None and threading.get_ident() == thread
-        if count > limit:
-            raise OverflowError("it has far more parameters than the file")
-
-    hook = register_module_parameter_registration_hook(registered)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -487,6 +487,28 @@ FAULTS = {
         ),
         "is of the class VQDiffusionScheduler, and a scheduler is one of DDIMScheduler",
     ),
+    "a huge number": (
+        lambda f: rewritten(f / "config.json", norm_num_groups=10**9),
+        r"cannot be used: it has a number above 65,536",
+    ),
+    "a number without end": (
+        lambda f: rewritten(f / "config.json", sample_size=10**400),
+        r"cannot be used: it has a number above 65,536",
+    ),
+    "more layers than any network has": (
+        lambda f: rewritten(f / "config.json", layers_per_block=60_000),
+        "cannot be built: it has far more parameters than",
+    ),
+    "layers wider than the memory": (
+        lambda f: rewritten(f / "config.json", block_out_channels=[65_536, 65_536]),
+        "and this machine has memory for",
+    ),
+    "a schedule without end": (
+        lambda f: rewritten(
+            f.parent / "scheduler" / "scheduler_config.json", num_train_timesteps=10**12
+        ),
+        r"scheduler_config\.json cannot be used: it has a number above",
+    ),
     "another prediction": (
         lambda f: rewritten(
             f.parent / "scheduler" / "scheduler_config.json", prediction_type="magic"

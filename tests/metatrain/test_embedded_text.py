@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_models import metatrain
-from tiny_backbones import model_of, overrides_of, write_pipeline
+from tiny_backbones import model_of, overrides_of, rewritten, write_pipeline
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -98,6 +98,14 @@ def no_safetensors(folder):
             "is a Magic, and texts are embedded as StableDiffusionPipeline",
         ),
         (no_safetensors, "text_encoder cannot be used: "),
+        (
+            lambda f: rewritten(f / "text_encoder" / "config.json", num_hidden_layers=10**7),
+            "text_encoder cannot be used: it has a number above 65,536",
+        ),
+        (
+            lambda f: rewritten(f / "tokenizer" / "tokenizer_config.json", model_max_length=10**9),
+            "tokenizer cannot be used: it has a number above 65,536",
+        ),
     ],
 )
 def test_folders_without_what_reads_a_text_are_a_sentence(
