@@ -8,7 +8,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from metatrain import __version__
@@ -51,7 +51,7 @@ def run(program: str, commands: Mapping[str, Command], argv: Sequence[str] | Non
             arguments.run(arguments)
             sys.stdout.flush()
     except UserError as error:
-        print(printable_lines(f"{program}: {sentence_of(error)}"), file=sys.stderr)
+        print(printable_lines(f"{program}: {sentence_of(error, vars(arguments))}"), file=sys.stderr)
         return error.status
     except KeyboardInterrupt as interrupt:
         print(
@@ -97,12 +97,17 @@ def _few_files(error: OSError) -> str:
     return f"no more files can be opened ({error.strerror}); raise the limit: ulimit -n 4096"
 
 
-def sentence_of(error: UserError) -> str:
-    """Return the sentence of an error, with the command that takes a missing step."""
+def sentence_of(error: UserError, options: Collection[str] = ()) -> str:
+    """Return the sentence of an error, with the command or the option that mends it.
+
+    Args:
+        error: the error.
+        options: the options that the command has.
+    """
     if isinstance(error, MissingStepError):
         return f"{str(error).rstrip('.')}: run {_COMMANDS[error.step]}"
-    if isinstance(error, HeldError):
+    if isinstance(error, HeldError) and "wait" in options:
         return f"{error} With --wait, this command waits."
-    if isinstance(error, UntrustedError):
+    if isinstance(error, UntrustedError) and "trust" in options:
         return f"{error} With --trust, this command trusts it."
     return str(error)

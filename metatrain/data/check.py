@@ -18,7 +18,8 @@ from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.fingerprint import Fingerprint, fingerprint_of, near_copies
 from metatrain.data.images import BadImage, BadValue, inspect, open_packed
 from metatrain.data.labelled_sheet import labelled_sheet
-from metatrain.data.packed.manifest import IMAGE, SPLITS, PackedConditions, RowGroup
+from metatrain.data.packed.manifest import IMAGE, MALFORMED, SPLITS, PackedConditions, RowGroup
+from metatrain.data.packed.parquet_headers import refuse_bomb
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import sha256_of
 from metatrain.data.pictures import decode
@@ -229,14 +230,17 @@ class _Shard:
     def _check_rows(self, data: bytes) -> None:
         """Read with Parquet's own reader, which must give the same as ours."""
         try:
+            refuse_bomb(data)
             shard = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
             if shard.num_row_groups != len(self._groups):
                 self._fault(f"{shard.num_row_groups} row groups in place of {len(self._groups)}")
             for group in self._groups:
+                if shard.metadata.row_group(group.row_group).num_rows != group.count:
+                    raise ValueError("a row group has other rows than the manifest")
                 rows = shard.read_row_group(group.row_group).to_pylist()
                 self._check_group(group, rows, data[group.offset : group.end])
                 self._count(group.count)
-        except (pa.ArrowException, OSError, ValueError, LookupError) as error:
+        except MALFORMED as error:
             self._fault(f"Parquet cannot read it ({reason_of(error)})")
 
     def _check_group(self, group: RowGroup, rows: list[dict[str, Any]], data: bytes) -> None:

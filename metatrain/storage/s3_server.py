@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from metatrain.base.errors import UserError
+from metatrain.storage.lease import lease
 from metatrain.storage.s3_keys import S3Keys, keys_folder
 
 BUCKET = "episodes"
@@ -129,11 +130,13 @@ def serve(folder: str, announce: Callable[[Mapping[str, str]], None]) -> None:
         announce: called once it serves, with the environment by which clients reach it.
 
     Raises:
+        HeldError: when another process serves the folder.
         UserError: when SeaweedFS is not installed, does not come up, or ends by itself.
     """
     # Also when it is ended otherwise than by Ctrl-C, the server must not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with S3Server(folder, keys_folder(Path(folder))) as server:
+    # Two on one folder would each break what the other has written.
+    with lease(folder, "serves"), S3Server(folder, keys_folder(Path(folder))) as server:
         announce(server.environment)
         with suppress(KeyboardInterrupt):
             server.process.wait()

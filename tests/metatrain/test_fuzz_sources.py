@@ -6,6 +6,7 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatrain.base.errors import UserError
+from metatrain.data.check import check
 from metatrain.data.images import BadImage
+from metatrain.data.packed.manifest import FOOTERS_KEY, MANIFEST, manifest_schema
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packed.writer import IMAGE_SCHEMA, _column_end, _extent, sha256_of
 from metatrain.data.packing.containers import open_container
 from metatrain.data.packing.sources import open_source
 from metatrain.data.packing.sources.listing import Options
@@ -234,3 +239,35 @@ def test_parquet_that_unpacks_to_far_more_than_it_has_is_refused_unread(folder):
         with pytest.raises(UserError, match=r"claim to hold|a dictionary of|stand for many"):
             read_all(str(path))
         outcome(lambda path=path: read_all(str(path)))
+
+
+def bomb(folder: Path) -> str:
+    """A data set of hand, in whose shard each row has a text of 30 MB, of one dictionary."""
+    image, by = png(9), pa.DictionaryArray.from_arrays([0, 0, 0], ["x" * 3 * 10**7])
+    columns = {"task": ["a"] * 3, "index": [0, 1, 2], "image": [image] * 3, "width": [8] * 3}
+    columns |= {"height": [8] * 3, "split": ["train"] * 3, "by": by}
+    pq.write_table(
+        pa.table(columns, pa.schema([*IMAGE_SCHEMA, ("by", by.type)])),
+        folder / "data-00000.parquet",
+        compression={"by": "zstd"} | dict.fromkeys(IMAGE_SCHEMA.names, "none"),
+        use_dictionary=["by"],
+        dictionary_pagesize_limit=2**30,
+    )
+    data = (folder / "data-00000.parquet").read_bytes()
+    group = pq.read_metadata(io.BytesIO(data)).row_group(0)
+    offset, length = _extent(group)
+    row = {"task": "a", "split": "train", "file": "data-00000.parquet", "row_group": 0}
+    row |= {"offset": offset, "length": length, "count": 3}
+    row |= {"images": _column_end(group, "image") - 3 * (4 + len(image))}
+    row |= {"sha256": sha256_of(data[offset : offset + length])}
+    footers = json.dumps({"data-00000.parquet": sha256_of(data[offset + length :])})
+    schema = manifest_schema(sources=False, columns=False).with_metadata({FOOTERS_KEY: footers})
+    pq.write_table(pa.Table.from_pylist([row], schema), folder / MANIFEST)
+    return str(folder)
+
+
+def test_a_shard_that_unpacks_to_far_more_than_it_has_is_a_fault_and_not_read(tmp_path):
+    outcome(lambda: check(bomb(tmp_path)))
+    [fault] = check(str(tmp_path)).faults
+    assert "it has a dictionary of 30,000,004 bytes" in fault
+    assert EpisodeStore(str(tmp_path)).tasks("train")[0].count == 3

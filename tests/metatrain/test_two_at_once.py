@@ -107,6 +107,15 @@ def test_what_another_process_writes_by_name_is_refused_in_a_sentence(
     assert not Path(out).exists()
 
 
+def test_two_stores_do_not_serve_one_folder(tmp_path, capsys):
+    with lease(str(tmp_path), "serves"):
+        assert run("metatrain", COMMANDS, ["store", "start", "--folder", str(tmp_path)]) == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path} is in use: " in line
+    assert line.endswith("wait until it has ended, or end it."), "there is no --wait to name"
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
 def test_a_model_is_not_calibrated_while_it_is_evaluated(packed, tmp_path, capsys):
     model = save(packed, tmp_path / "model")
     with lease(f"{model}/evaluation", "evaluates"):

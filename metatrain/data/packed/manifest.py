@@ -151,6 +151,8 @@ def parse_manifest(data: bytes) -> Manifest:
     table = file.read(schema.names)
     _check_texts(table)
     rows = table.cast(schema).to_pylist()
+    if not rows:
+        raise ValueError("it has no rows")
     groups = [
         RowGroup(**row | {key.name: tuple(row.get(key.name, ())) for key in fields}) for row in rows
     ]

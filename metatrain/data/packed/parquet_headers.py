@@ -19,6 +19,15 @@ _TAIL = 8
 # value repeat a long one before it.
 _ENCODINGS = (0, 2, 3, 8)
 
+# All but DELTA_BYTE_ARRAY, of whose values each may repeat a long one before it.
+_OTHERS_ENCODINGS = (*_ENCODINGS, 4, 5, 6, 9)
+# A value of a dictionary may stand in every row that is in memory at a time. Writers end a
+# dictionary at 1 or 2 MB.
+_MOST_DICTIONARY = 16_000_000
+# Images are compressed already: what grows more than so many times is a bomb. A small file may be
+# empty, however well that is compressed.
+_MOST_GROWTH, _SMALL_BYTES = 200, 64_000_000
+
 # Fields of FileMetaData, RowGroup, ColumnChunk, ColumnMetaData, PageHeader and its parts.
 _ROWS, _ROW_GROUPS = 3, 4
 _COLUMNS, _GROUP_ROWS = 1, 3
@@ -77,6 +86,19 @@ def unpacked(data: Buffer, encodings: Collection[int] = _ENCODINGS) -> Unpacked:
             raise ValueError("its columns overlap")
     rows = max(rows, sum(group[_GROUP_ROWS] for group in groups))
     return Unpacked(rows, values, size, dictionary)
+
+
+def refuse_bomb(data: Buffer) -> None:
+    """Refuse a Parquet file whose rows, read some at a time, would take far more than it has.
+
+    Raises:
+        ValueError, LookupError, TypeError, RecursionError: when it is one, or damaged.
+    """
+    size = unpacked(data, _OTHERS_ENCODINGS)
+    if size.bytes > max(_SMALL_BYTES, _MOST_GROWTH * len(data)):
+        raise ValueError(f"{len(data):,} bytes claim to hold {size.bytes:,}")
+    if size.dictionary > _MOST_DICTIONARY:
+        raise ValueError(f"it has a dictionary of {size.dictionary:,} bytes")
 
 
 class _Page(NamedTuple):

@@ -106,8 +106,10 @@ class DatasetWriter:
             return None
         data = self._before.data
         try:
-            note = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
             self._manifest, self._footers, self.conditions = parse_manifest(data)
+            note = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
+            if not (isinstance(note["tasks"], dict) and isinstance(note["summary"], dict)):
+                raise TypeError("it has no note of a pack")
         except MALFORMED as error:
             raise UserError(
                 f"{self._url}/{MANIFEST} is there but is not one that this pack wrote; "

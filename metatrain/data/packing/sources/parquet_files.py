@@ -12,17 +12,9 @@ import pyarrow.parquet as pq
 from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
 from metatrain.data.images import BadImage
-from metatrain.data.packed.parquet_headers import unpacked
+from metatrain.data.packed.parquet_headers import refuse_bomb
 from metatrain.data.packing.containers.container import Container
-from metatrain.data.packing.spool import MOST_GROWTH
 
-# All encodings but DELTA_BYTE_ARRAY, of whose values each may repeat a long one before it.
-_ENCODINGS = (0, 2, 3, 4, 5, 6, 8, 9)
-# A value of a dictionary may stand in every row that is in memory at a time. Writers end a
-# dictionary at 1 or 2 MB.
-_MOST_DICTIONARY = 16_000_000
-# A file of so many may be empty, however well that is compressed.
-_SMALL_BYTES = 64_000_000
 # Rows that are in memory at a time.
 BATCH_ROWS = 32
 
@@ -61,8 +53,4 @@ def _check(file: BinaryIO) -> None:
         data: bytes | mmap = file.getvalue()
     else:
         data = mmap(file.fileno(), 0, access=ACCESS_READ)
-    size = unpacked(data, _ENCODINGS)
-    if size.bytes > max(_SMALL_BYTES, MOST_GROWTH * len(data)):
-        raise ValueError(f"{len(data):,} bytes claim to hold {size.bytes:,}")
-    if size.dictionary > _MOST_DICTIONARY:
-        raise ValueError(f"it has a dictionary of {size.dictionary:,} bytes")
+    refuse_bomb(data)
