@@ -132,6 +132,7 @@ class Api:
         return Response(status_code=204)
 
     async def _events(self, request: Request) -> Response:
+        self._listeners.refuse_when_full()  # the stream itself begins after the status
         return StreamingResponse(
             self._stream(self._adaptation(request)), media_type="text/event-stream"
         )

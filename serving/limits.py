@@ -83,13 +83,21 @@ class Places:
         self._count, self._noun = count, noun
         self._taken = 0
 
-    def __enter__(self) -> None:
+    def refuse_when_full(self) -> None:
+        """Refuse a request that needs a place where there is none.
+
+        Raises:
+            RequestError: when all are taken.
+        """
         if self._taken >= self._count:
             raise RequestError(
                 429,
                 f"{self._count} {self._noun} are open, and there may be no more; try again later.",
                 retry_after=5,
             )
+
+    def __enter__(self) -> None:
+        self.refuse_when_full()
         self._taken += 1
 
     def __exit__(self, *_: object) -> None:

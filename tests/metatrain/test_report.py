@@ -42,6 +42,13 @@ def test_hostile_task_names_are_text(report):
     assert all(name in report.text for name in HOSTILE)
 
 
+def test_a_name_does_not_turn_the_text_that_follows_it(tmp_path):
+    text = page(make_run(f"{tmp_path}/run", ["a\u202eb", "\x1b[2Jc"])).text
+    assert "a\\u202eb" in text
+    assert "\\x1b[2Jc" in text
+    assert not {"\u202e", "\x1b"} & set(text)
+
+
 def test_hostile_names_do_nothing_in_a_real_browser(tmp_path):
     run = make_run(f"{tmp_path}/run", HOSTILE)
     with browser_page() as (shown, errors):

@@ -182,6 +182,8 @@ def test_queues_are_bounded(serve, pictures):
         response = post(serve(**limits), pictures)
         assert "later" in refusal(response, 429) or "while" in response.text
         assert int(response.headers["retry-after"]) > 0
+    place = adapted(serve(), pictures, steps="1")
+    assert "later" in refusal(serve(listeners=0).get(f"{place}/events"), 429)
     assert "delete" in refusal(post(serve(adaptations=0), pictures), 429)
 
 
