@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.base.errors import UserError
 from metatrain.config import CheckpointConfig
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.storage import files
 from metatrain.storage.tensors import read_metadata
 from metatrain.training.checkpoint import (
     CheckpointStore,
@@ -361,7 +361,7 @@ def test_storage_that_fails_is_not_mistaken_for_a_run_without_checkpoints(
     def refuse(*_, **__):
         raise PermissionError("access denied")
 
-    for place, name in ((LocalFileSystem, "cat_file"), (os, "scandir")):
+    for place, name in ((files, "read_part"), (os, "scandir")):
         with monkeypatch.context() as patched, pytest.raises(UserError, match="access denied"):
             patched.setattr(place, name, refuse)
             store.latest()

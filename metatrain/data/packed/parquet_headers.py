@@ -44,7 +44,7 @@ Buffer = bytes | mmap
 
 
 class Unpacked(NamedTuple):
-    """What a Parquet file is unpacked to.
+    """Sizes of a Parquet file once it is unpacked.
 
     Attributes:
         rows: its rows.
