@@ -1,6 +1,6 @@
 """Mutated files and values for fuzz targets, and the bounds that every outcome keeps.
 
-METATRAIN_FUZZ_EXAMPLES=10000 looks for longer than the 300 examples of each target.
+METATRAIN_FUZZ_EXAMPLES=10000 looks for longer than the 300 examples of most targets.
 """
 
 import json
@@ -23,6 +23,8 @@ FUZZ = settings(
     max_examples=EXAMPLES,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+# For targets of which there are several, or whose examples take long.
+FEWER, FEWEST = (settings(FUZZ, max_examples=max(1, EXAMPLES // n)) for n in (5, 12))
 TIMEOUT = pytest.mark.timeout(max(300, 5 * EXAMPLES))
 
 # CPU of one example on any machine, and memory beyond what the process has.

@@ -3,15 +3,16 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from metatrain.base.errors import UserError
-from metatrain.config import Config, differences, parse_config
+from metatrain.config import Config, StableName, differences, parse_config
 from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.storage.files import (
     MissingError,
@@ -31,6 +32,10 @@ _SETTINGS_MAY_CHANGE = ("name", "dir", "base", "overrides", "budget", "loggers",
 _BASE_MAY_CHANGE = ("run.", "cluster.", "validation.network")
 
 
+# What a stranger may have written into a sweep's folder.
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
 @dataclass(frozen=True)
 class TrialReport:
     """The result of one validation of a trial.
@@ -45,12 +50,12 @@ class TrialReport:
         curve: the cost by number of inner steps.
     """
 
-    step: int
+    step: Count
     score: float
-    k: int
+    k: Count
     loss: float
     seconds: float
-    order: int
+    order: Count
     curve: dict[int, float]
 
     @property
@@ -73,12 +78,12 @@ class TrialRecord:
         reports: the results of its validations.
     """
 
-    number: int
+    number: Count
     values: Values
-    run: str
+    run: StableName
     state: RecordState = "waiting"
     reason: str = ""
-    retries: int = 0
+    retries: Count = 0
     reports: list[TrialReport] = field(default_factory=list)
 
     @property
@@ -100,6 +105,17 @@ class TrialRecord:
     def seconds(self) -> float:
         """The time that it took until its last validation."""
         return self.last_report.seconds if self.last_report else 0.0
+
+
+class _Begun(TypedDict):
+    """The settings that a sweep was begun with, and the configuration that its trials vary."""
+
+    settings: dict[str, Any]
+    base: dict[str, Any]
+
+
+_BEGUN = TypeAdapter(_Begun)
+_SECONDS = TypeAdapter(Annotated[float, Field(ge=0, allow_inf_nan=False)])
 
 
 class SweepLedger:
@@ -220,14 +236,19 @@ def read_records(sweep: str) -> list[TrialRecord]:
 def _read(url: str) -> TrialRecord:
     try:
         # By pydantic, since JSON has strings for the numbers of steps.
-        return TypeAdapter(TrialRecord).validate_json(read_file(url))
-    except ValidationError as error:
+        record = TypeAdapter(TrialRecord).validate_json(read_file(url))
+        if not url.endswith(f"/{record.name}.json"):
+            raise ValueError(f"it is the record of trial {record.name}")
+        return record
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{url} is damaged ({error}); remove it.") from error
 
 
 def _read_seconds(sweep: str) -> float:
-    with suppress(MissingError, ValueError):
-        return float(json.loads(read_file(f"{sweep}/spent.json")))
+    with suppress(MissingError, ValidationError):
+        return _SECONDS.validate_json(read_file(f"{sweep}/spent.json"))
     return 0.0
 
 
@@ -243,10 +264,13 @@ def _begin_or_resume(sweep: Sweep) -> None:
         "base": sweep.base.model_dump(mode="json"),
     }
     try:
-        before = json.loads(read_file(url))
+        before = _BEGUN.validate_json(read_file(url))
     except MissingError:
         write_file(url, json.dumps(now, indent=1).encode())
         return
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise UserError(f"{url} is damaged ({reason}); choose another name.") from error
     changes = _changes(before, now)
     if changes:
         raise UserError(
@@ -255,7 +279,7 @@ def _begin_or_resume(sweep: Sweep) -> None:
         )
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List the settings and the keys of the base that may not change, and have."""
     changes: list[tuple[str, Any, Any]] = []
     for key, new in now["settings"].items():

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from evaluated_run import make_run
-from fuzzing import FUZZ, TIMEOUT, altered, bounds, damaged, outcome
-from hypothesis import given, settings
+from fuzzing import FEWER, FEWEST, FUZZ, TIMEOUT, altered, bounds, damaged, outcome
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metatrain.evaluation.validation import (
@@ -48,7 +48,7 @@ def run(tmp_path_factory) -> str:
 
 
 @given(data=st.data())
-@settings(FUZZ, max_examples=FUZZ.max_examples // 3)  # a page takes as long as three others
+@FEWER
 def test_the_numbers_of_an_evaluation(run, data):
     file = Path(run, "evaluation", "evaluation.json")
     whole = file.read_bytes()
@@ -61,7 +61,7 @@ def test_the_numbers_of_an_evaluation(run, data):
 
 @pytest.mark.parametrize("place", ["scores.safetensors", "strips/00/strip.png"])
 @given(data=st.data())
-@settings(FUZZ, max_examples=FUZZ.max_examples // 10)
+@FEWEST
 def test_the_scores_and_pictures_of_an_evaluation(run, place, data):
     file = Path(run, "evaluation", place)
     whole = file.read_bytes()

@@ -4,7 +4,7 @@ import json
 from urllib.parse import quote
 
 import pytest
-from fuzzing import FUZZ, TIMEOUT, altered, bounds, damaged
+from fuzzing import FEWER, TIMEOUT, altered, bounds, damaged
 from http_client import adapted
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +48,7 @@ def multipart(pictures):
 
 
 @given(data=st.data())
-@FUZZ
+@FEWER
 def test_a_request_with_images(full, pictures, data):
     client, _ = full
     whole = multipart(pictures)
@@ -60,7 +60,7 @@ def test_a_request_with_images(full, pictures, data):
 
 
 @given(data=st.data())
-@FUZZ
+@FEWER
 def test_a_body_of_json(full, data):
     client, place = full
     body = data.draw(
@@ -76,7 +76,7 @@ def test_a_body_of_json(full, data):
 
 
 @given(data=st.data())
-@FUZZ
+@FEWER
 def test_a_path(full, data):
     client, place = full
     path = data.draw(PATHS)
@@ -88,7 +88,7 @@ def test_a_path(full, data):
 
 
 @given(data=st.data())
-@FUZZ
+@FEWER
 def test_the_folder_of_a_studio(tmp_path_factory, data):
     record = Record(id="x" * 22, model="m", created=0, given=("a",), seed=0, steps=2, state="done")
     folder = tmp_path_factory.mktemp("state")
