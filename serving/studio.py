@@ -104,9 +104,14 @@ def _opened(url: str) -> Iterator[None]:
     """
     with TemporaryDirectory(prefix="metatrain-") as folder:
         page = Path(folder) / "studio.html"
-        page.write_text(f'<meta http-equiv="refresh" content="0; url={url}">')
+        page.write_text(entry_page(url))
         Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()
         yield
+
+
+def entry_page(url: str) -> str:
+    """Return a page that leads to `url`."""
+    return f'<meta http-equiv="refresh" content="0; url={url}">'
 
 
 def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:

@@ -13,6 +13,7 @@ from small_models import save
 
 from metatrain.cli.command import run
 from serving.commands import STUDIO
+from serving.studio import entry_page
 
 COMMAND = (
     "import sys; from metatrain.cli.command import run; from serving.commands import STUDIO; "
@@ -55,10 +56,13 @@ def url(packed, tmp_path):
 
 
 @pytest.fixture
-def page(url):
-    """The page in a headless browser, in which no error may come."""
+def page(url, tmp_path):
+    """The page in a headless browser, in which no error may come, entered as the command does."""
+    entry = tmp_path / "entry.html"
+    entry.write_text(entry_page(url))
     with browser_page() as (page, errors):
-        page.goto(url)
+        page.goto(entry.as_uri())
+        page.wait_for_url("http://**")
         yield page
     # A browser itself reports an image that the server refuses.
     assert [e for e in errors if "422 (Unprocessable" not in e] == []
