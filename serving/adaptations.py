@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from metatrain.base.errors import UserError
+from metatrain.base.section import Count
 from metatrain.storage.local_disk import write_whole
 from serving.limits import Limits, RequestError
 
@@ -21,8 +22,7 @@ _RECORD = "adaptation.json"
 _ID = re.compile(r"[\w-]{22}")
 
 
-# Of what is in a record; a stranger may have written it.
-Count = Annotated[int, Field(ge=0, lt=2**53)]
+# Of what is in a record, which a stranger may have written.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 FileName = Annotated[str, Field(pattern=r"^[\w.+-]{1,200}$")]
 

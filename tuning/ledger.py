@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from metatrain.base.errors import UserError
+from metatrain.base.section import Count
 from metatrain.config import Config, StableName, differences, parse_config
 from metatrain.metrics.metric import VALIDATION_METRICS
 from metatrain.storage.files import (
@@ -30,10 +31,6 @@ RecordState = Literal["waiting", "running", "finished", "stopped", "failed"]
 # What may change when a sweep is resumed: its extent, its machines, and its loggers.
 _SETTINGS_MAY_CHANGE = ("name", "dir", "base", "overrides", "budget", "loggers", "max_failures")
 _BASE_MAY_CHANGE = ("run.", "cluster.", "validation.network")
-
-
-# What a stranger may have written into a sweep's folder.
-Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 @dataclass(frozen=True)

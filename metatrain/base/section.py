@@ -54,5 +54,8 @@ def _is_location(types: Iterable[Any]) -> bool:
     )
 
 
+# A count in a file that a stranger may have written.
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
 # Also the name of a folder, and so valid in every file system and URL.
 StableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

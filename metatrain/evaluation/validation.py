@@ -16,6 +16,7 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.base.machine import on_every_core
 from metatrain.base.progress import tracked
+from metatrain.base.section import Count
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.tasks import TaskSource
@@ -28,8 +29,6 @@ from metatrain.model.model import Model
 from metatrain.model.progression import draw_strip
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.training.run_data import held_out_episodes, refuse_few_held_out
-
-Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 @dataclass(frozen=True, kw_only=True)

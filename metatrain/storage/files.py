@@ -108,7 +108,8 @@ def _opened(url: str) -> tuple[Any, str]:
 def _options(url: str) -> dict[str, Any]:
     """Return our settings of a file system, under those of fsspec's configuration."""
     if url.startswith(("http://", "https://")):
-        return http_options(connect=CONNECT_SECONDS, stall=STALL_SECONDS)
+        configured = conf.get(url.partition(":")[0], {})
+        return http_options(configured, connect=CONNECT_SECONDS, stall=STALL_SECONDS)
     if not is_s3(url):
         return {}
     config = {

@@ -18,18 +18,24 @@ _MOST_BYTES = 1_000_000_000
 _CHUNK_BYTES = 1_000_000
 
 
-def http_options(*, connect: float, stall: float) -> dict[str, Any]:
+def http_options(configured: Mapping[str, Any], *, connect: float, stall: float) -> dict[str, Any]:
     """Return the settings of fsspec's file system, with these seconds of patience.
 
     A body may take any time, but no silence, and is taken as it comes: a small one that is
     compressed could unpack to any length.
+
+    Args:
+        configured: the user's settings, in fsspec's configuration; they come first.
+        connect: seconds until a connection stands.
+        stall: seconds of silence.
     """
     from aiohttp import ClientTimeout  # beside fsspec, only where HTTP is used
 
     timeout = ClientTimeout(total=None, sock_connect=connect, sock_read=stall)
     return {
-        "headers": {"Accept-Encoding": "identity"},
-        "client_kwargs": {"timeout": timeout, "auto_decompress": False},
+        "headers": {"Accept-Encoding": "identity"} | configured.get("headers", {}),
+        "client_kwargs": {"timeout": timeout, "auto_decompress": False}
+        | configured.get("client_kwargs", {}),
     }
 
 

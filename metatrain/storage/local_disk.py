@@ -1,6 +1,5 @@
 """Files of this machine: written under a name of their own first, and refused if they are none."""
 
-import errno
 import os
 import secrets
 import stat
@@ -73,17 +72,21 @@ def read_part(path: str, start: int | None = None, end: int | None = None) -> by
         UserError: when it is a pipe or a device, or larger than the memory.
         OSError: when it cannot be read.
     """
-    # Without waiting for whoever writes into a pipe; and looked at once it is open, for another
-    # file may take its place meanwhile.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with open(path, "rb", opener=_unwaiting) as file:
         status = os.fstat(file.fileno())
         _refuse_kind(path, status.st_mode)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         begin, stop = start or 0, status.st_size if end is None else min(end, status.st_size)
         refuse_beyond_memory(path, stop - begin)
         file.seek(begin)
         return file.read() if end is None else file.read(max(0, stop - begin))
+
+
+def _unwaiting(path: str, flags: int) -> int:
+    """Open a file that may be a pipe: it is looked at once it is open.
+
+    Before, another file could take its place meanwhile.
+    """
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def refuse_beyond_memory(name: str, size: int) -> None:

@@ -100,6 +100,13 @@ def elsewhere(self: Handler) -> None:
 
 
 @kind
+def keyed(self: Handler) -> None:
+    data = f"{self.headers['X-Key']} {self.headers['Accept-Encoding']}".encode()
+    self.begin(Content_Length=len(data))
+    self.wfile.write(data)
+
+
+@kind
 def part(self: Handler) -> None:
     first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
     data = BODY[first : last + 1]
@@ -154,6 +161,11 @@ def test_a_body_without_end_or_of_another_length_is_refused(server, name, senten
         read_file(f"{server}/{name}")
     assert re.search(sentence, str(caught.value)) or isinstance(caught.value, files.GarbledError)
     assert time.monotonic() - started < 10
+
+
+def test_the_headers_that_the_user_has_configured_are_sent(server, monkeypatch):
+    monkeypatch.setitem(files.conf, "http", {"headers": {"X-Key": "theirs"}})
+    assert read_file(f"{server}/keyed") == b"theirs identity"
 
 
 def test_what_is_compressed_is_not_unpacked(server):
