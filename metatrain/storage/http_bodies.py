@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fsspec.asyn import sync
 
 from metatrain.base.errors import UserError
 from metatrain.storage.local_disk import refuse_beyond_memory
 from metatrain.storage.retry import GarbledError
-
-if TYPE_CHECKING:  # it needs aiohttp, which is there only where HTTP is used
-    from fsspec.implementations.http import HTTPFileSystem
 
 # Of a file whose length the server does not tell.
 _MOST_BYTES = 1_000_000_000
@@ -39,18 +36,26 @@ def http_options(configured: Mapping[str, Any], *, connect: float, stall: float)
     }
 
 
-def read_http(fs: "HTTPFileSystem", url: str, start: int | None, end: int | None) -> bytes:
+def read_http(fs: Any, url: str, start: int | None, end: int | None) -> bytes:
     """Read the bytes [start, end) of a file, the whole file by default, in one request.
+
+    Args:
+        fs: fsspec's file system of HTTP, whose module needs aiohttp.
+        url: the file.
+        start: the first byte.
+        end: the byte after the last.
 
     Raises:
         UserError: when the server sends more than is asked for, than it tells, or than there is
             memory for.
         GarbledError: when it sends less than it tells.
     """
-    return sync(fs.loop, _read, fs, url, start, end)
+    data = sync(fs.loop, _read, fs, url, start, end)
+    assert isinstance(data, bytes)  # fsspec's own types leave it open.
+    return data
 
 
-async def _read(fs: "HTTPFileSystem", url: str, start: int | None, end: int | None) -> bytes:
+async def _read(fs: Any, url: str, start: int | None, end: int | None) -> bytes:
     is_part = (start, end) != (None, None)
     session = await fs.set_session()
     options = {**fs.kwargs, "headers": _headers(fs, start, end) if is_part else _headers(fs)}
@@ -73,9 +78,7 @@ async def _read(fs: "HTTPFileSystem", url: str, start: int | None, end: int | No
     return bytes(data)
 
 
-def _headers(
-    fs: "HTTPFileSystem", start: int | None = None, end: int | None = None
-) -> Mapping[str, str]:
+def _headers(fs: Any, start: int | None = None, end: int | None = None) -> Mapping[str, str]:
     headers = dict(fs.kwargs.get("headers", {}))
     if (start, end) != (None, None):
         headers["Range"] = f"bytes={start or 0}-{'' if end is None else end - 1}"
