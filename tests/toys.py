@@ -21,13 +21,17 @@ class ToyObjective(Objective):
 
     Config = Section
 
-    def __init__(self, prepare, *terms):
+    def __init__(self, prepare, *terms, updates=None):
         super().__init__(Section(), (1, 1, 1))
-        self._prepare, self._terms = prepare, terms
+        self._prepare, self._terms, self._updates = prepare, terms, updates
 
     @property
     def terms(self):
         return self._terms
+
+    @property
+    def updates(self):
+        return self._updates or super().updates
 
     def check(self, network):
         pass
@@ -39,11 +43,12 @@ class ToyObjective(Objective):
         raise AssertionError("nothing samples from a toy")
 
 
-def toy_generator(network, prepare, *losses):
+def toy_generator(network, prepare, *losses, updates=None):
     """A generator of `network` with a term for each loss, or for each (loss, moves)."""
     terms = [Term(*loss) if isinstance(loss, tuple) else Term(loss) for loss in losses]
-    return Generator(network, ToyObjective(prepare, *terms), Identity(IdentityConfig()))
+    objective = ToyObjective(prepare, *terms, updates=updates)
+    return Generator(network, objective, Identity(IdentityConfig()))
 
 
-def toy_theta(network, prepare, *losses):
-    return Theta(toy_generator(network, prepare, *losses), InnerRule())
+def toy_theta(network, prepare, *losses, updates=None):
+    return Theta(toy_generator(network, prepare, *losses, updates=updates), InnerRule())

@@ -147,6 +147,8 @@ class Config(Section):
         kind = LEARNERS[self.learner.name]
         if not kind.shardable:
             return f"learner {self.learner.name} learns its inner rates from whole layers"
+        if OBJECTIVES[self.objective.name].differentiates(self.objective):
+            return f"a gradient penalty of objective {self.objective.name} needs whole weights"
         if kind.products and self.meta.gradient == "unrolled":
             return "meta.gradient=unrolled keeps graphs of whole weights"
         if kind.products and self.meta.hvp != "difference":

@@ -19,6 +19,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.inner.loop import InnerConfig, InnerLoop
 from metatrain.learning.learners import LEARNERS
+from metatrain.learning.learners.maml import leaves
 
 N, ALPHA, STEPS = 3, 0.1, 4
 U, V = "network.u", "network.v"
@@ -49,9 +50,10 @@ def loss_of_v(players, c, d):
     return players.v @ players.v - players.u @ B @ players.v + players.v @ d
 
 
-def game(*moves):
+def game(*moves, updates=None):
     first, second = moves or (("u",), ("v",))
-    return toy_theta(Players(), aims, (loss_of_u, first), (loss_of_v, second))
+    terms = (loss_of_u, first), (loss_of_v, second)
+    return toy_theta(Players(), aims, *terms, updates=updates)
 
 
 def episode(seed=0, task="task"):
@@ -63,12 +65,20 @@ def episode(seed=0, task="task"):
     )
 
 
-def learner_of(name, gradient="adjoint", hvp="double_backward", steps=STEPS, **settings):
+def learner_of(
+    name,
+    gradient="adjoint",
+    hvp="double_backward",
+    steps=STEPS,
+    updates=None,
+    optimizer="sgd",
+    **settings,
+):
     kind = LEARNERS[name]
     config = kind.Config(name=name, **settings)
-    inner = InnerConfig(steps=steps, lr=ALPHA, optimizer="sgd")
-    proximity = kind.proximity(config)
-    loop = InnerLoop(game(), inner, gradient=gradient, hvp=hvp, proximity=proximity)
+    inner = InnerConfig(steps=steps, lr=ALPHA, optimizer=optimizer)
+    theta, proximity = game(updates=updates), kind.proximity(config)
+    loop = InnerLoop(theta, inner, gradient=gradient, hvp=hvp, proximity=proximity)
     return kind(config, loop), loop.theta.copy()
 
 
@@ -138,6 +148,59 @@ def test_compiled_products_are_exact_for_a_game_too():
         exact.episode_gradient(theta, episode(), 0).gradient,
         1e-10,
     )
+
+
+# v takes two updates in each step, and then u one.
+IN_TURN = ((1,), (1,), (0,))
+OF_U, OF_V = (torch.diag(torch.arange(2 * N) // N == i).to(M) for i in range(2))
+
+
+def descended_in_turn(w, q):
+    for _ in range(STEPS):
+        for player in (OF_V, OF_V, OF_U):
+            w = w - ALPHA * player @ (M @ w - q)
+    return w
+
+
+def test_players_take_their_updates_in_turn():
+    learner, theta = learner_of("reptile", updates=IN_TURN)
+    w, whole = flat(theta), q_of(episode().whole_batch())
+    expected = tree_of(w - descended_in_turn(w, whole))
+    assert_same(learner.episode_gradient(theta, episode(), 0).gradient, expected, 1e-12)
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "unrolled"])
+def test_maml_goes_back_through_every_update_in_turn(gradient):
+    learner, theta = learner_of("maml", gradient, updates=IN_TURN)
+    w, support, query = flat(theta), q_of(episode().support_batch()), q_of(episode().query_batch())
+    u, v = descended_in_turn(w, support).split(N)
+    of_u = torch.cat([u + B @ v - query[:N], B.T @ u])
+    of_v = torch.cat([-B @ v, 2 * v - B.T @ u - query[N:]])
+    back = torch.autograd.functional.jacobian(lambda w: descended_in_turn(w, support), w).T
+    expected = {U: (back @ of_u)[:N], V: (back @ of_v)[N:]}
+    assert_same(learner.episode_gradient(theta, episode(), 0).gradient, expected, 1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_players_in_turn_end_alike_in_place_and_as_a_function(optimizer):
+    learner, theta = learner_of("maml", updates=IN_TURN, optimizer=optimizer)
+    inner = learner.inner
+    inner.adapt(theta, episode().support_batch, ALPHA)
+    in_place = {name: value.clone() for name, value in inner.phi().items()}
+    *_, last = inner.trace(leaves(theta), episode().support_batch, ALPHA)
+    assert_same(last.phi, in_place, 1e-12)
+
+
+def test_every_update_has_a_batch_of_its_own():
+    learner, theta = learner_of("fomaml", updates=IN_TURN)
+    asked = []
+
+    def batch(number):
+        asked.append(number)
+        return episode().support_batch(number)
+
+    learner.inner.adapt(theta, batch, ALPHA)
+    assert asked == list(range(learner.inner.draws)) == list(range(3 * STEPS))
 
 
 def test_joint_training_ends_where_neither_player_can_do_better():

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -52,6 +52,23 @@ class Objective(ABC, Generic[C]):
     @abstractmethod
     def terms(self) -> Sequence[Term]:
         """The losses, each with the parameters that it moves."""
+
+    @property
+    def updates(self) -> Sequence[tuple[int, ...]]:
+        """The updates of one inner step, in order: each the numbers of the terms that move at once.
+
+        Each has a draw of its own. By default there is one update, of all terms.
+        """
+        return (tuple(range(len(self.terms))),)
+
+    @classmethod
+    def differentiates(cls, config: Any) -> bool:
+        """Tell whether a term has a derivative inside, as a gradient penalty has.
+
+        Its gradient is of second order then: it needs whole weights, and no learner differentiates
+        it once more.
+        """
+        return False
 
     @abstractmethod
     def check(self, network: Network) -> None:

@@ -106,6 +106,7 @@ class InnerLoop:
         self._gradient = Unrolled(self.field) if gradient == "unrolled" else Adjoint(self.hvp)
         # A backward pass begins with the last step, whose graph an exact product would rebuild.
         self._last = Unrolled(self.field) if exact else self._gradient
+        self._updates = theta.by_update(self.scope)
         self._parameters: dict[str, nn.Parameter] = theta.named()
         generator = self.generator
         self._objective = torch.compile(generator, dynamic=False) if config.compile else generator
@@ -121,7 +122,7 @@ class InnerLoop:
 
         Args:
             theta: where to start.
-            batch: maps the number of an inner step to its batch.
+            batch: maps the number of an update to its batch; a step is one update or several.
             lr: the inner rate.
             centre: what `proximity` pulls the parameters in scope towards; by default theta.
 
@@ -142,16 +143,19 @@ class InnerLoop:
         moved = {name: self._parameters[name] for name in self.scope}
         optimizer = self._optimizer(moved, lr)
         for step in range(self.config.steps):
-            gradient, loss = self._slope(moved, batch(step))
-            for name, parameter in moved.items():
-                if self.proximity:
-                    away = parameter.detach() - (centre or theta)[name]
-                    gradient[name] = gradient[name] + self.proximity * away
-                parameter.grad = gradient[name]
-            optimizer.step()
-            yield loss
-        for parameter in moved.values():
-            parameter.grad = None
+            losses = {}
+            for number, names in self._numbered_updates(step):
+                part = {name: moved[name] for name in names}
+                gradient, losses[names] = self._slope(part, batch(number))
+                for name, parameter in part.items():
+                    if self.proximity:
+                        away = parameter.detach() - (centre or theta)[name]
+                        gradient[name] = gradient[name] + self.proximity * away
+                    parameter.grad = gradient[name]
+                optimizer.step()
+                for parameter in part.values():
+                    parameter.grad = None  # or the next update would move it too
+            yield total(list(losses.values()))
 
     def trace(
         self,
@@ -164,7 +168,7 @@ class InnerLoop:
 
         Args:
             theta: where to start: leaves that require gradients, or functions of such.
-            batch: maps the number of an inner step to its batch.
+            batch: maps the number of an update to its batch; a step is one update or several.
             lr: the inner rate.
             gradient: the method to differentiate; by default the loop's.
         """
@@ -175,12 +179,26 @@ class InnerLoop:
         moved = {name: weights.pop(name) for name in self.scope}
         state: State = {}
         for step in range(self.config.steps):
-            differentiate = last if step + 1 == self.config.steps else gradient
-            loss, slope = differentiate(moved, weights, self.prepare(batch(step)))
-            direction, state = OPTIMIZERS[self.config.optimizer](slope, state, step)
-            arguments = (moved, direction, slope, step, lr)
-            moved = functional_call(self.theta.inner_rule, rule, arguments)
-            yield InnerStep(weights | moved, loss)
+            losses = {}
+            for number, names in self._numbered_updates(step):
+                part = {name: moved[name] for name in names}
+                others = {name: p for name, p in moved.items() if name not in part}
+                differentiate = last if number + 1 == self.draws else gradient
+                draw = self.prepare(batch(number))
+                losses[names], slope = differentiate(part, weights | others, draw)
+                direction, state = OPTIMIZERS[self.config.optimizer](slope, state)
+                arguments = (part, direction, slope, step, lr)
+                moved = moved | functional_call(self.theta.inner_rule, rule, arguments)
+            yield InnerStep(weights | moved, total(list(losses.values())))
+
+    @property
+    def draws(self) -> int:
+        """The number of batches that an adaptation asks for, one for each update."""
+        return self.config.steps * len(self._updates)
+
+    def _numbered_updates(self, step: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Yield the number of each update of an inner step, and the names that it moves."""
+        yield from enumerate(self._updates, start=step * len(self._updates))
 
     def start(self, theta: Parameters) -> None:
         """Set phi to `theta`, which may be a part of all parameters."""
@@ -260,7 +278,7 @@ class _RuleSteps:
     def step(self) -> None:
         """Move the parameters by their gradients."""
         gradient = {n: p.grad for n, p in self._moved.items() if p.grad is not None}
-        direction, self._state = self._optimizer(gradient, self._state, self._step)
+        direction, self._state = self._optimizer(gradient, self._state)
         phi = self._rule({**self._moved}, direction, gradient, self._step, self._lr)
         for name, parameter in self._moved.items():
             parameter.copy_(phi[name])

@@ -1,7 +1,8 @@
 """Inner optimisers as pure functions that can be differentiated through.
 
 They agree with torch's in-place optimisers (a test compares them), which are used where nothing has
-to be differentiated. Their state is reset for every task.
+to be differentiated. Their state is reset for every task, and is kept by name: an update may move
+some of the parameters, and leaves the state of the others as it is.
 """
 
 from collections.abc import Callable
@@ -23,33 +24,35 @@ class Direction(NamedTuple):
     state: State
 
 
-def sgd(gradient: Parameters, state: State, step: int) -> Direction:
+def sgd(gradient: Parameters, state: State) -> Direction:
     """Return the gradient itself as the direction."""
     return Direction(gradient, state)
 
 
-def momentum(gradient: Parameters, state: State, step: int) -> Direction:
+def momentum(gradient: Parameters, state: State) -> Direction:
     """Apply heavy-ball momentum (Sutskever et al. 2013, eq. 1, the rate outside as in torch)."""
-    velocity = {name: MOMENTUM * state[name] + g if step else g for name, g in gradient.items()}
-    return Direction(velocity, velocity)
+    velocity = {
+        name: MOMENTUM * state[name] + g if name in state else g for name, g in gradient.items()
+    }
+    return Direction(velocity, state | velocity)
 
 
-def adam(gradient: Parameters, state: State, step: int) -> Direction:
+def adam(gradient: Parameters, state: State) -> Direction:
     """Apply Adam (Kingma and Ba 2015, algorithm 1)."""
     moments = {name: _moments(g, state.get(name)) for name, g in gradient.items()}
-    correct1, correct2 = 1 - BETA1 ** (step + 1), 1 - BETA2 ** (step + 1)
     direction = {
-        name: (m / correct1) / (_square_root(v / correct2) + EPSILON)
-        for name, (m, v) in moments.items()
+        name: (m / (1 - BETA1**count)) / (_square_root(v / (1 - BETA2**count)) + EPSILON)
+        for name, (m, v, count) in moments.items()
     }
-    return Direction(direction, moments)
+    return Direction(direction, state | moments)
 
 
-def _moments(g: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+def _moments(g: Tensor, before: tuple[Tensor, Tensor, int] | None) -> tuple[Tensor, Tensor, int]:
+    """Compute both moments after a gradient, and the number of gradients behind them."""
     first, second = (1 - BETA1) * g, (1 - BETA2) * g.square()
     if before is None:
-        return first, second
-    return BETA1 * before[0] + first, BETA2 * before[1] + second
+        return first, second, 1
+    return BETA1 * before[0] + first, BETA2 * before[1] + second, before[2] + 1
 
 
 def _square_root(v: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ def _square_root(v: Tensor) -> Tensor:
     return torch.where(v == 0, torch.inf, v).sqrt()
 
 
-OPTIMIZERS: dict[str, Callable[[Parameters, State, int], Direction]] = {
+OPTIMIZERS: dict[str, Callable[[Parameters, State], Direction]] = {
     "sgd": sgd,
     "momentum": momentum,
     "adam": adam,

@@ -70,6 +70,16 @@ class Theta(nn.Module):
             if parts := tuple(name for name in names if name in moved):
                 yield term, parts
 
+    def by_update(self, names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+        """Divide `names` among the updates of an inner step; those that move none are left out."""
+        names = tuple(names)
+        movable = (
+            frozenset[str]().union(*(self.terms[term] for term in terms))
+            for terms in self.generator.objective.updates
+        )
+        parts = (tuple(name for name in names if name in moved) for moved in movable)
+        return tuple(part for part in parts if part)
+
     def buffer_versions(self) -> dict[str, tuple[int, int]]:
         """Return for every buffer what changes when it is written to or replaced."""
         return {name: (id(b), b._version) for name, b in self.named_buffers()}

@@ -96,6 +96,14 @@ class Learner(ABC, Generic[C]):
                 f"inner loop, and the objective has {terms} terms; choose reptile, fomaml, maml, "
                 f"joint or admm."
             )
+        objective = inner.generator.objective
+        if self.products and objective.differentiates(objective.config):
+            raise UserError(
+                f"learner {getattr(config, 'name', type(self).__name__)} differentiates the inner "
+                f"loop, and the objective has a gradient penalty inside, which would have to be "
+                f"differentiated thrice; set objective.penalty=0, or choose reptile, fomaml, joint "
+                f"or admm."
+            )
 
     @staticmethod
     def rule(config: Any, inner: InnerConfig, moved: Parameters) -> InnerRule:

@@ -43,7 +43,7 @@ class Reptile(Learner):
         phi, scope = self.inner.phi(), self.inner.scope
         gradient = {name: theta[name] - phi[name] for name in scope}
         if len(scope) < len(theta):
-            shared, _ = self.inner.gradient(episode.whole_batch(noise_index=len(losses)))
+            shared, _ = self.inner.gradient(episode.whole_batch(noise_index=self.inner.draws))
             gradient = shared | gradient
         metrics = {"loss": losses.mean(), "inner_first": losses[0], "inner_last": losses[-1]}
         return OuterGradient(gradient, metrics)
