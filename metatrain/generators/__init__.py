@@ -15,9 +15,12 @@ from metatrain.generators.combined.ensemble import Ensemble
 from metatrain.generators.combined.mixture import Mixture
 from metatrain.generators.generator import Generator
 from metatrain.generators.networks.backbone import Backbone
+from metatrain.generators.networks.fastgan import FastGAN
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.residual import Residual
+from metatrain.generators.networks.resnet_gan import ResNetGAN
+from metatrain.generators.objectives.adversarial import Adversarial
 from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.generators.objectives.objective import Draw, Objective, Term
 from metatrain.generators.objectives.scheduled import Scheduled
@@ -32,11 +35,18 @@ GENERATORS: Mapping[str, type[Network]] = Registry(
         "mixture": Mixture,
         "diffusers": Backbone,
         "residual": Residual,
+        "resnet_gan": ResNetGAN,
+        "fastgan": FastGAN,
     },
 )
 OBJECTIVES: Mapping[str, type[Objective]] = Registry(
     "metatrain.objectives",
-    {"flow": FlowMatching, "diffusers": Scheduled, "super_resolution": SuperResolution},
+    {
+        "flow": FlowMatching,
+        "diffusers": Scheduled,
+        "super_resolution": SuperResolution,
+        "adversarial": Adversarial,
+    },
 )
 CODECS: Mapping[str, type[Codec]] = Registry(
     "metatrain.codecs",

@@ -1,8 +1,9 @@
-"""Samplers: plain functions that integrate a flow from noise to examples."""
+"""Samplers: plain functions from noise to examples, or to what a generator of one pass begins as."""
 
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -52,3 +53,27 @@ def guided(conditional: Velocity, unconditional: Velocity, guidance: float) -> V
         return free + guidance * (towards - free)
 
     return velocity
+
+
+class LatentSamplerConfig(Section):
+    """Latents of a generator of one pass."""
+
+    truncation: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        description="Largest size of a latent; less is more alike and better; null: any.",
+    )
+
+
+def truncated(latents: Tensor, config: LatentSamplerConfig) -> Tensor:
+    """Map normal latents to truncated normal ones (Brock et al. 2019, section 3.1).
+
+    Each number keeps its quantile, so that a latent changes little where it was small already.
+    """
+    if config.truncation is None:
+        return latents
+    normal = torch.distributions.Normal(*latents.new_tensor([0.0, 1.0]).double())
+    inside = 2 * normal.cdf(latents.new_tensor(config.truncation, dtype=torch.float64)) - 1
+    quantiles = 0.5 + inside * (normal.cdf(latents.double()) - 0.5)
+    return normal.icdf(quantiles).to(latents)

@@ -19,6 +19,7 @@ class Network(nn.Module, ABC):
     Attributes:
         Config: its section of the configuration.
         scope: the inner loop's scope, where the network is defined by one; None allows any.
+        training_only: prefixes of the parameters that only training and adapting need.
         head: names of the modules that are its last layers; the rest is its body.
         embedding: channels of the embedding that conditions it, 0 where there is none.
         context: a further vector that conditions it, where the scope `context` has added one.
@@ -26,6 +27,7 @@ class Network(nn.Module, ABC):
 
     Config: ClassVar[type[Section]]
     scope: ClassVar[str | None] = None
+    training_only: ClassVar[tuple[str, ...]] = ()
     head: tuple[str, ...] = ()
     embedding: int = 0
 

@@ -1,0 +1,125 @@
+"""A residual generator and discriminator, of the size of FIGR's."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from typing_extensions import override
+
+from metatrain.base.section import Section
+from metatrain.generators.networks.adversarial import (
+    AdversarialNetwork,
+    Embedding,
+    Judgement,
+    Projection,
+    set_encoder,
+    sides_of,
+)
+from metatrain.generators.networks.layers import FiLM, ResidualBlock, group_norm
+
+
+class ResNetGANConfig(Section):
+    """The residual players; `width` sets their size."""
+
+    name: Literal["resnet_gan"] = "resnet_gan"
+    width: int = Field(
+        default=64, ge=8, le=4096, multiple_of=8, description="Channels of every feature map."
+    )
+    support: bool = Field(
+        default=False, description="Whether both players see the support, by a set encoder."
+    )
+
+
+class ResNetGAN(AdversarialNetwork):
+    """Residual players (Gulrajani et al. 2017, appendix C), as FIGR's (Clouatre and Demers 2019).
+
+    Their normalisation is GroupNorm; the generator's blocks are modulated by the latents.
+
+    Args:
+        config: their size.
+        shape: of an example as the network sees it, [C, H, W], H = W.
+
+    Raises:
+        UserError: when H is not a small number doubled a few times.
+    """
+
+    Config = ResNetGANConfig
+    head = (
+        *("generator.norm_out", "generator.film_out", "generator.out"),
+        *("discriminator.norm_out", "discriminator.out"),
+    )
+
+    def __init__(self, config: ResNetGANConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__(config, shape)
+        self.embedding = 2 * config.width
+        self.generator = ResidualGenerator(config, shape)
+        self.discriminator = ResidualDiscriminator(config, shape)
+
+    @override
+    def generate(self, latents: Tensor, condition: Tensor) -> Tensor:
+        embedding = self.generator.embed(latents, condition)
+        return self.generator(embedding if self.context is None else self.context(embedding))
+
+    @override
+    def discriminate(self, images: Tensor, condition: Tensor) -> Judgement:
+        return Judgement(self.discriminator(images, condition), ())
+
+
+class ResidualGenerator(nn.Module):
+    """A map from an embedding to images."""
+
+    def __init__(self, config: ResNetGANConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        (channels, side, _), width, embedding = shape, config.width, 2 * config.width
+        self.sides = sides_of(side, config.name)
+        self.set_encoder = set_encoder(channels, width, config.support)
+        self.embed = Embedding(embedding, width if config.support else 0)
+        self.start = nn.Linear(embedding, width * self.sides[0] ** 2)
+        self.blocks = nn.ModuleList(ResidualBlock(width, width, embedding) for _ in self.sides[1:])
+        self.norm_out, self.film_out = group_norm(width), FiLM(embedding, width)
+        self.out = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Map `embedding` [B, E] to images [B, C, H, W] in [-1, 1]."""
+        first = self.sides[0]
+        h = self.start(embedding).unflatten(1, (-1, first, first))
+        for block in self.blocks:
+            h = block(F.interpolate(h, scale_factor=2.0, mode="nearest"), embedding)
+        return self.out(F.silu(self.film_out(self.norm_out(h), embedding))).tanh()
+
+
+class ResidualDiscriminator(nn.Module):
+    """A map from images to logits."""
+
+    def __init__(self, config: ResNetGANConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        (channels, side, _), width = shape, config.width
+        levels = len(sides_of(side, config.name))
+        self.stem = nn.Conv2d(channels, width, 3, padding=1)
+        self.blocks = nn.ModuleList(PlainBlock(width) for _ in range(levels))
+        self.norm_out = group_norm(width)
+        self.out = Projection(width, width if config.support else 0)
+
+    def forward(self, images: Tensor, condition: Tensor) -> Tensor:
+        """Compute the logits [B, 1] of `images` [B, C, H, W]."""
+        h = self.stem(images)
+        for level, block in enumerate(self.blocks):
+            h = block(F.avg_pool2d(h, 2) if level else h)
+        h = F.leaky_relu(self.norm_out(h), 0.2)
+        return self.out(h.mean(dim=(2, 3))[..., None], condition)
+
+
+class PlainBlock(nn.Module):
+    """Two 3x3 convolutions beside a skip connection."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm_in, self.norm = group_norm(channels), group_norm(channels)
+        self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x` [B, C, H, W] to a tensor of its shape."""
+        h = self.conv_in(F.leaky_relu(self.norm_in(x), 0.2))
+        return x + self.conv(F.leaky_relu(self.norm(h), 0.2))
