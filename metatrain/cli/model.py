@@ -33,6 +33,7 @@ _ADAPTATION = ("adapt.", "inner.", "objective.sampler.")
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
+    from metatrain.model.collapse import collapse_of
     from metatrain.model.expectation import warning
     from metatrain.model.file import load_model
     from metatrain.model.support import as_support
@@ -52,6 +53,8 @@ def _adapt(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
         )
         say(_expectation(model, support, adapted))
+        if line := collapse_of(adapted):
+            say(line)
         show(_saved(adapted, arguments))
 
 
@@ -60,6 +63,8 @@ def _saved(adapted: "Model", arguments: argparse.Namespace) -> str:
     from metatrain.model.file import save_adapted
 
     url = f"{arguments.out.rstrip('/')}/adapted.safetensors"
+    if not arguments.discriminator:
+        adapted = adapted.to_sample_only()
     if arguments.whole:
         adapted.save(url)
     elif save_adapted(adapted, url, arguments.checkpoint):
@@ -106,6 +111,7 @@ def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scope", choices=SCOPES, help="the parameters that the inner steps move (training's)")
     add("--seed", type=seed, default=0, help="the same seed, the same adaptation (0)")
     add("--whole", action="store_true", help="write a file that needs no other")
+    add("--discriminator", action="store_true", help="keep a GAN's discriminator in the file")
     add_device_argument(parser)
     add_trust_argument(parser)
     add_wait_argument(parser)
@@ -123,7 +129,11 @@ def _generate(arguments: argparse.Namespace) -> None:
     url = adapted_url(arguments.adapted)
     model = load_model(url, arguments.adapted_from, trust=arguments.trust).to(arguments.device)
     batches = model.batches(
-        arguments.n, seed=arguments.seed, steps=arguments.steps, guidance=arguments.guidance
+        arguments.n,
+        seed=arguments.seed,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        truncation=arguments.truncation,
     )
     if suffix in IMAGE_FORMATS and not out.endswith("/"):
         _write_sheet(batches, out, suffix)
@@ -160,6 +170,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=seed, default=0, help="the same seed, the same images (0)")
     add("--steps", type=positive, help="sampler steps (the configuration's)")
     add("--guidance", type=float, help="guidance to the support; 1: none (the configuration's)")
+    add("--truncation", type=above_0, help="largest size of a GAN's latents (the configuration's)")
     add("--out", required=True, help="a picture (.png, .jpg, .webp) of all, or a folder")
     formats = [suffix.removeprefix(".") for suffix in IMAGE_FORMATS]
     add("--format", choices=formats, default="png", help="kind of the files in a folder (png)")

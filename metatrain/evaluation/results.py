@@ -18,6 +18,7 @@ from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
 from metatrain.evaluation.scores.measure import SpaceScores
 from metatrain.evaluation.scores.near_copies import NearCopyPicture
 from metatrain.evaluation.scores.statistics import Estimate, Score
+from metatrain.metrics.diversity import collapse
 from metatrain.metrics.metric import METRICS
 from metatrain.storage.files import read_file, write_file
 
@@ -127,6 +128,13 @@ class Evaluation:
     def result(self) -> Result:
         """The result of the evaluated system."""
         return self.results[self.system]
+
+    @property
+    def collapse(self) -> str | None:
+        """A sentence if the system's samples of a task are much more alike than real images."""
+        space = self.spaces[0].name
+        ours, real = (self.results[name].scores[space] for name in (self.system, REAL))
+        return collapse(ours["diversity"].value, real["diversity"].value)
 
 
 _ADAPTER = TypeAdapter(Evaluation)

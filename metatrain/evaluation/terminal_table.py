@@ -29,6 +29,8 @@ def evaluation_table(evaluation: Evaluation) -> str:
     for space in spaces:
         block = _block(evaluation, space, MAIN_METRICS, score_with_interval)
         blocks.append(f"in {space}:\n{block}")
+    if evaluation.collapse:
+        blocks.append(f"{evaluation.system}: {evaluation.collapse}")
     if evaluation.expectation_quality:
         blocks.append(_expectations(evaluation.expectation_quality))
     return "\n\n".join([*blocks, *evaluation.missing])

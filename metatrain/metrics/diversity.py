@@ -1,7 +1,11 @@
-"""Intra-task diversity: the mean distance between images of one task."""
+"""Intra-task diversity: the mean distance between images of one task, and its collapse."""
 
 import torch
 from torch import Tensor
+
+# Samples with less than this share of the diversity of real images have collapsed. Copies of five
+# images have 0.8 of it.
+COLLAPSED = 0.5
 
 
 def diversity(x: Tensor) -> Tensor:
@@ -26,3 +30,14 @@ def diversity(x: Tensor) -> Tensor:
         raise ValueError("diversity needs at least two images of each task")
     distances = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
     return distances.sum(dim=(1, 2)) / (images * (images - 1))
+
+
+def collapse(samples: float, real: float) -> str | None:
+    """Return a sentence if samples of this diversity have collapsed, beside `real`; else None."""
+    # Written so that real images without diversity are no yardstick.
+    if not samples < COLLAPSED * real:
+        return None
+    return (
+        f"the samples of a task have collapsed: their diversity is {samples / real:.0%} of real "
+        f"images', and under {COLLAPSED:.0%} they are much alike"
+    )

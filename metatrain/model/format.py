@@ -168,6 +168,8 @@ def _support(
 def check_state(contents: Contents, url: str) -> None:
     """Compare names and shapes with those of the configured generator.
 
+    An adapted model may lack what only adapting needs.
+
     Raises:
         UserError: when they differ.
     """
@@ -175,7 +177,10 @@ def check_state(contents: Contents, url: str) -> None:
         theta = skeleton(contents["config"], len(contents["parameters"]))
     except UserError as error:
         raise UserError(f"{url} cannot be used: {error}") from error
-    if _shapes(contents["parameters"]) != _shapes(theta.named()):
+    expected, given = _shapes(theta.named()), _shapes(contents["parameters"])
+    parts = theta.generator.network.training_only if contents["support"] is not None else ()
+    prefixes = tuple(f"network.{part}" for part in parts)
+    if given != {n: s for n, s in expected.items() if n in given or not n.startswith(prefixes)}:
         raise UserError(f"the parameters in {url} are not those of its own configuration.")
     known = dict(theta.generator.named_buffers())
     if not _shapes(contents["buffers"]).items() <= _shapes(known).items():

@@ -22,7 +22,7 @@ from metatrain.config import Config, non_defaults, with_values
 from metatrain.data.examples import Examples
 from metatrain.data.photo import Photo
 from metatrain.data.pictures import pil_images
-from metatrain.generators import Generator
+from metatrain.generators import GENERATORS, Generator
 from metatrain.learning.inner.theta import RULE, Theta
 from metatrain.model.adapt import Adapter, OnStep, adapt_together, can_adapt_together
 from metatrain.model.build import build_theta
@@ -201,6 +201,7 @@ class Model:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        truncation: float | None = None,
     ) -> Tensor:
         """Sample `count` images [count, C, H, W] in [-1, 1], on the model's device.
 
@@ -212,12 +213,16 @@ class Model:
             steps: sampler steps from noise to image, the configuration's by default.
             guidance: classifier-free guidance towards the support, the configuration's by default;
                 1 is none.
+            truncation: the largest size of a GAN's latents, the configuration's by default.
 
         Raises:
             MissingStepError: when the model has not been adapted.
             UserError: when an argument is out of range.
         """
-        return torch.cat([*self.batches(count, seed=seed, steps=steps, guidance=guidance)])
+        batches = self.batches(
+            count, seed=seed, steps=steps, guidance=guidance, truncation=truncation
+        )
+        return torch.cat([*batches])
 
     def batches(
         self,
@@ -226,6 +231,7 @@ class Model:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        truncation: float | None = None,
     ) -> Iterator[Tensor]:
         """Yield what `sample` returns in batches of at most 64, so that memory stays bounded."""
         if self.support is None:
@@ -234,7 +240,8 @@ class Model:
             )
         if count < 1:
             raise UserError(f"count is {count}; sample at least one image.")
-        sampler, progress = self._sampler_settings(steps, guidance), Progress("sampling", count)
+        settings = {"steps": steps, "guidance": guidance, "truncation": truncation}
+        sampler, progress = self._sampler_settings(settings), Progress("sampling", count)
         for batch, start in enumerate(range(0, count, _BATCH)):
             progress.update(start)
             size, batch_seed = min(_BATCH, count - start), seed * 1_000_003 + batch
@@ -250,9 +257,13 @@ class Model:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        truncation: float | None = None,
     ) -> list[PIL.Image.Image]:
         """Sample as `sample` does, and return PIL images."""
-        return pil_images(self.sample(count, seed=seed, steps=steps, guidance=guidance))
+        samples = self.sample(
+            count, seed=seed, steps=steps, guidance=guidance, truncation=truncation
+        )
+        return pil_images(samples)
 
     def enlarge(
         self,
@@ -353,6 +364,16 @@ class Model:
         """Return the model with fast weights, and the support that they come from."""
         return replace(self, parameters=parameters, support=support, calibration=None)
 
+    def to_sample_only(self) -> "Model":
+        """Return the model without what only training and adapting need, such as a discriminator.
+
+        An adapted model samples the same images without.
+        """
+        parts = GENERATORS[self.config.generator.name].training_only
+        prefixes = tuple(f"network.{part}" for part in parts)
+        kept = {n: p for n, p in self.parameters.items() if not n.startswith(prefixes)}
+        return replace(self, parameters=kept)
+
     @cached_property
     def _generator(self) -> Generator:
         """A generator that nothing changes."""
@@ -370,9 +391,9 @@ class Model:
         config, parameters = rescoped(changed.config, self.parameters, scope)
         return replace(changed, config=config, parameters=parameters)
 
-    def _sampler_settings(self, steps: int | None, guidance: float | None) -> Section | None:
+    def _sampler_settings(self, settings: Mapping[str, float | None]) -> Section | None:
         """Return the settings of the sampler with other values; None for the configured ones."""
-        values = {"objective.sampler.steps": steps, "objective.sampler.guidance": guidance}
+        values = {f"objective.sampler.{key}": value for key, value in settings.items()}
         config = self._with(values).config
         return None if config is self.config else config.objective.sampler
 

@@ -155,4 +155,5 @@ def _summary(evaluation: Evaluation) -> str:
         f"{score(after['own_task'], 'own_task')} of the generated images are recognised as that "
         f"task, against {score(before['own_task'], 'own_task')} before; KID {verb} from "
         f"{score(before['kid'], 'kid')} to {score(after['kid'], 'kid')}, where 0 is perfect."
+        + (f" But {evaluation.collapse}." if evaluation.collapse else "")
     )

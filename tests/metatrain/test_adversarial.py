@@ -131,9 +131,7 @@ def test_maml_on_the_hinge_game_is_the_derivative_through_every_update(gradient)
         names, term = ((A,), of_g) if number % 3 == 2 else ((W, V), of_d)
         # At copies, since both players depend on each other's past.
         copies = {name: w[name].clone() for name in names}
-        terms = reference(
-            "hinge", 0.0, w | copies, draw_of(theta, episode().support_batch(number))
-        )
+        terms = reference("hinge", 0.0, w | copies, draw_of(theta, episode().support_batch(number)))
         term = terms[0] if names == (A,) else terms[1]
         slopes = torch.autograd.grad(term, list(copies.values()), create_graph=True)
         w |= {n: w[n] - 0.1 * slope for n, slope in zip(names, slopes, strict=True)}
@@ -240,7 +238,9 @@ def test_players_see_the_support_except_the_image_itself(network):
     support = episode(8, dtype=torch.float32).support
 
     def judged(target):
-        draw = GameDraw(*generator.prepare(Episode("", Examples(target), support, 0).support_batch()))
+        draw = GameDraw(
+            *generator.prepare(Episode("", Examples(target), support, 0).support_batch())
+        )
         condition = generator.network.condition(draw.support, draw.visible)
         fake = generator.network.generate(draw.latents, condition)
         return fake, generator.network.discriminate(support.target, condition).logits
