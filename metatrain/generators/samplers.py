@@ -1,4 +1,4 @@
-"""Samplers: plain functions from noise to examples, or to what a generator of one pass begins as."""
+"""Samplers: plain functions from noise to examples, or to the latents of a one-pass generator."""
 
 from collections.abc import Callable
 from typing import Literal

@@ -123,7 +123,8 @@ class GatedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` [B, channels_in, H, W] to [B, channels, H, W]."""
-        return F.glu(self.norm(self.conv(x)), dim=1)
+        # Enlarged maps may be laid out by channels, of which torch cannot normalise groups in vmap.
+        return F.glu(self.norm(self.conv(x.contiguous())), dim=1)
 
 
 class Excitation(nn.Module):

@@ -48,7 +48,7 @@ class GradientField:
         self, weights: Parameters, names: tuple[str, ...], draw: Draw
     ) -> tuple[Tensor, Parameters]:
         """Compute the gradient in `names` with its graph, and the sum of the terms, detached."""
-        # Views, since players that move in turn depend on each other: the gradient is a partial one.
+        # Views, or the gradient would pass through players that moved before and depend on these.
         weights = weights | {name: weights[name].view_as(weights[name]) for name in names}
         gradient, losses = {}, []
         for term, moved in self.theta.by_term(names):
