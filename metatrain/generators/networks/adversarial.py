@@ -127,18 +127,18 @@ def set_encoder(channels: int, width: int, sees_support: bool) -> SetEncoder | N
     return SetEncoder(channels, width, width) if sees_support else None
 
 
-def sides_of(side: int, name: str) -> list[int]:
-    """Return the sides of feature maps, from 4 to 7 up to `side`, each twice the one before.
+def doubled(largest: int, side: int) -> list[int]:
+    """Return the sides of feature maps, from 4 to 7 up to `largest`, each twice the one before.
 
     Raises:
-        UserError: when `side` is no such number.
+        UserError: when there are none, for examples of `side`.
     """
-    sides = [side]
+    sides = [largest]
     while sides[0] > 7 and sides[0] % 2 == 0:
         sides.insert(0, sides[0] // 2)
-    if not 4 <= sides[0] <= 7 or side % 4 or side < 8:
+    if not 4 <= sides[0] <= 7:
         raise UserError(
-            f"generator.name={name} doubles a map of 4 to 7 pixels a side until it has the size of "
+            f"the generator doubles a map of 4 to 7 places a side until it has the size of "
             f"examples, {side} (data.image_size, as the codec leaves it); choose 16, 28, 32 or 64."
         )
     return sides

@@ -15,8 +15,8 @@ from metatrain.generators.networks.adversarial import (
     Embedding,
     Judgement,
     Projection,
+    doubled,
     set_encoder,
-    sides_of,
 )
 from metatrain.generators.networks.layers import group_norm
 
@@ -89,7 +89,7 @@ class SkipGenerator(nn.Module):
     def __init__(self, config: FastGANConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         (channels, side, _), width, embedding = shape, config.width, 4 * config.width
-        self.sides = sides_of(side, config.name)
+        self.sides = doubled(side, side)
         self.set_encoder = set_encoder(channels, width, config.support)
         self.embed = Embedding(embedding, width if config.support else 0)
         # At most four times the width where maps are small.

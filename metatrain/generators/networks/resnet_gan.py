@@ -13,10 +13,11 @@ from metatrain.generators.networks.adversarial import (
     Embedding,
     Judgement,
     Projection,
+    doubled,
     set_encoder,
-    sides_of,
 )
 from metatrain.generators.networks.layers import FiLM, ResidualBlock, group_norm
+from metatrain.generators.networks.velocity import refuse_uneven_patches
 
 
 class ResNetGANConfig(Section):
@@ -25,6 +26,9 @@ class ResNetGANConfig(Section):
     name: Literal["resnet_gan"] = "resnet_gan"
     width: int = Field(
         default=64, ge=8, le=4096, multiple_of=8, description="Channels of every feature map."
+    )
+    patch: Literal[1, 2, 4] = Field(
+        default=1, description="Side of the pixel patches that are one place of the largest map."
     )
     support: bool = Field(
         default=False, description="Whether both players see the support, by a set encoder."
@@ -66,19 +70,25 @@ class ResNetGAN(AdversarialNetwork):
         return Judgement(self.discriminator(images, condition), ())
 
 
+def sides_of(side: int, config: ResNetGANConfig) -> list[int]:
+    """Return the sides of feature maps, the smallest first."""
+    refuse_uneven_patches(side, config.patch)
+    return doubled(side // config.patch, side)
+
+
 class ResidualGenerator(nn.Module):
     """A map from an embedding to images."""
 
     def __init__(self, config: ResNetGANConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         (channels, side, _), width, embedding = shape, config.width, 2 * config.width
-        self.sides = sides_of(side, config.name)
+        self.sides, self.unfold = sides_of(side, config), nn.PixelShuffle(config.patch)
         self.set_encoder = set_encoder(channels, width, config.support)
         self.embed = Embedding(embedding, width if config.support else 0)
         self.start = nn.Linear(embedding, width * self.sides[0] ** 2)
         self.blocks = nn.ModuleList(ResidualBlock(width, width, embedding) for _ in self.sides[1:])
         self.norm_out, self.film_out = group_norm(width), FiLM(embedding, width)
-        self.out = nn.Conv2d(width, channels, 3, padding=1)
+        self.out = nn.Conv2d(width, channels * config.patch**2, 3, padding=1)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Map `embedding` [B, E] to images [B, C, H, W] in [-1, 1]."""
@@ -86,7 +96,8 @@ class ResidualGenerator(nn.Module):
         h = self.start(embedding).unflatten(1, (-1, first, first))
         for block in self.blocks:
             h = block(F.interpolate(h, scale_factor=2.0, mode="nearest"), embedding)
-        return self.out(F.silu(self.film_out(self.norm_out(h), embedding))).tanh()
+        h = F.silu(self.film_out(self.norm_out(h), embedding))
+        return self.unfold(self.out(h)).tanh()
 
 
 class ResidualDiscriminator(nn.Module):
@@ -95,15 +106,16 @@ class ResidualDiscriminator(nn.Module):
     def __init__(self, config: ResNetGANConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         (channels, side, _), width = shape, config.width
-        levels = len(sides_of(side, config.name))
-        self.stem = nn.Conv2d(channels, width, 3, padding=1)
+        levels = len(sides_of(side, config))
+        self.fold = nn.PixelUnshuffle(config.patch)
+        self.stem = nn.Conv2d(channels * config.patch**2, width, 3, padding=1)
         self.blocks = nn.ModuleList(PlainBlock(width) for _ in range(levels))
         self.norm_out = group_norm(width)
         self.out = Projection(width, width if config.support else 0)
 
     def forward(self, images: Tensor, condition: Tensor) -> Tensor:
         """Compute the logits [B, 1] of `images` [B, C, H, W]."""
-        h = self.stem(images)
+        h = self.stem(self.fold(images))
         for level, block in enumerate(self.blocks):
             h = block(F.avg_pool2d(h, 2) if level else h)
         h = F.leaky_relu(self.norm_out(h), 0.2)
