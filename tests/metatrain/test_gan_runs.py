@@ -1,0 +1,150 @@
+"""A GAN through the ordinary trainer, adaptation, evaluation, files and commands."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_models import metatrain as command
+
+import metatrain
+from metatrain.config import load_config
+from metatrain.data.loader import open_tasks
+from metatrain.data.pictures import pil_images
+from metatrain.learning.learners import LEARNERS
+from metatrain.metrics.diversity import COLLAPSED, collapse
+from metatrain.model.build import build_theta
+from metatrain.model.collapse import collapse_of
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
+from metatrain.plan.trace import trace
+
+GAN = (
+    "data.image_size=16",
+    "data.shots=4",
+    "data.queries=4",
+    "generator.name=resnet_gan",
+    "generator.width=16",
+    "generator.patch=2",
+    "generator.support=true",
+    "objective.name=adversarial",
+)
+
+
+@pytest.fixture(scope="module")
+def run(packed, tmp_path_factory):
+    """The folder of a short run, and its model."""
+    torch.set_num_threads(1)
+    overrides = (
+        *("learner.name=joint", "meta.steps=100", "meta.batch=4", "meta.lr=0.002", "meta.ema=0.9"),
+        *("adapt.steps=10", "meta.warmup=5", "objective.penalty=0.1", "objective.augment=[]"),
+    )
+    folder = tmp_path_factory.mktemp("gan")
+    places = (f"data.path={packed}", f"run.dir={folder}", "run.name=gan")
+    return f"{folder}/gan", metatrain.train(load_config(None, [*GAN, *overrides, *places]))
+
+
+def task(model, number=0):
+    source = open_tasks(model.config.data)
+    return source.read(source.sampler("train", seed=3, meta_batch=1).plan(number, 0))
+
+
+def spectrum(images):
+    """The mean amplitude of each frequency, which phases of stripes leave as it is."""
+    return torch.fft.rfft2(images).abs().mean(dim=(0, 1))
+
+
+def test_a_trained_start_adapts_better_than_a_random_one(run):
+    _, model = run
+    untrained = Model(model.config, build_theta(model.config).copy(), 0)
+
+    def error(start):
+        errors = []
+        for number in range(4):
+            episode = task(model, number)
+            samples = start.adapt(episode.support).sample(16)
+            real = spectrum(torch.cat([episode.support.target, episode.query.target]))
+            errors.append((spectrum(samples) - real).norm() / real.norm())
+        return torch.stack(errors).mean()
+
+    assert error(model) < 0.7 * error(untrained)
+
+
+def test_an_adapted_file_has_no_discriminator_and_samples_the_same(run, tmp_path):
+    folder, model = run
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i, image in enumerate(pil_images(task(model).support.target)):
+        image.save(photos / f"{i}.png")
+    for flags in ((), ("--discriminator",), ("--whole",)):
+        out = tmp_path / "-".join(("out", *flags))
+        assert command("adapt", folder, photos, "--out", out, *flags) == 0
+        names = load_file(out / "adapted.safetensors")
+        kept = any(name.startswith("parameters/network.discriminator.") for name in names)
+        assert kept == (flags == ("--discriminator",))
+        adapted = load_model(f"{out}/adapted.safetensors", trust=True)
+        expected = model.adapt(str(photos)).sample(3)
+        assert torch.equal(adapted.sample(3), expected)
+        assert not torch.equal(adapted.sample(3, truncation=0.3), expected)
+
+
+def test_a_model_that_has_not_adapted_needs_its_discriminator(run, tmp_path):
+    _, model = run
+    model.to_sample_only().save(tmp_path / "model.safetensors")
+    with pytest.raises(metatrain.UserError, match="not those of its own configuration"):
+        load_model(f"{tmp_path}/model.safetensors", trust=True)
+
+
+def test_the_discriminator_adapts_too(run):
+    _, model = run
+    adapted = model.adapt(task(model).support, steps=1)
+    moved = {
+        n.split(".")[1] for n, p in model.parameters.items() if (adapted.parameters[n] != p).any()
+    }
+    assert moved == {"generator", "discriminator"}
+
+
+def test_collapse_is_said(run):
+    _, model = run
+    adapted = model.adapt(task(model).support)
+    # What reaches the last layer is ignored, so that all samples are alike.
+    alike = {
+        n: 0 * p if n == "network.generator.out.weight" else p
+        for n, p in adapted.parameters.items()
+    }
+    line = collapse_of(Model(model.config, alike, 0, support=adapted.support))
+    assert line.startswith("Warning: the samples of a task have collapsed")
+    assert collapse(0.49, 1.0)
+    assert not collapse(COLLAPSED, 1.0)
+
+
+def test_an_evaluation_has_all_scores_of_a_gan(run, tmp_path, capsys):
+    folder, _ = run
+    arguments = (
+        "--split",
+        "train",
+        "--tasks",
+        3,
+        "--seeds",
+        1,
+        "--shots",
+        3,
+        "--out",
+        tmp_path / "e",
+    )
+    assert command("evaluate", folder, *arguments) == 0
+    assert "diversity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("learner", ["reptile", "joint", "fomaml", "admm", "maml", "mtl"])
+@pytest.mark.parametrize("network", ["resnet_gan", "fastgan"])
+def test_every_learner_of_games_is_planned(network, learner):
+    assert LEARNERS[learner].plays_games
+    config = load_config(
+        None,
+        [
+            *("data.image_size=16", f"generator.name={network}", "generator.width=8"),
+            *("objective.name=adversarial", f"learner.name={learner}", "inner.steps=2"),
+        ],
+    )
+    cost = trace(config, episodes=1)
+    assert cost.flops > 0
+    assert cost.activations > 0
