@@ -11,7 +11,9 @@ from metatrain.combine.members import combined_step
 from metatrain.config import parse_config
 from metatrain.generators import NETWORKS
 from metatrain.generators.combined.ensemble import Ensemble
+from metatrain.generators.combined.gan_mixture import GANMixture
 from metatrain.generators.combined.mixture import Mixture
+from metatrain.generators.networks.adversarial import AdversarialNetwork
 from metatrain.learning.inner.theta import RULE
 from metatrain.model.build import build_generator
 from metatrain.model.model import Model
@@ -43,12 +45,20 @@ def ensemble(members: Mapping[str, Model]) -> Model:
 def mixture(members: Mapping[str, Model]) -> Model:
     """Return the first member, with weighted differences of the others added; see `Mixture`.
 
+    Of GANs both players are mixed, see `GANMixture`.
+
     Raises:
         UserError: when a member is more than a network.
     """
     first, *others = _networks(members)
-    generator = {"name": "mixture", "vectors": len(others)}
-    return _learned(members, generator, Mixture.parameters_of(first, others), _MIXTURE_LR)
+    kind = NETWORKS[next(iter(members.values())).config.generator.name]
+    name, mixed = (
+        ("gan_mixture", GANMixture)
+        if issubclass(kind, AdversarialNetwork)
+        else ("mixture", Mixture)
+    )
+    generator = {"name": name, "vectors": len(others)}
+    return _learned(members, generator, mixed.parameters_of(first, others), _MIXTURE_LR)
 
 
 def _learned(

@@ -12,14 +12,13 @@ from metatrain.generators.codecs.autoencoders import AutoencoderKL, AutoencoderT
 from metatrain.generators.codecs.codec import Codec, Identity
 from metatrain.generators.codecs.taef2 import TAEF2
 from metatrain.generators.combined.ensemble import Ensemble
+from metatrain.generators.combined.gan_mixture import GANMixture
 from metatrain.generators.combined.mixture import Mixture
 from metatrain.generators.generator import Generator
 from metatrain.generators.networks.backbone import Backbone
-from metatrain.generators.networks.fastgan import FastGAN
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.residual import Residual
-from metatrain.generators.networks.resnet_gan import ResNetGAN
 from metatrain.generators.objectives.adversarial import Adversarial
 from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.generators.objectives.objective import Draw, Objective, Term
@@ -33,10 +32,9 @@ GENERATORS: Mapping[str, type[Network]] = Registry(
         **NETWORKS,
         "ensemble": Ensemble,
         "mixture": Mixture,
+        "gan_mixture": GANMixture,
         "diffusers": Backbone,
         "residual": Residual,
-        "resnet_gan": ResNetGAN,
-        "fastgan": FastGAN,
     },
 )
 OBJECTIVES: Mapping[str, type[Objective]] = Registry(

@@ -6,10 +6,10 @@ from safetensors.torch import load_file
 from small_models import metatrain as command
 
 import metatrain
+from metatrain.combine.learned import mixture
 from metatrain.config import load_config
 from metatrain.data.loader import open_tasks
 from metatrain.data.pictures import pil_images
-from metatrain.learning.learners import LEARNERS
 from metatrain.metrics.diversity import COLLAPSED, collapse
 from metatrain.model.build import build_theta
 from metatrain.model.collapse import collapse_of
@@ -134,15 +134,60 @@ def test_an_evaluation_has_all_scores_of_a_gan(run, tmp_path, capsys):
     assert "diversity" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("learner", ["reptile", "joint", "fomaml", "admm", "maml", "mtl"])
-@pytest.mark.parametrize("network", ["resnet_gan", "fastgan"])
-def test_every_learner_of_games_is_planned(network, learner):
-    assert LEARNERS[learner].plays_games
+def test_a_mixture_of_gans_starts_as_the_first_and_moves_along_the_others(run):
+    _, model = run
+    noise = torch.Generator().manual_seed(1)
+    other = {
+        n: p + 0.1 * p.std() * torch.randn(p.shape, generator=noise) if p.numel() > 1 else p
+        for n, p in model.parameters.items()
+    }
+    mixed = mixture({"a": model, "b": Model(model.config, other, 1)})
+    support = task(model).support
+    assert torch.equal(sampled(mixed, support), sampled(model, support))
+    alphas = [name for name in mixed.parameters if name.endswith("alpha")]
+    assert len(alphas) == 2
+    at_other = mixed.parameters | {name: torch.ones(1) for name in alphas}
+    torch.testing.assert_close(
+        sampled(Model(mixed.config, at_other, 1), support),
+        sampled(Model(model.config, other, 1), support),
+        rtol=0,
+        atol=1e-4,
+    )
+    adapted = mixed.adapt(support, steps=2)
+    moved = [n for n, p in mixed.parameters.items() if not torch.equal(adapted.parameters[n], p)]
+    assert moved == alphas
+
+
+def sampled(model, support):
+    return model.generator().sample(support, 3, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "objective"),
+    [
+        ("mixture", "resnet_gan", "adversarial"),
+        ("ensemble", "resnet_gan", "adversarial"),
+        ("gan_mixture", "unet", "flow"),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(name, network, objective):
+    overrides = (f"generator.of.name={network}", f"objective.name={objective}")
+    config = load_config(None, [f"generator.name={name}", *overrides])
+    with pytest.raises(metatrain.UserError, match=rf"generator\.name={name}"):
+        build_theta(config)
+
+
+@pytest.mark.parametrize(
+    ("network", "learner"),
+    [("resnet_gan", "joint"), ("resnet_gan", "maml"), ("fastgan", "reptile")],
+)
+def test_games_are_planned(network, learner):
     config = load_config(
         None,
         [
-            *("data.image_size=16", f"generator.name={network}", "generator.width=8"),
-            *("objective.name=adversarial", f"learner.name={learner}", "inner.steps=2"),
+            *("data.image_size=8", "data.shots=2", f"generator.name={network}"),
+            *("generator.width=8", "objective.name=adversarial", f"learner.name={learner}"),
+            "inner.steps=1",
         ],
     )
     cost = trace(config, episodes=1)

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section, section_of
 from metatrain.generators.networks.registry import NETWORKS
@@ -57,6 +58,11 @@ class Ensemble(VelocityNetwork):
         super().__init__(config, shape)
         self.weights = Weights(config.members)
         kind = NETWORKS[config.of.name]
+        if not issubclass(kind, VelocityNetwork):
+            raise UserError(
+                f"generator.name=ensemble averages velocities, and {config.of.name} predicts none; "
+                f"combine GANs by a mixture."
+            )
         self.members = nn.ModuleList(kind(config.of, shape) for _ in range(config.members))
 
     @staticmethod

@@ -1,7 +1,7 @@
 """A mixture: a network whose parameters are a point between models, and that adapts the point."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
+from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section, section_of
 from metatrain.generators.networks.registry import NETWORKS
@@ -50,6 +51,25 @@ class TaskVectors(nn.Module):
         return weight + torch.tensordot(self._shared[0].alpha, self.vectors, dims=1)
 
 
+def add_task_vectors(network: nn.Module, coefficients: Coefficients) -> None:
+    """Add task vectors, 0 at first, to every parameter of `network`."""
+    for module in list(network.modules()):
+        for name, weight in list(module.named_parameters(recurse=False)):
+            vectors = TaskVectors(weight, coefficients)
+            parametrize.register_parametrization(module, name, vectors)
+
+
+def with_task_vectors(start: Parameters, others: Sequence[Parameters]) -> Parameters:
+    """Name the parameters of `start`, and the differences of `others` to it as task vectors."""
+    parameters: Parameters = {}
+    for name, weight in start.items():
+        module, _, leaf = name.rpartition(".")
+        inside = f"{module}.parametrizations.{leaf}" if module else f"parametrizations.{leaf}"
+        parameters[f"{inside}.original"] = weight
+        parameters[f"{inside}.0.vectors"] = torch.stack([p[name] - weight for p in others])
+    return parameters
+
+
 class Mixture(VelocityNetwork):
     """A network with task vectors added to its every parameter.
 
@@ -59,6 +79,9 @@ class Mixture(VelocityNetwork):
     Args:
         config: its network and its task vectors.
         shape: of an example as the network sees it, [C, H, W], H = W.
+
+    Raises:
+        UserError: when the mixed network predicts no velocity.
     """
 
     Config = MixtureConfig
@@ -68,22 +91,21 @@ class Mixture(VelocityNetwork):
     def __init__(self, config: MixtureConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
         self.coefficients = Coefficients(config.vectors)
-        self.network = cast(VelocityNetwork, NETWORKS[config.of.name](config.of, shape))
-        for module in list(self.network.modules()):
-            for name, weight in list(module.named_parameters(recurse=False)):
-                vectors = TaskVectors(weight, self.coefficients)
-                parametrize.register_parametrization(module, name, vectors)
+        network = NETWORKS[config.of.name](config.of, shape)
+        if not isinstance(network, VelocityNetwork):
+            raise UserError(
+                f"generator.name=mixture mixes networks that predict a velocity, and "
+                f"{config.of.name} does not; use generator.name=gan_mixture."
+            )
+        self.network = network
+        add_task_vectors(network, self.coefficients)
 
     @staticmethod
     def parameters_of(start: Parameters, others: Sequence[Parameters]) -> Parameters:
         """Name the parameters of a mixture of `start` and its difference to each of `others`."""
-        parameters = {"coefficients.alpha": torch.zeros(len(others))}
-        for name, weight in start.items():
-            module, _, leaf = f"network.{name}".rpartition(".")
-            inside = f"{module}.parametrizations.{leaf}"
-            parameters[f"{inside}.original"] = weight
-            parameters[f"{inside}.0.vectors"] = torch.stack([p[name] - weight for p in others])
-        return parameters
+        vectors = with_task_vectors(start, others)
+        inside = {f"network.{name}": value for name, value in vectors.items()}
+        return {"coefficients.alpha": torch.zeros(len(others))} | inside
 
     @override
     def encode(self, support: Tensor) -> Tensor:

@@ -204,5 +204,5 @@ def quarters(maps: Tensor, windows: Tensor, side: int) -> Tensor:
         [maps[..., y : y + side, x : x + side] for y in (0, start) for x in (0, start)], dim=1
     )
     number = (4 * windows).long()[:, None]
-    chosen = (number == torch.arange(4, device=maps.device)).to(maps)
+    chosen = (number == torch.arange(4, device=maps.device)).to(maps.dtype)
     return torch.einsum("bq,bqchw->bchw", chosen, corners)

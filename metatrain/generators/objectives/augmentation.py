@@ -66,4 +66,4 @@ def _uncut(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
         start = (share * (size + 1)).long() - size // 4
         return (places >= start[:, None]) & (places < start[:, None] + size // 2)
 
-    return (~(inside(y)[:, None, :, None] & inside(x)[:, None, None, :])).to(images)
+    return (~(inside(y)[:, None, :, None] & inside(x)[:, None, None, :])).to(images.dtype)
