@@ -60,7 +60,7 @@ class ZeroEngine(Engine):
         self._prepare(theta, settings)
         self._named = theta.named()
         # From stage 1 on, DeepSpeed wraps it and gives it shards for parameters.
-        self._optimizer = outer_optimizer(self._kind, list(self._named.values()))
+        self._optimizer = outer_optimizer(config.meta, list(self._named.values()))
         self._engine, *_ = deepspeed.initialize(
             model=theta,
             optimizer=self._optimizer,

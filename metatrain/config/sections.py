@@ -37,6 +37,9 @@ class MetaConfig(Section):
         default=2, ge=1, le=2**20, description="Episodes in an outer step (the meta-batch)."
     )
     optimizer: Literal["sgd", "adam"] = Field(default="adam", description="Outer optimiser.")
+    momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="beta_1 of adam; 0 suits games with few inner steps."
+    )
     lr: float = Field(default=1e-3, gt=0, description="Outer learning rate.")
     warmup: int = Field(
         default=50, ge=0, le=10**9, description="Outer steps of linear warm-up of the rate from 0."

@@ -37,7 +37,7 @@ class LocalEngine(Engine):
     ) -> None:
         self._named = {n: nn.Parameter(p.to(device, copy=True)) for n, p in theta.items()}
         self._kind, self._clip = config.optimizer, config.clip
-        self._optimizer = outer_optimizer(self._kind, list(self._named.values()))
+        self._optimizer = outer_optimizer(config, list(self._named.values()))
         if optimizer_state:
             self._restore(optimizer_state)
 

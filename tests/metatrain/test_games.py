@@ -72,11 +72,12 @@ def learner_of(
     steps=STEPS,
     updates=None,
     optimizer="sgd",
+    momentum=None,
     **settings,
 ):
     kind = LEARNERS[name]
     config = kind.Config(name=name, **settings)
-    inner = InnerConfig(steps=steps, lr=ALPHA, optimizer=optimizer)
+    inner = InnerConfig(steps=steps, lr=ALPHA, optimizer=optimizer, momentum=momentum)
     theta, proximity = game(updates=updates), kind.proximity(config)
     loop = InnerLoop(theta, inner, gradient=gradient, hvp=hvp, proximity=proximity)
     return kind(config, loop), loop.theta.copy()
@@ -181,9 +182,10 @@ def test_maml_goes_back_through_every_update_in_turn(gradient):
     assert_same(learner.episode_gradient(theta, episode(), 0).gradient, expected, 1e-12)
 
 
+@pytest.mark.parametrize("momentum", [None, 0.0, 0.5])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_players_in_turn_end_alike_in_place_and_as_a_function(optimizer):
-    learner, theta = learner_of("maml", updates=IN_TURN, optimizer=optimizer)
+def test_players_in_turn_end_alike_in_place_and_as_a_function(optimizer, momentum):
+    learner, theta = learner_of("maml", updates=IN_TURN, optimizer=optimizer, momentum=momentum)
     inner = learner.inner
     inner.adapt(theta, episode().support_batch, ALPHA)
     in_place = {name: value.clone() for name, value in inner.phi().items()}

@@ -1,6 +1,7 @@
 """The inner loop: a few steps on one task, from meta-parameters to fast weights."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from metatrain.generators import Draw
 from metatrain.learning.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
 from metatrain.learning.inner.gradient_field import GradientField, Precision, total
 from metatrain.learning.inner.hvp import HVPS, Difference
-from metatrain.learning.inner.optimizers import MOMENTUM, OPTIMIZERS, State
+from metatrain.learning.inner.optimizers import BETA2, OPTIMIZERS, Direction, State
 from metatrain.learning.inner.rule import InnerRule
 from metatrain.learning.inner.scopes import SCOPES, All
 from metatrain.learning.inner.theta import RULE, Theta
@@ -32,6 +33,12 @@ class InnerConfig(Section):
     )
     optimizer: Literal["sgd", "momentum", "adam"] = Field(
         default="adam", description="Inner optimiser; its state is reset for every task."
+    )
+    momentum: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Of the inner optimiser, beta_1 of adam; null: 0 where players move, or 0.9.",
     )
     precision: Precision = Field(
         default="fp32",
@@ -107,6 +114,9 @@ class InnerLoop:
         # A backward pass begins with the last step, whose graph an exact product would rebuild.
         self._last = Unrolled(self.field) if exact else self._gradient
         self._updates = theta.by_update(self.scope)
+        # With momentum, players that answer each other overshoot.
+        usual = 0.9 if len(theta.terms) == 1 else 0.0
+        self._momentum = usual if config.momentum is None else config.momentum
         self._parameters: dict[str, nn.Parameter] = theta.named()
         generator = self.generator
         self._objective = torch.compile(generator, dynamic=False) if config.compile else generator
@@ -186,7 +196,7 @@ class InnerLoop:
                 differentiate = last if number + 1 == self.draws else gradient
                 draw = self.prepare(batch(number))
                 losses[names], slope = differentiate(part, weights | others, draw)
-                direction, state = OPTIMIZERS[self.config.optimizer](slope, state)
+                direction, state = OPTIMIZERS[self.config.optimizer](slope, state, self._momentum)
                 arguments = (part, direction, slope, step, lr)
                 moved = moved | functional_call(self.theta.inner_rule, rule, arguments)
             yield InnerStep(weights | moved, total(list(losses.values())))
@@ -252,14 +262,16 @@ class InnerLoop:
     ) -> "torch.optim.Optimizer | _RuleSteps":
         # Made anew for every task: moments of one task must not reach another.
         if len(list(self.theta.inner_rule.parameters())):
-            return _RuleSteps(self.theta.inner_rule, moved, self.config.optimizer, lr)
-        parameters = list(moved.values())
+            direction = partial(OPTIMIZERS[self.config.optimizer], momentum=self._momentum)
+            return _RuleSteps(self.theta.inner_rule, moved, direction, lr)
+        parameters, momentum = list(moved.values()), self._momentum
         if self.config.optimizer == "adam":
             # Unfused, its many small operations cost a tenth of an inner step on a CPU. The meta
             # device, which plans use, has no fused kernel.
-            return torch.optim.Adam(parameters, lr=lr, fused=not parameters[0].is_meta)
+            fused, betas = not parameters[0].is_meta, (momentum, BETA2)
+            return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
         return torch.optim.SGD(
-            parameters, lr=lr, momentum=MOMENTUM if self.config.optimizer == "momentum" else 0.0
+            parameters, lr=lr, momentum=momentum if self.config.optimizer == "momentum" else 0.0
         )
 
 
@@ -267,10 +279,14 @@ class _RuleSteps:
     """An optimiser that takes the steps of a learned update rule in place."""
 
     def __init__(
-        self, rule: InnerRule, moved: dict[str, nn.Parameter], optimizer: str, lr: float
+        self,
+        rule: InnerRule,
+        moved: dict[str, nn.Parameter],
+        optimizer: Callable[[Parameters, State], Direction],
+        lr: float,
     ) -> None:
         self._rule, self._moved, self._lr = rule, moved, lr
-        self._optimizer = OPTIMIZERS[optimizer]
+        self._optimizer = optimizer
         self._state: State = {}
         self._step = 0
 

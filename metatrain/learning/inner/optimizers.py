@@ -14,7 +14,7 @@ from torch import Tensor
 from metatrain.base.parameters import Parameters
 
 State = dict[str, Any]
-MOMENTUM, BETA1, BETA2, EPSILON = 0.9, 0.9, 0.999, 1e-8
+BETA2, EPSILON = 0.999, 1e-8
 
 
 class Direction(NamedTuple):
@@ -24,35 +24,37 @@ class Direction(NamedTuple):
     state: State
 
 
-def sgd(gradient: Parameters, state: State) -> Direction:
+def sgd(gradient: Parameters, state: State, momentum: float) -> Direction:
     """Return the gradient itself as the direction."""
     return Direction(gradient, state)
 
 
-def momentum(gradient: Parameters, state: State) -> Direction:
+def heavy_ball(gradient: Parameters, state: State, momentum: float) -> Direction:
     """Apply heavy-ball momentum (Sutskever et al. 2013, eq. 1, the rate outside as in torch)."""
     velocity = {
-        name: MOMENTUM * state[name] + g if name in state else g for name, g in gradient.items()
+        name: momentum * state[name] + g if name in state else g for name, g in gradient.items()
     }
     return Direction(velocity, state | velocity)
 
 
-def adam(gradient: Parameters, state: State) -> Direction:
-    """Apply Adam (Kingma and Ba 2015, algorithm 1)."""
-    moments = {name: _moments(g, state.get(name)) for name, g in gradient.items()}
+def adam(gradient: Parameters, state: State, momentum: float) -> Direction:
+    """Apply Adam (Kingma and Ba 2015, algorithm 1), with `momentum` for beta_1."""
+    moments = {name: _moments(g, state.get(name), momentum) for name, g in gradient.items()}
     direction = {
-        name: (m / (1 - BETA1**count)) / (_square_root(v / (1 - BETA2**count)) + EPSILON)
+        name: (m / (1 - momentum**count)) / (_square_root(v / (1 - BETA2**count)) + EPSILON)
         for name, (m, v, count) in moments.items()
     }
     return Direction(direction, state | moments)
 
 
-def _moments(g: Tensor, before: tuple[Tensor, Tensor, int] | None) -> tuple[Tensor, Tensor, int]:
+def _moments(
+    g: Tensor, before: tuple[Tensor, Tensor, int] | None, momentum: float
+) -> tuple[Tensor, Tensor, int]:
     """Compute both moments after a gradient, and the number of gradients behind them."""
-    first, second = (1 - BETA1) * g, (1 - BETA2) * g.square()
+    first, second = (1 - momentum) * g, (1 - BETA2) * g.square()
     if before is None:
         return first, second, 1
-    return BETA1 * before[0] + first, BETA2 * before[1] + second, before[2] + 1
+    return momentum * before[0] + first, BETA2 * before[1] + second, before[2] + 1
 
 
 def _square_root(v: Tensor) -> Tensor:
@@ -62,8 +64,8 @@ def _square_root(v: Tensor) -> Tensor:
     return torch.where(v == 0, torch.inf, v).sqrt()
 
 
-OPTIMIZERS: dict[str, Callable[[Parameters, State], Direction]] = {
+OPTIMIZERS: dict[str, Callable[[Parameters, State, float], Direction]] = {
     "sgd": sgd,
-    "momentum": momentum,
+    "momentum": heavy_ball,
     "adam": adam,
 }
