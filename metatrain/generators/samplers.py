@@ -73,7 +73,6 @@ def truncated(latents: Tensor, config: LatentSamplerConfig) -> Tensor:
     """
     if config.truncation is None:
         return latents
-    normal = torch.distributions.Normal(*latents.new_tensor([0.0, 1.0]).double())
-    inside = 2 * normal.cdf(latents.new_tensor(config.truncation, dtype=torch.float64)) - 1
-    quantiles = 0.5 + inside * (normal.cdf(latents.double()) - 0.5)
-    return normal.icdf(quantiles).to(latents)
+    bound = torch.tensor(config.truncation, dtype=torch.float64)
+    quantiles = torch.erf(bound / 2**0.5) * torch.erf(latents.double() / 2**0.5)
+    return (2**0.5 * torch.erfinv(quantiles)).to(latents)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
-from metatrain.generators.networks.layers import SetEncoder, mean_of_visible
+from metatrain.generators.networks.layers import Context, SetEncoder, mean_of_visible
 from metatrain.generators.networks.network import Network
 
 # Numbers that a sample begins as.
@@ -91,10 +91,12 @@ class Embedding(nn.Module):
         self.latents = nn.Linear(LATENT, channels)
         self.condition = nn.Linear(token, channels) if token else None
 
-    def forward(self, latents: Tensor, condition: Tensor) -> Tensor:
-        """Embed `latents` [B, LATENT] and `condition` [B, token]."""
+    def forward(self, latents: Tensor, condition: Tensor, context: Context | None) -> Tensor:
+        """Embed `latents` [B, LATENT] and `condition` [B, token], and add the `context`, if any."""
         embedding = self.latents(latents)
-        return embedding if self.condition is None else embedding + self.condition(condition)
+        if self.condition is not None:
+            embedding = embedding + self.condition(condition)
+        return embedding if context is None else context(embedding)
 
 
 class Projection(nn.Module):

@@ -1,7 +1,7 @@
 """FastGAN: skip-layer excitation, and a discriminator that restores what it has seen."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from metatrain.generators.networks.adversarial import (
     doubled,
     set_encoder,
 )
-from metatrain.generators.networks.layers import group_norm
+from metatrain.generators.networks.layers import Context, group_norm
 
 
 class FastGANConfig(Section):
@@ -57,8 +57,7 @@ class FastGAN(AdversarialNetwork):
 
     @override
     def generate(self, latents: Tensor, condition: Tensor) -> Tensor:
-        embedding = self.generator.embed(latents, condition)
-        return self.generator(embedding if self.context is None else self.context(embedding))
+        return self.generator(latents, condition, self.context)
 
     @override
     def discriminate(self, images: Tensor, condition: Tensor) -> Judgement:
@@ -74,17 +73,18 @@ class FastGAN(AdversarialNetwork):
         of it in full from the same quarter of the features before.
         """
         before, last = features
-        whole = self.discriminator.decode_whole(last)
+        discriminator = cast(RestoringDiscriminator, self.discriminator)
+        whole = discriminator.decode_whole(last)
         small = F.adaptive_avg_pool2d(images, whole.shape[-1])
         side = -(-before.shape[-1] // 2)
-        quarter = self.discriminator.decode_part(quarters(before, windows, side))
+        quarter = discriminator.decode_part(quarters(before, windows, side))
         scale = images.shape[-1] // before.shape[-1]
         wanted = quarters(images, windows, scale * side)
         return (whole - small).abs().mean() + (quarter - wanted).abs().mean()
 
 
 class SkipGenerator(nn.Module):
-    """A map from an embedding to images, whose large maps are gated by small ones."""
+    """A map from latents to images, whose large maps are gated by small ones."""
 
     def __init__(self, config: FastGANConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class SkipGenerator(nn.Module):
         )
         self.out = nn.Conv2d(width, channels, 3, padding=1)
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Map `embedding` [B, E] to images [B, C, H, W] in [-1, 1]."""
-        first = self.sides[0]
+    def forward(self, latents: Tensor, condition: Tensor, context: Context | None) -> Tensor:
+        """Map `latents` [B, LATENT] and `condition` [B, T] to images [B, C, H, W] in [-1, 1]."""
+        embedding, first = self.embed(latents, condition, context), self.sides[0]
         start = self.start(embedding).unflatten(1, (-1, first, first))
         maps = [F.glu(self.norm_start(start), dim=1)]
         for level, block in enumerate(self.blocks, start=1):

@@ -16,7 +16,7 @@ from metatrain.generators.networks.adversarial import (
     doubled,
     set_encoder,
 )
-from metatrain.generators.networks.layers import FiLM, ResidualBlock, group_norm
+from metatrain.generators.networks.layers import Context, FiLM, ResidualBlock, group_norm
 from metatrain.generators.networks.velocity import refuse_uneven_patches
 
 
@@ -62,8 +62,7 @@ class ResNetGAN(AdversarialNetwork):
 
     @override
     def generate(self, latents: Tensor, condition: Tensor) -> Tensor:
-        embedding = self.generator.embed(latents, condition)
-        return self.generator(embedding if self.context is None else self.context(embedding))
+        return self.generator(latents, condition, self.context)
 
     @override
     def discriminate(self, images: Tensor, condition: Tensor) -> Judgement:
@@ -77,7 +76,7 @@ def sides_of(side: int, config: ResNetGANConfig) -> list[int]:
 
 
 class ResidualGenerator(nn.Module):
-    """A map from an embedding to images."""
+    """A map from latents to images."""
 
     def __init__(self, config: ResNetGANConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -90,9 +89,9 @@ class ResidualGenerator(nn.Module):
         self.norm_out, self.film_out = group_norm(width), FiLM(embedding, width)
         self.out = nn.Conv2d(width, channels * config.patch**2, 3, padding=1)
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Map `embedding` [B, E] to images [B, C, H, W] in [-1, 1]."""
-        first = self.sides[0]
+    def forward(self, latents: Tensor, condition: Tensor, context: Context | None) -> Tensor:
+        """Map `latents` [B, LATENT] and `condition` [B, T] to images [B, C, H, W] in [-1, 1]."""
+        embedding, first = self.embed(latents, condition, context), self.sides[0]
         h = self.start(embedding).unflatten(1, (-1, first, first))
         for block in self.blocks:
             h = block(F.interpolate(h, scale_factor=2.0, mode="nearest"), embedding)
