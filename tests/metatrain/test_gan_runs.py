@@ -41,8 +41,8 @@ def run(tmp_path_factory):
             Image.fromarray(image).save(folder / "squares" / f"task{number}" / f"{i}.png")
     metatrain.pack(folder / "squares", folder / "data")
     overrides = (
-        *("learner.name=reptile", "meta.steps=8", "meta.batch=2", "meta.warmup=0"),
-        *("inner.steps=4", "adapt.steps=60", "adapt.lr=0.002", "meta.ema=0.5"),
+        *("learner.name=reptile", "meta.steps=4", "meta.batch=2", "meta.warmup=0"),
+        *("inner.steps=4", "adapt.steps=64", "adapt.lr=0.002", "meta.ema=0.5"),
         *("objective.augment=[]", "objective.penalty=0.3"),
         *(f"data.path={folder}/data", f"run.dir={folder}", "run.name=gan"),
     )
@@ -54,19 +54,15 @@ def task(model, number=0):
     return source.read(source.sampler("train", seed=3, meta_batch=1).plan(number, 0))
 
 
-def test_a_trained_gan_adapts_to_the_images_of_a_task(run):
+def test_players_learn_the_images_of_a_task(run):
     _, model = run
-    before, after = [], []
-    for number in range(2):
-        episode = task(model, number)
-        real = episode.query.target.mean(dim=0)
-        adapted = model.adapt(episode.support)
-        for errors, samples in (
-            (before, sampled(model, episode.support)),
-            (after, adapted.sample(16)),
-        ):
-            errors.append((samples.mean(dim=0) - real).square().mean())
-    assert torch.stack(after).mean() < 0.5 * torch.stack(before).mean()
+    start, episode = Model(model.config, build_theta(model.config).copy(), 0), task(model)
+    real = episode.query.target.mean(dim=0)
+    before, after = (
+        (sampled(m, episode.support).mean(dim=0) - real).square().mean()
+        for m in (start, start.adapt(episode.support))
+    )
+    assert after < 0.5 * before
 
 
 def test_an_adapted_file_has_no_discriminator_and_samples_the_same(run, tmp_path):
