@@ -21,6 +21,7 @@ from metatrain.generators.networks.adversarial import LATENT, AdversarialNetwork
 from metatrain.generators.objectives.adversarial import Adversarial, AdversarialConfig, GameDraw
 from metatrain.generators.objectives.augmentation import ALL, NUMBERS, augment
 from metatrain.generators.samplers import LatentSamplerConfig, truncated
+from metatrain.learning.inner.gradient import FirstOrder
 from metatrain.learning.inner.gradient_field import GradientField
 from metatrain.learning.inner.loop import InnerConfig, InnerLoop
 from metatrain.learning.inner.rule import InnerRule
@@ -202,6 +203,18 @@ def test_every_network_has_the_gradient_that_differences_give(network, loss):
         )
         expected = (ahead - behind) / 2e-7
         torch.testing.assert_close(field.dot(direction, gradient), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_steps_in_place_are_those_of_the_function(network, loss):
+    """Gradients of a penalty are laid out in another order than the weights are."""
+    theta = built(network, f"objective.loss={loss}", "objective.penalty=1").double()
+    inner = InnerLoop(theta, InnerConfig(steps=2, lr=1e-3, optimizer="adam"))
+    start, batch = theta.copy(), episode(8).support_batch
+    *_, last = inner.trace(start, batch, 1e-3, FirstOrder(inner.field))
+    inner.adapt(start, batch, 1e-3)
+    assert_same(inner.phi(), last.phi, 1e-7)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -161,7 +161,8 @@ class InnerLoop:
                     if self.proximity:
                         away = parameter.detach() - (centre or theta)[name]
                         gradient[name] = gradient[name] + self.proximity * away
-                    parameter.grad = gradient[name]
+                    # Laid out as the parameter is, or torch's fused Adam takes the wrong numbers.
+                    parameter.grad = gradient[name].contiguous()
                 optimizer.step()
                 for parameter in part.values():
                     parameter.grad = None  # or the next update would move it too
