@@ -41,6 +41,10 @@ _SENTENCES = (
         (errno.EMFILE, errno.ENFILE),
         "{url} cannot be opened ({reason}); raise the limit, such as by ulimit -n 4096.",
     )
+    | dict.fromkeys(
+        (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ),
+        "{url} is no usable path ({reason}); check it, and the links along it.",
+    )
     | {errno.EISDIR: "{url} is a folder, and a file is needed; name a file."}
 )
 # More than the threads of any pool of readers, so that none waits for a connection.
