@@ -1,7 +1,6 @@
 """A run's computation without its numbers: the real learner on the meta device, and a counter."""
 
 import weakref
-from collections import Counter
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from metatrain.base.progress import Progress
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
@@ -135,13 +135,21 @@ def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
     with torch.device("meta"):
         place = build_theta(config)
         theta, images = place.copy(), [_episode(config, shards) for _ in range(episodes)]
-    learner, passes = build_learner(config, place), Counter()
-    place.generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
+    learner, passes = build_learner(config, place), 0
+    progress = Progress("planning, passes of the network", 0)
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+        progress.update(passes)
+
+    place.generator.register_forward_pre_hook(count)
     inputs = [tensor for e in images for tensor in (e.support.target, e.query.target)]
     with CostCounter([*place.parameters(), *theta.values()], inputs, shards) as counter:
         # At the last outer step, after all annealing.
         learner.outer_gradient(theta, images, config.meta.steps)
-    per_episode = (total // episodes for total in (counter.flops, counter.launches, passes.total()))
+    progress.close()
+    per_episode = (total // episodes for total in (counter.flops, counter.launches, passes))
     return Cost(counter.weights, counter.peak - counter.weights, *per_episode)
 
 

@@ -195,6 +195,20 @@ def test_a_whole_file_costs_one_request(s3, proxy):
 
 
 @pytest.mark.parametrize("kind", ["folder", "table"])
+def test_reading_and_listing_show_how_far_they_are(s3, monkeypatch, caplog):
+    write_file(f"{s3}/model", bytes(9_000_000))
+    write_file(f"{s3}/folder/other", b"12")
+    caplog.set_level(logging.INFO, "metatrain")
+    monkeypatch.setattr(LogDisplay, "interval", 0.0)
+    assert read_file(f"{s3}/model") == bytes(9_000_000)
+    assert sizes_under(s3) == {"folder/other": 2, "model": 9_000_000}
+    assert sizes_under(f"{s3}/model") == {"": 9_000_000}
+    assert sizes_under(f"{s3}/nothing") == {}
+    path = s3.removeprefix("s3://")
+    assert f"reading {path}/model, MB: 9/9, " in caplog.text
+    assert f"listing {path}, files: 2, " in caplog.text
+
+
 def test_packing_from_a_bucket_asks_once_for_each_image_and_for_many_at_once(
     s3, proxy, packed, images, tmp_path, kind
 ):
