@@ -72,4 +72,4 @@ def _font() -> ImageFont.FreeTypeFont:
 @cache
 def _letters() -> frozenset[int]:
     with TTFont(_font_file(), lazy=True) as font:
-        return frozenset(font.getBestCmap())
+        return frozenset(font.getBestCmap() or ())

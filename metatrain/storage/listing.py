@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from fsspec import AbstractFileSystem
 from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
 from metatrain.base.progress import Progress
 
 
-def list_files(fs: AbstractFileSystem, path: str) -> dict[str, int]:
+def list_files(fs: Any, path: str) -> dict[str, int]:
     """List the files under a folder, or a file itself: bytes by path, in the order of the paths.
 
     Raises:
@@ -21,14 +20,15 @@ def list_files(fs: AbstractFileSystem, path: str) -> dict[str, int]:
         if isinstance(fs, LocalFileSystem):
             return dict(sorted(_on_disk(fs, path, progress).items()))
         if fs.protocol[0] == "s3":
-            return dict(sorted(sync(fs.loop, _in_bucket, fs, path, progress).items()))
-        details: Any = fs.find(path, detail=True)
+            sizes: Any = sync(fs.loop, _in_bucket, fs, path, progress)
+            return dict(sorted(sizes.items()))
+        details = fs.find(path, detail=True)
         return {str(name): info["size"] or 0 for name, info in details.items()}
     finally:
         progress.close()
 
 
-def _on_disk(fs: LocalFileSystem, path: str, progress: Progress) -> dict[str, int]:
+def _on_disk(fs: Any, path: str, progress: Progress) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for _, _, files in fs.walk(path, detail=True, on_error=_unless_gone):
         sizes |= {info["name"]: info["size"] for info in files.values()}

@@ -1,5 +1,6 @@
 """Packing, reading, training's files and every wrong address, against a real S3 server."""
 
+import logging
 import os
 import signal
 import socket
@@ -17,12 +18,13 @@ import torch
 from object_storage import forget_connections, upload
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import LogDisplay
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
-from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.files import MissingError, read_file, sizes_under, write_file
 from metatrain.storage.s3_keys import S3Keys, keys_folder
 from metatrain.storage.s3_server import S3Server
 from metatrain.training.checkpoint import CheckpointStore, draft_of

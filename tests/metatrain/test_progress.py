@@ -181,7 +181,7 @@ def test_weights_that_are_made_slice_by_slice_show_how_far_they_are(lines):
     config = load_config(None, ["generator.width=64", "data.image_size=16"])
     with torch.device("meta"):
         shapes = {name: p.shape for name, p in build_theta(config).named().items()}
-    initial_weights(config, Partition(shapes, 2, 0))
+    initial_weights(config, Partition.whole(shapes))
     last = re.fullmatch(r"making the weights, MB: (\d+)/(\d+), .*", lines()[-1])
     assert last
     assert last[1] == last[2]

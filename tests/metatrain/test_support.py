@@ -146,9 +146,9 @@ def test_a_folders_damaged_images_are_passed_over_as_packing_does_and_named_ones
     assert torch.equal(as_support(tmp_path, GREY).target, expected)
     assert f"passed over {tmp_path}/cut.png: corrupt or truncated" in caplog.text
     assert "Thumbs" not in caplog.text
-    with pytest.raises(UserError, match="cut.png cannot be used: corrupt"):
+    with pytest.raises(UserError, match=r"cut\.png cannot be used: corrupt"):
         as_support([tmp_path / "0.png", tmp_path / "cut.png"], GREY)
     for number in range(3):
         (tmp_path / f"{number}.png").unlink()
-    with pytest.raises(UserError, match="cut.png cannot be used: corrupt"):
+    with pytest.raises(UserError, match=r"cut\.png cannot be used: corrupt"):
         as_support(tmp_path, GREY)
