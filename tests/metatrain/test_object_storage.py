@@ -201,7 +201,7 @@ def test_reading_and_listing_show_how_far_they_are(s3, monkeypatch, caplog):
     write_file(f"{s3}/model", bytes(9_000_000))
     write_file(f"{s3}/folder/other", b"12")
     caplog.set_level(logging.INFO, "metatrain")
-    monkeypatch.setattr(LogDisplay, "interval", 0.0)
+    monkeypatch.setattr(LogDisplay, "interval", 1e-9)
     assert read_file(f"{s3}/model") == bytes(9_000_000)
     assert sizes_under(s3) == {"folder/other": 2, "model": 9_000_000}
     assert sizes_under(f"{s3}/model") == {"": 9_000_000}

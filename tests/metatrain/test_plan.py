@@ -68,7 +68,7 @@ def test_operations_that_are_looked_up_cost_what_they_cost_when_run(learner, mon
 
 def test_tracing_shows_its_progress(monkeypatch, caplog):
     caplog.set_level(logging.INFO, "metatrain")
-    monkeypatch.setattr(LogDisplay, "interval", 0.0)
+    monkeypatch.setattr(LogDisplay, "interval", 1e-9)
     trace(small("inner.steps=2"), episodes=1)
     assert "planning, passes of the network: 2," in caplog.text
 
