@@ -79,5 +79,5 @@ def by_value(details: Sequence[ErrorDetails]) -> list[tuple[list[str], list[Erro
 
 def shown(value: Any) -> str:
     """Return a value as a message shows it: the beginning of one that would fill a page."""
-    text = json.dumps(value, default=str)
+    text = printable(json.dumps(value, default=str, ensure_ascii=False))
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
