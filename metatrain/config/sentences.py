@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from metatrain.base.text import printable
+
 # Pydantic's words for a type, or for what is wrong with a value of it, by the kind of error.
 _ALLOWED = {
     "int_type": "an integer",

@@ -372,5 +372,5 @@ def test_a_storage_out_of_reach_is_not_called_malformed():
 
 
 def test_a_refused_value_is_shown_as_it_was_written():
-    with pytest.raises(UserError, match='run.name is "läuft"; allowed'):
+    with pytest.raises(UserError, match=r'run\.name is "läuft"; allowed'):
         load_config(None, ["run.name=läuft"])
