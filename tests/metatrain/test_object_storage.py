@@ -196,7 +196,6 @@ def test_a_whole_file_costs_one_request(s3, proxy):
         assert [asked.method for asked in proxy.asked] == ["GET"]
 
 
-@pytest.mark.parametrize("kind", ["folder", "table"])
 def test_reading_and_listing_show_how_far_they_are(s3, monkeypatch, caplog):
     write_file(f"{s3}/model", bytes(9_000_000))
     write_file(f"{s3}/folder/other", b"12")
@@ -211,6 +210,7 @@ def test_reading_and_listing_show_how_far_they_are(s3, monkeypatch, caplog):
     assert f"listing {path}, files: 2, " in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["folder", "table"])
 def test_packing_from_a_bucket_asks_once_for_each_image_and_for_many_at_once(
     s3, proxy, packed, images, tmp_path, kind
 ):
