@@ -51,13 +51,14 @@ _TOGETHER = {
 }
 # Files of long tests that share nothing.
 _APART = ("test_every_learner.py", "test_faults.py", "test_kills.py", "test_train.py")
-# Files that `make test` leaves to `make test-all`: lost nodes and kills, whole sweeps, jobs on a
-# cluster, every learner under every way of sharding, the image, and the whole glyph benchmark.
+# Files that `make test` leaves to `make test-all`: lost nodes, kills and storage that fails, whole
+# sweeps, jobs on a cluster, every learner under every way of sharding, the image, and the whole
+# glyph benchmark. Single tests of other files are marked there.
 _LONG = (
     *("test_every_learner.py", "test_faults.py", "test_footprint.py", "test_sharding.py"),
     *("test_submit.py", "test_kills.py", "test_sweep.py", "test_doctor.py", "test_evaluate.py"),
     *("test_engine.py", "test_sent_bytes.py", "test_checkpoint_memory.py", "test_glyphs.py"),
-    *("test_image.py", "test_render.py"),
+    *("test_image.py", "test_render.py", "test_surviving.py"),
 )
 
 
