@@ -26,10 +26,11 @@ def run_workers(
     """Call `work(rank, *arguments)` in `world` processes that have a process group.
 
     They meet by a file, which no port can be taken from and which outlives whoever is first done.
-    They are forked from a server that has imported DeepSpeed for all of them, or spawned, which
-    costs seconds each, where they need this process's environment from their start.
+    They are forked from a server that has made the imports for all of them, or spawned, which takes
+    5 s of CPU each, where they need this process's environment from their start.
     """
-    forkserver.set_forkserver_preload(["cluster.engine.build"])
+    # Torch imports the second with the first step of an optimiser.
+    forkserver.set_forkserver_preload(["cluster.engine.build", "torch._dynamo"])
     # Parts of other packages are looked for when the server imports ours.
     with patch.dict(os.environ, _ON_CPU | {"PYTHONPATH": os.pathsep.join(sys.path)}):
         mp.start_processes(
