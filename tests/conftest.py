@@ -81,6 +81,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
     return _ByFile(config, log)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files of the other half, since importing all tests takes long in every process."""
+    if collection_path.suffix != ".py" or not config.option.markexpr:
+        return None
+    whole = collection_path.name in _LONG
+    partly = whole or "@pytest.mark.long" in collection_path.read_text()
+    return {"long": not partly, "not long": whole}.get(config.option.markexpr) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark long tests, and put fast ones first and whole runs on Ray last, the longest first.
 
