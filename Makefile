@@ -34,8 +34,8 @@ test: .venv/ready
 	@# Whole runs have workers of their own, two runs at a time: a start waits as long as it computes.
 	@.venv/bin/python -m pytest tests/cluster tests/tuning -m "not long" --numprocesses=2 $(SHARED)
 
-# And what takes longer: lost nodes, kills, whole sweeps, jobs, every learner under every sharding, the
-# image, and the whole glyph benchmark.
+# And what takes longer: lost nodes, kills, storage that fails, whole sweeps, jobs and runs on a running
+# cluster, every learner under every sharding, the image, the notebook, and the whole glyph benchmark.
 test-all: test
 	@.venv/bin/python -m pytest tests -m long --numprocesses=2 $(SHARED)
 

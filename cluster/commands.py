@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cluster.addresses import address_to_join
 from metatrain.base.errors import UserError
-from metatrain.base.text import printable
+from metatrain.base.text import counted, printable
 from metatrain.cli import calibrate, evaluate
 from metatrain.cli.arguments import add_config_arguments, add_wait_argument
 from metatrain.cli.command import Command, show
@@ -61,16 +61,32 @@ def submit_from(
     arguments: argparse.Namespace, build_job: "Callable[[str | None, Sequence[str]], Job]"
 ) -> None:
     """Submit the job that `build_job` makes of the command line's file and overrides."""
-    from cluster.jobs.package import files_to_upload
     from cluster.jobs.submit import submit
 
     _silence_client()
     if arguments.list:
-        for path, size in files_to_upload(Path.cwd()).items():
-            print(f"{size:>12,} {printable(str(path))}")
+        _list_files(Path.cwd())
         return
     job = build_job(arguments.config, arguments.overrides)
     submit(job, arguments.address, wait=arguments.wait)
+
+
+def _list_files(folder: Path) -> None:
+    """Print the files that a job takes along, and a sentence for each that it may not.
+
+    Raises:
+        UserError: when one is refused, or they are too large.
+    """
+    from cluster.jobs.package import refuse_too_much, select
+
+    sizes, refused = select(folder)
+    for path, size in sizes.items():
+        print(f"{size:>12,} {printable(str(path))}")
+    for sentence in refused.values():
+        print(f"{'refused':>12} {sentence}", flush=True)
+    if refused:
+        raise UserError(f"{counted(len(refused), 'file')} cannot go along, for the reasons above.")
+    refuse_too_much(sizes, folder)
 
 
 def _silence_client() -> None:

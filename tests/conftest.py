@@ -51,13 +51,14 @@ _TOGETHER = {
 }
 # Files of long tests that share nothing.
 _APART = ("test_every_learner.py", "test_faults.py", "test_kills.py", "test_train.py")
-# Files that `make test` leaves to `make test-all`: lost nodes and kills, whole sweeps, jobs on a
-# cluster, every learner under every way of sharding, the image, and the whole glyph benchmark.
+# Files that `make test` leaves to `make test-all`: lost nodes, kills and storage that fails, whole
+# sweeps, jobs on a cluster, every learner under every way of sharding, the image, and the whole
+# glyph benchmark. Single tests of other files are marked there.
 _LONG = (
     *("test_every_learner.py", "test_faults.py", "test_footprint.py", "test_sharding.py"),
     *("test_submit.py", "test_kills.py", "test_sweep.py", "test_doctor.py", "test_evaluate.py"),
     *("test_engine.py", "test_sent_bytes.py", "test_checkpoint_memory.py", "test_glyphs.py"),
-    *("test_image.py", "test_render.py"),
+    *("test_image.py", "test_render.py", "test_surviving.py"),
 )
 
 
@@ -78,6 +79,15 @@ class _ByFile(LoadFileScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
     """Called where tests are shared."""
     return _ByFile(config, log)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files of the other half, since importing all tests takes long in every process."""
+    if collection_path.suffix != ".py" or not config.option.markexpr:
+        return None
+    whole = collection_path.name in _LONG
+    partly = whole or "@pytest.mark.long" in collection_path.read_text()
+    return {"long": not partly, "not long": whole}.get(config.option.markexpr) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -47,14 +47,14 @@ def standing(entry: Entry) -> Standing:
     def scores(system: str) -> SpaceScores:
         return read_scores(entry.folder, evaluation, system)
 
-    own, joint, real = (scores(s)[space] for s in (evaluation.system, JOINT, REAL))
-    excess = own["kid"].less(real["kid"]).over(joint["kid"].less(real["kid"]))
+    system, joint, real = (scores(s)[space] for s in (evaluation.system, JOINT, REAL))
+    excess = system["kid"].less(real["kid"]).over(joint["kid"].less(real["kid"]))
     return Standing(
         entry,
         evaluation,
         excess.estimate,
-        own["own_task"].over(real["own_task"]).estimate,
-        own["memorised"].minus(real["memorised"]),
+        system["own_task"].over(real["own_task"]).estimate,
+        system["memorised"].minus(real["memorised"]),
         sum(read_run(training.config.run.url).seconds for training in entry.made_of),
     )
 

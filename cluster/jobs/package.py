@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from cluster.jobs.credentials import credential_by_content, credential_by_name
 from cluster.ray_internals import packaged_files
@@ -24,19 +25,43 @@ _NAMED_FILES = 3
 _log = logging.getLogger(__name__)
 
 
+class Selection(NamedTuple):
+    """The files below a folder that a job would upload.
+
+    Attributes:
+        sizes: the bytes of each file that may leave, by its path relative to the folder.
+        refused: a sentence for each that may not: since it belongs to a data set, a checkpoint or a
+            model, is a credential, or a link out of the folder or to a file that stays here.
+    """
+
+    sizes: dict[Path, int]
+    refused: dict[Path, str]
+
+
 def files_to_upload(folder: Path) -> dict[Path, int]:
-    """List the files below a folder that a job uploads.
+    """Return what `select` selects, if a job may upload it.
+
+    Raises:
+        UserError: when a file is refused, or the files are too large.
+    """
+    sizes, refused = select(folder)
+    if refused:
+        sentence = next(iter(refused.values()))
+        others = len(refused) - 1
+        more = f" {counted(others, 'other file')} cannot go either; --list names all."
+        raise UserError(sentence + more if others else sentence)
+    refuse_too_much(sizes, folder)
+    return sizes
+
+
+def select(folder: Path) -> Selection:
+    """Select the files below a folder that a job uploads, and tell which of them are refused.
 
     These are the files that git tracks, as they are in the folder; where the folder is no git
     checkout, all. What .gitignore and .rayignore exclude is left out.
 
-    Returns:
-        The bytes of each file, by its path relative to `folder`.
-
     Raises:
-        UserError: when a file belongs to a data set, a checkpoint or a model, when it is a
-            credential, or a link out of the folder or to a file that stays here, or when the files
-            are too large.
+        UserError: when git fails, or tracks nothing.
     """
     paths = {path.relative_to(folder) for path in packaged_files(folder)}
     tracked = _tracked(folder)
@@ -49,13 +74,24 @@ def files_to_upload(folder: Path) -> dict[Path, int]:
                 "%s that git does not track stay here, such as %s; git add what the job needs.",
                 *(counted(len(untracked), "file"), _name(untracked[0])),
             )
-    _refuse_links(paths, folder)
-    _refuse_left_out(paths, folder)
-    sizes = {path: (folder / path).stat().st_size for path in sorted(paths)}
-    _refuse_data(sizes)
-    _refuse_too_much(sizes, folder)
-    _refuse_credentials(sizes, folder)
-    return sizes
+    sizes: dict[Path, int] = {}
+    refused: dict[Path, str] = {}
+    for path in sorted(paths):
+        if sentence := _refusal_of_link(path, paths, folder):
+            refused[path] = sentence
+            continue
+        size = (folder / path).stat().st_size
+        if sentence := _refusal_of_data(path, size) or _refusal(path, credential_by_name(path)):
+            refused[path] = sentence
+        else:
+            sizes[path] = size
+    if sum(sizes.values()) <= MAX_BYTES:  # or none of them goes, and to read them takes long
+        for path in list(sizes):
+            kind = credential_by_content(path.name, (folder / path).read_bytes())
+            if sentence := _refusal(path, kind):
+                refused[path] = sentence
+                del sizes[path]
+    return Selection(sizes, refused)
 
 
 @contextmanager
@@ -89,45 +125,46 @@ def _tracked(folder: Path) -> set[Path] | None:
     raise UserError(f"git cannot list the files of {folder} ({printable(reason)}).")
 
 
-def _refuse_links(paths: set[Path], folder: Path) -> None:
+def _refusal_of_link(path: Path, paths: set[Path], folder: Path) -> str | None:
+    """Refuse a link out of the folder, or to what itself stays here, such as ignored secrets."""
     inside = folder.resolve()
-    for path in sorted(paths):
-        is_folder, target = (folder / path).is_dir(), (folder / path).resolve()
-        if is_folder or not target.is_relative_to(inside):
-            place = "to a folder" if is_folder else f"out of {folder}"
-            raise UserError(
-                f"{_name(path)} is a link {place}, which no job follows; put the files themselves "
-                f"in its place, or list it in .rayignore."
-            )
+    is_folder, target = (folder / path).is_dir(), (folder / path).resolve()
+    if is_folder or not target.is_relative_to(inside):
+        place = "to a folder" if is_folder else f"out of {folder}"
+        return (
+            f"{_name(path)} is a link {place}, which no job follows; put the files themselves "
+            f"in its place, or list it in .rayignore."
+        )
+    if target.relative_to(inside) not in paths:
+        return (
+            f"{_name(path)} is a link to {_name(target.relative_to(inside))}, which stays here; "
+            f"git add what the job needs, or list the link in .rayignore."
+        )
+    return None
 
 
-def _refuse_left_out(paths: set[Path], folder: Path) -> None:
-    """Refuse a link to a file that itself stays here, such as an ignored one with secrets.
+def _refusal_of_data(path: Path, size: int) -> str | None:
+    owner = _REFUSED.get(path.suffix)
+    return owner and (
+        f"{_name(path)} ({_megabytes(size)}) belongs to {owner}, which no job uploads; list it in "
+        f".rayignore, and store it where the cluster can read it: at a shared path or an fsspec "
+        f"URL."
+    )
+
+
+def _refusal(path: Path, credential: str | None) -> str | None:
+    return credential and (
+        f"{_name(path)} is {credential}, which no job uploads; list it in .rayignore, and give the "
+        f"cluster credentials of its own (docs/submit.md)."
+    )
+
+
+def refuse_too_much(sizes: Mapping[Path, int], folder: Path) -> None:
+    """Refuse more bytes than a job may upload.
 
     Raises:
-        UserError: when there is one.
+        UserError: when there are more.
     """
-    inside = folder.resolve()
-    for path in sorted(paths):
-        target = (folder / path).resolve().relative_to(inside)
-        if target not in paths:
-            raise UserError(
-                f"{_name(path)} is a link to {_name(target)}, which stays here; git add what the "
-                f"job needs, or list the link in .rayignore."
-            )
-
-
-def _refuse_data(sizes: Mapping[Path, int]) -> None:
-    for path, size in _largest_first(sizes):
-        if owner := _REFUSED.get(path.suffix):
-            raise UserError(
-                f"{_name(path)} ({_megabytes(size)}) belongs to {owner}, which no job uploads; "
-                f"list it in .rayignore, and store it where the cluster can read it: at a shared "
-                f"path or an fsspec URL."
-            )
-
-
-def _refuse_too_much(sizes: Mapping[Path, int], folder: Path) -> None:
     total = sum(sizes.values())
     if total > MAX_BYTES:
         largest = [
@@ -139,17 +176,6 @@ def _refuse_too_much(sizes: Mapping[Path, int], folder: Path) -> None:
             f"most {_megabytes(MAX_BYTES)}; list files that the job does not need in .rayignore, "
             f"of which the largest are {', '.join(largest)}."
         )
-
-
-def _refuse_credentials(sizes: Mapping[Path, int], folder: Path) -> None:
-    for path in sizes:
-        kind = credential_by_name(path)
-        kind = kind or credential_by_content(path.name, (folder / path).read_bytes())
-        if kind:
-            raise UserError(
-                f"{_name(path)} is {kind}, which no job uploads; list it in .rayignore, and give "
-                f"the cluster credentials of its own (docs/submit.md)."
-            )
 
 
 def _largest_first(sizes: Mapping[Path, int]) -> list[tuple[Path, int]]:

@@ -55,17 +55,17 @@ def when_started(address: str, ask: Callable[[], Answer]) -> Answer:
     Raises:
         UserError: when it still does not answer after `_START_SECONDS`, or refuses.
     """
-    deadline, told = time.monotonic() + _START_SECONDS, False
+    deadline, reported = time.monotonic() + _START_SECONDS, False
     while True:
         try:
             return ask()
         except StartingError:
             if time.monotonic() >= deadline:
                 raise
-        if not told:
+        if not reported:
             text = f"{address} does not answer yet; waiting up to {_START_SECONDS:g} s for it."
             print(log_line(text), flush=True)
-        told = True
+        reported = True
         time.sleep(_POLL_SECONDS)
 
 

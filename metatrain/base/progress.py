@@ -137,6 +137,7 @@ class Progress:
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total, self._display = label, total, _display
         self._started = self._shown = time.monotonic()
+        self._visible = False
 
     def update(self, done: float) -> None:
         """Report that `done` things are done, if the last report is long enough ago.
@@ -147,7 +148,7 @@ class Progress:
         if not done:
             self._started = self._shown = now
         if now - self._shown >= self._display.interval:
-            self._shown = now
+            self._shown, self._visible = now, True
             self._display.show(self._line(done, now - self._started))
 
     @contextmanager
@@ -164,8 +165,9 @@ class Progress:
         self._display.say(message)
 
     def close(self) -> None:
-        """Remove what is shown."""
-        self._display.clear()
+        """Remove what this counter shows; a line of others stays."""
+        if self._visible:
+            self._display.clear()
 
     def _line(self, done: float, elapsed: float) -> str:
         rate, total = done / elapsed, self._total

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from metatrain.base.text import printable
+
 # Pydantic's words for a type, or for what is wrong with a value of it, by the kind of error.
 _ALLOWED = {
     "int_type": "an integer",
@@ -79,5 +81,5 @@ def by_value(details: Sequence[ErrorDetails]) -> list[tuple[list[str], list[Erro
 
 def shown(value: Any) -> str:
     """Return a value as a message shows it: the beginning of one that would fill a page."""
-    text = json.dumps(value, default=str)
+    text = printable(json.dumps(value, default=str, ensure_ascii=False))
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

@@ -17,7 +17,7 @@ from metatrain.base.text import counted, printable, reason_of
 from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.fingerprint import Fingerprint, fingerprint_of, near_copies
 from metatrain.data.images import BadImage, BadValue, inspect, open_packed
-from metatrain.data.labelled_sheet import labelled_sheet
+from metatrain.data.labelled_sheet import labelled_sheet, unwritable
 from metatrain.data.packed.manifest import IMAGE, MALFORMED, SPLITS, PackedConditions, RowGroup
 from metatrain.data.packed.parquet_headers import refuse_bomb
 from metatrain.data.packed.store import EpisodeStore
@@ -138,7 +138,7 @@ def write_contact_sheet(url: str, out: str) -> str:
     """Write a PNG with one image and the name of each of up to 64 tasks of the data set at `url`.
 
     Returns:
-        A sentence on the tasks that it shows.
+        A sentence on the tasks that it shows, and a line for each name that its font cannot write.
     """
     store = EpisodeStore(url)
     tasks = [task for split in SPLITS for task in store.tasks(split)]
@@ -146,9 +146,11 @@ def write_contact_sheet(url: str, out: str) -> str:
     chosen = [tasks[number * len(tasks) // count] for number in range(count)]
     firsts = tracked("reading tasks", chosen, count)
     images = [decode(store.read(task, [0]), _SHEET_SIZE, 3) for task in firsts]
-    write_file(out, labelled_sheet(torch.cat(images), [task.name for task in chosen]))
+    names = [task.name for task in chosen]
+    write_file(out, labelled_sheet(torch.cat(images), names))
     part = f"{count:,} of " if count < len(tasks) else "each of "
-    return f"{out}: the first image of {part}{counted(len(tasks), 'task')}"
+    legend = [f"  {number}: {printable(name)}" for name, number in unwritable(names).items()]
+    return "\n".join([f"{out}: the first image of {part}{counted(len(tasks), 'task')}", *legend])
 
 
 def _card(store: EpisodeStore) -> DataCard:

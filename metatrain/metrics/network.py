@@ -183,7 +183,7 @@ def _parse(content: bytes, origin: dict[str, str], url: str) -> HashedNetwork:
         name = metadata["benchmark"]
         network = MetricNetwork(int(metadata["channels"]))
         network.load_state_dict(tensors)
-    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{url} is not a metric network, or is damaged; remove it, and the next evaluation "
             f"trains one."

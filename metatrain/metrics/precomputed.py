@@ -35,9 +35,9 @@ class Precomputed:
         self._url = url
         content = read_file(url)
         try:
-            tensors, self.name = load(content), read_metadata(content)[_NAME]
+            self.name, tensors = read_metadata(content)[_NAME], load(content)
             hashes, self._rows = tensors[_HASH], tensors[_FEATURES]
-        except (SafetensorError, ValueError, KeyError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._refused(f"cannot be read ({error})") from error
         self.sha256 = hashlib.sha256(content).hexdigest()
         if hashes.shape != (len(self._rows), 32) or self._rows.ndim != 2:

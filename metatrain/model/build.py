@@ -1,7 +1,7 @@
 """From a configuration to its parts."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.learning.learners.maml import MAML
 from metatrain.learning.learners.stacked import Stacked
+from metatrain.model.filling import filling
 
 Loop = TypeVar("Loop", bound=InnerLoop)
 
@@ -36,6 +37,11 @@ def build_theta(config: Config) -> Theta:
     What a scope or a learner adds to the meta-parameters is in them, and so the engine, the
     average and checkpoints hold it without knowing.
     """
+    with filling(partial(_theta, config)):
+        return _theta(config)
+
+
+def _theta(config: Config) -> Theta:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         generator, scope = _generator(config), SCOPES[config.inner.scope.name]

@@ -88,7 +88,7 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         UserError: when they are damaged, or not a model.
     """
     try:
-        tensors, metadata = load(data), read_metadata(data)
+        metadata, tensors = read_metadata(data), load(data)
         version, step = metadata["format"], int(metadata["step"])
         values = json.loads(metadata["config"])
         calibration, reference = _calibration(tensors, metadata), _reference(metadata)

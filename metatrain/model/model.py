@@ -241,12 +241,13 @@ class Model:
         if count < 1:
             raise UserError(f"count is {count}; sample at least one image.")
         settings = {"steps": steps, "guidance": guidance, "truncation": truncation}
-        sampler, progress = self._sampler_settings(settings), Progress("sampling", count)
+        sampler, generator = self._sampler_settings(settings), self._generator
+        progress = Progress("sampling", count)
         for batch, start in enumerate(range(0, count, _BATCH)):
             progress.update(start)
             size, batch_seed = min(_BATCH, count - start), seed * 1_000_003 + batch
             with progress.part(start, size):
-                images = self._generator.sample(self.support, size, batch_seed, sampler)
+                images = generator.sample(self.support, size, batch_seed, sampler)
             yield images
         progress.close()
 

@@ -49,14 +49,14 @@ def as_support(
 
     Args:
         images: a folder or an archive at a path or any fsspec URL, whose images are taken in the
-            order of their names, as packing takes them; one image, or several; or `Examples`, which
-            keep their conditions.
+            order of their names, as packing takes them, without those that it would refuse; one
+            image, or several; or `Examples`, which keep their conditions.
         config: the size and channels that the model takes.
         value_range: lowest and highest value of floats; by default (-1, 1), which at least one
             negative value has to confirm.
 
     Raises:
-        UserError: when there is no image, or one cannot be used.
+        UserError: when there is no image, or one that is named cannot be used.
     """
     if isinstance(images, Examples):
         _refuse_many(len(images))
@@ -71,11 +71,37 @@ def as_support(
     ]
     levels = levels_of([partial(_encoded, image, name) for name, image in files])
     coloured: list[str] = []
-    pixels = [(name, _pixels(image, config, levels, name, coloured)) for name, image in named]
+    pixels: list[tuple[str, Tensor]] = []
+    refused: list[tuple[str, BadImage]] = []
+    for name, image in named:
+        try:
+            pixels.append((name, _pixels(image, config, levels, name, coloured)))
+        except BadImage as error:
+            refused.append((name, error))
+    if refused:
+        # Those of a folder have no name by the user's own word.
+        _pass_over(refused, of=len(named) if isinstance(images, str | Path) else 1)
     if coloured:
         say(f"The model draws grey, so the colours of {_few(coloured)} are dropped.")
     low, high = _value_range(pixels, value_range)
     return Examples(torch.stack([_scaled(image, low, high) for _, image in pixels]))
+
+
+def _pass_over(refused: Sequence[tuple[str, BadImage]], of: int) -> None:
+    """Tell which images are passed over, as packing does.
+
+    Args:
+        refused: names, and what is wrong with them.
+        of: how many were to be used.
+
+    Raises:
+        UserError: when no image is left.
+    """
+    name, error = refused[0]
+    if len(refused) >= of:
+        raise UserError(f"{name} cannot be used: {error}; mend or remove it.") from error
+    for name, error in refused:
+        say(f"passed over {name}: {error}")
 
 
 def _refuse_many(count: int) -> None:
@@ -83,7 +109,7 @@ def _refuse_many(count: int) -> None:
         raise UserError(f"there are {count:,} images to adapt to; give at most {MOST_SUPPORT:,}.")
 
 
-def _named_images(images: Image | Sequence[Image]) -> list[tuple[str, Image]]:
+def _named_images(images: Image | Sequence[Image]) -> list[tuple[str, Image | BadImage]]:
     """List the images, each with the name that a message gives it."""
     if isinstance(images, str | Path):
         return _files(str(images))
@@ -97,7 +123,7 @@ def _named_images(images: Image | Sequence[Image]) -> list[tuple[str, Image]]:
     ]
 
 
-def _files(url: str) -> list[tuple[str, Image]]:
+def _files(url: str) -> list[tuple[str, Image | BadImage]]:
     """List the images of a folder or an archive: those in it itself, or else all below it."""
     if _is_image_url(url):
         return [(url, url)]
@@ -125,13 +151,11 @@ def _is_image_url(url: str) -> bool:
     return bool(path.suffix) and is_image_name(path.name) and (web or not is_folder(url))
 
 
-def _read(container: Container, name: str) -> bytes:
+def _read(container: Container, name: str) -> bytes | BadImage:
     try:
         return container.read(name)
     except BadImage as error:
-        raise UserError(
-            f"{container.url}/{name} cannot be used: {error}; mend or remove it."
-        ) from error
+        return error
 
 
 def _few(names: Sequence[str]) -> str:
@@ -141,19 +165,26 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _pixels(
-    image: Image, config: DataConfig, levels: ChooseLevels, name: str, coloured: list[str]
+    image: Image | BadImage,
+    config: DataConfig,
+    levels: ChooseLevels,
+    name: str,
+    coloured: list[str],
 ) -> Tensor:
     """Convert one image to a tensor [C, H, W] of uint8 or floats.
 
     Files whose colours are lost are added to `coloured`.
+
+    Raises:
+        BadImage: when the file cannot be used.
+        UserError: when the array has another shape or type.
     """
+    if isinstance(image, BadImage):
+        raise image
     if isinstance(image, str | Path | bytes | Pillow.Image):
-        try:
-            background = "keep" if config.channels == 4 else "white"
-            data = _encoded(image, name)
-            encoded = normalise(data, background=background, levels=levels).data
-        except BadImage as error:
-            raise UserError(f"{name} cannot be used: {error}; mend or remove it.") from error
+        background = "keep" if config.channels == 4 else "white"
+        data = _encoded(image, name)
+        encoded = normalise(data, background=background, levels=levels).data
         if config.channels == 1 and _is_coloured(encoded, config.image_size):
             coloured.append(name)
         return torch.tensor(to_array(encoded, config.image_size, config.channels))

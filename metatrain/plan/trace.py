@@ -1,7 +1,6 @@
 """A run's computation without its numbers: the real learner on the meta device, and a counter."""
 
 import weakref
-from collections import Counter
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -9,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
+from metatrain.base.progress import Progress
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_learner, build_theta
+from metatrain.plan.result_cache import ResultCache
 
 # From this many inner steps on, each adds as much as the one before it.
 _REGULAR = 4
@@ -64,7 +64,7 @@ class CostCounter(TorchDispatchMode):
 
     def __init__(self, weights: list[Tensor], others: list[Tensor], shards: int) -> None:
         super().__init__()
-        self._shards = shards
+        self._shards, self._results = shards, ResultCache()
         self.peak, self.weights, self.flops, self.launches = 0, 0, 0, 0
         self._shapes = {weight.shape for weight in weights}
         self._known = {tensor.untyped_storage()._cdata for tensor in (*weights, *others)}
@@ -78,9 +78,8 @@ class CostCounter(TorchDispatchMode):
             return 1.0
         if func is torch.ops.aten._to_copy.default and args[0].is_meta and "device" in kwargs:
             return args[0]  # to the CPU, where the memory of tasks is kept
-        out = func(*args, **kwargs)
-        count = flop_registry.get(func._overloadpacket)
-        self.flops += count(*args, **kwargs, out_val=out) if count else 0
+        out, flops = self._results.call(func, args, kwargs)
+        self.flops += flops
         for value in tree_leaves(out):
             if isinstance(value, Tensor) and value.is_meta:
                 self._count(value)
@@ -136,13 +135,21 @@ def _traced(config: Config, steps: int, episodes: int, shards: int) -> Cost:
     with torch.device("meta"):
         place = build_theta(config)
         theta, images = place.copy(), [_episode(config, shards) for _ in range(episodes)]
-    learner, passes = build_learner(config, place), Counter()
-    place.generator.register_forward_pre_hook(lambda *_: passes.update(["all"]))
+    learner, passes = build_learner(config, place), 0
+    progress = Progress("planning, passes of the network", 0)
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+        progress.update(passes)
+
+    place.generator.register_forward_pre_hook(count)
     inputs = [tensor for e in images for tensor in (e.support.target, e.query.target)]
     with CostCounter([*place.parameters(), *theta.values()], inputs, shards) as counter:
         # At the last outer step, after all annealing.
         learner.outer_gradient(theta, images, config.meta.steps)
-    per_episode = (total // episodes for total in (counter.flops, counter.launches, passes.total()))
+    progress.close()
+    per_episode = (total // episodes for total in (counter.flops, counter.launches, passes))
     return Cost(counter.weights, counter.peak - counter.weights, *per_episode)
 
 

@@ -19,10 +19,12 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.base.text import reason_of
 from metatrain.storage.http_bodies import http_options, read_http
+from metatrain.storage.listing import list_files
 from metatrain.storage.local_disk import read_part, refuse_what_is_no_file, write_whole
 from metatrain.storage.multipart import upload
 from metatrain.storage.refusals import refusal_of
 from metatrain.storage.retry import GarbledError, Result, retrying
+from metatrain.storage.s3_bodies import read_s3
 
 # Seconds of silence after which a connection is given up.
 STALL_SECONDS = 15.0
@@ -40,6 +42,10 @@ _SENTENCES = (
     | dict.fromkeys(
         (errno.EMFILE, errno.ENFILE),
         "{url} cannot be opened ({reason}); raise the limit, such as by ulimit -n 4096.",
+    )
+    | dict.fromkeys(
+        (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ),
+        "{url} is no usable path ({reason}); check it, and the links along it.",
     )
     | {errno.EISDIR: "{url} is a folder, and a file is needed; name a file."}
 )
@@ -136,9 +142,9 @@ def read_bytes(
         return read_part(path, start, end)
     if fs.protocol[0] in _HTTP:
         return read_http(fs, path, start, end)
-    # s3fs would ask for the size first, to read parts at the same time.
-    whole = {"max_concurrency": 1} if fs.protocol[0] == "s3" else {}
-    data = fs.cat_file(path, start=start, end=end, **whole)
+    if fs.protocol[0] == "s3" and (start, end) == (None, None):
+        return read_s3(fs, path)
+    data = fs.cat_file(path, start=start, end=end)
     assert isinstance(data, bytes)  # fsspec's own types leave it open.
     return data
 
@@ -208,25 +214,19 @@ def exists(url: str) -> bool:
 def sizes_under(url: str) -> dict[str, int]:
     """Return the size of every file under `url`, in bytes by relative path; empty if none is there.
 
+    The relative path of a file itself is "".
+
     Raises:
         UserError: when any of it cannot be listed, though it may be there.
     """
     fs, path = filesystem_of(url)
     fs.invalidate_cache()
-    # Of a disk, fsspec would leave out what it fails to list.
-    strictly: dict[str, Any] = {} if fs.async_impl else {"on_error": _unless_gone}
     try:
         # Not `glob`, which would take a bracket in a path for a pattern.
-        details = asking(url, lambda: fs.find(path, detail=True, **strictly))
+        sizes = asking(url, lambda: list_files(fs, path))
     except MissingError:
         return {}
-    assert isinstance(details, dict)  # fsspec's own types leave it open.
-    return {str(file)[len(path) + 1 :]: info["size"] for file, info in details.items()}
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
+    return {file.removeprefix(path).lstrip("/"): size for file, size in sizes.items()}
 
 
 def read_file(url: str) -> bytes:

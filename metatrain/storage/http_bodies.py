@@ -8,6 +8,7 @@ from fsspec.asyn import sync
 
 from metatrain.base.errors import UserError
 from metatrain.storage.local_disk import refuse_beyond_memory
+from metatrain.storage.received import Received
 from metatrain.storage.retry import GarbledError
 
 # Of a file whose length the server does not tell.
@@ -68,14 +69,14 @@ async def _read(fs: Any, url: str, start: int | None, end: int | None) -> bytes:
         if end is not None:
             most = min(most, end - (start or 0))
         refuse_beyond_memory(url, most)
-        data = bytearray()
-        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
-            data += chunk
-            if len(data) > most:
-                raise UserError(f"the server of {url} sends more than {most:,} bytes; copy it.")
-    if length is not None and len(data) < length:
+        with Received(url, length or 0) as received:
+            async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+                received.add(chunk)
+                if len(received.data) > most:
+                    raise UserError(f"the server of {url} sends more than {most:,} bytes; copy it.")
+    if length is not None and len(received.data) < length:
         raise GarbledError
-    return bytes(data)
+    return bytes(received.data)
 
 
 def _headers(fs: Any, start: int | None = None, end: int | None = None) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ from metatrain.storage.conditional import (
     remove,
     replace,
 )
-from metatrain.storage.files import absolute
+from metatrain.storage.files import absolute, reaching
 from metatrain.storage.lease_holder import Holder, parse_holder, this_holder
 
 BEAT_SECONDS = 5.0
@@ -137,7 +137,8 @@ def lease(url: str, work: str, *, wait: bool = False, is_file: bool = False) -> 
     """
     url = absolute(url).rstrip("/")
     file = f"{url}.lease.json" if is_file else f"{url}/lease.json"
-    new_folders = [] if "://" in file else [p for p in Path(file).parents if not p.exists()]
+    with reaching(url):
+        new_folders = [] if "://" in file else [p for p in Path(file).parents if not p.exists()]
     held = _acquire(file, url, work, wait)
     try:
         yield held

@@ -75,7 +75,8 @@ def read_part(path: str, start: int | None = None, end: int | None = None) -> by
     with open(path, "rb", opener=_unwaiting) as file:
         status = os.fstat(file.fileno())
         _refuse_kind(path, status.st_mode)
-        begin, stop = start or 0, status.st_size if end is None else min(end, status.st_size)
+        stop = status.st_size if end is None else min(end, status.st_size)
+        begin = min(start or 0, status.st_size)
         refuse_beyond_memory(path, stop - begin)
         file.seek(begin)
         return file.read() if end is None else file.read(max(0, stop - begin))

@@ -1,5 +1,6 @@
 """Retries: the faults of a storage that pass by themselves, and the time to wait for that."""
 
+import errno
 import random
 import time
 from collections.abc import Callable
@@ -18,7 +19,14 @@ _FIRST_WAIT = 0.2
 _LASTING = (
     *(FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError),
     *(UserError, ImportError, NotImplementedError, TypeError, ValueError),
+    *(ArithmeticError, LookupError, MemoryError),
 )
+_LASTING_NUMBERS = {
+    *(errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EOVERFLOW, errno.EBADF, errno.ENODEV, errno.ENXIO, errno.EXDEV, errno.EMLINK),
+    *(errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT),
+}
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
 
 
@@ -52,4 +60,6 @@ def retrying(attempt: Callable[[], Result], on_retry: Callable[[], None] = lambd
 def _may_pass(error: Exception) -> bool:
     if refusal := refusal_of(error):
         return not refusal.lasts
-    return not isinstance(error, _LASTING) and type(error).__name__ not in _NO_CREDENTIALS
+    if isinstance(error, _LASTING) or type(error).__name__ in _NO_CREDENTIALS:
+        return False
+    return not (isinstance(error, OSError) and error.errno in _LASTING_NUMBERS)

@@ -166,13 +166,13 @@ def _command(data: Path, s3_file: Path, ports: list[int]) -> list[str]:
 
 def _free_ports(count: int) -> list[int]:
     """Find ports that are free together with their second ports."""
-    found: list[int] = []
+    ports: list[int] = []
     with ExitStack() as held:
-        while len(found) < count:
+        while len(ports) < count:
             port = 15_000 + secrets.randbelow(15_000)
             with suppress(OSError):
                 for number in (port, port + _SECOND_PORT):
                     listener = held.enter_context(socket.socket())
                     listener.bind(("127.0.0.1", number))
-                found.append(port)
-    return found
+                ports.append(port)
+    return ports

@@ -1,6 +1,5 @@
 """Safetensors files read tensor by tensor, of which memory never holds the whole."""
 
-import json
 from collections.abc import Mapping
 from math import prod
 from typing import NamedTuple
@@ -13,10 +12,8 @@ from metatrain.base.text import printable, reason_of
 from metatrain.storage.files import reaching
 from metatrain.storage.ranges import read_range
 from metatrain.storage.retry import GarbledError, retrying
-from metatrain.storage.tensors import TYPES
+from metatrain.storage.tensors import TYPES, header_length, parse_header
 
-# The format's own limit.
-_LARGEST_HEADER = 100_000_000
 # torch's own limits, below which the product of all sizes takes no time.
 _MOST_DIMENSIONS, _LARGEST_SIZE = 64, 2**63
 
@@ -48,11 +45,14 @@ class TensorFile:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        length = int.from_bytes(self._read(0, 8), "little")
-        if length > _LARGEST_HEADER:
-            raise self._damaged("its header has no length that a header has")
+        beginning = self._read(0, 8)
         try:
-            header = json.loads(bytes(self._read(8, 8 + length)))
+            length = header_length(beginning)
+        except ValueError as error:
+            raise self._damaged(reason_of(error)) from error
+        text = self._read(8, 8 + length)
+        try:
+            header = parse_header(text)
             self.metadata = {str(k): str(v) for k, v in header.pop("__metadata__", {}).items()}
             self._places = {name: _place(entry, 8 + length) for name, entry in header.items()}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

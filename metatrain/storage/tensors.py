@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Buffer
 
 # Names of types in safetensors' header.
 TYPES = {
@@ -13,19 +15,49 @@ TYPES = {
     **{torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8"},
     **{torch.uint8: "U8", torch.bool: "BOOL"},
 }
+# Far more than any model has; to read a million takes half a minute.
+MOST_TENSORS = 20_000
+# So many have shorter headers, with all else that a model's has.
+_LARGEST_HEADER = 16_000_000
 # The header is padded with spaces so that the numbers after it lie where any type may.
 _ALIGNMENT = 8
 
 
-def read_metadata(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file, which `safetensors.torch.load` drops.
+def header_length(beginning: Buffer) -> int:
+    """Return the length of a safetensors file's header, which its first 8 bytes tell.
 
     Raises:
-        ValueError: when its header is not JSON.
+        ValueError: when no header that is read has this length.
     """
-    # Eight bytes of length, then the header.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return header.get("__metadata__", {})
+    length = int.from_bytes(bytes(beginning), "little")
+    if length > _LARGEST_HEADER:
+        raise ValueError("its header has no length that a header has")
+    return length
+
+
+def parse_header(text: Buffer) -> dict[str, Any]:
+    """Parse a safetensors file's header, with a tensor's entry by each name and `__metadata__`.
+
+    Raises:
+        ValueError: when it is no JSON object, or of more than `MOST_TENSORS`.
+    """
+    header = json.loads(bytes(text))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    if len(header) > MOST_TENSORS + 1:
+        raise ValueError(f"it has {len(header):,} tensors; at most {MOST_TENSORS:,} are read")
+    return header
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """Return the metadata of a safetensors file, which `safetensors.torch.load` drops.
+
+    Call it before that, which takes long for far too many tensors.
+
+    Raises:
+        ValueError: as `header_length` and `parse_header`.
+    """
+    return parse_header(data[8 : 8 + header_length(data[:8])]).get("__metadata__", {})
 
 
 def header_of(

@@ -15,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from metatrain.base.progress import Progress
+
 # The former overwrite all of their first argument, of which the latter read only the shape.
 _OVERWRITING = {f"aten::{name}_" for name in ("copy", "fill", "normal", "uniform", "zero")}
 _SHAPED_ALIKE = {
@@ -97,13 +99,18 @@ class Recording:
                 afterwards.
         """
         storages: dict[int, UntypedStorage] = {}
+        sizes = {storage: views[0][1].bytes for storage, views in self._wanted.items()}
+        progress, done = Progress("making the weights, MB", sum(sizes.values()) // 10**6), 0
         for turn in self._turns:
             _perform(turn.call, storages)
             for storage in turn.completes:
+                done += sizes[storage]
+                progress.update(done / 1e6)
                 for name, view in self._wanted[storage]:
                     take(name, view.on(storages[storage]))
             for storage in turn.releases:
                 storages.pop(storage, None)
+        progress.close()
 
 
 class _Recorder(TorchDispatchMode):

@@ -96,7 +96,7 @@ def peaks(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         for name, value in give_memory_back().items():
             patched.setenv(name, value)
-        run_workers(WORLD, folder, work, str(folder))
+        run_workers(WORLD, folder, work, str(folder), start="spawn")
     everyones = [load_file(folder / f"rank-{rank}") for rank in range(WORLD)]
     return {way: torch.stack([of[way] for of in everyones]).amax(0).tolist() for way in WAYS}
 

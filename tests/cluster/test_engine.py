@@ -97,21 +97,19 @@ def work(rank, folder, cases):
 
     for index, case in enumerate(cases):
         config = configuration(*case)
-        straight, first = begun(config), begun(config)
-        for step in range(STEPS):
+        straight = begun(config)
+        for step in range(STEPS // 2):
             take(straight, step)
-            if step < STEPS // 2:
-                take(first, step)
-        local, store = first.local(), CheckpointStore(f"{folder}/{index}")
-        moments = first.optimizer_state()
+        local, store = straight.local(), CheckpointStore(f"{folder}/{index}")
+        moments = straight.optimizer_state()
         half = TrainState(step=2, parameters=local, average=local, optimizer=moments)
-        store.save(draft_of(half, config, first.partitions), peers)
+        store.save(draft_of(half, config, straight.partitions), peers)
         other = cases[index - 1][0] if case[3:] != ("cluster.offload=true",) else case[0]
         resumed = resumed_from(store, config)
         elsewhere = resumed_from(store, configuration(other, *case[1:3]))
         for step in range(STEPS // 2, STEPS):
-            take(resumed, step)
-            take(elsewhere, step)
+            for engine in (straight, resumed, elsewhere):
+                take(engine, step)
         mean = straight.mean([float(rank), 1.0])
         # Five slots, taken in turn.
         own = range(straight.rank, 5, straight.world)

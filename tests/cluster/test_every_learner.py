@@ -36,8 +36,9 @@ def configuration(name, glyphs, folder):
         [
             f"run.dir={folder}/runs", f"run.name={name.replace('+', 'p')}", f"data.path={glyphs}",
             f"learner.name={name}", "data.image_size=16", "data.shots=3", "data.queries=3",
-            "generator.width=8", "inner.steps=2", "adapt.steps=3", "meta.steps=20",
-            "meta.warmup=2", "checkpoint.every=20", "checkpoint.samples=false",
+            "generator.name=dit", "generator.width=8", "generator.depth=1",
+            "inner.steps=2", "adapt.steps=3", "meta.steps=20", "meta.warmup=2",
+            "checkpoint.every=20", "checkpoint.samples=false",
             *CHOSEN.get(name, []),
         ],
     )  # fmt: skip

@@ -125,7 +125,7 @@ def test_a_run_whose_nodes_leave_and_are_lost_continues_on_the_others_with_the_s
     # As Ray ends a worker, which may report first that it leaves; the run continues nevertheless.
     run.signal_a_worker(signal.SIGTERM, signal.SIGKILL).until_text("Training with 1 worker")
     resumed = store_of(elastic).steps()[-1]
-    run.until(step=resumed + 120).process.send_signal(signal.SIGINT)
+    run.until(step=resumed + 60).process.send_signal(signal.SIGINT)
     assert run.wait() == 130
     assert "the same command resumes from there" in run.output
     assert LOST.search(run.output)
@@ -135,7 +135,7 @@ def test_a_run_whose_nodes_leave_and_are_lost_continues_on_the_others_with_the_s
 
     state, config = store_of(elastic).latest(), load_config(None, elastic)
     # Saved on Ctrl-C, beyond the newest checkpoint.
-    assert state.step >= resumed + 120
+    assert state.step >= resumed + 60
     start = build_theta(config).named()
     for name, expected in plain_torch(config, state.step).items():
         torch.testing.assert_close(state.parameters[name], expected, rtol=0, atol=1e-5)

@@ -103,7 +103,9 @@ def test_workers_of_one_machine_meet_in_a_private_file_and_listen_on_loopback_al
     meeting = new_meeting()
     try:
         assert stat.S_IMODE(Path(meeting).stat().st_mode) == 0o600
-        mp.spawn(meet_on_loopback, (meeting, str(tmp_path)), nprocs=WORLD)
+        mp.start_processes(
+            meet_on_loopback, (meeting, str(tmp_path)), nprocs=WORLD, start_method="forkserver"
+        )
     finally:
         Path(meeting).unlink(missing_ok=True)
     for rank in range(WORLD):

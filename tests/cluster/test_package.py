@@ -208,3 +208,19 @@ def test_list_prints_what_would_go_and_sends_nothing(tracked, monkeypatch, capsy
         ["8", "code/x.py"],
         ["8", "my.yaml"],
     ]
+
+
+def test_list_names_every_refused_file_and_fails(tracked, monkeypatch, capsys):
+    (tracked / ".env").write_text("SECRET=1\n")
+    (tracked / "notes.txt").write_text(KEY)
+    (tracked / "model.safetensors").write_bytes(b"0")
+    git(tracked, "add", ".")
+    monkeypatch.chdir(tracked)
+    assert run("metatrain", {"submit": SUBMIT}, ["submit", "--list"]) == 1
+    output, error = capsys.readouterr()
+    for name in (".env is a file", "notes.txt is a private", "model.safetensors (0.0 MB) belongs"):
+        assert f"refused {name}" in output
+    assert "my.yaml" in output
+    assert "3 files cannot go along" in error
+    with pytest.raises(UserError, match="2 other files cannot go either; --list names all"):
+        files_to_upload(tracked)

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_sharding import SGD, TOLERANCE, Case, work
+from test_sharding import SGD, TOLERANCE, Case, starting_weights, work
 from workers import run_workers
-
-from metatrain.model.build import build_theta
 
 # A file of weights that the network takes as they are.
 FILTER = Path(tempfile.mkdtemp()) / "filter.safetensors"
@@ -45,7 +43,7 @@ def test_parts_of_another_package_end_where_one_plain_loop_does(outcomes, case):
     expected, outcome = case.reference(), load_file(outcomes / str(CASES.index(case)))
     assert outcome.keys() == expected.keys()
     assert not any("filter" in name or "grain" in name for name in outcome)
-    start = build_theta(case.config()).copy()
+    start = starting_weights(case.config())
     assert max((expected[f"parameters/{n}"] - p).abs().max() for n, p in start.items()) > 1e-3
     for name, value in expected.items():
         torch.testing.assert_close(outcome[name], value, rtol=0, atol=TOLERANCE)

@@ -254,7 +254,6 @@ def test_a_jobs_exit_status_is_a_shells():
 # Jobs on a real cluster.
 
 
-@pytest.mark.long
 def test_submit_waits_for_a_head_that_is_still_starting(checkout):
     with starting_head() as head:
         process = subprocess.run(

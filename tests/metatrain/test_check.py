@@ -18,7 +18,7 @@ from metatrain.base.errors import UserError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.data.check import check, write_contact_sheet
-from metatrain.data.labelled_sheet import labelled_sheet
+from metatrain.data.labelled_sheet import labelled_sheet, unwritable
 from metatrain.data.packed.manifest import FOOTERS_KEY, MANIFEST
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import DatasetWriter
@@ -173,3 +173,21 @@ def test_a_sheet_names_its_tasks_and_how_many_they_are(tmp_path, images):
     assert places[:, 0].min() >= 4 + 64, "beneath the image"
     assert places[:, 1].min() >= 4 + 68, "of the second"
     assert (sheets[2][:, -4:] == 255).all(), "a long name stays within its place"
+
+
+def test_names_in_letters_that_the_font_lacks_are_numbers_and_told_beside_the_sheet(
+    tmp_path, images
+):
+    table = [
+        {"path": "task-00/00.png", "task": "漢字"},
+        {"path": "task-01/00.png", "task": "Ωμέγα"},
+    ]
+    source = shutil.copytree(images, tmp_path / "images")
+    pq.write_table(pa.Table.from_pylist(table), source / "table.parquet")
+    pack(f"{source}/table.parquet", f"{tmp_path}/set")
+    message = write_contact_sheet(f"{tmp_path}/set", f"{tmp_path}/sheet.png")
+    assert unwritable(["Ωμέγα", "漢字"]) == {"漢字": "#2"}
+    assert re.fullmatch("  #[12]: 漢字", message.splitlines()[1])
+    image = torch.ones(1, 3, 64, 64)
+    assert labelled_sheet(image, ["漢字"]) == labelled_sheet(image, ["#1"])
+    assert labelled_sheet(image, ["Ωμέγα"]) != labelled_sheet(image, ["#1"])

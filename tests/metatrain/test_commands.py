@@ -198,10 +198,13 @@ def test_a_mistake_is_one_sentence_and_exit_status_1(
     assert not Path("x").exists()
 
 
-def test_an_image_that_cannot_be_used_is_named(trained, five_images, capsys):
-    (five_images / "broken.png").write_bytes(b"\x89PNG nothing")
-    assert metatrain("adapt", trained, five_images, "--out", five_images) == 1
+def test_an_image_that_cannot_be_used_is_named(trained, five_images, tmp_path, capsys):
+    broken = five_images / "broken.png"
+    broken.write_bytes(b"\x89PNG nothing")
+    assert metatrain("adapt", trained, broken, "--out", tmp_path / "out") == 1
     assert "broken.png cannot be used" in capsys.readouterr().err
+    assert metatrain("adapt", trained, five_images, "--out", tmp_path / "out") == 0
+    assert f"passed over {broken}: unknown format" in capsys.readouterr().err
 
 
 def test_config_prints_what_it_would_use(capsys):

@@ -369,3 +369,8 @@ def test_a_mistake_can_be_caught_as_a_value_error():
 def test_a_storage_out_of_reach_is_not_called_malformed():
     with pytest.raises(UserError, match="cannot reach nosuch://bucket/"):
         load_config("nosuch://bucket/c.yaml")
+
+
+def test_a_refused_value_is_shown_as_it_was_written():
+    with pytest.raises(UserError, match=r'run\.name is "läuft"; allowed'):
+        load_config(None, ["run.name=läuft"])

@@ -94,6 +94,7 @@ def test_the_api_page_is_made_from_todays_docstrings():
     assert (ROOT / "docs" / "api.md").read_text() == printed, again
 
 
+@pytest.mark.long
 def test_the_notebook_runs(tmp_path):
     notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text())
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]

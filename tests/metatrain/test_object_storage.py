@@ -1,5 +1,6 @@
 """Packing, reading, training's files and every wrong address, against a real S3 server."""
 
+import logging
 import os
 import signal
 import socket
@@ -17,12 +18,13 @@ import torch
 from object_storage import forget_connections, upload
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import LogDisplay
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
-from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.files import MissingError, read_file, sizes_under, write_file
 from metatrain.storage.s3_keys import S3Keys, keys_folder
 from metatrain.storage.s3_server import S3Server
 from metatrain.training.checkpoint import CheckpointStore, draft_of
@@ -192,6 +194,20 @@ def test_a_whole_file_costs_one_request(s3, proxy):
         proxy.asked.clear()
         assert len(read_file(f"{s3}/file")) == size
         assert [asked.method for asked in proxy.asked] == ["GET"]
+
+
+def test_reading_and_listing_show_how_far_they_are(s3, monkeypatch, caplog):
+    write_file(f"{s3}/model", bytes(9_000_000))
+    write_file(f"{s3}/folder/other", b"12")
+    caplog.set_level(logging.INFO, "metatrain")
+    monkeypatch.setattr(LogDisplay, "interval", 1e-9)
+    assert read_file(f"{s3}/model") == bytes(9_000_000)
+    assert sizes_under(s3) == {"folder/other": 2, "model": 9_000_000}
+    assert sizes_under(f"{s3}/model") == {"": 9_000_000}
+    assert sizes_under(f"{s3}/nothing") == {}
+    path = s3.removeprefix("s3://")
+    assert f"reading {path}/model, MB: 9/9, " in caplog.text
+    assert f"listing {path}, files: 2, " in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["folder", "table"])

@@ -1,10 +1,12 @@
 """Plans on the meta device, compared with real tensors, and their readability."""
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 
+from metatrain.base.progress import LogDisplay
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
 from metatrain.config import load_config
@@ -12,6 +14,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_learner, build_theta
+from metatrain.plan import result_cache
 from metatrain.plan.hardware import Hardware
 from metatrain.plan.plan import plan_of, remedy
 from metatrain.plan.trace import trace
@@ -53,6 +56,21 @@ def test_operations_are_those_that_real_tensors_need():
     cost = trace(config, episodes=1)
     assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.05)
     assert cost.passes == 3
+
+
+@pytest.mark.parametrize("learner", ["reptile", "maml"])
+def test_operations_that_are_looked_up_cost_what_they_cost_when_run(learner, monkeypatch):
+    overrides = (f"learner.name={learner}", "inner.steps=2")
+    cost = trace(small(*overrides), episodes=2)
+    monkeypatch.setattr(result_cache, "_key", lambda *_: None)
+    assert trace(small(*overrides), episodes=2) == cost
+
+
+def test_tracing_shows_its_progress(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "metatrain")
+    monkeypatch.setattr(LogDisplay, "interval", 1e-9)
+    trace(small("inner.steps=2"), episodes=1)
+    assert "planning, passes of the network: 2," in caplog.text
 
 
 def test_a_long_inner_loop_is_continued_as_if_it_had_been_traced(monkeypatch):

@@ -3,6 +3,8 @@
 import io
 import logging
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -18,9 +20,15 @@ from metatrain.base.progress import (
     tracked,
 )
 from metatrain.base.tables import aligned
+from metatrain.config import load_config
 from metatrain.data.check import check, write_contact_sheet
 from metatrain.data.packing.pack import pack
+from metatrain.model import filling
+from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
+from metatrain.storage.files import read_file, sizes_under
+from metatrain.training.initial_weights import initial_weights
+from metatrain.training.partition import Partition
 
 
 class Terminal(io.StringIO):
@@ -111,10 +119,11 @@ def test_sampling_shows_the_time_left_within_its_first_batch(packed, tmp_path, m
     caplog.set_level(logging.INFO, "metatrain")
     monkeypatch.setattr(progress.time, "monotonic", Stepping())
     adapted.sample(8)
-    assert [record.message.partition(",")[0] for record in caplog.records] == [
+    lines = [r.message for r in caplog.records if r.message.startswith("sampling")]
+    assert [line.partition(",")[0] for line in lines] == [
         f"sampling: {done}/8" for done in (2, 4, 6, 8)
     ]
-    assert "ETA 1 min" in caplog.records[0].message or "ETA 30 s" in caplog.records[0].message
+    assert "ETA 1 min" in lines[0] or "ETA 30 s" in lines[0]
 
 
 EVALUATION = {
@@ -147,6 +156,66 @@ def test_whatever_may_take_long_shows_its_progress(
     monkeypatch.setattr(progress.time, "monotonic", Stepping())
     work(packed, images, model, tmp_path)
     assert labels <= {record.message.partition(":")[0] for record in caplog.records}
+
+
+@pytest.fixture
+def lines(monkeypatch, caplog):
+    """The lines of progress, of which each update shows one."""
+    caplog.set_level(logging.INFO, "metatrain")
+    monkeypatch.setattr(progress.LogDisplay, "interval", 1e-9)
+    return lambda: [record.message for record in caplog.records]
+
+
+def test_a_network_that_takes_long_to_make_shows_how_far_it_is(lines, monkeypatch):
+    config = load_config(None, ["generator.width=64", "data.image_size=16"])
+    expected = build_theta(config).copy()
+    assert not lines(), "it did not take long"
+    monkeypatch.setattr(filling, "_LONG", -1.0)
+    made = build_theta(config).copy()
+    assert all(torch.equal(made[name], value) for name, value in expected.items())
+    last = re.fullmatch(r"making the network, million numbers: (\d+)/(\d+), .*", lines()[-1])
+    assert last
+    assert last[1] == last[2]
+
+
+def test_weights_that_are_made_slice_by_slice_show_how_far_they_are(lines):
+    config = load_config(None, ["generator.width=64", "data.image_size=16"])
+    with torch.device("meta"):
+        shapes = {name: p.shape for name, p in build_theta(config).named().items()}
+    initial_weights(config, Partition.whole(shapes))
+    last = re.fullmatch(r"making the weights, MB: (\d+)/(\d+), .*", lines()[-1])
+    assert last
+    assert last[1] == last[2]
+
+
+class _Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = bytes(9_000_000)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_download_shows_how_far_it_is_without_what_may_be_a_signature(lines):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/model.safetensors"
+        assert len(read_file(f"{url}?X-Amz-Signature=abc")) == 9_000_000
+        server.shutdown()
+    assert f"reading {url}, MB: 9/9, " in lines()[-1]
+    assert "abc" not in "".join(lines())
+
+
+def test_a_listing_shows_how_much_it_has(lines, tmp_path):
+    for name in ("a/x", "a/y", "b/z"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("12")
+    assert sizes_under(str(tmp_path)) == {"a/x": 2, "a/y": 2, "b/z": 2}
+    assert f"listing {tmp_path}, files: 3, " in lines()[-1]
 
 
 def test_a_terminal_overwrites_one_line_however_narrow_it_is(clock, monkeypatch):

@@ -1,8 +1,10 @@
 """An object store's own reason is told at once, and what lasts is not asked for again."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from object_storage import NOWHERE, forget_connections
@@ -10,7 +12,8 @@ from object_storage import NOWHERE, forget_connections
 from metatrain.base.errors import UserError
 from metatrain.data.packing.pack import pack
 from metatrain.storage import retry
-from metatrain.storage.files import read_file, write_file
+from metatrain.storage.files import read_file, sha256_of, sizes_under, write_file
+from metatrain.storage.lease import lease
 
 REGION = "AuthorizationHeaderMalformed"
 LASTING = {
@@ -99,3 +102,34 @@ def test_a_passing_refusal_is_repeated_before_it_is_told(refuser, code):
     with pytest.raises(UserError, match=rf"The reason \({code}\); try again later"):
         read_file("s3://bucket/x")
     assert refuser.asked == retry.ATTEMPTS
+
+
+def _loop(folder: Path) -> str:
+    (folder / "loop").symlink_to(folder / "loop")
+    return str(folder / "loop")
+
+
+@pytest.mark.parametrize("place", [_loop, lambda folder: str(folder / ("n" * 300))])
+@pytest.mark.parametrize("use", [read_file, sha256_of, sizes_under])
+def test_a_path_that_no_disk_has_is_refused_at_once(place, use, tmp_path, monkeypatch):
+    monkeypatch.setattr(retry.time, "sleep", lambda _: pytest.fail("it is asked again"))
+    with pytest.raises(UserError, match="is no usable path"):
+        use(place(tmp_path))
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENXIO, errno.ENOSPC])
+def test_a_disks_lasting_errors_are_met_once(number):
+    tries = []
+
+    def attempt() -> None:
+        tries.append(1)
+        raise OSError(number, "a reason")
+
+    with pytest.raises(OSError, match="a reason"):
+        retry.retrying(attempt)
+    assert len(tries) == 1
+
+
+def test_a_lease_on_a_path_that_no_disk_has_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="is no usable path"), lease(f"{tmp_path}/{'n' * 300}", "x"):
+        pass

@@ -18,8 +18,10 @@ from metatrain.model.build import build_theta
 from metatrain.model.expectation import warning
 from metatrain.model.file import parse_model
 from metatrain.model.model import Model
+from metatrain.storage import retry
 from metatrain.storage.ranges import read_range
-from metatrain.storage.tensors import read_metadata
+from metatrain.storage.tensor_file import TensorFile
+from metatrain.storage.tensors import MOST_TENSORS, read_metadata
 
 
 @pytest.fixture
@@ -111,6 +113,28 @@ def test_a_calibration_of_impossible_sizes_is_refused(model, tasks, features):
     with pytest.raises(UserError, match="calibrat"):
         theirs = parse_model(data, "theirs")
         warning(theirs, Examples(torch.zeros(2, 1, 16, 16)))
+
+
+def test_far_more_tensors_than_a_model_has_are_refused_before_any_is_made(tmp_path):
+    names = [f"t{i}" for i in range(MOST_TENSORS + 2)]
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps(dict.fromkeys(names, empty)).encode()
+    data = len(header).to_bytes(8, "little") + header
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match=r"at most 20,000 are read"):
+        parse_model(data, "here")
+    with pytest.raises(UserError, match=r"at most 20,000 are read"):
+        TensorFile(str(tmp_path / "model.safetensors"))
+
+
+def test_a_tensor_far_behind_the_end_of_its_file_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(retry.time, "sleep", lambda _: pytest.fail("it is asked again"))
+    for far in (2**40, 2**62, 2**63 - 400):
+        entry = {"dtype": "F32", "shape": [1], "data_offsets": [far, far + 4]}
+        header = json.dumps({"x": entry}).encode()
+        (tmp_path / "far").write_bytes(len(header).to_bytes(8, "little") + header)
+        with pytest.raises(UserError, match="ends too early"):
+            TensorFile(str(tmp_path / "far")).read("x")
 
 
 def test_a_range_beyond_the_end_of_a_file_takes_no_memory(tmp_path):

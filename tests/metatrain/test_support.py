@@ -132,3 +132,23 @@ def test_colours_that_a_grey_model_drops_are_told_once(caplog):
     as_support([grey[0], *coloured[1:]], GREY)
     [record] = caplog.records
     assert "the colours of image 2 and 1 other image are dropped" in record.message
+
+
+def test_a_folders_damaged_images_are_passed_over_as_packing_does_and_named_ones_refused(
+    tmp_path, caplog
+):
+    for number, array in enumerate(pixels()):
+        Image.fromarray(array.squeeze()).save(tmp_path / f"{number}.png")
+    expected = as_support(tmp_path, GREY).target
+    whole = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    assert torch.equal(as_support(tmp_path, GREY).target, expected)
+    assert f"passed over {tmp_path}/cut.png: corrupt or truncated" in caplog.text
+    assert "Thumbs" not in caplog.text
+    with pytest.raises(UserError, match=r"cut\.png cannot be used: corrupt"):
+        as_support([tmp_path / "0.png", tmp_path / "cut.png"], GREY)
+    for number in range(3):
+        (tmp_path / f"{number}.png").unlink()
+    with pytest.raises(UserError, match=r"cut\.png cannot be used: corrupt"):
+        as_support(tmp_path, GREY)

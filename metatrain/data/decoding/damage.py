@@ -31,7 +31,7 @@ def damage_of(data: bytes, image: ImageFile.ImageFile) -> str:
 def _damage_of_tiff(data: bytes) -> str:
     import pyvips  # Loads libvips, which few files need.
 
-    bare = without_metadata(data, strict=True)
+    bare = without_metadata(data, strict=True).read()
 
     def can_read(fail_on: str) -> bool:
         try:

@@ -1,6 +1,5 @@
 """Opening an image file of a stranger, and loading its first frame."""
 
-import io
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -74,7 +73,6 @@ def _load_frame(data: bytes, strict: bool) -> Frame:
     if not data:
         raise BadImage("empty")
     tiff_turn = turn_of_tiff(data)
-    data = without_metadata(data)
     file = _open(data)
     if file.width * file.height > MAX_PIXELS:
         raise BadImage("huge", f"{file.width} x {file.height} pixels")
@@ -109,7 +107,7 @@ def pixels_of(data: bytes) -> int | None:
     """Return the number of pixels of an image file by its header; None where that is not known."""
     try:
         with no_warnings():
-            file = _open(without_metadata(data))
+            file = _open(data)
     except BadImage:
         return None
     return file.width * file.height
@@ -121,13 +119,13 @@ def has_wide_values(data: bytes) -> bool:
     Raises:
         BadImage: when it is no image.
     """
-    return wide_header(_open(without_metadata(data))) is not None
+    return wide_header(_open(data)) is not None
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
     """Read the header alone."""
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(without_metadata(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise BadImage("huge") from error
     except Image.UnidentifiedImageError as error:

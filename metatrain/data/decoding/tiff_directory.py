@@ -1,8 +1,11 @@
 """The first directory of a TIFF file, read leniently; EXIF is such a file too."""
 
+import io
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from typing_extensions import Buffer, override
 
 _HEADERS = {b"II*\0": "<", b"MM\0*": ">"}
 
@@ -43,10 +46,11 @@ def entries_of(data: bytes) -> Iterator[Entry]:
         return
 
 
-def without_metadata(data: bytes, strict: bool = False) -> bytes:
-    """Return a TIFF file without tags that do not tell of pixels, so that none can spoil them.
+def without_metadata(data: bytes, strict: bool = False) -> BinaryIO:
+    """Open a TIFF file without tags that do not tell of pixels, so that none can spoil them.
 
-    Its image is as if its orientation were upright. BigTIFF is returned as it is.
+    Its image is as if its orientation were upright. BigTIFF and all other files are opened as they
+    are. The pixels are not copied: an uncompressed file may have 400 MB.
 
     Args:
         data: the file.
@@ -54,19 +58,52 @@ def without_metadata(data: bytes, strict: bool = False) -> bytes:
     """
     order = order_of(data)
     if order is None:
-        return data
+        return io.BytesIO(data)
     tags = _OF_PIXELS if strict else _OF_PIXELS | _OF_RANGE
     kept = sorted({e.tag: e for e in entries_of(data) if e.tag in tags}.items())
-    parts = [
-        data[:4],
-        struct.pack(f"{order}I", len(data) + len(data) % 2),
-        memoryview(data)[8:],
+    directory = [
         bytes(len(data) % 2),
         struct.pack(f"{order}H", len(kept)),
         *(data[e.place - 8 : e.place + 4] for _, e in kept),
         bytes(4) if strict else _next_directory(data, order),
     ]
-    return b"".join(parts)
+    header = data[:4] + struct.pack(f"{order}I", len(data) + len(data) % 2)
+    return io.BufferedReader(_Spliced(header, memoryview(data)[8:], b"".join(directory)))
+
+
+class _Spliced(io.RawIOBase):
+    """A file of several parts in memory, one behind the other."""
+
+    def __init__(self, *parts: Buffer) -> None:
+        self._parts = [memoryview(part) for part in parts]
+        self._size = sum(map(len, self._parts))
+        self._place = 0
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Copy the bytes at the present place, as far as one part goes."""
+        target, begin = memoryview(buffer).cast("B"), 0
+        for part in self._parts:
+            if self._place < begin + len(part):
+                piece = part[self._place - begin :][: len(target)]
+                target[: len(piece)] = piece
+                self._place += len(piece)
+                return len(piece)
+            begin += len(part)
+        return 0
 
 
 def _next_directory(data: bytes, order: str) -> bytes:

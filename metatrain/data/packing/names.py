@@ -14,6 +14,8 @@ _IMAGE_SUFFIX = re.compile(
 _MACHINE_MADE = frozenset(
     ("@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "__macosx", "$recycle.bin")
 )
+# Files of Windows and macOS themselves; most begin with a dot.
+_SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 
 _SPLITS = {
     "train": re.compile(r"train(ing)?|trn"),
@@ -57,6 +59,7 @@ def is_image_name(path: str) -> bool:
 
 
 def is_passed_over(path: str) -> bool:
-    """Tell whether a relative path is hidden or lies in a folder that no user made."""
-    parts = PurePosixPath(path).parts
-    return any(part.startswith(".") or part.casefold() in _MACHINE_MADE for part in parts)
+    """Tell whether a relative path is hidden, or of a file or in a folder that no user made."""
+    parts = [part.casefold() for part in PurePosixPath(path).parts]
+    machine_made = any(part.startswith(".") or part in _MACHINE_MADE for part in parts)
+    return machine_made or bool(parts and parts[-1] in _SYSTEM_FILES)

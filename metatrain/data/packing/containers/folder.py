@@ -14,7 +14,13 @@ from typing_extensions import override
 from metatrain.data.images import BadImage
 from metatrain.data.packing.containers.archive import open_at
 from metatrain.data.packing.containers.container import Container, check_size
-from metatrain.storage.files import MissingError, asking, filesystem_of, read_bytes
+from metatrain.storage.files import (
+    MissingError,
+    asking,
+    filesystem_of,
+    read_bytes,
+    sizes_under,
+)
 
 
 class Folder(Container):
@@ -40,10 +46,7 @@ class Folder(Container):
     def _sizes(self) -> Mapping[str, int]:
         if self._only:
             return dict.fromkeys(self._only, 0)
-        listing = asking(self.url, lambda: self._fs.find(self._root, detail=True))
-        assert isinstance(listing, dict)  # By `detail`; fsspec's own types leave it open.
-        within = {str(f).removeprefix(self._root).lstrip("/"): i for f, i in listing.items()}
-        return {name: info["size"] or 0 for name, info in within.items()}
+        return sizes_under(self.url)
 
     @override
     def read(self, name: str) -> bytes:

@@ -11,7 +11,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.text import printable
 from metatrain.data.images import BadImage
 from metatrain.data.packing.containers.container import Container
-from metatrain.data.packing.names import is_image_name, split_named
+from metatrain.data.packing.names import is_image_name, is_passed_over, split_named
 from metatrain.data.packing.sources.listing import Entry, Listing, Options
 
 NOT_AN_IMAGE = "not an image"
@@ -39,8 +39,9 @@ class Folders:
         images = [name for name in files.sizes if is_image_name(name)]
         layout = layout_of([_folders(name) for name in images], options.task_depth, files.url)
         result = Listing(refused=list(files.refused), read_file=files.read)
+        others = (name for name in files.sizes if not is_image_name(name))
         result.refused += [
-            (name, BadImage(NOT_AN_IMAGE)) for name in files.sizes if not is_image_name(name)
+            (name, BadImage(NOT_AN_IMAGE)) for name in others if not is_passed_over(name)
         ]
         result.remarks += layout.remarks
         for name in sorted(images):

@@ -6,7 +6,7 @@ from functools import partial
 from metatrain.base.errors import UserError
 from metatrain.data.images import BadImage
 from metatrain.data.packing.containers.container import Container
-from metatrain.data.packing.names import is_image_name
+from metatrain.data.packing.names import is_image_name, is_passed_over
 from metatrain.data.packing.sources.folders import NOT_AN_IMAGE
 from metatrain.data.packing.sources.listing import Entry, Listing
 
@@ -18,7 +18,7 @@ def list_photos(files: Container) -> Listing:
         UserError: when there is none.
     """
     result = Listing(refused=list(files.refused), read_file=files.read)
-    for name in sorted(files.sizes):
+    for name in sorted(name for name in files.sizes if not is_passed_over(name)):
         if not is_image_name(name):
             result.refused.append((name, BadImage(NOT_AN_IMAGE)))
         elif re.search("[\ud800-\udfff]", name):
