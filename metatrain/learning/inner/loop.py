@@ -1,7 +1,6 @@
 """The inner loop: a few steps on one task, from meta-parameters to fast weights."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -262,10 +261,13 @@ class InnerLoop:
         self, moved: dict[str, nn.Parameter], lr: float
     ) -> "torch.optim.Optimizer | _RuleSteps":
         # Made anew for every task: moments of one task must not reach another.
+        momentum = self._momentum
         if len(list(self.theta.inner_rule.parameters())):
-            direction = partial(OPTIMIZERS[self.config.optimizer], momentum=self._momentum)
-            return _RuleSteps(self.theta.inner_rule, moved, direction, lr)
-        parameters, momentum = list(moved.values()), self._momentum
+            kind = OPTIMIZERS[self.config.optimizer]
+            return _RuleSteps(
+                self.theta.inner_rule, moved, lambda g, state: kind(g, state, momentum), lr
+            )
+        parameters = list(moved.values())
         if self.config.optimizer == "adam":
             # Unfused, its many small operations cost a tenth of an inner step on a CPU. The meta
             # device, which plans use, has no fused kernel.
