@@ -281,7 +281,10 @@ def test_tasks_that_are_added_have_the_same_conditions(rows, folder, tmp_path):
     ("kinds", "sentence"),
     [
         ({"captoin": "text"}, r"--condition captoin: .*no such column.* did you mean 'caption'\?"),
-        ({"caption": "txet"}, r"names no kind; .* text, vector, image, bits; did you mean 'text'"),
+        (
+            {"caption": "txet"},
+            r"names no kind; .* vector, image, audio, bits; did you mean 'text'",
+        ),
         ({"path": "text"}, "--condition path: .*no such column"),
     ],
 )

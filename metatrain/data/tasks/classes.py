@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.section import Section
+from metatrain.data.conditions import CONDITIONS
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore
@@ -42,6 +43,17 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
         super().__init__(config, data, store)
         size, channels = data.image_size, data.channels
         self._reader = ClassReader(self.store, size, channels, data.conditions)
+
+    @classmethod
+    @override
+    def conditions(cls, config: ClassesConfig, data: EpisodeConfig) -> dict[str, tuple[int, ...]]:
+        shapes = {
+            name: CONDITIONS[section.model_dump()["name"]](
+                section, data.image_size, data.channels
+            ).shape
+            for name, section in data.conditions.items()
+        }
+        return {name: shape for name, shape in shapes.items() if shape is not None}
 
     @override
     def sampler(

@@ -1,0 +1,39 @@
+"""The key `conditions` of a generator's section."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from metatrain.base.section import Section, section_of
+from metatrain.generators.conditions.registry import ENCODERS
+
+# The condition that every generator has.
+SUPPORT = "support"
+
+
+def plain_conditions(values: Any) -> Any:
+    """Read `[support, text]` and `text: text` as `text: {name: text}`.
+
+    Raises:
+        ValueError: when a condition is named as the support.
+    """
+    if isinstance(values, list | tuple):
+        values = {name: name for name in values if name != SUPPORT}
+    if not isinstance(values, Mapping):
+        return values
+    if SUPPORT in values:
+        raise ValueError("the support is always a condition; leave it out.")
+    return {key: {"name": v} if isinstance(v, str) else v for key, v in values.items()}
+
+
+NO_CONDITIONS: dict[str, Section] = {}
+Conditions = Annotated[
+    dict[str, section_of(ENCODERS)],
+    BeforeValidator(plain_conditions),
+    # Left out where there are none, since the sha256 of a model covers its configuration.
+    Field(
+        exclude_if=lambda conditions: not conditions,
+        description="Encoders of conditions beside the support, as [support, text, audio].",
+    ),
+]
