@@ -29,6 +29,7 @@ from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
 from metatrain.model.enlarge import enlarged, enlarging_network
 from metatrain.model.format import encode
+from metatrain.model.given import Given, as_given
 from metatrain.model.reference import Reference
 from metatrain.model.rescope import rescoped
 from metatrain.model.self_support import PhotoLike, as_photo, degradation_of, support_of
@@ -37,6 +38,10 @@ from metatrain.storage.files import write_file
 
 # Images sampled at once.
 _BATCH = 64
+
+NOTHING: Given = {}
+# Of one strength or by condition; None for the configured one.
+Guidance = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class Model:
         self,
         images: Images,
         *,
+        given: Given = NOTHING,
         steps: int | None = None,
         lr: float | None = None,
         scope: str | None = None,
@@ -104,6 +110,8 @@ class Model:
             images: a folder; or files, PIL images, arrays ([H, W] or [H, W, C]) or tensors ([H, W]
                 or [C, H, W]), one or several. Files and PIL images are cropped and resampled; the
                 others must have the model's size and channels.
+            given: conditions of the images by name, such as {"text": "a red fox"}: one value for
+                all, or a list with one for each; a sound is the path of a file, or its bytes.
             steps: inner steps, `adapt.steps` of the configuration by default.
             lr: inner learning rate, `adapt.lr` by default; learned rates stay as they are.
             scope: the parameters that the inner steps move: "all", "film", "lora", "head", "body"
@@ -120,6 +128,8 @@ class Model:
         """
         model = self._adapting(steps, lr, scope)
         support = as_support(images, self.config.data, value_range)
+        conditions = as_given(given, self.config, len(support))
+        support = replace(support, given={**support.given, **conditions})
         steps_taken = model.adapt_stepwise(support, seed=seed)
         at, progress = next(steps_taken), Progress("adapting", model.config.adapt.steps)
         for at in steps_taken:
@@ -198,9 +208,10 @@ class Model:
         self,
         count: int,
         *,
+        given: Given = NOTHING,
         seed: int = 0,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: Guidance = None,
     ) -> Tensor:
         """Sample `count` images [count, C, H, W] in [-1, 1], on the model's device.
 
@@ -208,39 +219,50 @@ class Model:
 
         Args:
             count: number of images.
+            given: conditions of the images by name, as `adapt` takes them; by default those of the
+                support, in turn. With one, a model that has not been adapted samples as well.
             seed: seeds the noise that images begin as.
             steps: sampler steps from noise to image, the configuration's by default.
-            guidance: classifier-free guidance towards the support, the configuration's by default;
-                1 is none.
+            guidance: classifier-free guidance towards the support, or by condition, as
+                {"support": 1, "text": 3}; the configuration's by default; 1 is none.
 
         Raises:
-            MissingStepError: when the model has not been adapted.
+            MissingStepError: when the model has not been adapted, and nothing is given.
             UserError: when an argument is out of range.
         """
-        return torch.cat([*self.batches(count, seed=seed, steps=steps, guidance=guidance)])
+        return torch.cat(
+            [*self.batches(count, given=given, seed=seed, steps=steps, guidance=guidance)]
+        )
 
     def batches(
         self,
         count: int,
         *,
+        given: Given = NOTHING,
         seed: int = 0,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: Guidance = None,
     ) -> Iterator[Tensor]:
         """Yield what `sample` returns in batches of at most 64, so that memory stays bounded."""
-        if self.support is None:
+        support = self.support
+        if support is None and not given:
             raise MissingStepError(
                 "this model has not been adapted; adapt it to a few images first.", step="adapt"
             )
         if count < 1:
             raise UserError(f"count is {count}; sample at least one image.")
+        if support is None:
+            data = self.config.data
+            sides = (data.channels, data.image_size, data.image_size)
+            support = Examples(torch.empty(0, *sides, device=self.device))
+        conditions = {**support.given, **as_given(given, self.config)}
         sampler, generator = self._sampler_settings(steps, guidance), self._generator
         progress = Progress("sampling", count)
         for batch, start in enumerate(range(0, count, _BATCH)):
             progress.update(start)
             size, batch_seed = min(_BATCH, count - start), seed * 1_000_003 + batch
             with progress.part(start, size):
-                images = generator.sample(self.support, size, batch_seed, sampler)
+                images = generator.sample(support, size, batch_seed, sampler, conditions)
             yield images
         progress.close()
 
@@ -248,12 +270,15 @@ class Model:
         self,
         count: int,
         *,
+        given: Given = NOTHING,
         seed: int = 0,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: Guidance = None,
     ) -> list[PIL.Image.Image]:
         """Sample as `sample` does, and return PIL images."""
-        return pil_images(self.sample(count, seed=seed, steps=steps, guidance=guidance))
+        return pil_images(
+            self.sample(count, given=given, seed=seed, steps=steps, guidance=guidance)
+        )
 
     def enlarge(
         self,
@@ -371,13 +396,13 @@ class Model:
         config, parameters = rescoped(changed.config, self.parameters, scope)
         return replace(changed, config=config, parameters=parameters)
 
-    def _sampler_settings(self, steps: int | None, guidance: float | None) -> Section | None:
+    def _sampler_settings(self, steps: int | None, guidance: Guidance) -> Section | None:
         """Return the settings of the sampler with other values; None for the configured ones."""
         values = {"objective.sampler.steps": steps, "objective.sampler.guidance": guidance}
         config = self._with(values).config
         return None if config is self.config else config.objective.sampler
 
-    def _with(self, values: Mapping[str, float | None]) -> "Model":
+    def _with(self, values: Mapping[str, Guidance]) -> "Model":
         changes = {key: value for key, value in values.items() if value is not None}
         return replace(self, config=with_values(self.config, changes)) if changes else self
 

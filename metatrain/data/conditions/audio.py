@@ -13,7 +13,7 @@ from metatrain.base.section import Section
 from metatrain.data.conditions.kind import ConditionKind
 from metatrain.data.sound.log_mel import FRAMES_PER_SECOND, HOP, MELS, scaled_log_mel
 from metatrain.data.sound.reading import read_sound
-from metatrain.data.sound.wave import MOST_SECONDS, from_wave, to_wave
+from metatrain.data.sound.wave import MOST_SECONDS, RATE, from_wave, to_wave
 
 _SECONDS = 2.0
 # Frames come in such groups, so that networks can halve their number thrice.
@@ -58,6 +58,13 @@ class Audio(ConditionKind[AudioConfig]):
                 samples = torch.from_numpy(from_wave(value)[: len(wave)])
                 wave[: len(samples)] = samples
         return scaled_log_mel(waves)[:, :frames].float()
+
+    @override
+    def unread(self, value: bytes) -> str | None:
+        seconds, most = len(from_wave(value)) / RATE, self.shape[0] / FRAMES_PER_SECOND
+        return (
+            f"a sound of {seconds:.1f} s, of which {most:g} are heard" if seconds > most else None
+        )
 
     @property
     @override

@@ -64,6 +64,10 @@ class ConditionKind(ABC, Generic[C]):
             BadValue: when one of them is not of this kind.
         """
 
+    def unread(self, value: bytes) -> str | None:
+        """Say what of the packed `value` is not decoded, as a noun phrase; None where all is."""
+        return None
+
     @property
     def shape(self) -> tuple[int, ...] | None:
         """The shape of one decoded value, of float32; None where it is a text."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from metatrain.base.section import Section, section_of
+from metatrain.generators.conditions.encoder import EncoderConfig
 from metatrain.generators.conditions.registry import ENCODERS
 
 # The condition that every generator has.
@@ -27,7 +28,7 @@ def plain_conditions(values: Any) -> Any:
     return {key: {"name": v} if isinstance(v, str) else v for key, v in values.items()}
 
 
-NO_CONDITIONS: dict[str, Section] = {}
+NO_CONDITIONS: dict[str, EncoderConfig] = {}
 Conditions = Annotated[
     dict[str, section_of(ENCODERS)],
     BeforeValidator(plain_conditions),
@@ -37,3 +38,9 @@ Conditions = Annotated[
         description="Encoders of conditions beside the support, as [support, text, audio].",
     ),
 ]
+
+
+def conditions_of(generator: Section) -> Mapping[str, EncoderConfig]:
+    """Return the encoders of a generator's section, or of the networks that it combines."""
+    networks = getattr(generator, "of", generator)
+    return getattr(networks, "conditions", NO_CONDITIONS)

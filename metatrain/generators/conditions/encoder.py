@@ -65,6 +65,11 @@ class ConditionEncoder(nn.Module, ABC, Generic[C]):
         assert isinstance(values, Tensor)
         return values
 
+    @classmethod
+    def unread(cls, config: C, value: bytes) -> str | None:
+        """Say what of a packed `value` is not encoded, as a noun phrase; None where all is."""
+        return None
+
     @abstractmethod
     def missing(self, count: int) -> Tensor:
         """Return the tensor [count, ...] of examples that all lack the condition, zeros."""

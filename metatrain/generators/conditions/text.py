@@ -79,6 +79,13 @@ class TextEncoder(ConditionEncoder[TextConfig]):
         return rows
 
     @override
+    @classmethod
+    def unread(cls, config: TextConfig, value: bytes) -> str | None:
+        if len(value) <= config.length:
+            return None
+        return f"a text of {len(value):,} bytes, of which the first {config.length} are read"
+
+    @override
     def missing(self, count: int) -> Tensor:
         return torch.zeros(count, self.config.length, dtype=torch.int64)
 
