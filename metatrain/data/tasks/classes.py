@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.section import Section
+from metatrain.base.text import counted, printable
 from metatrain.data.conditions import CONDITIONS
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
@@ -87,6 +88,19 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
     @override
     def fingerprint(self) -> str:
         return self.store.fingerprint
+
+    @property
+    @override
+    def remarks(self) -> list[str]:
+        images = sum(group.count for group in self.store.row_groups)
+        shares = {
+            name: 1 - self.store.missing.get(name, 0) / images for name in self.data.conditions
+        }
+        return [
+            f"{share:.1%} of {counted(images, 'image')} have the condition '{printable(name)}'."
+            for name, share in shares.items()
+            if share < 1
+        ]
 
     @override
     def refuse_enlarging(self, size: int) -> None:

@@ -95,4 +95,5 @@ def _by_folder(
 
 
 def _described(entry: Entry, row: Row, columns: list[str]) -> Entry:
-    return entry._replace(metadata={column: row.get(column, "") for column in columns})
+    described = {column: row.get(column, "") for column in columns}
+    return entry._replace(metadata={**entry.metadata, **described})
