@@ -75,12 +75,13 @@ class Config(Section):
     @classmethod
     def _conditions_are_read(cls, values: Any) -> Any:
         """Let episodes bring the conditions that the generator encodes."""
-        wanted = {name: {"name": kind} for name, kind in _encoded_kinds(values).items()}
-        data = values.get("data", {}) if wanted else None
+        kinds = _encoded_kinds(values)
+        data = values.get("data", {}) if kinds else None
         read = data.get("conditions", {}) if isinstance(data, dict) else None
-        if isinstance(data, dict) and isinstance(read, dict) and not wanted.keys() <= read.keys():
-            return values | {"data": data | {"conditions": wanted | read}}
-        return values
+        if not isinstance(data, dict) or not isinstance(read, dict):
+            return values
+        brought = {name: _of_kind(kind, read.get(name, {})) for name, kind in kinds.items()}
+        return values | {"data": data | {"conditions": read | brought}}
 
     @model_validator(mode="after")
     def _conditions_suit_their_encoders(self) -> Self:
@@ -233,10 +234,17 @@ def _encoded_kinds(values: Any) -> dict[str, str]:
     part = values.get("generator") if isinstance(values, dict) else None
     if isinstance(part, dict) and isinstance(part.get("of"), dict):
         part = part["of"]
-    conditions = plain_conditions(part.get("conditions", {})) if isinstance(part, dict) else {}
+    try:
+        conditions = plain_conditions(part.get("conditions", {})) if isinstance(part, dict) else {}
+    except ValueError:  # the key itself is refused
+        conditions = {}
     if not isinstance(conditions, dict):
         return {}
     chosen = {
         n: ENCODERS.get(str(c.get("name"))) for n, c in conditions.items() if isinstance(c, dict)
     }
     return {name: encoder.kind for name, encoder in chosen.items() if encoder}
+
+
+def _of_kind(kind: str, section: Any) -> Any:
+    return {"name": kind, **section} if isinstance(section, dict) else section

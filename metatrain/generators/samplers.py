@@ -67,6 +67,8 @@ def guided(velocities: Sequence[Velocity], weights: Sequence[float]) -> Velocity
         if weight == summands[-1][0]:
             summands.pop()
         summands.append((weight, velocity))
+    if len(summands) > 1 and summands[-1][0] == 0.0:
+        summands.pop()
     (_, first), *rest = summands
 
     def combined(x: Tensor, time: float) -> Tensor:

@@ -62,9 +62,9 @@ class Audio(ConditionKind[AudioConfig]):
     @override
     def unread(self, value: bytes) -> str | None:
         seconds, most = len(from_wave(value)) / RATE, self.shape[0] / FRAMES_PER_SECOND
-        return (
-            f"a sound of {seconds:.1f} s, of which {most:g} are heard" if seconds > most else None
-        )
+        if seconds <= most:
+            return None
+        return f"a sound of {seconds:.1f} s, of which the first {most:g} are heard"
 
     @property
     @override

@@ -14,18 +14,22 @@ SUPPORT = "support"
 
 
 def plain_conditions(values: Any) -> Any:
-    """Read `[support, text]` and `text: text` as `text: {name: text}`.
+    """Read `[support, text]`, `text: text` and `text: {}` as `text: {name: text}`.
 
     Raises:
         ValueError: when a condition is named as the support.
     """
     if isinstance(values, list | tuple):
-        values = {name: name for name in values if name != SUPPORT}
+        values = {name: name for name in values}
     if not isinstance(values, Mapping):
         return values
-    if SUPPORT in values:
-        raise ValueError("the support is always a condition; leave it out.")
-    return {key: {"name": v} if isinstance(v, str) else v for key, v in values.items()}
+    sections = {key: {"name": v} if isinstance(v, str) else v for key, v in values.items()}
+    if sections.pop(SUPPORT, {"name": SUPPORT}) != {"name": SUPPORT}:
+        raise ValueError("the support has no encoder to choose; leave it out.")
+    return {
+        key: {"name": key, **section} if isinstance(section, Mapping) else section
+        for key, section in sections.items()
+    }
 
 
 NO_CONDITIONS: dict[str, EncoderConfig] = {}
