@@ -139,7 +139,7 @@ def _untrained_sha256(config: Config) -> str:
         "objective": True,
         "codec": True,
         "adapt": True,
-        "data": {"image_size", "channels"},
+        "data": {"image_size", "channels", "conditions"},
         "inner": {"optimizer", "scope"},
     }
     kind = LEARNERS[config.learner.name]
