@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from metatrain.base.errors import UserError
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.episode_list import benchmark_name
+from metatrain.evaluation.given_files import keep_given
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Protocol, ScoredSystem
 from metatrain.evaluation.results import Evaluation, write_evaluation
 from metatrain.evaluation.running.jobs import (
@@ -197,6 +198,7 @@ def _evaluate(
         quality=protocol.expectation_quality(model, system, outputs),
     )
     keep_strips(protocol.benchmark, outputs, candidate.folder)
+    keep_given(protocol.store, protocol.benchmark, model.config, candidate.folder)
     write_evaluation(evaluation, {n: s.scores for n, s in systems.items()}, candidate.folder)
     return evaluation, systems
 

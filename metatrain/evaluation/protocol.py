@@ -53,6 +53,10 @@ class Protocol:
         whole: the list of episodes, of which the benchmark has the first.
         benchmark: the episodes with their images.
         spaces: the feature spaces; the first has all metrics.
+
+    Attributes:
+        store: the data set.
+        benchmark: the episodes with their images.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Protocol:
         spaces: Sequence[FeatureSpace],
     ) -> None:
         self.benchmark = benchmark
-        self._store, self._whole, self._spaces = store, whole, spaces
+        self.store, self._whole, self._spaces = store, whole, spaces
         self._scorer = Scorer(benchmark, spaces)
 
     @cached_property
@@ -77,8 +81,8 @@ class Protocol:
         return [
             Job(
                 system=system,
-                data=self._store.url,
-                fingerprint=self._store.fingerprint,
+                data=self.store.url,
+                fingerprint=self.store.fingerprint,
                 split=episodes.split,
                 episode=episode,
                 shots=self.benchmark.shots,

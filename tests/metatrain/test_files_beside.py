@@ -1,23 +1,32 @@
 """Texts and sounds in files beside images: packed, counted, told and learned from."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from evaluated_run import make_run
+from parsed_page import Page
 from PIL import Image
 
 from metatrain.api import train
 from metatrain.base.errors import UserError
+from metatrain.base.text import printable
 from metatrain.config import load_config
 from metatrain.data.check import check
 from metatrain.data.packed.manifest import MANIFEST, MISSING_KEY
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
 from metatrain.data.sound.wave import from_wave
+from metatrain.evaluation.episodes.benchmark import read_benchmark
+from metatrain.evaluation.episodes.episode_list import list_episodes
+from metatrain.evaluation.given_files import keep_given, read_given
 from metatrain.generators.networks.unet import UNetConfig
 from metatrain.plan.trace import trace
+from metatrain.report import write_report
+from metatrain.report.given_values import wave_path
 
 SPLIT = (1.0, 0.0, 0.0)
 
@@ -154,3 +163,40 @@ def test_training_tells_the_share_and_learns_from_both(packed_both, tmp_path, ca
     assert model.sample(1, given={"text": "image 1 of 2"}).isfinite().all()
     plain = config.model_copy(update={"generator": UNetConfig(width=8)})
     assert trace(config, 2).flops > 1.1 * trace(plain, 2).flops
+
+
+def test_a_page_shows_captions_and_plays_sounds(tmp_path):
+    folder = write_folder(tmp_path / "images", count=8)
+    (folder / "t2" / "1.txt").write_text("<b>bold</b> \u202e \x07")
+    kinds = {"text": "text", "audio": "audio"}
+    pack(folder, tmp_path / "set", conditions=kinds, split=SPLIT)
+    run = make_run(f"{tmp_path}/run", ["t0", "t1", "t2", "t3"])
+    store = EpisodeStore(f"{tmp_path}/set")
+    episodes = list_episodes(store, "train")
+    benchmark = read_benchmark(store, episodes, shots=3, image_size=8, channels=1)
+    config = load_config(None, ["generator.conditions=[support, text, audio]"])
+    keep_given(store, benchmark, load_config(), f"{run}/evaluation")
+    assert read_given(f"{run}/evaluation", 0) == []
+    keep_given(store, benchmark, config, f"{run}/evaluation")
+    given = [read_given(f"{run}/evaluation", task) for task in range(4)]
+    assert [[one.name for one in task] for task in given] == [["text", "audio"]] * 4
+    assert [len(task[1].values) for task in given] == [0, 1, 1, 1]
+    page = Page(Path(write_report(run)).read_text())
+    page.check_self_contained()
+    texts = [text for task in given for text in task[0].values]
+    assert len(texts) > 8
+    assert all(printable(text) in page.text for text in texts)
+    players = [attributes["src"] for tag, attributes in page.elements if tag == "audio"]
+    assert all(url.startswith("data:audio/wav;base64,UklGR") for url in players)
+    assert len({*players}) == 3
+    Path(f"{run}/evaluation/strips/00/given.json").write_text('[{"name": 3}]')
+    with pytest.raises(UserError, match="damaged; evaluate the run again"):
+        write_report(run)
+
+
+def test_a_drawn_wave_has_its_peaks_and_its_silence():
+    path = wave_path(np.concatenate([np.zeros(600), np.full(600, -0.5), np.zeros(1)]))
+    marks = [tuple(float(y) for y in mark.split(" ")[1].split("V")) for mark in path.split("M")[1:]]
+    assert len(marks) == 60
+    assert marks[0] == (10, 10)
+    assert marks[45] == (0, 20)
