@@ -167,7 +167,8 @@ def test_training_tells_the_share_and_learns_from_both(packed_both, tmp_path, ca
 
 def test_a_page_shows_captions_and_plays_sounds(tmp_path):
     folder = write_folder(tmp_path / "images", count=8)
-    (folder / "t2" / "1.txt").write_text("<b>bold</b> \u202e \x07")
+    for i in range(8):
+        (folder / "t2" / f"{i}.txt").write_text(f"<b>bold</b> \u202e \x07 {i}")
     kinds = {"text": "text", "audio": "audio"}
     pack(folder, tmp_path / "set", conditions=kinds, split=SPLIT)
     run = make_run(f"{tmp_path}/run", ["t0", "t1", "t2", "t3"])
@@ -180,7 +181,7 @@ def test_a_page_shows_captions_and_plays_sounds(tmp_path):
     keep_given(store, benchmark, config, f"{run}/evaluation")
     given = [read_given(f"{run}/evaluation", task) for task in range(4)]
     assert [[one.name for one in task] for task in given] == [["text", "audio"]] * 4
-    assert [len(task[1].values) for task in given] == [0, 1, 1, 1]
+    assert sorted(len(task[1].values) for task in given) == [0, 1, 1, 1]
     page = Page(Path(write_report(run)).read_text())
     page.check_self_contained()
     texts = [text for task in given for text in task[0].values]
