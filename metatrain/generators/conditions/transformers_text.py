@@ -52,12 +52,13 @@ class TransformersText(FrozenText[TransformersConfig]):
     @override
     @classmethod
     def opened(cls, config: TransformersConfig) -> tuple[int, int, Callable[[str], Tensor]]:
-        width, vectors = _opened(settings_of(config))
+        width, vectors = opened_encoder(settings_of(config))
         return width, config.length, vectors
 
 
 @lru_cache(maxsize=2)
-def _opened(settings: str) -> tuple[int, Callable[[str], Tensor]]:
+def opened_encoder(settings: str) -> tuple[int, Callable[[str], Tensor]]:
+    """Return the width of the vectors, and what returns those of a text; read once a process."""
     config = TransformersConfig.model_validate_json(settings)
     if not is_local(config.path):
         raise UserError(f"{config.path} is not on this machine; fetch the folder first.")

@@ -81,12 +81,13 @@ class Words(FrozenText[WordsConfig]):
     @override
     @classmethod
     def opened(cls, config: WordsConfig) -> tuple[int, int, Callable[[str], Tensor]]:
-        width, vectors = _opened(settings_of(config))
+        width, vectors = opened_words(settings_of(config))
         return width, config.length, vectors
 
 
 @lru_cache(maxsize=4)
-def _opened(settings: str) -> tuple[int, Callable[[str], Tensor]]:
+def opened_words(settings: str) -> tuple[int, Callable[[str], Tensor]]:
+    """Return the width of the vectors, and what returns those of a text; read once a process."""
     config = WordsConfig.model_validate_json(settings)
     pins = config.sha256 or (None, None)
     contents = [read_pinned(*file) for file in zip(config.files(), pins, strict=True)]
