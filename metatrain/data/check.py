@@ -133,7 +133,7 @@ def check(url: str) -> DataCard:
             for task, fingerprints in shard.fingerprints.items():
                 by_task.setdefault(task, []).extend(fingerprints)
     progress.close()
-    if not card.faults and card.missing != store.missing:
+    if not card.faults and store.missing not in (None, card.missing):
         card.faults.append(f"{url} has other counts of missing conditions; pack it again.")
     for fingerprints in by_task.values():
         # An image and its equal copies are one, or the copies would be near copies too.

@@ -225,7 +225,7 @@ def test_a_list_of_conditions_is_read_by_episodes_too():
     [
         (
             "generator.conditions=[support, caption]",
-            'caption.name is "caption"; allowed is text, a',
+            'caption.name is "caption"; allowed is text, w',
         ),
         (
             "generator.conditions={text: {name: text, lenght: 3}}",

@@ -23,7 +23,7 @@ IMAGE = "image"
 
 # Keys of the manifest's schema metadata, all JSON: the sha256 of each shard's footer by the
 # shard's name; the section of each condition's kind by its column; and the number of images that
-# lack a condition, by its column, where there are any.
+# lack a condition, by its column.
 FOOTERS_KEY = b"metatrain.footers"
 CONDITIONS_KEY = b"metatrain.conditions"
 MISSING_KEY = b"metatrain.missing"
@@ -124,13 +124,14 @@ class RowGroup:
 class Manifest(NamedTuple):
     """A parsed manifest: its rows, the sha256 of each shard's footer, and the conditions.
 
-    `missing` is the number of images that lack a condition, by its column.
+    `missing` is the number of images that lack a condition, by its column; None where an earlier
+    version did not count them.
     """
 
     groups: list[RowGroup]
     footers: dict[str, str]
     conditions: PackedConditions
-    missing: dict[str, int]
+    missing: dict[str, int] | None
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -164,7 +165,7 @@ def parse_manifest(data: bytes) -> Manifest:
     ]
     for group in groups:
         _check(group, conditions)
-    missing = _parsed_missing(metadata.get(MISSING_KEY, b"{}"), conditions)
+    missing = _parsed_missing(metadata.get(MISSING_KEY, b"null"), conditions)
     return Manifest(groups, _parsed_footers(metadata[FOOTERS_KEY]), conditions, missing)
 
 
@@ -206,8 +207,10 @@ def _parsed_conditions(data: bytes) -> PackedConditions:
     return conditions
 
 
-def _parsed_missing(data: bytes, conditions: PackedConditions) -> dict[str, int]:
+def _parsed_missing(data: bytes, conditions: PackedConditions) -> dict[str, int] | None:
     missing = json.loads(data)
+    if missing is None:
+        return None
     if not isinstance(missing, dict) or not missing.keys() <= conditions.keys():
         raise ValueError("it counts what lacks no condition of its own")
     if not all(type(count) is int and count >= 0 for count in missing.values()):

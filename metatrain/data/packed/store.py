@@ -66,7 +66,8 @@ class EpisodeStore:
         row_groups: the rows of the manifest.
         footers: the sha256 of each shard's footer, by the shard's name.
         conditions: by column, the plain values of the section of a condition's kind.
-        missing: by column, the number of images that lack a condition, where there are any.
+        missing: by column, the number of images that lack a condition, where there are any; None
+            where they were not counted.
     """
 
     def __init__(

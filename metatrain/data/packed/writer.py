@@ -85,7 +85,8 @@ class DatasetWriter:
         self._schema = pa.schema([*IMAGE_SCHEMA, *texts, *kinds.items()])
         self._ranged = (IMAGE, *kinds)
         self.conditions: PackedConditions = {}
-        self._missing = Counter[str]()
+        # None where images that are there were not counted.
+        self._missing: Counter[str] | None = Counter()
         self._manifest: list[RowGroup] = []
         self._footers: dict[str, str] = {}
         self._before: Stored | None = None
@@ -110,7 +111,7 @@ class DatasetWriter:
         data = self._before.data
         try:
             self._manifest, self._footers, self.conditions, missing = parse_manifest(data)
-            self._missing = Counter(missing)
+            self._missing = None if missing is None and self.conditions else Counter(missing)
             note = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
             if not (isinstance(note["tasks"], dict) and isinstance(note["summary"], dict)):
                 raise TypeError("it has no note of a pack")
@@ -175,7 +176,8 @@ class DatasetWriter:
             self._end_row_group()
         self._rows.append(row)
         self._row_bytes += size
-        self._missing.update(column for column in self._ranged if not row[column])
+        if self._missing is not None:
+            self._missing.update(column for column in self._ranged if not row[column])
 
     def commit(self, note: Mapping[str, Any], conditions: PackedConditions | None = None) -> None:
         """Write the last shard, and then the manifest.
@@ -192,7 +194,7 @@ class DatasetWriter:
         metadata = {FOOTERS_KEY: json.dumps(self._footers), _PACK_KEY: json.dumps(note)}
         if conditions:
             metadata[CONDITIONS_KEY] = json.dumps(conditions)
-        if conditions and self._missing:
+        if conditions and self._missing is not None:
             metadata[MISSING_KEY] = json.dumps(self._missing, sort_keys=True)
         shared = any(group.sources for group in self._manifest)
         schema = manifest_schema(shared, columns=bool(conditions))
