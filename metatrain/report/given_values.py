@@ -1,4 +1,4 @@
-"""What a task was given beside its images, on a page: captions, and sounds that it plays."""
+"""Captions and sounds of a task on a page, which plays them."""
 
 import base64
 from dataclasses import dataclass
