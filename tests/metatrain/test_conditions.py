@@ -305,7 +305,9 @@ def test_the_command_packs_and_checks_conditions(folder, tmp_path, capsys):
     assert run("metatrain", COMMANDS, ["pack", table, dest, *conditions]) == 0
     assert run("metatrain", COMMANDS, ["data", "check", dest]) == 0
     told = capsys.readouterr().out
-    assert "  condition caption: text\n  condition pose: vector (size 2)\n" in told
+    assert (
+        "  condition caption: text; 6 images without\n  condition pose: vector (size 2)\n" in told
+    )
 
 
 # What is checked

@@ -95,5 +95,6 @@ def _by_folder(
 
 
 def _described(entry: Entry, row: Row, columns: list[str]) -> Entry:
-    described = {column: row.get(column, "") for column in columns}
-    return entry._replace(metadata={**entry.metadata, **described})
+    beside = entry.metadata
+    described = {column: row.get(column) or beside.get(column, "") for column in columns}
+    return entry._replace(metadata={**beside, **described})
