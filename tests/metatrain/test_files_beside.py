@@ -138,7 +138,7 @@ def test_a_table_beside_images_and_a_path_of_a_sound(tmp_path):
     summary = pack(
         folder, tmp_path / "set", conditions={"text": "text", "cry": "audio"}, split=SPLIT
     )
-    assert summary.notes == {"without 'cry'": 18, "without 'text'": 18}
+    assert summary.notes == {"without 'cry'": 18, "without 'text'": 3}
     store = EpisodeStore(f"{tmp_path}/set")
     values = store.read_columns(store.tasks("train")[1], ["text", "cry"])
     assert values["text"][5] == b"from the table 5"
