@@ -115,7 +115,7 @@ def _expectation(model: "Model", support: "Examples", adapted: "Model") -> str:
 
 def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    add("checkpoint", metavar="CHECKPOINT", help="a model file, a run's folder or a name")
     add("images", metavar="IMAGES", help="a folder, an archive, a file or a URL of a few images")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.optimizer=adam")
     add("--out", required=True, metavar="DIR", help="folder of the adapted model")
@@ -258,7 +258,9 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
 
 
 def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a model file, a run's folder or a name"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the model")
     parser.add_argument("--data", metavar="URL", help="packed data set (the training data)")
     parser.add_argument("--tasks", type=positive, default=24, help="at most so many tasks (24)")

@@ -21,6 +21,7 @@ from metatrain.evaluation.running.jobs import (
 from metatrain.evaluation.running.runner import Runner, run_jobs
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
 from metatrain.evaluation.strip_files import keep_strips
+from metatrain.model.file import home_of
 from metatrain.model.model import Model
 from metatrain.storage.files import MissingError, absolute, read_file
 from metatrain.training.run_data import RUN_MANIFEST
@@ -60,7 +61,7 @@ def read_candidates(urls: Sequence[str], *, trust: bool = False) -> list[Candida
         if name in taken:
             name = f"{name} ({url})"
         taken.add(name)
-        folder = system.url.rpartition("/")[0] or "."
+        folder = home_of(url)
         candidates.append(Candidate(name=name, system=system, model=model, folder=folder))
     return candidates
 
