@@ -138,7 +138,7 @@ class Protocol:
         """Return a model's calibration on these episodes.
 
         Surprise and learning are those of the first seed's supports, one of each task, as there is
-        one support of a new task. The quality is the mean over seeds, which says more of the task.
+        one support of a new task.
         """
         return Calibration(
             model=system.sha256,
@@ -146,7 +146,7 @@ class Protocol:
             shots=self.benchmark.shots,
             surprise=self._by_seed([output.surprise for output in outputs])[0],
             learned=self._by_seed([output.learned for output in outputs])[0],
-            own_task=self._scorer.by_task(self.final_samples(outputs))[0],
+            nearer=self._scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
     def expectation_quality(
@@ -163,7 +163,7 @@ class Protocol:
             calibration,
             surprise=self._by_seed([output.surprise for output in outputs]),
             learned=self._by_seed([output.learned for output in outputs]),
-            measured=self._scorer.by_task(self.final_samples(outputs))[0],
+            nearer=self._scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
     def evaluation(

@@ -157,7 +157,10 @@ def _reference(metadata: Mapping[str, str]) -> Reference | None:
 def _calibration(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Calibration | None:
     if _CALIBRATION not in metadata:
         return None
-    return Calibration.of_parts(json.loads(metadata[_CALIBRATION]), _under(_CALIBRATION, tensors))
+    arrays = _under(_CALIBRATION, tensors)
+    if "own_task" in arrays:  # an earlier one, which says of one number of tasks and seeds alone
+        return None
+    return Calibration.of_parts(json.loads(metadata[_CALIBRATION]), arrays)
 
 
 def _support(

@@ -137,9 +137,8 @@ def test_half_precision_is_written_where_it_is_exact(models, tmp_path):
     before, after = portable(load_model("stripes"), "small"), load_model("small")
     assert before.sha256 == after.sha256
     # Calibrating and saving again keeps both.
-    calibration = Calibration(
-        after.sha256, "b", 3, torch.zeros(1, 8), torch.zeros(1), torch.ones(1)
-    )
+    nearer = torch.zeros(1, 1, 2, dtype=torch.int32)
+    calibration = Calibration(after.sha256, "b", 3, torch.zeros(1, 8), torch.zeros(1), nearer)
     replace(after, calibration=calibration).save(tmp_path / "again.safetensors")
     again = load_model(str(tmp_path / "again.safetensors"))
     assert again.sha256 == after.sha256
