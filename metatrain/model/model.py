@@ -24,7 +24,7 @@ from metatrain.data.photo import Photo
 from metatrain.data.pictures import pil_images
 from metatrain.generators import Generator
 from metatrain.learning.inner.theta import RULE, Theta
-from metatrain.model.adapt import Adapter, OnStep, adapt_together, can_adapt_together
+from metatrain.model.adapt import Adapter, OnStep, adapt_together, sooner_together
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
 from metatrain.model.enlarge import enlarged, enlarging_network
@@ -175,9 +175,10 @@ class Model:
     ) -> list["Model"]:
         """Adapt to several tasks at once, each of as many images.
 
-        The result is that of `adapt` for each task, to rounding; it comes sooner on a GPU, and on
-        any machine where the scope of the inner loop is small. Memory grows with the number of
-        tasks. Learners that cannot share an inner loop between tasks take one after the other.
+        The result is that of `adapt` for each task, to rounding. Tasks share an inner loop where
+        that is sooner: on a GPU, and on any machine where the scope of the inner loop is small.
+        Memory then grows with the number of tasks. Elsewhere, and with learners that cannot share
+        an inner loop between tasks, one task comes after the other.
 
         Args:
             tasks: the images of each task, as `adapt` takes them.
@@ -199,9 +200,10 @@ class Model:
                 f"the tasks have {', '.join(str(len(s)) for s in supports)} images; give as many "
                 f"of each, or adapt to them one by one."
             )
-        if len(supports) < 2 or not can_adapt_together(model.config):
+        theta = model.theta()
+        if len(supports) < 2 or not sooner_together(model.config, theta):
             return [model.adapt(support, seed=seed, on_step=on_step) for support in supports]
-        phis = adapt_together(model.config, model.theta(), supports, seed, on_step)
+        phis = adapt_together(model.config, theta, supports, seed, on_step)
         return [model.adapted(phi, support) for phi, support in zip(phis, supports, strict=True)]
 
     def sample(
