@@ -6,7 +6,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.text import printable
 from metatrain.model.format import Contents, check_state, decode
 from metatrain.model.model import Model
-from metatrain.model.named import ENDING, FILE, known_names, named_model
+from metatrain.model.named import ENDING, FILE, known_names, named_model, named_models
 from metatrain.model.reference import Reference, changes, path_between
 from metatrain.model.rescope import rescoped
 from metatrain.model.trust import refuse_places
@@ -77,7 +77,7 @@ def _start_of(url: str, reference: Reference, adapted_from: str | None, trust: b
 def _place_of(reference: Reference, url: str, needs: str) -> str:
     """Return where the file `url` says that its origin is, as far as that is believed."""
     if reference.named:
-        if model := named_model(reference.path):
+        if model := named_models().get(reference.path):
             return model.file
         raise UserError(
             f"{needs}, {printable(reference.path)}, which is not known here by that name; name the "
