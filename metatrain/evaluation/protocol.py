@@ -57,6 +57,7 @@ class Protocol:
     Attributes:
         store: the data set.
         benchmark: the episodes with their images.
+        scorer: scores images on the benchmark.
     """
 
     def __init__(
@@ -68,15 +69,15 @@ class Protocol:
     ) -> None:
         self.benchmark = benchmark
         self.store, self._whole, self._spaces = store, whole, spaces
-        self._scorer = Scorer(benchmark, spaces)
+        self.scorer = Scorer(benchmark, spaces)
 
     @cached_property
     def _baselines(self) -> dict[str, ScoredSystem]:
         images = baselines(self.benchmark)
         return {name: self.score_images(name, "", images[name]) for name in images}
 
-    def jobs(self, system: System, folder: str) -> list[Job]:
-        """Return the jobs of `system`, whose outputs go under `folder`."""
+    def jobs(self, system: System, folder: str, steps: Sequence[int] = ()) -> list[Job]:
+        """Return the jobs of `system`, whose outputs go under `folder`; see `Job.steps`."""
         episodes = self.benchmark.episodes
         return [
             Job(
@@ -87,14 +88,15 @@ class Protocol:
                 episode=episode,
                 shots=self.benchmark.shots,
                 folder=f"{folder}/work",
+                steps=tuple(steps),
             )
             for episode in episodes.episodes
         ]
 
     def score_images(self, name: str, about: str, images: Tensor) -> ScoredSystem:
         """Score the samples [S, T, N, C, H, W] in [-1, 1] of a system."""
-        scores = self._scorer.scores(images)
-        own_task, kid = (values.tolist() for values in self._scorer.by_task(images))
+        scores = self.scorer.scores(images)
+        own_task, kid = (values.tolist() for values in self.scorer.by_task(images))
         result = Result(
             name=name,
             about=about,
@@ -110,7 +112,7 @@ class Protocol:
         self, name: str, model: Model, system: System, outputs: Sequence[JobOutput]
     ) -> ScoredSystem:
         """Score a model's samples after its last inner step, with its curve over inner steps."""
-        images = self._by_steps(outputs)
+        images = self.by_steps(outputs)
         steps = outputs[0].steps.tolist()
         points = [self._curve_point(outputs, images[i], i) for i in range(len(steps))]
         last = self.score_images(name, _about(model, system), images[-1])
@@ -123,11 +125,16 @@ class Protocol:
 
     def score_unadapted(self, outputs: Sequence[JobOutput]) -> ScoredSystem:
         """Score a model's samples before its first inner step."""
-        return self.score_images(UNADAPTED, "", self._by_steps(outputs)[0])
+        return self.score_images(UNADAPTED, "", self.by_steps(outputs)[0])
+
+    def by_steps(self, outputs: Sequence[JobOutput]) -> Tensor:
+        """Return the samples in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
+        images = torch.stack([output.images for output in outputs], dim=1)
+        return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
 
     def final_samples(self, outputs: Sequence[JobOutput]) -> Tensor:
         """Return the samples after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
-        return self._by_steps(outputs)[-1]
+        return self.by_steps(outputs)[-1]
 
     def with_baselines(self, systems: dict[str, ScoredSystem]) -> dict[str, ScoredSystem]:
         """Return `systems` between the copies and the ceiling, in the order of a table."""
@@ -146,7 +153,7 @@ class Protocol:
             shots=self.benchmark.shots,
             surprise=self._by_seed([output.surprise for output in outputs])[0],
             learned=self._by_seed([output.learned for output in outputs])[0],
-            nearer=self._scorer.nearer_tasks(self.final_samples(outputs)),
+            nearer=self.scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
     def expectation_quality(
@@ -163,7 +170,7 @@ class Protocol:
             calibration,
             surprise=self._by_seed([output.surprise for output in outputs]),
             learned=self._by_seed([output.learned for output in outputs]),
-            nearer=self._scorer.nearer_tasks(self.final_samples(outputs)),
+            nearer=self.scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
     def evaluation(
@@ -191,7 +198,7 @@ class Protocol:
             missing.append(
                 f"no expectations: the system is not calibrated with {self.benchmark.shots} shots"
             )
-        copies = self._scorer.near_copies(images)
+        copies = self.scorer.near_copies(images)
         return Evaluation(
             episodes=self._episode_set(),
             spaces=[Space(space.name, space.sha256) for space in self._spaces],
@@ -223,19 +230,14 @@ class Protocol:
         features = self._spaces[0].features(self.benchmark.reference)
         return sum(frechet_floor(seed) for seed in features) / len(features)
 
-    def _by_steps(self, outputs: Sequence[JobOutput]) -> Tensor:
-        """Return the samples in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
-        images = torch.stack([output.images for output in outputs], dim=1)
-        return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
-
     def _by_seed(self, values: Sequence[Tensor]) -> Tensor:
         """Stack a value of every job by seed and task, [S, T, ...]."""
         return torch.stack(list(values)).unflatten(0, (self.benchmark.episodes.seeds, -1))
 
     def _curve_point(self, outputs: Sequence[JobOutput], images: Tensor, index: int) -> CurvePoint:
         losses = self._by_seed([output.losses[index] for output in outputs])
-        scores = self._scorer.curve_scores(images)
-        scores["query_loss"] = self._scorer.mean_over_tasks(losses)
+        scores = self.scorer.curve_scores(images)
+        scores["query_loss"] = self.scorer.mean_over_tasks(losses)
         seconds = torch.stack([output.seconds[index] for output in outputs])
         return CurvePoint(estimates(scores), seconds.median().item())
 

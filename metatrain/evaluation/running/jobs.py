@@ -65,6 +65,7 @@ class Job:
         episode: the episode.
         shots: number of support images (K).
         folder: folder of the output.
+        steps: numbers of inner steps to sample after; by default those of a strip.
     """
 
     system: System
@@ -74,6 +75,7 @@ class Job:
     episode: ListedEpisode
     shots: int
     folder: str
+    steps: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -85,6 +87,7 @@ class Job:
             self.fingerprint,
             self.shots,
             self.episode.model_dump(mode="json"),
+            *self.steps,
         ]
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
@@ -162,7 +165,7 @@ def perform(job: Job, device: torch.device) -> None:
     config, data = model.config, model.config.data
     reader = ClassReader(store, data.image_size, data.channels, data.conditions)
     episode = reader.read(job.episode.plan(task, job.shots)).to(device)
-    shown = [config.adapt.steps] if job.system.untrained else steps_shown(config)
+    shown = _steps(job, config)
     adapter = model.adapter()
     # Nobody calibrates random weights.
     features = _no_features if job.system.untrained else surprise
@@ -182,6 +185,13 @@ def perform(job: Job, device: torch.device) -> None:
 def _no_features(generator: Generator, support: Examples) -> Tensor:
     """Return no features, in the place of `surprise`."""
     return torch.empty(0)
+
+
+def _steps(job: Job, config: Config) -> Sequence[int]:
+    """Return the numbers of inner steps to sample after."""
+    if job.steps:
+        return job.steps
+    return [config.adapt.steps] if job.system.untrained else steps_shown(config)
 
 
 def _by_step(values: Mapping[int, float], steps: Sequence[int]) -> Tensor:

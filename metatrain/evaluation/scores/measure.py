@@ -102,7 +102,17 @@ class Scorer:
     def scores(self, images: Tensor) -> SpaceScores:
         """Return all scores of images [S, T, N, C, H, W] in [-1, 1]."""
         first, *others = self._spaces
-        wanted = [(first, EVALUATION_METRICS), *((space, MAIN_METRICS) for space in others)]
+        return self._wanted_scores(
+            images, [(first, EVALUATION_METRICS), *((space, MAIN_METRICS) for space in others)]
+        )
+
+    def main_scores(self, images: Tensor) -> SpaceScores:
+        """Return the main scores of such images, in every feature space."""
+        return self._wanted_scores(images, [(space, MAIN_METRICS) for space in self._spaces])
+
+    def _wanted_scores(
+        self, images: Tensor, wanted: Sequence[tuple[FeatureSpace, Collection[str]]]
+    ) -> SpaceScores:
         scores = (
             (space.name, metric, value)
             for space, metrics in wanted
