@@ -57,6 +57,7 @@ class Protocol:
     Attributes:
         store: the data set.
         benchmark: the episodes with their images.
+        spaces: the feature spaces.
         scorer: scores images on the benchmark.
     """
 
@@ -68,7 +69,7 @@ class Protocol:
         spaces: Sequence[FeatureSpace],
     ) -> None:
         self.benchmark = benchmark
-        self.store, self._whole, self._spaces = store, whole, spaces
+        self.store, self._whole, self.spaces = store, whole, spaces
         self.scorer = Scorer(benchmark, spaces)
 
     @cached_property
@@ -151,8 +152,8 @@ class Protocol:
             model=system.sha256,
             benchmark=self._whole.benchmark,
             shots=self.benchmark.shots,
-            surprise=self._by_seed([output.surprise for output in outputs])[0],
-            learned=self._by_seed([output.learned for output in outputs])[0],
+            surprise=self.by_seed([output.surprise for output in outputs])[0],
+            learned=self.by_seed([output.learned for output in outputs])[0],
             nearer=self.scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
@@ -168,8 +169,8 @@ class Protocol:
             return None
         return expectation_quality(
             calibration,
-            surprise=self._by_seed([output.surprise for output in outputs]),
-            learned=self._by_seed([output.learned for output in outputs]),
+            surprise=self.by_seed([output.surprise for output in outputs]),
+            learned=self.by_seed([output.learned for output in outputs]),
             nearer=self.scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
@@ -201,7 +202,7 @@ class Protocol:
         copies = self.scorer.near_copies(images)
         return Evaluation(
             episodes=self._episode_set(),
-            spaces=[Space(space.name, space.sha256) for space in self._spaces],
+            spaces=[Space(space.name, space.sha256) for space in self.spaces],
             floor=self._frechet_floor(),
             system=system,
             results={name: scored.result for name, scored in systems.items()},
@@ -227,15 +228,15 @@ class Protocol:
         )
 
     def _frechet_floor(self) -> float:
-        features = self._spaces[0].features(self.benchmark.reference)
+        features = self.spaces[0].features(self.benchmark.reference)
         return sum(frechet_floor(seed) for seed in features) / len(features)
 
-    def _by_seed(self, values: Sequence[Tensor]) -> Tensor:
+    def by_seed(self, values: Sequence[Tensor]) -> Tensor:
         """Stack a value of every job by seed and task, [S, T, ...]."""
         return torch.stack(list(values)).unflatten(0, (self.benchmark.episodes.seeds, -1))
 
     def _curve_point(self, outputs: Sequence[JobOutput], images: Tensor, index: int) -> CurvePoint:
-        losses = self._by_seed([output.losses[index] for output in outputs])
+        losses = self.by_seed([output.losses[index] for output in outputs])
         scores = self.scorer.curve_scores(images)
         scores["query_loss"] = self.scorer.mean_over_tasks(losses)
         seconds = torch.stack([output.seconds[index] for output in outputs])
