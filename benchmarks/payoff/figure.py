@@ -24,7 +24,7 @@ text { font: 11px system-ui, "DejaVu Sans", sans-serif; fill: #6a6d73; }
 text.title { font-size: 12px; fill: #22252a; }
 .grid { stroke: #e6e3dc; stroke-width: 1; } .zero { stroke: #6a6d73; stroke-width: 1; }
 line { stroke-width: 1.5; } polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
-path.marker { stroke: #ffffff; stroke-width: 1; }
+svg { overflow: visible; } path.marker { stroke: #ffffff; stroke-width: 1; }
 .real { stroke: #6a6d73; stroke-dasharray: 7 4; }
 """
 
@@ -72,12 +72,8 @@ def _row(
     scratch = [group for group in groups if group.method == SCRATCH]
     largest = max((group.tflop for group in trained), default=0.0)
     ceiling = ReferenceLine(name="held-out real", style="real", y=_height(real, log))
-    levels = [
-        ReferenceLine(
-            name="", style=_class(style[SCRATCH]), y=_height(g.after_all[name].value, log)
-        )
-        for g in scratch
-    ]
+    level = {"name": "", "style": _class(style[SCRATCH])}
+    levels = [ReferenceLine(**level, y=_height(g.after_all[name].value, log)) for g in scratch]
     over_budget = [
         _curve(method, style, {g.tflop: g.after_all[name].value for g in same}, log)
         for method, same in _by_method(trained).items()
@@ -150,5 +146,6 @@ def _title(x: float, y: float, content: str) -> Markup:
 
 
 def _placed(drawing: Markup, x: float, y: float, width: float, height: float) -> Markup:
-    element = '<svg x="{}" y="{}" width="{}" height="{}">{}</svg>'
+    # A label may be wider than its chart.
+    element = '<svg x="{}" y="{}" width="{}" height="{}" overflow="visible">{}</svg>'
     return Markup(element).format(x, y, width, height, drawing)

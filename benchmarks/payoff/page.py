@@ -58,7 +58,7 @@ Trainings that are done, of those planned:
 ## Measurement
 
 - A training has as many outer steps as its budget pays for. Operations are counted by tracing the
-  learner's outer gradients, as `metatrain plan` does. A method of several stages divides its budget.
+  learner's outer gradients, as `metatrain plan` does. Several stages divide a method's budget.
 - Each training adapts at the rate, of {rates}, that has the lowest KID on {validation} tasks of
   the split val after the last inner step. Nothing was chosen on the split test.
 - Seconds are the least of all tasks and trainings, on one core, since other work of the machine

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.payoff.evaluator import LOSS
 from benchmarks.payoff.groups import HOG_KID, KID, MEMORISED, OWN_TASK, Group, Need, compared, need
 from benchmarks.payoff.plan import Cell, Plan
+from metatrain.evaluation.results import estimates
 from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
 from metatrain.evaluation.terminal_table import score_with_interval
 from metatrain.metrics.metric import METRICS
@@ -82,7 +83,8 @@ def ratio_text(ratio: Estimate) -> str:
 
 
 def _score_text(name: str, score: Score) -> str:
-    return score_with_interval(name.rpartition("/")[2], score.estimate)
+    metric = name.rpartition("/")[2]
+    return score_with_interval(metric, estimates({metric: score})[metric])
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
