@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted; {interrupt}; the same command resumes.", file=sys.stderr)
+        saved = f", {interrupt}" if interrupt.args else ""
+        print(f"interrupted{saved}; the same command resumes.", file=sys.stderr)
         return 130
     return 0
 
