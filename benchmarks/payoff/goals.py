@@ -18,7 +18,9 @@ from metatrain.evaluation.scores.statistics import Score
 
 # Goals are set for budgets from here on.
 _LEAST_TFLOP = 20.0
-_STEPS, _EXCESS, _SHARE, _HOG_KID = 24, 0.5, 0.95, 0.115
+_STEPS, _EXCESS, _SHARE = 24, 0.5, 0.95
+# Half of the KID in HOG that docs/evaluation.md has at 20 TFLOP, by data set.
+_HOG_KID = {"icons-32": 0.115}
 
 
 class Goal(NamedTuple):
@@ -48,37 +50,16 @@ def goals_text(groups: Sequence[Group], real: Mapping[str, dict[str, Score]]) ->
 def _goals(
     group: Group, joint: Group, scratch: Sequence[Group], real: Mapping[str, Score]
 ) -> list[Goal]:
-    after = group.after_all
-    excess = after[KID].less(real[KID]).over(joint.after_all[KID].less(real[KID])).estimate
-    share = after[OWN_TASK].over(real[OWN_TASK]).estimate
-    copies = {space: after[name].minus(real[name]) for space, name in MEMORISED.items()}
     goals = [
         _steps_goal(group, joint),
-        Goal(
-            f"KID excess at most {_EXCESS} of {JOINT}'s, with the interval below 1",
-            ratio_text(excess),
-            excess.value <= _EXCESS and excess.high < 1,
-        ),
-        Goal(
-            f"own task at least {_SHARE} of real images'", ratio_text(share), share.value >= _SHARE
-        ),
-        Goal(
-            "memorised not above real images' in any space",
-            "; ".join(f"{s} {difference_text(MEMORISED[s], d)}" for s, d in copies.items()),
-            all(d.value <= 0 or not d.significant for d in copies.values()),
-        ),
-        Goal(
-            f"KID in HOG at most {_HOG_KID}",
-            f"{after[HOG_KID].value:.3f}",
-            after[HOG_KID].value <= _HOG_KID,
-        ),
+        _excess_goal(group, joint, real[KID]),
+        _share_goal(group, real[OWN_TASK]),
+        _copies_goal(group, real),
     ]
-    for other in scratch:
-        less = after[KID].minus(other.after_all[KID])
-        text = difference_text(KID, less)
-        met = less.value < 0 and less.significant
-        goals.append(Goal("significantly better KID than random weights", text, met))
-    return goals
+    if group.data in _HOG_KID:
+        most, value = _HOG_KID[group.data], group.after_all[HOG_KID].value
+        goals.append(Goal(f"KID in HOG at most {most}", f"{value:.3f}", value <= most))
+    return [*goals, *(_scratch_goal(group, other) for other in scratch)]
 
 
 def _steps_goal(group: Group, joint: Group) -> Goal:
@@ -87,3 +68,30 @@ def _steps_goal(group: Group, joint: Group) -> Goal:
     met = all(n is not None and n.steps <= _STEPS for n in needs)
     title = f"at most {_STEPS} inner steps for {JOINT}'s quality after {joint.last}"
     return Goal(title, f"KID {texts[0]}, own task {texts[1]}", met)
+
+
+def _excess_goal(group: Group, joint: Group, real: Score) -> Goal:
+    """Compare with joint training after the number of inner steps that is best for it."""
+    best = min((scores[KID] for scores in joint.scores.values()), key=lambda kid: kid.value)
+    excess = group.after_all[KID].less(real).over(best.less(real)).estimate
+    title = f"KID excess at most {_EXCESS} of {JOINT}'s at its best, the interval below 1"
+    return Goal(title, ratio_text(excess), excess.value <= _EXCESS and excess.high < 1)
+
+
+def _share_goal(group: Group, real: Score) -> Goal:
+    share = group.after_all[OWN_TASK].over(real).estimate
+    title = f"own task at least {_SHARE} of real images'"
+    return Goal(title, ratio_text(share), share.value >= _SHARE)
+
+
+def _copies_goal(group: Group, real: Mapping[str, Score]) -> Goal:
+    copies = {name: group.after_all[name].minus(real[name]) for name in MEMORISED.values()}
+    texts = [f"{s} {difference_text(name, copies[name])}" for s, name in MEMORISED.items()]
+    met = all(copy.value <= 0 or not copy.significant for copy in copies.values())
+    return Goal("memorised not significantly above real images'", "; ".join(texts), met)
+
+
+def _scratch_goal(group: Group, scratch: Group) -> Goal:
+    less = group.after_all[KID].minus(scratch.after_all[KID])
+    met = less.value < 0 and less.significant
+    return Goal("KID significantly below random weights'", difference_text(KID, less), met)
