@@ -72,8 +72,7 @@ def _row(
     scratch = [group for group in groups if group.method == SCRATCH]
     largest = max((group.tflop for group in trained), default=0.0)
     ceiling = ReferenceLine(name="held-out real", style="real", y=_height(real, log))
-    level = {"name": "", "style": _class(style[SCRATCH])}
-    levels = [ReferenceLine(**level, y=_height(g.after_all[name].value, log)) for g in scratch]
+    levels = [_level(g.after_all[name].value, style[g.method], log) for g in scratch]
     over_budget = [
         _curve(method, style, {g.tflop: g.after_all[name].value for g in same}, log)
         for method, same in _by_method(trained).items()
@@ -104,6 +103,11 @@ def _curve(
     number = style[method]
     heights = [Point(x, _height(y, log)) for x, y in values.items()]
     return Curve(name=method, style=_class(number), points=heights, marker=number % MARKERS)
+
+
+def _level(value: float, number: int, log: bool) -> ReferenceLine:
+    """Make the line of a method without a budget; the other chart has its name."""
+    return ReferenceLine(name="", style=_class(number), y=_height(value, log))
 
 
 def _height(value: float, log: bool) -> float:
