@@ -94,7 +94,7 @@ def read_scores(file: str) -> CurveScores:
     try:
         tensors = load(read_file(file))
         scores: CurveScores = {}
-        for key in tensors:
+        for key in sorted(tensors):
             part, steps, name = key.split(":", 2)
             if part == _PARTS[0]:
                 value, *rest = (tensors[f"{p}:{steps}:{name}"] for p in _PARTS)
