@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from benchmarks.equal_compute import PlannedTraining, planned_training
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
-from metatrain.config import Config, StableName, load_config, with_values
+from metatrain.config import Config, StableName, load_config, read_yaml, with_values
 
 # The method that the others are compared with, and the one without training.
 JOINT, SCRATCH = "joint", "scratch"
@@ -127,10 +127,15 @@ def _matches(cell: Cell, pattern: str) -> bool:
 
 
 def cell_key(plan: Plan, cell: Cell) -> str:
-    """Hash what the file says of a cell; a result with another key is out of date."""
-    methods = [stage.model_dump(mode="json") for stage in plan.methods[cell.method]]
+    """Hash what the file says of a cell, and its base; a result with another key is out of date.
+
+    Raises:
+        UserError: when the base cannot be read.
+    """
+    of, stages = plan.data[cell.data], plan.methods[cell.method]
     shared = plan.model_dump(mode="json", exclude={"data", "methods", "tflop", "seeds"})
-    parts = [cell.name, plan.data[cell.data].model_dump(mode="json"), methods, shared]
+    parts = [cell.name, of.pack, of.overrides, read_yaml(of.base), shared]
+    parts += [stage.model_dump(mode="json") for stage in stages]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

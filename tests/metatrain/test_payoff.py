@@ -25,6 +25,7 @@ from benchmarks.payoff.groups import KID, OWN_TASK, Group, mean_score, need, rea
 from benchmarks.payoff.plan import (
     Cell,
     all_cells,
+    cell_key,
     cell_trainings,
     chosen_cells,
     read_plan,
@@ -208,6 +209,18 @@ def test_stages_divide_the_budget_and_start_from_one_another(tmp_path):
     assert second.config.run.init == first.config.run.url
     assert (first.config.learner.name, second.config.learner.name) == ("joint", "reptile")
     assert (first.config.seed, second.config.adapt.steps) == (1, plan.inner_steps[-1])
+
+
+def test_a_cell_is_out_of_date_once_its_base_has_other_values(tmp_path):
+    base = tmp_path / "base.yaml"
+    data = {"stripes": {"pack": ["stripes"], "base": str(base)}}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(SMALL | {"data": data}))
+    plan = read_plan(str(tmp_path / "plan.yaml"))
+    keys = []
+    for content in ("meta: {lr: 0.1}", "# A comment.\nmeta: {lr: 0.1}", "meta: {lr: 0.2}"):
+        base.write_text(content)
+        keys.append(cell_key(plan, LAST))
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_cells_are_chosen_by_name_and_budget():
