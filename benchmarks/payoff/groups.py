@@ -1,5 +1,6 @@
 """Groups of cells: the trainings of one method at one budget, and the steps that they need."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,7 +18,7 @@ KID, OWN_TASK, HOG_KID = "metric network/kid", "metric network/own_task", "HOG/k
 MEMORISED = {space: f"{space}/memorised" for space in SPACES}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """The trainings of a method that are done.
 
@@ -27,6 +28,8 @@ class Group:
         tflop: budget of each training; 0 for random weights.
         results: what was measured of each training.
         scores: means over the trainings, which have the same tasks.
+        pace: seconds of an inner step on one core. All methods of a data set have the same network,
+            so it is the least of all their tasks: other work of the machine slows the rest.
     """
 
     data: str
@@ -34,6 +37,7 @@ class Group:
     tflop: float
     results: list[CellResult]
     scores: CurveScores
+    pace: float
 
     @property
     def last(self) -> int:
@@ -44,10 +48,6 @@ class Group:
     def after_all(self) -> dict[str, Score]:
         """The scores after the last inner step."""
         return self.scores[self.last]
-
-    def seconds(self, steps: int) -> float:
-        """Return the least time of `steps` inner steps on one core."""
-        return min(result.seconds[steps] for result in self.results)
 
 
 class Need(NamedTuple):
@@ -65,10 +65,25 @@ def read_groups(cells: Cells, every: Sequence[Cell]) -> list[Group]:
         if result := cells.result(cell):
             scores = read_cell_scores(cells.folder_of(cell))
             grouped.setdefault((cell.data, cell.method, cell.tflop), []).append((result, scores))
+    paces: dict[str, float] = {}
+    for (data, *_), of in grouped.items():
+        paces[data] = min([paces.get(data, math.inf), *(_pace(result) for result, _ in of)])
     return [
-        Group(*key, [result for result, _ in of], mean_curve([scores for _, scores in of]))
-        for key, of in grouped.items()
+        Group(
+            data=data,
+            method=method,
+            tflop=tflop,
+            results=[result for result, _ in of],
+            scores=mean_curve([scores for _, scores in of]),
+            pace=paces[data],
+        )
+        for (data, method, tflop), of in grouped.items()
     ]
+
+
+def _pace(result: CellResult) -> float:
+    steps = max(result.seconds)
+    return result.seconds[steps] / steps
 
 
 def mean_curve(curves: Sequence[CurveScores]) -> CurveScores:
@@ -113,5 +128,5 @@ def need(group: Group, target: Score, name: str) -> Need | None:
     sign = -1 if better == "higher" else 1
     for steps, scores in group.scores.items():
         if sign * scores[name].value <= sign * target.value:
-            return Need(steps, group.seconds(steps), scores[name].minus(target))
+            return Need(steps, steps * group.pace, scores[name].minus(target))
     return None

@@ -61,8 +61,9 @@ Trainings that are done, of those planned:
   learner's outer gradients, as `metatrain plan` does. Several stages divide a method's budget.
 - Each training adapts at the rate, of {rates}, that has the lowest KID on {validation} tasks of
   the split val after the last inner step. Nothing was chosen on the split test.
-- Seconds are the least of all tasks and trainings, on one core, since other work of the machine
-  slows the rest. They are those of the inner steps, without sampling.
+- Seconds are those of the inner steps on one core, without sampling. An inner step costs the same
+  for all methods of a data set, which share the network, so its time is the least of all their
+  tasks: other work of the machine slows the rest.
 - Scores and intervals are those of [evaluation.md](evaluation.md). The metric network of a data set
   is the same for all of its cells.
 """
