@@ -146,8 +146,8 @@ def cell_config(plan: Plan, cell: Cell, data_url: str, changes: Mapping[str, Any
         UserError: when it is not valid.
     """
     of = plan.data[cell.data]
-    places = {"data.path": data_url, "seed": cell.seed}
-    values = plan.overrides | of.overrides | dict(changes) | places
+    fixed = {"data.path": data_url, "seed": cell.seed, "adapt.steps": plan.inner_steps[-1]}
+    values = plan.overrides | of.overrides | dict(changes) | fixed
     return load_config(of.base, [f"{key}={json.dumps(v)}" for key, v in values.items()])
 
 

@@ -133,6 +133,10 @@ class Protocol:
         images = torch.stack([output.images for output in outputs], dim=1)
         return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
 
+    def by_seed(self, values: Sequence[Tensor]) -> Tensor:
+        """Stack a value of every job by seed and task, [S, T, ...]."""
+        return torch.stack(list(values)).unflatten(0, (self.benchmark.episodes.seeds, -1))
+
     def final_samples(self, outputs: Sequence[JobOutput]) -> Tensor:
         """Return the samples after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
         return self.by_steps(outputs)[-1]
@@ -230,10 +234,6 @@ class Protocol:
     def _frechet_floor(self) -> float:
         features = self.spaces[0].features(self.benchmark.reference)
         return sum(frechet_floor(seed) for seed in features) / len(features)
-
-    def by_seed(self, values: Sequence[Tensor]) -> Tensor:
-        """Stack a value of every job by seed and task, [S, T, ...]."""
-        return torch.stack(list(values)).unflatten(0, (self.benchmark.episodes.seeds, -1))
 
     def _curve_point(self, outputs: Sequence[JobOutput], images: Tensor, index: int) -> CurvePoint:
         losses = self.by_seed([output.losses[index] for output in outputs])

@@ -39,7 +39,6 @@ JOINT = {"learner.name": "joint", "meta.batch": 4}
 SMALL = {
     "overrides": {
         "generator.width": 8,
-        "adapt.steps": 3,
         "data.image_size": 16,
         "data.shots": 3,
         "data.queries": 3,
