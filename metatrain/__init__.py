@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metatrain.config import Config, load_config
     from metatrain.data.examples import Examples
     from metatrain.evaluation.terminal_table import evaluation_table
+    from metatrain.model.listing import models
     from metatrain.model.model import Model
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "evaluation_table",
     "load",
     "load_config",
+    "models",
     "pack",
     "train",
 ]
@@ -45,6 +47,7 @@ _HOMES = {
     "evaluation_table": "metatrain.evaluation.terminal_table",
     "load": "metatrain.api",
     "load_config": "metatrain.config",
+    "models": "metatrain.model.listing",
     "pack": "metatrain.api",
     "train": "metatrain.api",
 }

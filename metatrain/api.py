@@ -47,7 +47,8 @@ def load(url: str | Path, *, trust: bool = False) -> Model:
 
     Args:
         url: a model file, or the folder of a finished run or of a checkpoint: a path or any fsspec
-            URL.
+            URL. Or a name: of a model that ships, or one in a folder of METATRAIN_MODELS; a model
+            in the working directory's folder of that name comes first. `models` lists all.
         trust: read whatever places the file names, such as that of the model's training data.
 
     Raises:

@@ -14,7 +14,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="model files, or folders of finished runs (those in ./runs)",
+        help="model files, folders of finished runs, or names (those in ./runs, and with a name)",
     )
     add("--dir", metavar="DIR", type=Path, help="folder of adaptations (~/.local/state/...)")
     add("--port", type=_port, default=0, help="of 127.0.0.1 (any free one)")

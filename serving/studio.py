@@ -16,6 +16,8 @@ from starlette.types import ASGIApp
 from metatrain.base.errors import UserError
 from metatrain.base.machine import device_of
 from metatrain.base.progress import say
+from metatrain.model.listing import run_models
+from metatrain.model.named import named_models
 from metatrain.storage.lease import lease
 from serving.adaptations import Adaptations
 from serving.api import Api
@@ -36,12 +38,12 @@ def state_folder() -> Path:
 
 
 def trained_models() -> list[str]:
-    """List the models of the finished runs in `runs`, where none is named.
+    """List the models of the finished runs in `runs` and those with names, where none is given.
 
     Raises:
         UserError: when there is none.
     """
-    urls = sorted(str(file) for file in Path("runs").glob("*/model.safetensors"))
+    urls = [*map(str, run_models()), *(model.file for model in named_models().values())]
     if not urls:
         raise UserError(
             "there is no model in ./runs; name a model file or the folder of a finished run."

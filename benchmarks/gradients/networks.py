@@ -1,6 +1,6 @@
 """The generators that are measured, with about 0.9 million parameters, for 28 x 28 grey images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
-from metatrain.generators import Draw, Generator, Network, Objective, Term
+from metatrain.generators import NOTHING, Draw, Generator, Network, Objective, Term
 from metatrain.generators.codecs.codec import Identity, IdentityConfig
 from metatrain.generators.networks.dit import DiT, DiTConfig
 from metatrain.generators.networks.layers import group_norm
@@ -88,7 +88,13 @@ class NonSaturating(Objective[Section]):
 
     @override
     def sample(
-        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
+        self,
+        network: Network,
+        support: Examples,
+        count: int,
+        seed: int,
+        sampler: Section | None,
+        given: Mapping[str, Tensor] = NOTHING,
     ) -> Tensor:
         return network(_latents(count, random_stream(seed)).to(support.target))
 

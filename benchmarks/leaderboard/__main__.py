@@ -7,7 +7,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.leaderboard.board import Board, PlannedTraining, read_board, trainings
+from benchmarks.commands import pack
+from benchmarks.equal_compute import PlannedTraining
+from benchmarks.leaderboard.board import Board, read_board, trainings
 from benchmarks.leaderboard.page import (
     Standing,
     baselines_table,
@@ -19,14 +21,12 @@ from benchmarks.leaderboard.pictures import curves, strips
 from benchmarks.leaderboard.running import (
     Entry,
     combine,
-    commit,
     entry_of,
     evaluate,
-    hardware,
-    pack,
     report,
     train,
 )
+from benchmarks.provenance import commit, hardware
 from metatrain.report.compared_runs import MAX_RUNS
 
 _BOARD = str(Path(__file__).with_name("board.yaml"))
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _all_systems(board: Board, planned: Sequence[PlannedTraining], folder: str) -> list[Entry]:
-    pack(folder)
+    pack("icons", f"{folder}/data", "--size", "32")
     for training in planned:
         train(training)
     return [*map(entry_of, planned), *combine(board, {t.name: t for t in planned}, folder)]

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
 
+from benchmarks.equal_compute import PlannedTraining, planned_training
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
-from metatrain.config import Config, StableName, load_config, with_values
-from metatrain.plan.trace import to_be_traced, trace
+from metatrain.config import StableName, load_config, with_values
 
 # The training whose KID the others are compared with.
 BASELINE = "joint"
@@ -34,21 +34,6 @@ class Board(Section):
     ensembles: dict[StableName, list[str]] = Field(
         default={}, description="By name, the members of an ensemble."
     )
-
-
-@dataclass(frozen=True)
-class PlannedTraining:
-    """A system to train.
-
-    Attributes:
-        name: its name in tables.
-        config: the configuration of its training.
-        flops: operations of all its outer gradients.
-    """
-
-    name: str
-    config: Config
-    flops: float
 
 
 def read_board(path: str, overrides: Mapping[str, Any]) -> Board:
@@ -78,10 +63,9 @@ def _training(board: Board, name: str, folder: str) -> PlannedTraining:
     places = {"run.name": name, "run.dir": folder, "data.path": f"{folder}/data"}
     values = board.overrides | board.trained[name] | places
     config = load_config(board.base, [f"{key}={json.dumps(v)}" for key, v in values.items()])
-    each = trace(config, to_be_traced(config, config.meta.batch)).flops * config.meta.batch
-    steps = max(CHECKPOINTS, round(board.flops / each))
-    checkpoints = {"checkpoint.every": -(-steps // CHECKPOINTS), "checkpoint.keep": CHECKPOINTS}
+    planned = planned_training(name, config, board.flops, least_steps=CHECKPOINTS)
+    every = -(-planned.config.meta.steps // CHECKPOINTS)
+    checkpoints = {"checkpoint.every": every, "checkpoint.keep": CHECKPOINTS}
     # Sample grids would only cost time.
     checkpoints["checkpoint.samples"] = False
-    short = {"meta.steps": steps, "meta.warmup": min(config.meta.warmup, steps // 10)}
-    return PlannedTraining(name, with_values(config, short | checkpoints), steps * each)
+    return replace(planned, config=with_values(planned.config, checkpoints))

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from benchmarks.leaderboard.board import BASELINE, Board
-from benchmarks.leaderboard.running import Entry, commit, hardware
+from benchmarks.leaderboard.running import Entry
+from benchmarks.provenance import commit, hardware
 from metatrain.config import load_config
 from metatrain.config.values import differences
 from metatrain.evaluation.protocol import JOINT, UNADAPTED

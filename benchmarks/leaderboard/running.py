@@ -1,21 +1,14 @@
 """The steps of the leaderboard, by the commands of `metatrain`; run again, they resume."""
 
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from benchmarks.leaderboard.board import BASELINE, CHECKPOINTS, Board, PlannedTraining
+from benchmarks.commands import metatrain
+from benchmarks.equal_compute import PlannedTraining
+from benchmarks.leaderboard.board import BASELINE, CHECKPOINTS, Board
 from metatrain.config import to_yaml
 from metatrain.training.checkpoint import CheckpointStore
-
-# The command beside the interpreter of the environment.
-_COMMAND = str(Path(sys.executable).with_name("metatrain"))
 
 
 @dataclass(frozen=True)
@@ -38,19 +31,13 @@ class Entry:
         return f"{self.run}/evaluation"
 
 
-def pack(folder: str) -> None:
-    """Pack the benchmark, if it is not packed yet."""
-    if not Path(folder, "data", "manifest.parquet").exists():
-        _metatrain("pack", "icons", f"{folder}/data", "--size", "32")
-
-
 def train(training: PlannedTraining) -> None:
     """Train a system, or resume its training."""
     url = training.config.run.url
     Path(url).mkdir(parents=True, exist_ok=True)
     file = Path(url, "leaderboard.yaml")
     file.write_text(to_yaml(training.config))
-    _metatrain("train", str(file))
+    metatrain("train", str(file))
 
 
 def combine(board: Board, trained: dict[str, PlannedTraining], folder: str) -> list[Entry]:
@@ -71,7 +58,7 @@ def _combined(
 ) -> Entry:
     run = f"{folder}/{name}"
     if not Path(run, "model.safetensors").exists():
-        _metatrain("combine", method, *models, "--out", f"{run}/model.safetensors")
+        metatrain("combine", method, *models, "--out", f"{run}/model.safetensors")
     return Entry(name, run, tuple(made_of))
 
 
@@ -85,29 +72,9 @@ def evaluate(board: Board, entries: Sequence[Entry], folder: str) -> None:
     [joint] = [entry.run for entry in entries if entry.name == BASELINE]
     options = ["--tasks", board.tasks, "--seeds", board.seeds, "--joint", joint]
     options += ["--data", f"{folder}/data", "--metric", f"{folder}/metric.safetensors"]
-    _metatrain("evaluate", *(entry.run for entry in entries), *map(str, options))
+    metatrain("evaluate", *(entry.run for entry in entries), *map(str, options))
 
 
 def report(entries: Sequence[Entry], page: str) -> None:
     """Write the page that compares all systems."""
-    _metatrain("report", *(entry.run for entry in entries), "--out", page)
-
-
-def hardware() -> str:
-    """Describe this machine's GPUs, or its cores if it has none."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{os.cpu_count()} cores, {platform.machine()}"
-
-
-def commit() -> str:
-    """Return the sha of the checked-out commit."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    return head.stdout.strip()
-
-
-def _metatrain(*arguments: str) -> None:
-    print("$ metatrain", *arguments, flush=True)
-    code = subprocess.run([_COMMAND, *arguments]).returncode
-    if code:
-        raise SystemExit(code)  # the command has printed the reason
+    metatrain("report", *(entry.run for entry in entries), "--out", page)

@@ -13,9 +13,6 @@ from metatrain.cli.arguments import (
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
-    from metatrain.data.packed.store import EpisodeStore
-    from metatrain.evaluation.candidates import Candidate
-    from metatrain.evaluation.protocol import Protocol
     from metatrain.evaluation.running.runner import Runner
 
 
@@ -46,15 +43,21 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
     """
     from metatrain.base.machine import device_of
     from metatrain.data.packed.store import EpisodeStore
-    from metatrain.evaluation.calibrate import calibrated, refuse_checkpoints
+    from metatrain.evaluation.calibrate import (
+        calibrated,
+        calibration_protocol,
+        refuse_checkpoints,
+    )
     from metatrain.evaluation.candidates import read_candidates, with_folders
     from metatrain.evaluation.running.runner import LocalRunner
     from metatrain.evaluation.training_data import data_for
+    from metatrain.model.named import refuse_shipped
     from metatrain.storage.lease import lease
 
     candidates = read_candidates([arguments.checkpoint], trust=arguments.trust)
     url = arguments.out or candidates[0].system.url
     refuse_checkpoints(url)
+    refuse_shipped(url)
     first = candidates[0]
     store = EpisodeStore(data_for(first.model, arguments.data, first.system.url))
     [candidate] = with_folders(candidates, store, None)
@@ -63,31 +66,15 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
         lease(candidate.folder, "calibrates", wait=arguments.wait),
         lease(url, "calibrates", wait=arguments.wait, is_file=True),
     ):
-        protocol = _protocol(arguments, store, candidate)
+        protocol = calibration_protocol(
+            store,
+            candidate,
+            tasks=arguments.tasks,
+            seeds=arguments.seeds,
+            network=arguments.metric,
+        )
         calibrated(protocol, candidate, runner).save(url)
     show(url)
-
-
-def _protocol(
-    arguments: argparse.Namespace, store: "EpisodeStore", candidate: "Candidate"
-) -> "Protocol":
-    from metatrain.evaluation.episodes.benchmark import read_benchmark
-    from metatrain.evaluation.episodes.episode_list import list_episodes
-    from metatrain.evaluation.protocol import Protocol
-    from metatrain.evaluation.run_networks import networks_of
-    from metatrain.metrics.network import NETWORK, metric_network
-
-    data, whole = candidate.model.config.data, list_episodes(store, "val")
-    first = whole.first(arguments.tasks, arguments.seeds)
-    shape = {"image_size": data.image_size, "channels": data.channels}
-    benchmark = read_benchmark(store, first, shots=data.shots, **shape)
-    network = metric_network(
-        store,
-        arguments.metric or f"{candidate.folder}/{NETWORK}",
-        known=networks_of(candidate.model, candidate.system.url),
-        **shape,
-    )
-    return Protocol(store, whole, benchmark, [network])
 
 
 CALIBRATE = Command("Let a model predict its quality on new tasks.", add_arguments, calibrate)

@@ -14,6 +14,7 @@ from metatrain.cli.evaluate import EVALUATE
 from metatrain.cli.export import EXPORT
 from metatrain.cli.group import GROUP
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
+from metatrain.cli.models import MODELS, SHIP
 from metatrain.cli.plan import PLAN
 from metatrain.cli.report import REPORT
 from metatrain.cli.train_metric import TRAIN_METRIC
@@ -25,6 +26,7 @@ COMMANDS = {
     "data": DATA,
     "group": GROUP,
     "store": STORE,
+    "models": MODELS,
     "adapt": ADAPT,
     "generate": GENERATE,
     "enlarge": ENLARGE,
@@ -37,4 +39,5 @@ COMMANDS = {
     "export": EXPORT,
     "combine": COMBINE,
     "report": REPORT,
+    "ship": SHIP,
 }

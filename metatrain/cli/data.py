@@ -118,7 +118,9 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="pack a column of the table as a condition of each image: a text (the default), a "
-        "vector (numbers as JSON) or an image (the path of a file); repeatable",
+        "vector (numbers as JSON), an image or audio (the path of a file); of a folder, text and "
+        "audio=audio are files beside images, as 1.txt and 1.wav, or beside their folders; "
+        "repeatable",
     )
     _layout_arguments(parser)
     add_wait_argument(parser)

@@ -63,7 +63,7 @@ def _steps(text: str) -> int:
 def _enlarge_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="photographs: paths or URLs of files")
-    add("--model", required=True, metavar="RUN", help="a model file, or a run's folder")
+    add("--model", required=True, metavar="RUN", help="a model file, a run's folder or a name")
     add("--out", required=True, metavar="DIR", help="folder of the enlarged photographs")
     add("--scale", type=int, choices=[2, 3, 4], help="the scale, which is that of the training")
     add("--steps", type=_steps, help="inner steps, 0 for none (the configuration's)")

@@ -47,6 +47,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
     with lease(arguments.out, "adapts", wait=arguments.wait):
         adapted = model.adapt(
             support,
+            given=_given(arguments, model),
             steps=arguments.steps,
             lr=arguments.lr,
             scope=arguments.scope,
@@ -56,6 +57,23 @@ def _adapt(arguments: argparse.Namespace) -> None:
         if line := collapse_of(adapted):
             say(line)
         show(_saved(adapted, arguments))
+
+
+def _given(arguments: argparse.Namespace, model: "Model") -> "dict[str, str]":
+    """Return the conditions that the options give, by their names in the model."""
+    from metatrain.model.given import condition_of_kind
+
+    options = {"text": arguments.text, "audio": arguments.audio}
+    return {
+        condition_of_kind(kind, model.config): value
+        for kind, value in options.items()
+        if value is not None
+    }
+
+
+def _given_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--text", help="a text that the images belong to")
+    parser.add_argument("--audio", metavar="FILE", help="a sound that the images belong to")
 
 
 def _saved(adapted: "Model", arguments: argparse.Namespace) -> str:
@@ -102,10 +120,11 @@ def _expectation(model: "Model", support: "Examples", adapted: "Model") -> str:
 
 def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    add("checkpoint", metavar="CHECKPOINT", help="a model file, a run's folder or a name")
     add("images", metavar="IMAGES", help="a folder, an archive, a file or a URL of a few images")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="such as inner.optimizer=adam")
     add("--out", required=True, metavar="DIR", help="folder of the adapted model")
+    _given_arguments(parser)
     add("--steps", type=positive, help="inner steps (the configuration's)")
     add("--lr", type=above_0, help="inner learning rate (the configuration's)")
     add("--scope", choices=SCOPES, help="the parameters that the inner steps move (training's)")
@@ -118,7 +137,8 @@ def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from metatrain.model.file import adapted_url, load_model
+    from metatrain.model.file import adapted_url, load_model, model_url
+    from metatrain.storage.files import exists
 
     out, suffix = arguments.out, PurePath(arguments.out).suffix.lower()
     if suffix and suffix not in IMAGE_FORMATS and not out.endswith("/"):
@@ -127,12 +147,15 @@ def _generate(arguments: argparse.Namespace) -> None:
             f"images, or a folder for a file each."
         )
     url = adapted_url(arguments.adapted)
+    if (arguments.text or arguments.audio) and not exists(url):
+        url = model_url(arguments.adapted)
     model = load_model(url, arguments.adapted_from, trust=arguments.trust).to(arguments.device)
     batches = model.batches(
         arguments.n,
+        given=_given(arguments, model),
         seed=arguments.seed,
         steps=arguments.steps,
-        guidance=arguments.guidance,
+        guidance=_weights(arguments.guidance),
         truncation=arguments.truncation,
     )
     if suffix in IMAGE_FORMATS and not out.endswith("/"):
@@ -163,13 +186,43 @@ def _write_files(batches: "Iterable[Tensor]", folder: str, arguments: argparse.N
         write_file(f"{folder}/{number:0{digits}}.{arguments.format}", data)
 
 
+def _guidance(text: str) -> tuple[str, float]:
+    """Parse NAME=WEIGHT, or WEIGHT alone, which has no name."""
+    name, _, weight = text.rpartition("=")
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not WEIGHT or NAME=WEIGHT") from None
+
+
+def _weights(pairs: list[tuple[str, float]] | None) -> "float | dict[str, float] | None":
+    """Return the guidance: of one strength where it has no name, else by condition."""
+    if not pairs:
+        return None
+    weights = dict(pairs)
+    return weights[""] if [*weights] == [""] else {n or "support": w for n, w in weights.items()}
+
+
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("adapted", metavar="ADAPTED", help="the folder or file that metatrain adapt wrote")
+    add(
+        "adapted",
+        metavar="ADAPTED",
+        help="the folder or file that metatrain adapt wrote; or, with --text or --audio alone, a "
+        "model that was never adapted",
+    )
+    _given_arguments(parser)
     add("-n", type=positive, default=64, help="number of images (64)")
     add("--seed", type=seed, default=0, help="the same seed, the same images (0)")
     add("--steps", type=positive, help="sampler steps (the configuration's)")
-    add("--guidance", type=float, help="guidance to the support; 1: none (the configuration's)")
+    add(
+        "--guidance",
+        nargs="+",
+        type=_guidance,
+        metavar="[NAME=]WEIGHT",
+        help="guidance towards the support, or by condition, as support=1 text=3; 1: none (the "
+        "configuration's)",
+    )
     add("--truncation", type=above_0, help="largest size of a GAN's latents (the configuration's)")
     add("--out", required=True, help="a picture (.png, .jpg, .webp) of all, or a folder")
     formats = [suffix.removeprefix(".") for suffix in IMAGE_FORMATS]
@@ -213,7 +266,9 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
 
 
 def _tune_adaptation_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a model file, or a run's folder")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a model file, a run's folder or a name"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the model")
     parser.add_argument("--data", metavar="URL", help="packed data set (the training data)")
     parser.add_argument("--tasks", type=positive, default=24, help="at most so many tasks (24)")

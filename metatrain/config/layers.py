@@ -55,12 +55,18 @@ def united(base: Values, changes: Values) -> dict[str, Any]:
     tree = dict(base)
     for key, value in changes.items():
         if isinstance(value, Mapping):
-            below = tree.get(key)
-            # `caption: text` is short for `caption: {name: text}`.
-            below = {"name": below} if isinstance(below, str) else below
-            value = united(below if isinstance(below, Mapping) else {}, value)
+            value = united(_section(tree.get(key)), value)
         tree[key] = value
     return tree
+
+
+def _section(short: Any) -> Values:
+    """Write a value out as a section: `text` is `{name: text}`, and `[text]` is `{text: text}`."""
+    if isinstance(short, str):
+        return {"name": short}
+    if isinstance(short, list) and all(isinstance(name, str) for name in short):
+        return {name: name for name in short}
+    return short if isinstance(short, Mapping) else {}
 
 
 def overlaid(base: Values, changes: Values) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class RunConfig(Section):
     )
     init: Location | None = Field(
         default=None,
-        description="Model to start from, a file or the folder of a run; null: random weights. "
+        description="Model to start from: a file, a run's folder or a name; null: random weights. "
         "Only a run without checkpoints reads it.",
     )
 

@@ -18,6 +18,8 @@ from metatrain.data.config import DataConfig
 from metatrain.data.tasks import TASK_SOURCES
 from metatrain.generators import CODECS, GENERATORS, NETWORKS, OBJECTIVES
 from metatrain.generators.codecs.codec import IdentityConfig
+from metatrain.generators.conditions.config import plain_conditions
+from metatrain.generators.conditions.registry import ENCODERS
 from metatrain.generators.networks.unet import UNetConfig
 from metatrain.generators.objectives.flow import FlowConfig
 from metatrain.learning.auxiliaries import AuxiliaryConfig
@@ -32,6 +34,8 @@ COMPONENTS = {
     "data.conditions.*": CONDITIONS,
     "generator": GENERATORS,
     "generator.of": NETWORKS,
+    "generator.conditions.*": ENCODERS,
+    "generator.of.conditions.*": ENCODERS,
     "objective": OBJECTIVES,
     "codec": CODECS,
     "learner": LEARNERS,
@@ -66,6 +70,29 @@ class Config(Section):
         if isinstance(inner, dict) and "scope" not in inner:
             return values | {"inner": inner | {"scope": {"name": scope}}}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _conditions_are_read(cls, values: Any) -> Any:
+        """Let episodes bring the conditions that the generator encodes."""
+        kinds = _encoded_kinds(values)
+        data = values.get("data", {}) if kinds else None
+        read = data.get("conditions", {}) if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(read, dict):
+            return values
+        brought = {name: _of_kind(kind, read.get(name, {})) for name, kind in kinds.items()}
+        return values | {"data": data | {"conditions": read | brought}}
+
+    @model_validator(mode="after")
+    def _conditions_suit_their_encoders(self) -> Self:
+        read = {name: section.name for name, section in self.data.conditions.items()}
+        for name, kind in _encoded_kinds({"generator": self.generator.model_dump()}).items():
+            if read.get(name) != kind:
+                raise ValueError(
+                    f"generator.conditions.{name} encodes the kind {kind}, and "
+                    f"data.conditions.{name} is {read.get(name, 'missing')}; give both one kind."
+                )
+        return self
 
     @model_validator(mode="after")
     def _scope_suits_the_learner(self) -> Self:
@@ -202,3 +229,24 @@ def brought_scope(values: Any) -> str | None:
         if kind and kind.scope:
             return kind.scope
     return None
+
+
+def _encoded_kinds(values: Any) -> dict[str, str]:
+    """Return by name the kinds of conditions that the generator in unvalidated `values` encodes."""
+    part = values.get("generator") if isinstance(values, dict) else None
+    if isinstance(part, dict) and isinstance(part.get("of"), dict):
+        part = part["of"]
+    try:
+        conditions = plain_conditions(part.get("conditions", {})) if isinstance(part, dict) else {}
+    except ValueError:  # the key itself is refused
+        conditions = {}
+    if not isinstance(conditions, dict):
+        return {}
+    chosen = {
+        n: ENCODERS.get(str(c.get("name"))) for n, c in conditions.items() if isinstance(c, dict)
+    }
+    return {name: encoder.kind for name, encoder in chosen.items() if encoder}
+
+
+def _of_kind(kind: str, section: Any) -> Any:
+    return {"name": kind, **section} if isinstance(section, dict) else section

@@ -40,6 +40,7 @@ class DataCard:
         images: the number of images by split.
         stored: bytes of all row groups.
         conditions: by column, the plain values of the section of a condition's kind.
+        missing: by column, the number of images that lack a condition.
         sides: the number of images by width and height in pixels.
         licences: the number of images by licence, where the data set has licences.
         copies: the number of images with the pixels of another of their task.
@@ -53,6 +54,7 @@ class DataCard:
     images: dict[str, int]
     stored: int
     conditions: PackedConditions
+    missing: Counter[str] = field(default_factory=Counter)
     sides: Counter[tuple[int, int]] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     copies: int = 0
@@ -68,7 +70,7 @@ class DataCard:
         ]
         lines.append(f"  stored: {self.stored / 1e6:,.1f} MB")
         lines += [
-            f"  condition {printable(name)}: {printable(_told(kind))}"
+            f"  condition {printable(name)}: {printable(_told(kind))}{self._lacking(name)}"
             for name, kind in self.conditions.items()
         ]
         lines += [
@@ -91,6 +93,10 @@ class DataCard:
             f"  {counted(n, 'image')} to look at: {name}" for name, n in self.warnings.most_common()
         ]
         return "\n".join(lines)
+
+    def _lacking(self, condition: str) -> str:
+        missing = self.missing[condition]
+        return f"; {counted(missing, 'image')} without" if missing else ""
 
 
 def check(url: str) -> DataCard:
@@ -120,12 +126,15 @@ def check(url: str) -> DataCard:
         )
         for shard in checks:
             card.sides += shard.sides
+            card.missing += shard.missing
             card.licences += shard.licences
             card.warnings += shard.warnings
             card.faults += shard.faults
             for task, fingerprints in shard.fingerprints.items():
                 by_task.setdefault(task, []).extend(fingerprints)
     progress.close()
+    if not card.faults and store.missing not in (None, card.missing):
+        card.faults.append(f"{url} has other counts of missing conditions; pack it again.")
     for fingerprints in by_task.values():
         # An image and its equal copies are one, or the copies would be near copies too.
         distinct = {fingerprint.pixels: fingerprint.outline for fingerprint in fingerprints}
@@ -200,6 +209,7 @@ class _Shard:
         self._store, self._kinds, self._name, self._groups = store, kinds, name, groups
         self._count = count
         self.sides: Counter[tuple[int, int]] = Counter()
+        self.missing: Counter[str] = Counter()
         self.licences: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
         self.faults: list[str] = []
@@ -257,6 +267,7 @@ class _Shard:
             self.sides[row["width"], row["height"]] += 1
             if licence := row.get("licence") or row.get("license"):
                 self.licences[licence] += 1
+            self.missing.update(column for column in self._kinds if not row[column])
             for what in self._undecodable(group.task, row):
                 self._fault(f"image {row['index']} of {where} {what}")
 

@@ -53,3 +53,9 @@ def _joined(conditions: Sequence[Condition]) -> Condition:
     if tensors:
         return torch.cat(tensors)
     return tuple(text for texts in conditions for text in texts if isinstance(text, str))
+
+
+def repeated_to(count: int, condition: Condition) -> Condition:
+    """Repeat the values of a condition in turn until there are `count`."""
+    rows = [i % len(condition) for i in range(count)]
+    return condition[rows] if isinstance(condition, Tensor) else tuple(condition[i] for i in rows)

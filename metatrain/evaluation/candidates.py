@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from metatrain.base.errors import UserError
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.episode_list import benchmark_name
+from metatrain.evaluation.given_files import keep_given
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED, Protocol, ScoredSystem
 from metatrain.evaluation.results import Evaluation, write_evaluation
 from metatrain.evaluation.running.jobs import (
@@ -20,6 +21,7 @@ from metatrain.evaluation.running.jobs import (
 from metatrain.evaluation.running.runner import Runner, run_jobs
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
 from metatrain.evaluation.strip_files import keep_strips
+from metatrain.model.file import home_of
 from metatrain.model.model import Model
 from metatrain.storage.files import MissingError, absolute, read_file
 from metatrain.training.run_data import RUN_MANIFEST
@@ -59,7 +61,7 @@ def read_candidates(urls: Sequence[str], *, trust: bool = False) -> list[Candida
         if name in taken:
             name = f"{name} ({url})"
         taken.add(name)
-        folder = system.url.rpartition("/")[0] or "."
+        folder = home_of(url)
         candidates.append(Candidate(name=name, system=system, model=model, folder=folder))
     return candidates
 
@@ -197,6 +199,7 @@ def _evaluate(
         quality=protocol.expectation_quality(model, system, outputs),
     )
     keep_strips(protocol.benchmark, outputs, candidate.folder)
+    keep_given(protocol.store, protocol.benchmark, model.config, candidate.folder)
     write_evaluation(evaluation, {n: s.scores for n, s in systems.items()}, candidate.folder)
     return evaluation, systems
 

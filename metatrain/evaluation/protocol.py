@@ -53,6 +53,12 @@ class Protocol:
         whole: the list of episodes, of which the benchmark has the first.
         benchmark: the episodes with their images.
         spaces: the feature spaces; the first has all metrics.
+
+    Attributes:
+        store: the data set.
+        benchmark: the episodes with their images.
+        spaces: the feature spaces.
+        scorer: scores images on the benchmark.
     """
 
     def __init__(
@@ -63,34 +69,35 @@ class Protocol:
         spaces: Sequence[FeatureSpace],
     ) -> None:
         self.benchmark = benchmark
-        self._store, self._whole, self._spaces = store, whole, spaces
-        self._scorer = Scorer(benchmark, spaces)
+        self.store, self._whole, self.spaces = store, whole, spaces
+        self.scorer = Scorer(benchmark, spaces)
 
     @cached_property
     def _baselines(self) -> dict[str, ScoredSystem]:
         images = baselines(self.benchmark)
         return {name: self.score_images(name, "", images[name]) for name in images}
 
-    def jobs(self, system: System, folder: str) -> list[Job]:
-        """Return the jobs of `system`, whose outputs go under `folder`."""
+    def jobs(self, system: System, folder: str, steps: Sequence[int] = ()) -> list[Job]:
+        """Return the jobs of `system`, whose outputs go under `folder`; see `Job.steps`."""
         episodes = self.benchmark.episodes
         return [
             Job(
                 system=system,
-                data=self._store.url,
-                fingerprint=self._store.fingerprint,
+                data=self.store.url,
+                fingerprint=self.store.fingerprint,
                 split=episodes.split,
                 episode=episode,
                 shots=self.benchmark.shots,
                 folder=f"{folder}/work",
+                steps=tuple(steps),
             )
             for episode in episodes.episodes
         ]
 
     def score_images(self, name: str, about: str, images: Tensor) -> ScoredSystem:
         """Score the samples [S, T, N, C, H, W] in [-1, 1] of a system."""
-        scores = self._scorer.scores(images)
-        own_task, kid = (values.tolist() for values in self._scorer.by_task(images))
+        scores = self.scorer.scores(images)
+        own_task, kid = (values.tolist() for values in self.scorer.by_task(images))
         result = Result(
             name=name,
             about=about,
@@ -106,7 +113,7 @@ class Protocol:
         self, name: str, model: Model, system: System, outputs: Sequence[JobOutput]
     ) -> ScoredSystem:
         """Score a model's samples after its last inner step, with its curve over inner steps."""
-        images = self._by_steps(outputs)
+        images = self.by_steps(outputs)
         steps = outputs[0].steps.tolist()
         points = [self._curve_point(outputs, images[i], i) for i in range(len(steps))]
         last = self.score_images(name, _about(model, system), images[-1])
@@ -119,11 +126,20 @@ class Protocol:
 
     def score_unadapted(self, outputs: Sequence[JobOutput]) -> ScoredSystem:
         """Score a model's samples before its first inner step."""
-        return self.score_images(UNADAPTED, "", self._by_steps(outputs)[0])
+        return self.score_images(UNADAPTED, "", self.by_steps(outputs)[0])
+
+    def by_steps(self, outputs: Sequence[JobOutput]) -> Tensor:
+        """Return the samples in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
+        images = torch.stack([output.images for output in outputs], dim=1)
+        return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
+
+    def by_seed(self, values: Sequence[Tensor]) -> Tensor:
+        """Stack a value of every job by seed and task, [S, T, ...]."""
+        return torch.stack(list(values)).unflatten(0, (self.benchmark.episodes.seeds, -1))
 
     def final_samples(self, outputs: Sequence[JobOutput]) -> Tensor:
         """Return the samples after the last inner step, [S, T, N, C, H, W] in [-1, 1]."""
-        return self._by_steps(outputs)[-1]
+        return self.by_steps(outputs)[-1]
 
     def with_baselines(self, systems: dict[str, ScoredSystem]) -> dict[str, ScoredSystem]:
         """Return `systems` between the copies and the ceiling, in the order of a table."""
@@ -134,15 +150,15 @@ class Protocol:
         """Return a model's calibration on these episodes.
 
         Surprise and learning are those of the first seed's supports, one of each task, as there is
-        one support of a new task. The quality is the mean over seeds, which says more of the task.
+        one support of a new task.
         """
         return Calibration(
             model=system.sha256,
             benchmark=self._whole.benchmark,
             shots=self.benchmark.shots,
-            surprise=self._by_seed([output.surprise for output in outputs])[0],
-            learned=self._by_seed([output.learned for output in outputs])[0],
-            own_task=self._scorer.by_task(self.final_samples(outputs))[0],
+            surprise=self.by_seed([output.surprise for output in outputs])[0],
+            learned=self.by_seed([output.learned for output in outputs])[0],
+            nearer=self.scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
     def expectation_quality(
@@ -157,9 +173,9 @@ class Protocol:
             return None
         return expectation_quality(
             calibration,
-            surprise=self._by_seed([output.surprise for output in outputs]),
-            learned=self._by_seed([output.learned for output in outputs]),
-            measured=self._scorer.by_task(self.final_samples(outputs))[0],
+            surprise=self.by_seed([output.surprise for output in outputs]),
+            learned=self.by_seed([output.learned for output in outputs]),
+            nearer=self.scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
     def evaluation(
@@ -187,10 +203,10 @@ class Protocol:
             missing.append(
                 f"no expectations: the system is not calibrated with {self.benchmark.shots} shots"
             )
-        copies = self._scorer.near_copies(images)
+        copies = self.scorer.near_copies(images)
         return Evaluation(
             episodes=self._episode_set(),
-            spaces=[Space(space.name, space.sha256) for space in self._spaces],
+            spaces=[Space(space.name, space.sha256) for space in self.spaces],
             floor=self._frechet_floor(),
             system=system,
             results={name: scored.result for name, scored in systems.items()},
@@ -216,22 +232,13 @@ class Protocol:
         )
 
     def _frechet_floor(self) -> float:
-        features = self._spaces[0].features(self.benchmark.reference)
+        features = self.spaces[0].features(self.benchmark.reference)
         return sum(frechet_floor(seed) for seed in features) / len(features)
 
-    def _by_steps(self, outputs: Sequence[JobOutput]) -> Tensor:
-        """Return the samples in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
-        images = torch.stack([output.images for output in outputs], dim=1)
-        return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
-
-    def _by_seed(self, values: Sequence[Tensor]) -> Tensor:
-        """Stack a value of every job by seed and task, [S, T, ...]."""
-        return torch.stack(list(values)).unflatten(0, (self.benchmark.episodes.seeds, -1))
-
     def _curve_point(self, outputs: Sequence[JobOutput], images: Tensor, index: int) -> CurvePoint:
-        losses = self._by_seed([output.losses[index] for output in outputs])
-        scores = self._scorer.curve_scores(images)
-        scores["query_loss"] = self._scorer.mean_over_tasks(losses)
+        losses = self.by_seed([output.losses[index] for output in outputs])
+        scores = self.scorer.curve_scores(images)
+        scores["query_loss"] = self.scorer.mean_over_tasks(losses)
         seconds = torch.stack([output.seconds[index] for output in outputs])
         return CurvePoint(estimates(scores), seconds.median().item())
 

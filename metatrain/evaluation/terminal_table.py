@@ -12,7 +12,7 @@ from metatrain.evaluation.scores.baselines import COPY, JITTERED
 from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
 from metatrain.evaluation.scores.statistics import Difference, Estimate, Score, holm
 from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS, METRICS
-from metatrain.model.calibration import CONFIDENCE
+from metatrain.model.forecast import CONFIDENCE
 
 _OTHER_METRICS = [metric for metric in EVALUATION_METRICS if metric not in MAIN_METRICS]
 
@@ -109,6 +109,7 @@ def columns(corner: str, heads: Sequence[str], rows: dict[str, list[str]]) -> st
 
 def _expectations(quality: ExpectationQuality) -> str:
     correlation, low, high = astuple(quality.correlation)
+    tasks, seeds, _ = quality.extent
     error, held, warned = (
         score_with_interval("own_task", estimate)
         for estimate in (quality.error, quality.held, quality.warned)
@@ -116,7 +117,8 @@ def _expectations(quality: ExpectationQuality) -> str:
     return (
         f"expected before sampling: own task, with rank correlation {correlation:z.2f} "
         f"[{low:z.2f}, {high:z.2f}] to the measured share; mean error {error}; measured in the "
-        f"{CONFIDENCE:.0%} interval for {held} of tasks; called unfamiliar {warned} of supports"
+        f"{CONFIDENCE:.0%} interval for {held} of tasks; called unfamiliar {warned} of supports "
+        f"(among {counted(tasks, 'task')}, {counted(seeds, 'seed')})"
     )
 
 

@@ -21,7 +21,7 @@ from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.residual import Residual
 from metatrain.generators.objectives.adversarial import Adversarial
 from metatrain.generators.objectives.flow import FlowMatching
-from metatrain.generators.objectives.objective import Draw, Objective, Term
+from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
 from metatrain.generators.objectives.scheduled import Scheduled
 from metatrain.generators.objectives.super_resolution import SuperResolution
 
@@ -60,6 +60,7 @@ __all__ = [
     "CODECS",
     "GENERATORS",
     "NETWORKS",
+    "NOTHING",
     "OBJECTIVES",
     "Codec",
     "Draw",

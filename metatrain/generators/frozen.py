@@ -133,9 +133,17 @@ def pinned(section: S) -> S:
         UserError: when one of the files cannot be read.
     """
     parts = {name: getattr(section, name) for name in type(section).model_fields}
-    changed = {name: pinned(part) for name, part in parts.items() if isinstance(part, Section)}
+    held = {name: _pinned(part) for name, part in parts.items()}
+    changed = {name: part for name, part in held.items() if part is not parts[name]}
     section = section.model_copy(update=changed) if changed else section
     return section.pinned() if isinstance(section, Frozen) else section
+
+
+def _pinned(part: Any) -> Any:
+    """Pin a section, or the sections of a dictionary."""
+    if isinstance(part, dict) and any(isinstance(value, Section) for value in part.values()):
+        return {key: _pinned(value) for key, value in part.items()}
+    return pinned(part) if isinstance(part, Section) else part
 
 
 def _check(

@@ -1,5 +1,6 @@
 """The generator: a network, the objective it is trained on, and the codec between it and pixels."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -7,10 +8,14 @@ from torch import Tensor, nn
 
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
-from metatrain.data.examples import Examples
+from metatrain.data.examples import Condition, Examples, repeated_to
 from metatrain.generators.codecs.codec import Codec
 from metatrain.generators.networks.network import Network
+from metatrain.generators.objectives.flow import random_stream
 from metatrain.generators.objectives.objective import Draw, Objective
+
+# Tells the random stream of conditions that are dropped from that of the objective's noise.
+_DROPOUT = 1
 
 
 class Generator(nn.Module):
@@ -35,7 +40,12 @@ class Generator(nn.Module):
 
     def prepare(self, batch: Batch) -> Draw:
         """Compute the draw of `batch`: all that the objective needs, with noise from its seed."""
-        return self.objective.prepare(self.encoded(batch), training=self.training)
+        encoded = self.encoded(batch)
+        if self.training and encoded.examples.given:
+            stream = random_stream(batch.seed, batch.noise_index, _DROPOUT)
+            given = self.network.dropped(encoded.examples.given, stream)
+            encoded = replace(encoded, examples=replace(encoded.examples, given=given))
+        return self.objective.prepare(encoded, training=self.training)
 
     def forward(self, *draw: Tensor, term: int = 0) -> Tensor:
         """Compute one term of the objective, a scalar: a function of weights and `draw` alone."""
@@ -48,13 +58,18 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def encoded(self, batch: Batch) -> Batch:
-        """Replace the images of `batch` by their latents."""
+        """Replace the images of `batch` by their latents, and conditions by what encoders take."""
         examples, support = self._latents(batch.examples), self._latents(batch.support)
         return replace(batch, examples=examples, support=support)
 
     @torch.no_grad()
     def sample(
-        self, support: Examples, count: int, seed: int, sampler: Section | None = None
+        self,
+        support: Examples,
+        count: int,
+        seed: int,
+        sampler: Section | None = None,
+        given: Mapping[str, Condition] | None = None,
     ) -> Tensor:
         """Sample `count` images [count, C, H, W] in [-1, 1] given `support`.
 
@@ -66,10 +81,17 @@ class Generator(nn.Module):
             count: how many images.
             seed: of the noise.
             sampler: settings in place of the configured ones, of the objective's own section.
+            given: by name, a condition for every image, or for as many as are repeated in turn;
+                by default those of the support's examples.
         """
         latents = self._latents(support)
-        samples = self.objective.sample(self.network, latents, count, seed, sampler)
+        values = support.given if given is None else given
+        repeated = {name: repeated_to(count, condition) for name, condition in values.items()}
+        conditions = self.network.conditions(repeated, support.target.new_empty(count))
+        tensors = {name: c for name, c in conditions.items() if isinstance(c, Tensor)}
+        samples = self.objective.sample(self.network, latents, count, seed, sampler, tensors)
         return self.codec.decode(samples).clamp(-1, 1)
 
     def _latents(self, examples: Examples) -> Examples:
-        return replace(examples, target=self.codec.encode(examples.target))
+        given = self.network.conditions(examples.given, examples.target)
+        return replace(examples, target=self.codec.encode(examples.target), given=given)

@@ -1,7 +1,7 @@
 """Samplers: plain functions from noise to examples, or to the latents of a one-pass generator."""
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -9,9 +9,11 @@ from torch import Tensor
 
 from metatrain.base.progress import report_share
 from metatrain.base.section import Section
+from metatrain.generators.conditions.config import SUPPORT
 
 # The velocity at a state [B, C, H, W] and a time in [0, 1].
 Velocity = Callable[[Tensor, float], Tensor]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class FlowSamplerConfig(Section):
@@ -22,9 +24,17 @@ class FlowSamplerConfig(Section):
         description="euler: one network call per step; heun: two, and needs far fewer steps.",
     )
     steps: int = Field(default=6, ge=1, le=1000, description="Steps from noise to image.")
-    guidance: float = Field(
-        default=1.0, ge=0, description="Classifier-free guidance towards the support; 1 is none."
+    guidance: Weight | dict[str, Weight] = Field(
+        default=1.0,
+        description="Classifier-free guidance towards the support; 1 is none. Or by condition, as "
+        "{support: 1, text: 3}.",
     )
+
+    def weight(self, condition: str) -> float:
+        """Return the guidance towards a condition."""
+        if isinstance(self.guidance, dict):
+            return self.guidance.get(condition, 1.0)
+        return self.guidance if condition == SUPPORT else 1.0
 
 
 def integrate(velocity: Velocity, noise: Tensor, config: FlowSamplerConfig) -> Tensor:
@@ -43,16 +53,33 @@ def integrate(velocity: Velocity, noise: Tensor, config: FlowSamplerConfig) -> T
     return x
 
 
-def guided(conditional: Velocity, unconditional: Velocity, guidance: float) -> Velocity:
-    """Combine as v_u + w (v_c - v_u): Ho and Salimans 2022, eq. 6 with w + 1 written as w."""
-    if guidance == 1.0:
-        return conditional
+def guided(velocities: Sequence[Velocity], weights: Sequence[float]) -> Velocity:
+    """Combine velocities under ever more conditions as v_0 + sum_i w_i (v_i - v_{i-1}).
 
-    def velocity(x: Tensor, time: float) -> Tensor:
-        towards, free = conditional(x, time), unconditional(x, time)
-        return free + guidance * (towards - free)
+    Brooks et al. 2023, "InstructPix2Pix", eq. 3; of one condition that is Ho and Salimans 2022,
+    eq. 6 with w + 1 written as w. Velocities that cancel are not computed.
 
-    return velocity
+    Args:
+        velocities: without any condition, and then with one more each.
+        weights: the guidance towards each condition.
+    """
+    summands = [(1.0, velocities[0])]
+    for weight, velocity in zip(weights, velocities[1:], strict=True):
+        if weight == summands[-1][0]:
+            summands.pop()
+        summands.append((weight, velocity))
+    if len(summands) > 1 and summands[-1][0] == 0.0:
+        summands.pop()
+    (_, first), *rest = summands
+
+    def combined(x: Tensor, time: float) -> Tensor:
+        before = total = first(x, time)
+        for weight, velocity in rest:
+            towards = velocity(x, time)
+            total, before = total + weight * (towards - before), towards
+        return total
+
+    return combined
 
 
 class LatentSamplerConfig(Section):

@@ -11,10 +11,14 @@ from metatrain.config import Config
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
 from metatrain.learning.inner.gradient import FirstOrder
+from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.inner.stack import StackedInnerLoop
 from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import adaptation_lr, build_adaptation
+
+# Tasks pass together through a network of which they move at most this share.
+_MOVED = 0.5
 
 # Called after every inner step with the steps taken and the loss before the last of them.
 OnStep = Callable[[int, float], None]
@@ -90,6 +94,16 @@ def adapt_together(
     return [start | {name: phi[name][task].clone() for name in wide} for task in range(count)]
 
 
-def can_adapt_together(config: Config) -> bool:
-    """Return whether several tasks may pass through one inner loop of this configuration."""
-    return LEARNERS[config.learner.name].stackable
+def sooner_together(config: Config, theta: Theta) -> bool:
+    """Return whether several tasks can pass through one inner loop, and sooner than one by one.
+
+    On a CPU they do where the network is mostly shared. Grouped convolutions, which separate
+    weights for each task come to, take longer than a call for each task: see
+    `benchmarks/evaluation/inner_step.py`.
+    """
+    if not LEARNERS[config.learner.name].stackable:
+        return False
+    moved = set(SCOPES[config.inner.scope.name].names(theta.generator))
+    sizes = {name: parameter.numel() for name, parameter in theta.generator.named_parameters()}
+    on_cpu = all(parameter.device.type == "cpu" for parameter in theta.generator.parameters())
+    return not on_cpu or sum(sizes[name] for name in moved) <= _MOVED * sum(sizes.values())

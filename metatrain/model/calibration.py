@@ -7,37 +7,54 @@ the data itself (Nalisnick et al. 2019, "Do Deep Generative Models Know What The
 quality is predicted from the surprise and from how far it falls by adaptation.
 """
 
-import math
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from metatrain.metrics.retrieval import own_task_share_among
+from metatrain.model.forecast import Forecast
+
 # A support is called unfamiliar if fewer than this share of unseen tasks are as unfamiliar.
 UNFAMILIAR = 0.05
-# The share of tasks whose quality is in the interval.
-CONFIDENCE = 0.9
 
 # How far covariances shrink towards their diagonal, so that few tasks are enough for one.
 _SHRINKAGE = 0.1
-# The penalty on squared slopes, relative to the variance of the regressors.
-_RIDGE = 0.1
-
 # Their covariance has the square of so many numbers.
 _MOST_FEATURES = 256
 
-_ARRAYS = ("surprise", "learned", "own_task")
+_ARRAYS = ("surprise", "learned", "nearer")
 
 
-@dataclass(frozen=True)
-class Expected:
-    """An expected own-task share, with the interval that holds for 9 of 10 tasks."""
+class Extent(NamedTuple):
+    """The tasks, seeds and images that a quality is measured with.
 
-    value: float
-    low: float
-    high: float
+    Own task is an easy question among few tasks and a hard one among many, and the mean of several
+    seeds scatters less than one seed, so qualities of two extents are not compared.
+
+    Attributes:
+        tasks: the tasks among which an image is nearest to its own, or not.
+        seeds: adaptations to each task, over which a quality is the mean.
+        images: samples after each.
+    """
+
+    tasks: int
+    seeds: int
+    images: int
+
+    def common(self, other: "Extent") -> "Extent":
+        """Return the largest extent that both can be measured in."""
+        return Extent(*map(min, self, other))
+
+    def own_task(self, nearer: Tensor) -> Tensor:
+        """Return the own-task share of each task [T], as it is in this extent.
+
+        Args:
+            nearer: how many other tasks each sample is nearer to than its own, [S, T, N].
+        """
+        within = nearer[: self.seeds, :, : self.images]
+        return own_task_share_among(within, self.tasks).mean(dim=0)
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,8 @@ class Calibration:
         shots: images of each support (K).
         surprise: the model's surprise at a support of each task, [T, P].
         learned: decrease of its mean by adaptation to that support, [T].
-        own_task: share of the samples of each task that were nearest to their own task, [T].
+        nearer: how many other tasks each of N samples of S seeds is nearer to than its own, whole
+            numbers [S, T, N].
     """
 
     model: str
@@ -58,7 +76,7 @@ class Calibration:
     shots: int
     surprise: Tensor
     learned: Tensor
-    own_task: Tensor
+    nearer: Tensor
 
     def __post_init__(self) -> None:
         """Check shapes and values.
@@ -66,13 +84,17 @@ class Calibration:
         Raises:
             ValueError: when the arrays are not of the same tasks, or are not finite.
         """
-        by_task = self.learned.shape, self.own_task.shape
+        if self.nearer.ndim != 3 or self.nearer.dtype != torch.int32 or not self.nearer.numel():
+            raise ValueError("its calibration has no counts of nearer tasks")
+        by_task = self.learned.shape, self.nearer.shape[1:2]
         if not self.shots > 0:
             raise ValueError("its calibration is of no images")
         if self.surprise.ndim != 2 or by_task != 2 * (self.surprise.shape[:1],):
             raise ValueError("the arrays of its calibration differ in length")
         if not len(self.surprise) or self.surprise.shape[1] > _MOST_FEATURES:
             raise ValueError("its calibration is of no tasks, or of too many features")
+        if not 0 <= int(self.nearer.min()) <= int(self.nearer.max()) < len(self.learned):
+            raise ValueError("its calibration counts more tasks than it has")
         if not all(array.isfinite().all() for array in self._arrays().values()):
             raise ValueError("its calibration is not finite")
 
@@ -118,58 +140,18 @@ class Calibration:
         # Rounding must not make its own distance smaller than itself.
         return (distance >= distance[-1] * (1 - 1e-9)).double().mean().item()
 
-    def expected(self, surprise: Tensor, learned: Tensor) -> Expected:
-        """Predict the own-task share by ridge regression on all tasks.
+    @property
+    def extent(self) -> Extent:
+        """The tasks, seeds and images of the calibration."""
+        seeds, tasks, images = self.nearer.shape
+        return Extent(tasks, seeds, images)
 
-        The interval is the jackknife+ (Barber et al. 2021, "Predictive inference with the
-        jackknife+", eq. 1.4): each task is left out in turn, and the error of that regression on it
-        widens the prediction. It holds for 9 of 10 tasks like these, and for at least 8 of 10 in
-        any case (their theorem 1).
+    def forecast(self, extent: Extent | None = None) -> Forecast:
+        """Make the forecast of the quality of another task, as it is measured in `extent`.
 
         Args:
-            surprise: the model's surprise at the support, [P].
-            learned: decrease of its mean by adaptation, [].
+            extent: at most the calibration's; by default all of its tasks and images, and one seed:
+                one adaptation, as there is of a new task.
         """
-        y = self.own_task.double()
-        value, *without = self._fits(_features(surprise, learned)).tolist()
-        errors = (y - self._fits(self._x).diagonal(offset=1)).abs().tolist()
-        rank = math.ceil(CONFIDENCE * (len(y) + 1))
-        if rank > len(y):  # too few tasks for an interval
-            return Expected(_share(value), 0.0, 1.0)
-        low = sorted(here - off for here, off in zip(without, errors, strict=True))[-rank]
-        high = sorted(here + off for here, off in zip(without, errors, strict=True))[rank - 1]
-        return Expected(_share(value), _share(low), _share(high))
-
-    @property
-    def _x(self) -> Tensor:
-        return _features(self.surprise, self.learned)
-
-    def _fits(self, x: Tensor) -> Tensor:
-        """Predict at `x` [..., F] from all tasks, and without each: [..., 1 + T]."""
-        level, mean, slope = self._regressions
-        return level + ((x[..., None, :] - mean) * slope).sum(dim=-1)
-
-    @cached_property
-    def _regressions(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Fit ridge regressions on all tasks, and without each: levels, means and slopes by F."""
-        x, y = self._x, self.own_task.double()
-        count = len(y)
-        weights = torch.cat([torch.ones(1, count), 1 - torch.eye(count)]).double()
-        weights = weights / weights.sum(dim=1, keepdim=True)
-        mean, level = weights @ x, weights @ y
-        away = x - mean[:, None]
-        scale = torch.einsum("bt,btp->bp", weights, away**2).sqrt().clamp_min(1e-6)
-        a = away / scale[:, None]
-        gram = torch.einsum("bt,btp,btq->bpq", weights, a, a)
-        gram += _RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
-        moment = torch.einsum("bt,btp,bt->bp", weights, a, y - level[:, None])
-        return level, mean, torch.linalg.solve(gram, moment) / scale
-
-
-def _features(surprise: Tensor, learned: Tensor) -> Tensor:
-    """Return the regressors [..., F] of surprise [..., P] and learned [...]."""
-    return torch.cat([surprise, learned[..., None]], dim=-1).double()
-
-
-def _share(value: float) -> float:
-    return min(max(value, 0.0), 1.0)
+        extent = extent or self.extent._replace(seeds=1)
+        return Forecast(self.surprise, self.learned, extent.own_task(self.nearer))

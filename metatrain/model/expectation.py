@@ -5,7 +5,8 @@ from torch import Tensor
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.text import printable
 from metatrain.data.examples import Examples
-from metatrain.model.calibration import CONFIDENCE, UNFAMILIAR, Calibration
+from metatrain.model.calibration import UNFAMILIAR, Calibration
+from metatrain.model.forecast import CONFIDENCE
 from metatrain.model.model import Model
 from metatrain.model.surprise import surprise
 
@@ -46,12 +47,19 @@ def expectation(model: Model, support: Examples, adapted: Model) -> str:
             f"the quality to expect of {len(support)} images is not known; this model is "
             f"calibrated with {calibration.shots}."
         )
+    forecast, tasks = calibration.forecast(), calibration.extent.tasks
+    if not forecast.foresees:
+        return (
+            f"The quality to expect of these images cannot be foreseen: on {tasks} unseen tasks of "
+            f"{printable(calibration.benchmark)}, the model's losses did not tell which it draws "
+            f"well."
+        )
     before = _surprise(model, support, calibration)
     learned = before.mean() - _surprise(adapted, support, calibration).mean()
-    expected = calibration.expected(before, learned)
+    expected = forecast.expected(before, learned)
     return (
         f"Expect {expected.value:.0%} of the samples to be nearest to this task among "
-        f"{len(calibration.own_task)} unseen tasks of {printable(calibration.benchmark)} "
+        f"{tasks} unseen tasks of {printable(calibration.benchmark)} "
         f"({expected.low:.0%} to {expected.high:.0%} for {CONFIDENCE:.0%} of such tasks)."
     )
 

@@ -3,19 +3,23 @@
 from dataclasses import replace
 
 from metatrain.base.errors import UserError
+from metatrain.base.text import printable
 from metatrain.model.format import Contents, check_state, decode
 from metatrain.model.model import Model
+from metatrain.model.named import ENDING, FILE, known_names, named_model, named_models
 from metatrain.model.reference import Reference, changes, path_between
 from metatrain.model.rescope import rescoped
 from metatrain.model.trust import refuse_places
 from metatrain.storage.files import MissingError, exists, read_file, write_file
+
+_ADAPTED = "adapted.safetensors"
 
 
 def load_model(url: str, adapted_from: str | None = None, *, trust: bool = False) -> Model:
     """Read a model file, or that of the folder of a finished run, a checkpoint or an adaptation.
 
     Args:
-        url: the file or folder.
+        url: the file or folder, or a name; see `metatrain.model.named`.
         adapted_from: the model that an adapted one needs; by default where its file says.
         trust: whether the places that the file names may be read; see `Model.trusted`.
 
@@ -57,9 +61,7 @@ def _decoded(data: bytes, url: str, trust: bool) -> tuple[Contents, Reference | 
 def _start_of(url: str, reference: Reference, adapted_from: str | None, trust: bool) -> Model:
     """Read the model that the one in `url` was adapted from."""
     needs = f"{url} holds what adaptation changed of another model"
-    if adapted_from is None and "://" in url:
-        raise UserError(f"{needs}, and a path out of a file elsewhere is not followed; name it.")
-    place = model_url(adapted_from or reference.url_from(url))
+    place = model_url(adapted_from) if adapted_from else _place_of(reference, url, needs)
     try:
         data = read_file(place)
     except MissingError as error:
@@ -72,14 +74,47 @@ def _start_of(url: str, reference: Reference, adapted_from: str | None, trust: b
     return model
 
 
+def _place_of(reference: Reference, url: str, needs: str) -> str:
+    """Return where the file `url` says that its origin is, as far as that is believed."""
+    if reference.named:
+        if model := named_models().get(reference.path):
+            return model.file
+        raise UserError(
+            f"{needs}, {printable(reference.path)}, which is not known here by that name; name the "
+            f"file it is in."
+        )
+    if "://" in url:
+        raise UserError(f"{needs}, and a path out of a file elsewhere is not followed; name it.")
+    return model_url(reference.url_from(url))
+
+
 def model_url(url: str) -> str:
-    """Return the file that `url` means: itself, or the one in a run's or a checkpoint's folder."""
-    return url if url.endswith(".safetensors") else f"{url.rstrip('/')}/model.safetensors"
+    """Return the file that `url` means: itself, that of a name, or the one in a run's folder."""
+    if url.endswith(ENDING):
+        return url
+    model = named_model(url)
+    return model.file if model else f"{url.rstrip('/')}/{FILE}"
+
+
+def home_of(url: str) -> str:
+    """Return the folder of what is computed of the model that `url` means, such as evaluations.
+
+    It is the folder that the model's file is in, or one in the working directory where several
+    models with names share that.
+    """
+    model = named_model(url)
+    return model.home if model else model_url(url).rpartition("/")[0] or "."
 
 
 def adapted_url(url: str) -> str:
-    """Return the file that `url` means: itself, or the one in the folder of an adapted model."""
-    return url if url.endswith(".safetensors") else f"{url.rstrip('/')}/adapted.safetensors"
+    """Return the file that `url` means: itself, the one in an adapted model's folder, or a name's.
+
+    A name is of a model that need not be adapted.
+    """
+    if url.endswith(ENDING):
+        return url
+    file, model = f"{url.rstrip('/')}/{_ADAPTED}", named_model(url)
+    return model.file if model and not exists(file) else file
 
 
 def read_model(url: str) -> bytes:
@@ -91,14 +126,14 @@ def read_model(url: str) -> bytes:
     try:
         return read_file(url)
     except MissingError as error:
-        folder = url.removesuffix("/model.safetensors")
-        if folder != url and exists(adapted_url(folder)):
+        folder = url.removesuffix(f"/{FILE}").removesuffix(f"/{_ADAPTED}")
+        if url.endswith(f"/{FILE}") and exists(f"{folder}/{_ADAPTED}"):
             raise UserError(
                 f"{folder} holds an adapted model; give the one that it came from."
             ) from error
         raise UserError(
-            f"there is no model at {url}; give the folder of a finished run or of a "
-            f"checkpoint, or a file that metatrain wrote."
+            f"there is no model at {url}{known_names(folder)}; give the folder of a finished run "
+            f"or of a checkpoint, or a file that metatrain wrote."
         ) from error
 
 
@@ -108,11 +143,11 @@ def save_adapted(model: Model, url: str, adapted_from: str) -> bool:
     Args:
         model: the adapted model.
         url: the file to write.
-        adapted_from: the file or folder of the model that it was adapted from.
+        adapted_from: the file, folder or name of the model that it was adapted from.
 
     Returns:
         Whether the file needs the other one, which it refers to. It never does unless both are
-        paths.
+        paths, or the other one has a name.
 
     Raises:
         UserError: when it cannot be written.
@@ -124,7 +159,8 @@ def save_adapted(model: Model, url: str, adapted_from: str) -> bool:
 
 def _changes(model: Model, url: str, adapted_from: str) -> bytes | None:
     """Return the bytes of a file of changes; None where there is none."""
-    path = path_between(url, model_url(adapted_from))
+    model_named = named_model(adapted_from)
+    path = model_named.name if model_named else path_between(url, model_url(adapted_from))
     if path is None:
         return None
     start = load_model(adapted_from, trust=model.trusted)
@@ -132,4 +168,5 @@ def _changes(model: Model, url: str, adapted_from: str) -> bytes | None:
     changed = changes(model.to("cpu").parameters, parameters)
     if changed is None:
         return None
-    return replace(model, parameters=changed).to_bytes(Reference(path, start.sha256))
+    reference = Reference(path, start.sha256, named=model_named is not None)
+    return replace(model, parameters=changed).to_bytes(reference)

@@ -52,12 +52,15 @@ class Contents(TypedDict):
 def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> bytes:
     """Return a model file of these contents; the support's targets are rounded to 8 bits.
 
+    Parameters are in half precision where that is exact for all of them.
+
     Args:
         reference: the model that has the parameters which `contents` leaves out.
         contents: the model's.
     """
     support, calibration = contents["support"], contents["calibration"]
-    tensors = _named(PARAMETERS, contents["parameters"]) | _named(_BUFFERS, contents["buffers"])
+    tensors = _named(PARAMETERS, _halved(contents["parameters"]))
+    tensors |= _named(_BUFFERS, contents["buffers"])
     metadata = metadata_of(contents["config"], contents["step"])
     metadata |= {_REFERENCE: json.dumps(reference._asdict())} if reference else {}
     if support is not None:
@@ -111,6 +114,15 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
     return contents, reference
 
 
+def _halved(parameters: Parameters) -> Parameters:
+    """Return single-precision parameters in half precision, unless that would round any of them."""
+    exact = all(
+        parameter.dtype == torch.float32 and torch.equal(parameter.half().float(), parameter)
+        for parameter in parameters.values()
+    )
+    return {name: p.half() for name, p in parameters.items()} if exact else parameters
+
+
 def _whole(parameter: Tensor) -> Tensor:
     """Return a parameter in single precision where the file has it in half, which is exact."""
     return parameter.float() if parameter.dtype in (torch.float16, torch.bfloat16) else parameter
@@ -138,13 +150,17 @@ def _reference(metadata: Mapping[str, str]) -> Reference | None:
     if _REFERENCE not in metadata:
         return None
     values = json.loads(metadata[_REFERENCE])
-    return Reference(path=str(values["path"]), sha256=str(values["sha256"]))
+    named = values.get("named") is True
+    return Reference(path=str(values["path"]), sha256=str(values["sha256"]), named=named)
 
 
 def _calibration(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Calibration | None:
     if _CALIBRATION not in metadata:
         return None
-    return Calibration.of_parts(json.loads(metadata[_CALIBRATION]), _under(_CALIBRATION, tensors))
+    arrays = _under(_CALIBRATION, tensors)
+    if "own_task" in arrays:  # an earlier one, which says of one number of tasks and seeds alone
+        return None
+    return Calibration.of_parts(json.loads(metadata[_CALIBRATION]), arrays)
 
 
 def _support(

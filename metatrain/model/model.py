@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -24,11 +25,12 @@ from metatrain.data.photo import Photo
 from metatrain.data.pictures import pil_images
 from metatrain.generators import GENERATORS, Generator
 from metatrain.learning.inner.theta import RULE, Theta
-from metatrain.model.adapt import Adapter, OnStep, adapt_together, can_adapt_together
+from metatrain.model.adapt import Adapter, OnStep, adapt_together, sooner_together
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import Calibration
 from metatrain.model.enlarge import enlarged, enlarging_network
 from metatrain.model.format import encode
+from metatrain.model.given import Given, as_given
 from metatrain.model.reference import Reference
 from metatrain.model.rescope import rescoped
 from metatrain.model.self_support import PhotoLike, as_photo, degradation_of, support_of
@@ -37,6 +39,10 @@ from metatrain.storage.files import write_file
 
 # Images sampled at once.
 _BATCH = 64
+
+NOTHING: Given = {}
+# Of one strength or by condition; None for the configured one.
+Guidance = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Model:
         self,
         images: Images,
         *,
+        given: Given = NOTHING,
         steps: int | None = None,
         lr: float | None = None,
         scope: str | None = None,
@@ -104,6 +111,8 @@ class Model:
             images: a folder; or files, PIL images, arrays ([H, W] or [H, W, C]) or tensors ([H, W]
                 or [C, H, W]), one or several. Files and PIL images are cropped and resampled; the
                 others must have the model's size and channels.
+            given: conditions of the images by name, such as {"text": "a red fox"}: one value for
+                all, or a list with one for each; a sound is the path of a file, or its bytes.
             steps: inner steps, `adapt.steps` of the configuration by default.
             lr: inner learning rate, `adapt.lr` by default; learned rates stay as they are.
             scope: the parameters that the inner steps move: "all", "film", "lora", "head", "body"
@@ -120,6 +129,8 @@ class Model:
         """
         model = self._adapting(steps, lr, scope)
         support = as_support(images, self.config.data, value_range)
+        conditions = as_given(given, self.config, len(support))
+        support = replace(support, given={**support.given, **conditions})
         steps_taken = model.adapt_stepwise(support, seed=seed)
         at, progress = next(steps_taken), Progress("adapting", model.config.adapt.steps)
         for at in steps_taken:
@@ -165,9 +176,10 @@ class Model:
     ) -> list["Model"]:
         """Adapt to several tasks at once, each of as many images.
 
-        The result is that of `adapt` for each task, to rounding; it comes sooner on a GPU, and on
-        any machine where the scope of the inner loop is small. Memory grows with the number of
-        tasks. Learners that cannot share an inner loop between tasks take one after the other.
+        The result is that of `adapt` for each task, to rounding. Tasks share an inner loop where
+        that is sooner: on a GPU, and on any machine where the scope of the inner loop is small.
+        Memory then grows with the number of tasks. Elsewhere, and with learners that cannot share
+        an inner loop between tasks, one task comes after the other.
 
         Args:
             tasks: the images of each task, as `adapt` takes them.
@@ -189,18 +201,20 @@ class Model:
                 f"the tasks have {', '.join(str(len(s)) for s in supports)} images; give as many "
                 f"of each, or adapt to them one by one."
             )
-        if len(supports) < 2 or not can_adapt_together(model.config):
+        theta = model.theta()
+        if len(supports) < 2 or not sooner_together(model.config, theta):
             return [model.adapt(support, seed=seed, on_step=on_step) for support in supports]
-        phis = adapt_together(model.config, model.theta(), supports, seed, on_step)
+        phis = adapt_together(model.config, theta, supports, seed, on_step)
         return [model.adapted(phi, support) for phi, support in zip(phis, supports, strict=True)]
 
     def sample(
         self,
         count: int,
         *,
+        given: Given = NOTHING,
         seed: int = 0,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: Guidance = None,
         truncation: float | None = None,
     ) -> Tensor:
         """Sample `count` images [count, C, H, W] in [-1, 1], on the model's device.
@@ -209,37 +223,44 @@ class Model:
 
         Args:
             count: number of images.
+            given: conditions of the images by name, as `adapt` takes them; by default those of the
+                support, in turn. With one, a model that has not been adapted samples as well.
             seed: seeds the noise that images begin as.
             steps: sampler steps from noise to image, the configuration's by default.
-            guidance: classifier-free guidance towards the support, the configuration's by default;
-                1 is none.
+            guidance: classifier-free guidance towards the support, or by condition, as
+                {"support": 1, "text": 3}; the configuration's by default; 1 is none.
             truncation: the largest size of a GAN's latents, the configuration's by default.
 
         Raises:
-            MissingStepError: when the model has not been adapted.
+            MissingStepError: when the model has not been adapted, and nothing is given.
             UserError: when an argument is out of range.
         """
-        batches = self.batches(
-            count, seed=seed, steps=steps, guidance=guidance, truncation=truncation
-        )
-        return torch.cat([*batches])
+        settings = {"steps": steps, "guidance": guidance, "truncation": truncation}
+        return torch.cat([*self.batches(count, given=given, seed=seed, **settings)])
 
     def batches(
         self,
         count: int,
         *,
+        given: Given = NOTHING,
         seed: int = 0,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: Guidance = None,
         truncation: float | None = None,
     ) -> Iterator[Tensor]:
         """Yield what `sample` returns in batches of at most 64, so that memory stays bounded."""
-        if self.support is None:
+        support = self.support
+        if support is None and not given:
             raise MissingStepError(
                 "this model has not been adapted; adapt it to a few images first.", step="adapt"
             )
         if count < 1:
             raise UserError(f"count is {count}; sample at least one image.")
+        if support is None:
+            data = self.config.data
+            sides = (data.channels, data.image_size, data.image_size)
+            support = Examples(torch.empty(0, *sides, device=self.device))
+        conditions = {**support.given, **as_given(given, self.config)}
         settings = {"steps": steps, "guidance": guidance, "truncation": truncation}
         sampler, generator = self._sampler_settings(settings), self._generator
         progress = Progress("sampling", count)
@@ -247,7 +268,7 @@ class Model:
             progress.update(start)
             size, batch_seed = min(_BATCH, count - start), seed * 1_000_003 + batch
             with progress.part(start, size):
-                images = generator.sample(self.support, size, batch_seed, sampler)
+                images = generator.sample(support, size, batch_seed, sampler, conditions)
             yield images
         progress.close()
 
@@ -255,16 +276,15 @@ class Model:
         self,
         count: int,
         *,
+        given: Given = NOTHING,
         seed: int = 0,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: Guidance = None,
         truncation: float | None = None,
     ) -> list[PIL.Image.Image]:
         """Sample as `sample` does, and return PIL images."""
-        samples = self.sample(
-            count, seed=seed, steps=steps, guidance=guidance, truncation=truncation
-        )
-        return pil_images(samples)
+        options = {"steps": steps, "guidance": guidance, "truncation": truncation}
+        return pil_images(self.sample(count, given=given, seed=seed, **options))
 
     def enlarge(
         self,
@@ -392,13 +412,13 @@ class Model:
         config, parameters = rescoped(changed.config, self.parameters, scope)
         return replace(changed, config=config, parameters=parameters)
 
-    def _sampler_settings(self, settings: Mapping[str, float | None]) -> Section | None:
+    def _sampler_settings(self, settings: Mapping[str, Any]) -> Section | None:
         """Return the settings of the sampler with other values; None for the configured ones."""
         values = {f"objective.sampler.{key}": value for key, value in settings.items()}
         config = self._with(values).config
         return None if config is self.config else config.objective.sampler
 
-    def _with(self, values: Mapping[str, float | None]) -> "Model":
+    def _with(self, values: Mapping[str, Guidance]) -> "Model":
         changes = {key: value for key, value in values.items() if value is not None}
         return replace(self, config=with_values(self.config, changes)) if changes else self
 

@@ -21,12 +21,14 @@ class Reference(NamedTuple):
     """A model in another file.
 
     Attributes:
-        path: the path to it, from the folder of the file that refers to it.
+        path: the path to it, from the folder of the file that refers to it; or its name.
         sha256: the hash of the model, see `Model.sha256`.
+        named: whether `path` is a name.
     """
 
     path: str
     sha256: str
+    named: bool = False
 
     def url_from(self, url: str) -> str:
         """Return the path of the model, as seen from the file `url` that refers to it."""

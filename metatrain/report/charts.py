@@ -78,9 +78,10 @@ def line_chart(
     *,
     x_label: str,
     log: bool = False,
+    log_x: bool = False,
     highest: float = math.inf,
 ) -> Figure:
-    """Draw `curves` over `references`; the x axis starts at 0.
+    """Draw `curves` over `references`; a linear x axis starts at 0.
 
     Args:
         title: the quantity of the y axis and its unit.
@@ -88,12 +89,14 @@ def line_chart(
         references: the lines to compare them with.
         x_label: the text below the x axis.
         log: whether the y axis is logarithmic; a linear one contains 0.
+        log_x: whether the x axis is logarithmic.
         highest: the largest value that there can be on the y axis.
     """
     points = [point for curve in curves for point in curve.points]
     heights = [p.y + sign * p.error for p in points for sign in (-1, 1)]
     heights += [reference.y for reference in references]
-    x = Axis([0.0, *(point.x for point in points)])
+    across = [point.x for point in points]
+    x = Axis(across, log=True) if log_x else Axis([0.0, *across])
     y = Axis(heights if log else [0.0, *heights], padding=_PADDING, log=log, highest=highest)
     parts = [_grid(x, y), svg.text(_RIGHT, _HEIGHT - 6, x_label, anchor="end")]
     parts += [_horizontal(_height(y, r.y), r.style) for r in references]

@@ -1,12 +1,13 @@
 """Runs that were trained and evaluated: all that a page shows of one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metatrain.base.errors import MissingStepError
 from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
 from metatrain.evaluation.scores.measure import SpaceScores
-from metatrain.model.file import load_model
+from metatrain.model.file import home_of, load_model, model_url
 from metatrain.model.model import Model
 from metatrain.storage.files import MissingError, exists
 from metatrain.training.checkpoint import CheckpointStore
@@ -18,7 +19,7 @@ class EvaluatedRun:
     """A run that was trained and evaluated.
 
     Attributes:
-        url: its folder.
+        url: its folder, see `home_of`.
         evaluation: its scores, with those of the baselines.
         model: its model file.
         history: the log of its training; empty if none was kept.
@@ -37,9 +38,7 @@ class EvaluatedRun:
     @property
     def seconds(self) -> float:
         """The time that the outer steps of its training took, in seconds."""
-        previous = [0.0, *(record["step"] for record in self.history)]
-        pairs = zip(self.history, previous, strict=False)
-        return sum((record["step"] - step) * record["seconds"] for record, step in pairs)
+        return training_seconds(self.history)
 
     def images_seen(self, step: int) -> int:
         """Count the training images in the episodes of `step` outer steps, each image once."""
@@ -52,25 +51,32 @@ class EvaluatedRun:
 
 
 def read_run(url: str) -> EvaluatedRun:
-    """Read the run at `url`, a path or any fsspec URL.
+    """Read the run at `url`, a path or any fsspec URL, or the name of an evaluated model.
 
     Raises:
         MissingStepError: when it has not been trained or evaluated.
         UserError: when it cannot be read.
     """
-    url = url.rstrip("/")
+    file, url = model_url(url), home_of(url.rstrip("/"))
     try:
         evaluation = read_evaluation(f"{url}/evaluation")
     except MissingError as error:
-        raise _missing_step(url) from error
+        raise _missing_step(url, file) from error
     if not evaluation.result.curve or UNADAPTED not in evaluation.results:
         raise MissingStepError(
             f"{url}/evaluation is not of a model that adapts; evaluate the run again.",
             step="evaluate",
         )
     # Trusted, since nothing is built of it, and no place that it names is read.
-    model = load_model(url, trust=True)
+    model = load_model(file, trust=True)
     return EvaluatedRun(url, evaluation, model, CheckpointStore(url).history())
+
+
+def training_seconds(history: Sequence[Record]) -> float:
+    """Return the time that the outer steps of a training took, in seconds."""
+    previous = [0.0, *(record["step"] for record in history)]
+    pairs = zip(history, previous, strict=False)
+    return sum((record["step"] - step) * record["seconds"] for record, step in pairs)
 
 
 def task_kind(evaluation: Evaluation) -> str:
@@ -78,8 +84,8 @@ def task_kind(evaluation: Evaluation) -> str:
     return "training" if evaluation.episodes.split == "train" else "unseen"
 
 
-def _missing_step(run: str) -> MissingStepError:
-    if exists(f"{run}/model.safetensors"):
+def _missing_step(run: str, model: str) -> MissingStepError:
+    if exists(model):
         sentence = f"{run} has not been evaluated; evaluate it first."
         return MissingStepError(sentence, step="evaluate")
     sentence = f"{run} has no trained model; train it first, then evaluate it."

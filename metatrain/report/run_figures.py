@@ -81,9 +81,10 @@ def score_figures(evaluation: Evaluation) -> list[Figure]:
 
 def expectation_figures(evaluation: Evaluation) -> list[Figure]:
     """Draw each task's own-task share over the predicted one; no figure without predictions."""
-    if evaluation.expectation_quality is None:
+    quality = evaluation.expectation_quality
+    if quality is None:
         return []
-    pairs = zip(evaluation.expectation_quality.expected, evaluation.result.own_task, strict=True)
+    pairs = zip(quality.expected, quality.measured, strict=True)
     tasks = [Point(100 * expected, 100 * measured) for expected, measured in pairs]
     curves = [
         Curve(name="as predicted", style="equal", points=[Point(0, 0), Point(100, 100)]),

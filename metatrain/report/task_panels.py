@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metatrain.data.pictures import png
+from metatrain.evaluation.given_files import read_given
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.strip_files import read_strips
 from metatrain.report.compared_runs import ComparedRun
 from metatrain.report.evaluated import EvaluatedRun
 from metatrain.report.formatting import counted
+from metatrain.report.given_values import GivenRow, given_row
 from metatrain.report.pages import data_url
 
 # About the width of an image on the page, in CSS pixels.
@@ -39,10 +41,11 @@ class TaskSummary:
 
 @dataclass(frozen=True)
 class TaskPanel:
-    """One task of one run: rows of support, generated and real images."""
+    """One task of one run: what it was given, and rows of support, generated and real images."""
 
     task: TaskSummary
     rows: list[ImageRow]
+    given: list[GivenRow]
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def read_panels(run: EvaluatedRun, tasks: Sequence[int]) -> list[TaskPanel]:
                 ),
                 ImageRow(kind="real", label="real", images=_urls(strip.real)),
             ],
+            [given_row(values) for values in read_given(run.folder, i)],
         )
         for i, strip in zip(tasks, strips, strict=True)
     ]

@@ -37,6 +37,7 @@ class TensorFile:
         url: the file.
         metadata: its strings by name.
         shapes: the shape of each tensor by name.
+        bytes: the file's size.
 
     Raises:
         MissingError: when there is no such file.
@@ -57,6 +58,7 @@ class TensorFile:
             self._places = {name: _place(entry, 8 + length) for name, entry in header.items()}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise self._damaged(reason_of(error)) from error
+        self.bytes = max((p.end for p in self._places.values()), default=8 + length)
         self.shapes: Mapping[str, tuple[int, ...]] = {n: p.shape for n, p in self._places.items()}
 
     def read(self, name: str) -> Tensor:

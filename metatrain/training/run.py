@@ -41,7 +41,8 @@ def begin_or_resume(
     Args:
         config: the run's configuration.
         checkpoints: the run's checkpoints.
-        say: told in a sentence what has changed since the newest of them.
+        say: told in a sentence what a person should know: of the data, or what has changed since
+            the newest of them.
         gpus: GPUs of the machine that trains; None where a cluster does.
 
     Raises:
@@ -56,6 +57,8 @@ def begin_or_resume(
     refuse(problems_of(config, source, gpus=gpus, resumes=newest is not None))
     if newest is None:
         begin_run_with(source(), config)
+        for remark in source().remarks:
+            say(remark)
         return 0
     changes = _allowed_changes(newest.config, config)
     if changes:

@@ -15,6 +15,7 @@ from metatrain.learning.learners.joint import Joint
 from metatrain.model.build import build_theta
 from metatrain.model.file import model_url
 from metatrain.model.format import FORMAT, PARAMETERS
+from metatrain.model.named import known_names
 from metatrain.storage.files import MissingError
 from metatrain.storage.tensor_file import TensorFile
 
@@ -43,7 +44,10 @@ class StartingModel:
         try:
             self._file = TensorFile(self._url)
         except MissingError as error:
-            raise UserError(f"run.init is {config.run.init}, and there is no model.") from error
+            raise UserError(
+                f"run.init is {config.run.init}, and there is no model"
+                f"{known_names(config.run.init)}."
+            ) from error
         if (version := self._file.metadata.get("format")) != FORMAT:
             raise UserError(
                 f"run.init is {self._url}, of format {printable(str(version))[:_MOST_SHOWN]}; "

@@ -14,10 +14,12 @@ from metatrain.data.examples import Examples
 from metatrain.evaluation.scores.expectation_quality import expectation_quality, rank_correlation
 from metatrain.evaluation.scores.statistics import resamples
 from metatrain.generators.objectives.flow import random_stream
+from metatrain.metrics.retrieval import nearer_tasks, own_task_share, own_task_share_among
 from metatrain.model.build import build_theta
 from metatrain.model.calibration import UNFAMILIAR, Calibration
 from metatrain.model.expectation import expectation, warning
 from metatrain.model.file import parse_model
+from metatrain.model.forecast import Forecast
 from metatrain.model.model import Model
 from metatrain.model.support import as_support
 from metatrain.model.surprise import NOISES, TIMES, surprise
@@ -25,20 +27,25 @@ from metatrain.model.surprise import NOISES, TIMES, surprise
 TASKS, SIZE, SHOTS = 39, 16, 3
 
 
-def calibration(surprise, own_task=None, model="m", shots=SHOTS, learned=None) -> Calibration:
-    own_task, learned = (
-        torch.zeros(len(surprise)) if given is None else given for given in (own_task, learned)
-    )
-    return Calibration(model, "stripes", shots, surprise, learned, own_task)
+def calibration(surprise, nearer=None, model="m", shots=SHOTS, learned=None) -> Calibration:
+    nearer = torch.zeros(1, len(surprise), 1, dtype=torch.int32) if nearer is None else nearer
+    learned = torch.zeros(len(surprise)) if learned is None else learned
+    return Calibration(model, "stripes", shots, surprise, learned, nearer)
 
 
-def on(x, y) -> Calibration:
-    """Return a calibration with regressors `x`, whose last column is the decrease of surprise."""
-    return calibration(x[:, :-1], y, learned=x[:, -1])
+def on(x, y) -> Forecast:
+    """Return a forecast with regressors `x`, whose last column is the decrease of surprise."""
+    return Forecast(x[:, :-1], x[:, -1], y)
 
 
-def expected(calibration, x):
-    return calibration.expected(x[:-1], x[-1])
+def expected(forecast, x):
+    return forecast.expected(x[:-1], x[-1])
+
+
+def counts(shares, images=20) -> torch.Tensor:
+    """Return counts of nearer tasks [1, T, images] with these own-task shares, rounded."""
+    own = (shares.clamp(0, 1) * images).round()
+    return (torch.arange(images) >= own[:, None]).int()[None] * (len(shares) - 1)
 
 
 def skewed(count: int, seed: int) -> torch.Tensor:
@@ -113,20 +120,77 @@ def test_of_few_tasks_every_share_may_be_expected():
 
 def test_what_was_foreseen_is_compared_with_what_came():
     x, y = linear(TASKS + 20, 1)
-    known, rest = on(x[:TASKS], y[:TASKS]), x[None, TASKS:]
-    result = expectation_quality(
-        known, surprise=rest[..., :-1], learned=rest[..., -1], measured=y[TASKS:]
-    )
+    seen, rest = x[:TASKS], x[None, TASKS:]
+    known = calibration(seen[:, :-1], counts(y[:TASKS]), learned=seen[:, -1])
+    # As many tasks on either side, or images would be told from fewer.
+    rest = torch.cat([rest, rest[:, :19]], dim=1)
+    came = counts(torch.cat([y[TASKS:], y[TASKS : TASKS + 19]]))
+    result = expectation_quality(known, surprise=rest[..., :-1], learned=rest[..., -1], nearer=came)
     assert result.correlation.value > 0.7
     assert result.correlation.low < result.correlation.value < result.correlation.high
     assert result.error.value < 0.1
     assert result.held.value > 0.7
-    assert len(result.expected) == 20
+    assert len(result.expected) == len(result.measured) == 39
+    assert result.extent == (39, 1, 20)
     shuffled = expectation_quality(
-        known, surprise=9 + rest[..., :-1], learned=9 + rest[..., -1], measured=y[TASKS:].flip(0)
+        known, surprise=9 + rest[..., :-1], learned=9 + rest[..., -1], nearer=came.flip(1)
     )
     assert abs(shuffled.correlation.value) < 0.5
     assert shuffled.warned.value == 1
+
+
+def simulated(tasks, seed, seeds=3, images=4):
+    """Simulate tasks of varying difficulty, of which surprise tells a part."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    centres, ease = noise(tasks, 12), 0.5 + torch.rand(tasks, generator=generator)
+    references = centres[:, None] + 0.5 * noise(tasks, 8, 12)
+    skill = ease + 0.3 * noise(seeds, tasks)
+    samples = skill[..., None, None] * centres[:, None] + noise(seeds, tasks, images, 12)
+    nearer = torch.stack([nearer_tasks(x, references) for x in samples])
+    surprise = torch.stack([skill + 0.3 * noise(seeds, tasks), noise(seeds, tasks)], dim=-1)
+    return {"surprise": surprise, "learned": noise(seeds, tasks), "nearer": nearer}
+
+
+@pytest.mark.parametrize(("known", "asked"), [(63, 108), (108, 63), (80, 80)])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_intervals_hold_on_lists_of_other_sizes(known, asked, seeds):
+    held = []
+    for trial in range(12):
+        given, rest = simulated(known, 2 * trial), simulated(asked, 2 * trial + 1)
+        model = calibration(given["surprise"][0], given["nearer"], learned=given["learned"][0])
+        quality = expectation_quality(model, **{k: v[:seeds] for k, v in rest.items()})
+        assert quality.extent == (min(known, asked), seeds, 4)
+        held.append(quality.held.value)
+    assert 0.85 <= np.mean(held) <= 0.95
+
+
+def test_a_share_among_fewer_tasks_is_that_of_random_ones():
+    given = simulated(40, 3, seeds=1)["nearer"][0]
+    shares = own_task_share_among(given, 40)
+    assert shares.equal((given == 0).double().mean(dim=-1))
+    assert own_task_share_among(given, 1).eq(1).all()
+    features, references = (torch.randn(60, n, 6, generator=random_stream(n)) for n in (50, 1))
+    features = features + references
+    chance = own_task_share_among(nearer_tasks(features, references), 20).mean()
+    chosen = [torch.randperm(60, generator=random_stream(i))[:20] for i in range(40)]
+    direct = [own_task_share(features[c], references[c]).mean() for c in chosen]
+    assert abs(chance - torch.stack(direct).mean()) < 0.02
+
+
+def test_what_cannot_be_foreseen_is_said(model, stripes):
+    support = stripes("task-00")
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(30, len(TIMES) + 1, generator=generator)
+    shares = (torch.rand(30, generator=generator) > 0.5).float()
+    known = replace(model, calibration=calibration(noise, counts(shares), model.sha256))
+    assert not known.calibration.forecast().foresees
+    assert "cannot be foreseen" in expectation(known, support, known)
+    x, y = linear(TASKS, 1)
+    assert on(x, y).foresees
 
 
 def test_the_rank_correlation_is_spearmans_also_of_resampled_tasks():
@@ -169,19 +233,20 @@ def test_surprise_is_the_objective_at_fixed_times_with_each_image_given_the_othe
 
 def test_a_calibration_travels_in_the_file_and_leaves_the_model_what_it_was(model):
     x, y = linear(TASKS, 0)
-    given = Model(model.config, model.parameters, 7, calibration=calibration(x, y, model.sha256))
+    known = calibration(x, counts(y), model.sha256)
+    given = Model(model.config, model.parameters, 7, calibration=known)
     loaded = parse_model(given.to_bytes(), "file")
     assert loaded.sha256 == given.sha256 == model.sha256
     assert loaded.calibration is not None
     assert loaded.calibration.parts()[0] == given.calibration.parts()[0]
     assert loaded.calibration.surprise.equal(x)
     assert loaded.calibration.learned.equal(given.calibration.learned)
-    assert loaded.calibration.own_task.equal(y)
+    assert loaded.calibration.nearer.equal(counts(y))
     support = Examples(torch.zeros(1, 1, SIZE, SIZE))
     assert loaded.adapted(loaded.parameters, support).calibration is None
     other = {n: p + 1 for n, p in model.parameters.items()}
     assert Model(model.config, other, 7).sha256 != model.sha256
-    content = given.to_bytes().replace(b"calibration/own_task", b"calibration/own_tusk")
+    content = given.to_bytes().replace(b"calibration/nearer", b"calibration/dearer")
     with pytest.raises(UserError, match="file is not a metatrain model, or is damaged"):
         parse_model(content, "file")
 
@@ -208,12 +273,13 @@ def test_a_person_is_told_before_anything_is_drawn(model, stripes):
     # As many as it takes to warn: each a little moved.
     moved = [seen + 0.01 * torch.randn(seen.shape, generator=random_stream(i)) for i in range(3)]
     surprises = torch.cat(moved)
-    own_task = torch.linspace(0.6, 0.8, len(surprises))
+    ranks = surprises[:, 0].argsort().argsort()
+    nearer = counts(torch.linspace(0.2, 0.8, len(surprises))[ranks])
     known = Model(
         model.config,
         model.parameters,
         7,
-        calibration=calibration(surprises, own_task, model.sha256),
+        calibration=calibration(surprises, nearer, model.sha256),
     )
     support = stripes("task-00", shots=5)
     assert warning(known, support) is None
@@ -237,9 +303,10 @@ def test_what_was_learned_is_how_far_the_surprise_fell(model, stripes):
     support = stripes("task-00")
     nearer = model.adapted(model.adapt(support).parameters, support)
     fell = (surprise(model.generator(), support) - surprise(nearer.generator(), support)).mean()
-    learned = torch.linspace(0, 1, TASKS)
-    flat = torch.zeros(TASKS, len(TIMES) + 1)
-    known = replace(model, calibration=calibration(flat, learned, model.sha256, learned=learned))
-    share = known.calibration.expected(flat[0], fell).value
+    learned = torch.linspace(0, 1, 21)
+    flat = torch.zeros(21, len(TIMES) + 1)
+    shares = calibration(flat, counts(learned), model.sha256, learned=learned)
+    known = replace(model, calibration=shares)
+    share = known.calibration.forecast().expected(flat[0], fell).value
     assert 0 < share < 1
     assert f"Expect {share:.0%} of the samples to be" in expectation(known, support, nearer)

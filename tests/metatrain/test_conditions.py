@@ -281,7 +281,10 @@ def test_tasks_that_are_added_have_the_same_conditions(rows, folder, tmp_path):
     ("kinds", "sentence"),
     [
         ({"captoin": "text"}, r"--condition captoin: .*no such column.* did you mean 'caption'\?"),
-        ({"caption": "txet"}, r"names no kind; .* text, vector, image, bits; did you mean 'text'"),
+        (
+            {"caption": "txet"},
+            r"names no kind; .* vector, image, audio, bits; did you mean 'text'",
+        ),
         ({"path": "text"}, "--condition path: .*no such column"),
     ],
 )
@@ -302,7 +305,9 @@ def test_the_command_packs_and_checks_conditions(folder, tmp_path, capsys):
     assert run("metatrain", COMMANDS, ["pack", table, dest, *conditions]) == 0
     assert run("metatrain", COMMANDS, ["data", "check", dest]) == 0
     told = capsys.readouterr().out
-    assert "  condition caption: text\n  condition pose: vector (size 2)\n" in told
+    assert (
+        "  condition caption: text; 6 images without\n  condition pose: vector (size 2)\n" in told
+    )
 
 
 # What is checked

@@ -196,7 +196,7 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     result = after.calibration
     assert result is not None
     assert (result.model, result.benchmark, result.shots) == (after.sha256, "data", 5)
-    assert (len(result.surprise), len(result.own_task)) == (2, 2)
+    assert len(result.surprise) == result.extent.tasks == 2
     assert metatrain("evaluate", run, *options) == 0
     assert "expected before sampling" in capsys.readouterr().out
     quality = read_evaluation(f"{run}/evaluation").expectation_quality

@@ -21,14 +21,14 @@ class Decay(VelocityNetwork):
     def encode(self, support):
         return support
 
-    def velocity(self, x, t, memory, visible):
+    def velocity(self, x, t, memory, visible, given=None):
         return -x
 
 
 class Guide(Decay):
     """Velocity 1 when the support is seen, and 0 when not."""
 
-    def velocity(self, x, t, memory, visible):
+    def velocity(self, x, t, memory, visible, given=None):
         return visible.any(dim=1).to(x)[:, None, None, None].expand_as(x)
 
 

@@ -50,7 +50,8 @@ def small() -> Any:
 def model(small) -> bytes:
     """An adapted and calibrated model with a caption for each image of its support."""
     support = Examples(torch.zeros(2, 1, 8, 8), {"caption": ("a", "b"), "n": torch.ones(2, 1)})
-    calibration = Calibration("", "theirs", 2, torch.rand(3, 8), torch.rand(3), torch.rand(3))
+    nearer = torch.zeros(2, 3, 4, dtype=torch.int32)
+    calibration = Calibration("", "theirs", 2, torch.rand(3, 8), torch.rand(3), nearer)
     parameters = build_theta(small).copy()
     return Model(small, parameters, 5, support, calibration).to_bytes()
 

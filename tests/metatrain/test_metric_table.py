@@ -3,11 +3,16 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metatrain.evaluation.scores.measure import STATISTICS
-from metatrain.evaluation.validation import ValidationScores
+from metatrain.config import load_config
+from metatrain.data.loader import open_tasks
+from metatrain.evaluation.scores.measure import STATISTICS, RealFeatures
+from metatrain.evaluation.scores.statistics import score
+from metatrain.evaluation.validation import TaskFeatures, Validation, ValidationScores
+from metatrain.metrics.kid import kid_of_pairs
 from metatrain.metrics.metric import (
     EVALUATION_METRICS,
     MAIN_METRICS,
@@ -15,6 +20,7 @@ from metatrain.metrics.metric import (
     VALIDATION_METRICS,
     Metric,
 )
+from metatrain.metrics.network import HashedNetwork, MetricNetwork
 
 
 def test_every_column_of_an_evaluation_has_a_statistic_and_the_main_ones_come_first():
@@ -49,3 +55,20 @@ def test_numbers_are_written_in_the_unit_of_their_metric():
     assert METRICS["query_loss"].number(0.12345) == "0.1235"
     assert (share.cost_title, plain.cost_title) == ("1 - own task", "KID")
     assert Metric(title="x", better="real").number(1.0) == "1.000"
+
+
+def test_a_validation_and_an_evaluation_score_the_same_samples_alike(packed):
+    overrides = [f"data.path={packed}", "data.image_size=16", "validation.tasks=2"]
+    config = load_config(None, [*overrides, "data.shots=3", "adapt.steps=1"])
+    network = HashedNetwork(MetricNetwork(1).eval(), "network", "")
+    validation = Validation(config, open_tasks(config.data), network, split="train")
+    real = network.features(torch.stack([e.query.target for e in validation.episodes]))
+    samples = network.features(torch.rand(*real.shape[:2], 1, 16, 16))
+    tasks = [TaskFeatures({1: features}, {1: 0.0}) for features in samples]
+    [scores] = validation.scores(tasks)
+    everything = RealFeatures(support=real, reference=real, held_out=real)
+    for metric in ("kid", "own_task"):
+        value = score(STATISTICS[metric](samples, everything), len(samples)).value
+        assert scores.value(metric) == pytest.approx(value)
+        assert VALIDATION_METRICS[metric] is EVALUATION_METRICS[metric]
+    assert scores.task_kid == pytest.approx(kid_of_pairs(samples, real).diagonal().mean().item())

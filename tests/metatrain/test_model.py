@@ -13,9 +13,12 @@ from metatrain.config import Config, load_config
 from metatrain.data.examples import Examples
 from metatrain.generators import GENERATORS
 from metatrain.generators.networks.unet import UNet
+from metatrain.learning.learners import LEARNERS
+from metatrain.model.adapt import adapt_together
 from metatrain.model.build import build_generator, build_theta
 from metatrain.model.file import load_model, parse_model
 from metatrain.model.model import Model
+from metatrain.model.support import as_support
 
 
 def untrained(config):
@@ -244,6 +247,11 @@ def test_tasks_together_give_what_each_gives_alone(overrides, chosen):
     model = untrained(load_config(None, [*overrides, *chosen, "adapt.lr=0.01"]))
     tasks, losses = [images(seed) for seed in range(3)], []
     together = model.adapt_tasks(tasks, on_step=lambda *of: losses.append(of))
+    supports = [as_support(task, model.config.data) for task in tasks]
+    if LEARNERS[model.config.learner.name].stackable:  # where one by one is sooner, too
+        phis = adapt_together(model.config, model.theta(), supports)
+        stacked = [model.adapted(phi, s) for phi, s in zip(phis, supports, strict=True)]
+        tasks, together = [*tasks, *tasks], [*together, *stacked]
     for task, adapted in zip(tasks, together, strict=True):
         alone = model.adapt(task)
         assert any((alone.parameters[n] != p).any() for n, p in model.parameters.items())

@@ -106,7 +106,7 @@ def test_a_support_of_thousands_is_refused(model):
 def test_a_calibration_of_impossible_sizes_is_refused(model, tasks, features):
     written = read_metadata(model.to_bytes())
     arrays = {"surprise": torch.zeros(tasks, features)}
-    arrays |= {name: torch.zeros(tasks) for name in ("learned", "own_task")}
+    arrays |= {"learned": torch.zeros(tasks), "nearer": torch.zeros(1, tasks, 1).int()}
     tensors = load(model.to_bytes()) | {f"calibration/{n}": a for n, a in arrays.items()}
     values = {"model": model.sha256, "benchmark": "theirs", "shots": 2}
     data = save(tensors, written | {"calibration": json.dumps(values)})

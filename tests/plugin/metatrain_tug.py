@@ -1,6 +1,6 @@
 """Parts for metatrain from another package: a network, a game, a learner and a codec."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.generators import Codec, Draw, Network, Objective, Term
+from metatrain.generators import NOTHING, Codec, Draw, Network, Objective, Term
 from metatrain.generators.frozen import FrozenWeights, load_frozen
 from metatrain.learning.learners import OuterGradient, Reptile
 from metatrain.learning.learners.learner import Memory
@@ -85,7 +85,13 @@ class TugOfWar(Objective[TugConfig]):
 
     @override
     def sample(
-        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
+        self,
+        network: Network,
+        support: Examples,
+        count: int,
+        seed: int,
+        sampler: Section | None,
+        given: Mapping[str, Tensor] = NOTHING,
     ) -> Tensor:
         assert isinstance(network, Players)
         noise = torch.randn((count, 1, 1, 1), generator=torch.Generator().manual_seed(seed))

@@ -21,10 +21,12 @@ SPLITS = ("train", "val", "test")
 # The column of the targets, which every data set has.
 IMAGE = "image"
 
-# Keys of the manifest's schema metadata, both JSON: the sha256 of each shard's footer by the
-# shard's name; and the section of each condition's kind by its column.
+# Keys of the manifest's schema metadata, all JSON: the sha256 of each shard's footer by the
+# shard's name; the section of each condition's kind by its column; and the number of images that
+# lack a condition, by its column.
 FOOTERS_KEY = b"metatrain.footers"
 CONDITIONS_KEY = b"metatrain.conditions"
+MISSING_KEY = b"metatrain.missing"
 
 # By the column of a condition, the plain values of the section of its kind.
 PackedConditions = Mapping[str, Mapping[str, Any]]
@@ -120,11 +122,16 @@ class RowGroup:
 
 
 class Manifest(NamedTuple):
-    """A parsed manifest: its rows, the sha256 of each shard's footer, and the conditions."""
+    """A parsed manifest: its rows, the sha256 of each shard's footer, and the conditions.
+
+    `missing` is the number of images that lack a condition, by its column; None where an earlier
+    version did not count them.
+    """
 
     groups: list[RowGroup]
     footers: dict[str, str]
     conditions: PackedConditions
+    missing: dict[str, int] | None
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -158,7 +165,8 @@ def parse_manifest(data: bytes) -> Manifest:
     ]
     for group in groups:
         _check(group, conditions)
-    return Manifest(groups, _parsed_footers(metadata[FOOTERS_KEY]), conditions)
+    missing = _parsed_missing(metadata.get(MISSING_KEY, b"null"), conditions)
+    return Manifest(groups, _parsed_footers(metadata[FOOTERS_KEY]), conditions, missing)
 
 
 def _check_size(data: bytes) -> None:
@@ -197,6 +205,17 @@ def _parsed_conditions(data: bytes) -> PackedConditions:
     if not all(isinstance(section, dict) for section in conditions.values()):
         raise ValueError("it has a condition of no kind")
     return conditions
+
+
+def _parsed_missing(data: bytes, conditions: PackedConditions) -> dict[str, int] | None:
+    missing = json.loads(data)
+    if missing is None:
+        return None
+    if not isinstance(missing, dict) or not missing.keys() <= conditions.keys():
+        raise ValueError("it counts what lacks no condition of its own")
+    if not all(type(count) is int and count >= 0 for count in missing.values()):
+        raise ValueError("it has an impossible count of what lacks a condition")
+    return missing
 
 
 def manifest_schema(sources: bool, columns: bool) -> pa.Schema:

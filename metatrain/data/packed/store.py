@@ -66,6 +66,8 @@ class EpisodeStore:
         row_groups: the rows of the manifest.
         footers: the sha256 of each shard's footer, by the shard's name.
         conditions: by column, the plain values of the section of a condition's kind.
+        missing: by column, the number of images that lack a condition, where there are any; None
+            where they were not counted.
     """
 
     def __init__(
@@ -87,7 +89,8 @@ class EpisodeStore:
         self.manifest = self._read_manifest() if manifest is None else manifest
         self.fingerprint = hashlib.sha256(self.manifest).hexdigest()
         with self._refuse_malformed(MANIFEST):
-            self.row_groups, self.footers, self.conditions = parse_manifest(self.manifest)
+            parsed = parse_manifest(self.manifest)
+            self.row_groups, self.footers, self.conditions, self.missing = parsed
             self._by_task = by_task(self.row_groups)
         if cache:
             cache.check_room(max(group.length for group in self.row_groups))

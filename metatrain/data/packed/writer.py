@@ -9,6 +9,7 @@ import io
 import json
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from metatrain.data.packed.manifest import (
     IMAGE,
     MALFORMED,
     MANIFEST,
+    MISSING_KEY,
     PackedConditions,
     RowGroup,
     manifest_schema,
@@ -83,6 +85,8 @@ class DatasetWriter:
         self._schema = pa.schema([*IMAGE_SCHEMA, *texts, *kinds.items()])
         self._ranged = (IMAGE, *kinds)
         self.conditions: PackedConditions = {}
+        # None where images that are there were not counted.
+        self._missing: Counter[str] | None = Counter()
         self._manifest: list[RowGroup] = []
         self._footers: dict[str, str] = {}
         self._before: Stored | None = None
@@ -106,7 +110,8 @@ class DatasetWriter:
             return None
         data = self._before.data
         try:
-            self._manifest, self._footers, self.conditions = parse_manifest(data)
+            self._manifest, self._footers, self.conditions, missing = parse_manifest(data)
+            self._missing = None if missing is None and self.conditions else Counter(missing)
             note = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
             if not (isinstance(note["tasks"], dict) and isinstance(note["summary"], dict)):
                 raise TypeError("it has no note of a pack")
@@ -171,6 +176,8 @@ class DatasetWriter:
             self._end_row_group()
         self._rows.append(row)
         self._row_bytes += size
+        if self._missing is not None:
+            self._missing.update(column for column in self._ranged if not row[column])
 
     def commit(self, note: Mapping[str, Any], conditions: PackedConditions | None = None) -> None:
         """Write the last shard, and then the manifest.
@@ -187,6 +194,8 @@ class DatasetWriter:
         metadata = {FOOTERS_KEY: json.dumps(self._footers), _PACK_KEY: json.dumps(note)}
         if conditions:
             metadata[CONDITIONS_KEY] = json.dumps(conditions)
+        if conditions and self._missing is not None:
+            metadata[MISSING_KEY] = json.dumps(self._missing, sort_keys=True)
         shared = any(group.sources for group in self._manifest)
         schema = manifest_schema(shared, columns=bool(conditions))
         rows = [asdict(group) for group in self._manifest]

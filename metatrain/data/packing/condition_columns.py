@@ -74,6 +74,8 @@ class ConditionColumns:
 
     def _encode(self, column: str, text: str) -> bytes:
         kind = self._kinds[column]
+        if not text and kind.optional:
+            return b""
         try:
             if not kind.is_file:
                 data = text.encode()

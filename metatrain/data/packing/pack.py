@@ -98,7 +98,8 @@ def pack(
             characters; icons with 'wide' has more and smaller tasks; emoji with 'hand' has as tasks
             what one hand draws, and with 'new-hand' its test tasks are of a hand not in training.
         conditions: metadata to pack as conditions of the images, by column the name of its kind:
-            'text', 'vector' (numbers as JSON), 'image' (the path of a file), or another package's.
+            'text', 'vector' (numbers as JSON), 'image' or 'audio' (the path of a file), or another
+            package's. Of a folder, 'text' and 'audio' are files beside images or their folders.
         task_depth: a task is a folder so many levels below the source, or below its folders of
             splits; None finds it out, or refuses what has several meanings.
         ignore_splits: take tasks from all splits of the source as one set, and split it anew.
@@ -135,6 +136,7 @@ def pack(
         task_column=task_column,
         root=root,
         photos=photos,
+        conditions=tuple(conditions or ()),
     )
     opened = open_source(source, reading)
     conditions = {**opened.conditions, **(conditions or {})}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from metatrain.data.images import BadImage
+from metatrain.data.images import BadValue
 from metatrain.data.packed.writer import sha256_of
 
 
@@ -40,7 +40,7 @@ class Source:
     images: Iterable[RawImage]
     columns: tuple[str, ...]
     identities: Mapping[str, str]
-    refused: list[tuple[str, BadImage]] = field(default_factory=list)
+    refused: list[tuple[str, BadValue]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     beside: Callable[[], Mapping[str, bytes]] = dict
     read_file: Callable[[str], bytes] | None = None

@@ -94,11 +94,13 @@ class RowMaker:
         self, raw: RawImage, name: str, image: NormalisedImage, images: TaskImages
     ) -> dict[str, Any] | None:
         """Return the row of an image but for its index; None where it is packed already."""
-        values = {**raw.metadata, **self.columns.encode(raw)}
+        conditions = self.columns.encode(raw)
+        values = {**raw.metadata, **conditions}
         if not images.add(name, image.fingerprint, values):
             self.tally.present += 1
             return None
         self.tally.keep(raw, image)
+        self.tally.notes.update(f"without '{name}'" for name, v in conditions.items() if not v)
         return {
             "task": raw.task,
             "image": image.data,

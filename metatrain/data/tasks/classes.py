@@ -7,6 +7,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.section import Section
+from metatrain.base.text import counted, printable
+from metatrain.data.conditions import CONDITIONS
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore
@@ -43,6 +45,17 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
         size, channels = data.image_size, data.channels
         self._reader = ClassReader(self.store, size, channels, data.conditions)
 
+    @classmethod
+    @override
+    def conditions(cls, config: ClassesConfig, data: EpisodeConfig) -> dict[str, tuple[int, ...]]:
+        shapes = {
+            name: CONDITIONS[section.model_dump()["name"]](
+                section, data.image_size, data.channels
+            ).shape
+            for name, section in data.conditions.items()
+        }
+        return {name: shape for name, shape in shapes.items() if shape is not None}
+
     @override
     def sampler(
         self,
@@ -75,6 +88,19 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
     @override
     def fingerprint(self) -> str:
         return self.store.fingerprint
+
+    @property
+    @override
+    def remarks(self) -> list[str]:
+        images = sum(group.count for group in self.store.row_groups)
+        shares = {
+            name: 1 - self.store.missing.get(name, 0) / images for name in self.data.conditions
+        }
+        return [
+            f"{share:.1%} of {counted(images, 'image')} have the condition '{printable(name)}'."
+            for name, share in shares.items()
+            if share < 1
+        ]
 
     @override
     def refuse_enlarging(self, size: int) -> None:

@@ -121,6 +121,11 @@ class TaskSource(ABC, Generic[C, Plan]):
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 
     @property
+    def remarks(self) -> list[str]:
+        """Sentences on the data that whoever begins a run should know."""
+        return []
+
+    @property
     def snapshot(self) -> bytes | None:
         """The data as it is now, to be kept with a run; None where it cannot change."""
         return None

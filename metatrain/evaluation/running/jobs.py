@@ -19,10 +19,12 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
 from metatrain.config import Config
+from metatrain.data.examples import Examples
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import to_uint8
 from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.evaluation.episodes.episode_list import ListedEpisode
+from metatrain.generators import Generator
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model, model_url
@@ -63,6 +65,7 @@ class Job:
         episode: the episode.
         shots: number of support images (K).
         folder: folder of the output.
+        steps: numbers of inner steps to sample after; by default those of a strip.
     """
 
     system: System
@@ -72,6 +75,7 @@ class Job:
     episode: ListedEpisode
     shots: int
     folder: str
+    steps: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -83,6 +87,7 @@ class Job:
             self.fingerprint,
             self.shots,
             self.episode.model_dump(mode="json"),
+            *self.steps,
         ]
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
@@ -102,8 +107,8 @@ class JobOutput:
         losses: the loss on reference and held-out images, [P].
         seconds: the time of the inner steps, [P].
         surprise: the model's surprise at the support before its first inner step, see
-            `metatrain.model.surprise`.
-        learned: the decrease of the mean surprise by all inner steps, [].
+            `metatrain.model.surprise`; none of an untrained system.
+        learned: the decrease of the mean surprise by all inner steps, []; NaN where there is none.
     """
 
     steps: Tensor
@@ -139,7 +144,7 @@ def _untrained_sha256(config: Config) -> str:
         "objective": True,
         "codec": True,
         "adapt": True,
-        "data": {"image_size", "channels"},
+        "data": {"image_size", "channels", "conditions"},
         "inner": {"optimizer", "scope"},
     }
     kind = LEARNERS[config.learner.name]
@@ -160,9 +165,11 @@ def perform(job: Job, device: torch.device) -> None:
     config, data = model.config, model.config.data
     reader = ClassReader(store, data.image_size, data.channels, data.conditions)
     episode = reader.read(job.episode.plan(task, job.shots)).to(device)
-    shown = [config.adapt.steps] if job.system.untrained else steps_shown(config)
+    shown = _steps(job, config)
     adapter = model.adapter()
-    before = surprise(adapter.generator, episode.support)
+    # Nobody calibrates random weights.
+    features = _no_features if job.system.untrained else surprise
+    before = features(adapter.generator, episode.support)
     strip = draw_strip(adapter, episode, shown, len(job.episode.reference))
     output = JobOutput(
         steps=torch.tensor(shown),
@@ -170,9 +177,21 @@ def perform(job: Job, device: torch.device) -> None:
         losses=_by_step(strip.query_loss, shown),
         seconds=_by_step(strip.seconds, shown),
         surprise=before.cpu(),
-        learned=(before.mean() - surprise(adapter.generator, episode.support).mean()).cpu(),
+        learned=(before.mean() - features(adapter.generator, episode.support).mean()).cpu(),
     )
     write_file(f"{job.folder}/{job.file}", save(asdict(output)))
+
+
+def _no_features(generator: Generator, support: Examples) -> Tensor:
+    """Return no features, in the place of `surprise`."""
+    return torch.empty(0)
+
+
+def _steps(job: Job, config: Config) -> Sequence[int]:
+    """Return the numbers of inner steps to sample after."""
+    if job.steps:
+        return job.steps
+    return [config.adapt.steps] if job.system.untrained else steps_shown(config)
 
 
 def _by_step(values: Mapping[int, float], steps: Sequence[int]) -> Tensor:

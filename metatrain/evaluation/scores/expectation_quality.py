@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metatrain.evaluation.scores.statistics import Estimate, Statistic, mean_of, score
-from metatrain.model.calibration import UNFAMILIAR, Calibration
+from metatrain.model.calibration import UNFAMILIAR, Calibration, Extent
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class ExpectationQuality:
         held: the share of tasks whose measured share lies in the expected interval.
         warned: the share of supports that the model called unfamiliar.
         expected: the expected share of each task, in the order of the tasks.
+        measured: the measured share of each task, in the same order.
+        extent: the numbers of tasks, seeds and images that both are of, see `Extent`.
     """
 
     correlation: Estimate
@@ -26,22 +28,30 @@ class ExpectationQuality:
     held: Estimate
     warned: Estimate
     expected: list[float]
+    measured: list[float]
+    extent: tuple[int, int, int]
 
 
 def expectation_quality(
-    calibration: Calibration, *, surprise: Tensor, learned: Tensor, measured: Tensor
+    calibration: Calibration, *, surprise: Tensor, learned: Tensor, nearer: Tensor
 ) -> ExpectationQuality:
-    """Compare the shares that `calibration` expects with the `measured` ones.
+    """Compare the shares that `calibration` expects with those measured.
+
+    Both are of the largest extent that the calibration and the evaluation have in common: among as
+    many tasks, over as many seeds, with as many images.
 
     Args:
         calibration: the model's calibration.
         surprise: the model's surprise at the support of each episode, [S, T, P].
         learned: the decrease of its mean by adapting, [S, T].
-        measured: the own-task share of each task, [T].
+        nearer: how many other tasks each sample is nearer to than its own, [S, T, N].
     """
-    seeds, tasks = surprise.shape[:2]
-    each = surprise.flatten(0, 1)
-    expected = [calibration.expected(*of) for of in zip(each, learned.flatten(), strict=True)]
+    seeds, tasks, images = nearer.shape
+    extent = calibration.extent.common(Extent(tasks, seeds, images))
+    forecast, measured = calibration.forecast(extent), extent.own_task(nearer)
+    seeds, each = extent.seeds, surprise[: extent.seeds].flatten(0, 1)
+    learned = learned[: extent.seeds].flatten()
+    expected = [forecast.expected(*of) for of in zip(each, learned, strict=True)]
     values = torch.tensor([e.value for e in expected]).view(seeds, tasks)
     held = torch.tensor(
         [e.low <= y <= e.high for e, y in zip(expected, measured.tolist() * seeds, strict=True)]
@@ -54,7 +64,12 @@ def expectation_quality(
         "warned": mean_of(warned.view(seeds, tasks).double().mean(dim=0)),
     }
     estimates = {name: score(statistic, tasks).estimate for name, statistic in statistics.items()}
-    return ExpectationQuality(**estimates, expected=values.mean(dim=0).tolist())
+    return ExpectationQuality(
+        **estimates,
+        expected=values.mean(dim=0).tolist(),
+        measured=measured.tolist(),
+        extent=(extent.tasks, extent.seeds, extent.images),
+    )
 
 
 def rank_correlation(x: Tensor, y: Tensor) -> Statistic:

@@ -24,7 +24,7 @@ from metatrain.metrics.kid import kid_of_pairs
 from metatrain.metrics.memorisation import Memorisation, nearest_index
 from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS
 from metatrain.metrics.precision_recall import precision, recall
-from metatrain.metrics.retrieval import own_task_share
+from metatrain.metrics.retrieval import nearer_tasks, own_task_share
 from metatrain.metrics.space import FeatureSpace
 
 
@@ -102,7 +102,17 @@ class Scorer:
     def scores(self, images: Tensor) -> SpaceScores:
         """Return all scores of images [S, T, N, C, H, W] in [-1, 1]."""
         first, *others = self._spaces
-        wanted = [(first, EVALUATION_METRICS), *((space, MAIN_METRICS) for space in others)]
+        return self._wanted_scores(
+            images, [(first, EVALUATION_METRICS), *((space, MAIN_METRICS) for space in others)]
+        )
+
+    def main_scores(self, images: Tensor) -> SpaceScores:
+        """Return the main scores of such images, in every feature space."""
+        return self._wanted_scores(images, [(space, MAIN_METRICS) for space in self._spaces])
+
+    def _wanted_scores(
+        self, images: Tensor, wanted: Sequence[tuple[FeatureSpace, Collection[str]]]
+    ) -> SpaceScores:
         scores = (
             (space.name, metric, value)
             for space, metrics in wanted
@@ -128,6 +138,12 @@ class Scorer:
         shares = torch.stack([own_task_share(x, real.reference) for x, real in seeds])
         kids = torch.stack([kid_of_pairs(x, real.reference).diagonal() for x, real in seeds])
         return shares.mean(dim=0), kids.mean(dim=0)
+
+    def nearer_tasks(self, images: Tensor) -> Tensor:
+        """Return how many other tasks each sample is nearer to, [S, T, N], in the first space."""
+        space = self._spaces[0]
+        seeds = zip(space.features(images), self._real[space.name], strict=True)
+        return torch.stack([nearer_tasks(x, real.reference) for x, real in seeds])
 
     def near_copies(self, images: Tensor) -> list[NearCopy]:
         """Find the support image nearest to every sample in the first space, nearest first."""

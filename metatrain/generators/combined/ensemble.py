@@ -11,6 +11,7 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section, section_of
+from metatrain.generators.conditions.encoders import Encoders, Given
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.unet import UNetConfig
 from metatrain.generators.networks.velocity import VelocityNetwork
@@ -78,12 +79,27 @@ class Ensemble(VelocityNetwork):
         """Stack the members' memories of the support [K, C, H, W] as [K, M, ...]."""
         return torch.stack([member.encode(support) for member in self._networks()], dim=1)
 
+    @property
     @override
-    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        rows = memory.unbind(dim=1)
+    def converters(self) -> Encoders | None:
+        return self._networks()[0].converters
+
+    @override
+    def encode_given(self, conditions: Sequence[Tensor]) -> Given | None:
+        """Stack what the members encode as [B, M, ...]."""
+        given = [member.encode_given(conditions) for member in self._networks()]
+        parts = [part for part in given if part is not None]
+        return Given(*(torch.stack(p, dim=1) for p in zip(*parts, strict=True))) if parts else None
+
+    @override
+    def velocity(
+        self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor, given: Given | None = None
+    ) -> Tensor:
         velocities = [
-            member.velocity(x, t, row, visible)
-            for member, row in zip(self._networks(), rows, strict=True)
+            member.velocity(
+                x, t, memory[:, i], visible, given and Given(*(part[:, i] for part in given))
+            )
+            for i, member in enumerate(self._networks())
         ]
         return torch.tensordot(self.weights(), torch.stack(velocities), dims=1)
 

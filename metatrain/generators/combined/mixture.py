@@ -12,6 +12,7 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section, section_of
+from metatrain.generators.conditions.encoders import Encoders, Given
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.unet import UNetConfig
 from metatrain.generators.networks.velocity import VelocityNetwork
@@ -111,6 +112,17 @@ class Mixture(VelocityNetwork):
     def encode(self, support: Tensor) -> Tensor:
         return self.network.encode(support)
 
+    @property
     @override
-    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        return self.network.velocity(x, t, memory, visible)
+    def converters(self) -> Encoders | None:
+        return self.network.converters
+
+    @override
+    def encode_given(self, conditions: Sequence[Tensor]) -> Given | None:
+        return self.network.encode_given(conditions)
+
+    @override
+    def velocity(
+        self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor, given: Given | None = None
+    ) -> Tensor:
+        return self.network.velocity(x, t, memory, visible, given)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.section import Section
+from metatrain.generators.conditions.config import NO_CONDITIONS, Conditions
+from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.layers import FiLM, mean_of_visible, time_embedding
 from metatrain.generators.networks.velocity import VelocityNetwork, refuse_uneven_patches
 
@@ -23,6 +25,7 @@ class DiTConfig(Section):
     depth: int = Field(default=4, ge=1, le=1024, description="Blocks.")
     patch: int = Field(default=4, ge=1, le=512, description="Side of the patch that is one token.")
     heads: int = Field(default=4, ge=1, le=1024, description="Attention heads.")
+    conditions: Conditions = NO_CONDITIONS
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -52,25 +55,29 @@ class Block(nn.Module):
         nn.init.zeros_(self.gates.weight)
         nn.init.zeros_(self.gates.bias)
 
-    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Let the tokens of an image attend to each other and, by `mask`, to those of the set.
+    def forward(
+        self, x: Tensor, embedding: Tensor, tokens: Tensor, given: Tensor | None, mask: Tensor
+    ) -> Tensor:
+        """Let the tokens of an image attend to each other and, by `mask`, to those of conditions.
 
         Args:
             x: tokens of images, [B, N, W].
             embedding: [B, E].
             tokens: of the set, [M, W].
-            mask: [B, 1, 1, N + M], True where a token may be attended to.
+            given: of each image's own conditions, [B, L, W].
+            mask: [B, 1, 1, N + M + L], True where a token may be attended to.
         """
         gate_attention, gate_perceptron = self.gates(F.silu(embedding))[:, None].chunk(2, dim=-1)
         h = _modulated(self.film_attention, self.norm_attention(x), embedding)
-        x = x + gate_attention * self._attend(h, tokens, mask)
+        x = x + gate_attention * self._attend(h, tokens, given, mask)
         h = _modulated(self.film_perceptron, self.norm_perceptron(x), embedding)
         return x + gate_perceptron * self.perceptron(h)
 
-    def _attend(self, h: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        query, *local = self.query_key_value(h).chunk(3, dim=-1)
-        shared = self.key_value_set(tokens).expand(len(h), -1, -1).chunk(2, dim=-1)
-        key, value = (torch.cat(pair, dim=1) for pair in zip(local, shared, strict=True))
+    def _attend(self, h: Tensor, tokens: Tensor, given: Tensor | None, mask: Tensor) -> Tensor:
+        query, local = self.query_key_value(h).split([h.shape[-1], 2 * h.shape[-1]], dim=-1)
+        parts = [local, self.key_value_set(tokens).expand(len(h), -1, -1)]
+        parts += [] if given is None else [self.key_value_set(given)]
+        key, value = torch.cat(parts, dim=1).chunk(2, dim=-1)
         q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (query, key, value))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(attended.transpose(1, 2).flatten(2))
@@ -107,6 +114,7 @@ class DiT(VelocityNetwork):
         self.film_out = FiLM(width, width)
         self.out = nn.Linear(width, folded)
         nn.init.zeros_(self.out.weight)
+        self.condition_on(config.conditions, width, width)
 
     @override
     def encode(self, support: Tensor) -> Tensor:
@@ -114,17 +122,23 @@ class DiT(VelocityNetwork):
         return F.silu(self.stem_set(self._patches(support)) + self.place)
 
     @override
-    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+    def velocity(
+        self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor, given: Given | None = None
+    ) -> Tensor:
         embedding = self.time(time_embedding(t, self.embedding))
         embedding = embedding + self.set_summary(mean_of_visible(memory, visible))
+        if given is not None:
+            embedding = embedding + given.summary
         if self.context is not None:
             embedding = self.context(embedding)
         h = self.stem(self._patches(x)) + self.place
         shown = visible.repeat_interleave(memory.shape[1], dim=1)
-        mask = torch.cat([visible.new_ones(h.shape[:2]), shown], dim=1)[:, None, None]
+        masks = [visible.new_ones(h.shape[:2]), shown]
+        masks += [] if given is None else [given.visible]
+        mask, own = torch.cat(masks, dim=1)[:, None, None], None if given is None else given.tokens
         tokens = memory.flatten(0, 1)
         for block in self.blocks:
-            h = block(h, embedding, tokens, mask)
+            h = block(h, embedding, tokens, own, mask)
         out = self.out(F.silu(_modulated(self.film_out, self.norm_out(h), embedding)))
         return self.unfold(out.transpose(1, 2).unflatten(-1, (self.side, self.side)))
 

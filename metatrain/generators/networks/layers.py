@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metatrain.generators.conditions.encoders import Given
+
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """Make a GroupNorm with groups of at least 8 channels.
@@ -102,15 +104,22 @@ class SetAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, x: Tensor, tokens: Tensor, visible: Tensor) -> Tensor:
-        """Attend from `x` [B, C, H, W] to `tokens` [N, T], as far as `visible` [B, N]."""
+    def forward(
+        self, x: Tensor, tokens: Tensor, visible: Tensor, given: Given | None = None
+    ) -> Tensor:
+        """Attend from `x` [B, C, H, W] to `tokens` [N, T], as far as `visible` [B, N].
+
+        Each image attends also to what is `given` for it alone.
+        """
         b, c, h, w = x.shape
         flat = self.norm(x).flatten(2).transpose(1, 2)
         local = self.key_value_self(flat)
         shared = self.key_value_set(torch.cat([self.nothing, tokens]))
-        keys_values = torch.cat([local, shared.expand(b, -1, -1)], dim=1)
-        always = visible.new_ones(b, h * w + 1)
-        mask = torch.cat([always, visible], dim=1)[:, None, None, :]
+        parts, masks = [local, shared.expand(b, -1, -1)], [visible.new_ones(b, h * w + 1), visible]
+        if given is not None:
+            parts.append(self.key_value_set(given.tokens))
+            masks.append(given.visible)
+        keys_values, mask = torch.cat(parts, dim=1), torch.cat(masks, dim=1)[:, None, None, :]
         q, k, v = (self._split(y) for y in (self.query(flat), *keys_values.chunk(2, dim=-1)))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out = self.out(attended.transpose(1, 2).flatten(2))

@@ -1,11 +1,14 @@
 """The network: a module whose parts scopes and conditions refer to."""
 
 from abc import ABC
+from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from metatrain.base.section import Section
+from metatrain.data.examples import Condition
 from metatrain.generators.networks.layers import Context
 
 
@@ -35,3 +38,13 @@ class Network(nn.Module, ABC):
         super().__init__()
         self.shape = shape
         self.context: Context | None = None
+
+    def conditions(self, given: Mapping[str, Condition], target: Tensor) -> Mapping[str, Condition]:
+        """Return the conditions of the examples `target` [B, ...] as the network takes them."""
+        return given
+
+    def dropped(
+        self, given: Mapping[str, Condition], stream: torch.Generator
+    ) -> Mapping[str, Condition]:
+        """Take conditions from some examples, as training does."""
+        return given

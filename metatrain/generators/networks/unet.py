@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.section import Section
+from metatrain.generators.conditions.config import NO_CONDITIONS, Conditions
+from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.layers import (
     FiLM,
     ResidualBlock,
@@ -41,6 +43,7 @@ class UNetConfig(Section):
     heads: int = Field(
         default=2, ge=1, le=1024, description="Attention heads at the lowest resolution."
     )
+    conditions: Conditions = NO_CONDITIONS
 
     @model_validator(mode="after")
     def _heads_divide_channels(self) -> Self:
@@ -95,6 +98,7 @@ class UNet(VelocityNetwork):
         self.norm_out, self.film_out = group_norm(widths[0]), FiLM(embedding, widths[0])
         self.out = nn.Conv2d(widths[0], folded, 3, padding=1)
         nn.init.zeros_(self.out.weight)
+        self.condition_on(config.conditions, lowest, embedding)
 
     @override
     def encode(self, support: Tensor) -> Tensor:
@@ -102,9 +106,13 @@ class UNet(VelocityNetwork):
         return self.set_encoder(support)
 
     @override
-    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+    def velocity(
+        self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor, given: Given | None = None
+    ) -> Tensor:
         embedding = self.time(time_embedding(t, self.time_channels))
         embedding = embedding + self.set_summary(mean_of_visible(memory, visible))
+        if given is not None:
+            embedding = embedding + given.summary
         if self.context is not None:
             embedding = self.context(embedding)
         h, skips = self.stem(self.fold(x)), []
@@ -113,7 +121,8 @@ class UNet(VelocityNetwork):
             skips.append(h)
             h = shrink(h)
         h = self.middle_in(h, embedding)
-        h = self.attention(h, memory.flatten(0, 1), visible.repeat_interleave(memory.shape[1], 1))
+        shown = visible.repeat_interleave(memory.shape[1], 1)
+        h = self.attention(h, memory.flatten(0, 1), shown, given)
         h = self.middle_out(h, embedding)
         for block, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
             skip = skips.pop()

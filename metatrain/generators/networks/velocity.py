@@ -1,22 +1,65 @@
 """Networks that predict a velocity, conditioned on a support."""
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
+from typing_extensions import override
 
 from metatrain.base.errors import UserError
+from metatrain.base.section import Section
+from metatrain.data.examples import Condition
+from metatrain.generators.conditions.encoder import EncoderConfig
+from metatrain.generators.conditions.encoders import Encoders, Given
 from metatrain.generators.networks.network import Network
 
 
 class VelocityNetwork(Network):
-    """A velocity field over examples, conditioned on a set of examples."""
+    """A velocity field over examples, conditioned on a set of examples.
+
+    Attributes:
+        encoders: of the conditions that each example may have beside the set; None without any.
+    """
+
+    def __init__(self, config: Section, shape: tuple[int, int, int]) -> None:
+        super().__init__(config, shape)
+        self.encoders: Encoders | None = None
+
+    def condition_on(
+        self, conditions: Mapping[str, EncoderConfig], token: int, embedding: int
+    ) -> None:
+        """Add encoders; last, so that the other weights are random as they are without."""
+        if conditions:
+            self.encoders = Encoders(conditions, token, embedding)
+
+    @property
+    def converters(self) -> Encoders | None:
+        """Encoders of the same settings, where not their weights but only those matter."""
+        return self.encoders
+
+    @override
+    def conditions(self, given: Mapping[str, Condition], target: Tensor) -> Mapping[str, Condition]:
+        return self.converters.tensors(given, target) if self.converters else {}
+
+    @override
+    def dropped(
+        self, given: Mapping[str, Condition], stream: torch.Generator
+    ) -> Mapping[str, Condition]:
+        return self.converters.dropped(given, stream) if self.converters else given
 
     @abstractmethod
     def encode(self, support: Tensor) -> Tensor:
         """Encode the support [K, C, H, W] as memory [K, ...], one row per example."""
 
+    def encode_given(self, conditions: Sequence[Tensor]) -> Given | None:
+        """Encode the conditions of B examples, in the order of the encoders; None without any."""
+        return self.encoders(conditions) if self.encoders else None
+
     @abstractmethod
-    def velocity(self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+    def velocity(
+        self, x: Tensor, t: Tensor, memory: Tensor, visible: Tensor, given: Given | None = None
+    ) -> Tensor:
         """Predict the velocity [B, C, H, W] at `x` and times `t` [B].
 
         Args:
@@ -25,6 +68,7 @@ class VelocityNetwork(Network):
             memory: rows [K, ...] that `encode` made.
             visible: [B, K], True where an example may see a row; with no row visible the
                 velocity is the unconditional flow's.
+            given: the conditions of each example that `encode_given` made; None for no condition.
         """
 
     def embed(self, examples: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The adversarial objective: a generator and a discriminator that learn from each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from metatrain.generators.networks.adversarial import LATENT, AdversarialNetwork
 from metatrain.generators.networks.network import Network
 from metatrain.generators.objectives.augmentation import ALL, NUMBERS, Augmentation, augment
 from metatrain.generators.objectives.flow import random_stream, visible_support
-from metatrain.generators.objectives.objective import Draw, Objective, Term
+from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
 from metatrain.generators.samplers import LatentSamplerConfig, truncated
 
 # Numbers of the terms.
@@ -171,7 +171,13 @@ class Adversarial(Objective[AdversarialConfig]):
 
     @override
     def sample(
-        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
+        self,
+        network: Network,
+        support: Examples,
+        count: int,
+        seed: int,
+        sampler: Section | None,
+        given: Mapping[str, Tensor] = NOTHING,
     ) -> Tensor:
         assert isinstance(network, AdversarialNetwork)
         config = sampler if isinstance(sampler, LatentSamplerConfig) else self.config.sampler

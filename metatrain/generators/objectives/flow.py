@@ -1,6 +1,6 @@
 """Flow matching: regress the velocity of straight paths from noise to examples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,11 +11,13 @@ from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
+from metatrain.base.text import listed, printable
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
+from metatrain.generators.conditions.config import SUPPORT
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.velocity import VelocityNetwork
-from metatrain.generators.objectives.objective import Draw, Objective, Term
+from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
 from metatrain.generators.samplers import FlowSamplerConfig, Velocity, guided, integrate
 
 
@@ -47,8 +49,9 @@ class FlowMatching(Objective[FlowConfig]):
     Liu et al. 2023, "Flow Straight and Fast", eq. 1:
     x_t = (1 - t) x_0 + t x_1, and the network regresses x_1 - x_0.
 
-    A draw is x_1 [B, C, H, W], x_0, the times [B], the support [K, C, H, W], and `visible` [B, K],
-    True where an example may see a support example.
+    A draw is x_1 [B, C, H, W], x_0, the times [B], the support [K, C, H, W], `visible` [B, K],
+    True where an example may see a support example, and then each condition [B, ...] of the
+    network's encoders.
     """
 
     Config = FlowConfig
@@ -71,28 +74,47 @@ class FlowMatching(Objective[FlowConfig]):
         x1 = batch.examples.target
         x0, t, kept = self._random(batch, training)
         visible = visible_support(batch) & kept[:, None].to(x1.device)
-        return x1, x0.to(x1), t.to(x1), batch.support.target, visible
+        given = [c for c in batch.examples.given.values() if isinstance(c, Tensor)]
+        return x1, x0.to(x1), t.to(x1), batch.support.target, visible, *given
 
     @override
     def share(self, draw: Draw, rows: slice) -> Draw:
-        x1, x0, t, support, visible = draw
-        return x1[rows], x0[rows], t[rows], support, visible[rows]
+        x1, x0, t, support, *of_examples = draw
+        return x1[rows], x0[rows], t[rows], support, *(part[rows] for part in of_examples)
 
     @override
     def sample(
-        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
+        self,
+        network: Network,
+        support: Examples,
+        count: int,
+        seed: int,
+        sampler: Section | None,
+        given: Mapping[str, Tensor] = NOTHING,
     ) -> Tensor:
         assert isinstance(network, VelocityNetwork)
         config = sampler if isinstance(sampler, FlowSamplerConfig) else self.config.sampler
+        _check_guidance(config, given)
         noise = torch.randn((count, *self.shape), generator=torch.Generator().manual_seed(seed))
-        memory = network.encode(support.target)
+        seen = len(support) > 0
+        # Of an empty support there is an image that nothing sees: layers refuse batches of none.
+        memory = network.encode(
+            support.target if seen else support.target.new_zeros(1, *self.shape)
+        )
+        names = [name for name, values in given.items() if bool(values.any())]
 
-        def velocity(visible: bool) -> Velocity:
-            seen = torch.full((count, len(memory)), visible, device=support.target.device)
-            return lambda x, time: network.velocity(x, x.new_full((len(x),), time), memory, seen)
+        def velocity(visible: bool, shown: Sequence[str]) -> Velocity:
+            rows = torch.full((count, len(memory)), visible, device=support.target.device)
+            values = [v if name in shown else torch.zeros_like(v) for name, v in given.items()]
+            encoded = network.encode_given(values)
+            return lambda x, time: network.velocity(
+                x, x.new_full((len(x),), time), memory, rows, encoded
+            )
 
-        flow = guided(velocity(True), velocity(False), config.guidance)
-        return integrate(flow, noise.to(support.target), config)
+        velocities = [velocity(False, ()), *([velocity(True, ())] if seen else [])]
+        velocities += [velocity(seen, names[: i + 1]) for i in range(len(names))]
+        weights = [config.weight(name) for name in ([SUPPORT] if seen else []) + names]
+        return integrate(guided(velocities, weights), noise.to(support.target), config)
 
     def restore(self, network: VelocityNetwork, batch: Batch, hidden: Tensor) -> Tensor:
         """Estimate the targets of `batch` without the values that are `hidden`.
@@ -132,11 +154,18 @@ class FlowMatching(Objective[FlowConfig]):
 
 
 def velocity_error(
-    network: VelocityNetwork, x1: Tensor, x0: Tensor, t: Tensor, support: Tensor, visible: Tensor
+    network: VelocityNetwork,
+    x1: Tensor,
+    x0: Tensor,
+    t: Tensor,
+    support: Tensor,
+    visible: Tensor,
+    *given: Tensor,
 ) -> Tensor:
     """Compute the mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 per value, a scalar."""
     at = t[:, None, None, None]
-    velocity = network.velocity((1 - at) * x0 + at * x1, t, network.encode(support), visible)
+    memory, conditions = network.encode(support), network.encode_given(given)
+    velocity = network.velocity((1 - at) * x0 + at * x1, t, memory, visible, conditions)
     # Not F.mse_loss: forward-mode differentiation of it crashes in compiled graphs.
     return (velocity - (x1 - x0)).square().mean()
 
@@ -146,6 +175,16 @@ def visible_support(batch: Batch) -> Tensor:
     index = batch.support_index
     positions = torch.arange(len(batch.support), device=index.device)
     return index[:, None] != positions[None, :]
+
+
+def _check_guidance(config: FlowSamplerConfig, given: Mapping[str, Tensor]) -> None:
+    """Refuse guidance towards a condition that the network does not have."""
+    names = config.guidance if isinstance(config.guidance, dict) else {}
+    if unknown := [name for name in names if name not in (SUPPORT, *given)]:
+        raise UserError(
+            f"guidance is towards '{printable(unknown[0])}', and the conditions of the model are "
+            f"{listed([SUPPORT, *given])}; name one of these."
+        )
 
 
 def random_stream(*key: int) -> torch.Generator:

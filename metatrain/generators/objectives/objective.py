@@ -1,7 +1,7 @@
 """The objective: one or more loss terms that a generator minimises on a batch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -15,6 +15,9 @@ from metatrain.generators.networks.network import Network
 # The tensors that terms need of a batch, noise included, in a fixed order.
 Draw = tuple[Tensor, ...]
 C = TypeVar("C", bound=Section)
+
+# No conditions beside the support.
+NOTHING: Mapping[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,13 @@ class Objective(ABC, Generic[C]):
 
     @abstractmethod
     def sample(
-        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
+        self,
+        network: Network,
+        support: Examples,
+        count: int,
+        seed: int,
+        sampler: Section | None,
+        given: Mapping[str, Tensor] = NOTHING,
     ) -> Tensor:
         """Sample `count` examples [count, C, H, W] given a `support` of K.
 
@@ -98,4 +107,5 @@ class Objective(ABC, Generic[C]):
             count: how many to sample.
             seed: the same seed gives the same noise, whatever the weights are.
             sampler: settings in place of the configured ones.
+            given: by name, the conditions [count, ...] of the network's encoders, where it has any.
         """

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,7 +20,7 @@ from metatrain.generators.networks.backbone import Backbone
 from metatrain.generators.networks.network import Network
 from metatrain.generators.objectives.flow import random_stream
 from metatrain.generators.objectives.noising import FLOW, Noising, noising_of
-from metatrain.generators.objectives.objective import Draw, Objective, Term
+from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
 
 SCHEDULERS = (
     *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "EulerDiscreteScheduler"),
@@ -123,7 +123,13 @@ class Scheduled(Objective[ScheduledConfig]):
 
     @override
     def sample(
-        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
+        self,
+        network: Network,
+        support: Examples,
+        count: int,
+        seed: int,
+        sampler: Section | None,
+        given: Mapping[str, Tensor] = NOTHING,
     ) -> Tensor:
         assert isinstance(network, Backbone)
         config = sampler if isinstance(sampler, SchedulerSamplerConfig) else self.config.sampler

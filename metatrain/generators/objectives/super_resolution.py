@@ -1,6 +1,6 @@
 """Super-resolution: the absolute difference of an enlarged image to the true one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from metatrain.data.degradations.degradation import LOW
 from metatrain.data.examples import Examples
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.residual import EnlargingNetwork
-from metatrain.generators.objectives.objective import Draw, Objective, Term
+from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
 
 
 class SuperResolutionConfig(Section):
@@ -51,7 +51,13 @@ class SuperResolution(Objective[SuperResolutionConfig]):
 
     @override
     def sample(
-        self, network: Network, support: Examples, count: int, seed: int, sampler: Section | None
+        self,
+        network: Network,
+        support: Examples,
+        count: int,
+        seed: int,
+        sampler: Section | None,
+        given: Mapping[str, Tensor] = NOTHING,
     ) -> Tensor:
         """Enlarge the low images of the support, one after the other and again from the first."""
         assert isinstance(network, EnlargingNetwork)

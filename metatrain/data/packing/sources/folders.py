@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import printable
-from metatrain.data.images import BadImage
+from metatrain.data.images import BadImage, BadValue
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_named
+from metatrain.data.packing.sources.files_beside import FilesBeside
 from metatrain.data.packing.sources.listing import Entry, Listing, Options
 
 NOT_AN_IMAGE = "not an image"
@@ -39,7 +40,8 @@ class Folders:
         images = [name for name in files.sizes if is_image_name(name)]
         layout = layout_of([_folders(name) for name in images], options.task_depth, files.url)
         result = Listing(refused=list(files.refused), read_file=files.read)
-        others = (name for name in files.sizes if not is_image_name(name))
+        beside = FilesBeside(files, options.conditions)
+        others = (n for n in files.sizes if not is_image_name(n) and n not in beside.names)
         result.refused += [
             (name, BadImage(NOT_AN_IMAGE)) for name in others if not is_passed_over(name)
         ]
@@ -52,9 +54,14 @@ class Folders:
                 result.refused.append((name, BadImage("its name is not UTF-8")))
             else:
                 split = layout.split_of(_folders(name))
-                stamp = files.sizes[name]
+                try:
+                    metadata = beside.values(name)
+                except BadValue as error:
+                    result.refused.append((name, error))
+                    continue
+                stamp = beside.stamp(name)
                 result.entries.append(
-                    Entry(task, name, split, {}, partial(files.read, name), stamp)
+                    Entry(task, name, split, metadata, partial(files.read, name), stamp)
                 )
         if not result.entries:
             raise UserError(

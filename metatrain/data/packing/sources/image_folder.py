@@ -95,4 +95,6 @@ def _by_folder(
 
 
 def _described(entry: Entry, row: Row, columns: list[str]) -> Entry:
-    return entry._replace(metadata={column: row.get(column, "") for column in columns})
+    beside = entry.metadata
+    described = {column: row.get(column) or beside.get(column, "") for column in columns}
+    return entry._replace(metadata={**beside, **described})

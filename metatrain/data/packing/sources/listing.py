@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import printable
-from metatrain.data.images import BadImage
+from metatrain.data.images import BadImage, BadValue
 from metatrain.data.packing.names import task_name
 from metatrain.data.packing.raw_images import RawImage, Source, identity_of
 
@@ -45,7 +45,7 @@ class Listing:
     """
 
     entries: list[Entry] = field(default_factory=list)
-    refused: list[tuple[str, BadImage]] = field(default_factory=list)
+    refused: list[tuple[str, BadValue]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     read_file: Callable[[str], bytes] | None = None
 
@@ -63,6 +63,7 @@ class Options:
         task_column: the column that has tasks; None: task, or label.
         root: the folder or archive that a table's paths start from; None: the table's own folder.
         photos: whether every image is a task of its own.
+        conditions: the columns that are wanted as conditions, which may lie in files beside images.
     """
 
     size: int | None = None
@@ -73,6 +74,7 @@ class Options:
     task_column: str | None = None
     root: str | None = None
     photos: bool = False
+    conditions: tuple[str, ...] = ()
 
 
 def source_of(listing: Listing, url: str, ignore_splits: bool = False) -> Source:

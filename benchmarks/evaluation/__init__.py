@@ -1,0 +1,1 @@
+"""Benchmarks of evaluation: its time by phase, and the coverage of its expectations."""

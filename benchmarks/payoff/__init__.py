@@ -1,0 +1,1 @@
+"""The payoff of meta-learning: quality over budgets of training, and over adapting."""

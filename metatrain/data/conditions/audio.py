@@ -1,0 +1,73 @@
+"""A sound as a condition: packed as a wave, decoded as its log-mel spectrogram."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import override
+
+from metatrain.base.section import Section
+from metatrain.data.conditions.kind import ConditionKind
+from metatrain.data.sound.log_mel import FRAMES_PER_SECOND, HOP, MELS, scaled_log_mel
+from metatrain.data.sound.reading import read_sound
+from metatrain.data.sound.wave import MOST_SECONDS, RATE, from_wave, to_wave
+
+_SECONDS = 2.0
+# Frames come in such groups, so that networks can halve their number thrice.
+_GROUP = 8
+
+
+class AudioConfig(Section):
+    """A sound for each example: its log-mel spectrogram [B, frames, 64], 100 frames a second."""
+
+    name: Literal["audio"] = "audio"
+    # Nothing of the packed column: training may hear more or less of what is there.
+    seconds: float = Field(
+        default=_SECONDS,
+        gt=0,
+        le=MOST_SECONDS,
+        exclude_if=lambda seconds: seconds == _SECONDS,
+        description="Length that is heard; a longer sound is cut, a shorter one ends in silence.",
+    )
+
+
+class Audio(ConditionKind[AudioConfig]):
+    """A sound, in a table as the path of a file; packed as a WAV of 16 kHz, one channel, 16 bits.
+
+    A decoded value is 0 where there is silence, and 0 throughout where an example has no sound.
+    """
+
+    Config = AudioConfig
+    is_file = True
+    optional = True
+
+    @override
+    @classmethod
+    def encode(cls, data: bytes, size: int | None, raw: bool) -> bytes:
+        return to_wave(read_sound(data))
+
+    @override
+    def decode(self, values: Sequence[bytes]) -> Tensor:
+        frames, _ = self.shape
+        waves = torch.zeros(len(values), frames * HOP, dtype=torch.float64)
+        for wave, value in zip(waves, values, strict=True):
+            if value:
+                samples = torch.from_numpy(from_wave(value)[: len(wave)])
+                wave[: len(samples)] = samples
+        return scaled_log_mel(waves)[:, :frames].float()
+
+    @override
+    def unread(self, value: bytes) -> str | None:
+        seconds, most = len(from_wave(value)) / RATE, self.shape[0] / FRAMES_PER_SECOND
+        if seconds <= most:
+            return None
+        return f"a sound of {seconds:.1f} s, of which the first {most:g} are heard"
+
+    @property
+    @override
+    def shape(self) -> tuple[int, int]:
+        groups = math.ceil(self.config.seconds * FRAMES_PER_SECOND / _GROUP)
+        return _GROUP * groups, MELS

@@ -1,0 +1,1 @@
+"""Sounds: read from files of strangers, packed as waves, and seen as log-mel spectrograms."""

@@ -1,0 +1,1 @@
+"""Encoders of conditions. A further one is one file here and one line in `registry`."""

@@ -1,0 +1,64 @@
+"""The encoder of sounds: convolutions over the frames of a log-mel spectrogram."""
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from typing_extensions import override
+
+from metatrain.data.sound.log_mel import MELS
+from metatrain.generators.conditions.encoder import (
+    ConditionEncoder,
+    EncoderConfig,
+    Tokens,
+    place_embedding,
+)
+
+_HALVINGS = 3
+
+
+class AudioEncoderConfig(EncoderConfig):
+    """Convolutions over a log-mel spectrogram."""
+
+    name: Literal["audio"] = "audio"
+    width: int = Field(
+        default=64, ge=8, le=4096, multiple_of=8, description="Channels between the convolutions."
+    )
+
+
+class AudioEncoder(ConditionEncoder[AudioEncoderConfig]):
+    """Convolutions that halve the frames thrice: a token for every 80 ms.
+
+    Args:
+        config: its size.
+        token: channels of a token (T).
+    """
+
+    Config = AudioEncoderConfig
+    kind = "audio"
+
+    def __init__(self, config: AudioEncoderConfig, token: int) -> None:
+        super().__init__(config, token)
+        widths = [MELS, *[config.width] * (_HALVINGS - 1), token]
+        self.stages = nn.ModuleList(
+            nn.Conv1d(a, b, 5, stride=2, padding=2) for a, b in pairwise(widths)
+        )
+        self.out = nn.Linear(token, token)
+
+    @override
+    def missing(self, count: int) -> Tensor:
+        return torch.zeros(count, 2**_HALVINGS, MELS)
+
+    @override
+    def forward(self, values: Tensor) -> Tokens:
+        """Encode spectrograms [B, frames, MELS]; frames are a multiple of 8, 0 is silence."""
+        x = values.transpose(1, 2)
+        for stage in self.stages:
+            x = F.gelu(stage(x), approximate="tanh")
+        x = x.transpose(1, 2)
+        x = self.out(x + place_embedding(x.shape[1], x.shape[2], x))
+        heard = (values > 0).any(dim=2).unflatten(1, (-1, 2**_HALVINGS)).any(dim=2)
+        return Tokens(x, heard)

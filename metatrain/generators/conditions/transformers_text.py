@@ -1,0 +1,100 @@
+"""An encoder of texts by a frozen encoder of transformers, from its folder."""
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import override
+
+from metatrain.base.errors import UserError
+from metatrain.base.section import Location
+from metatrain.base.text import reason_of
+from metatrain.generators.conditions.encoder import EncoderConfig
+from metatrain.generators.conditions.frozen_text import REMEMBERED, FrozenText, settings_of
+from metatrain.generators.frozen import Frozen, read_pinned
+from metatrain.generators.frozen_folder import FileName, Hash
+from metatrain.storage.files import is_local, read_file, sizes_under
+
+# What a folder has of use: configurations, vocabularies, weights; never a pickle.
+_ENDINGS = (".json", ".txt", ".model", ".safetensors")
+
+
+class TransformersConfig(EncoderConfig, Frozen):
+    """A text encoder of transformers with its tokenizer, both in one folder, frozen."""
+
+    name: Literal["transformers"] = "transformers"
+    path: Location = Field(description="A folder on this machine, as save_pretrained writes it.")
+    length: int = Field(default=77, ge=1, le=4096, description="Tokens that are read.")
+    sha256: dict[FileName, Hash] | None = Field(
+        default=None, description="Hashes of its files; null is filled in when a run begins."
+    )
+
+    @override
+    def pinned(self) -> Self:
+        names = sorted(n for n in sizes_under(self.path) if "/" not in n and n.endswith(_ENDINGS))
+        hashes = self.sha256 or {
+            name: hashlib.sha256(read_file(f"{self.path}/{name}")).hexdigest() for name in names
+        }
+        return self.model_copy(update={"sha256": hashes})
+
+
+class TransformersText(FrozenText[TransformersConfig]):
+    """The last hidden states of a text encoder such as CLIP's or T5's."""
+
+    Config = TransformersConfig
+
+    @override
+    @classmethod
+    def opened(cls, config: TransformersConfig) -> tuple[int, int, Callable[[str], Tensor]]:
+        width, vectors = opened_encoder(settings_of(config))
+        return width, config.length, vectors
+
+
+@lru_cache(maxsize=2)
+def opened_encoder(settings: str) -> tuple[int, Callable[[str], Tensor]]:
+    """Return the width of the vectors, and what returns those of a text; read once a process."""
+    config = TransformersConfig.model_validate_json(settings)
+    if not is_local(config.path):
+        raise UserError(f"{config.path} is not on this machine; fetch the folder first.")
+    for name, sha256 in (config.sha256 or {}).items():
+        read_pinned(f"{config.path}/{name}", sha256)
+    # A generator may be built without values, which these weights need all the same.
+    with torch.device("cpu"):
+        tokenizer = _loaded("AutoTokenizer", config.path)
+        model = _loaded("AutoModel", config.path, use_safetensors=True)
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    model = model.eval().requires_grad_(False)
+
+    @lru_cache(maxsize=REMEMBERED)
+    @torch.no_grad()
+    def vectors(text: str) -> Tensor:
+        with torch.device("cpu"):
+            read = tokenizer(text, truncation=True, max_length=config.length, return_tensors="pt")
+            return model(**read).last_hidden_state[0].float()
+
+    return model.config.hidden_size, vectors
+
+
+def _loaded(kind: str, path: str, **options: Any) -> Any:
+    try:
+        transformers = importlib.import_module("transformers")
+    except ImportError as error:
+        raise UserError(
+            "text encoders of transformers need a package that is not installed; pip install "
+            "'metatrain[backbones]'."
+        ) from error
+    options |= {"local_files_only": True, "trust_remote_code": False}
+    try:
+        return getattr(transformers, kind).from_pretrained(str(Path(path)), **options)
+    except Exception as error:  # files of others may fail in any way
+        raise UserError(
+            f"{path} cannot be used as a text encoder: {reason_of(error)}; it needs its "
+            f"configuration, its tokenizer, and weights in safetensors."
+        ) from error

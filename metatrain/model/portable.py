@@ -1,0 +1,58 @@
+"""Models to give away: in half precision, and without the places of the machine they come from."""
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from metatrain.base.errors import UserError
+from metatrain.base.section import Section, location_fields
+from metatrain.config import Config
+from metatrain.model.model import Model
+from metatrain.storage.files import is_local
+
+_Section = TypeVar("_Section", bound=Section)
+
+
+def portable(model: Model, name: str) -> Model:
+    """Return a model to give away: rounded to half precision, with a name in place of its run's.
+
+    What it computes is that of its file, exactly, since the file has half precision. It is to be
+    calibrated and evaluated as it is here, after rounding. Absolute paths and URLs of its training
+    are left out; relative paths stay, as committed configurations have them.
+
+    Raises:
+        UserError: when it was adapted, or half precision cannot hold a parameter.
+    """
+    if model.support is not None:
+        raise UserError("the model has been adapted; give the one that it came from.")
+    parameters = {name: value.half().float() for name, value in model.parameters.items()}
+    if large := next((n for n, value in parameters.items() if not value.isfinite().all()), None):
+        raise UserError(f"half precision cannot hold {large}, whose values are too large.")
+    config = _named(model.config, name)
+    return replace(model, config=config, parameters=parameters, calibration=None)
+
+
+def _named(config: Config, name: str) -> Config:
+    data = _without_places(config.data)
+    data = data.model_copy(update={"tasks": _without_places(data.tasks)})
+    update = {
+        "run": _without_places(config.run).model_copy(update={"name": name}),
+        "data": data,
+        "validation": _without_places(config.validation),
+    }
+    return config.model_copy(update=update)
+
+
+def _without_places(section: _Section) -> _Section:
+    """Return a section with the defaults of locations that mean something on one machine alone."""
+    fields = type(section).model_fields
+    elsewhere = [
+        key for key in location_fields(type(section)) if _is_absolute(getattr(section, key))
+    ]
+    return section.model_copy(update={key: fields[key].get_default() for key in elsewhere})
+
+
+def _is_absolute(place: str | None) -> bool:
+    if place is None:
+        return False
+    return not is_local(place) or place.startswith("~") or PurePosixPath(place).is_absolute()

@@ -1,0 +1,161 @@
+"""Shipping: from a finished run to a model file and a card that others can rely on.
+
+The model is rounded first. As it then is, it is calibrated on tasks of the split val, and evaluated
+on those of the split test, so that the card's scores are those of the very file.
+"""
+
+import re
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from metatrain.base.errors import UserError
+from metatrain.data.check import check
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.evaluation.calibrate import calibrated, calibration_protocol
+from metatrain.evaluation.candidates import (
+    Candidate,
+    evaluate_models,
+    read_candidates,
+    with_folders,
+)
+from metatrain.evaluation.episodes.episode_list import list_episodes
+from metatrain.evaluation.results import Evaluation
+from metatrain.evaluation.run_networks import networks_of
+from metatrain.evaluation.running.runner import Runner
+from metatrain.evaluation.standard_protocol import standard_protocol
+from metatrain.metrics.network import NETWORK
+from metatrain.model.model import Model
+from metatrain.model.named import ENDING, FILE
+from metatrain.model.portable import portable
+from metatrain.report.card import CardInputs, model_card
+from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.lease import leases
+from metatrain.training.checkpoint import CheckpointStore
+from metatrain.training.run_data import RUN_MANIFEST
+
+# Lies with data whose licences ask for it.
+_ATTRIBUTION = "ATTRIBUTION.md"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def ship(
+    model: Model,
+    *,
+    name: str,
+    run: str,
+    data: str,
+    out: str,
+    tasks: int,
+    seeds: int,
+    runner: Runner,
+    about: str | None = None,
+    wait: bool = False,
+) -> tuple[str, str]:
+    """Write a model's file and card; run again, it resumes from the jobs that are done.
+
+    Args:
+        model: the model of the run, not adapted.
+        name: its name to others.
+        run: the run's folder; what is computed goes to `shipped`/`name` in it.
+        data: the packed data set.
+        out: the folder of the two files.
+        tasks: at most so many tasks to calibrate on, and to evaluate on.
+        seeds: at most so many seeds of each.
+        runner: runs the jobs.
+        about: the first sentence of the card.
+        wait: wait until another process that does the same has ended, in place of an error.
+
+    Returns:
+        The URLs of the file and the card.
+
+    Raises:
+        HeldError: when another process does the same.
+        UserError: when an input cannot be used.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(f"'{name}' cannot be a name; use letters, digits, '.', '_' and '-'.")
+    folder, store = f"{run}/shipped/{name}", EpisodeStore(data)
+    with leases([folder], "ships", wait=wait):
+        portable(model, name).save(f"{folder}/{FILE}")
+        with suppress(MissingError):
+            write_file(f"{folder}/{RUN_MANIFEST}", read_file(f"{run}/{RUN_MANIFEST}"))
+        candidate = _candidate(folder, store)
+        protocol = calibration_protocol(store, candidate, tasks=tasks, seeds=seeds, network=None)
+        calibrated(protocol, candidate, runner).save(f"{folder}/{FILE}")
+        candidate = _candidate(folder, store)
+        evaluation = _evaluate(store, candidate, tasks, seeds, runner)
+        return _write(out, name, candidate, evaluation, store, run, about)
+
+
+def _candidate(folder: str, store: EpisodeStore) -> Candidate:
+    [candidate] = with_folders(read_candidates([folder], trust=True), store, None)
+    return candidate
+
+
+def _evaluate(
+    store: EpisodeStore, candidate: Candidate, tasks: int, seeds: int, runner: Runner
+) -> Evaluation:
+    data = candidate.model.config.data
+    protocol = standard_protocol(
+        store,
+        list_episodes(store, "test"),
+        tasks=tasks,
+        seeds=seeds,
+        shots=data.shots,
+        image_size=data.image_size,
+        channels=data.channels,
+        network=f"{candidate.folder}/{NETWORK}",
+        known=networks_of(candidate.model, candidate.system.url),
+    )
+    [(evaluation, _)] = evaluate_models(protocol, [candidate], None, {}, runner)
+    return evaluation
+
+
+def _write(
+    out: str,
+    name: str,
+    candidate: Candidate,
+    evaluation: Evaluation,
+    store: EpisodeStore,
+    run: str,
+    about: str | None,
+) -> tuple[str, str]:
+    file = candidate.model.to_bytes()
+    card = model_card(
+        CardInputs(
+            model=candidate.model,
+            evaluation=evaluation,
+            data=check(store.url),
+            attribution=_attribution(store.url),
+            history=CheckpointStore(run).history(),
+            bytes=len(file),
+            commit=_commit(),
+            about=about,
+        )
+    )
+    urls = f"{out}/{name}{ENDING}", f"{out}/{name}.md"
+    write_file(urls[0], file)
+    write_file(urls[1], card.encode())
+    return urls
+
+
+def _attribution(data: str) -> str | None:
+    try:
+        return read_file(f"{data.rstrip('/')}/{_ATTRIBUTION}").decode()
+    except MissingError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of this metatrain, marked where its files differ; None where unknown."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # an installed package may lie in the checkout of another
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
