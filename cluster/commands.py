@@ -4,13 +4,14 @@ import argparse
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.addresses import address_to_join
 from metatrain.base.errors import UserError
 from metatrain.base.text import counted, printable
-from metatrain.cli import calibrate, evaluate
+from metatrain.cli import calibrate, codec, evaluate
 from metatrain.cli.arguments import add_config_arguments, add_wait_argument
 from metatrain.cli.command import Command, show
 
@@ -156,6 +157,20 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     calibrate.calibrate(arguments, _runner(arguments.workers, arguments.device))
 
 
+def _codec(arguments: argparse.Namespace) -> None:
+    codec.codec(arguments, _trainer(arguments))
+
+
+def _trainer(arguments: argparse.Namespace) -> codec.Train | None:
+    """Return training on the cluster at RAY_ADDRESS, or None where that is not set."""
+    if address_to_join() is None:
+        return None
+    with require_extra("training"):
+        from cluster.run.launch import launch
+
+    return partial(launch, wait=arguments.wait)
+
+
 def _runner(workers: int | None, device: str) -> "Runner | None":
     """Return a runner on the cluster at RAY_ADDRESS, or None where that is not set."""
     if address_to_join() is None:
@@ -173,6 +188,7 @@ LEAVE = Command("Save the run, and remove this machine from the cluster.", _leav
 EVALUATE = Command(
     "Score models on unseen tasks, here or on a cluster.", evaluate.add_arguments, _evaluate
 )
+CODEC = Command("Train a codec, here or on a cluster.", codec.add_arguments, _codec)
 CALIBRATE = Command(
     "Let a model predict its quality on new tasks.", calibrate.add_arguments, _calibrate
 )

@@ -33,7 +33,12 @@ from metatrain.storage.files import absolute
 from metatrain.training.checkpoint import CheckpointStore, state_of
 from metatrain.training.engine import Engine
 from metatrain.training.observer import Observer
-from metatrain.training.run_data import held_out_episodes, source_of_run, training_sampler
+from metatrain.training.run_data import (
+    encoded_source,
+    held_out_episodes,
+    source_of_run,
+    training_sampler,
+)
 from metatrain.training.state import TrainState
 from metatrain.training.trainer import Trainer
 
@@ -139,8 +144,9 @@ def _trainer(
     engine, learner = build_engine_and_learner(resolved, device)
     _refuse_idle_groups(engine.world, config)
     state = _starting_state(checkpoints, engine)
+    encoded = encoded_source(source, config)
     episodes = load_episodes(
-        source, sampler, start=state.step, rank=engine.rank, world=engine.world
+        encoded, sampler, start=state.step, rank=engine.rank, world=engine.world
     )
     observers = _observers(
         config,

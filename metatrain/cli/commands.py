@@ -4,10 +4,12 @@ A command imports its rooms when it runs, so that `metatrain --help` does not wa
 """
 
 from metatrain.cli.calibrate import CALIBRATE
+from metatrain.cli.codec import CODEC
 from metatrain.cli.combine import COMBINE
 from metatrain.cli.config import CONFIG
 from metatrain.cli.data import DATA, PACK, STORE
 from metatrain.cli.embed_text import EMBED_TEXT
+from metatrain.cli.encode import ENCODE
 from metatrain.cli.enlarge import ENLARGE
 from metatrain.cli.episodes import EPISODES
 from metatrain.cli.evaluate import EVALUATE
@@ -35,6 +37,8 @@ COMMANDS = {
     "episodes": EPISODES,
     "train-metric": TRAIN_METRIC,
     "tune-adaptation": TUNE_ADAPTATION,
+    "codec": CODEC,
+    "encode": ENCODE,
     "embed-text": EMBED_TEXT,
     "export": EXPORT,
     "combine": COMBINE,

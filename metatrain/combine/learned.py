@@ -64,14 +64,16 @@ def mixture(members: Mapping[str, Model]) -> Model:
 def _learned(
     members: Mapping[str, Model], generator: dict[str, Any], parameters: Parameters, lr: float
 ) -> Model:
-    values = next(iter(members.values())).config.model_dump()
+    first = next(iter(members.values()))
+    values = first.config.model_dump()
     values["generator"] = {**generator, "of": values["generator"]}
     # A learned inner rule belongs to the members' parameters, not to the few that adapt now.
     values["learner"] = {"name": "reptile"}
     values["inner"] |= {"scope": {"name": "head"}, "optimizer": "adam"}
     values["adapt"] |= {"lr": lr}
     named = {f"{_NETWORK}{name}": p for name, p in parameters.items()}
-    return Model(parse_config(values), named, combined_step(members))
+    step = combined_step(members)
+    return Model(parse_config(values), named, step, frozen=first.frozen)
 
 
 def _networks(members: Mapping[str, Model]) -> list[Parameters]:

@@ -47,7 +47,8 @@ def uniform_soup(members: Mapping[str, Model]) -> Model:
         name: torch.stack([model.parameters[name] for model in models]).mean(dim=0)
         for name in models[0].parameters
     }
-    return Model(models[0].config, mean, combined_step(members))
+    step = combined_step(members)
+    return Model(models[0].config, mean, step, frozen=models[0].frozen)
 
 
 def validation_kid(

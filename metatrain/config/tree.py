@@ -125,6 +125,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_codec_learns_pixels(self) -> Self:
+        if self.objective.name == "autoencode" and self.codec.name != "identity":
+            raise ValueError(
+                f"objective.name=autoencode learns a codec of pixels, and codec.name is "
+                f"{self.codec.name}; leave codec out."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _inner_loop_can_be_sharded(self) -> Self:
         if self.cluster.inner_loop != "sharded":
             return self

@@ -18,7 +18,15 @@ from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.fingerprint import Fingerprint, fingerprint_of, near_copies
 from metatrain.data.images import BadImage, BadValue, inspect, open_packed
 from metatrain.data.labelled_sheet import labelled_sheet, unwritable
-from metatrain.data.packed.manifest import IMAGE, MALFORMED, SPLITS, PackedConditions, RowGroup
+from metatrain.data.packed.latents import LATENT, PackedLatents, decode_latents
+from metatrain.data.packed.manifest import (
+    IMAGE,
+    MALFORMED,
+    SPLITS,
+    PackedConditions,
+    RowGroup,
+    alone,
+)
 from metatrain.data.packed.parquet_headers import refuse_bomb
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import sha256_of
@@ -41,6 +49,7 @@ class DataCard:
         stored: bytes of all row groups.
         conditions: by column, the plain values of the section of a condition's kind.
         missing: by column, the number of images that lack a condition.
+        latents: the latents that are stored with the images, if any are.
         sides: the number of images by width and height in pixels.
         licences: the number of images by licence, where the data set has licences.
         copies: the number of images with the pixels of another of their task.
@@ -54,6 +63,7 @@ class DataCard:
     images: dict[str, int]
     stored: int
     conditions: PackedConditions
+    latents: PackedLatents | None
     missing: Counter[str] = field(default_factory=Counter)
     sides: Counter[tuple[int, int]] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
@@ -73,6 +83,9 @@ class DataCard:
             f"  condition {printable(name)}: {printable(_told(kind))}{self._lacking(name)}"
             for name, kind in self.conditions.items()
         ]
+        if self.latents:
+            shape = " x ".join(map(str, self.latents.shape))
+            lines.append(f"  latents: {shape}, by the codec with sha256 {self.latents.codec}")
         lines += [
             f"  {counted(n, 'image')} of {w} x {h} pixels"
             for (w, h), n in self.sides.most_common(5)
@@ -170,6 +183,7 @@ def _card(store: EpisodeStore) -> DataCard:
         {split: sum(task.count for task in of_split) for split, of_split in tasks.items()},
         sum(group.length for group in store.row_groups),
         store.conditions,
+        store.latents,
     )
 
 
@@ -263,6 +277,7 @@ class _Shard:
             values = group.values_at(column, data, range(group.count))
             if [_as_bytes(row[column]) for row in rows] != values:
                 self._fault(f"{where} has other values of column '{column}' than the manifest")
+        self._check_latents(group, rows, data)
         for row in rows:
             self.sides[row["width"], row["height"]] += 1
             if licence := row.get("licence") or row.get("license"):
@@ -270,6 +285,21 @@ class _Shard:
             self.missing.update(column for column in self._kinds if not row[column])
             for what in self._undecodable(group.task, row):
                 self._fault(f"image {row['index']} of {where} {what}")
+
+    def _check_latents(self, group: RowGroup, rows: list[dict[str, Any]], data: bytes) -> None:
+        latents, where = self._store.latents, f"task '{printable(group.task)}'"
+        if latents is None:
+            return
+        part = alone(group, latents)
+        if sha256_of(data[part.offset - group.offset : part.end - group.offset]) != part.sha256:
+            self._fault(f"the latents of {where} are not those that were packed")
+        values = group.values_at(LATENT, data, range(group.count))
+        if [row[LATENT] for row in rows] != values:
+            self._fault(f"{where} has other latents than the manifest")
+        try:
+            decode_latents(values, latents.shape)
+        except BadValue as error:
+            self._fault(f"{where} has a latent that cannot be decoded ({error})")
 
     def _undecodable(self, task: str, row: Mapping[str, Any]) -> Iterator[str]:
         try:

@@ -15,18 +15,21 @@ class Examples:
     """Targets, and by name the conditions that each is generated from.
 
     Attributes:
-        target: [B, C, H, W] in [-1, 1].
+        target: [B, C, H, W] in [-1, 1]; or latents.
         given: conditions by name; the first dimension, or the length, is B.
+        encoded: whether the targets are latents already, as a data set may store them.
     """
 
     target: Tensor
     given: Mapping[str, Condition] = field(default_factory=dict)
+    encoded: bool = False
 
     def __len__(self) -> int:
         return len(self.target)
 
     def __getitem__(self, rows: slice) -> "Examples":
-        return Examples(self.target[rows], {name: c[rows] for name, c in self.given.items()})
+        given = {name: c[rows] for name, c in self.given.items()}
+        return Examples(self.target[rows], given, self.encoded)
 
     def split(self, count: int) -> tuple["Examples", "Examples"]:
         """Cut into the first `count` examples and the rest."""
@@ -35,7 +38,7 @@ class Examples:
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
         """Apply `function` to the targets and to every condition that is a tensor."""
         given = {n: function(c) if isinstance(c, Tensor) else c for n, c in self.given.items()}
-        return Examples(function(self.target), given)
+        return Examples(function(self.target), given, self.encoded)
 
     def to(self, place: torch.device | torch.dtype) -> "Examples":
         """Move to a device, or convert the targets and conditions to a dtype."""
@@ -45,7 +48,7 @@ class Examples:
 def concatenated(parts: Sequence[Examples]) -> Examples:
     """Join examples that have the same conditions, in order."""
     given = {name: _joined([part.given[name] for part in parts]) for name in parts[0].given}
-    return Examples(torch.cat([part.target for part in parts]), given)
+    return Examples(torch.cat([part.target for part in parts]), given, parts[0].encoded)
 
 
 def _joined(conditions: Sequence[Condition]) -> Condition:

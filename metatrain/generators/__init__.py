@@ -11,15 +11,18 @@ from metatrain.base.registry import Registry
 from metatrain.generators.codecs.autoencoders import AutoencoderKL, AutoencoderTiny
 from metatrain.generators.codecs.codec import Codec, Identity
 from metatrain.generators.codecs.taef2 import TAEF2
+from metatrain.generators.codecs.trained import Trained
 from metatrain.generators.combined.ensemble import Ensemble
 from metatrain.generators.combined.gan_mixture import GANMixture
 from metatrain.generators.combined.mixture import Mixture
 from metatrain.generators.generator import Generator
+from metatrain.generators.networks.autoencoder import Autoencoder
 from metatrain.generators.networks.backbone import Backbone
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.residual import Residual
 from metatrain.generators.objectives.adversarial import Adversarial
+from metatrain.generators.objectives.autoencode import Autoencode
 from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
 from metatrain.generators.objectives.scheduled import Scheduled
@@ -35,6 +38,7 @@ GENERATORS: Mapping[str, type[Network]] = Registry(
         "gan_mixture": GANMixture,
         "diffusers": Backbone,
         "residual": Residual,
+        "autoencoder": Autoencoder,
     },
 )
 OBJECTIVES: Mapping[str, type[Objective]] = Registry(
@@ -44,6 +48,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = Registry(
         "diffusers": Scheduled,
         "super_resolution": SuperResolution,
         "adversarial": Adversarial,
+        "autoencode": Autoencode,
     },
 )
 CODECS: Mapping[str, type[Codec]] = Registry(
@@ -53,6 +58,7 @@ CODECS: Mapping[str, type[Codec]] = Registry(
         "autoencoder_kl": AutoencoderKL,
         "autoencoder_tiny": AutoencoderTiny,
         "taef2": TAEF2,
+        "trained": Trained,
     },
 )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 import torch
@@ -17,6 +17,9 @@ from metatrain.base.section import Location, Section
 from metatrain.storage.files import read_file
 
 S = TypeVar("S", bound=Section)
+
+# Contents of files that models have inside, by their sha256: such a file is not looked for.
+_INSIDE: dict[str, bytes] = {}
 
 
 class Frozen(Section):
@@ -98,12 +101,46 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
             tensor.copy_(tensors[name])
 
 
+def keep_inside(contents: Mapping[str, bytes]) -> None:
+    """Let what is built from here on find frozen files by their sha256, wherever they lie."""
+    _INSIDE.update(contents)
+
+
+def is_inside(sha256: object) -> bool:
+    """Tell whether a model has brought the file of this hash."""
+    return sha256 in _INSIDE if isinstance(sha256, str) else False
+
+
+def small_contents(section: Section, most: int) -> dict[str, bytes]:
+    """Read the pinned files of weights in `section`, by sha256; none where they are larger.
+
+    Args:
+        section: the section, whose folders of diffusers are left out.
+        most: bytes of all files together.
+
+    Raises:
+        UserError: when a file cannot be read, or has another hash.
+    """
+    contents = {str(w.sha256): read_pinned(w.path, w.sha256) for w in _weights_in(section)}
+    return contents if sum(map(len, contents.values())) <= most else {}
+
+
+def _weights_in(section: Section) -> Iterator[FrozenWeights]:
+    if isinstance(section, FrozenWeights) and section.sha256:
+        yield section
+    for name in type(section).model_fields:
+        if isinstance(part := getattr(section, name), Section):
+            yield from _weights_in(part)
+
+
 def read_pinned(url: str, sha256: str | None) -> bytes:
     """Read a file whose hash is known, or with None any.
 
     Raises:
         UserError: when it cannot be read, or has another hash.
     """
+    if sha256 is not None and sha256 in _INSIDE:
+        return _INSIDE[sha256]
     data = read_file(url)
     actual = hashlib.sha256(data).hexdigest()
     if sha256 not in (None, actual):

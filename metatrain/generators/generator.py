@@ -59,7 +59,7 @@ class Generator(nn.Module):
     @torch.no_grad()
     def encoded(self, batch: Batch) -> Batch:
         """Replace the images of `batch` by their latents, and conditions by what encoders take."""
-        examples, support = self._latents(batch.examples), self._latents(batch.support)
+        examples, support = self.latents(batch.examples), self.latents(batch.support)
         return replace(batch, examples=examples, support=support)
 
     @torch.no_grad()
@@ -84,7 +84,7 @@ class Generator(nn.Module):
             given: by name, a condition for every image, or for as many as are repeated in turn;
                 by default those of the support's examples.
         """
-        latents = self._latents(support)
+        latents = self.latents(support)
         values = support.given if given is None else given
         repeated = {name: repeated_to(count, condition) for name, condition in values.items()}
         conditions = self.network.conditions(repeated, support.target.new_empty(count))
@@ -92,6 +92,9 @@ class Generator(nn.Module):
         samples = self.objective.sample(self.network, latents, count, seed, sampler, tensors)
         return self.codec.decode(samples).clamp(-1, 1)
 
-    def _latents(self, examples: Examples) -> Examples:
+    @torch.no_grad()
+    def latents(self, examples: Examples) -> Examples:
+        """Replace images by their latents where they are none, and conditions as encoders take."""
         given = self.network.conditions(examples.given, examples.target)
-        return replace(examples, target=self.codec.encode(examples.target), given=given)
+        target = examples.target if examples.encoded else self.codec.encode(examples.target)
+        return replace(examples, target=target, given=given, encoded=True)

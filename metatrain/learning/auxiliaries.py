@@ -97,8 +97,8 @@ class Auxiliaries:
         return losses.sum(), losses.detach()[list(self.slots)].sum()
 
     def _embedding(self, examples: Examples) -> Tensor:
-        latents = self._generator.codec.encode(examples.target)
-        return self._network.embed(latents).mean(dim=0)
+        latents = self._generator.latents(examples)
+        return self._network.embed(latents.target).mean(dim=0)
 
     def _masked(self, episode: Episode) -> Tensor:
         """Compute the mean squared error of restored values over the hidden ones."""

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from metatrain.base.progress import Progress
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import on_white
 from metatrain.data.tasks import TaskSource
-from metatrain.generators.networks.layers import group_norm
+from metatrain.generators.networks.metric_network import FEATURES, MetricNetwork
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.lease import lease
 from metatrain.storage.tensors import read_metadata
@@ -28,31 +27,7 @@ NETWORK = "metric.safetensors"
 # A supply of labelled images, and of a fingerprint that identifies it.
 Tasks = EpisodeStore | TaskSource
 
-_FEATURES, _EPOCHS, _BATCH, _RATE, _TEMPERATURE = 64, 3, 128, 3e-3, 0.1
-
-
-class MetricNetwork(nn.Module):
-    """A small convolutional network from images in [-1, 1] to features of mean square 1.
-
-    KID's kernel was designed for features of this scale.
-    """
-
-    def __init__(self, channels: int, width: int = 32) -> None:
-        super().__init__()
-        widths = [channels, width, 2 * width, 4 * width]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1, stride=2) for a, b in pairwise(widths)
-        )
-        self.norms = nn.ModuleList(group_norm(w) for w in widths[1:])
-        self.out = nn.Linear(4 * widths[-1], _FEATURES)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return features [N, 64] of images [N, C, H, W]."""
-        h = images
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            h = F.relu(norm(convolution(h)))
-        flat = F.adaptive_avg_pool2d(h, 2).flatten(1)
-        return F.normalize(self.out(flat), dim=1) * _FEATURES**0.5
+_EPOCHS, _BATCH, _RATE, _TEMPERATURE = 3, 128, 3e-3, 0.1
 
 
 @dataclass(frozen=True)
@@ -137,7 +112,7 @@ def train_metric_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = MetricNetwork(channels)
-        prototypes = nn.Parameter(torch.randn(int(labels.max()) + 1, _FEATURES))
+        prototypes = nn.Parameter(torch.randn(int(labels.max()) + 1, FEATURES))
         _fit(network, prototypes, images, labels)
     return network.eval()
 
@@ -150,7 +125,7 @@ def _fit(network: MetricNetwork, prototypes: nn.Parameter, images: Tensor, label
     progress = Progress("training the metric network", steps)
     batches = (b for _ in range(_EPOCHS) for b in torch.randperm(len(images)).split(_BATCH))
     for step, batch in enumerate(batches):
-        features = network(images[batch]) / _FEATURES**0.5
+        features = network(images[batch]) / FEATURES**0.5
         logits = features @ F.normalize(prototypes, dim=1).T / _TEMPERATURE
         optimizer.zero_grad()
         F.cross_entropy(logits, labels[batch]).backward()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import printable
+from metatrain.generators.frozen import keep_inside
 from metatrain.model.format import Contents, check_state, decode
 from metatrain.model.model import Model
 from metatrain.model.named import ENDING, FILE, known_names, named_model, named_models
@@ -40,22 +41,23 @@ def parse_model(
         UntrustedError: when building it reads a place that it names, and it is not trusted.
         UserError: when they are damaged, or not a metatrain model.
     """
-    contents, reference = _decoded(data, url, trust)
+    contents, reference = decode(data, url)
     if reference is not None:
         start = _start_of(url, reference, adapted_from, trust)
         scope = contents["config"].inner.scope.name
         _, parameters = rescoped(start.config, start.parameters, scope)
         contents["parameters"] = parameters | contents["parameters"]
-    check_state(contents, url)
-    return Model(**contents, trusted=trust)
+        contents["frozen"] = {**start.frozen, **contents["frozen"]}
+    return _model(contents, url, trust)
 
 
-def _decoded(data: bytes, url: str, trust: bool) -> tuple[Contents, Reference | None]:
-    contents, reference = decode(data, url)
+def _model(contents: Contents, url: str, trust: bool) -> Model:
+    keep_inside(contents["frozen"])
     if not trust:
         config = contents["config"]
         refuse_places(config.generator, config.objective, config.codec, config.inner)
-    return contents, reference
+    check_state(contents, url)
+    return Model(**contents, trusted=trust)
 
 
 def _start_of(url: str, reference: Reference, adapted_from: str | None, trust: bool) -> Model:
@@ -66,9 +68,8 @@ def _start_of(url: str, reference: Reference, adapted_from: str | None, trust: b
         data = read_file(place)
     except MissingError as error:
         raise UserError(f"{needs}, which is not at {place}; name the file it is in.") from error
-    contents, _ = _decoded(data, place, trust)
-    check_state(contents, place)
-    model = Model(**contents, trusted=trust)
+    contents, _ = decode(data, place)
+    model = _model(contents, place, trust)
     if model.sha256 != reference.sha256:
         raise UserError(f"{needs} than that in {place}; name the file it is in.")
     return model
@@ -169,4 +170,4 @@ def _changes(model: Model, url: str, adapted_from: str) -> bytes | None:
     if changed is None:
         return None
     reference = Reference(path, start.sha256, named=model_named is not None)
-    return replace(model, parameters=changed).to_bytes(reference)
+    return replace(model, parameters=changed, frozen={}).to_bytes(reference)

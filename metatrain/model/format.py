@@ -1,5 +1,6 @@
 """The format of a model file: safetensors, with everything but the tensors in its metadata."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
@@ -31,6 +32,8 @@ PARAMETERS = "parameters"
 _BUFFERS, _CALIBRATION = "buffers", "calibration"
 _SUPPORT, _GIVEN = "support", "support/given"
 _REFERENCE = "adapted_from"
+# Before the sha256 of each frozen file inside.
+_FROZEN = "frozen"
 
 _MOST_STEPS = 2**63
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -47,6 +50,7 @@ class Contents(TypedDict):
     support: Examples | None
     calibration: Calibration | None
     buffers: Parameters
+    frozen: Mapping[str, bytes]
 
 
 def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> bytes:
@@ -61,6 +65,8 @@ def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> 
     support, calibration = contents["support"], contents["calibration"]
     tensors = _named(PARAMETERS, _halved(contents["parameters"]))
     tensors |= _named(_BUFFERS, contents["buffers"])
+    for sha256, content in contents["frozen"].items():
+        tensors[f"{_FROZEN}/{sha256}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     metadata = metadata_of(contents["config"], contents["step"])
     metadata |= {_REFERENCE: json.dumps(reference._asdict())} if reference else {}
     if support is not None:
@@ -95,6 +101,7 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         version, step = metadata["format"], int(metadata["step"])
         values = json.loads(metadata["config"])
         calibration, reference = _calibration(tensors, metadata), _reference(metadata)
+        frozen = _frozen(tensors)
         given = _under(_GIVEN, tensors) | _TEXTS.validate_json(metadata.get(_GIVEN, "{}"))
         _check_values(tensors, step)
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
@@ -110,6 +117,7 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         support=_support(tensors.get(_SUPPORT), given, config.data, url),
         calibration=calibration,
         buffers=_under(_BUFFERS, tensors),
+        frozen=frozen,
     )
     return contents, reference
 
@@ -144,6 +152,15 @@ def _check_values(tensors: Mapping[str, Tensor], step: int) -> None:
         # In the precision that everything is computed in.
         if tensor.dtype in _FLOATS and not tensor.float().isfinite().all():
             raise ValueError(f"{name} is not finite")
+
+
+def _frozen(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """Return the frozen files inside, each compared with its own hash."""
+    files = {sha256: t.numpy().tobytes() for sha256, t in _under(_FROZEN, tensors).items()}
+    for sha256, content in files.items():
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("a file inside is another than its hash says")
+    return files
 
 
 def _reference(metadata: Mapping[str, str]) -> Reference | None:

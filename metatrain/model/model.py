@@ -24,6 +24,7 @@ from metatrain.data.examples import Examples
 from metatrain.data.photo import Photo
 from metatrain.data.pictures import pil_images
 from metatrain.generators import GENERATORS, Generator
+from metatrain.generators.frozen import keep_inside
 from metatrain.learning.inner.theta import RULE, Theta
 from metatrain.model.adapt import Adapter, OnStep, adapt_together, sooner_together
 from metatrain.model.build import build_theta
@@ -75,6 +76,8 @@ class Model:
             was not calibrated.
         buffers: the generator's state that no step moves, as far as it is not what the
             configuration alone gives.
+        frozen: contents of frozen files that its configuration names, by sha256, which then need
+            not be where it names them.
         trusted: whether the places that its configuration names, such as that of its training data,
             may be read; not so where it came from a file that nobody vouched for.
     """
@@ -85,6 +88,7 @@ class Model:
     support: Examples | None = None
     calibration: Calibration | None = None
     buffers: Parameters = field(default_factory=dict)
+    frozen: Mapping[str, bytes] = field(default_factory=dict)
     trusted: bool = True
 
     @override
@@ -367,6 +371,7 @@ class Model:
 
     def theta(self) -> Theta:
         """Make meta-parameters with these values, on their device."""
+        keep_inside(self.frozen)
         theta = build_theta(self.config).load(self.parameters)
         buffers = dict(theta.generator.named_buffers())
         for name, value in self.buffers.items():
@@ -436,4 +441,5 @@ class Model:
             support=self.support,
             calibration=self.calibration,
             buffers=self.buffers,
+            frozen=self.frozen,
         )

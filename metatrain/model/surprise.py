@@ -25,7 +25,7 @@ def surprise(generator: Generator, support: Examples) -> Tensor:
     network = generator.network
     if not isinstance(network, VelocityNetwork):
         return torch.empty(0)
-    latents, count = generator.codec.encode(support.target), len(support)
+    latents, count = generator.latents(support).target, len(support)
     targets = latents.repeat(NOISES, 1, 1, 1)
     noise = torch.randn(targets.shape, generator=random_stream(0)).to(targets)
     memory = network.encode(latents)

@@ -5,14 +5,15 @@ from typing import Any
 
 from metatrain.base.errors import UntrustedError
 from metatrain.base.section import Section, location_fields
-from metatrain.generators.frozen import Frozen
+from metatrain.generators.frozen import Frozen, is_inside
 from metatrain.storage.files import is_local
 
 
 def refuse_places(*sections: Section) -> None:
-    """Refuse to read what sections out of a model file name, but for pinned weights on this disk.
+    """Refuse to read what sections out of a model file name, but for pinned weights near by.
 
-    Those are read as tensors, and only if they have the hash that they were trained with.
+    Those are inside of the model, or on this disk. They are read as tensors, and only if they have
+    the hash that they were trained with.
 
     Raises:
         UntrustedError: when a section names anything else.
@@ -33,7 +34,12 @@ def _places(value: Any) -> Iterator[str]:
         return
     for name in type(value).model_fields:
         yield from _places(getattr(value, name))
-    pinned = isinstance(value, Frozen) and value.sha256 and is_local(value.path)
     for name in location_fields(type(value)):
-        if (place := getattr(value, name)) and not (pinned and name == "path"):
+        if (place := getattr(value, name)) and not (name == "path" and _is_near(value)):
             yield place
+
+
+def _is_near(value: Section) -> bool:
+    if not isinstance(value, Frozen) or not value.sha256:
+        return False
+    return is_local(value.path) or is_inside(value.sha256)

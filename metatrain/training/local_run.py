@@ -19,7 +19,7 @@ from metatrain.training.initial_weights import initial_weights
 from metatrain.training.local_engine import LocalEngine
 from metatrain.training.observer import Observer
 from metatrain.training.run import begin_or_resume, finish_run
-from metatrain.training.run_data import source_of_run, training_sampler
+from metatrain.training.run_data import encoded_source, source_of_run, training_sampler
 from metatrain.training.state import Record, TrainState, first_state
 from metatrain.training.trainer import Trainer
 
@@ -110,7 +110,8 @@ def local_trainer(
         state.parameters, config.meta, device=device, optimizer_state=state.optimizer
     )
     learner = build_learner(config, theta.to(device))
-    episodes = load_episodes(source, training_sampler(source, config), start=state.step)
+    sampler = training_sampler(source, config)
+    episodes = load_episodes(encoded_source(source, config), sampler, start=state.step)
     return Trainer(
         config,
         engine,

@@ -9,7 +9,7 @@ from metatrain.data.loader import open_tasks
 from metatrain.data.problems import data_problems, errors_of
 from metatrain.data.tasks import TaskSource
 from metatrain.model.build import build_generator
-from metatrain.training.run_data import refuse_few_held_out
+from metatrain.training.run_data import encoded_source, refuse_few_held_out
 from metatrain.training.starting_model import StartingModel
 
 
@@ -38,6 +38,7 @@ def problems_of(
     except UserError as error:
         return [*problems, error]
     problems += data_problems(tasks)
+    problems += errors_of([lambda: encoded_source(tasks, config)])
     if config.validation.tasks:
         problems += errors_of([lambda: refuse_few_held_out(tasks, config, "val")])
     return problems

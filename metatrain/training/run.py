@@ -8,10 +8,14 @@ from functools import cache
 from metatrain.base.errors import UserError
 from metatrain.config import Config, differences
 from metatrain.data.loader import open_tasks
+from metatrain.generators.frozen import small_contents
 from metatrain.model.file import load_model
 from metatrain.training.checkpoint import Checkpoint, CheckpointStore
 from metatrain.training.problems import problems_of, refuse
 from metatrain.training.run_data import begin_run_with, source_of_run
+
+# Bytes of a codec that a model has inside.
+_MOST_INSIDE = 4_000_000
 
 # The keys that may change when a run resumes: where and how it runs, but not what it computes.
 _MAY_CHANGE = (
@@ -88,9 +92,13 @@ def _allowed_changes(before: Config, now: Config) -> list[str]:
 
 
 def finish_run(config: Config) -> str:
-    """Write the model of a run that has taken its last step, and return its URL."""
+    """Write the model of a run that has taken its last step, and return its URL.
+
+    A small codec is inside, so that the model needs no other file.
+    """
     url = f"{config.run.url}/model.safetensors"
     # Some keys may have changed since the last checkpoint.
     model = load_model(CheckpointStore(config.run.url).folder(config.meta.steps), trust=True)
-    replace(model, config=config).save(url)
+    inside = small_contents(config.codec, _MOST_INSIDE)
+    replace(model, config=config, frozen=inside).save(url)
     return url

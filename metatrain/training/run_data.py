@@ -7,6 +7,7 @@ from metatrain.data.episodes import Episode
 from metatrain.data.loader import open_tasks
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.tasks import EpisodeSampler, TaskSource
+from metatrain.generators.codecs.trained import TrainedConfig
 from metatrain.storage.files import MissingError, read_file, write_file
 
 # The file in a run's folder with the manifest of its data set as it was when the run began.
@@ -52,6 +53,19 @@ def source_of_run(config: Config) -> TaskSource:
 
 def _manifest_of(config: Config) -> str:
     return f"{config.run.url}/{RUN_MANIFEST}"
+
+
+def encoded_source(source: TaskSource, config: Config) -> TaskSource:
+    """Return a run's source with the latents that are stored with the data, where there are any.
+
+    Training alone sees them: validation compares images.
+
+    Raises:
+        UserError: when they are those of another codec than the run's.
+    """
+    if not isinstance(config.codec, TrainedConfig):
+        return source
+    return source.encoded_by(str(config.codec.pinned().sha256))
 
 
 def training_sampler(source: TaskSource, config: Config) -> EpisodeSampler:

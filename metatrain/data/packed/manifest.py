@@ -6,13 +6,14 @@ Readers hold the manifest and nothing else: neither listings nor the footers of 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from metatrain.data.packed.latents import LATENT, PackedLatents, columns_of, parse_latents
 from metatrain.data.packed.parquet_headers import unpacked
 
 MANIFEST = "manifest.parquet"
@@ -22,11 +23,12 @@ SPLITS = ("train", "val", "test")
 IMAGE = "image"
 
 # Keys of the manifest's schema metadata, all JSON: the sha256 of each shard's footer by the
-# shard's name; the section of each condition's kind by its column; and the number of images that
-# lack a condition, by its column.
+# shard's name; the section of each condition's kind by its column; the number of images that lack a
+# condition, by its column; and the latents.
 FOOTERS_KEY = b"metatrain.footers"
 CONDITIONS_KEY = b"metatrain.conditions"
 MISSING_KEY = b"metatrain.missing"
+LATENTS_KEY = b"metatrain.latents"
 
 # By the column of a condition, the plain values of the section of its kind.
 PackedConditions = Mapping[str, Mapping[str, Any]]
@@ -45,9 +47,11 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
-# Columns of a manifest only where images share a source, and only where they have conditions.
+# Columns of a manifest only where images share a source, only where they have conditions or
+# latents, and only where they have latents.
 SOURCES_FIELD = pa.field("sources", pa.list_(pa.int32()), nullable=False)
 COLUMNS_FIELD = pa.field("columns", pa.map_(pa.string(), pa.int64()), nullable=False)
+LATENTS_FIELD = pa.field("latents", pa.string(), nullable=False)
 
 # A manifest may come from a stranger: its files must lie within its own folder.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -63,7 +67,7 @@ _ROW_BYTES, _ROOM = 24, 4096
 # take no room at all, however many images have them.
 _MOST_EXPANSION, _MOST_VALUES = 64, 2**24
 # A text that is there once in a file may stand in all of its rows.
-_TEXTS = ("task", "split", "file", "sha256", "columns.key_value.key")
+_TEXTS = ("task", "split", "file", "sha256", "columns.key_value.key", "latents")
 _TEXT_BYTES = 4096
 
 
@@ -81,6 +85,9 @@ class RowGroup:
 
     `sources` holds, for each image, the index within the task of the first image of the same
     source; it is empty where every image here is the first of its source.
+
+    `latents` is the sha256 of the values of the images' latents, which can be read alone; empty
+    where there are none.
     """
 
     task: str
@@ -94,6 +101,7 @@ class RowGroup:
     sha256: str
     sources: tuple[int, ...] = ()
     columns: tuple[tuple[str, int], ...] = ()
+    latents: str = ""
 
     @property
     def end(self) -> int:
@@ -122,7 +130,7 @@ class RowGroup:
 
 
 class Manifest(NamedTuple):
-    """A parsed manifest: its rows, the sha256 of each shard's footer, and the conditions.
+    """A parsed manifest: rows, the sha256 of each shard's footer, conditions, and latents.
 
     `missing` is the number of images that lack a condition, by its column; None where an earlier
     version did not count them.
@@ -132,6 +140,7 @@ class Manifest(NamedTuple):
     footers: dict[str, str]
     conditions: PackedConditions
     missing: dict[str, int] | None
+    latents: PackedLatents | None
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -153,20 +162,22 @@ def parse_manifest(data: bytes) -> Manifest:
     )
     metadata = file.schema_arrow.metadata or {}
     conditions = _parsed_conditions(metadata.get(CONDITIONS_KEY, b"{}"))
-    fields = (SOURCES_FIELD, COLUMNS_FIELD)
+    latents = parse_latents(metadata[LATENTS_KEY]) if LATENTS_KEY in metadata else None
+    if latents and LATENT in conditions:
+        raise ValueError(f"it has two columns '{LATENT}'")
+    fields = (SOURCES_FIELD, COLUMNS_FIELD, LATENTS_FIELD)
     schema = manifest_schema(*(field.name in file.schema_arrow.names for field in fields))
     table = file.read(schema.names)
     _check_texts(table)
     rows = table.cast(schema).to_pylist()
     if not rows:
         raise ValueError("it has no rows")
-    groups = [
-        RowGroup(**row | {key.name: tuple(row.get(key.name, ())) for key in fields}) for row in rows
-    ]
+    lists = (SOURCES_FIELD.name, COLUMNS_FIELD.name)
+    groups = [RowGroup(**row | {key: tuple(row.get(key, ())) for key in lists}) for row in rows]
     for group in groups:
-        _check(group, conditions)
+        _check(group, conditions, latents)
     missing = _parsed_missing(metadata.get(MISSING_KEY, b"null"), conditions)
-    return Manifest(groups, _parsed_footers(metadata[FOOTERS_KEY]), conditions, missing)
+    return Manifest(groups, _parsed_footers(metadata[FOOTERS_KEY]), conditions, missing, latents)
 
 
 def _check_size(data: bytes) -> None:
@@ -218,10 +229,18 @@ def _parsed_missing(data: bytes, conditions: PackedConditions) -> dict[str, int]
     return missing
 
 
-def manifest_schema(sources: bool, columns: bool) -> pa.Schema:
-    """Return the columns of a manifest, with those of shared sources and of conditions or not."""
-    schema = MANIFEST_SCHEMA.append(SOURCES_FIELD) if sources else MANIFEST_SCHEMA
-    return schema.append(COLUMNS_FIELD) if columns else schema
+def manifest_schema(sources: bool, columns: bool, latents: bool = False) -> pa.Schema:
+    """Return the columns of a manifest, with or without each of those that not all have."""
+    chosen = ((sources, SOURCES_FIELD), (columns, COLUMNS_FIELD), (latents, LATENTS_FIELD))
+    return pa.schema([*MANIFEST_SCHEMA, *(field for wanted, field in chosen if wanted)])
+
+
+def alone(group: RowGroup, latents: PackedLatents) -> RowGroup:
+    """Return the latents of a row group as one whose images they are."""
+    begin, length = dict(group.columns)[LATENT], group.count * (4 + latents.bytes)
+    return replace(
+        group, offset=begin, images=begin, length=length, sha256=group.latents, columns=()
+    )
 
 
 def by_task(groups: Sequence[RowGroup]) -> dict[str, list[RowGroup]]:
@@ -241,7 +260,7 @@ def by_task(groups: Sequence[RowGroup]) -> dict[str, list[RowGroup]]:
     return tasks
 
 
-def _check(group: RowGroup, conditions: PackedConditions) -> None:
+def _check(group: RowGroup, conditions: PackedConditions, latents: PackedLatents | None) -> None:
     if not _PLAIN_NAME.fullmatch(group.file):
         raise ValueError(f"'{group.file}' is not the plain name of a file")
     if group.split not in SPLITS:
@@ -258,7 +277,11 @@ def _check(group: RowGroup, conditions: PackedConditions) -> None:
         raise ValueError(f"task '{group.task}' has an impossible sha256")
     if group.sources and (len(group.sources) != group.count or min(group.sources) < 0):
         raise ValueError(f"task '{group.task}' has impossible sources")
-    if sorted(name for name, _ in group.columns) != sorted(conditions):
+    if sorted(name for name, _ in group.columns) != sorted([*conditions, *columns_of(latents)]):
         raise ValueError(f"task '{group.task}' has other columns than the data set")
     if not all(group.offset <= begin < group.end for _, begin in group.columns):
         raise ValueError(f"task '{group.task}' has a column outside of its range")
+    if latents and not _SHA256.fullmatch(group.latents):
+        raise ValueError(f"task '{group.task}' has an impossible sha256 of its latents")
+    if latents and alone(group, latents).end > group.end:
+        raise ValueError(f"task '{group.task}' has its latents outside of its range")

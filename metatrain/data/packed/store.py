@@ -7,7 +7,7 @@ reading a task one more. `metatrain.data.packing.pack` writes data sets.
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,6 +24,7 @@ from metatrain.data.packed.manifest import (
     MANIFEST,
     SPLITS,
     RowGroup,
+    alone,
     by_task,
     parse_manifest,
 )
@@ -68,6 +69,7 @@ class EpisodeStore:
         conditions: by column, the plain values of the section of a condition's kind.
         missing: by column, the number of images that lack a condition, where there are any; None
             where they were not counted.
+        latents: the latents that are stored with the images, if any are.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class EpisodeStore:
         self.fingerprint = hashlib.sha256(self.manifest).hexdigest()
         with self._refuse_malformed(MANIFEST):
             parsed = parse_manifest(self.manifest)
-            self.row_groups, self.footers, self.conditions, self.missing = parsed
+            self.row_groups, self.footers, self.conditions, self.missing, self.latents = parsed
             self._by_task = by_task(self.row_groups)
         if cache:
             cache.check_room(max(group.length for group in self.row_groups))
@@ -148,6 +150,17 @@ class EpisodeStore:
         """
         return self._read_places(self._places_of(images), columns)
 
+    def read_latents(self, images: Sequence[PackedImage]) -> list[bytes]:
+        """Read the latents of images, and no byte of the images, as `read_images`.
+
+        Raises:
+            UserError: when bytes are missing or out of reach, or are not those that were packed.
+        """
+        assert self.latents, "nobody asks for latents where there are none"
+        places = self._places_of(images)
+        parts = [(alone(group, self.latents), at) for group, at in places]
+        return self._read_places(parts, [IMAGE])[IMAGE]
+
     def _read_places(
         self, places: Sequence[tuple[RowGroup, int]], columns: Sequence[str]
     ) -> dict[str, list[bytes]]:
@@ -184,7 +197,7 @@ class EpisodeStore:
             )
 
     def task_images(self, split: str, size: int, channels: int) -> Iterator[Tensor]:
-        """Yield all images [N, C, H, W] of one task of `split` after the other.
+        """Return all images [N, C, H, W] of one task of `split` after the other.
 
         Args:
             split: 'train', 'val' or 'test'.
@@ -195,7 +208,11 @@ class EpisodeStore:
             UserError: when they cannot be read.
         """
         tasks = self.tasks(split)
-        for task in tracked("reading tasks", tasks, len(tasks)):
+        return self.images_of(tracked("reading tasks", tasks, len(tasks)), size, channels)
+
+    def images_of(self, tasks: Iterable[Task], size: int, channels: int) -> Iterator[Tensor]:
+        """Yield all images [N, C, H, W] of one of `tasks` after the other; see `task_images`."""
+        for task in tasks:
             yield decode(self.read(task), size, channels)
 
     def bytes_of(self, task: Task, indices: Sequence[int]) -> int:

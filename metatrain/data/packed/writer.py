@@ -18,10 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatrain.base.errors import UserError
+from metatrain.data.packed.latents import LATENT, PackedLatents, columns_of
 from metatrain.data.packed.manifest import (
     CONDITIONS_KEY,
     FOOTERS_KEY,
     IMAGE,
+    LATENTS_KEY,
     MALFORMED,
     MANIFEST,
     MISSING_KEY,
@@ -67,6 +69,7 @@ class DatasetWriter:
         url: the folder of the data set.
         metadata: further columns of strings.
         conditions: columns whose values can be read by range, and their types: string or binary.
+        latents: those of the images, whose values are in the column of latents of each row.
 
     Attributes:
         conditions: by column, the section of each condition's kind in the data set that is there.
@@ -77,10 +80,11 @@ class DatasetWriter:
         url: str,
         metadata: Iterable[str] = (),
         conditions: Mapping[str, pa.DataType] | None = None,
+        latents: PackedLatents | None = None,
     ) -> None:
-        self._url = url
+        self._url, self._latents = url, latents
         self._fs, self._root = filesystem_of(url)
-        kinds = conditions or {}
+        kinds = {**(conditions or {}), **dict.fromkeys(columns_of(latents), pa.binary())}
         texts = [(column, pa.string()) for column in metadata]
         self._schema = pa.schema([*IMAGE_SCHEMA, *texts, *kinds.items()])
         self._ranged = (IMAGE, *kinds)
@@ -110,16 +114,20 @@ class DatasetWriter:
             return None
         data = self._before.data
         try:
-            self._manifest, self._footers, self.conditions, missing = parse_manifest(data)
+            parsed = parse_manifest(data)
+            self._manifest, self._footers, self.conditions, missing, latents = parsed
             self._missing = None if missing is None and self.conditions else Counter(missing)
-            note = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[_PACK_KEY])
-            if not (isinstance(note["tasks"], dict) and isinstance(note["summary"], dict)):
-                raise TypeError("it has no note of a pack")
+            note = {} if latents else _note_of(data)
         except MALFORMED as error:
             raise UserError(
                 f"{self._url}/{MANIFEST} is there but is not one that this pack wrote; "
                 "choose another DEST, or remove it first."
             ) from error
+        if latents:
+            raise UserError(
+                f"{self._url} has latents, which new images would lack; add to the data set that "
+                f"was encoded, and encode it again."
+            )
         self._committed = {MANIFEST, *self._footers}
         return note
 
@@ -196,8 +204,10 @@ class DatasetWriter:
             metadata[CONDITIONS_KEY] = json.dumps(conditions)
         if conditions and self._missing is not None:
             metadata[MISSING_KEY] = json.dumps(self._missing, sort_keys=True)
-        shared = any(group.sources for group in self._manifest)
-        schema = manifest_schema(shared, columns=bool(conditions))
+        if self._latents:
+            metadata[LATENTS_KEY] = self._latents.to_json()
+        shared, latents = any(group.sources for group in self._manifest), bool(self._latents)
+        schema = manifest_schema(shared, columns=bool(conditions) or latents, latents=latents)
         rows = [asdict(group) for group in self._manifest]
         buffer = io.BytesIO()
         pq.write_table(
@@ -253,6 +263,13 @@ class DatasetWriter:
         self._manifest += row_groups
         self._footers[self._shard.name] = footer
         self._shard = None
+
+
+def _note_of(manifest: bytes) -> dict[str, Any]:
+    note = json.loads(pq.read_schema(pa.BufferReader(manifest)).metadata[_PACK_KEY])
+    if not (isinstance(note["tasks"], dict) and isinstance(note["summary"], dict)):
+        raise TypeError("it has no note of a pack")
+    return note
 
 
 class _Shard:
@@ -323,6 +340,7 @@ class _Shard:
             sha256=sha256_of(data[offset : offset + length]),
             sources=written.sources,
             columns=tuple(begins.items()),
+            latents=_hash_of_latents(begins, written.sizes, data),
         )
 
 
@@ -333,6 +351,13 @@ class _Written(NamedTuple):
     split: str
     sizes: Mapping[str, int]
     sources: tuple[int, ...]
+
+
+def _hash_of_latents(begins: Mapping[str, int], sizes: Mapping[str, int], data: memoryview) -> str:
+    if LATENT not in begins:
+        return ""
+    begin = begins[LATENT]
+    return sha256_of(data[begin : begin + sizes[LATENT]])
 
 
 def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:

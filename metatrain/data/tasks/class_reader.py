@@ -1,6 +1,9 @@
 """Reading the episodes of classes: images with their conditions, by one request each."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
+
+from torch import Tensor
 
 from metatrain.base.errors import UserError, did_you_mean
 from metatrain.base.section import Section
@@ -9,6 +12,7 @@ from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Condition, Examples
 from metatrain.data.images import BadValue
+from metatrain.data.packed.latents import LATENT, PackedLatents, decode_latents
 from metatrain.data.packed.manifest import IMAGE, MANIFEST
 from metatrain.data.packed.store import EpisodeStore, PackedImage
 from metatrain.data.pictures import decode
@@ -23,6 +27,7 @@ class ClassReader:
         image_size: height and width in pixels to bring images to.
         channels: 1 for grey, 3 for RGB, 4 for RGBA.
         conditions: by column, the section of the kind of each condition to read.
+        latents: read the stored latents of these, and no images.
 
     Raises:
         UserError: when the data set has no such condition, or has it with another kind or shape.
@@ -34,8 +39,10 @@ class ClassReader:
         image_size: int,
         channels: int,
         conditions: Mapping[str, Section] | None = None,
+        latents: PackedLatents | None = None,
     ) -> None:
         self._store, self._size, self._channels = store, image_size, channels
+        self._latents = latents
         self._kinds: dict[str, ConditionKind] = {}
         for column, section in (conditions or {}).items():
             values = section.model_dump(mode="json")
@@ -45,6 +52,8 @@ class ClassReader:
     def read(self, plan: ClassPlan) -> Episode:
         """Read and decode the images of `plan` with their conditions, by one request.
 
+        Or their latents: conditions are then read, too, from where the images are.
+
         Raises:
             UserError: when the store cannot be read, or its bytes are not those that were packed.
         """
@@ -52,7 +61,7 @@ class ClassReader:
         return Episode(plan.task.name, *examples.split(len(plan.support)), plan.seed)
 
     def examples(self, name: str, images: Sequence[PackedImage]) -> Examples:
-        """Read and decode images with their conditions.
+        """Read and decode images, or latents, with their conditions.
 
         Args:
             name: of the episode's task, for messages.
@@ -61,21 +70,33 @@ class ClassReader:
         Raises:
             UserError: as `read`.
         """
-        packed = self._store.read_images(images, [IMAGE, *self._kinds])
+        packed = self._packed(images)
         try:
-            targets = decode(packed[IMAGE], self._size, self._channels)
+            targets = self._targets(packed)
         except BadValue as error:
             raise UserError(
                 f"task '{printable(name)}' in {self._store.url} has an image that cannot be used "
                 f"({error}); pack it again."
             ) from error
         given = {column: self._decode(column, packed[column], name) for column in self._kinds}
-        return Examples(targets, given)
+        return Examples(targets, given, encoded=self._latents is not None)
+
+    def _packed(self, images: Sequence[PackedImage]) -> dict[str, list[bytes]]:
+        """Read the values of each column that is needed."""
+        if self._latents and not self._kinds:
+            return {LATENT: self._store.read_latents(images)}
+        targets = LATENT if self._latents else IMAGE
+        return self._store.read_images(images, [targets, *self._kinds])
+
+    def _targets(self, packed: Mapping[str, list[bytes]]) -> Tensor:
+        if self._latents:
+            return decode_latents(packed[LATENT], self._latents.shape)
+        return decode(packed[IMAGE], self._size, self._channels)
 
     def bytes_of(self, images: Sequence[PackedImage]) -> int:
         """Return the memory for the row groups of images and for decoded values, in bytes."""
-        image = 4 * self._channels * self._size**2
-        decoded = image + sum(kind.decoded_bytes for kind in self._kinds.values())
+        values = prod(self._latents.shape) if self._latents else self._channels * self._size**2
+        decoded = 4 * values + sum(kind.decoded_bytes for kind in self._kinds.values())
         return self._store.bytes_of_images(images) + len(images) * decoded
 
     def _decode(self, column: str, values: list[bytes], name: str) -> Condition:

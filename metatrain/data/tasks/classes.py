@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 from typing_extensions import override
 
+from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.base.text import counted, printable
 from metatrain.data.conditions import CONDITIONS
@@ -30,6 +31,7 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
         config: the source's section of the configuration.
         data: the rest of section `data`.
         store: the data set; by default the one at `data.path`, with its cache on this node.
+        encoded: read the latents that are stored with the images.
 
     Raises:
         UserError: when the data set or the cache cannot be used, or the data set lacks a condition
@@ -39,11 +41,17 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
     Config = ClassesConfig
 
     def __init__(
-        self, config: ClassesConfig, data: EpisodeConfig, store: EpisodeStore | None = None
+        self,
+        config: ClassesConfig,
+        data: EpisodeConfig,
+        store: EpisodeStore | None = None,
+        *,
+        encoded: bool = False,
     ) -> None:
         super().__init__(config, data, store)
         size, channels = data.image_size, data.channels
-        self._reader = ClassReader(self.store, size, channels, data.conditions)
+        latents = self.store.latents if encoded else None
+        self._reader = ClassReader(self.store, size, channels, data.conditions, latents)
 
     @classmethod
     @override
@@ -83,6 +91,24 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
     @override
     def bytes_of(self, plan: ClassPlan) -> int:
         return self._reader.bytes_of([(plan.task, index) for index in plan.images])
+
+    @override
+    def encoded_by(self, codec: str) -> "Classes":
+        latents, data = self.store.latents, self.data
+        if latents is None:
+            return self
+        if latents.codec != codec:
+            raise UserError(
+                f"{self.url} has the latents of a codec with sha256 {latents.codec}, and the one "
+                f"at codec.path has {codec}; name that codec, or encode the data with this one."
+            )
+        if (latents.image_size, latents.channels) != (data.image_size, data.channels):
+            raise UserError(
+                f"{self.url} has the latents of images of {latents.image_size} pixels and "
+                f"{latents.channels} channels; set data.image_size and data.channels to these, or "
+                f"encode the data in another size."
+            )
+        return Classes(self.config, data, self.store, encoded=True)
 
     @property
     @override

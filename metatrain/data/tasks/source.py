@@ -134,6 +134,19 @@ class TaskSource(ABC, Generic[C, Plan]):
         """Return the source as it was, or None where it no longer holds all of `snapshot`."""
         raise NotImplementedError(f"{type(self).__name__} keeps no snapshots")
 
+    def encoded_by(self, codec: str) -> Self:
+        """Return the source with latents for images, where the data has those of a codec.
+
+        Flips and crops of images have no latents: a source that makes some has none to give.
+
+        Args:
+            codec: sha256 of the codec's file.
+
+        Raises:
+            UserError: when the latents are another codec's, or of images of another size.
+        """
+        return self
+
     def refuse_enlarging(self, size: int) -> None:
         """Refuse data whose images would have to be enlarged to `size` pixels, which blurs.
 

@@ -1,0 +1,158 @@
+"""Encoding a data set: latents computed once, beside the images that they are of."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from metatrain.base.errors import UserError
+from metatrain.base.progress import Progress
+from metatrain.base.text import printable, reason_of
+from metatrain.data.images import BadValue
+from metatrain.data.packed.latents import LATENT, PackedLatents, encode_latents
+from metatrain.data.packed.manifest import IMAGE, MALFORMED, RowGroup, by_task
+from metatrain.data.packed.parquet_headers import refuse_bomb
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packed.writer import IMAGE_SCHEMA, DatasetWriter, sha256_of
+from metatrain.data.pictures import decode
+from metatrain.generators.codecs.trained import Trained, TrainedConfig
+from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.storage.lease import lease
+
+_BATCH = 64
+# What a benchmark's licences ask to be kept with its images.
+_BESIDE = "ATTRIBUTION.md"
+
+
+def encode_data(
+    data: str,
+    codec: str,
+    dest: str,
+    *,
+    size: int | None = None,
+    device: torch.device | None = None,
+    wait: bool = False,
+) -> PackedLatents:
+    """Copy a packed data set, with the latents of its images by a codec.
+
+    Args:
+        data: the data set.
+        codec: the file of `metatrain codec train`.
+        dest: the folder to write.
+        size: height and width that images are brought to before; as packed by default.
+        device: where to encode, the CPU by default.
+        wait: whether to wait until another process that writes there has ended.
+
+    Raises:
+        HeldError: when another process writes there.
+        UserError: when the data or the codec cannot be read, or do not fit, or there is something
+            at `dest`.
+    """
+    store, section = EpisodeStore(data), TrainedConfig(path=codec).pinned()
+    if store.url == dest.rstrip("/"):
+        raise UserError(f"{dest} is the data set itself; name another folder by --out.")
+    if LATENT in store.conditions:
+        raise UserError(f"{data} has a condition of the name {LATENT}; pack it under another name.")
+    packed, channels = store.shape()
+    size, place = size or packed, device or torch.device("cpu")
+    store.refuse_enlarging(size)
+    network = Trained(section).to(place)
+    latents = PackedLatents(
+        codec=str(section.sha256),
+        shape=network.shape(channels, size),
+        image_size=size,
+        channels=channels,
+    )
+    with lease(dest, "encodes", wait=wait):
+        _write(store, network, latents, dest, place)
+    return latents
+
+
+def _write(
+    store: EpisodeStore, codec: Trained, latents: PackedLatents, dest: str, device: torch.device
+) -> None:
+    # The row groups of a task lie in several shards where the data set was added to.
+    shard = lru_cache(maxsize=2)(partial(_Shard, store))
+    schema = shard(store.row_groups[0].file).schema
+    texts = [n for n in schema.names if n not in {*IMAGE_SCHEMA.names, *store.conditions, LATENT}]
+    kinds = {name: schema.field(name).type for name in store.conditions}
+    writer = DatasetWriter(dest, texts, kinds, latents)
+    writer.begin()
+    progress, done = Progress("encoding", sum(g.count for g in store.row_groups)), 0
+    try:
+        for group in chain.from_iterable(by_task(store.row_groups).values()):
+            rows = shard(group.file).rows(group)
+            values = _encoded(codec, [row[IMAGE] for row in rows], latents, group.task, device)
+            for row, value in zip(rows, values, strict=True):
+                writer.add({**row, LATENT: value})
+            done += group.count
+            progress.update(done)
+        writer.commit({"encoded": store.fingerprint}, store.conditions)
+    except BaseException:
+        writer.clear()
+        raise
+    progress.close()
+    _copy_attribution(store.url, dest)
+
+
+@torch.no_grad()
+def _encoded(
+    codec: Trained, packed: list[bytes], latents: PackedLatents, task: str, device: torch.device
+) -> list[bytes]:
+    try:
+        images = decode(packed, latents.image_size, latents.channels)
+        batches = [codec.encode(batch.to(device)) for batch in images.split(_BATCH)]
+        return encode_latents(torch.cat(batches))
+    except BadValue as error:
+        raise UserError(
+            f"task '{printable(task)}' cannot be encoded ({error}); pack it again, or train the "
+            f"codec on such images."
+        ) from error
+
+
+class _Shard:
+    """A shard in memory, of which every row group is verified before it is read."""
+
+    def __init__(self, store: EpisodeStore, name: str) -> None:
+        self._url = f"{store.url}/{name}"
+        self._data = read_file(self._url)
+        footer = max(group.end for group in store.row_groups if group.file == name)
+        self._verify(footer, len(self._data), str(store.footers.get(name)))
+        with self._refuse_malformed():
+            refuse_bomb(self._data)
+            self._parquet = pq.ParquetFile(pa.BufferReader(self._data))
+            self.schema = self._parquet.schema_arrow
+
+    def rows(self, group: RowGroup) -> list[dict[str, Any]]:
+        """Read the rows of a row group."""
+        self._verify(group.offset, group.end, group.sha256)
+        with self._refuse_malformed():
+            return self._parquet.read_row_group(group.row_group).to_pylist()
+
+    @contextmanager
+    def _refuse_malformed(self) -> Iterator[None]:
+        try:
+            yield
+        except MALFORMED as error:
+            raise UserError(
+                f"{self._url} is malformed ({reason_of(error)}); copy or pack the data set again."
+            ) from error
+
+    def _verify(self, start: int, end: int, sha256: str) -> None:
+        if sha256_of(memoryview(self._data)[start:end]) != sha256:
+            raise UserError(
+                f"{self._url} is damaged: bytes {start} to {end} are not those that were packed; "
+                f"copy or pack the data set again."
+            )
+
+
+def _copy_attribution(source: str, dest: str) -> None:
+    try:
+        write_file(f"{dest}/{_BESIDE}", read_file(f"{source}/{_BESIDE}"))
+    except MissingError:
+        return
