@@ -119,9 +119,8 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
     @override
     def remarks(self) -> list[str]:
         images = sum(group.count for group in self.store.row_groups)
-        shares = {
-            name: 1 - self.store.missing.get(name, 0) / images for name in self.data.conditions
-        }
+        missing = self.store.missing or {}
+        shares = {name: 1 - missing.get(name, 0) / images for name in self.data.conditions}
         return [
             f"{share:.1%} of {counted(images, 'image')} have the condition '{printable(name)}'."
             for name, share in shares.items()
