@@ -5,7 +5,6 @@ real images. Every task has one, since a page that compares runs shows tasks tha
 would choose.
 """
 
-import io
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -13,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from metatrain.base.errors import MissingStepError
 from metatrain.base.progress import tracked
+from metatrain.data.images import BadImage, open_packed
 from metatrain.data.pictures import from_uint8, grid, png, tiles
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.results import Evaluation
@@ -92,11 +91,10 @@ def _cut(content: bytes, url: str, evaluation: Evaluation) -> TaskStrip:
     steps, episodes = sorted(evaluation.result.curve), evaluation.episodes
     width = max(episodes.shots, episodes.images)
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            pixels = torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.atleast_3d(np.array(open_packed(content)))).permute(2, 0, 1)
         support, *rows, real = tiles(from_uint8(pixels), width).unflatten(0, (-1, width))
         samples = {step: row[: episodes.images] for step, row in zip(steps, rows, strict=True)}
-    except (OSError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+    except (BadImage, ValueError, RuntimeError) as error:
         sentence = f"{url} is damaged; evaluate the run again."
         raise MissingStepError(sentence, step="evaluate") from error
     return TaskStrip(support[: episodes.shots], samples, real[: episodes.images])

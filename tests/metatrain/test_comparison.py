@@ -205,7 +205,7 @@ def other(tmp_path_factory) -> str:
         ({"episodes": {"seeds": 1}}, "with 2 and 1 seeds"),
         ({"episodes": {"tasks": TASKS[:4]}}, "on 12 and 4 tasks"),
         (
-            {"spaces": [{"name": "metric network", "sha256": "0" * 64}]},
+            {"first_space": {"sha256": "0" * 64}},
             "two metric networks (sha256 eeeeeeeeeeee and 000000000000)",
         ),
     ],
@@ -214,8 +214,12 @@ def test_runs_with_different_evaluations_are_refused_in_one_sentence(
     runs, other, capsys, changes, sentence
 ):
     values = json.loads(Path(runs[0], "evaluation", "evaluation.json").read_text())
-    changed = values | changes | {"episodes": values["episodes"] | changes.get("episodes", {})}
-    Path(other, "evaluation", "evaluation.json").write_text(json.dumps(changed))
+    values["episodes"] |= changes.get("episodes", {})
+    values["spaces"][0] |= changes.get("first_space", {})
+    for result in values["results"].values():
+        for scores in ("own_task", "task_kid"):
+            del result[scores][len(values["episodes"]["tasks"]) :]
+    Path(other, "evaluation", "evaluation.json").write_text(json.dumps(values))
     assert run_command("metatrain", COMMANDS, ["report", runs[0], other]) == 1
     error = capsys.readouterr().err
     assert sentence in error

@@ -37,7 +37,7 @@ from metatrain.generators.networks.unet import UNet
         ("learner.name=reptil", 'learner.name is "reptil"; allowed is reptile, joint, mtl'),
         (
             "generator.name=vae",
-            'generator.name is "vae"; allowed is unet, dit, ensemble, mixture, diffusers, ',
+            'generator.name is "vae"; allowed is unet, dit, resnet_gan, fastgan, ',
         ),
         ("generator.heads=5", "generator.heads is 5, which does not divide the 96 channels"),
         ("generator={name: ensemble, of: {width: 9}}", "generator.of.width is 9; allowed is a mul"),

@@ -206,7 +206,7 @@ def test_reading_and_listing_show_how_far_they_are(s3, monkeypatch, caplog):
     assert sizes_under(f"{s3}/model") == {"": 9_000_000}
     assert sizes_under(f"{s3}/nothing") == {}
     path = s3.removeprefix("s3://")
-    assert f"reading {path}/model, MB: 9/9, " in caplog.text
+    assert f"reading {s3}/model, MB: 9/9, " in caplog.text
     assert f"listing {path}, files: 2, " in caplog.text
 
 

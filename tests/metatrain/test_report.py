@@ -149,7 +149,8 @@ def test_predicted_quality_is_compared_with_measured_quality(tmp_path):
     values = json.loads(file.read_text())
     parts = {"correlation": 0.27, "error": 0.125, "held": 0.98, "warned": 0.08}
     estimates = {part: {"value": v, "low": 0.1, "high": 0.4} for part, v in parts.items()}
-    values["expectation_quality"] = estimates | {"expected": [0.3, 0.6]}
+    shares = {"expected": [0.3, 0.6], "measured": [0.25, 0.75], "extent": [2, 1, 4]}
+    values["expectation_quality"] = estimates | shares
     file.write_text(json.dumps(values))
     text = page(run).text
     assert "is 0.27 (0.10 to 0.40), the mean error 12.5% of the images" in text

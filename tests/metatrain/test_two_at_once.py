@@ -58,7 +58,7 @@ def test_a_pack_that_woke_too_late_neither_replaces_nor_removes_what_another_pac
 
 def test_a_manifest_replaces_only_the_one_that_was_read(tmp_path):
     dest = str(tmp_path)
-    writer(dest, "first").commit({})
+    writer(dest, "first").commit({"tasks": {}, "summary": {}})
     late = writer(dest, "late")
     late._end_row_group()
     late._end_shard()
