@@ -52,13 +52,15 @@ _TOGETHER = {
 # Files of long tests that share nothing.
 _APART = ("test_every_learner.py", "test_faults.py", "test_kills.py", "test_train.py")
 # Files that `make test` leaves to `make test-all`: lost nodes, kills and storage that fails, whole
-# sweeps, jobs on a cluster, every learner under every way of sharding, the image, and the whole
-# glyph benchmark. Single tests of other files are marked there.
+# sweeps, jobs on a cluster, every learner under every way of sharding, the image, mutated files, and
+# the benchmarks. Single tests of other files are marked there.
 _LONG = (
     *("test_every_learner.py", "test_faults.py", "test_footprint.py", "test_sharding.py"),
     *("test_submit.py", "test_kills.py", "test_sweep.py", "test_doctor.py", "test_evaluate.py"),
     *("test_engine.py", "test_sent_bytes.py", "test_checkpoint_memory.py", "test_glyphs.py"),
-    *("test_image.py", "test_render.py", "test_surviving.py"),
+    *("test_image.py", "test_render.py", "test_surviving.py", "test_fuzz.py", "test_fuzz_runs.py"),
+    *("test_fuzz_sources.py", "test_fuzz_http.py", "test_fuzz_ledger.py", "test_payoff.py"),
+    *("test_leaderboard.py", "test_sr_benchmark.py"),
 )
 
 
