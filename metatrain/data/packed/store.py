@@ -53,8 +53,8 @@ class Task:
     sources: tuple[int, ...] = ()
 
 
-# A packed image: its task, and its index within the task.
-PackedImage = tuple[Task, int]
+# The place of a packed image: its task, and its index within the task.
+ImagePlace = tuple[Task, int]
 
 
 class EpisodeStore:
@@ -135,7 +135,7 @@ class EpisodeStore:
         return self._read_places(self._places(task, indices), columns)
 
     def read_images(
-        self, images: Sequence[PackedImage], columns: Sequence[str]
+        self, images: Sequence[ImagePlace], columns: Sequence[str]
     ) -> dict[str, list[bytes]]:
         """Read the values of several columns of images that may be of several tasks.
 
@@ -150,7 +150,7 @@ class EpisodeStore:
         """
         return self._read_places(self._places_of(images), columns)
 
-    def read_latents(self, images: Sequence[PackedImage]) -> list[bytes]:
+    def read_latents(self, images: Sequence[ImagePlace]) -> list[bytes]:
         """Read the latents of images, and no byte of the images, as `read_images`.
 
         Raises:
@@ -219,11 +219,11 @@ class EpisodeStore:
         """Return the number of bytes that `read` requests."""
         return self.bytes_of_images([(task, index) for index in indices])
 
-    def bytes_of_images(self, images: Sequence[PackedImage]) -> int:
+    def bytes_of_images(self, images: Sequence[ImagePlace]) -> int:
         """Return the number of bytes that `read_images` requests."""
         return sum(group.length for group in {group for group, _ in self._places_of(images)})
 
-    def _places_of(self, images: Sequence[PackedImage]) -> list[tuple[RowGroup, int]]:
+    def _places_of(self, images: Sequence[ImagePlace]) -> list[tuple[RowGroup, int]]:
         return [place for task, index in images for place in self._places(task, [index])]
 
     def _places(self, task: Task, indices: Sequence[int]) -> list[tuple[RowGroup, int]]:

@@ -14,7 +14,7 @@ from metatrain.data.examples import Condition, Examples
 from metatrain.data.images import BadValue
 from metatrain.data.packed.latents import LATENT, PackedLatents, decode_latents
 from metatrain.data.packed.manifest import IMAGE, MANIFEST
-from metatrain.data.packed.store import EpisodeStore, PackedImage
+from metatrain.data.packed.store import EpisodeStore, ImagePlace
 from metatrain.data.pictures import decode
 from metatrain.data.tasks.class_sampler import ClassPlan
 
@@ -60,7 +60,7 @@ class ClassReader:
         examples = self.examples(plan.task.name, [(plan.task, index) for index in plan.images])
         return Episode(plan.task.name, *examples.split(len(plan.support)), plan.seed)
 
-    def examples(self, name: str, images: Sequence[PackedImage]) -> Examples:
+    def examples(self, name: str, images: Sequence[ImagePlace]) -> Examples:
         """Read and decode images, or latents, with their conditions.
 
         Args:
@@ -81,7 +81,7 @@ class ClassReader:
         given = {column: self._decode(column, packed[column], name) for column in self._kinds}
         return Examples(targets, given, encoded=self._latents is not None)
 
-    def _packed(self, images: Sequence[PackedImage]) -> dict[str, list[bytes]]:
+    def _packed(self, images: Sequence[ImagePlace]) -> dict[str, list[bytes]]:
         """Read the values of each column that is needed."""
         if self._latents and not self._kinds:
             return {LATENT: self._store.read_latents(images)}
@@ -93,7 +93,7 @@ class ClassReader:
             return decode_latents(packed[LATENT], self._latents.shape)
         return decode(packed[IMAGE], self._size, self._channels)
 
-    def bytes_of(self, images: Sequence[PackedImage]) -> int:
+    def bytes_of(self, images: Sequence[ImagePlace]) -> int:
         """Return the memory for the row groups of images and for decoded values, in bytes."""
         values = prod(self._latents.shape) if self._latents else self._channels * self._size**2
         decoded = 4 * values + sum(kind.decoded_bytes for kind in self._kinds.values())

@@ -16,7 +16,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.section import Location
 from metatrain.data.episode_config import EpisodeConfig
 from metatrain.data.episodes import Episode
-from metatrain.data.packed.store import EpisodeStore, PackedImage, Task
+from metatrain.data.packed.store import EpisodeStore, ImagePlace, Task
 from metatrain.data.tasks.class_sampler import ClassSampler
 from metatrain.data.tasks.grouping import read_grouping
 from metatrain.data.tasks.pool import Pool
@@ -35,7 +35,7 @@ class ClusterSampler:
     """Plans of the episodes of clusters, sampled as if they were classes."""
 
     classes: ClassSampler
-    members: dict[Task, list[PackedImage]]
+    members: dict[Task, list[ImagePlace]]
 
     @property
     def meta_batch(self) -> int:
@@ -74,7 +74,7 @@ class Clusters(PooledSource[ClustersConfig]):
     ) -> None:
         super().__init__(config, data, store)
         grouping, self._sha256 = read_grouping(config.file, self.store)
-        self._members: dict[Task, list[PackedImage]] = {}
+        self._members: dict[Task, list[ImagePlace]] = {}
         for split in config.splits:
             if split not in grouping.groups:
                 raise UserError(

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from itertools import accumulate
 
-from metatrain.data.packed.store import EpisodeStore, PackedImage
+from metatrain.data.packed.store import EpisodeStore, ImagePlace
 
 
 class Pool:
@@ -16,7 +16,7 @@ class Pool:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, number: int) -> PackedImage:
+    def __getitem__(self, number: int) -> ImagePlace:
         if not 0 <= number < len(self):
             raise IndexError(f"there is no image {number} of {len(self)}")
         at = bisect_right(self._ends, number)

@@ -11,7 +11,7 @@ from typing_extensions import override
 from metatrain.base.section import Section
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
-from metatrain.data.packed.store import EpisodeStore, PackedImage
+from metatrain.data.packed.store import EpisodeStore, ImagePlace
 from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.data.tasks.class_sampler import ClassPlan
 from metatrain.data.tasks.classes import Classes, ClassesConfig
@@ -48,7 +48,7 @@ class PooledPlan:
     """
 
     name: str
-    images: tuple[PackedImage, ...]
+    images: tuple[ImagePlace, ...]
     shots: int
     queries: int
     seed: int
