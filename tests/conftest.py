@@ -52,8 +52,8 @@ _TOGETHER = {
 # Files of long tests that share nothing.
 _APART = ("test_every_learner.py", "test_faults.py", "test_kills.py", "test_train.py")
 # Files that `make test` leaves to `make test-all`: lost nodes, kills and storage that fails, whole
-# sweeps, jobs on a cluster, every learner under every way of sharding, the image, mutated files, and
-# the benchmarks. Single tests of other files are marked there.
+# sweeps, jobs on a cluster, every learner under every way of sharding, the image, mutated files,
+# and the benchmarks. Single tests of other files are marked there.
 _LONG = (
     *("test_every_learner.py", "test_faults.py", "test_footprint.py", "test_sharding.py"),
     *("test_submit.py", "test_kills.py", "test_sweep.py", "test_doctor.py", "test_evaluate.py"),
