@@ -9,6 +9,7 @@ from benchmarks.equal_compute import PlannedTraining
 from benchmarks.payoff.cell_files import CellResult, read_cell, write_cell, write_scores
 from benchmarks.payoff.evaluator import Evaluator
 from benchmarks.payoff.plan import Cell, Plan, cell_config, cell_key, cell_trainings
+from benchmarks.payoff.unlabelled import make_groups
 from benchmarks.provenance import commit, hardware
 from metatrain.api import train
 from metatrain.config import Config, to_yaml, with_values
@@ -68,6 +69,9 @@ class Cells:
             UserError: when its training or its evaluation fails.
         """
         folder, evaluator = self.folder_of(cell), self._evaluator(cell.data)
+        for stage in self._plan.methods[cell.method]:
+            if stage.groups:
+                make_groups(self._data_url(cell.data), stage.groups)
         trainings = cell_trainings(self._plan, cell, self._data_url(cell.data), folder)
         choice = self._choose_rate(self._trained(cell, trainings), evaluator, folder)
         scores, seconds = evaluator.test_scores(choice.url, folder)

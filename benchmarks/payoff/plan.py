@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from benchmarks.equal_compute import PlannedTraining, planned_training
+from benchmarks.payoff.unlabelled import Groups, grouped_tasks
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.config import Config, StableName, load_config, read_yaml, with_values
@@ -36,6 +37,9 @@ class Stage(Section):
 
     share: float = Field(default=1.0, gt=0, le=1, description="Share of the budget.")
     changes: dict[str, Any] = Field(description="Changes to the configuration.")
+    groups: Groups | None = Field(
+        default=None, description="Groups of images to train on in place of tasks; null: tasks."
+    )
 
 
 class Plan(Section):
@@ -157,7 +161,8 @@ def cell_trainings(plan: Plan, cell: Cell, data_url: str, folder: str) -> list[P
     for number, stage in enumerate(plan.methods[cell.method], start=1):
         start = {"run.init": planned[-1].config.run.url} if planned else {}
         run = {"run.dir": folder, "run.name": f"stage-{number}", **start}
-        config = cell_config(plan, cell, data_url, stage.changes | run)
+        tasks = grouped_tasks(data_url, stage.groups) if stage.groups else {}
+        config = cell_config(plan, cell, data_url, {**stage.changes, **tasks, **run})
         training = planned_training(cell.name, config, cell.tflop * stage.share * _TERA)
         planned.append(_with_checkpoints(training))
     return planned

@@ -29,10 +29,15 @@ from benchmarks.payoff.plan import (
     chosen_cells,
     read_plan,
 )
+from benchmarks.payoff.unlabelled import make_groups
 from metatrain.api import evaluate
 from metatrain.base.errors import UserError
+from metatrain.data.loader import open_tasks
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.tasks.pool import Pool
 from metatrain.evaluation.scores.statistics import Score, mean_of, score
 from metatrain.metrics.network import NETWORK
+from metatrain.training.run_data import training_sampler
 
 PLAN = Path(__file__).parents[2] / "benchmarks" / "payoff" / "payoff.yaml"
 JOINT = {"learner.name": "joint", "meta.batch": 4}
@@ -57,6 +62,7 @@ SMALL = {
         "joint": [{"changes": JOINT}],
         "joint-then-reptile": [{"share": 0.6, "changes": JOINT}, {"share": 0.4, "changes": {}}],
         "reptile": [{"changes": {}}],
+        "reptile-on-random-groups": [{"changes": {}, "groups": "chance"}],
     },
 }
 LAST = Cell("stripes", 0.001, 0, "joint-then-reptile")
@@ -154,7 +160,7 @@ def test_scores_are_those_of_evaluate_and_the_page_has_all_cells(place, capsys):
     assert f"{scores[3][KID].value:z.3f} [" in page
     assert place.run("--list") == 0
     listed = capsys.readouterr().out
-    assert listed.count("not run") == 2
+    assert listed.count("not run") == 3
     groups = read_groups(place.cells, all_cells(read_plan(str(place.plan))))
     real = {"stripes": scores[3]}
     svg = payoff_svg(groups, real, ["scratch", "joint"])
@@ -200,6 +206,20 @@ def test_stages_divide_the_budget_and_start_from_one_another(tmp_path):
     assert second.config.run.init == first.config.run.url
     assert (first.config.learner.name, second.config.learner.name) == ("joint", "reptile")
     assert (first.config.seed, second.config.adapt.steps) == (1, plan.inner_steps[-1])
+
+
+def test_a_cell_without_labels_trains_on_groups_of_the_images(packed, tmp_path):
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(SMALL))
+    place = Workplace(tmp_path / "payoff", packed)
+    cell = Cell("stripes", 0.001, 0, "reptile-on-random-groups")
+    data_url = str(place.folder / "data" / "stripes")
+    make_groups(data_url, "chance")
+    plan = read_plan(str(place.plan))
+    [training] = cell_trainings(plan, cell, data_url, str(tmp_path))
+    source = open_tasks(training.config.data)
+    sampler = training_sampler(source, training.config)
+    assert sampler.epoch == 10 * -(-len(Pool(EpisodeStore(data_url), "train")) // 20)
+    assert sampler.plan(0, 0).name.startswith("cluster ")
 
 
 def test_a_cell_is_out_of_date_once_its_base_has_other_values(tmp_path):
