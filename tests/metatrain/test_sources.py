@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from pathlib import Path
 
 import datasets
@@ -186,6 +187,12 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch):
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(bytes(30_000_000)))
     with pytest.raises(UserError, match=r"x\.tar\.gz unpacks to more than .* bytes"):
         pack(f"{tmp_path}/x.tar.gz", f"{tmp_path}/set")
+
+
+def test_what_has_no_end_leaves_room_on_the_disk(monkeypatch):
+    monkeypatch.setattr(spool, "_SHARE_LEFT", 1.0)
+    with pytest.raises(UserError, match=r"https://endless\.example/x\.zip has filled .* 5 bytes"):
+        spool.Spool("https://endless.example/x.zip").write(repeat(b"bytes"))
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.npz", "x.parquet"])

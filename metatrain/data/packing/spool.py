@@ -13,6 +13,8 @@ from metatrain.storage.files import reaching
 # Images are compressed already: what grows more than so many times is a bomb.
 MOST_GROWTH = 200
 _ALWAYS_ALLOWED = 1_000_000_000
+# The share of the disk that stays free for others: a server may send without an end.
+_SHARE_LEFT = 0.05
 
 
 class Extent(NamedTuple):
@@ -45,12 +47,13 @@ class Spool:
         """Append the concatenation of `chunks`.
 
         Raises:
-            UserError: when the disk is full, or more comes than can be honest.
+            UserError: when the disk is nearly full, or more comes than can be honest.
         """
         start = self._end
         for chunk in chunks:
             with reaching("the temporary folder"):
                 self._end += self.file.write(chunk)
+            self._refuse_full_disk()
             if self._most is not None and self._end > self._most:
                 raise UserError(
                     f"{self._name} unpacks to more than {self._most:,} bytes, as no images do; "
@@ -59,6 +62,15 @@ class Spool:
         with reaching("the temporary folder"):
             self.file.flush()
         return Extent(start, self._end - start)
+
+    def _refuse_full_disk(self) -> None:
+        disk = os.fstatvfs(self.file.fileno())
+        if disk.f_bavail < _SHARE_LEFT * disk.f_blocks:
+            raise UserError(
+                f"{self._name} has filled the temporary folder with {self._end:,} bytes, up to "
+                f"{_SHARE_LEFT:.0%} of its disk, and goes on; set TMPDIR to a larger disk, or copy "
+                f"it yourself if you trust it."
+            )
 
     def read(self, extent: Extent) -> bytes:
         """Read some of what was written.
