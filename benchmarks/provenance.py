@@ -2,9 +2,10 @@
 
 import os
 import platform
-import subprocess
 
 import torch
+
+from metatrain.base.checkout import checked_out_commit
 
 
 def hardware() -> str:
@@ -16,5 +17,4 @@ def hardware() -> str:
 
 def commit() -> str:
     """Return the sha of the checked-out commit."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    return head.stdout.strip()
+    return checked_out_commit() or "unknown"

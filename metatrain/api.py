@@ -15,12 +15,10 @@ from metatrain.base.progress import tracked
 from metatrain.config import Config, load_config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
-from metatrain.evaluation.candidates import evaluate_models, read_candidates, with_folders
-from metatrain.evaluation.episodes.episode_list import list_episodes
+from metatrain.evaluation.candidates import read_candidates, with_folders
 from metatrain.evaluation.results import Evaluation
-from metatrain.evaluation.run_networks import networks_of
 from metatrain.evaluation.running.runner import LocalRunner
-from metatrain.evaluation.standard_protocol import standard_protocol
+from metatrain.evaluation.single import evaluate_one
 from metatrain.evaluation.training_data import data_for
 from metatrain.evaluation.validation import (
     Validation,
@@ -28,7 +26,6 @@ from metatrain.evaluation.validation import (
     add_validation,
     validation_of,
 )
-from metatrain.metrics.network import NETWORK
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.storage.lease import leases
@@ -134,24 +131,13 @@ def evaluate(
             model.save(url)
             trust = model.trusted
         [candidate] = read_candidates([str(url)], trust=trust)
-        shape = candidate.model.config.data
         named = None if data is None else str(data)
         store = EpisodeStore(data_for(candidate.model, named, candidate.system.url))
         [candidate] = with_folders([candidate], store, out and str(out))
         with leases([candidate.folder], "evaluates", wait=wait):
-            protocol = standard_protocol(
-                store,
-                list_episodes(store, split),
-                tasks=tasks,
-                seeds=seeds,
-                shots=shots or shape.shots,
-                image_size=shape.image_size,
-                channels=shape.channels,
-                network=f"{candidate.folder}/{NETWORK}",
-                known=networks_of(candidate.model, candidate.system.url),
+            return evaluate_one(
+                candidate, store, runner, split=split, tasks=tasks, seeds=seeds, shots=shots
             )
-            [(evaluation, _)] = evaluate_models(protocol, [candidate], None, {}, runner)
-        return evaluation
 
 
 class _Callback(Observer):

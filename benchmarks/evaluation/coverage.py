@@ -12,16 +12,13 @@ from itertools import product
 
 from metatrain.base.tables import aligned
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.evaluation.candidates import Candidate, read_candidates
-from metatrain.evaluation.episodes.benchmark import read_benchmark
-from metatrain.evaluation.episodes.episode_list import list_episodes
-from metatrain.evaluation.protocol import Protocol
-from metatrain.evaluation.run_networks import networks_of
+from metatrain.evaluation.calibrate import calibration_protocol
+from metatrain.evaluation.candidates import read_candidates
 from metatrain.evaluation.running.jobs import read_outputs
 from metatrain.evaluation.running.runner import LocalRunner, run_jobs
 from metatrain.evaluation.terminal_table import score_with_interval
 from metatrain.evaluation.training_data import data_for
-from metatrain.metrics.network import NETWORK, metric_network
+from metatrain.metrics.network import NETWORK
 
 
 def rows(run: str, out: str, data: str | None, tasks: int, seeds: int) -> list[list[str]]:
@@ -31,8 +28,12 @@ def rows(run: str, out: str, data: str | None, tasks: int, seeds: int) -> list[l
     sizes = sorted({tasks, max(20, tasks // 2)})
     result = []
     for (known, asked), number in product(product(sizes, sizes), sorted({1, seeds})):
-        val = _protocol(store, candidate, "val", known, seeds, out)
-        test = _protocol(store, candidate, "test", asked, number, out)
+        val, test = (
+            calibration_protocol(
+                store, candidate, tasks=of, seeds=each, network=f"{out}/{NETWORK}", split=split
+            )
+            for split, of, each in (("val", known, seeds), ("test", asked, number))
+        )
         jobs = [protocol.jobs(candidate.system, out) for protocol in (val, test)]
         run_jobs([job for part in jobs for job in part], LocalRunner())
         calibration = val.calibration(candidate.system, read_outputs(jobs[0]))
@@ -43,19 +44,6 @@ def rows(run: str, out: str, data: str | None, tasks: int, seeds: int) -> list[l
         foreseen = "yes" if calibration.forecast().foresees else "no"
         result.append([f"{known}", f"{asked}", f"{number}", held, error, foreseen])
     return result
-
-
-def _protocol(
-    store: EpisodeStore, candidate: Candidate, split: str, tasks: int, seeds: int, out: str
-) -> Protocol:
-    config = candidate.model.config.data
-    shape = {"image_size": config.image_size, "channels": config.channels}
-    whole = list_episodes(store, split)
-    benchmark = read_benchmark(store, whole.first(tasks, seeds), shots=config.shots, **shape)
-    known = networks_of(candidate.model, candidate.system.url)
-    return Protocol(
-        store, whole, benchmark, [metric_network(store, f"{out}/{NETWORK}", known=known, **shape)]
-    )
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
@@ -70,16 +69,12 @@ class NonSaturating(Objective[Section]):
     """
 
     Config = Section
+    trains = ConvGAN
 
     @property
     @override
     def terms(self) -> Sequence[Term]:
         return (Term(non_saturating_loss),)
-
-    @override
-    def check(self, network: Network) -> None:
-        if not isinstance(network, ConvGAN):
-            raise UserError(f"the non-saturating loss needs ConvGAN, not {type(network).__name__}.")
 
     @override
     def prepare(self, batch: Batch, *, training: bool) -> Draw:

@@ -18,9 +18,15 @@ from metatrain.training.checkpoint.index import INDEX
 
 
 def calibration_protocol(
-    store: EpisodeStore, candidate: Candidate, *, tasks: int, seeds: int, network: str | None
+    store: EpisodeStore,
+    candidate: Candidate,
+    *,
+    tasks: int,
+    seeds: int,
+    network: str | None,
+    split: str = "val",
 ) -> Protocol:
-    """Make the protocol that calibrates: tasks of the split val, scored in the metric network.
+    """Make the protocol that calibrates: tasks scored in the metric network.
 
     Args:
         store: the data set.
@@ -28,11 +34,12 @@ def calibration_protocol(
         tasks: at most so many tasks of the list.
         seeds: at most so many seeds of the list.
         network: URL of the metric network, by default in the candidate's folder.
+        split: the split of the tasks.
 
     Raises:
         UserError: when the episodes or the network cannot be used.
     """
-    data, whole = candidate.model.config.data, list_episodes(store, "val")
+    data, whole = candidate.model.config.data, list_episodes(store, split)
     shape = {"image_size": data.image_size, "channels": data.channels}
     benchmark = read_benchmark(store, whole.first(tasks, seeds), shots=data.shots, **shape)
     space = metric_network(

@@ -5,26 +5,21 @@ on those of the split test, so that the card's scores are those of the very file
 """
 
 import re
-import subprocess
 from contextlib import suppress
-from pathlib import Path
 
+from metatrain.base.checkout import checked_out_commit
 from metatrain.base.errors import UserError
 from metatrain.data.check import check
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.calibrate import calibrated, calibration_protocol
 from metatrain.evaluation.candidates import (
     Candidate,
-    evaluate_models,
     read_candidates,
     with_folders,
 )
-from metatrain.evaluation.episodes.episode_list import list_episodes
 from metatrain.evaluation.results import Evaluation
-from metatrain.evaluation.run_networks import networks_of
 from metatrain.evaluation.running.runner import Runner
-from metatrain.evaluation.standard_protocol import standard_protocol
-from metatrain.metrics.network import NETWORK
+from metatrain.evaluation.single import evaluate_one
 from metatrain.model.model import Model
 from metatrain.model.named import ENDING, FILE
 from metatrain.model.portable import portable
@@ -85,32 +80,13 @@ def ship(
         protocol = calibration_protocol(store, candidate, tasks=tasks, seeds=seeds, network=None)
         calibrated(protocol, candidate, runner).save(f"{folder}/{FILE}")
         candidate = _candidate(folder, store)
-        evaluation = _evaluate(store, candidate, tasks, seeds, runner)
+        evaluation = evaluate_one(candidate, store, runner, split="test", tasks=tasks, seeds=seeds)
         return _write(out, name, candidate, evaluation, store, run, about)
 
 
 def _candidate(folder: str, store: EpisodeStore) -> Candidate:
     [candidate] = with_folders(read_candidates([folder], trust=True), store, None)
     return candidate
-
-
-def _evaluate(
-    store: EpisodeStore, candidate: Candidate, tasks: int, seeds: int, runner: Runner
-) -> Evaluation:
-    data = candidate.model.config.data
-    protocol = standard_protocol(
-        store,
-        list_episodes(store, "test"),
-        tasks=tasks,
-        seeds=seeds,
-        shots=data.shots,
-        image_size=data.image_size,
-        channels=data.channels,
-        network=f"{candidate.folder}/{NETWORK}",
-        known=networks_of(candidate.model, candidate.system.url),
-    )
-    [(evaluation, _)] = evaluate_models(protocol, [candidate], None, {}, runner)
-    return evaluation
 
 
 def _write(
@@ -131,7 +107,7 @@ def _write(
             attribution=_attribution(store.url),
             history=CheckpointStore(run).history(),
             bytes=len(file),
-            commit=_commit(),
+            commit=checked_out_commit(),
             about=about,
         )
     )
@@ -146,16 +122,3 @@ def _attribution(data: str) -> str | None:
         return read_file(f"{data.rstrip('/')}/{_ATTRIBUTION}").decode()
     except MissingError:
         return None
-
-
-def _commit() -> str | None:
-    """Return the commit of this metatrain, marked where its files differ; None where unknown."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # an installed package may lie in the checkout of another
-        return None
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

@@ -58,6 +58,15 @@ class Case(NamedTuple):
             sharding += [f"cluster.shards_per_group={self.shards}", "cluster.workers=4"]
         return configuration(self.learner, self.settings, self.batch, sharding)
 
+    def assert_ends_as_plain_loop(self, outcome):
+        """Assert that a run ends where one plain loop does, far from where it began."""
+        expected, start = self.reference(), starting_weights(self.config())
+        assert outcome.keys() == expected.keys()
+        moved = max(float((expected[f"parameters/{n}"] - p).abs().max()) for n, p in start.items())
+        assert moved > 1000 * TOLERANCE
+        for name, value in expected.items():
+            torch.testing.assert_close(outcome[name], value, rtol=0, atol=self.tolerance(moved))
+
 
 def configuration(learner, settings, batch, sharding=()):
     named = any(setting.startswith("generator.name=") for setting in settings)
@@ -199,10 +208,4 @@ def outcomes(tmp_path_factory):
     ("world", "case"), [(w, case) for w, cases in WORLDS.items() for case in cases], ids=str
 )
 def test_every_learner_under_every_sharding_ends_where_one_plain_loop_does(outcomes, world, case):
-    expected, outcome = case.reference(), outcomes(world, case)
-    assert outcome.keys() == expected.keys()
-    start = starting_weights(case.config())
-    moved = max(float((expected[f"parameters/{n}"] - p).abs().max()) for n, p in start.items())
-    assert moved > 1000 * TOLERANCE
-    for name, value in expected.items():
-        torch.testing.assert_close(outcome[name], value, rtol=0, atol=case.tolerance(moved))
+    case.assert_ends_as_plain_loop(outcomes(world, case))

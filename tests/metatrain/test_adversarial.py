@@ -315,7 +315,7 @@ def test_a_size_that_players_cannot_make_is_refused(network, side):
 
 
 def test_a_game_needs_two_players():
-    with pytest.raises(UserError, match=r"UNet has none; choose generator\.name=resnet_gan"):
+    with pytest.raises(UserError, match=r"such as generator\.name=resnet_gan, not UNet; choose"):
         build_theta(load_config(None, ["objective.name=adversarial"]))
 
 

@@ -539,8 +539,8 @@ def test_bad_folders_are_a_sentence(tmp_path, fault):
             "context conditions an embedding, and Backbone has none",
         ),
         ("-", ["data.image_size=9"], "takes examples of a multiple of 2 a side, and they have 9"),
-        ("objective.", [], "needs a generator that predicts a velocity, and Backbone"),
-        ("generator.", [], r"needs generator\.name=diffusers, and UNet is another"),
+        ("objective.", [], "needs a generator that predicts a velocity, not Backbone"),
+        ("generator.", [], r"needs generator\.name=diffusers, not UNet"),
     ],
 )
 def test_parts_that_do_not_fit_are_a_sentence(folders, prefix, further, sentence):

@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
@@ -65,6 +64,8 @@ class TugOfWar(Objective[TugConfig]):
     """
 
     Config = TugConfig
+    trains = Players
+    needs = "generator.name=players"
 
     @property
     @override
@@ -73,11 +74,6 @@ class TugOfWar(Objective[TugConfig]):
             Term(self._value, moves=("picture.",)),
             Term(lambda *draw: -self._value(*draw), moves=("critic.",)),
         )
-
-    @override
-    def check(self, network: Network) -> None:
-        if not isinstance(network, Players):
-            raise UserError("objective.name=tug needs generator.name=players.")
 
     @override
     def prepare(self, batch: Batch, *, training: bool) -> Draw:

@@ -17,7 +17,7 @@ from metatrain.data.examples import Examples, concatenated
 from metatrain.data.tasks.augmented import Augmentation, augmented
 from metatrain.data.tasks.pool import Pool
 from metatrain.data.tasks.pooled_source import PooledConfig, PooledPlan, PooledSource
-from metatrain.data.tasks.random_streams import IMAGES, permutation, random_stream, stream_key
+from metatrain.data.tasks.random_streams import IMAGES, random_stream, stream_key, turn_of
 
 
 class AugmentationsConfig(PooledConfig):
@@ -44,8 +44,7 @@ class ViewSampler:
 
     def plan(self, step: int, slot: int) -> PooledPlan:
         """Return the plan of `slot` in outer step `step`."""
-        epoch, position = divmod(step * self.meta_batch + slot, self.epoch)
-        image = self.pool[int(permutation(self.key, epoch, self.epoch)[position])]
+        image = self.pool[turn_of(self.key, step * self.meta_batch + slot, self.epoch)]
         seed = int(random_stream(self.key, IMAGES, step, slot).integers(2**62))
         task, index = image
         return PooledPlan(f"{task.name}, image {index}", (image,), self.shots, self.queries, seed)

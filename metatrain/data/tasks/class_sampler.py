@@ -9,7 +9,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.text import printable
 from metatrain.data.episode_config import TooFew
 from metatrain.data.packed.store import Task
-from metatrain.data.tasks.random_streams import IMAGES, permutation, random_stream, stream_key
+from metatrain.data.tasks.random_streams import IMAGES, random_stream, stream_key, turn_of
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class ClassSampler:
 
     def plan(self, step: int, slot: int) -> ClassPlan:
         """Return the plan of `slot` (0 <= slot < meta_batch) in outer step `step`."""
-        epoch, position = divmod(step * self.meta_batch + slot, len(self.tasks))
-        task = self.tasks[permutation(self._key, epoch, len(self.tasks))[position]]
+        episode = step * self.meta_batch + slot
+        task = self.tasks[turn_of(self._key, episode, len(self.tasks))]
         stream = random_stream(self._key, IMAGES, step, slot)
         order = stream.permutation(task.count)
         support, query = self._divide(order, task.sources)

@@ -8,8 +8,6 @@ from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
-from metatrain.base.text import counted, printable
-from metatrain.data.conditions import CONDITIONS
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore
@@ -33,6 +31,9 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
         store: the data set; by default the one at `data.path`, with its cache on this node.
         encoded: read the latents that are stored with the images.
 
+    Attributes:
+        reader: reads images with their conditions.
+
     Raises:
         UserError: when the data set or the cache cannot be used, or the data set lacks a condition
             that the configuration names.
@@ -51,18 +52,7 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
         super().__init__(config, data, store)
         size, channels = data.image_size, data.channels
         latents = self.store.latents if encoded else None
-        self._reader = ClassReader(self.store, size, channels, data.conditions, latents)
-
-    @classmethod
-    @override
-    def conditions(cls, config: ClassesConfig, data: EpisodeConfig) -> dict[str, tuple[int, ...]]:
-        shapes = {
-            name: CONDITIONS[section.model_dump()["name"]](
-                section, data.image_size, data.channels
-            ).shape
-            for name, section in data.conditions.items()
-        }
-        return {name: shape for name, shape in shapes.items() if shape is not None}
+        self.reader = ClassReader(self.store, size, channels, data.conditions, latents)
 
     @override
     def sampler(
@@ -86,11 +76,11 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
 
     @override
     def read(self, plan: ClassPlan) -> Episode:
-        return self._reader.read(plan)
+        return self.reader.read(plan)
 
     @override
     def bytes_of(self, plan: ClassPlan) -> int:
-        return self._reader.bytes_of([(plan.task, index) for index in plan.images])
+        return self.reader.bytes_of([(plan.task, index) for index in plan.images])
 
     @override
     def encoded_by(self, codec: str) -> "Classes":
@@ -114,22 +104,6 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
     @override
     def fingerprint(self) -> str:
         return self.store.fingerprint
-
-    @property
-    @override
-    def remarks(self) -> list[str]:
-        images = sum(group.count for group in self.store.row_groups)
-        missing = self.store.missing or {}
-        shares = {name: 1 - missing.get(name, 0) / images for name in self.data.conditions}
-        return [
-            f"{share:.1%} of {counted(images, 'image')} have the condition '{printable(name)}'."
-            for name, share in shares.items()
-            if share < 1
-        ]
-
-    @override
-    def refuse_enlarging(self, size: int) -> None:
-        self.store.refuse_enlarging(size)
 
     @override
     def task_images(self, split: str, size: int, channels: int) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.section import Location
 from metatrain.data.episode_config import EpisodeConfig
 from metatrain.data.episodes import Episode
-from metatrain.data.packed.store import EpisodeStore, ImagePlace, Task
+from metatrain.data.packed.store import EpisodeStore, Task
 from metatrain.data.tasks.class_sampler import ClassSampler
 from metatrain.data.tasks.grouping import read_grouping
 from metatrain.data.tasks.pool import Pool
@@ -35,7 +35,8 @@ class ClusterSampler:
     """Plans of the episodes of clusters, sampled as if they were classes."""
 
     classes: ClassSampler
-    members: dict[Task, list[ImagePlace]]
+    members: dict[Task, Tensor]
+    pool: Pool
 
     @property
     def meta_batch(self) -> int:
@@ -51,7 +52,7 @@ class ClusterSampler:
         """Return the plan of `slot` in outer step `step`."""
         plan = self.classes.plan(step, slot)
         members = self.members[plan.task]
-        images = tuple(members[index] for index in plan.images)
+        images = tuple(self.pool[int(members[index])] for index in plan.images)
         return PooledPlan(plan.task.name, images, len(plan.support), len(plan.query), plan.seed)
 
 
@@ -74,19 +75,18 @@ class Clusters(PooledSource[ClustersConfig]):
     ) -> None:
         super().__init__(config, data, store)
         grouping, self._sha256 = read_grouping(config.file, self.store)
-        self._members: dict[Task, list[ImagePlace]] = {}
+        # By cluster, the numbers of its images in the pool of its split.
+        self._members: dict[Task, Tensor] = {}
         for split in config.splits:
             if split not in grouping.groups:
                 raise UserError(
                     f"{config.file} has no groups of split '{split}', which data.tasks.splits "
                     f"names; leave it out there, or group it too."
                 )
-            pool = Pool(self.store, split)
             for partition, groups in enumerate(grouping.groups[split]):
                 for group, images in _members(groups):
                     name = f"cluster {group} of partition {partition}"
-                    task = Task(name, split, len(images))
-                    self._members[task] = [pool[image] for image in images]
+                    self._members[Task(name, split, len(images))] = images
 
     @override
     def pooled_sampler(
@@ -102,7 +102,7 @@ class Clusters(PooledSource[ClustersConfig]):
             split=split,
             too_few="skip",
         )
-        return ClusterSampler(classes, members)
+        return ClusterSampler(classes, members, Pool(self.store, split))
 
     @override
     def read_pooled(self, plan: PooledPlan) -> Episode:
@@ -115,9 +115,9 @@ class Clusters(PooledSource[ClustersConfig]):
         return hashlib.sha256(f"{super().fingerprint}/{self._sha256}".encode()).hexdigest()
 
 
-def _members(groups: Tensor) -> list[tuple[int, list[int]]]:
+def _members(groups: Tensor) -> list[tuple[int, Tensor]]:
     """List each group's number with its images, without what is in no group."""
     order = groups.argsort(stable=True)
     numbers, counts = groups[order].unique_consecutive(return_counts=True)
     parts = zip(numbers.tolist(), order.split(counts.tolist()), strict=True)
-    return [(number, images.tolist()) for number, images in parts if number >= 0]
+    return [(number, images) for number, images in parts if number >= 0]

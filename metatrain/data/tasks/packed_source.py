@@ -5,6 +5,8 @@ from typing import Self, TypeVar
 from typing_extensions import override
 
 from metatrain.base.section import Section
+from metatrain.base.text import counted, printable
+from metatrain.data.conditions import CONDITIONS
 from metatrain.data.episode_config import EpisodeConfig
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.source import TaskSource
@@ -33,6 +35,17 @@ class PackedSource(TaskSource[C, Plan]):
         self.store = store or _open_store(data)
         self.traffic = self.store.traffic
 
+    @classmethod
+    @override
+    def conditions(cls, config: C, data: EpisodeConfig) -> dict[str, tuple[int, ...]]:
+        shapes = {
+            name: CONDITIONS[section.model_dump()["name"]](
+                section, data.image_size, data.channels
+            ).shape
+            for name, section in data.conditions.items()
+        }
+        return {name: shape for name, shape in shapes.items() if shape is not None}
+
     @property
     @override
     def url(self) -> str:
@@ -42,6 +55,22 @@ class PackedSource(TaskSource[C, Plan]):
     @override
     def snapshot(self) -> bytes:
         return self.store.manifest
+
+    @property
+    @override
+    def remarks(self) -> list[str]:
+        images = sum(group.count for group in self.store.row_groups)
+        missing = self.store.missing or {}
+        shares = {name: 1 - missing.get(name, 0) / images for name in self.data.conditions}
+        return [
+            f"{share:.1%} of {counted(images, 'image')} have the condition '{printable(name)}'."
+            for name, share in shares.items()
+            if share < 1
+        ]
+
+    @override
+    def refuse_enlarging(self, size: int) -> None:
+        self.store.refuse_enlarging(size)
 
     @override
     def as_of(self, snapshot: bytes) -> Self | None:

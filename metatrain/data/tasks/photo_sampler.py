@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from metatrain.data.packed.store import Task
-from metatrain.data.tasks.random_streams import IMAGES, permutation, random_stream
+from metatrain.data.tasks.random_streams import IMAGES, random_stream, turn_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class PhotoSampler:
 
     def plan(self, step: int, slot: int) -> PhotoPlan:
         """Return the plan of `slot` in outer step `step`."""
-        epoch, position = divmod(step * self.meta_batch + slot, len(self.tasks))
-        task = self.tasks[permutation(self.key, epoch, len(self.tasks))[position]]
+        task = self.tasks[turn_of(self.key, step * self.meta_batch + slot, len(self.tasks))]
         stream = random_stream(self.key, IMAGES, step, slot)
         return PhotoPlan(
             task, int(stream.integers(task.count)), int(stream.integers(2**62)), self.queries

@@ -12,7 +12,6 @@ from metatrain.base.section import Section
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore, ImagePlace
-from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.data.tasks.class_sampler import ClassPlan
 from metatrain.data.tasks.classes import Classes, ClassesConfig
 from metatrain.data.tasks.packed_source import PackedSource
@@ -71,7 +70,7 @@ class PooledSource(PackedSource[C, PooledPlan | ClassPlan]):
     def __init__(self, config: C, data: EpisodeConfig, store: EpisodeStore | None = None) -> None:
         super().__init__(config, data, store)
         self._classes = Classes(ClassesConfig(), data, self.store)
-        self.reader = ClassReader(self.store, data.image_size, data.channels, data.conditions)
+        self.reader = self._classes.reader
 
     @abstractmethod
     def pooled_sampler(
@@ -124,7 +123,3 @@ class PooledSource(PackedSource[C, PooledPlan | ClassPlan]):
     def fingerprint(self) -> str:
         decides = [super().fingerprint, self.store.fingerprint]
         return hashlib.sha256("/".join(decides).encode()).hexdigest()
-
-    @override
-    def refuse_enlarging(self, size: int) -> None:
-        self.store.refuse_enlarging(size)

@@ -28,6 +28,15 @@ def random_stream(key: int, *counter: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key, counter=words))
 
 
+def turn_of(key: int, episode: int, count: int) -> int:
+    """Return which of `count` things has its turn in an episode, counted over all outer steps.
+
+    Each comes once before any comes twice, in another order every time.
+    """
+    epoch, position = divmod(episode, count)
+    return int(permutation(key, epoch, count)[position])
+
+
 @lru_cache(maxsize=8)
 def permutation(key: int, epoch: int, count: int) -> np.ndarray:
     """Return the order of `count` tasks in `epoch`."""

@@ -1,14 +1,12 @@
 """Texts through vectors that stay as they are: what frozen encoders have in common."""
 
-from abc import abstractmethod
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.data.examples import Condition
 from metatrain.generators.conditions.encoder import (
     ConditionEncoder,
@@ -17,10 +15,20 @@ from metatrain.generators.conditions.encoder import (
     place_embedding,
 )
 
-C = TypeVar("C", bound=EncoderConfig)
-
 # Texts whose vectors are kept: an inner loop embeds the same ones at every step.
 REMEMBERED = 4096
+
+# The width D of the vectors, and what returns those of a text, [n, D].
+Opened = tuple[int, Callable[[str], Tensor]]
+
+
+class FrozenTextConfig(EncoderConfig):
+    """Settings that every frozen encoder of texts has: the most vectors of one."""
+
+    length: int
+
+
+C = TypeVar("C", bound=FrozenTextConfig)
 
 
 class FrozenText(ConditionEncoder[C]):
@@ -32,22 +40,22 @@ class FrozenText(ConditionEncoder[C]):
         config: the place of the vectors.
         token: channels of a token (T).
 
+    Attributes:
+        opened: opens what a section names, given as JSON; once a process.
+
     Raises:
         UserError: when they cannot be read.
     """
 
     kind = "text"
+    opened: ClassVar[Callable[[str], Opened]]
 
     def __init__(self, config: C, token: int) -> None:
         super().__init__(config, token)
-        self.width, self.length, self._vectors = self.opened(config)
+        self.width, self._vectors = type(self).opened(config.model_dump_json())
+        self.length = config.length
         self.norm = nn.LayerNorm(self.width, elementwise_affine=False)
         self.into, self.out = nn.Linear(self.width, token), nn.Linear(token, token)
-
-    @classmethod
-    @abstractmethod
-    def opened(cls, config: C) -> tuple[int, int, Callable[[str], Tensor]]:
-        """Return D, the most vectors of a text, and what returns those [n, D] of one."""
 
     @override
     def tensor(self, values: Condition) -> Tensor:
@@ -67,8 +75,3 @@ class FrozenText(ConditionEncoder[C]):
         x = self.into(self.norm(values))
         x = nn.functional.gelu(x + place_embedding(x.shape[1], x.shape[2], x), approximate="tanh")
         return Tokens(self.out(x), (values != 0).any(dim=2))
-
-
-def settings_of(section: Section) -> str:
-    """Return a section as text, by which what it opens is kept."""
-    return section.model_dump_json()

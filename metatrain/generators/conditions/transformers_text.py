@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,8 +14,12 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.base.section import Location
 from metatrain.base.text import reason_of
-from metatrain.generators.conditions.encoder import EncoderConfig
-from metatrain.generators.conditions.frozen_text import REMEMBERED, FrozenText, settings_of
+from metatrain.generators.conditions.frozen_text import (
+    REMEMBERED,
+    FrozenText,
+    FrozenTextConfig,
+    Opened,
+)
 from metatrain.generators.frozen import Frozen, read_pinned
 from metatrain.generators.frozen_folder import FileName, Hash
 from metatrain.storage.files import is_local, read_file, sizes_under
@@ -25,7 +28,7 @@ from metatrain.storage.files import is_local, read_file, sizes_under
 _ENDINGS = (".json", ".txt", ".model", ".safetensors")
 
 
-class TransformersConfig(EncoderConfig, Frozen):
+class TransformersConfig(FrozenTextConfig, Frozen):
     """A text encoder of transformers with its tokenizer, both in one folder, frozen."""
 
     name: Literal["transformers"] = "transformers"
@@ -44,20 +47,8 @@ class TransformersConfig(EncoderConfig, Frozen):
         return self.model_copy(update={"sha256": hashes})
 
 
-class TransformersText(FrozenText[TransformersConfig]):
-    """The last hidden states of a text encoder such as CLIP's or T5's."""
-
-    Config = TransformersConfig
-
-    @override
-    @classmethod
-    def opened(cls, config: TransformersConfig) -> tuple[int, int, Callable[[str], Tensor]]:
-        width, vectors = opened_encoder(settings_of(config))
-        return width, config.length, vectors
-
-
 @lru_cache(maxsize=2)
-def opened_encoder(settings: str) -> tuple[int, Callable[[str], Tensor]]:
+def opened_encoder(settings: str) -> Opened:
     """Return the width of the vectors, and what returns those of a text; read once a process."""
     config = TransformersConfig.model_validate_json(settings)
     if not is_local(config.path):
@@ -80,6 +71,13 @@ def opened_encoder(settings: str) -> tuple[int, Callable[[str], Tensor]]:
             return model(**read).last_hidden_state[0].float()
 
     return model.config.hidden_size, vectors
+
+
+class TransformersText(FrozenText[TransformersConfig]):
+    """The last hidden states of a text encoder such as CLIP's or T5's."""
+
+    Config = TransformersConfig
+    opened = staticmethod(opened_encoder)
 
 
 def _loaded(kind: str, path: str, **options: Any) -> Any:

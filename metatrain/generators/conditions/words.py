@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,8 +16,12 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.base.section import Location
 from metatrain.base.text import reason_of
-from metatrain.generators.conditions.encoder import EncoderConfig
-from metatrain.generators.conditions.frozen_text import REMEMBERED, FrozenText, settings_of
+from metatrain.generators.conditions.frozen_text import (
+    REMEMBERED,
+    FrozenText,
+    FrozenTextConfig,
+    Opened,
+)
 from metatrain.generators.frozen import Frozen, read_pinned
 from metatrain.generators.frozen_folder import Hash
 from metatrain.storage.files import read_file
@@ -29,7 +32,7 @@ _TABLE = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 
 
-class WordsConfig(EncoderConfig, Frozen):
+class WordsConfig(FrozenTextConfig, Frozen):
     """A frozen table of word vectors, with the tokenizer that numbers its rows."""
 
     name: Literal["words"] = "words"
@@ -73,20 +76,8 @@ class WordsConfig(EncoderConfig, Frozen):
         return str(folder / _TABLE), str(folder / _TOKENIZER)
 
 
-class Words(FrozenText[WordsConfig]):
-    """Word vectors: what texts mean was learned elsewhere, from far more of them."""
-
-    Config = WordsConfig
-
-    @override
-    @classmethod
-    def opened(cls, config: WordsConfig) -> tuple[int, int, Callable[[str], Tensor]]:
-        width, vectors = opened_words(settings_of(config))
-        return width, config.length, vectors
-
-
 @lru_cache(maxsize=4)
-def opened_words(settings: str) -> tuple[int, Callable[[str], Tensor]]:
+def opened_words(settings: str) -> Opened:
     """Return the width of the vectors, and what returns those of a text; read once a process."""
     config = WordsConfig.model_validate_json(settings)
     pins = config.sha256 or (None, None)
@@ -105,6 +96,13 @@ def opened_words(settings: str) -> tuple[int, Callable[[str], Tensor]]:
         return torch.tensor(table[ids], dtype=torch.float32, device="cpu").view(-1, table.shape[1])
 
     return table.shape[1], vectors
+
+
+class Words(FrozenText[WordsConfig]):
+    """Word vectors: what texts mean was learned elsewhere, from far more of them."""
+
+    Config = WordsConfig
+    opened = staticmethod(opened_words)
 
 
 def _table(data: bytes, url: str) -> Any:

@@ -15,6 +15,7 @@ from metatrain.generators.networks.adversarial import (
     Embedding,
     Judgement,
     Projection,
+    SeesSupport,
     doubled,
     set_encoder,
 )
@@ -28,9 +29,7 @@ class FastGANConfig(Section):
     width: int = Field(
         default=32, ge=8, le=4096, multiple_of=8, description="Channels at the highest resolution."
     )
-    support: bool = Field(
-        default=False, description="Whether both players see the support, by a set encoder."
-    )
+    support: SeesSupport = False
 
 
 class FastGAN(AdversarialNetwork):

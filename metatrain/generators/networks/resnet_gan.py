@@ -13,6 +13,7 @@ from metatrain.generators.networks.adversarial import (
     Embedding,
     Judgement,
     Projection,
+    SeesSupport,
     doubled,
     set_encoder,
 )
@@ -30,9 +31,7 @@ class ResNetGANConfig(Section):
     patch: Literal[1, 2, 4] = Field(
         default=1, description="Side of the pixel patches that are one place of the largest map."
     )
-    support: bool = Field(
-        default=False, description="Whether both players see the support, by a set encoder."
-    )
+    support: SeesSupport = False
 
 
 class ResNetGAN(AdversarialNetwork):

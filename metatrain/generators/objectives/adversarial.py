@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.func import grad
 from typing_extensions import override
 
-from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
@@ -119,6 +118,8 @@ class Adversarial(Objective[AdversarialConfig]):
     """
 
     Config = AdversarialConfig
+    trains = AdversarialNetwork
+    needs = "a generator with a discriminator, such as generator.name=resnet_gan"
 
     @property
     @override
@@ -137,14 +138,6 @@ class Adversarial(Objective[AdversarialConfig]):
     @classmethod
     def differentiates(cls, config: Any) -> bool:
         return config.penalty_weight > 0
-
-    @override
-    def check(self, network: Network) -> None:
-        if not isinstance(network, AdversarialNetwork):
-            raise UserError(
-                f"objective.name=adversarial needs a generator with a discriminator, and "
-                f"{type(network).__name__} has none; choose generator.name=resnet_gan or fastgan."
-            )
 
     @override
     def prepare(self, batch: Batch, *, training: bool) -> Draw:

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
@@ -49,6 +48,8 @@ class Autoencode(Objective[AutoencodeConfig]):
     """
 
     Config = AutoencodeConfig
+    trains = Autoencoder
+    needs = "generator.name=autoencoder"
 
     @property
     @override
@@ -59,14 +60,6 @@ class Autoencode(Objective[AutoencodeConfig]):
             autoencoding_loss, features=features, perceptual=config.perceptual, kl=config.kl
         )
         return (Term(loss),)
-
-    @override
-    def check(self, network: Network) -> None:
-        if not isinstance(network, Autoencoder):
-            raise UserError(
-                f"objective.name=autoencode needs generator.name=autoencoder, and "
-                f"{type(network).__name__} is another; choose another generator or objective."
-            )
 
     @override
     def prepare(self, batch: Batch, *, training: bool) -> Draw:

@@ -55,19 +55,13 @@ class FlowMatching(Objective[FlowConfig]):
     """
 
     Config = FlowConfig
+    trains = VelocityNetwork
+    needs = "a generator that predicts a velocity"
 
     @property
     @override
     def terms(self) -> Sequence[Term]:
         return (Term(velocity_error),)
-
-    @override
-    def check(self, network: Network) -> None:
-        if not isinstance(network, VelocityNetwork):
-            raise UserError(
-                f"objective.name=flow needs a generator that predicts a velocity, and "
-                f"{type(network).__name__} does not; choose another generator or objective."
-            )
 
     @override
     def prepare(self, batch: Batch, *, training: bool) -> Draw:

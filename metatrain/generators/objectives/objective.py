@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
@@ -44,9 +45,16 @@ class Objective(ABC, Generic[C]):
     Args:
         config: an instance of `Config`.
         shape: of one example as the network sees it, [C, H, W].
+
+    Attributes:
+        Config: the class of `config`.
+        trains: the kind of network that it can train.
+        needs: that kind in words, for whoever configured another.
     """
 
     Config: ClassVar[type[Section]]
+    trains: ClassVar[type[Network]] = Network
+    needs: ClassVar[str] = "a network"
 
     def __init__(self, config: C, shape: tuple[int, int, int]) -> None:
         self.config, self.shape = config, shape
@@ -73,9 +81,18 @@ class Objective(ABC, Generic[C]):
         """
         return False
 
-    @abstractmethod
     def check(self, network: Network) -> None:
-        """Raise a UserError where `network` cannot be trained on this objective."""
+        """Refuse a network that is not of the kind `trains`.
+
+        Raises:
+            UserError: when it is of another.
+        """
+        if not isinstance(network, self.trains):
+            name = getattr(self.config, "name", type(self).__name__)
+            raise UserError(
+                f"objective.name={name} needs {self.needs}, not {type(network).__name__}; choose "
+                f"another generator or objective."
+            )
 
     @abstractmethod
     def prepare(self, batch: Batch, *, training: bool) -> Draw:

@@ -75,6 +75,8 @@ class Scheduled(Objective[ScheduledConfig]):
     """
 
     Config = ScheduledConfig
+    trains = Backbone
+    needs = "generator.name=diffusers"
 
     def __init__(self, config: ScheduledConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
@@ -97,14 +99,6 @@ class Scheduled(Objective[ScheduledConfig]):
     @override
     def terms(self) -> Sequence[Term]:
         return (Term(prediction_error),)
-
-    @override
-    def check(self, network: Network) -> None:
-        if not isinstance(network, Backbone):
-            raise UserError(
-                f"objective.name=diffusers needs generator.name=diffusers, and "
-                f"{type(network).__name__} is another; choose objective.name=flow."
-            )
 
     @override
     def prepare(self, batch: Batch, *, training: bool) -> Draw:

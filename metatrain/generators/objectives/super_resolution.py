@@ -31,19 +31,13 @@ class SuperResolution(Objective[SuperResolutionConfig]):
     """
 
     Config = SuperResolutionConfig
+    trains = EnlargingNetwork
+    needs = "a generator that enlarges, such as generator.name=residual"
 
     @property
     @override
     def terms(self) -> Sequence[Term]:
         return (Term(absolute_error),)
-
-    @override
-    def check(self, network: Network) -> None:
-        if not isinstance(network, EnlargingNetwork):
-            raise UserError(
-                f"objective.name=super_resolution needs a generator that enlarges, and "
-                f"{type(network).__name__} does not; choose generator.name=residual."
-            )
 
     @override
     def prepare(self, batch: Batch, *, training: bool) -> Draw:
