@@ -9,6 +9,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -46,6 +47,9 @@ __all__ = ["PackSummary", "assign_splits", "pack"]
 _FORMAT = 2
 # The longest side of a photograph that stays whole: an episode reads one tile.
 _TILE = 512
+
+# Gives each task a split, by its own or None.
+_Assign = Callable[[Mapping[str, str | None]], dict[str, str]]
 
 
 def pack(
@@ -142,44 +146,98 @@ def pack(
     conditions = {**opened.conditions, **(conditions or {})}
     options = _recorded_options(pixels, reading, seed, split, conditions)
     columns = ConditionColumns(conditions, opened, label, size, raw)
+    addition = _Addition(
+        source=opened,
+        label=label,
+        dest=dest,
+        options=options,
+        assign=partial(assign_splits, seed=seed, shares=split),
+        grow=grow,
+        pixels=pixels,
+        columns=columns,
+    )
     with _leased(dest, wait) as held:
-        metadata = [column for column in opened.columns if column not in columns.types]
-        writer = DatasetWriter(dest, metadata, columns.types)
+        return addition.add(held)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Addition:
+    """What a source adds to the data set at its destination, or makes where there is none.
+
+    Attributes:
+        source: gives the images.
+        label: names the source in messages.
+        dest: the folder of the data set.
+        options: what the data set is known by.
+        assign: gives tasks without a split one.
+        grow: whether the source may lack images of tasks that are there.
+        pixels: decide how an image becomes plain.
+        columns: encodes conditions.
+    """
+
+    source: Source
+    label: str
+    dest: str
+    options: Mapping[str, Any]
+    assign: _Assign
+    grow: bool
+    pixels: PixelOptions
+    columns: ConditionColumns
+
+    def add(self, held: LeaseKey) -> PackSummary:
+        """Pack what is new, under a lease of the destination."""
+        types = self.columns.types
+        metadata = [column for column in self.source.columns if column not in types]
+        writer = DatasetWriter(self.dest, metadata, types)
         before = writer.packed_before()
-        columns.continue_with(writer.conditions)
-        new = _new_tasks(opened.identities, options, before, dest)
+        self.columns.continue_with(writer.conditions)
+        new = _new_tasks(self.source.identities, self.options, before, self.dest)
         if before and not new:
-            return PackSummary(dest, **before["summary"], already_packed=True)
-        known = before or {"tasks": {}, "summary": {}}
-        packed = _packed_tasks(writer, new, dest)
-        assign = partial(assign_splits, seed=seed, shares=split)
-        splits = _splits(opened, new, packed, assign, dest)
-        tally = Tally(Progress("packing", sum(opened.counts[name] for name in new)))
-        for remark in opened.remarks:
+            return PackSummary(self.dest, **before["summary"], already_packed=True)
+        packed = _packed_tasks(writer, new, self.dest)
+        splits = _splits(self.source, new, packed, self.assign, self.dest)
+        tally = Tally(Progress("packing", sum(self.source.counts[name] for name in new)))
+        for remark in self.source.remarks:
             tally.progress.say(remark)
         maker = RowMaker(
-            source=opened,
+            source=self.source,
             splits=splits,
             packed=packed,
-            dest=dest,
-            grow=grow,
-            pixels=pixels,
-            columns=columns,
+            dest=self.dest,
+            grow=self.grow,
+            pixels=self.pixels,
+            columns=self.columns,
             tally=tally,
         )
         with _attempt(writer, held), closing(tally.progress):
             for row in maker.rows():
                 writer.add(row)
-            if tally.present and not tally.kept:
-                writer.clear()
-                return PackSummary(dest, **known["summary"], already_packed=True)
-            for name, data in opened.beside().items():
-                write_file(f"{dest}/{name}", data)
-            summary = add_summary(tally.summary(label, splits, known["tasks"]), known["summary"])
-            note = {"options": options, "tasks": {**known["tasks"], **new}, "summary": summary}
-            held.check()
-            writer.commit(note, columns.sections)
-        return PackSummary(dest, **summary, near_copies=tally.near_copies)
+            return self._committed(writer, held, tally, splits, new, before)
+
+    def _committed(
+        self,
+        writer: DatasetWriter,
+        held: LeaseKey,
+        tally: Tally,
+        splits: Mapping[str, str],
+        new: Mapping[str, str],
+        before: Mapping[str, Any] | None,
+    ) -> PackSummary:
+        """Write the manifest, unless every image was there before."""
+        known = before or {"tasks": {}, "summary": {}}
+        if tally.present and not tally.kept:
+            writer.clear()
+            return PackSummary(self.dest, **known["summary"], already_packed=True)
+        for name, data in self.source.beside().items():
+            write_file(f"{self.dest}/{name}", data)
+        counts = tally.summary(self.label, splits, known["tasks"])
+        summary = add_summary(counts, known["summary"])
+        tasks = {**known["tasks"], **new}
+        held.check()
+        writer.commit(
+            {"options": self.options, "tasks": tasks, "summary": summary}, self.columns.sections
+        )
+        return PackSummary(self.dest, **summary, near_copies=tally.near_copies)
 
 
 def _recorded_options(
@@ -284,7 +342,7 @@ def _splits(
     source: Source,
     new: Iterable[str],
     packed: Mapping[str, PackedTask],
-    assign: Callable[[Mapping[str, str | None]], dict[str, str]],
+    assign: _Assign,
     dest: str,
 ) -> dict[str, str]:
     """Return the split of every task in `new`: one that is packed keeps its own."""
