@@ -1,24 +1,18 @@
 """Encoding a data set: latents computed once, beside the images that they are of."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache, partial
 from itertools import chain
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
-from metatrain.base.text import printable, reason_of
+from metatrain.base.text import printable
 from metatrain.data.images import BadValue
 from metatrain.data.packed.latents import LATENT, PackedLatents, encode_latents
-from metatrain.data.packed.manifest import IMAGE, MALFORMED, RowGroup, by_task
-from metatrain.data.packed.parquet_headers import refuse_bomb
+from metatrain.data.packed.manifest import IMAGE, by_task
+from metatrain.data.packed.shard import shards_of
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.packed.writer import IMAGE_SCHEMA, DatasetWriter, sha256_of
+from metatrain.data.packed.writer import IMAGE_SCHEMA, DatasetWriter
 from metatrain.data.pictures import decode
 from metatrain.generators.codecs.trained import Trained, TrainedConfig
 from metatrain.storage.files import MissingError, read_file, write_file
@@ -76,8 +70,7 @@ def encode_data(
 def _write(
     store: EpisodeStore, codec: Trained, latents: PackedLatents, dest: str, device: torch.device
 ) -> None:
-    # The row groups of a task lie in several shards where the data set was added to.
-    shard = lru_cache(maxsize=2)(partial(_Shard, store))
+    shard = shards_of(store.url, store.row_groups, store.footers)
     schema = shard(store.row_groups[0].file).schema
     texts = [n for n in schema.names if n not in {*IMAGE_SCHEMA.names, *store.conditions, LATENT}]
     kinds = {name: schema.field(name).type for name in store.conditions}
@@ -113,42 +106,6 @@ def _encoded(
             f"task '{printable(task)}' cannot be encoded ({error}); pack it again, or train the "
             f"codec on such images."
         ) from error
-
-
-class _Shard:
-    """A shard in memory, of which every row group is verified before it is read."""
-
-    def __init__(self, store: EpisodeStore, name: str) -> None:
-        self._url = f"{store.url}/{name}"
-        self._data = read_file(self._url)
-        footer = max(group.end for group in store.row_groups if group.file == name)
-        self._verify(footer, len(self._data), str(store.footers.get(name)))
-        with self._refuse_malformed():
-            refuse_bomb(self._data)
-            self._parquet = pq.ParquetFile(pa.BufferReader(self._data))
-            self.schema = self._parquet.schema_arrow
-
-    def rows(self, group: RowGroup) -> list[dict[str, Any]]:
-        """Read the rows of a row group."""
-        self._verify(group.offset, group.end, group.sha256)
-        with self._refuse_malformed():
-            return self._parquet.read_row_group(group.row_group).to_pylist()
-
-    @contextmanager
-    def _refuse_malformed(self) -> Iterator[None]:
-        try:
-            yield
-        except MALFORMED as error:
-            raise UserError(
-                f"{self._url} is malformed ({reason_of(error)}); copy or pack the data set again."
-            ) from error
-
-    def _verify(self, start: int, end: int, sha256: str) -> None:
-        if sha256_of(memoryview(self._data)[start:end]) != sha256:
-            raise UserError(
-                f"{self._url} is damaged: bytes {start} to {end} are not those that were packed; "
-                f"copy or pack the data set again."
-            )
 
 
 def _copy_attribution(source: str, dest: str) -> None:

@@ -5,7 +5,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,15 @@ from metatrain.data.check import check
 from metatrain.data.images import BadImage
 from metatrain.data.packed.manifest import FOOTERS_KEY, MANIFEST, manifest_schema
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.packed.writer import IMAGE_SCHEMA, _column_end, _extent, sha256_of
+from metatrain.data.packed.writer import (
+    IMAGE_SCHEMA,
+    DatasetWriter,
+    _column_end,
+    _extent,
+    sha256_of,
+)
 from metatrain.data.packing.containers import open_container
+from metatrain.data.packing.pack import pack
 from metatrain.data.packing.sources import open_source
 from metatrain.data.packing.sources.listing import Options
 
@@ -240,7 +247,7 @@ def test_parquet_that_unpacks_to_far_more_than_it_has_is_refused_unread(folder):
             read_all(str(path))
 
 
-def bomb(folder: Path) -> str:
+def bomb(folder: Path, metadata: Mapping[bytes, bytes] | None = None) -> str:
     """A data set of hand, in whose shard each row has a text of 30 MB, of one dictionary."""
     image, by = png(9), pa.DictionaryArray.from_arrays([0, 0, 0], ["x" * 3 * 10**7])
     columns = {"task": ["a"] * 3, "index": [0, 1, 2], "image": [image] * 3, "width": [8] * 3}
@@ -260,7 +267,8 @@ def bomb(folder: Path) -> str:
     row |= {"images": _column_end(group, "image") - 3 * (4 + len(image))}
     row |= {"sha256": sha256_of(data[offset : offset + length])}
     footers = json.dumps({"data-00000.parquet": sha256_of(data[offset + length :])})
-    schema = manifest_schema(sources=False, columns=False).with_metadata({FOOTERS_KEY: footers})
+    metadata = {**(metadata or {}), FOOTERS_KEY: footers}
+    schema = manifest_schema(sources=False, columns=False).with_metadata(metadata)
     pq.write_table(pa.Table.from_pylist([row], schema), folder / MANIFEST)
     return str(folder)
 
@@ -271,3 +279,35 @@ def test_a_shard_that_unpacks_to_far_more_than_it_has_is_a_fault_and_not_read(tm
         [fault] = check(str(tmp_path)).faults
     assert "it has a dictionary of 30,000,004 bytes" in fault
     assert EpisodeStore(str(tmp_path)).tasks("train")[0].count == 3
+
+
+def test_a_data_set_that_is_added_to_is_read_within_bounds(tmp_path):
+    images, dest = tmp_path / "images", tmp_path / "set"
+    (images / "a").mkdir(parents=True)
+    (images / "a" / "0.png").write_bytes(png(1))
+    pack(images, dest)
+    metadata = pq.read_schema(dest / MANIFEST).metadata
+    (images / "a" / "1.png").write_bytes(png(2))
+    bomb(dest, metadata)
+    with bounds(), pytest.raises(UserError, match="it has a dictionary of 30,000,004 bytes"):
+        pack(images, dest, grow=True)
+
+
+def test_a_packed_image_that_cannot_be_decoded_is_named_when_its_task_grows(tmp_path):
+    images, dest = tmp_path / "images", tmp_path / "set"
+    (images / "a").mkdir(parents=True)
+    (images / "a" / "0.png").write_bytes(png(1))
+    pack(images, dest)
+    shard = dest / "data-00000.parquet"
+    rows = pq.read_table(shard).to_pylist()
+    note = json.loads(pq.read_schema(dest / MANIFEST).metadata[b"metatrain.pack"])
+    for path in (shard, dest / MANIFEST):
+        path.unlink()
+    writer = DatasetWriter(str(dest), ())
+    writer.begin()
+    for row in rows:
+        writer.add({**row, "image": b"rubbish"})
+    writer.commit(note)
+    (images / "a" / "1.png").write_bytes(png(2))
+    with pytest.raises(UserError, match=r"image 0 of task .a., .* cannot be decoded"):
+        pack(images, dest, grow=True)

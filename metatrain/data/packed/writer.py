@@ -136,6 +136,11 @@ class DatasetWriter:
         """The row groups that are written, those of the data set that is there among them."""
         return self._manifest
 
+    @property
+    def footers(self) -> Mapping[str, str]:
+        """The sha256 of each written shard's footer, by the shard's name."""
+        return self._footers
+
     def continue_task(self, name: str, sources: Mapping[str, int]) -> None:
         """Take over the sources of a task that is there: the index of the first image of each."""
         self._earlier[name] = sources

@@ -1,18 +1,14 @@
 """Tasks that a data set has already, to which a source may add images."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import printable
 from metatrain.data.fingerprint import Fingerprint, fingerprint_of
 from metatrain.data.images import BadImage, open_packed
 from metatrain.data.packed.manifest import RowGroup
-from metatrain.storage.files import asking, filesystem_of
+from metatrain.data.packed.shard import Shard
 
 # Columns of a row that say where it is, or are compared as pixels.
 _PLACE = ("task", "index", "image", "width", "height", "split")
@@ -46,32 +42,31 @@ class PackedTask(NamedTuple):
         return firsts
 
 
-def read_packed_task(url: str, groups: Iterable[RowGroup]) -> PackedTask:
-    """Read a task of the data set at `url`, by its row groups in their order.
+def read_packed_task(groups: Iterable[RowGroup], shard: Callable[[str], Shard]) -> PackedTask:
+    """Read a task that is packed.
+
+    Args:
+        groups: its row groups, in their order.
+        shard: reads a shard of the data set by its name.
 
     Raises:
         UserError: when it cannot be read.
     """
     groups = list(groups)
-    rows = [row for group in groups for row in _rows(f"{url}/{group.file}", group)]
-    images = [
-        PackedImage(
-            fingerprint_of(open_packed(row["image"])),
-            {column: value for column, value in row.items() if column not in _PLACE},
-        )
-        for row in rows
-    ]
-    return PackedTask(groups[0].split, images)
+    rows = [row for group in groups for row in shard(group.file).rows(group)]
+    return PackedTask(groups[0].split, [_packed_image(row) for row in rows])
 
 
-def _rows(url: str, group: RowGroup) -> Iterator[dict[str, Any]]:
-    fs, path = filesystem_of(url)
+def _packed_image(row: Mapping[str, Any]) -> PackedImage:
     try:
-        with asking(url, partial(fs.open, path, "rb")) as file:
-            table = pq.ParquetFile(file).read_row_group(group.row_group)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{url} cannot be read ({error}); check that data set.") from error
-    yield from table.to_pylist()
+        fingerprint = fingerprint_of(open_packed(row["image"]))
+    except BadImage as error:
+        raise UserError(
+            f"image {row['index']} of task '{printable(row['task'])}', which is packed already, "
+            f"cannot be decoded ({error}); pack that data set anew in another place."
+        ) from error
+    values = {column: value for column, value in row.items() if column not in _PLACE}
+    return PackedImage(fingerprint, values)
 
 
 class TaskImages:

@@ -22,6 +22,7 @@ from metatrain.base.progress import Progress, tracked
 from metatrain.base.text import printable
 from metatrain.data.images import Background
 from metatrain.data.packed.manifest import by_task
+from metatrain.data.packed.shard import shards_of
 from metatrain.data.packed.writer import DatasetWriter
 from metatrain.data.packing.built_in import BUILT_IN
 from metatrain.data.packing.condition_columns import ConditionColumns
@@ -330,9 +331,14 @@ def _new_tasks(
 def _packed_tasks(writer: DatasetWriter, names: Iterable[str], dest: str) -> dict[str, PackedTask]:
     """Read the tasks among `names` that the data set has already, for images to be added."""
     groups = by_task(writer.row_groups)
-    known = [name for name in names if name in groups]
+    # In the order of the shards, so that each is read once.
+    known = sorted(
+        (name for name in names if name in groups),
+        key=lambda name: (groups[name][0].file, groups[name][0].offset),
+    )
+    shard = shards_of(dest, writer.row_groups, writer.footers)
     progress = tracked("reading packed tasks", known, len(known))
-    packed = {name: read_packed_task(dest, groups[name]) for name in progress}
+    packed = {name: read_packed_task(groups[name], shard) for name in progress}
     for name, task in packed.items():
         writer.continue_task(name, task.sources)
     return packed
