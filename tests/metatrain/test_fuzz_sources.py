@@ -267,8 +267,8 @@ def bomb(folder: Path, metadata: Mapping[bytes, bytes] | None = None) -> str:
     row |= {"images": _column_end(group, "image") - 3 * (4 + len(image))}
     row |= {"sha256": sha256_of(data[offset : offset + length])}
     footers = json.dumps({"data-00000.parquet": sha256_of(data[offset + length :])})
-    metadata = {**(metadata or {}), FOOTERS_KEY: footers}
-    schema = manifest_schema(sources=False, columns=False).with_metadata(metadata)
+    schema = manifest_schema(sources=False, columns=False)
+    schema = schema.with_metadata({**(metadata or {}), FOOTERS_KEY: footers.encode()})
     pq.write_table(pa.Table.from_pylist([row], schema), folder / MANIFEST)
     return str(folder)
 

@@ -163,7 +163,7 @@ def pack(
 
 @dataclass(frozen=True, kw_only=True)
 class _Addition:
-    """What a source adds to the data set at its destination, or makes where there is none.
+    """An addition of a source to a data set, which it makes where there is none.
 
     Attributes:
         source: gives the images.
