@@ -16,7 +16,7 @@ from metatrain.cli.arguments import add_config_arguments, add_wait_argument
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
-    from cluster.jobs.submit import Job
+    from cluster.jobs.submit import Submission
     from metatrain.evaluation.running.runner import Runner
 
 
@@ -59,7 +59,7 @@ def _submit(arguments: argparse.Namespace) -> None:
 
 
 def submit_from(
-    arguments: argparse.Namespace, build_job: "Callable[[str | None, Sequence[str]], Job]"
+    arguments: argparse.Namespace, build_job: "Callable[[str | None, Sequence[str]], Submission]"
 ) -> None:
     """Submit the job that `build_job` makes of the command line's file and overrides."""
     from cluster.jobs.submit import submit

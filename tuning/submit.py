@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from cluster.jobs.submit import Job, refuse_relative
+from cluster.jobs.submit import Submission, refuse_relative
 from tuning.config import load_sweep
 
 
-def sweep_job(file: str | None, overrides: Sequence[str]) -> Job:
+def sweep_job(file: str | None, overrides: Sequence[str]) -> Submission:
     """Build the job of a sweep, from the arguments of `metatrain sweep`.
 
     Raises:
@@ -18,4 +18,6 @@ def sweep_job(file: str | None, overrides: Sequence[str]) -> Job:
     if sweep.base.data.url:
         refuse_relative("data.path", sweep.base.data.url)
     command = ["python", "-m", "tuning", "sweep", *filter(None, [file]), *overrides]
-    return Job(name=settings.name, url=settings.url, file=file, command=command, config=sweep.base)
+    return Submission(
+        name=settings.name, url=settings.url, file=file, command=command, config=sweep.base
+    )

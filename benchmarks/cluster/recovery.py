@@ -30,7 +30,7 @@ from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.data.packing.pack import pack
 from metatrain.training.checkpoint import ALONE, BackgroundWriter, CheckpointStore, draft_of
 from metatrain.training.observer import Observer
-from metatrain.training.partition import Partitions
+from metatrain.training.partition import StateParts
 from metatrain.training.run_data import training_sampler
 from metatrain.training.state import Record, TrainState
 from metatrain.training.trainer import Trainer
@@ -62,7 +62,7 @@ class Stall(NamedTuple):
 class _TimedSaver(Observer):
     """Saving as on a cluster, and the times of it."""
 
-    def __init__(self, config: Config, partitions: Partitions) -> None:
+    def __init__(self, config: Config, partitions: StateParts) -> None:
         self._config, self._partitions = config, partitions
         self._store = CheckpointStore(config.run.url)
         self._writer = BackgroundWriter(self._store, ALONE, 0, print, self._on_saved)

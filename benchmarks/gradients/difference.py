@@ -11,7 +11,7 @@ from benchmarks.gradients.measure import relative_error
 from benchmarks.gradients.trained import glyph_episodes, train
 from metatrain.data.episodes import Episode
 from metatrain.learning.inner.gradient_field import GradientField
-from metatrain.learning.inner.hvp import Difference, DoubleBackward
+from metatrain.learning.inner.hvp import DoubleBackward, FiniteDifference
 from metatrain.learning.inner.theta import Theta
 
 STEPS, TRAINING = (5e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5), 600
@@ -50,7 +50,7 @@ def errors(theta: Theta, double: Theta, episode: Episode) -> list[float]:
         {name: v.double() for name, v in vector.items()},
         tuple(t.double() if t.is_floating_point() else t for t in draw),
     )
-    difference, measured = Difference(field), []
+    difference, measured = FiniteDifference(field), []
     for step in STEPS:
         difference.STEP = step
         measured.append(relative_error(difference(weights, vector, draw), exact))

@@ -27,7 +27,7 @@ from metatrain.training.engine import Engine
 from metatrain.training.exchange import Item
 from metatrain.training.initial_weights import initial_weights
 from metatrain.training.outer_optimizer import COUNT, MOMENTS, outer_optimizer
-from metatrain.training.partition import Partition, Partitions, Slice
+from metatrain.training.partition import Partition, Slice, StateParts
 from metatrain.training.state import TrainState, first_state
 
 # It would be compiled for a minute, for collectives that gloo does as well.
@@ -97,9 +97,9 @@ class ZeroEngine(Engine):
 
     @property
     @override
-    def partitions(self) -> Partitions:
+    def partitions(self) -> StateParts:
         whole = Partition.whole(self._shapes, copy=self.rank, copies=self.world)
-        return Partitions(theta=self._partition, memory=whole)
+        return StateParts(theta=self._partition, memory=whole)
 
     def begin(self) -> TrainState:
         """Set theta to what a new run begins with, and return its local state. Collective.

@@ -22,7 +22,7 @@ from metatrain.data.slots import in_order_of_slots
 from metatrain.generators import Draw
 from metatrain.learning.inner.theta import Theta
 from metatrain.training.exchange import Item
-from metatrain.training.partition import Partitions, Slice
+from metatrain.training.partition import Slice, StateParts
 
 
 class GatheringEngine(ZeroEngine):
@@ -147,8 +147,8 @@ class ShardedEngine(GatheringEngine):
 
     @property
     @override
-    def partitions(self) -> Partitions:
-        return Partitions(theta=self._partition, memory=self._partition)
+    def partitions(self) -> StateParts:
+        return StateParts(theta=self._partition, memory=self._partition)
 
     @override
     def parameters(self) -> Parameters:

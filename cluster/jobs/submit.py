@@ -28,7 +28,7 @@ from metatrain.config import Config, load_config
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Submission:
     """A command for a cluster to run.
 
     Attributes:
@@ -52,7 +52,7 @@ class Job:
         return shlex.join(self.command)
 
 
-def training_job(file: str | None, overrides: Sequence[str]) -> Job:
+def training_job(file: str | None, overrides: Sequence[str]) -> Submission:
     """Build the job that runs `metatrain train`.
 
     Raises:
@@ -63,10 +63,12 @@ def training_job(file: str | None, overrides: Sequence[str]) -> Job:
     if config.data.url:
         refuse_relative("data.path", config.data.url)
     command = ["python", "-m", "cluster", "train", *filter(None, [file]), *overrides]
-    return Job(name=config.run.name, url=config.run.url, file=file, command=command, config=config)
+    return Submission(
+        name=config.run.name, url=config.run.url, file=file, command=command, config=config
+    )
 
 
-def doctor_job(file: str | None, overrides: Sequence[str]) -> Job:
+def doctor_job(file: str | None, overrides: Sequence[str]) -> Submission:
     """Build the job that runs `metatrain doctor` on the cluster.
 
     Raises:
@@ -76,7 +78,7 @@ def doctor_job(file: str | None, overrides: Sequence[str]) -> Job:
         training_job(file, overrides)
     command = ["python", "-m", "cluster", "doctor", *filter(None, [file]), *overrides]
     # The doctor itself reports a cluster that is too small.
-    return Job(name="doctor", url="the examination", file=file, command=command, config=None)
+    return Submission(name="doctor", url="the examination", file=file, command=command, config=None)
 
 
 def refuse_relative(key: str, url: str) -> None:
@@ -96,7 +98,7 @@ def refuse_relative(key: str, url: str) -> None:
         )
 
 
-def submit(job: Job, address: str | None, *, wait: bool) -> None:
+def submit(job: Submission, address: str | None, *, wait: bool) -> None:
     """Submit a job from the current directory.
 
     Args:
@@ -146,7 +148,7 @@ def _check_uploaded(file: str | None, uploaded: Collection[Path]) -> None:
         )
 
 
-def _find_running(client: JobSubmissionClient, job: Job) -> str | None:
+def _find_running(client: JobSubmissionClient, job: Submission) -> str | None:
     """Return the id of a job that already runs the same command; None where there is none.
 
     Raises:
@@ -165,7 +167,7 @@ def _find_running(client: JobSubmissionClient, job: Job) -> str | None:
     return None
 
 
-def _submit(client: JobSubmissionClient, job: Job, files: Mapping[Path, int]) -> str:
+def _submit(client: JobSubmissionClient, job: Submission, files: Mapping[Path, int]) -> str:
     """Submit a job under its name and the next number, since Ray accepts an id only once."""
     numbered = re.compile(rf"{re.escape(job.name)}-(\d+)")
     ids = [numbered.fullmatch(details.submission_id or "") for details in client.list_jobs()]

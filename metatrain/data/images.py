@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from metatrain.data.decoding.bad import CORRUPT, UNKNOWN, BadImage, BadValue
 from metatrain.data.decoding.blank import WARNINGS, warning_of
 from metatrain.data.decoding.colours import profile_of, to_srgb
-from metatrain.data.decoding.levels import ChooseLevels, Extent
+from metatrain.data.decoding.levels import ChooseLevels, ValueExtent
 from metatrain.data.decoding.opened import (
     MAX_PIXELS,
     Frame,
@@ -140,7 +140,7 @@ def normalised_tiles(
     ]
 
 
-def extent_of(data: bytes) -> Extent | None:
+def extent_of(data: bytes) -> ValueExtent | None:
     """Return the extent of an image's values; None where they have 8 bits.
 
     Raises:

@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Literal
 
 from metatrain.base.progress import tracked
-from metatrain.data.decoding.levels import ChooseLevels, Extent, Levels
+from metatrain.data.decoding.levels import ChooseLevels, Levels, ValueExtent
 from metatrain.data.images import BadValue, extent_of
 
 # The last is the values that become black and white.
@@ -31,14 +31,14 @@ class _TaskLevels:
     def __init__(self, task: Sequence[Callable[[], bytes]]) -> None:
         self._task, self._lock = task, Lock()
 
-    def __call__(self, extent: Extent) -> Levels:
+    def __call__(self, extent: ValueExtent) -> Levels:
         with self._lock:  # or each thread would measure them
             extents = self._extents
         return (extents.get(extent.kind, extent) | extent).levels
 
     @cached_property
-    def _extents(self) -> dict[str, Extent]:
-        extents: dict[str, Extent] = {}
+    def _extents(self) -> dict[str, ValueExtent]:
+        extents: dict[str, ValueExtent] = {}
         for read in tracked("measuring a task's values", self._task, len(self._task)):
             try:
                 extent = extent_of(read())

@@ -50,7 +50,7 @@ workers.
 """
 
 
-class Entry(NamedTuple):
+class LearnerPage(NamedTuple):
     """The parts of a learner's docstring."""
 
     title: str
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
     use: str
 
 
-def entry_of(learner: type[Learner]) -> Entry:
+def entry_of(learner: type[Learner]) -> LearnerPage:
     """Parse a learner's docstring.
 
     Raises:
@@ -80,7 +80,7 @@ def entry_of(learner: type[Learner]) -> Entry:
 
     if not formulas:
         raise ValueError(f"the docstring of {learner.__name__} has no formula 'g = ...'")
-    return Entry(paragraphs[0], formulas[0], part("Cost"), part("Memory"), part("Use"))
+    return LearnerPage(paragraphs[0], formulas[0], part("Cost"), part("Memory"), part("Use"))
 
 
 def page() -> str:

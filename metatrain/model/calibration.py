@@ -27,7 +27,7 @@ _MOST_FEATURES = 256
 _ARRAYS = ("surprise", "learned", "nearer")
 
 
-class Extent(NamedTuple):
+class SampleSizes(NamedTuple):
     """The tasks, seeds and images that a quality is measured with.
 
     Own task is an easy question among few tasks and a hard one among many, and the mean of several
@@ -43,9 +43,9 @@ class Extent(NamedTuple):
     seeds: int
     images: int
 
-    def common(self, other: "Extent") -> "Extent":
+    def common(self, other: "SampleSizes") -> "SampleSizes":
         """Return the largest extent that both can be measured in."""
-        return Extent(*map(min, self, other))
+        return SampleSizes(*map(min, self, other))
 
     def own_task(self, nearer: Tensor) -> Tensor:
         """Return the own-task share of each task [T], as it is in this extent.
@@ -141,12 +141,12 @@ class Calibration:
         return (distance >= distance[-1] * (1 - 1e-9)).double().mean().item()
 
     @property
-    def extent(self) -> Extent:
+    def extent(self) -> SampleSizes:
         """The tasks, seeds and images of the calibration."""
         seeds, tasks, images = self.nearer.shape
-        return Extent(tasks, seeds, images)
+        return SampleSizes(tasks, seeds, images)
 
-    def forecast(self, extent: Extent | None = None) -> Forecast:
+    def forecast(self, extent: SampleSizes | None = None) -> Forecast:
         """Make the forecast of the quality of another task, as it is measured in `extent`.
 
         Args:

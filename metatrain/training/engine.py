@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metatrain.base.parameters import Parameters
 from metatrain.training.exchange import Item
-from metatrain.training.partition import Partition, Partitions, shapes_of
+from metatrain.training.partition import Partition, StateParts, shapes_of
 from metatrain.training.state import Record
 
 
@@ -60,11 +60,11 @@ class Engine(ABC):
         return next(iter(self.local().values())).device
 
     @property
-    def partitions(self) -> Partitions:
+    def partitions(self) -> StateParts:
         """The parts of the state that this worker keeps."""
         shapes = shapes_of(self.parameters())
         whole = Partition.whole(shapes, copy=self.rank, copies=self.world)
-        return Partitions(whole, whole)
+        return StateParts(whole, whole)
 
     def local(self) -> Parameters:
         """Return this worker's slices of theta: float32, read only."""

@@ -75,7 +75,7 @@ def shapes_of(tree: Parameters) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in tree.items()}
 
 
-class Partitions(NamedTuple):
+class StateParts(NamedTuple):
     """The parts of a run's state that one worker keeps.
 
     Attributes:

@@ -28,7 +28,7 @@ from metatrain.training.checkpoint import (
 )
 from metatrain.training.checkpoint.index import sha256
 from metatrain.training.fragments import Fragment
-from metatrain.training.partition import Partition, Partitions, shapes_of
+from metatrain.training.partition import Partition, StateParts, shapes_of
 from metatrain.training.state import TrainState
 
 # Users choose these names: one has a slash, one could be another part's name.
@@ -122,7 +122,7 @@ def partitions_of(state, rank, world, shards):
         for name, (_, count) in whole.slices.items()
     }
     theta = Partition(shapes=shapes, slices=slices, copy=group, copies=world // shards)
-    return Partitions(theta=theta, memory=whole)
+    return StateParts(theta=theta, memory=whole)
 
 
 def local(state, partitions):

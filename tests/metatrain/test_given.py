@@ -18,7 +18,7 @@ from metatrain.config import load_config, parse_config
 from metatrain.data.batch import support_batch
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.generators.conditions.text import TextConfig, TextEncoder
+from metatrain.generators.conditions.text import TextEncoder, TextEncoderConfig
 from metatrain.generators.samplers import guided
 from metatrain.model.build import build_generator, build_learner, build_theta
 from metatrain.model.file import load_model
@@ -108,7 +108,7 @@ def test_conditions_leave_the_other_weights_as_they_are():
 @settings(max_examples=30)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_is_encoded_and_what_is_beyond_its_end_does_not_matter(text, other):
-    short, long = (TextEncoder(TextConfig(length=n), 16) for n in (24, 200))
+    short, long = (TextEncoder(TextEncoderConfig(length=n), 16) for n in (24, 200))
     long.load_state_dict(short.state_dict())
     values = short.tensor((text, other))
     tokens, visible = short(values)

@@ -15,7 +15,7 @@ from metatrain.generators.generator import Generator
 from metatrain.generators.networks.dit import DiT, DiTConfig
 from metatrain.generators.objectives.flow import FlowConfig, FlowMatching
 from metatrain.learning.inner.gradient_field import GradientField
-from metatrain.learning.inner.hvp import HVPS, Compiled, Difference, DoubleBackward
+from metatrain.learning.inner.hvp import HVPS, Compiled, DoubleBackward, FiniteDifference
 from metatrain.learning.inner.rule import InnerRule
 from metatrain.learning.inner.theta import Theta
 
@@ -114,7 +114,7 @@ def test_a_compiled_product_that_is_not_a_number_is_refused():
 def test_difference_is_near_and_knows_how_near(network):
     place = Place(network(), torch.float32)
     exact = place.product(DoubleBackward(place.field))
-    difference = Difference(place.field)
+    difference = FiniteDifference(place.field)
     true = error(place.product(difference), exact)
     assert true < 1e-3
     assert difference.error / 10 < true < 10 * difference.error
@@ -136,7 +136,7 @@ def test_difference_in_weights_that_are_0():
     part = {n: v for n, v in place.vector.items() if "bias" in n}
     place.weights |= {n: torch.zeros_like(v) for n, v in part.items()}
     exact = DoubleBackward(place.field)(place.weights, part, place.draw)
-    product = Difference(place.field)(place.weights, part, place.draw)
+    product = FiniteDifference(place.field)(place.weights, part, place.draw)
     assert error(product, exact) < 1e-3
 
 

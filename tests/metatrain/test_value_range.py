@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from metatrain.base.errors import UserError
 from metatrain.cli.command import run
 from metatrain.cli.commands import COMMANDS
-from metatrain.data.decoding.levels import Extent, Levels
+from metatrain.data.decoding.levels import Levels, ValueExtent
 from metatrain.data.images import BadImage, extent_of, normalise
 from metatrain.data.packed.manifest import SPLITS
 from metatrain.data.packed.store import EpisodeStore
@@ -146,7 +146,7 @@ def test_the_levels_of_a_task_are_those_of_all_its_values(images):
     levels = levels_of([*readers, lambda: b"no image"])
     for image in images:
         extent = extent_of(tiff(image))
-        assert extent == Extent("16-bit", image.min(), image.max())
+        assert extent == ValueExtent("16-bit", image.min(), image.max())
         assert levels(extent) == Levels(0, 2**bits - 1)
 
 

@@ -26,7 +26,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Extent:
+class ValueExtent:
     """The values of one or several images.
 
     Attributes:
@@ -39,9 +39,9 @@ class Extent:
     low: float
     high: float
 
-    def __or__(self, other: "Extent") -> "Extent":
+    def __or__(self, other: "ValueExtent") -> "ValueExtent":
         """Return the extent of both, which are of one kind."""
-        return Extent(self.kind, min(self.low, other.low), max(self.high, other.high))
+        return ValueExtent(self.kind, min(self.low, other.low), max(self.high, other.high))
 
     @property
     def levels(self) -> Levels:
@@ -59,7 +59,7 @@ class Extent:
 _ALL_16_BITS = Levels(0, 2**16 - 1)
 
 # Chooses the levels of an image by its extent.
-ChooseLevels = Callable[[Extent], Levels]
+ChooseLevels = Callable[[ValueExtent], Levels]
 
 
 class WidePixels:
@@ -76,7 +76,7 @@ class WidePixels:
     ) -> None:
         self._image, self._header, self._reopen = image, header, reopen
 
-    def extent(self) -> Extent:
+    def extent(self) -> ValueExtent:
         """Return the extent of the values.
 
         Raises:
@@ -92,7 +92,7 @@ class WidePixels:
             raise BadImage("no value is a finite number")
         low, high = self._header.declared
         kind = self._header.kind
-        return Extent(kind, min([*lows, *low]), max([*highs, *high]))
+        return ValueExtent(kind, min([*lows, *low]), max([*highs, *high]))
 
     def to_8_bit(self, levels: Levels, notes: list[str]) -> Image.Image:
         """Scale to 8 bits, and add to `notes`; alpha, of 16 bits, by its upper byte."""

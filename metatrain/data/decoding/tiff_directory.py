@@ -19,7 +19,7 @@ _OF_PIXELS = {
 _OF_RANGE = {280, 281, 340, 341}
 
 
-class Entry(NamedTuple):
+class TiffEntry(NamedTuple):
     """An entry of a directory: its tag, type and number of values, and their place."""
 
     tag: int
@@ -33,7 +33,7 @@ def order_of(data: bytes) -> str | None:
     return _HEADERS.get(data[:4])
 
 
-def entries_of(data: bytes) -> Iterator[Entry]:
+def entries_of(data: bytes) -> Iterator[TiffEntry]:
     """Yield the entries of the first directory, as far as the file goes."""
     order = order_of(data)
     try:
@@ -41,7 +41,7 @@ def entries_of(data: bytes) -> Iterator[Entry]:
         (count,) = struct.unpack_from(f"{order}H", data, directory)
         for place in range(directory + 2, directory + 2 + 12 * count, 12):
             tag, kind, values = struct.unpack_from(f"{order}HHI", data, place)
-            yield Entry(tag, kind, values, place + 8)
+            yield TiffEntry(tag, kind, values, place + 8)
     except struct.error:
         return
 

@@ -17,7 +17,7 @@ _ALWAYS_ALLOWED = 1_000_000_000
 _SHARE_LEFT = 0.05
 
 
-class Extent(NamedTuple):
+class SpoolSpan(NamedTuple):
     """Some bytes of a spool."""
 
     start: int
@@ -43,7 +43,7 @@ class Spool:
             None if packed_bytes is None else max(_ALWAYS_ALLOWED, MOST_GROWTH * packed_bytes)
         )
 
-    def write(self, chunks: Iterable[bytes]) -> Extent:
+    def write(self, chunks: Iterable[bytes]) -> SpoolSpan:
         """Append the concatenation of `chunks`.
 
         Raises:
@@ -61,7 +61,7 @@ class Spool:
                 )
         with reaching("the temporary folder"):
             self.file.flush()
-        return Extent(start, self._end - start)
+        return SpoolSpan(start, self._end - start)
 
     def _refuse_full_disk(self) -> None:
         disk = os.fstatvfs(self.file.fileno())
@@ -72,7 +72,7 @@ class Spool:
                 f"it yourself if you trust it."
             )
 
-    def read(self, extent: Extent) -> bytes:
+    def read(self, extent: SpoolSpan) -> bytes:
         """Read some of what was written.
 
         Raises:
@@ -83,6 +83,6 @@ class Spool:
             raise BadImage("corrupt or truncated")
         return data
 
-    def reader(self, extent: Extent) -> Callable[[], bytes]:
+    def reader(self, extent: SpoolSpan) -> Callable[[], bytes]:
         """Return a function that reads `extent`."""
         return partial(self.read, extent)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metatrain.evaluation.scores.statistics import Estimate, Statistic, mean_of, score
-from metatrain.model.calibration import UNFAMILIAR, Calibration, Extent
+from metatrain.model.calibration import UNFAMILIAR, Calibration, SampleSizes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def expectation_quality(
         nearer: how many other tasks each sample is nearer to than its own, [S, T, N].
     """
     seeds, tasks, images = nearer.shape
-    extent = calibration.extent.common(Extent(tasks, seeds, images))
+    extent = calibration.extent.common(SampleSizes(tasks, seeds, images))
     forecast, measured = calibration.forecast(extent), extent.own_task(nearer)
     seeds, each = extent.seeds, surprise[: extent.seeds].flatten(0, 1)
     learned = learned[: extent.seeds].flatten()

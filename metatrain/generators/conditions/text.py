@@ -18,7 +18,7 @@ from metatrain.generators.conditions.encoder import (
 )
 
 
-class TextConfig(EncoderConfig):
+class TextEncoderConfig(EncoderConfig):
     """A transformer over the bytes of a text."""
 
     name: Literal["text"] = "text"
@@ -29,7 +29,7 @@ class TextConfig(EncoderConfig):
     heads: int = Field(default=4, ge=1, le=1024, description="Attention heads of a block.")
 
 
-class Block(nn.Module):
+class TextBlock(nn.Module):
     """Attention and a perceptron, each after a LayerNorm."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -50,7 +50,7 @@ class Block(nn.Module):
         return x + self.perceptron(self.norm_perceptron(x))
 
 
-class TextEncoder(ConditionEncoder[TextConfig]):
+class TextEncoder(ConditionEncoder[TextEncoderConfig]):
     """A transformer over bytes: any language, no vocabulary, nothing to fetch.
 
     Args:
@@ -58,15 +58,15 @@ class TextEncoder(ConditionEncoder[TextConfig]):
         token: channels of a token (T); heads that do not divide it are one.
     """
 
-    Config = TextConfig
+    Config = TextEncoderConfig
     kind = "text"
 
-    def __init__(self, config: TextConfig, token: int) -> None:
+    def __init__(self, config: TextEncoderConfig, token: int) -> None:
         super().__init__(config, token)
         # Row 0 is the token that stands before every text, so that none is empty to attend to.
         self.bytes = nn.Embedding(1 + 256, token)
         heads = config.heads if token % config.heads == 0 else 1
-        self.blocks = nn.ModuleList(Block(token, heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(TextBlock(token, heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(token)
 
     @override
@@ -80,7 +80,7 @@ class TextEncoder(ConditionEncoder[TextConfig]):
 
     @override
     @classmethod
-    def unread(cls, config: TextConfig, value: bytes) -> str | None:
+    def unread(cls, config: TextEncoderConfig, value: bytes) -> str | None:
         if len(value) <= config.length:
             return None
         return f"a text of {len(value):,} bytes, of which the first {config.length} are read"

@@ -11,7 +11,7 @@ from metatrain.base.errors import UserError
 from metatrain.generators.diffusers_import import constructed
 from metatrain.generators.frozen import FrozenWeights, fill, on_meta
 from metatrain.generators.frozen_folder import FrozenFolder
-from metatrain.generators.networks.backbone_classes import CLASSES, BackboneClass, Text
+from metatrain.generators.networks.backbone_classes import CLASSES, BackboneClass, EmbeddedText
 from metatrain.generators.networks.network import Network
 
 # Buffers of embedded texts.
@@ -79,7 +79,7 @@ class Backbone(Network):
         """
         dtype = next(self.model.parameters()).dtype
         row = (~prompted).long()
-        text = Text(*(self.get_buffer(name)[row].to(dtype) for name in _TEXTS))
+        text = EmbeddedText(*(self.get_buffer(name)[row].to(dtype) for name in _TEXTS))
         return self.kind.predict(self.model, x.to(dtype), times, text).to(x.dtype)
 
     def _freeze(self, config: BackboneConfig) -> None:

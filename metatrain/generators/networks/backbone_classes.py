@@ -14,7 +14,7 @@ _FACTOR = 8
 _DISTILLED_GUIDANCE = 1.0
 
 
-class Text(NamedTuple):
+class EmbeddedText(NamedTuple):
     """Embedded text of each image.
 
     Attributes:
@@ -37,18 +37,18 @@ class BackboneClass(NamedTuple):
         head: its last layers.
     """
 
-    predict: Callable[[Any, Tensor, Tensor, Text], Tensor]
+    predict: Callable[[Any, Tensor, Tensor, EmbeddedText], Tensor]
     text: Callable[[Any], tuple[int, int]]
     multiple: Callable[[Any], int]
     side: Callable[[Any], int | None]
     head: tuple[str, ...]
 
 
-def _unet(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+def _unet(model: Any, x: Tensor, times: Tensor, text: EmbeddedText) -> Tensor:
     return model(x, times).sample
 
 
-def _conditional_unet(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+def _conditional_unet(model: Any, x: Tensor, times: Tensor, text: EmbeddedText) -> Tensor:
     added = None
     if model.config.addition_embed_type == "text_time":
         height, width = (_FACTOR * side for side in x.shape[-2:])
@@ -58,20 +58,20 @@ def _conditional_unet(model: Any, x: Tensor, times: Tensor, text: Text) -> Tenso
     return model(x, times, encoder_hidden_states=text.states, added_cond_kwargs=added).sample
 
 
-def _dit(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+def _dit(model: Any, x: Tensor, times: Tensor, text: EmbeddedText) -> Tensor:
     # The label after the last stands for no class.
     labels = times.new_full((len(x),), model.config.num_embeds_ada_norm, dtype=torch.long)
     # Where it predicts a variance too, that comes behind.
     return model(x, timestep=times, class_labels=labels).sample[:, : x.shape[1]]
 
 
-def _sd3(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+def _sd3(model: Any, x: Tensor, times: Tensor, text: EmbeddedText) -> Tensor:
     return model(
         x, encoder_hidden_states=text.states, pooled_projections=text.pooled, timestep=times
     ).sample
 
 
-def _flux(model: Any, x: Tensor, times: Tensor, text: Text) -> Tensor:
+def _flux(model: Any, x: Tensor, times: Tensor, text: EmbeddedText) -> Tensor:
     """Predict with tokens of 2 x 2 values, whose places are (0, row, column)."""
     batch, _, height, width = x.shape
     rows, columns = height // 2, width // 2

@@ -36,7 +36,7 @@ class DiTConfig(Section):
         return self
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """Attention and a perceptron, each modulated and gated by the embedding (adaLN-Zero)."""
 
     def __init__(self, width: int, heads: int, embedding: int) -> None:
@@ -109,7 +109,9 @@ class DiT(VelocityNetwork):
         self.place = nn.Parameter(0.02 * torch.randn(self.side**2, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.set_summary = nn.Linear(width, width)
-        self.blocks = nn.ModuleList(Block(width, config.heads, width) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            DiTBlock(width, config.heads, width) for _ in range(config.depth)
+        )
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False)
         self.film_out = FiLM(width, width)
         self.out = nn.Linear(width, folded)

@@ -17,7 +17,7 @@ FLOW = "FlowMatchEulerDiscreteScheduler"
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
-class Levels(ABC):
+class NoiseLevels(ABC):
     """Noise levels of the examples of a batch.
 
     Attributes:
@@ -36,7 +36,7 @@ class Levels(ABC):
 
 
 @dataclass(frozen=True)
-class VarianceLevels(Levels):
+class VarianceLevels(NoiseLevels):
     """x_t = sqrt(a) x + sqrt(1 - a) noise, with a [B] the cumulated product of alphas."""
 
     times: Tensor
@@ -69,7 +69,7 @@ class VarianceLevels(Levels):
 
 
 @dataclass(frozen=True)
-class FlowLevels(Levels):
+class FlowLevels(NoiseLevels):
     """x_s = (1 - s) x + s noise, of which noise - x is predicted."""
 
     times: Tensor
@@ -99,7 +99,7 @@ class Noising(ABC):
     shift = 1.0
 
     @abstractmethod
-    def levels(self, places: Tensor) -> Levels:
+    def levels(self, places: Tensor) -> NoiseLevels:
         """Return the levels at places [B] in [0, 1) between no noise and nothing else."""
 
 
@@ -125,7 +125,7 @@ class VarianceNoising(Noising):
         self._alphas: Tensor = scheduler.alphas_cumprod
 
     @override
-    def levels(self, places: Tensor) -> Levels:
+    def levels(self, places: Tensor) -> NoiseLevels:
         times = (places * len(self._alphas)).long()
         return VarianceLevels(times, self._alphas.to(places.device)[times], self._prediction)
 
@@ -139,7 +139,7 @@ class FlowNoising(Noising):
         self.shift = _dynamic_shift(values, shape) if self.is_dynamic else values.get("shift", 1.0)
 
     @override
-    def levels(self, places: Tensor) -> Levels:
+    def levels(self, places: Tensor) -> NoiseLevels:
         sigmas = self.shift * places / (1 + (self.shift - 1) * places)
         return FlowLevels(self._timesteps * sigmas, sigmas)
 

@@ -110,7 +110,7 @@ class Compiled(HVP):
         return grad(slope)(weights)
 
 
-class Difference(HVP):
+class FiniteDifference(HVP):
     """Central differences of gradients, (g(w + e v) - g(w - e v)) / 2e: approximate.
 
     For generators that cannot be differentiated twice. A product costs two gradients
@@ -169,5 +169,5 @@ class Difference(HVP):
 HVPS: dict[str, type[HVP]] = {
     "double_backward": DoubleBackward,
     "compiled": Compiled,
-    "difference": Difference,
+    "difference": FiniteDifference,
 }

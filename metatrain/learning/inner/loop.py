@@ -15,7 +15,7 @@ from metatrain.data.batch import Batch
 from metatrain.generators import Draw
 from metatrain.learning.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
 from metatrain.learning.inner.gradient_field import GradientField, Precision, total
-from metatrain.learning.inner.hvp import HVPS, Difference
+from metatrain.learning.inner.hvp import HVPS, FiniteDifference
 from metatrain.learning.inner.optimizers import BETA2, OPTIMIZERS, Direction, State
 from metatrain.learning.inner.rule import InnerRule
 from metatrain.learning.inner.scopes import SCOPES, All
@@ -103,7 +103,7 @@ class InnerLoop:
             )
         self.field = field or GradientField(theta, config.precision)
         self.hvp = HVPS[hvp](self.field)
-        exact = not isinstance(self.hvp, Difference)
+        exact = not isinstance(self.hvp, FiniteDifference)
         if not exact and len(theta.terms) > 1:
             raise UserError(
                 f"meta.hvp=difference needs a symmetric Hessian, and the objective has "
@@ -252,7 +252,7 @@ class InnerLoop:
         rates = self.theta.inner_rule.rates(lr)
         if rates is not None:
             metrics = {"rate_min": rates.min(), "rate_mean": rates.mean(), "rate_max": rates.max()}
-        if isinstance(self.hvp, Difference):
+        if isinstance(self.hvp, FiniteDifference):
             device = next(iter(theta.values())).device
             metrics["hvp_error"] = torch.tensor(self.hvp.error, device=device)
         return metrics

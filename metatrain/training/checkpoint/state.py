@@ -10,7 +10,7 @@ from metatrain.training.checkpoint.index import TensorRecord
 from metatrain.training.checkpoint.reading import Checkpoint
 from metatrain.training.checkpoint.writing import Draft
 from metatrain.training.fragments import Fragment, fragment_of
-from metatrain.training.partition import Partition, Partitions, Slice, shapes_of
+from metatrain.training.partition import Partition, Slice, StateParts, shapes_of
 from metatrain.training.state import TrainState
 
 _MEMORY = "by_task"
@@ -19,7 +19,7 @@ _MEMORY = "by_task"
 def draft_of(
     state: TrainState,
     config: Config,
-    partitions: Partitions | None = None,
+    partitions: StateParts | None = None,
     snapshots: Mapping[str, str] | None = None,
 ) -> Draft:
     """Copy one worker's part of a state to the host, to be written.
@@ -43,12 +43,12 @@ def draft_of(
     )
 
 
-def _whole(state: TrainState) -> Partitions:
+def _whole(state: TrainState) -> StateParts:
     whole = Partition.whole(shapes_of(state.parameters))
-    return Partitions(theta=whole, memory=whole)
+    return StateParts(theta=whole, memory=whole)
 
 
-def _fragments(state: TrainState, partitions: Partitions) -> list[Fragment]:
+def _fragments(state: TrainState, partitions: StateParts) -> list[Fragment]:
     """Return this worker's share of the tensors, since other workers may keep the same slices."""
     theta: list[Fragment] = []
     memory: list[Fragment] = []
@@ -64,7 +64,7 @@ def _fragments(state: TrainState, partitions: Partitions) -> list[Fragment]:
     return [*partitions.theta.share(theta), *partitions.memory.share(memory), *rest]
 
 
-def state_of(checkpoint: Checkpoint, partitions: Partitions | None = None) -> TrainState:
+def state_of(checkpoint: Checkpoint, partitions: StateParts | None = None) -> TrainState:
     """Read a run's state, or one worker's local state.
 
     Args:
@@ -112,7 +112,7 @@ def _check_shapes(checkpoint: Checkpoint, partition: Partition) -> None:
         )
 
 
-def _slice(name: str, record: TensorRecord, partitions: Partitions | None) -> Slice:
+def _slice(name: str, record: TensorRecord, partitions: StateParts | None) -> Slice:
     if partitions is None:
         return _all(record)
     partition = partitions.memory if name.startswith(f"{_MEMORY}/") else partitions.theta

@@ -11,7 +11,7 @@ from metatrain.base.progress import Progress
 from metatrain.data.images import BadImage
 from metatrain.data.packed.writer import sha256_of
 from metatrain.data.packing.emoji.drawing import colours_of, draw_png
-from metatrain.data.packing.emoji.hands import Drawing
+from metatrain.data.packing.emoji.hands import EmojiDrawing
 
 # Drawings are compared at this size in pixels, whatever size they are packed at.
 _SIZE = 32
@@ -27,13 +27,13 @@ _MOST_OF_A_TASK = 64
 class _Coloured:
     """A drawing, and the colours of its cells, uint8 [256, 3]."""
 
-    drawing: Drawing
+    drawing: EmojiDrawing
     colours: np.ndarray
 
 
 def chosen(
-    tasks: Mapping[str, Sequence[Drawing]], splits: Mapping[str, str], least: int
-) -> dict[str, list[Drawing]]:
+    tasks: Mapping[str, Sequence[EmojiDrawing]], splits: Mapping[str, str], least: int
+) -> dict[str, list[EmojiDrawing]]:
     """Return the tasks with at least `least` drawings after near copies are removed.
 
     No two drawings of a task are near each other, and none of an evaluation task is near one of any
@@ -56,7 +56,7 @@ def chosen(
     }
 
 
-def _distinct(tasks: Mapping[str, Sequence[Drawing]]) -> dict[str, list[_Coloured]]:
+def _distinct(tasks: Mapping[str, Sequence[EmojiDrawing]]) -> dict[str, list[_Coloured]]:
     progress = Progress("comparing drawings", sum(len(drawings) for drawings in tasks.values()))
     distinct: dict[str, list[_Coloured]] = {}
     done = 0
@@ -69,7 +69,7 @@ def _distinct(tasks: Mapping[str, Sequence[Drawing]]) -> dict[str, list[_Coloure
     return distinct
 
 
-def _distinct_of(drawings: Sequence[Drawing]) -> list[_Coloured]:
+def _distinct_of(drawings: Sequence[EmojiDrawing]) -> list[_Coloured]:
     """Return the first drawings that differ, in an order that favours no hand."""
     kept: list[_Coloured] = []
     for drawing in sorted(drawings, key=_lot):
@@ -81,7 +81,7 @@ def _distinct_of(drawings: Sequence[Drawing]) -> list[_Coloured]:
     return kept
 
 
-def _colours(drawing: Drawing) -> np.ndarray | None:
+def _colours(drawing: EmojiDrawing) -> np.ndarray | None:
     """Return the colours of the cells; None for a speck, or a drawing that fails to render."""
     try:
         colours = colours_of(draw_png(drawing.icon, _SIZE))
@@ -101,5 +101,5 @@ def _cells_apart(colours: np.ndarray, others: np.ndarray | np.uint8) -> np.ndarr
     return (distance.max(axis=-1) > _ONE_COLOUR).sum(axis=-1)
 
 
-def _lot(drawing: Drawing) -> str:
+def _lot(drawing: EmojiDrawing) -> str:
     return sha256_of(drawing.icon.id.encode())

@@ -25,7 +25,7 @@ _COUNT = re.compile(r"-\d$")
 
 
 @dataclass(frozen=True)
-class Drawing:
+class EmojiDrawing:
     """A drawing of an emoji by a hand, and its licence."""
 
     emoji: Emoji
@@ -36,14 +36,14 @@ class Drawing:
 
 def read_hands(
     parsed: Iterable[Mapping[str, Any]], catalogue: Catalogue
-) -> tuple[list[IconSet], list[Drawing]]:
+) -> tuple[list[IconSet], list[EmojiDrawing]]:
     """Return the sets of `HANDS` among the parsed ones, and one drawing of each emoji by each hand.
 
     Raises:
         UserError: when a set is not of Iconify's format.
     """
     sets: list[IconSet] = []
-    drawings: dict[tuple[str, Emoji], Drawing] = {}
+    drawings: dict[tuple[str, Emoji], EmojiDrawing] = {}
     for content in parsed:
         with well_formed(content):
             if content["prefix"] not in HANDS or not is_free(content):
@@ -54,7 +54,7 @@ def read_hands(
         hand = HANDS[icons.name]
         for icon in sorted(icons.icons, key=lambda icon: icon.name):
             if emoji := _emoji_of(icon.name, codes, catalogue):
-                drawing = Drawing(emoji, hand, icon, icons.licence)
+                drawing = EmojiDrawing(emoji, hand, icon, icons.licence)
                 drawings.setdefault((hand, emoji), drawing)
     return sets, list(drawings.values())
 

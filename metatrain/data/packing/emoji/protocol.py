@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from metatrain.data.packed.writer import sha256_of
-from metatrain.data.packing.emoji.hands import Drawing
+from metatrain.data.packing.emoji.hands import EmojiDrawing
 
 # Shares of the subgroups of each group.
 _TEST, _VAL = 0.2, 0.1
@@ -13,7 +13,7 @@ UNSEEN = "fluent"
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EmojiProtocol:
     """A protocol.
 
     Attributes:
@@ -29,12 +29,12 @@ class Protocol:
     unseen: str | None = None
     tests_unseen: bool = False
 
-    def task_of(self, drawing: Drawing) -> str:
+    def task_of(self, drawing: EmojiDrawing) -> str:
         """Return the task of a drawing."""
         emoji = drawing.emoji
         return f"{drawing.hand}: {emoji.subgroup}" if self.by_hand else emoji.label
 
-    def split_of(self, drawing: Drawing, splits: Mapping[str, str]) -> str | None:
+    def split_of(self, drawing: EmojiDrawing, splits: Mapping[str, str]) -> str | None:
         """Return the split of a drawing's task; None where the protocol leaves it out.
 
         Args:
@@ -47,10 +47,10 @@ class Protocol:
         return None if split == "test" and self.tests_unseen else split
 
 
-BY_EMOJI = Protocol(by_hand=False, images=5)
-BY_HAND = Protocol(by_hand=True, images=10, unseen=UNSEEN)
+BY_EMOJI = EmojiProtocol(by_hand=False, images=5)
+BY_HAND = EmojiProtocol(by_hand=True, images=10, unseen=UNSEEN)
 # The training and validation tasks of `BY_HAND`, and the unseen hand to test on.
-NEW_HAND = Protocol(by_hand=True, images=10, unseen=UNSEEN, tests_unseen=True)
+NEW_HAND = EmojiProtocol(by_hand=True, images=10, unseen=UNSEEN, tests_unseen=True)
 
 
 def subgroup_splits(groups: Mapping[str, Collection[str]]) -> dict[str, str]:

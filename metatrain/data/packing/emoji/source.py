@@ -9,8 +9,8 @@ from functools import partial
 from metatrain.data.packing.emoji.catalogue import EMOJIBASE, read_catalogue
 from metatrain.data.packing.emoji.choice import chosen
 from metatrain.data.packing.emoji.drawing import draw_png
-from metatrain.data.packing.emoji.hands import HANDS, Drawing, read_hands
-from metatrain.data.packing.emoji.protocol import Protocol, subgroup_splits
+from metatrain.data.packing.emoji.hands import HANDS, EmojiDrawing, read_hands
+from metatrain.data.packing.emoji.protocol import EmojiProtocol, subgroup_splits
 from metatrain.data.packing.icons.attribution import attribution
 from metatrain.data.packing.icons.package import ICONIFY, packaged_sets
 from metatrain.data.packing.icons.sets import Icon
@@ -26,7 +26,7 @@ _NAMES = (
 )
 
 
-def emoji_source(protocol: Protocol, size: int | None) -> Source:
+def emoji_source(protocol: EmojiProtocol, size: int | None) -> Source:
     """List the emoji as tasks of a protocol.
 
     Args:
@@ -55,10 +55,10 @@ def emoji_source(protocol: Protocol, size: int | None) -> Source:
 
 
 def _tasks(
-    drawings: Sequence[Drawing], protocol: Protocol, of_subgroup: Mapping[str, str]
-) -> tuple[dict[str, list[Drawing]], dict[str, str]]:
+    drawings: Sequence[EmojiDrawing], protocol: EmojiProtocol, of_subgroup: Mapping[str, str]
+) -> tuple[dict[str, list[EmojiDrawing]], dict[str, str]]:
     """Return the drawings and the split of each possible task, sorted by the task's name."""
-    tasks, splits = defaultdict[str, list[Drawing]](list), dict[str, str]()
+    tasks, splits = defaultdict[str, list[EmojiDrawing]](list), dict[str, str]()
     for drawing in drawings:
         if split := protocol.split_of(drawing, of_subgroup):
             task = protocol.task_of(drawing)
@@ -69,9 +69,9 @@ def _tasks(
 
 
 def _images(
-    tasks: Mapping[str, Sequence[Drawing]],
+    tasks: Mapping[str, Sequence[EmojiDrawing]],
     splits: Mapping[str, str],
-    protocol: Protocol,
+    protocol: EmojiProtocol,
     size: int,
     packed: list[Icon],
 ) -> Iterator[RawImage]:
@@ -84,7 +84,7 @@ def _images(
                 yield RawImage(task, drawing.icon.id, partial(bytes, png), _metadata(drawing))
 
 
-def _metadata(drawing: Drawing) -> dict[str, str]:
+def _metadata(drawing: EmojiDrawing) -> dict[str, str]:
     emoji = drawing.emoji
     values = (
         *(drawing.hand, emoji.character, emoji.subgroup),

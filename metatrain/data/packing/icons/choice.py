@@ -40,7 +40,7 @@ NARROW, WIDE = Variant(images=20, sources=8), Variant(images=8, sources=4)
 
 
 @dataclass(frozen=True)
-class Candidate:
+class IconCandidate:
     """An icon that may become a sample, the family of its set, and its licence."""
 
     icon: Icon
@@ -52,7 +52,7 @@ class Candidate:
 class _Inked:
     """A candidate, and the cells of its ink, as bits."""
 
-    candidate: Candidate
+    candidate: IconCandidate
     ink: np.ndarray
 
     @property
@@ -60,14 +60,14 @@ class _Inked:
         return self.candidate.source
 
 
-def candidates(sets: Iterable[IconSet], variant: Variant) -> dict[str, list[Candidate]]:
+def candidates(sets: Iterable[IconSet], variant: Variant) -> dict[str, list[IconCandidate]]:
     """Return the possible samples of each possible task, sorted by the task's name."""
-    tasks: dict[str, list[Candidate]] = defaultdict(list)
+    tasks: dict[str, list[IconCandidate]] = defaultdict(list)
     for icons in sets:
         styles = style_words(icons)
         for icon in icons.icons:
             if task := task_of(icon.name, styles):
-                tasks[task].append(Candidate(icon, icons.family, icons.licence))
+                tasks[task].append(IconCandidate(icon, icons.family, icons.licence))
     # An order that favours no set and no style, and is the same everywhere.
     return {
         task: sorted(tasks[task], key=lambda candidate: _lot(candidate.icon.id))
@@ -77,8 +77,8 @@ def candidates(sets: Iterable[IconSet], variant: Variant) -> dict[str, list[Cand
 
 
 def chosen(
-    tasks: Mapping[str, Sequence[Candidate]], variant: Variant
-) -> dict[str, list[Candidate]]:
+    tasks: Mapping[str, Sequence[IconCandidate]], variant: Variant
+) -> dict[str, list[IconCandidate]]:
     """Return the tasks and their icons after near copies are removed.
 
     No two icons of a task are near each other, and no icon of an evaluation task is near one of any
@@ -101,7 +101,7 @@ def chosen(
 
 
 def _distinct_of(
-    tasks: Mapping[str, Sequence[Candidate]],
+    tasks: Mapping[str, Sequence[IconCandidate]],
 ) -> Iterator[tuple[str, list[_Inked]]]:
     progress = Progress("comparing icons", sum(len(icons) for icons in tasks.values()))
     done = 0
@@ -113,7 +113,7 @@ def _distinct_of(
     progress.close()
 
 
-def _distinct(candidates: Sequence[Candidate]) -> list[_Inked]:
+def _distinct(candidates: Sequence[IconCandidate]) -> list[_Inked]:
     """Return the first candidates of a task that differ, up to the limits of source and task."""
     kept: list[_Inked] = []
     of_source = Counter[str]()
@@ -145,7 +145,7 @@ def _is_near(ink: np.ndarray, others: np.ndarray) -> bool:
     return bool((np.bitwise_count(others ^ ink).sum(axis=1) <= _NEAR).any())
 
 
-def _enough(icons: Sequence[Candidate | _Inked], variant: Variant) -> bool:
+def _enough(icons: Sequence[IconCandidate | _Inked], variant: Variant) -> bool:
     sources = {icon.source for icon in icons}
     return len(icons) >= variant.images and len(sources) >= variant.sources
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from metatrain.data.packing.icons.attribution import attribution
-from metatrain.data.packing.icons.choice import Candidate, Variant, candidates, chosen
+from metatrain.data.packing.icons.choice import IconCandidate, Variant, candidates, chosen
 from metatrain.data.packing.icons.drawing import draw_png
 from metatrain.data.packing.icons.names import split_of
 from metatrain.data.packing.icons.package import ICONIFY, packaged_sets
@@ -43,7 +43,7 @@ def icon_source(variant: Variant, size: int | None) -> Source:
 
 
 def _images(
-    tasks: Mapping[str, list[Candidate]], variant: Variant, size: int, packed: list[Icon]
+    tasks: Mapping[str, list[IconCandidate]], variant: Variant, size: int, packed: list[Icon]
 ) -> Iterator[RawImage]:
     """Yield the chosen icons, rendered task by task on all cores, and append them to `packed`."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -8,7 +8,7 @@ from metatrain.base.errors import UserError
 from metatrain.data.packing.in_memory import encode
 from metatrain.data.packing.names import split_named
 from metatrain.data.packing.raw_images import Source, identity_of
-from metatrain.data.packing.sources.listing import Entry, Listing, Options, source_of
+from metatrain.data.packing.sources.listing import ListedImage, Listing, Options, source_of
 from metatrain.data.packing.sources.rows import column_of
 from metatrain.data.packing.sources.tables import TASKS
 from metatrain.data.packing.spool import Spool
@@ -29,7 +29,7 @@ def open_examples(examples: Examples, options: Options) -> Source:
         UserError: when it is something else, or holds no image.
     """
     parts = examples if isinstance(examples, Mapping) else {None: examples}
-    spool, entries = Spool("the images"), list[Entry]()
+    spool, entries = Spool("the images"), list[ListedImage]()
     for name, part in parts.items():
         split = None if name is None else split_named(str(name))
         if name is not None and split is None:
@@ -40,7 +40,7 @@ def open_examples(examples: Examples, options: Options) -> Source:
             label = f"{prefix}image {number} of task {task!r}"
             data = encode(image, label)
             read = spool.reader(spool.write([data]))
-            entries.append(Entry(task, label, split, metadata, read, identity_of(data)))
+            entries.append(ListedImage(task, label, split, metadata, read, identity_of(data)))
     if not entries:
         raise UserError("there are no images to pack; give pairs of a task and an image.")
     return source_of(Listing(entries), "the images", options.ignore_splits)

@@ -13,7 +13,7 @@ from metatrain.data.images import BadImage, BadValue
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_named
 from metatrain.data.packing.sources.files_beside import FilesBeside
-from metatrain.data.packing.sources.listing import Entry, Listing, Options
+from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
 
 NOT_AN_IMAGE = "not an image"
 
@@ -61,7 +61,7 @@ class Folders:
                     continue
                 stamp = beside.stamp(name)
                 result.entries.append(
-                    Entry(task, name, split, metadata, partial(files.read, name), stamp)
+                    ListedImage(task, name, split, metadata, partial(files.read, name), stamp)
                 )
         if not result.entries:
             raise UserError(
@@ -71,7 +71,7 @@ class Folders:
         return result
 
 
-class Layout(NamedTuple):
+class FolderLayout(NamedTuple):
     """The meaning of folders.
 
     Attributes:
@@ -95,7 +95,7 @@ class Layout(NamedTuple):
         return None if self.split is None else split_named(folders[self.split])
 
 
-def layout_of(folders: Iterable[_Folders], depth: int | None, url: str) -> Layout:
+def layout_of(folders: Iterable[_Folders], depth: int | None, url: str) -> FolderLayout:
     """Find out what the folders of images mean.
 
     A folder that all share says nothing, and neither do folders within a task's. What has two
@@ -119,13 +119,13 @@ def layout_of(folders: Iterable[_Folders], depth: int | None, url: str) -> Layou
     if depth is None:
         begin = shared + splits
         _refuse_nested(places, begin, shared if not splits else 0, url)
-        return Layout(begin, begin + 1, shared if splits else None, _remarks(places, shared))
+        return FolderLayout(begin, begin + 1, shared if splits else None, _remarks(places, shared))
     begin = shared + 1 if splits else 0
     end = begin + depth
     tasks = [place[begin:end] for place in places if len(place) >= end]
     # Folders that all tasks share are no part of their names.
     common = min(_common(tasks), depth - 1) if tasks else 0
-    return Layout(begin + common, end, shared if splits else None)
+    return FolderLayout(begin + common, end, shared if splits else None)
 
 
 def _folders(name: str) -> _Folders:

@@ -7,7 +7,7 @@ from metatrain.base.text import listed, printable
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_named
 from metatrain.data.packing.sources.folders import Folders
-from metatrain.data.packing.sources.listing import Entry, Listing, Options
+from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
 from metatrain.data.packing.sources.rows import Row, column_of, list_rows, read_table
 from metatrain.data.packing.sources.tables import TASKS
 
@@ -94,7 +94,7 @@ def _by_folder(
     return result
 
 
-def _described(entry: Entry, row: Row, columns: list[str]) -> Entry:
+def _described(entry: ListedImage, row: Row, columns: list[str]) -> ListedImage:
     beside = entry.metadata
     described = {column: row.get(column) or beside.get(column, "") for column in columns}
     return entry._replace(metadata={**beside, **described})

@@ -13,7 +13,7 @@ from metatrain.data.packing.names import task_name
 from metatrain.data.packing.raw_images import RawImage, Source, identity_of
 
 
-class Entry(NamedTuple):
+class ListedImage(NamedTuple):
     """An image that a source lists.
 
     Attributes:
@@ -44,7 +44,7 @@ class Listing:
         read_file: reads a further file of the source by the path that metadata give.
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ListedImage] = field(default_factory=list)
     refused: list[tuple[str, BadValue]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     read_file: Callable[[str], bytes] | None = None
@@ -83,7 +83,7 @@ def source_of(listing: Listing, url: str, ignore_splits: bool = False) -> Source
     Raises:
         UserError: when a task is in two splits.
     """
-    entries: list[Entry] = []
+    entries: list[ListedImage] = []
     refused = list(listing.refused)
     for entry in listing.entries:
         split = None if ignore_splits else entry.split
@@ -115,7 +115,7 @@ def source_of(listing: Listing, url: str, ignore_splits: bool = False) -> Source
 
 
 def _splits(
-    entries: list[Entry], spelled: Mapping[str, Mapping[str, None]], url: str
+    entries: list[ListedImage], spelled: Mapping[str, Mapping[str, None]], url: str
 ) -> dict[str, str | None]:
     splits: dict[str, str | None] = {}
     for entry in entries:

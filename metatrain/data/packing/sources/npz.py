@@ -17,8 +17,8 @@ from metatrain.base.text import listed, printable
 from metatrain.data.images import BadImage
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import split_named
-from metatrain.data.packing.sources.listing import Entry, Listing, Options
-from metatrain.data.packing.spool import Extent, Spool
+from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
+from metatrain.data.packing.spool import Spool, SpoolSpan
 
 _KINDS = {
     **dict.fromkeys(("images", "image", "x"), "images"),
@@ -64,7 +64,7 @@ class Npz:
             raise UserError(f"{url} cannot be read ({error}); mend it.") from error
 
 
-def _entries(archive: zipfile.ZipFile, spool: Spool, url: str) -> Iterator[Entry]:
+def _entries(archive: zipfile.ZipFile, spool: Spool, url: str) -> Iterator[ListedImage]:
     members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
     pairs = list(_pairs(list(members)))
     if not pairs:
@@ -84,7 +84,7 @@ def _entries(archive: zipfile.ZipFile, spool: Spool, url: str) -> Iterator[Entry
             )
         for number, task in enumerate(tasks):
             read = partial(pixels.png, number)
-            yield Entry(task, f"{images}[{number}]", split, {}, read, pixels.stamp)
+            yield ListedImage(task, f"{images}[{number}]", split, {}, read, pixels.stamp)
 
 
 def _pairs(names: list[str]) -> Iterator[tuple[str, str, str | None]]:
@@ -161,7 +161,7 @@ class _Pixels:
     def png(self, number: int) -> bytes:
         """Return one image as a PNG file."""
         start = self._extent.start + number * self._bytes
-        pixels = np.frombuffer(self._spool.read(Extent(start, self._bytes)), np.uint8)
+        pixels = np.frombuffer(self._spool.read(SpoolSpan(start, self._bytes)), np.uint8)
         image = pixels.reshape(self._shape)
         buffer = io.BytesIO()
         picture = Image.fromarray(image[..., 0] if self._shape[2:] == [1] else image)

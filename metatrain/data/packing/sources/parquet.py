@@ -14,7 +14,7 @@ from metatrain.data.packed.writer import IMAGE_SCHEMA
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_named, split_of_shard
 from metatrain.data.packing.raw_images import identity_of
-from metatrain.data.packing.sources.listing import Entry, Listing, Options
+from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
 from metatrain.data.packing.sources.parquet_files import BATCH_ROWS, open_parquet, readable
 from metatrain.data.packing.sources.rows import column_of, given_split, json_object, read_table
 from metatrain.data.packing.sources.tables import TASKS, list_table
@@ -117,7 +117,7 @@ class _Shard:
         named = [split for part in folders if (split := split_named(part))]
         self._split = split_of_shard(name) or next(iter(named), None)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ListedImage]:
         """Yield the images, which lie in a temporary file from then on."""
         spool = Spool(self._where, sum(self._row_group_bytes()))
         split = {"split"} & set(self._shard.schema_arrow.names)
@@ -134,7 +134,7 @@ class _Shard:
             columns = (metadata.row_group(group).column(i) for i in range(metadata.num_columns))
             yield sum(column.total_compressed_size for column in columns)
 
-    def _entry(self, row: Mapping[str, Any], name: str, spool: Spool) -> Entry:
+    def _entry(self, row: Mapping[str, Any], name: str, spool: Spool) -> ListedImage:
         value = row[self._image]
         value = value if isinstance(value, dict) else {"bytes": value}
         path = value.get("path") or ""
@@ -146,7 +146,7 @@ class _Shard:
             stamp = identity_of(value["bytes"])
         label = row[self._task]
         task = self._labels.get(label, label) if isinstance(label, int) else label
-        return Entry(
+        return ListedImage(
             "" if task is None else str(task),
             f"{name} ({path})" if path else name,
             given_split(str(row.get("split") or ""), name, self._where) or self._split,
@@ -165,7 +165,7 @@ def _labels(schema: pa.Schema, column: str) -> dict[Any, str]:
         return {}
 
 
-def _complete(entries: list[Entry]) -> None:
+def _complete(entries: list[ListedImage]) -> None:
     """Give every entry the metadata columns of all."""
     keys = list(dict.fromkeys(key for entry in entries for key in entry.metadata))
     entries[:] = [e._replace(metadata=dict.fromkeys(keys, "") | dict(e.metadata)) for e in entries]

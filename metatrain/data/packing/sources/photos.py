@@ -8,7 +8,7 @@ from metatrain.data.images import BadImage
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over
 from metatrain.data.packing.sources.folders import NOT_AN_IMAGE
-from metatrain.data.packing.sources.listing import Entry, Listing
+from metatrain.data.packing.sources.listing import ListedImage, Listing
 
 
 def list_photos(files: Container) -> Listing:
@@ -25,7 +25,7 @@ def list_photos(files: Container) -> Listing:
             result.refused.append((name, BadImage("its name is not UTF-8")))
         else:
             read, stamp = partial(files.read, name), files.sizes[name]
-            result.entries.append(Entry(name, name, None, {}, read, stamp))
+            result.entries.append(ListedImage(name, name, None, {}, read, stamp))
     if not result.entries:
         raise UserError(f"no photograph found in {files.url}; give a folder with images.")
     return result

@@ -17,7 +17,7 @@ from metatrain.data.packed.manifest import SPLITS
 from metatrain.data.packed.writer import IMAGE_SCHEMA
 from metatrain.data.packing.containers.container import MAX_FILE_BYTES, Container
 from metatrain.data.packing.names import split_named
-from metatrain.data.packing.sources.listing import Entry, Listing
+from metatrain.data.packing.sources.listing import ListedImage, Listing
 from metatrain.data.packing.sources.parquet_files import BATCH_ROWS, open_parquet, readable
 
 _SEPARATORS = ",;\t|"
@@ -217,7 +217,7 @@ def list_rows(
         listed.add((row[task], name))
         metadata = {column: row[column] for column in free}
         read = partial(_read_named, files, name)
-        result.entries.append(Entry(row[task], row[path], one, metadata, read, name))
+        result.entries.append(ListedImage(row[task], row[path], one, metadata, read, name))
     return result
 
 

@@ -8,7 +8,7 @@ from metatrain.base.errors import UserError
 from metatrain.data.images import BadImage
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_of_shard
-from metatrain.data.packing.sources.listing import Entry, Listing, Options
+from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
 from metatrain.data.packing.sources.rows import check_values, column_of, given_split, json_object
 from metatrain.data.packing.sources.tables import TASKS
 
@@ -54,7 +54,7 @@ class WebDataset:
             metadata = {column: row.get(column, "") for column in free}
             read = partial(files.read, name)
             result.entries.append(
-                Entry(row.get(task, ""), name, split, metadata, read, files.sizes[name])
+                ListedImage(row.get(task, ""), name, split, metadata, read, files.sizes[name])
             )
         if not any(entry.task for entry in result.entries):
             raise UserError(f"no task found in {files.url}; name their column by --task-column.")
