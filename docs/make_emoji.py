@@ -69,38 +69,40 @@ def _images(store: EpisodeStore, episode: ListedEpisode) -> list[Image.Image]:
 
 def _panel(sheet: Image.Image, left: int, title: str, subtitle: str, rows: list[Row]) -> None:
     draw = ImageDraw.Draw(sheet)
-    draw.text((left, MARGIN), title, INK, _font(22, bold=True))
-    offset = _font(22, bold=True).getlength(title) + 14
-    draw.text((left + offset, MARGIN + 6), subtitle, FAINT, _font(15))
+    draw.text((left, MARGIN), title, INK, font(22, bold=True))
+    offset = font(22, bold=True).getlength(title) + 14
+    draw.text((left + offset, MARGIN + 6), subtitle, FAINT, font(15))
     for number, row in enumerate(rows):
         top = MARGIN + HEAD + number * STEP
         end = left + LABEL + COLUMNS * STEP - GAP
         draw.line((left, top - GAP // 2, end, top - GAP // 2), LINE)
-        _label(draw, left, top + SIZE // 2, row)
+        label(draw, left, top + SIZE // 2, row)
         for column, image in enumerate(row.images):
             sheet.paste(image, (left + LABEL + column * STEP, top))
 
 
-def _label(draw: ImageDraw.ImageDraw, left: int, middle: int, row: Row) -> None:
+def label(draw: ImageDraw.ImageDraw, left: int, middle: int, row: Row) -> None:
+    """Write the title and the second line of a row around the height `middle`."""
     lines = [(line, INK) for line in _wrapped(row.title)]
     lines += [(row.subtitle, FAINT)] if row.subtitle else []
     for number, (line, colour) in enumerate(lines):
         y = middle + round(19 * (number - (len(lines) - 1) / 2))
-        draw.text((left, y), line, colour, _font(15), anchor="lm")
+        draw.text((left, y), line, colour, font(15), anchor="lm")
 
 
 def _wrapped(text: str) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _font(15).getlength(longer) > LABEL - 16:
+        if lines[-1] and font(15).getlength(longer) > LABEL - 16:
             lines.append(word)
         else:
             lines[-1] = longer
     return lines
 
 
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return the font of the pictures, in a size of pixels."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return ImageFont.truetype(folder / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
 
