@@ -1,112 +1,43 @@
-"""Folders of adaptations on disk, and their state, which clients watch."""
+"""Adaptations: their folders on disk, and changes of their state, which clients watch."""
 
 import asyncio
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Count
 from metatrain.storage.local_disk import write_whole
-from serving.limits import Limits, RequestError
+from serving.disk import Disk
+from serving.limits import Quota, RequestError
+from serving.records import Record
 
 _RECORD = "adaptation.json"
+_DAY = 24 * 3600
 _ID = re.compile(r"[\w-]{22}")
-
-
-# Of what is in a record, which a stranger may have written.
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-FileName = Annotated[str, Field(pattern=r"^[\w.+-]{1,200}$")]
-
-
-class _Stored(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Preview(_Stored):
-    """Images drawn after so many inner steps: step-STEP-0.png, ..."""
-
-    step: Count
-    images: Count
-
-
-class Drawing(_Stored):
-    """An image drawn after adapting, and the settings that draw it again.
-
-    Attributes:
-        name: its name among the drawings of its adaptation.
-        seed: the seed.
-        steps: sampler steps; None for the configuration's.
-        guidance: the guidance; None for the configuration's.
-        nearest: the index of the given image nearest to it by pixels.
-        distance: the root-mean-square distance to that image; pixels are from 0 to 1.
-        kept: whether its owner keeps it.
-    """
-
-    name: FileName
-    seed: Count
-    steps: Count | None
-    guidance: Finite | None
-    nearest: Count
-    distance: Finite
-    kept: bool = False
-
-
-class Record(_Stored):
-    """The state of an adaptation, as clients see it.
-
-    Attributes:
-        id: not to be guessed.
-        model: the name of the model that adapts.
-        created: seconds since 1970.
-        given: the names of the images.
-        seed: of the noise of the inner steps.
-        steps: inner steps to take.
-        step: inner steps taken.
-        state: "waiting", "adapting", "done" or "failed".
-        loss: the loss before the last step; None where it is not finite.
-        warning: a line on images that are unlike the training tasks.
-        expectation: a line on the quality to expect.
-        error: the reason of a failure.
-        previews: the images drawn on the way.
-        drawings: the images drawn since, in the order of drawing.
-    """
-
-    id: str
-    model: str
-    created: Finite
-    given: tuple[str, ...]
-    seed: Count
-    steps: Count
-    step: Count = 0
-    state: Literal["waiting", "adapting", "done", "failed"] = "waiting"
-    loss: Finite | None = None
-    warning: str | None = None
-    expectation: str | None = None
-    error: str | None = None
-    previews: tuple[Preview, ...] = ()
-    drawings: tuple[Drawing, ...] = ()
 
 
 class Adaptation:
     """One adaptation: its folder, and its state, which threads change and clients watch.
 
+    Args:
+        folder: of its files.
+        record: its state.
+        disk: counts its files, beside those of others; the record is not counted.
+
     Attributes:
         folder: of its files.
+        disk: where its files are written.
         stopped: whether its client asked to stop after the step that is computed.
         deleted: whether it is deleted, and its state goes nowhere.
     """
 
-    def __init__(self, folder: Path, record: Record) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, record: Record, disk: Disk) -> None:
+        self.folder, self.disk = folder, disk
         self.stopped = self.deleted = False
         self._record, self._version = record, 0
         self._lock = threading.Lock()
@@ -186,19 +117,29 @@ class Adaptations:
 
     Args:
         folder: the folder.
-        limits: the number of adaptations.
+        quota: the bounds of their number, size and time.
+
+    Attributes:
+        disk: counts their files.
     """
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        self._folder, self._limits = folder, limits
+    def __init__(self, folder: Path, quota: Quota) -> None:
+        self._folder, self._quota, self.disk = folder, quota, Disk(quota.disk_bytes)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._creating = threading.Lock()
         self._by_id = {
-            folder.name: Adaptation(folder, _read(folder))
+            folder.name: Adaptation(folder, _read(folder), self.disk)
             for folder in sorted(folder.iterdir())
             if _ID.fullmatch(folder.name)
             and not folder.is_symlink()
             and (folder / _RECORD).is_file()
         }
+        for adaptation in self._by_id.values():
+            self.disk.add_folder(adaptation.folder)
+
+    def __len__(self) -> int:
+        """Return the number of adaptations."""
+        return len(self._by_id)
 
     def __iter__(self) -> Iterator[Adaptation]:
         """Iterate from the newest to the oldest."""
@@ -229,25 +170,39 @@ class Adaptations:
             steps: inner steps to take.
 
         Raises:
-            RequestError: when there are too many adaptations.
+            RequestError: when there are too many adaptations, or too many bytes of them.
         """
-        if len(self._by_id) >= self._limits.adaptations:
-            raise RequestError(429, f"there are {len(self._by_id)} adaptations; delete some first.")
-        identifier = secrets.token_urlsafe(16)
-        record = Record(
-            id=identifier,
+        with self._creating:
+            if len(self) >= self._quota.adaptations:
+                raise RequestError(429, f"there are {len(self)} adaptations; delete some first.")
+            record = self._new_record(model, names, seed, steps)
+            adaptation = Adaptation(self._folder / record.id, record, self.disk)
+            try:
+                for index, picture in enumerate(pictures):
+                    self.disk.write(adaptation.given_file(index), picture)
+                adaptation.store()
+            except BaseException:
+                self.disk.remove_folder(adaptation.folder)
+                raise
+            self._by_id[record.id] = adaptation
+            return adaptation
+
+    def _new_record(self, model: str, names: Sequence[str], seed: int, steps: int) -> Record:
+        now, days = time.time(), self._quota.days
+        return Record(
+            id=secrets.token_urlsafe(16),
             model=model,
-            created=time.time(),
+            created=now,
+            expires=None if days is None else now + days * _DAY,
             given=tuple(names),
             seed=seed,
             steps=steps,
         )
-        adaptation = Adaptation(self._folder / identifier, record)
-        for index, picture in enumerate(pictures):
-            write_whole(adaptation.given_file(index), [picture])
-        adaptation.store()
-        self._by_id[identifier] = adaptation
-        return adaptation
+
+    def expired(self) -> list[str]:
+        """List the adaptations whose time is over."""
+        records = [adaptation.record for adaptation in self]
+        return [r.id for r in records if r.expires is not None and r.expires <= time.time()]
 
     def forget(self, identifier: str) -> Adaptation:
         """Remove an adaptation from the list, but not from disk, and return it.
@@ -259,11 +214,6 @@ class Adaptations:
         del self._by_id[identifier]
         adaptation.delete()
         return adaptation
-
-
-def remove_files(adaptation: Adaptation) -> None:
-    """Remove the folder of a deleted adaptation."""
-    shutil.rmtree(adaptation.folder, ignore_errors=True)
 
 
 def _read(folder: Path) -> Record:

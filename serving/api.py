@@ -1,37 +1,57 @@
-"""The routes of the HTTP API and of the page."""
+"""The HTTP API: its operations, its document, and answers to errors."""
 
 import asyncio
+import errno
+import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from metatrain import Model
 from metatrain.base.errors import UserError
-from metatrain.data.pictures import png
-from serving import jobs
-from serving.adaptations import Adaptation, Adaptations, Drawing, Record
-from serving.downloads import archive, sheet
-from serving.limits import Limits, Places, RequestError
+from serving import reference
+from serving.accounts import Account
+from serving.adapting import Adapting
+from serving.drawing import Drawings
+from serving.limits import Limits, RequestError
+from serving.metrics import Metrics
 from serving.models import Models
-from serving.uploads import (
-    AdaptationSettings,
-    KeepSettings,
-    SampleSettings,
-    Uploads,
-    parsed,
-    read_json,
-)
+from serving.operations import JSON, TEXT, Operation, document
+from serving.service import Service
 from serving.worker import Worker
 
-_PAGE = Path(__file__).parent / "page"
+# Seconds between two looks for adaptations whose time is over.
+_EXPIRY_SECONDS = 30.0
+
+_log = logging.getLogger("metatrain")
+
+
+class ModelDescription(BaseModel):
+    """A model that clients may adapt."""
+
+    name: str
+    image_size: int
+    channels: int
+    shots: int
+    steps: int
+    calibrated: bool
+    sha256: str
+
+
+class Health(BaseModel):
+    """The state of the server."""
+
+    status: Literal["ok"]
+    jobs: int
 
 
 class Api:
@@ -39,249 +59,104 @@ class Api:
 
     Args:
         models: the models to adapt.
-        adaptations: the adaptations, which it adds to and deletes from.
+        accounts: the clients; each sees its own adaptations alone.
         worker: what computes.
         limits: the bounds of a request.
     """
 
     def __init__(
-        self, *, models: Models, adaptations: Adaptations, worker: Worker, limits: Limits
+        self, *, models: Models, accounts: Sequence[Account], worker: Worker, limits: Limits
     ) -> None:
-        self._models, self._adaptations, self._worker = models, adaptations, worker
-        self._limits, self._uploads = limits, Uploads(limits)
-        self._listeners = Places(limits.listeners, "streams of events")
+        self._accounts = accounts
+        metrics = Metrics(worker, accounts)
+        self._service = Service(models=models, worker=worker, limits=limits, metrics=metrics)
+        self._adapting, self._drawings = Adapting(self._service), Drawings(self._service)
 
-    def app(self) -> Starlette:
-        """Make the application, without its locks."""
-        one = "/v1/adaptations/{id}"
-        return Starlette(
-            routes=[
-                Route("/", _page),
-                Route("/healthz", self._health),
-                Route("/v1/models", self._list_models),
-                Route("/v1/pictures", self._picture, methods=["POST"]),
-                Route("/v1/adaptations", self._list),
-                Route("/v1/adaptations", self._create, methods=["POST"]),
-                Route(one, self._get),
-                Route(one, self._delete, methods=["DELETE"]),
-                Route(f"{one}/events", self._events),
-                Route(f"{one}/stop", self._stop, methods=["POST"]),
-                Route(f"{one}/given/{{index:int}}.png", self._given),
-                Route(f"{one}/previews/{{step:int}}-{{index:int}}.png", self._preview),
-                Route(f"{one}/adapted.safetensors", self._adapted),
-                Route(f"{one}/sheet.png", self._sheet),
-                Route(f"{one}/drawings.zip", self._archive),
-                Route(f"{one}/samples", self._sample, methods=["POST"]),
-                Route(f"{one}/samples/{{name}}", self._keep, methods=["PATCH"]),
-                Route(f"{one}/samples/{{name}}.png", self._drawing),
-                Mount("/page", StaticFiles(directory=_PAGE)),
-            ],
+    def app(self, page: Sequence[BaseRoute] = ()) -> ASGIApp:
+        """Make the application, without its locks.
+
+        Args:
+            page: routes of a page that stands on the API.
+        """
+        app = Starlette(
+            routes=[*_described(self._operations()), *page],
             exception_handlers={
                 RequestError: _refused,
                 UserError: _mistaken,
                 HTTPException: _http_error,
+                Exception: _failed,
             },
+            lifespan=self._lifespan,
         )
+        app.router.redirect_slashes = False
+        return self._service.metrics.measured(app)
+
+    def _operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/healthz", self._health, "Tell whether the server works.",
+                answers={JSON: Health}, public=True,
+            ),
+            Operation(
+                "GET", "/metrics", self._measure, "Tell what was done, for Prometheus.",
+                answers={TEXT: None},
+            ),
+            Operation(
+                "GET", "/v1/models", self._list_models, "List the models.",
+                answers={JSON: [ModelDescription]},
+            ),
+            *self._adapting.operations(),
+            *self._drawings.operations(),
+        ]  # fmt: skip
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        sweep = asyncio.create_task(self._remove_expired())
+        yield
+        sweep.cancel()
+
+    async def _remove_expired(self) -> None:
+        while True:
+            for account in self._accounts:
+                await self._adapting.remove_expired(account)
+            await asyncio.sleep(_EXPIRY_SECONDS)
 
     async def _health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "jobs": self._worker.count})
+        return JSONResponse({"status": "ok", "jobs": self._service.worker.count})
+
+    async def _measure(self, request: Request) -> Response:
+        return Response(self._service.metrics.text(), media_type=f"{TEXT}; version=0.0.4")
 
     async def _list_models(self, request: Request) -> Response:
-        return JSONResponse([_description(n, m) for n, m in self._models.by_name.items()])
-
-    async def _picture(self, request: Request) -> Response:
-        """Show one image as the model sees it, or refuse it."""
-        fields, images = await self._uploads.read(request)
-        config = self._models[fields.get("model", "")].config.data
-        support = await self._uploads.decode(images[:1], config)
-        return Response(png(support.target[0]), media_type="image/png")
-
-    async def _list(self, request: Request) -> Response:
-        return JSONResponse([a.record.model_dump(exclude={"drawings"}) for a in self._adaptations])
-
-    async def _create(self, request: Request) -> Response:
-        fields, images = await self._uploads.read(request)
-        settings = parsed(fields, AdaptationSettings)
-        model = self._models[settings.model]
-        steps = settings.steps or model.config.adapt.steps
-        if steps > self._limits.steps:
-            raise RequestError(422, f"steps is {steps:,}; take at most {self._limits.steps:,}.")
-        support = await self._uploads.decode(images, model.config.data)
-        self._worker.refuse_more()
-        adaptation = await asyncio.to_thread(
-            self._adaptations.create,
-            model=settings.model,
-            names=[name for name, _ in images],
-            pictures=[png(image) for image in support.target],
-            seed=settings.seed,
-            steps=steps,
-        )
-        job = jobs.adapt(adaptation, support, self._models)
-        self._worker.submit(jobs.until_deleted(adaptation, job))
-        record = adaptation.record
-        location = f"/v1/adaptations/{record.id}"
-        return JSONResponse(record.model_dump(), 202, {"location": location})
-
-    async def _get(self, request: Request) -> Response:
-        return JSONResponse(self._adaptation(request).record.model_dump())
-
-    async def _delete(self, request: Request) -> Response:
-        adaptation = self._adaptations.forget(request.path_params["id"])
-        job = jobs.remove(adaptation, self._models)
-        await asyncio.wrap_future(self._worker.submit(job, bounded=False))
-        return Response(status_code=204)
-
-    async def _events(self, request: Request) -> Response:
-        self._listeners.refuse_when_full()  # the stream itself begins after the status
-        return StreamingResponse(
-            self._stream(self._adaptation(request)), media_type="text/event-stream"
-        )
-
-    async def _stream(self, adaptation: Adaptation) -> AsyncIterator[str]:
-        with self._listeners:
-            async for record in adaptation.watch():
-                yield f"event: state\ndata: {record.model_dump_json()}\n\n"
-        yield "event: deleted\ndata: {}\n\n"
-
-    async def _stop(self, request: Request) -> Response:
-        adaptation = self._adaptation(request)
-        adaptation.stopped = True
-        return JSONResponse(adaptation.record.model_dump(), 202)
-
-    async def _given(self, request: Request) -> Response:
-        adaptation, index = self._adaptation(request), request.path_params["index"]
-        if index >= len(adaptation.record.given):
-            raise RequestError(404, f"there are {len(adaptation.record.given)} given images.")
-        return _unchanging(adaptation.given_file(index))
-
-    async def _preview(self, request: Request) -> Response:
-        adaptation = self._adaptation(request)
-        step, index = request.path_params["step"], request.path_params["index"]
-        if not any(p.step == step and index < p.images for p in adaptation.record.previews):
-            raise RequestError(404, "there is no such preview.")
-        return _unchanging(adaptation.preview_file(step, index))
-
-    async def _adapted(self, request: Request) -> Response:
-        adaptation = self._done(request)
-        name = f"{adaptation.record.model}-adapted.safetensors"
-        return FileResponse(adaptation.model_file, filename=name)
-
-    async def _sheet(self, request: Request) -> Response:
-        adaptation = self._done(request)
-        return await _sheet_of(adaptation, _chosen(adaptation))
-
-    async def _archive(self, request: Request) -> Response:
-        adaptation = self._done(request)
-        return await _archive_of(adaptation, _chosen(adaptation))
-
-    async def _sample(self, request: Request) -> Response:
-        adaptation = self._done(request)
-        settings = await read_json(request, SampleSettings, self._limits)
-        if settings.count > self._limits.samples:
-            raise RequestError(422, f"count is {settings.count:,}; ask for {self._limits.samples}.")
-        if settings.steps is not None and settings.steps > self._limits.steps:
-            raise RequestError(422, f"steps is {settings.steps:,}; take {self._limits.steps:,}.")
-        job = jobs.draw(
-            adaptation,
-            self._models,
-            seeds=range(settings.seed, settings.seed + settings.count),
-            steps=settings.steps,
-            guidance=settings.guidance,
-            most=self._limits.drawings,
-        )
-        drawings = await asyncio.wrap_future(
-            self._worker.submit(jobs.until_deleted(adaptation, job))
-        )
-        kind = request.headers.get("accept", "")
-        if "application/zip" in kind:
-            return await _archive_of(adaptation, drawings)
-        if "image/png" in kind and len(drawings) == 1:
-            return _unchanging(adaptation.drawing_file(drawings[0].name))
-        if "image/png" in kind:
-            return await _sheet_of(adaptation, drawings)
-        return JSONResponse([drawing.model_dump() for drawing in drawings])
-
-    async def _drawing(self, request: Request) -> Response:
-        adaptation = self._adaptation(request)
-        drawing = _drawing_of(adaptation.record, request.path_params["name"])
-        return _unchanging(adaptation.drawing_file(drawing.name))
-
-    async def _keep(self, request: Request) -> Response:
-        adaptation, name = self._adaptation(request), request.path_params["name"]
-        kept = (await read_json(request, KeepSettings, self._limits)).kept
-        _drawing_of(adaptation.record, name)
-
-        def marked(record: Record) -> dict[str, tuple[Drawing, ...]]:
-            changed = {name: {"kept": kept}}
-            return {
-                "drawings": tuple(
-                    d.model_copy(update=changed.get(d.name, {})) for d in record.drawings
-                )
-            }
-
-        adaptation.change(marked)
-        return JSONResponse(_drawing_of(adaptation.record, name).model_dump())
-
-    def _adaptation(self, request: Request) -> Adaptation:
-        return self._adaptations[request.path_params["id"]]
-
-    def _done(self, request: Request) -> Adaptation:
-        adaptation = self._adaptation(request)
-        if adaptation.record.state != "done":
-            raise RequestError(
-                409, "this adaptation has no model yet; wait until its state is done."
-            )
-        return adaptation
+        models = self._service.models.by_name.items()
+        return JSONResponse([_description(name, model).model_dump() for name, model in models])
 
 
-async def _page(request: Request) -> Response:
-    return FileResponse(_PAGE / "index.html")
+def _described(operations: Sequence[Operation]) -> list[BaseRoute]:
+    """Return the operations with the document that describes them, for programs and people."""
+    description = document(operations)
+    page = reference.page(description)
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(description)
+
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(page)
+
+    return [*operations, Route("/openapi.json", openapi), Route("/docs", docs)]
 
 
-def _description(name: str, model: Model) -> dict[str, Any]:
-    """Describe a model to clients."""
+def _description(name: str, model: Model) -> ModelDescription:
     data = model.config.data
-    return {
-        "name": name,
-        "image_size": data.image_size,
-        "channels": data.channels,
-        "shots": data.shots,
-        "steps": model.config.adapt.steps,
-        "calibrated": model.calibration is not None,
-        "sha256": model.sha256,
-    }
-
-
-def _chosen(adaptation: Adaptation) -> list[Drawing]:
-    """Return the drawings that are kept, or all of them where none is."""
-    drawings = [*adaptation.record.drawings]
-    chosen = [d for d in drawings if d.kept] or drawings
-    if not chosen:
-        raise RequestError(409, "there are no drawings yet; draw some first.")
-    return chosen
-
-
-def _drawing_of(record: Record, name: str) -> Drawing:
-    for drawing in record.drawings:
-        if drawing.name == name:
-            return drawing
-    raise RequestError(404, "there is no such drawing; it may have given way to newer ones.")
-
-
-async def _sheet_of(adaptation: Adaptation, drawings: Sequence[Drawing]) -> Response:
-    data = await asyncio.to_thread(sheet, adaptation, drawings)
-    return Response(data, media_type="image/png")
-
-
-async def _archive_of(adaptation: Adaptation, drawings: Sequence[Drawing]) -> Response:
-    data = await asyncio.to_thread(archive, adaptation, drawings)
-    return Response(data, media_type="application/zip")
-
-
-def _unchanging(file: Path) -> Response:
-    """Answer with a picture, which stays as it is as long as its adaptation exists."""
-    headers = {"cache-control": "private, max-age=31536000, immutable"}
-    return FileResponse(file, media_type="image/png", headers=headers)
+    return ModelDescription(
+        name=name,
+        image_size=data.image_size,
+        channels=data.channels,
+        shots=data.shots,
+        steps=model.config.adapt.steps,
+        calibrated=model.calibration is not None,
+        sha256=model.sha256,
+    )
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -300,3 +175,11 @@ async def _mistaken(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer after a failure of the server itself."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return JSONResponse({"error": "the disk of the server is full; try again later."}, 507)
+    _log.error("a request failed", exc_info=error)
+    return JSONResponse({"error": "the server has failed; its log has the reason."}, 500)

@@ -7,18 +7,40 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # Seconds after which a connection without a request is closed, those with half of its head too.
 PATIENCE = 10.0
+# Seconds after which a connection is cut whose client has not read 64 kB of what waits for it.
+READING_PATIENCE = 60.0
 
 
 class Connection(H11Protocol):
     """A connection that is closed while no request is answered on it, once in `PATIENCE` seconds.
 
-    A server has so many connections and no more, and whoever has no token could hold them all.
+    A server has so many connections and no more, and whoever has no token could hold them all. One
+    is closed as well whose client does not read its answer.
     """
+
+    _cut: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
         self.loop.call_later(PATIENCE, self._close_idle)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._cut = self.loop.call_later(READING_PATIENCE, self.transport.abort)
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._cut:
+            self._cut.cancel()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._cut:
+            self._cut.cancel()
 
     def _close_idle(self) -> None:
         if self.transport.is_closing():

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from metatrain.data.images import shape_of
 from metatrain.data.pictures import contact_sheet, decode
-from serving.adaptations import Adaptation, Drawing
+from serving.adaptations import Adaptation
+from serving.records import Drawing
 
 # Of every file of an archive, so that the same drawings are the same archive to the byte.
 _TIME = (1980, 1, 1, 0, 0, 0)

@@ -1,17 +1,21 @@
 """The locks before every request: the host, the origin and the token."""
 
 import secrets
-from urllib.parse import parse_qs
+from collections.abc import Collection, Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.accounts import Account, with_account
+from serving.limits import Places, RequestError
 
 # The names of this machine. A page whose own name was made to lead here is asked for by that name.
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
-_SAFE_METHODS = ("GET", "HEAD")
+# What tells nothing of any client.
+_PUBLIC = ("/healthz", "/openapi.json", "/docs")
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -25,22 +29,28 @@ _HEADERS = {
 
 
 class Guard:
-    """Lets through requests with the token, to this machine's names, from no other page.
+    """Lets through requests with a token, to the server's names, from no page of another origin.
 
-    The token comes as `Authorization: Bearer TOKEN`, or in a cookie, which the page's URL with the
-    token sets. Browsers send a cookie to every port of this machine, and so to servers of its other
-    users. So it is of a path that nobody else knows, where the page lies with all that it asks for,
-    and what changes something needs the page's own origin too.
+    The token comes as `Authorization: Bearer TOKEN`, and decides on the account.
 
     Args:
         app: what it guards.
-        token: the secret.
-        cookie: the name of the cookie.
+        accounts: the accounts by their tokens.
+        hosts: the names of the server.
+        requests: requests that it lets through at one time.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, cookie: str) -> None:
-        self._app, self._token, self._cookie = app, token, cookie
-        self._folder = f"/{secrets.token_urlsafe(16)}"
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        accounts: Mapping[str, Account],
+        hosts: Collection[str] = HOSTS,
+        requests: int,
+    ) -> None:
+        self._app, self._hosts = app, hosts
+        self._accounts = {token.encode(): account for token, account in accounts.items()}
+        self._places = Places(requests, "requests")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it through."""
@@ -56,62 +66,74 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        if scope["path"].startswith(f"{self._folder}/"):
-            scope = {**scope, "root_path": self._folder}
-        answer = self._answer(Request(scope)) or self._app
-        return await answer(scope, receive, send_with_headers)
+        request = self.request(scope)
+        answer = self.answer(request)
+        if isinstance(answer, Response):
+            return await answer(scope, receive, send_with_headers)
+        scope = request.scope if answer is None else with_account(request.scope, answer)
+        try:
+            self._places.refuse_when_full()
+        except RequestError as error:
+            crowded = refused(error.status, error.sentence, {"retry-after": str(error.retry_after)})
+            return await crowded(scope, receive, send_with_headers)
+        with self._places:
+            return await self._app(scope, receive, send_with_headers)
 
-    def _answer(self, request: Request) -> Response | None:
-        """Return the answer to a request that does not come through."""
-        host, headers = request.headers.get("host", ""), request.headers
-        path = request.url.path.removeprefix(self._folder)
-        if _name_of(host) not in HOSTS:
-            return _refused(421, f"this server answers as {' or '.join(HOSTS[:2])} only.")
-        origin = headers.get("origin")
+    def request(self, scope: Scope) -> Request:
+        """Return the request that stands in a scope."""
+        return Request(scope)
+
+    def answer(self, request: Request) -> Response | Account | None:
+        """Return the account of a request, None where it needs none, or a refusal."""
+        headers = request.headers
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if _name_of(host) not in self._hosts:
+            return refused(421, f"this server answers as {' or '.join(self._hosts)} only.")
         if origin is not None and origin != f"http://{host}":
-            return _refused(403, "pages of other origins may ask for nothing here.")
-        if path == "/healthz":
+            return refused(403, "pages of other origins may ask for nothing here.")
+        if self.path(request) in _PUBLIC:
             return None
-        if path == "/" and (token := _token_in_query(request)):
-            return self._entry(token)
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not (
-            path == "/" and headers.get("sec-fetch-mode") == "navigate"
-        ):
-            return _refused(403, "pages of other origins may ask for nothing here.")
-        if self._is_token(headers.get("authorization", "").removeprefix("Bearer ")):
-            return None
-        cookie = request.cookies.get(self._cookie, "") if path != request.url.path else ""
-        if not self._is_token(cookie):
-            return _refused(
-                401, "the token is missing or of another start; open the URL that was printed."
-            )
-        if request.method not in _SAFE_METHODS and origin is None:
-            return _refused(403, "a change by cookie needs the header Origin; send the token.")
-        return None
+        return self.identified(request)
 
-    def _entry(self, token: str) -> Response:
-        """Exchange the token in the URL for a cookie, so that it stays in no history."""
-        if not self._is_token(token):
-            return _refused(401, "the token is of another start; open the URL printed last.")
-        response = RedirectResponse(f"{self._folder}/", status_code=303)
-        response.set_cookie(
-            self._cookie, token, path=f"{self._folder}/", httponly=True, samesite="lax"
+    def path(self, request: Request) -> str:
+        """Return the path of a request among those of the API."""
+        return request.url.path
+
+    def identified(self, request: Request) -> Response | Account:
+        """Return the account that a request is of, or a refusal."""
+        if not from_no_other_page(request):
+            return refused(403, "pages of other origins may ask for nothing here.")
+        account = self.account(request.headers.get("authorization", "").removeprefix("Bearer "))
+        return account or self.unknown()
+
+    def unknown(self) -> Response:
+        """Return the refusal of a request without a token."""
+        return refused(
+            401,
+            "the token is missing or wrong; send the header Authorization: Bearer TOKEN.",
+            {"www-authenticate": "Bearer"},
         )
-        return response
 
-    def _is_token(self, text: str) -> bool:
-        return secrets.compare_digest(text.encode(), self._token.encode())
+    def account(self, token: str) -> Account | None:
+        """Return the account of a token, in a time that tells nothing of others' tokens."""
+        result = None
+        for known, account in self._accounts.items():
+            if secrets.compare_digest(token.encode(), known):
+                result = account
+        return result
+
+
+def from_no_other_page(request: Request) -> bool:
+    """Return whether no page of another origin sends a request, as far as its browser tells."""
+    return request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+
+
+def refused(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a refusal."""
+    return JSONResponse({"error": sentence}, status, headers)
 
 
 def _name_of(host: str) -> str:
     """Return the host without its port."""
     name, _, port = host.rpartition(":")
     return name if port.isdecimal() and name else host
-
-
-def _token_in_query(request: Request) -> str:
-    return parse_qs(request.url.query).get("token", [""])[0]
-
-
-def _refused(status: int, sentence: str) -> Response:
-    return JSONResponse({"error": sentence}, status)

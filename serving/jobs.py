@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import time
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -14,10 +14,10 @@ from metatrain.data.pictures import png
 from metatrain.metrics.memorisation import nearest, nearest_index
 from metatrain.model.expectation import expectation, warning
 from metatrain.model.model import AdaptationStep
-from metatrain.storage.local_disk import write_whole
-from serving.adaptations import Adaptation, Drawing, Preview, Record, remove_files
+from serving.adaptations import Adaptation
 from serving.limits import RequestError
 from serving.models import Models
+from serving.records import Drawing, Preview, Record
 from serving.worker import Job, Result
 
 # Images drawn at each preview, always of the same noise.
@@ -26,14 +26,22 @@ PREVIEWS = 4
 _log = logging.getLogger("metatrain")
 
 
-def adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[None]:
+def adapt(
+    adaptation: Adaptation, support: Examples, models: Models, *, seconds: float
+) -> Job[None]:
     """Adapt to a support, drawing on the way, and write the adapted model.
 
     Errors become the state of the adaptation, for nobody waits for the job's result.
+
+    Args:
+        adaptation: the adaptation.
+        support: its images.
+        models: where its model is.
+        seconds: the time that it may compute.
     """
     try:
-        yield from _adapt(adaptation, support, models)
-    except UserError as error:
+        yield from within(seconds, _adapt(adaptation, support, models))
+    except (UserError, RequestError) as error:
         message = str(error)
         adaptation.change(lambda _: {"state": "failed", "error": message})
     except Exception:
@@ -66,7 +74,7 @@ def _report(adaptation: Adaptation, at: AdaptationStep) -> None:
 def _finish(adaptation: Adaptation, models: Models, support: Examples, adapted: Model) -> Job[None]:
     """Write the adapted model, and tell the quality to expect of it."""
     models.remember(adaptation, adapted)
-    write_whole(adaptation.model_file, [adapted.to_bytes()])
+    adaptation.disk.write(adaptation.model_file, adapted.to_bytes())
     yield
     quality = _quality(models[adaptation.record.model], support, adapted)
     adaptation.change(lambda _: {"state": "done", "expectation": quality})
@@ -81,7 +89,7 @@ def _preview(adaptation: Adaptation, model: Model, step: int) -> Job[None]:
     """Draw the first images of the adaptation's seed, each shown at once."""
     for index in range(PREVIEWS):
         image = model.sample(1, seed=index)[0]
-        write_whole(adaptation.preview_file(step, index), [png(image)])
+        adaptation.disk.write(adaptation.preview_file(step, index), png(image))
         count = index + 1
 
         def shown(record: Record) -> dict[str, tuple[Preview, ...]]:
@@ -131,7 +139,7 @@ def draw(
             if not image.isfinite().all():
                 raise UserError("the adapted model draws no numbers; adapt again with fewer steps.")
             drawing = _drawing(model, image, seed, steps, guidance)
-            write_whole(adaptation.drawing_file(drawing.name), [png(image[0])])
+            adaptation.disk.write(adaptation.drawing_file(drawing.name), png(image[0]))
             _add(adaptation, drawing, most)
         drawings.append(drawing)
         yield
@@ -176,12 +184,29 @@ def _add(adaptation: Adaptation, drawing: Drawing, most: int) -> None:
         return {"drawings": tuple(d for d in drawings if d not in dropped)}
 
     adaptation.change(added)
-    _unlink(adaptation.drawing_file(d.name) for d in dropped)
+    for old in dropped:
+        adaptation.disk.remove(adaptation.drawing_file(old.name))
 
 
-def _unlink(files: Iterable[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
+def within(seconds: float, job: Job[Result]) -> Job[Result]:
+    """Advance a job until it has computed for so long.
+
+    Raises:
+        RequestError: when it takes longer.
+    """
+    computed = 0.0
+    while computed <= seconds:
+        started = time.monotonic()
+        try:
+            next(job)
+        except StopIteration as end:
+            return end.value
+        computed += time.monotonic() - started
+        yield
+    job.close()
+    raise RequestError(
+        422, f"this takes longer than {seconds:g} s to compute; ask for fewer images or steps."
+    )
 
 
 def until_deleted(adaptation: Adaptation, job: Job[Result]) -> Job[Result]:
@@ -206,6 +231,6 @@ def remove(adaptation: Adaptation, models: Models) -> Job[None]:
     As a job, so that nothing else of the worker writes into its folder meanwhile.
     """
     models.forget(adaptation)
-    remove_files(adaptation)
+    adaptation.disk.remove_folder(adaptation.folder)
     return
     yield

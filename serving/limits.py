@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict, Field
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -15,28 +17,58 @@ class Limits:
         uploads: requests with images at one time.
         upload_seconds: time that such a request may take to arrive.
         body_bytes: bytes of any other request.
+        body_seconds: time that its body may take to arrive.
         samples: drawings of one request.
         drawings: drawings of an adaptation; those not kept give way to new ones.
         steps: inner steps, and sampler steps.
+        seconds: time that a job may compute.
         waiting: jobs that a worker has at one time.
         listeners: streams of events at one time.
-        adaptations: adaptations on disk.
+        downloads: sheets and archives that are on their way at one time.
+        download_seconds: time that a client may take to read a sheet or an archive.
+        requests: requests at one time, streams of events among them.
         loaded: adapted models in memory.
     """
 
     images: int = 64
     image_bytes: int = 32 << 20
     upload_bytes: int = 64 << 20
-    uploads: int = 4
+    uploads: int = 8
     upload_seconds: float = 120.0
     body_bytes: int = 64 << 10
+    body_seconds: float = 10.0
     samples: int = 64
     drawings: int = 256
     steps: int = 1000
+    seconds: float = 600.0
     waiting: int = 16
     listeners: int = 64
-    adaptations: int = 500
+    downloads: int = 8
+    download_seconds: float = 300.0
+    requests: int = 128
     loaded: int = 8
+
+
+class Quota(BaseModel):
+    """A client's share of a server.
+
+    Attributes:
+        adaptations: adaptations on disk.
+        disk_bytes: bytes of their files.
+        days: time after which an adaptation is removed; None where it stays.
+        jobs: jobs at one time.
+        uploads: requests with images at one time.
+        listeners: streams of events at one time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    adaptations: int = Field(default=500, ge=0)
+    disk_bytes: int = Field(default=10 << 30, ge=0)
+    days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    jobs: int = Field(default=16, ge=0)
+    uploads: int = Field(default=8, ge=0)
+    listeners: int = Field(default=64, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Images and settings out of requests, hostile until decoded."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,10 +26,15 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class AdaptationSettings(_Settings):
-    """The fields beside the images of an adaptation."""
+class PictureSettings(_Settings):
+    """The field beside an image to show."""
 
     model: str
+
+
+class AdaptationSettings(PictureSettings):
+    """The fields beside the images of an adaptation."""
+
     seed: int = _SEED
     steps: int | None = Field(default=None, ge=1)
 
@@ -64,30 +70,36 @@ class Uploads:
         # Decoding may take half a gigabyte an image, whatever its file has.
         self._decoding = asyncio.Semaphore(1)
 
-    async def read(self, request: Request) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
+    @asynccontextmanager
+    async def received(
+        self, request: Request, places: Places
+    ) -> AsyncIterator[tuple[dict[str, str], list[tuple[str, bytes]]]]:
         """Read the fields of a multipart request, and its images with their names.
+
+        It has its places until the context ends, and so few images are in memory at one time.
+
+        Args:
+            request: the request.
+            places: those of its client, beside those of the server.
 
         Raises:
             RequestError: when it is too large, too slow or has no images, or others are being read.
         """
         limits = self._limits
-        with self._places:
+        bounded = Request(request.scope, _bounded(request, limits.upload_bytes))
+        with places, self._places:
             try:
-                async with asyncio.timeout(limits.upload_seconds):
-                    bounded = Request(request.scope, _bounded(request, limits.upload_bytes))
-                    async with bounded.form(max_files=limits.images, max_fields=8) as form:
-                        return _fields(form), await self._images(form)
-            except TimeoutError as error:
-                raise RequestError(
-                    408,
-                    f"the images did not arrive within {limits.upload_seconds:g} s; send fewer or "
-                    f"smaller ones.",
-                ) from error
+                async with (
+                    _arriving(limits.upload_seconds),
+                    bounded.form(max_files=limits.images, max_fields=8) as form,
+                ):
+                    received = _fields(form), await self._images(form)
             except HTTPException as error:
                 if error.detail.startswith("Too many files"):
                     sentence = f"there are too many images; give at most {limits.images}."
                     raise RequestError(413, sentence) from error
                 raise
+            yield received
 
     async def _images(self, form: FormData) -> list[tuple[str, bytes]]:
         images = []
@@ -121,9 +133,11 @@ async def read_json(request: Request, kind: type[Settings], limits: Limits) -> S
     """Read a small body as JSON; an empty one has all defaults.
 
     Raises:
-        RequestError: when it is too large or not such settings.
+        RequestError: when it is too large, too slow or not such settings.
     """
-    body = await Request(request.scope, _bounded(request, limits.body_bytes)).body()
+    bounded = Request(request.scope, _bounded(request, limits.body_bytes))
+    async with _arriving(limits.body_seconds):
+        body = await bounded.body()
     try:
         return kind.model_validate_json(body or b"{}")
     except ValidationError as error:
@@ -140,6 +154,18 @@ def parsed(fields: dict[str, str], kind: type[Settings]) -> Settings:
         return kind.model_validate_strings(fields)
     except ValidationError as error:
         raise RequestError(422, _sentence(error)) from error
+
+
+@asynccontextmanager
+async def _arriving(seconds: float) -> AsyncIterator[None]:
+    """Refuse a request whose body does not arrive in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise RequestError(
+            408, f"the request did not arrive within {seconds:g} s; send less at once."
+        ) from error
 
 
 def _fields(form: FormData) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Servers of a small model, and images to adapt it to."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ from http_client import BEARER, HOST, TOKEN
 from small_models import save
 from starlette.testclient import TestClient
 
-from serving.adaptations import Adaptations
+from serving.accounts import Account
 from serving.api import Api
-from serving.guard import Guard
-from serving.limits import Limits
+from serving.limits import Limits, Quota
 from serving.models import Models
+from serving.page_guard import PageGuard
+from serving.studio import page_routes
 from serving.worker import Worker
 
 
@@ -33,13 +35,26 @@ def serve(models, tmp_path):
     """Makes clients of servers on one folder."""
     workers, clients = [], []
 
-    def start(headers=BEARER, **limits):
-        limits = Limits(**limits)
+    def start(headers=BEARER, **bounds):
+        quota = {name: bounds[name] for name in bounds if name in Quota.model_fields}
+        names = {field.name for field in fields(Limits)}
+        limits = Limits(**{name: bounds[name] for name in bounds if name in names})
         workers.append(worker := Worker(limits.waiting))
-        adaptations = Adaptations(tmp_path, limits)
-        api = Api(models=models, adaptations=adaptations, worker=worker, limits=limits)
-        app = Guard(api.app(), token=TOKEN, cookie="metatrain")
-        client = TestClient(app, base_url=HOST, headers=headers, follow_redirects=False)
+        account = Account(tmp_path, Quota(**quota))
+        api = Api(models=models, accounts=[account], worker=worker, limits=limits)
+        app = PageGuard(
+            api.app(page_routes()),
+            accounts={TOKEN: account},
+            cookie="metatrain",
+            requests=limits.requests,
+        )
+        client = TestClient(
+            app,
+            base_url=HOST,
+            headers=headers,
+            follow_redirects=False,
+            raise_server_exceptions=False,
+        )
         clients.append(client.__enter__())
         return client
 

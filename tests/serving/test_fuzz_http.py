@@ -9,8 +9,9 @@ from http_client import adapted
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.adaptations import Adaptations, Record
-from serving.limits import Limits
+from serving.adaptations import Adaptations
+from serving.limits import Quota
+from serving.records import Record
 
 pytestmark = TIMEOUT
 
@@ -100,7 +101,7 @@ def test_the_folder_of_a_studio(tmp_path_factory, data):
     )
     with bounds():
         try:
-            for adaptation in Adaptations(folder, Limits()):
+            for adaptation in Adaptations(folder, Quota()):
                 json.dumps(adaptation.record.model_dump(), allow_nan=False)
         except ValueError as error:
             assert "cannot be read; remove the folder" in str(error)

@@ -11,8 +11,10 @@ from PIL import Image
 
 import metatrain
 from metatrain.data.pictures import png
-from serving.adaptations import Adaptation, Record
+from serving.adaptations import Adaptation
+from serving.disk import Disk
 from serving.jobs import PREVIEWS, is_shown
+from serving.records import Record
 
 
 def test_an_adaptation_draws_on_the_way_and_after(serve, pictures, tmp_path):
@@ -54,7 +56,7 @@ def test_an_image_is_the_same_to_the_bit_alone_and_in_a_batch(serve, pictures):
 
 def test_who_watches_gets_every_state_until_the_end(tmp_path):
     record = Record(id="x" * 22, model="small", created=0, given=("a",), seed=0, steps=2)
-    adaptation = Adaptation(tmp_path, record)
+    adaptation = Adaptation(tmp_path, record, Disk(0))
 
     def one_step():
         adaptation.change(lambda state: {"step": state.step + 1})

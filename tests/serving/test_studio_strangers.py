@@ -15,9 +15,11 @@ from small_models import save
 
 from metatrain import Model
 from metatrain.base.errors import UserError
-from serving import connection, studio
-from serving.adaptations import Adaptation, Adaptations, Drawing, Record
-from serving.limits import Limits
+from serving import connection, process, studio
+from serving.adaptations import Adaptation, Adaptations
+from serving.disk import Disk
+from serving.limits import Limits, Quota
+from serving.records import Drawing, Record
 
 ID = "x" * 22
 
@@ -37,7 +39,7 @@ def port(monkeypatch):
     """The port of a server with places for 4 connections, which waits half a second for a head."""
     monkeypatch.setattr(connection, "PATIENCE", 0.5)
     bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(studio.server_config(answer, Limits(listeners=2)))
+    server = uvicorn.Server(process.server_config(answer, Limits(requests=2)))
     thread = threading.Thread(target=server.run, args=[[bound]])
     thread.start()
     yield bound.getsockname()[1]
@@ -73,7 +75,7 @@ def test_neither_folder_nor_token_is_seen_by_other_users(packed, tmp_path, monke
         page = Path(opened[0].removeprefix("file://"))
         pages.append((page.parent.stat().st_mode, page.read_text()))
 
-    monkeypatch.setattr(studio.uvicorn.Server, "run", look)
+    monkeypatch.setattr(process.uvicorn.Server, "run", look)
     model = save(packed, tmp_path / "small")
     options = {"port": 0, "device": "cpu", "trust": False, "browser": True}
     studio.run_studio([model], folder=tmp_path / "state" / "studio", **options)
@@ -107,22 +109,22 @@ class _Now:
 )
 def test_a_record_that_a_stranger_wrote_is_refused(tmp_path, change):
     drawing = Drawing(name="0", seed=0, steps=None, guidance=None, nearest=0, distance=0.5)
-    Adaptation(tmp_path / ID, record(state="done", drawings=(drawing,))).store()
+    Adaptation(tmp_path / ID, record(state="done", drawings=(drawing,)), Disk(0)).store()
     file = tmp_path / ID / "adaptation.json"
-    assert [a.record.id for a in Adaptations(tmp_path, Limits())] == [ID]
+    assert [a.record.id for a in Adaptations(tmp_path, Quota())] == [ID]
     text = file.read_text()
     assert change[0] in text
     file.write_text(text.replace(*change, 1))
     with pytest.raises(UserError, match="cannot be read; remove the folder"):
-        Adaptations(tmp_path, Limits())
+        Adaptations(tmp_path, Quota())
 
 
 def test_a_folder_elsewhere_is_no_adaptation(tmp_path):
-    Adaptation(tmp_path / "elsewhere" / ID, record()).store()
+    Adaptation(tmp_path / "elsewhere" / ID, record(), Disk(0)).store()
     state = tmp_path / "state"
     state.mkdir()
     (state / ID).symlink_to(tmp_path / "elsewhere" / ID)
-    assert [*Adaptations(state, Limits())] == []
+    assert [*Adaptations(state, Quota())] == []
 
 
 def test_a_loss_that_is_no_number_is_told_as_none(serve, pictures, monkeypatch):

@@ -1,0 +1,182 @@
+"""Operations on adaptations: to create, to watch, to stop and to delete them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from metatrain.data.examples import Examples
+from metatrain.data.pictures import png
+from serving import jobs
+from serving.accounts import Account, account_of, adaptation_of, adapted_of
+from serving.adaptations import Adaptation
+from serving.answers import file_answer, picture_answer
+from serving.limits import Places, RequestError
+from serving.operations import ADAPTATION, BYTES, EVENTS, JSON, PNG, Form, Operation
+from serving.records import Record, Summary
+from serving.service import Service
+from serving.uploads import AdaptationSettings, PictureSettings, Uploads, parsed
+
+_IMAGES = (404, 408, 413, 422, 507)
+
+
+class Adapting:
+    """The operations on adaptations.
+
+    Args:
+        service: what computes, and its bounds.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._uploads = service, Uploads(service.limits)
+        self._listeners = Places(service.limits.listeners, "streams of events")
+
+    def operations(self) -> list[Operation]:
+        """List the operations."""
+        state = {JSON: Record}
+        return [
+            Operation(
+                "POST", "/v1/pictures", self._picture, "Show one image as a model sees it.",
+                body=Form(PictureSettings), answers={PNG: None}, refusals=_IMAGES,
+            ),
+            Operation(
+                "GET", "/v1/adaptations", self._list, "List your adaptations, the newest first.",
+                answers={JSON: [Summary]},
+            ),
+            Operation(
+                "POST", "/v1/adaptations", self._create, "Adapt a model to images.",
+                body=Form(AdaptationSettings), status=202, answers=state, refusals=_IMAGES,
+            ),
+            Operation(
+                "GET", ADAPTATION, self._get, "Tell the state of an adaptation.", answers=state,
+            ),
+            Operation(
+                "DELETE", ADAPTATION, self._delete, "Delete an adaptation and all of its files.",
+                status=204, answers={},
+            ),
+            Operation(
+                "GET", f"{ADAPTATION}/events", self._events, "Watch by server-sent events.",
+                answers={EVENTS: None},
+            ),
+            Operation(
+                "POST", f"{ADAPTATION}/stop", self._stop, "Adapt no further.",
+                status=202, answers=state,
+            ),
+            Operation(
+                "GET", f"{ADAPTATION}/given/{{index:int}}.png", self._given, "Get a given image.",
+                answers={PNG: None},
+            ),
+            Operation(
+                "GET", f"{ADAPTATION}/previews/{{step:int}}-{{index:int}}.png", self._preview,
+                "Get an image that was drawn on the way.", answers={PNG: None},
+            ),
+            Operation(
+                "GET", f"{ADAPTATION}/adapted.safetensors", self._adapted, "Get the adapted model.",
+                answers={BYTES: None}, refusals=(409,),
+            ),
+        ]  # fmt: skip
+
+    async def remove_expired(self, account: Account) -> None:
+        """Delete the adaptations of an account whose time is over."""
+        for identifier in account.adaptations.expired():
+            with suppress(RequestError):  # its client was sooner
+                await self._remove(account, identifier)
+
+    async def _remove(self, account: Account, identifier: str) -> None:
+        adaptation = account.adaptations.forget(identifier)
+        job = jobs.remove(adaptation, self._service.models)
+        await asyncio.wrap_future(self._service.worker.submit(job, bounded=False))
+
+    async def _picture(self, request: Request) -> Response:
+        """Show one image as the model sees it, or refuse it."""
+        async with self._uploads.received(request, account_of(request).uploads) as (fields, images):
+            config = self._service.models[parsed(fields, PictureSettings).model].config.data
+            support = await self._uploads.decode(images[:1], config)
+        return Response(png(support.target[0]), media_type=PNG)
+
+    async def _list(self, request: Request) -> Response:
+        records = [adaptation.record for adaptation in account_of(request).adaptations]
+        return JSONResponse([record.model_dump(exclude={"drawings"}) for record in records])
+
+    async def _create(self, request: Request) -> Response:
+        account, service = account_of(request), self._service
+        account.refuse_more(service.worker)  # before images are read that go nowhere
+        async with self._uploads.received(request, account.uploads) as (fields, images):
+            settings = parsed(fields, AdaptationSettings)
+            model = service.models[settings.model]
+            steps = settings.steps or model.config.adapt.steps
+            service.refuse_steps(steps)
+            support = await self._uploads.decode(images, model.config.data)
+        adaptation = await asyncio.to_thread(
+            account.adaptations.create,
+            model=settings.model,
+            names=[name for name, _ in images],
+            pictures=[png(image) for image in support.target],
+            seed=settings.seed,
+            steps=steps,
+        )
+        record = adaptation.record
+        try:
+            self._adapt(account, adaptation, support)
+        except RequestError:  # others took the last place meanwhile
+            await self._remove(account, record.id)
+            raise
+        location = f"/v1/adaptations/{record.id}"
+        return JSONResponse(record.model_dump(), 202, {"location": location})
+
+    def _adapt(self, account: Account, adaptation: Adaptation, support: Examples) -> None:
+        service = self._service
+        job = jobs.adapt(adaptation, support, service.models, seconds=service.limits.seconds)
+        future = account.submit(service.worker, jobs.until_deleted(adaptation, job))
+
+        def count(_: object) -> None:
+            state = "deleted" if adaptation.deleted else adaptation.record.state
+            service.metrics.adaptations.labels(state).inc()
+
+        future.add_done_callback(count)
+
+    async def _get(self, request: Request) -> Response:
+        return JSONResponse(adaptation_of(request).record.model_dump())
+
+    async def _delete(self, request: Request) -> Response:
+        await self._remove(account_of(request), request.path_params["id"])
+        return Response(status_code=204)
+
+    async def _events(self, request: Request) -> Response:
+        adaptation, ours = adaptation_of(request), account_of(request).listeners
+        for places in (ours, self._listeners):
+            places.refuse_when_full()  # the stream itself begins after the status
+        return StreamingResponse(self._stream(adaptation, ours), media_type=EVENTS)
+
+    async def _stream(self, adaptation: Adaptation, places: Places) -> AsyncIterator[str]:
+        with places, self._listeners:
+            async for record in adaptation.watch():
+                yield f"event: state\ndata: {record.model_dump_json()}\n\n"
+        yield "event: deleted\ndata: {}\n\n"
+
+    async def _stop(self, request: Request) -> Response:
+        adaptation = adaptation_of(request)
+        adaptation.stopped = True
+        return JSONResponse(adaptation.record.model_dump(), 202)
+
+    async def _given(self, request: Request) -> Response:
+        adaptation, index = adaptation_of(request), request.path_params["index"]
+        if index >= len(adaptation.record.given):
+            raise RequestError(404, f"there are {len(adaptation.record.given)} given images.")
+        return await picture_answer(adaptation.given_file(index))
+
+    async def _preview(self, request: Request) -> Response:
+        adaptation = adaptation_of(request)
+        step, index = request.path_params["step"], request.path_params["index"]
+        if not any(p.step == step and index < p.images for p in adaptation.record.previews):
+            raise RequestError(404, "there is no such preview.")
+        return await picture_answer(adaptation.preview_file(step, index))
+
+    async def _adapted(self, request: Request) -> Response:
+        adaptation = adapted_of(request)
+        name = f"{adaptation.record.model}-adapted.safetensors"
+        disposition = f"attachment; filename*=utf-8''{quote(name)}"
+        return await file_answer(adaptation.model_file, BYTES, {"content-disposition": disposition})

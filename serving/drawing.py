@@ -1,0 +1,148 @@
+"""Operations on drawings: to draw, to keep and to take them away."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serving import jobs
+from serving.accounts import account_of, adaptation_of, adapted_of
+from serving.adaptations import Adaptation
+from serving.answers import MadeAnswer, picture_answer
+from serving.downloads import archive, sheet
+from serving.limits import Places, RequestError
+from serving.operations import ADAPTATION, JSON, PNG, ZIP, Operation
+from serving.records import Drawing, Record
+from serving.service import Service
+from serving.uploads import KeepSettings, SampleSettings, read_json
+
+_SETTINGS = (408, 413, 422)
+
+
+class Drawings:
+    """The operations on drawings.
+
+    Args:
+        service: what computes, and its bounds.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._downloads = Places(service.limits.downloads, "downloads")
+
+    def operations(self) -> list[Operation]:
+        """List the operations."""
+        return [
+            Operation(
+                "POST", f"{ADAPTATION}/samples", self._sample,
+                "Draw images. Image i has the seed of the request + i, and is drawn alone.",
+                body=SampleSettings, answers={JSON: [Drawing], PNG: None, ZIP: None},
+                refusals=(409, *_SETTINGS, 507),
+            ),
+            Operation(
+                "PATCH", f"{ADAPTATION}/samples/{{name}}", self._keep, "Keep a drawing, or not.",
+                body=KeepSettings, answers={JSON: Drawing}, refusals=_SETTINGS,
+            ),
+            Operation(
+                "GET", f"{ADAPTATION}/samples/{{name}}.png", self._drawing, "Get a drawing.",
+                answers={PNG: None},
+            ),
+            Operation(
+                "GET", f"{ADAPTATION}/sheet.png", self._sheet,
+                "Get a sheet of the drawings that are kept, or of all.",
+                answers={PNG: None}, refusals=(409,),
+            ),
+            Operation(
+                "GET", f"{ADAPTATION}/drawings.zip", self._archive,
+                "Get an archive of the drawings that are kept, or of all.",
+                answers={ZIP: None}, refusals=(409,),
+            ),
+        ]  # fmt: skip
+
+    async def _sample(self, request: Request) -> Response:
+        adaptation, service = adapted_of(request), self._service
+        limits = service.limits
+        settings = await read_json(request, SampleSettings, limits)
+        if settings.count > limits.samples:
+            raise RequestError(422, f"count is {settings.count:,}; ask for {limits.samples}.")
+        service.refuse_steps(settings.steps or 1)
+        job = jobs.draw(
+            adaptation,
+            service.models,
+            seeds=range(settings.seed, settings.seed + settings.count),
+            steps=settings.steps,
+            guidance=settings.guidance,
+            most=limits.drawings,
+        )
+        job = jobs.until_deleted(adaptation, jobs.within(limits.seconds, job))
+        future = account_of(request).submit(service.worker, job)
+        drawings = await asyncio.wrap_future(future)
+        service.metrics.images.inc(len(drawings))
+        kind = request.headers.get("accept", "")
+        if ZIP in kind:
+            return self._made(archive, adaptation, drawings, ZIP)
+        if PNG in kind and len(drawings) == 1:
+            return await picture_answer(adaptation.drawing_file(drawings[0].name))
+        if PNG in kind:
+            return self._made(sheet, adaptation, drawings, PNG)
+        return JSONResponse([drawing.model_dump() for drawing in drawings])
+
+    def _made(
+        self,
+        make: Callable[[Adaptation, Sequence[Drawing]], bytes],
+        adaptation: Adaptation,
+        drawings: Sequence[Drawing],
+        kind: str,
+    ) -> Response:
+        return MadeAnswer(
+            lambda: make(adaptation, drawings),
+            kind,
+            places=self._downloads,
+            seconds=self._service.limits.download_seconds,
+        )
+
+    async def _sheet(self, request: Request) -> Response:
+        adaptation = adapted_of(request)
+        return self._made(sheet, adaptation, _chosen(adaptation), PNG)
+
+    async def _archive(self, request: Request) -> Response:
+        adaptation = adapted_of(request)
+        return self._made(archive, adaptation, _chosen(adaptation), ZIP)
+
+    async def _drawing(self, request: Request) -> Response:
+        adaptation = adaptation_of(request)
+        drawing = _drawing_of(adaptation.record, request.path_params["name"])
+        return await picture_answer(adaptation.drawing_file(drawing.name))
+
+    async def _keep(self, request: Request) -> Response:
+        adaptation, name = adaptation_of(request), request.path_params["name"]
+        kept = (await read_json(request, KeepSettings, self._service.limits)).kept
+        _drawing_of(adaptation.record, name)
+
+        def marked(record: Record) -> dict[str, tuple[Drawing, ...]]:
+            changed = {name: {"kept": kept}}
+            return {
+                "drawings": tuple(
+                    d.model_copy(update=changed.get(d.name, {})) for d in record.drawings
+                )
+            }
+
+        adaptation.change(marked)
+        return JSONResponse(_drawing_of(adaptation.record, name).model_dump())
+
+
+def _chosen(adaptation: Adaptation) -> list[Drawing]:
+    """Return the drawings that are kept, or all of them where none is."""
+    drawings = [*adaptation.record.drawings]
+    chosen = [d for d in drawings if d.kept] or drawings
+    if not chosen:
+        raise RequestError(409, "there are no drawings yet; draw some first.")
+    return chosen
+
+
+def _drawing_of(record: Record, name: str) -> Drawing:
+    for drawing in record.drawings:
+        if drawing.name == name:
+            return drawing
+    raise RequestError(404, "there is no such drawing; it may have given way to newer ones.")

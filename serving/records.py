@@ -1,0 +1,90 @@
+"""The state of an adaptation, as its file and its clients have it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from metatrain.base.section import Count
+
+# Of what is in a record, which a stranger may have written.
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+FileName = Annotated[str, Field(pattern=r"^[\w.+-]{1,200}$")]
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preview(_Stored):
+    """Images drawn after so many inner steps: step-STEP-0.png, ..."""
+
+    step: Count
+    images: Count
+
+
+class Drawing(_Stored):
+    """An image drawn after adapting, and the settings that draw it again.
+
+    Attributes:
+        name: its name among the drawings of its adaptation.
+        seed: the seed.
+        steps: sampler steps; None for the configuration's.
+        guidance: the guidance; None for the configuration's.
+        nearest: the index of the given image nearest to it by pixels.
+        distance: the root-mean-square distance to that image; pixels are from 0 to 1.
+        kept: whether its owner keeps it.
+    """
+
+    name: FileName
+    seed: Count
+    steps: Count | None
+    guidance: Finite | None
+    nearest: Count
+    distance: Finite
+    kept: bool = False
+
+
+class Summary(_Stored):
+    """The state of an adaptation, as a list of them has it.
+
+    Attributes:
+        id: not to be guessed.
+        model: the name of the model that adapts.
+        created: seconds since 1970.
+        expires: seconds since 1970 from which on it is removed; None where it stays.
+        given: the names of the images.
+        seed: of the noise of the inner steps.
+        steps: inner steps to take.
+        step: inner steps taken.
+        state: "waiting", "adapting", "done" or "failed".
+        loss: the loss before the last step; None where it is not finite.
+        warning: a line on images that are unlike the training tasks.
+        expectation: a line on the quality to expect.
+        error: the reason of a failure.
+        previews: the images drawn on the way.
+    """
+
+    id: str
+    model: str
+    created: Finite
+    expires: Finite | None = None
+    given: tuple[str, ...]
+    seed: Count
+    steps: Count
+    step: Count = 0
+    state: Literal["waiting", "adapting", "done", "failed"] = "waiting"
+    loss: Finite | None = None
+    warning: str | None = None
+    expectation: str | None = None
+    error: str | None = None
+    previews: tuple[Preview, ...] = ()
+
+
+class Record(Summary):
+    """The state of an adaptation.
+
+    Attributes:
+        drawings: the images drawn since, in the order of drawing.
+    """
+
+    drawings: tuple[Drawing, ...] = ()
