@@ -92,7 +92,7 @@ def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
 
 @contextmanager
 def listening(address: str, port: int) -> Iterator[socket.socket]:
-    """Bind a socket; 0 is any free port.
+    """Open a socket that listens; 0 is any free port.
 
     Raises:
         UserError: when it cannot be had.
@@ -102,6 +102,7 @@ def listening(address: str, port: int) -> Iterator[socket.socket]:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((address, port))
+            bound.listen()  # whoever comes before the server runs waits for it
         except OSError as error:
             raise UserError(
                 f"port {port} of {address} cannot be used ({error.strerror}); choose another."
