@@ -1,16 +1,28 @@
-"""Serve models to people and programs: an HTTP API, and the studio, a page that stands on it.
+"""Serve models to people and programs: an HTTP API, its server, and the studio, a page on it.
 
 Files, each built on those before it:
 
     limits       bounds of what a client may ask for, and the refusals beyond them
     worker       one thread of a device, which advances its jobs in turn
-    adaptations  folders of adaptations on disk, and their state, which clients watch
+    disk         the files of a client, within a quota of bytes
+    records      the state of an adaptation
+    adaptations  adaptations of a client: their folders, and changes that clients watch
     models       models by name, and the adapted ones last used
     jobs         what a worker computes: adapting with previews, and drawing by seed
+    accounts     clients, each with its adaptations and its share
     uploads      images out of requests, hostile until decoded
-    guard        the locks before every request
-    connection   what closes idle connections
+    answers      files, to clients that may read slowly
     downloads    sheets and archives
-    api          the routes
-    studio       one process on this machine; `commands` is the command line
+    operations   routes, and the document that describes them; reference is its page
+    metrics      counts for Prometheus
+    service      what the operations share
+    adapting     operations on adaptations
+    drawing      operations on drawings
+    api          the application
+    guard        the locks before every request; page_guard has those of the studio's page
+    connection   what closes connections that do nothing
+    process      one process that serves an application
+    tokens       the file of the clients
+    server       the server of programs
+    studio       the studio; `commands` is the command line
 """

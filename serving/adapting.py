@@ -120,16 +120,24 @@ class Adapting:
         )
         record = adaptation.record
         try:
-            self._adapt(account, adaptation, support)
+            self._adapt(account, adaptation, support, previews=settings.previews)
         except RequestError:  # others took the last place meanwhile
             await self._remove(account, record.id)
             raise
         location = f"/v1/adaptations/{record.id}"
         return JSONResponse(record.model_dump(), 202, {"location": location})
 
-    def _adapt(self, account: Account, adaptation: Adaptation, support: Examples) -> None:
+    def _adapt(
+        self, account: Account, adaptation: Adaptation, support: Examples, *, previews: bool
+    ) -> None:
         service = self._service
-        job = jobs.adapt(adaptation, support, service.models, seconds=service.limits.seconds)
+        job = jobs.adapt(
+            adaptation,
+            support,
+            service.models,
+            previews=previews,
+            seconds=service.limits.seconds,
+        )
         future = account.submit(service.worker, jobs.until_deleted(adaptation, job))
 
         def count(_: object) -> None:

@@ -27,9 +27,9 @@ _log = logging.getLogger("metatrain")
 
 
 def adapt(
-    adaptation: Adaptation, support: Examples, models: Models, *, seconds: float
+    adaptation: Adaptation, support: Examples, models: Models, *, previews: bool, seconds: float
 ) -> Job[None]:
-    """Adapt to a support, drawing on the way, and write the adapted model.
+    """Adapt to a support, and write the adapted model.
 
     Errors become the state of the adaptation, for nobody waits for the job's result.
 
@@ -37,10 +37,11 @@ def adapt(
         adaptation: the adaptation.
         support: its images.
         models: where its model is.
+        previews: whether to draw on the way.
         seconds: the time that it may compute.
     """
     try:
-        yield from within(seconds, _adapt(adaptation, support, models))
+        yield from within(seconds, _adapt(adaptation, support, models, previews))
     except (UserError, RequestError) as error:
         message = str(error)
         adaptation.change(lambda _: {"state": "failed", "error": message})
@@ -50,7 +51,7 @@ def adapt(
         adaptation.change(lambda _: {"state": "failed", "error": message})
 
 
-def _adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[None]:
+def _adapt(adaptation: Adaptation, support: Examples, models: Models, previews: bool) -> Job[None]:
     record = adaptation.record
     model = models[record.model]
     line = warning(model, support)
@@ -58,7 +59,7 @@ def _adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[Non
     for at in model.adapt_stepwise(support, steps=record.steps, seed=record.seed):
         _report(adaptation, at)
         last = at.step == record.steps or adaptation.stopped
-        if last or is_shown(at.step):
+        if previews and (last or is_shown(at.step)):
             yield from _preview(adaptation, at.model(), at.step)
         if last:
             yield from _finish(adaptation, models, support, at.model())

@@ -37,6 +37,7 @@ class AdaptationSettings(PictureSettings):
 
     seed: int = _SEED
     steps: int | None = Field(default=None, ge=1)
+    previews: bool = True
 
 
 class SampleSettings(_Settings):

@@ -161,6 +161,15 @@ def test_a_zip_has_the_pngs_that_were_drawn(clients, pictures):
             assert file.read("2.png") == alice.get(f"{place}/samples/2.png").content
 
 
+def test_an_adaptation_draws_nothing_where_nobody_looks(clients, pictures):
+    with clients() as (alice, _):
+        looked, blind = (adapted(alice, pictures, steps="2", previews=p) for p in ("true", "false"))
+        assert alice.get(looked).json()["previews"] != []
+        assert alice.get(blind).json()["previews"] == []
+        model = "adapted.safetensors"
+        assert alice.get(f"{looked}/{model}").content == alice.get(f"{blind}/{model}").content
+
+
 def test_metrics_count_what_was_done(clients, pictures):
     with clients() as (alice, bob):
         place = adapted(alice, pictures, steps="1")

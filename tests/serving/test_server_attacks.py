@@ -4,20 +4,19 @@ import asyncio
 import io
 import socket
 import struct
-import threading
 import time
 import urllib.request
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import pytest
-import uvicorn
 from fuzzing import bounds, memory
 from http_client import BEARER, TOKEN, adapted, post, refusal
 from PIL import Image
+from served import serving
 
-from serving import connection, process
+from serving import connection
 from serving.accounts import Account
 from serving.answers import MadeAnswer
 from serving.api import Api
@@ -120,20 +119,6 @@ def test_a_file_deleted_before_it_is_sent_is_a_404(serve, pictures, tmp_path):
         "adapted.safetensors",
     ):
         assert "meanwhile" in refusal(client.get(f"{place}/{path}"), 404)
-
-
-@contextmanager
-def serving(app, limits):
-    """The port of a server that runs in a thread."""
-    with process.listening("127.0.0.1", 0) as bound:
-        server = uvicorn.Server(process.server_config(app, limits))
-        thread = threading.Thread(target=server.run, args=[[bound]])
-        thread.start()
-        try:
-            yield bound.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def test_200_clients_that_trickle_take_little_memory(models, tmp_path):
