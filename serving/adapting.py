@@ -15,10 +15,17 @@ from serving.accounts import Account, account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
 from serving.answers import file_answer, picture_answer
 from serving.limits import Places, RequestError
-from serving.operations import ADAPTATION, BYTES, EVENTS, JSON, PNG, Form, Operation
+from serving.operations import ADAPTATION, BYTES, EVENTS, JSON, PNG, Operation
 from serving.records import Record, Summary
 from serving.service import Service
-from serving.uploads import AdaptationSettings, PictureSettings, Uploads, parsed
+from serving.uploads import (
+    AdaptationForm,
+    AdaptationSettings,
+    PictureForm,
+    PictureSettings,
+    Uploads,
+    parsed,
+)
 
 _IMAGES = (404, 408, 413, 422, 507)
 
@@ -40,7 +47,7 @@ class Adapting:
         return [
             Operation(
                 "POST", "/v1/pictures", self._picture, "Show one image as a model sees it.",
-                body=Form(PictureSettings), answers={PNG: None}, refusals=_IMAGES,
+                form=PictureForm, answers={PNG: None}, refusals=_IMAGES,
             ),
             Operation(
                 "GET", "/v1/adaptations", self._list, "List your adaptations, the newest first.",
@@ -48,7 +55,7 @@ class Adapting:
             ),
             Operation(
                 "POST", "/v1/adaptations", self._create, "Adapt a model to images.",
-                body=Form(AdaptationSettings), status=202, answers=state, refusals=_IMAGES,
+                form=AdaptationForm, status=202, answers=state, refusals=_IMAGES,
             ),
             Operation(
                 "GET", ADAPTATION, self._get, "Tell the state of an adaptation.", answers=state,

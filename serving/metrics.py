@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.accounts import Account
@@ -69,10 +70,18 @@ class Metrics:
             try:
                 await app(scope, receive, observe)
             finally:
-                # The route and no path: of these there are as many as clients think of.
-                route = getattr(scope.get("route"), "path", "none")
-                method = scope["method"] if route != "none" else "any"
                 seconds = time.monotonic() - started
-                self._requests.labels(method, route, status).observe(seconds)
+                self._requests.labels(*_route_of(scope), status).observe(seconds)
 
         return measure
+
+
+def _route_of(scope: Scope) -> tuple[str, str]:
+    """Return the method and the route of a request.
+
+    Of paths and of methods that are none there are as many as clients think of.
+    """
+    route = scope.get("route")
+    if not isinstance(route, Route) or scope["method"] not in (route.methods or ()):
+        return "any", "none"
+    return scope["method"], route.path

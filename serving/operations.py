@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -45,13 +44,6 @@ class Error(BaseModel):
     images: list[RefusedImage] | None = None
 
 
-@dataclass(frozen=True)
-class Form:
-    """A body of type multipart/form-data: fields, and images as files."""
-
-    fields: type[BaseModel]
-
-
 # What an answer holds: a model, a list of models, or nothing but its media type.
 Content = type[BaseModel] | list[type[BaseModel]] | None
 
@@ -66,7 +58,8 @@ class Operation(Route):
         summary: what it does, in a sentence.
         status: the status of success.
         answers: contents of the answer of success by media type.
-        body: the settings of a JSON body, or a form; None without a body.
+        body: the settings of a JSON body; None where there is none.
+        form: a body of type multipart/form-data.
         refusals: statuses of errors beyond those that any request may meet.
         public: whether it needs no token.
     """
@@ -80,13 +73,14 @@ class Operation(Route):
         *,
         status: int = 200,
         answers: Mapping[str, Content],
-        body: type[BaseModel] | Form | None = None,
+        body: type[BaseModel] | None = None,
+        form: type[BaseModel] | None = None,
         refusals: Sequence[int] = (),
         public: bool = False,
     ) -> None:
         super().__init__(path, endpoint, methods=[method])
         self.method, self.summary, self.status = method.lower(), summary, status
-        self.answers, self.body, self.public = answers, body, public
+        self.answers, self.body, self.form, self.public = answers, body, form, public
         missing = (404,) if "{" in path else ()
         self.refusals = sorted({*refusals, *missing, *_ALWAYS})
 
@@ -97,8 +91,7 @@ class Operation(Route):
 
     def models(self) -> list[type[BaseModel]]:
         """List the models of the body and of the answers."""
-        bodies = [self.body.fields if isinstance(self.body, Form) else self.body]
-        contents = [*self.answers.values(), *bodies]
+        contents = [*self.answers.values(), self.body, self.form]
         flat = [c[0] if isinstance(c, list) else c for c in contents]
         return [model for model in flat if model is not None]
 
@@ -116,8 +109,12 @@ class Operation(Route):
             for name, kind in _PARAMETER.findall(self.path)
         ]
         described = {"summary": self.summary, "parameters": parameters, "responses": responses}
-        if self.body is not None:
-            described["requestBody"] = _body(self.body)
+        for kind, model in ((JSON, self.body), ("multipart/form-data", self.form)):
+            if model is not None:
+                described["requestBody"] = {
+                    "required": any(f.is_required() for f in model.model_fields.values()),
+                    "content": {kind: {"schema": _schema(model)}},
+                }
         return {**described, "security": []} if self.public else described
 
 
@@ -148,12 +145,3 @@ def _schema(content: Content) -> dict[str, Any]:
     if isinstance(content, list):
         return {"type": "array", "items": _schema(content[0])}
     return {"$ref": _REF.format(model=content.__name__)}
-
-
-def _body(body: type[BaseModel] | Form) -> dict[str, Any]:
-    if not isinstance(body, Form):
-        return {"content": {JSON: {"schema": _schema(body)}}}
-    files = {"type": "array", "items": _schema(None), "minItems": 1}
-    images = {"type": "object", "properties": {"images": files}, "required": ["images"]}
-    schema = {"allOf": [_schema(body.fields), images]}
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}

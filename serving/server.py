@@ -58,7 +58,7 @@ def run_server(
 def accounts_in(folder: Path, clients: Mapping[str, Client]) -> dict[str, Account]:
     """Return the accounts of clients, and of former ones, whose adaptations expire as well."""
     former = {
-        path.name: Quota(days=30)
+        path.name: Quota()
         for path in folder.iterdir()
         if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
     }

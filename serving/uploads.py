@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,6 +38,25 @@ class AdaptationSettings(PictureSettings):
     seed: int = _SEED
     steps: int | None = Field(default=None, ge=1)
     previews: bool = True
+
+
+# Files of a form.
+Files = Annotated[
+    list[Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]],
+    Field(min_length=1),
+]
+
+
+class PictureForm(PictureSettings):
+    """An image to show, for the document."""
+
+    images: Files
+
+
+class AdaptationForm(AdaptationSettings):
+    """Images to adapt to and the fields beside them, for the document."""
+
+    images: Files
 
 
 class SampleSettings(_Settings):

@@ -79,7 +79,7 @@ def _problem(operation, identifier):
 def _fuzz(operation, identifier):
     @given(st.data())
     @settings(
-        max_examples=12,
+        max_examples=8,
         deadline=None,
         derandomize=True,
         phases=[Phase.generate],

@@ -53,9 +53,9 @@ class _As:
         self._client, self._headers = client, {"authorization": f"Bearer {token}"}
 
     def __getattr__(self, method):
-        def request(url, headers=None, **options):
+        def request(*arguments, headers=None, **options):
             headers = self._headers | (headers or {})
-            return getattr(self._client, method)(url, headers=headers, **options)
+            return getattr(self._client, method)(*arguments, headers=headers, **options)
 
         return request
 
@@ -175,6 +175,7 @@ def test_metrics_count_what_was_done(clients, pictures):
         place = adapted(alice, pictures, steps="1")
         alice.post(f"{place}/samples", json={"count": 3})
         bob.get(f"/v1/{'x' * 50}")
+        bob.request("Y" * 50, "/v1/models")
         text = bob.get("/metrics").text
         for line in (
             'metatrain_adaptations_total{state="done"} 1.0',
@@ -182,11 +183,12 @@ def test_metrics_count_what_was_done(clients, pictures):
             "metatrain_jobs 0.0",
             "metatrain_stored_adaptations 1.0",
             'path="/v1/adaptations/{id}/samples",status="200"} 1.0',
-            'metatrain_request_seconds_count{method="any",path="none",status="404"} 1.0',
+            'metatrain_request_seconds_count{method="any",path="none",status="405"} 1.0',
         ):
             assert line in text, text
         assert place.rpartition("/")[2] not in text
         assert "x" * 50 not in text
+        assert "Y" * 50 not in text
 
 
 def test_the_api_describes_itself_to_programs_and_people(clients):
