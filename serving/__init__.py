@@ -11,7 +11,7 @@ Files, each built on those before it:
     jobs         what a worker computes: adapting with previews, and drawing by seed
     accounts     clients, each with its adaptations and its share
     uploads      images out of requests, hostile until decoded
-    answers      files, to clients that may read slowly
+    file_answers files, to clients that may read slowly
     downloads    sheets and archives
     operations   routes, and the document that describes them; reference is its page
     metrics      counts for Prometheus

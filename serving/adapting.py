@@ -13,7 +13,7 @@ from metatrain.data.pictures import png
 from serving import jobs
 from serving.accounts import Account, account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
-from serving.answers import file_answer, picture_answer
+from serving.file_answers import file_answer, picture_answer
 from serving.limits import Places, RequestError
 from serving.operations import ADAPTATION, BYTES, EVENTS, JSON, PNG, Operation
 from serving.records import Record, Summary

@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse, Response
 from serving import jobs
 from serving.accounts import account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
-from serving.answers import MadeAnswer, picture_answer
 from serving.downloads import archive, sheet
+from serving.file_answers import MadeAnswer, picture_answer
 from serving.limits import Places, RequestError
 from serving.operations import ADAPTATION, JSON, PNG, ZIP, Operation
 from serving.records import Drawing, Record

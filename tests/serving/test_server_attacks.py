@@ -18,8 +18,8 @@ from served import serving
 
 from serving import connection
 from serving.accounts import Account
-from serving.answers import MadeAnswer
 from serving.api import Api
+from serving.file_answers import MadeAnswer
 from serving.guard import Guard
 from serving.limits import Limits, Places, Quota, RequestError
 from serving.worker import Worker
