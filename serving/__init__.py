@@ -6,7 +6,8 @@ Files, each built on those before it:
     worker       one thread of a device, which advances its jobs in turn
     adaptations  folders of adaptations on disk, and their state, which clients watch
     models       models by name, and the adapted ones last used
-    jobs         what a worker computes: adapting with previews, and drawing by seed
+    jobs         what a worker computes: adapting and preferring with previews, drawing by seed
+    comparisons  pairs of drawings to compare, and the answers
     uploads      images out of requests, hostile until decoded
     guard        the locks before every request
     connection   what closes idle connections

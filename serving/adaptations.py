@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Count
+from metatrain.preferences import choices
 from metatrain.storage.local_disk import write_whole
 from serving.limits import Limits, RequestError
 
@@ -78,6 +79,10 @@ class Record(_Stored):
         error: the reason of a failure.
         previews: the images drawn on the way.
         drawings: the images drawn since, in the order of drawing.
+        origin: the id of the adaptation that it has learned from choices of; None where its model
+            comes from the images alone.
+        report: sentences on what choices taught.
+        choices: answers to which of two drawings is better.
     """
 
     id: str
@@ -94,6 +99,9 @@ class Record(_Stored):
     error: str | None = None
     previews: tuple[Preview, ...] = ()
     drawings: tuple[Drawing, ...] = ()
+    origin: str | None = None
+    report: tuple[str, ...] = ()
+    choices: Count = 0
 
 
 class Adaptation:
@@ -103,11 +111,13 @@ class Adaptation:
         folder: of its files.
         stopped: whether its client asked to stop after the step that is computed.
         deleted: whether it is deleted, and its state goes nowhere.
+        compared: the hashes of the drawings of pairs since the server began, by their seeds.
     """
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder = folder
         self.stopped = self.deleted = False
+        self.compared: dict[int, str] = {}
         self._record, self._version = record, 0
         self._lock = threading.Lock()
         self._listeners: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
@@ -133,6 +143,15 @@ class Adaptation:
     def drawing_file(self, name: str) -> Path:
         """Return the file of a drawing."""
         return self.folder / f"drawing-{name}.png"
+
+    @property
+    def choices_file(self) -> Path:
+        """The file of choices between drawings."""
+        return self.folder / choices.FILE
+
+    def compared_file(self, sha256: str) -> Path:
+        """Return the file of a drawing of a pair."""
+        return Path(choices.image_url(str(self.choices_file), sha256))
 
     def change(self, change: Callable[[Record], dict[str, Any]], *, stored: bool = True) -> None:
         """Change the state, and tell those who watch.
@@ -217,7 +236,14 @@ class Adaptations:
         return self._by_id[identifier]
 
     def create(
-        self, *, model: str, names: Sequence[str], pictures: Sequence[bytes], seed: int, steps: int
+        self,
+        *,
+        model: str,
+        names: Sequence[str],
+        pictures: Sequence[bytes],
+        seed: int,
+        steps: int,
+        origin: str | None = None,
     ) -> Adaptation:
         """Create an adaptation to images.
 
@@ -227,6 +253,7 @@ class Adaptations:
             pictures: the images as the model sees them, as PNG files.
             seed: seeds the noise of the inner steps.
             steps: inner steps to take.
+            origin: the id of the adaptation that it learns from choices of.
 
         Raises:
             RequestError: when there are too many adaptations.
@@ -241,6 +268,7 @@ class Adaptations:
             given=tuple(names),
             seed=seed,
             steps=steps,
+            origin=origin,
         )
         adaptation = Adaptation(self._folder / identifier, record)
         for index, picture in enumerate(pictures):
@@ -277,6 +305,15 @@ def _read(folder: Path) -> Record:
             f"{folder / _RECORD} cannot be read; remove the folder {folder}."
         ) from error
     if record.state in ("done", "failed"):
-        return record
+        return record.model_copy(update={"choices": _count_choices(folder / choices.FILE)})
     message = "the server ended before this adaptation did; adapt again."
     return record.model_copy(update={"state": "failed", "error": message})
+
+
+def _count_choices(file: Path) -> int:
+    """Count the choices in a file, which are there as soon as they are answered, unlike the state.
+
+    Raises:
+        UserError: when a line is none.
+    """
+    return len(choices.read_choices(str(file))) if file.exists() else 0

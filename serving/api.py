@@ -1,6 +1,7 @@
 """The routes of the HTTP API and of the page."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,22 +17,26 @@ from starlette.staticfiles import StaticFiles
 from metatrain import Model
 from metatrain.base.errors import UserError
 from metatrain.data.pictures import png
+from metatrain.preferences.pairs import LEAST
 from serving import jobs
 from serving.adaptations import Adaptation, Adaptations, Drawing, Record
-from serving.downloads import archive, sheet
+from serving.comparisons import choose, show_pair
+from serving.downloads import archive, choices_archive, sheet
 from serving.limits import Limits, Places, RequestError
 from serving.models import Models
 from serving.uploads import (
     AdaptationSettings,
+    ChoiceSettings,
     KeepSettings,
     SampleSettings,
     Uploads,
     parsed,
     read_json,
 )
-from serving.worker import Worker
+from serving.worker import Job, Worker
 
 _PAGE = Path(__file__).parent / "page"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Api:
@@ -74,6 +79,11 @@ class Api:
                 Route(f"{one}/samples", self._sample, methods=["POST"]),
                 Route(f"{one}/samples/{{name}}", self._keep, methods=["PATCH"]),
                 Route(f"{one}/samples/{{name}}.png", self._drawing),
+                Route(f"{one}/pairs/{{number:int}}", self._pair),
+                Route(f"{one}/images/{{sha256}}.png", self._compared),
+                Route(f"{one}/choices", self._choose, methods=["POST"]),
+                Route(f"{one}/choices.zip", self._choices),
+                Route(f"{one}/preferences", self._prefer, methods=["POST"]),
                 Mount("/page", StaticFiles(directory=_PAGE)),
             ],
             exception_handlers={
@@ -116,7 +126,11 @@ class Api:
             seed=settings.seed,
             steps=steps,
         )
-        job = jobs.adapt(adaptation, support, self._models)
+        return self._begin(adaptation, jobs.adapt(adaptation, support, self._models))
+
+    def _begin(self, adaptation: Adaptation, job: Job[None]) -> Response:
+        """Submit the job that makes an adaptation's model, and answer where it is."""
+        job = jobs.reported(adaptation, job)
         self._worker.submit(jobs.until_deleted(adaptation, job))
         record = adaptation.record
         location = f"/v1/adaptations/{record.id}"
@@ -221,6 +235,63 @@ class Api:
 
         adaptation.change(marked)
         return JSONResponse(_drawing_of(adaptation.record, name).model_dump())
+
+    async def _pair(self, request: Request) -> Response:
+        adaptation, number = self._done(request), request.path_params["number"]
+        answered = adaptation.record.choices
+        if number > answered + 1:  # a page asks for the next one beforehand
+            raise RequestError(409, f"{answered} pairs are answered; ask for pair {answered}.")
+        if number >= self._limits.choices:
+            raise RequestError(409, f"{self._limits.choices:,} choices are enough; learn of them.")
+        job = show_pair(adaptation, self._models, number)
+        pair = await asyncio.wrap_future(self._worker.submit(jobs.until_deleted(adaptation, job)))
+        # Not whether it is repeated, which the rater must not know.
+        sides = {"left": pair.left.sha256, "right": pair.right.sha256}
+        return JSONResponse({"number": number, **sides})
+
+    async def _compared(self, request: Request) -> Response:
+        adaptation, sha256 = self._adaptation(request), request.path_params["sha256"]
+        file = adaptation.compared_file(sha256)
+        if not _SHA256.fullmatch(sha256) or not file.is_file():
+            raise RequestError(404, "there is no drawing of a pair of this hash.")
+        return _unchanging(file)
+
+    async def _choose(self, request: Request) -> Response:
+        adaptation = self._done(request)
+        settings = await read_json(request, ChoiceSettings, self._limits)
+        if settings.number > adaptation.record.choices:
+            raise RequestError(409, f"answer pair {adaptation.record.choices} first.")
+        if settings.number >= self._limits.choices:
+            raise RequestError(409, f"{self._limits.choices:,} choices are enough; learn of them.")
+        job = choose(adaptation, self._models, **settings.model_dump())
+        count = await asyncio.wrap_future(self._worker.submit(jobs.until_deleted(adaptation, job)))
+        return JSONResponse({"choices": count}, 201)
+
+    async def _choices(self, request: Request) -> Response:
+        adaptation = self._done(request)
+        if not adaptation.record.choices:
+            raise RequestError(409, "there are no choices yet; answer some pairs first.")
+        data = await asyncio.to_thread(choices_archive, adaptation)
+        return Response(data, media_type="application/zip")
+
+    async def _prefer(self, request: Request) -> Response:
+        origin = self._done(request)
+        if origin.record.choices < LEAST:
+            raise RequestError(
+                409, f"there are {origin.record.choices} choices; answer at least {LEAST} pairs."
+            )
+        self._worker.refuse_more()
+        given = [origin.given_file(i).read_bytes() for i in range(len(origin.record.given))]
+        adaptation = await asyncio.to_thread(
+            self._adaptations.create,
+            model=origin.record.model,
+            names=origin.record.given,
+            pictures=given,
+            seed=origin.record.seed,
+            steps=1,
+            origin=origin.record.id,
+        )
+        return self._begin(adaptation, jobs.prefer(adaptation, origin, self._models))
 
     def _adaptation(self, request: Request) -> Adaptation:
         return self._adaptations[request.path_params["id"]]

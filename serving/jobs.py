@@ -1,4 +1,4 @@
-"""Jobs of a worker: adapting with previews, drawing by seed, and removing."""
+"""Jobs of a worker: adapting and preferring with previews, drawing by seed, and removing."""
 
 import logging
 import math
@@ -14,6 +14,8 @@ from metatrain.data.pictures import png
 from metatrain.metrics.memorisation import nearest, nearest_index
 from metatrain.model.expectation import expectation, warning
 from metatrain.model.model import AdaptationStep
+from metatrain.preferences.prefer import Outcome, prefer_stepwise
+from metatrain.preferences.sentences import sentences
 from metatrain.storage.local_disk import write_whole
 from serving.adaptations import Adaptation, Drawing, Preview, Record, remove_files
 from serving.limits import RequestError
@@ -26,13 +28,10 @@ PREVIEWS = 4
 _log = logging.getLogger("metatrain")
 
 
-def adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[None]:
-    """Adapt to a support, drawing on the way, and write the adapted model.
-
-    Errors become the state of the adaptation, for nobody waits for the job's result.
-    """
+def reported(adaptation: Adaptation, job: Job[None]) -> Job[None]:
+    """Advance a job whose errors become the state of its adaptation; nobody waits for the job."""
     try:
-        yield from _adapt(adaptation, support, models)
+        yield from job
     except UserError as error:
         message = str(error)
         adaptation.change(lambda _: {"state": "failed", "error": message})
@@ -42,7 +41,8 @@ def adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[None
         adaptation.change(lambda _: {"state": "failed", "error": message})
 
 
-def _adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[None]:
+def adapt(adaptation: Adaptation, support: Examples, models: Models) -> Job[None]:
+    """Adapt to a support, drawing on the way, and write the adapted model."""
     record = adaptation.record
     model = models[record.model]
     line = warning(model, support)
@@ -65,11 +65,46 @@ def _report(adaptation: Adaptation, at: AdaptationStep) -> None:
 
 def _finish(adaptation: Adaptation, models: Models, support: Examples, adapted: Model) -> Job[None]:
     """Write the adapted model, and tell the quality to expect of it."""
-    models.remember(adaptation, adapted)
-    write_whole(adaptation.model_file, [adapted.to_bytes()])
+    _write(adaptation, models, adapted)
     yield
     quality = _quality(models[adaptation.record.model], support, adapted)
     adaptation.change(lambda _: {"state": "done", "expectation": quality})
+
+
+def prefer(adaptation: Adaptation, origin: Adaptation, models: Models) -> Job[None]:
+    """Learn from the choices between drawings of `origin`, and write the model that prefers.
+
+    It draws before and after.
+    """
+    adaptation.change(lambda _: {"state": "adapting"}, stored=False)
+    model = models.adapted(origin)
+    yield from _preview(adaptation, model, 0)
+    for at in prefer_stepwise(model, str(origin.choices_file)):
+        if isinstance(at, Outcome):
+            yield from _finish_preferring(adaptation, models, at)
+            return
+        if adaptation.stopped:
+            raise UserError("learning from choices was stopped; the adaptation is as it was.")
+        done, of = at.done, at.of
+        adaptation.change(lambda _: {"step": done, "steps": of}, stored=False)  # noqa: B023
+        yield
+
+
+def _finish_preferring(adaptation: Adaptation, models: Models, outcome: Outcome) -> Job[None]:
+    report = tuple(sentences(outcome))
+    adaptation.change(lambda _: {"report": report}, stored=False)
+    if outcome.model is None:
+        raise UserError(
+            "these choices teach nothing that foresees held-out ones; choose between more."
+        )
+    yield from _preview(adaptation, outcome.model, outcome.steps)
+    _write(adaptation, models, outcome.model)
+    adaptation.change(lambda _: {"state": "done"})
+
+
+def _write(adaptation: Adaptation, models: Models, adapted: Model) -> None:
+    models.remember(adaptation, adapted)
+    write_whole(adaptation.model_file, [adapted.to_bytes()])
 
 
 def is_shown(step: int) -> bool:

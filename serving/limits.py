@@ -17,6 +17,7 @@ class Limits:
         body_bytes: bytes of any other request.
         samples: drawings of one request.
         drawings: drawings of an adaptation; those not kept give way to new ones.
+        choices: answers between drawings of an adaptation.
         steps: inner steps, and sampler steps.
         waiting: jobs that a worker has at one time.
         listeners: streams of events at one time.
@@ -32,6 +33,7 @@ class Limits:
     body_bytes: int = 64 << 10
     samples: int = 64
     drawings: int = 256
+    choices: int = 1000
     steps: int = 1000
     waiting: int = 16
     listeners: int = 64

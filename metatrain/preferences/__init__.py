@@ -9,4 +9,5 @@ Files, each built on those before it:
     direct     Diffusion-DPO: its loss, and a training on it or on the winners alone
     folds      trainings that each leave choices out, and the step that foresees these best
     prefer     the whole: from an adapted model and choices to another adapted model
+    sentences  its outcome in words
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import printable
@@ -66,8 +67,8 @@ class Choice(_Line):
 
     @model_validator(mode="after")
     def _two_images(self) -> "Choice":
-        if self.left.sha256 == self.right.sha256:
-            raise ValueError("left and right are one image")
+        if self.left.sha256 == self.right.sha256 and self.winner:
+            raise ValueError("left and right are one image, and one of them is better")
         return self
 
     @property
@@ -149,12 +150,17 @@ def _choice(line: bytes, url: str, number: int) -> Choice:
         return Choice.model_validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = printable(".".join(map(str, first["loc"])))
-        reason = printable(first["msg"]).removeprefix("Value error, ")
         raise UserError(
-            f"line {number} of {url} is no choice: {f'{key}: ' if key else ''}"
-            f"{reason[0].lower()}{reason[1:]}; mend or remove the line."
+            f"line {number} of {url} is no choice: {_reason(first)}; mend or remove the line."
         ) from error
+
+
+def _reason(error: ErrorDetails) -> str:
+    if error["type"] == "json_invalid":
+        return "it is not JSON"
+    key = printable(".".join(map(str, error["loc"])))
+    reason = printable(error["msg"]).removeprefix("Value error, ")
+    return f"{f'{key}: ' if key else ''}{reason[0].lower()}{reason[1:]}"
 
 
 def _end_last_line(opened: int) -> None:

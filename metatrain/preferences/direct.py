@@ -28,8 +28,10 @@ from metatrain.preferences.pairs import Pairs
 _AT_ONCE = 32
 # Times and noises at which the margin of a pair that is left out is averaged.
 _DRAWS = 8
-# Tell the random streams apart: batches of training, their noise, and the noise of what is judged.
-_ROWS, _JUDGED = 1, 2
+# Tells the random stream of batches from that of their noise.
+_ROWS = 1
+# The number of the first noise of what is judged, which no step of a training has.
+_JUDGED = 2**40
 
 
 class Errors(NamedTuple):
@@ -200,8 +202,7 @@ class Judged:
     def __init__(self, errors: PairErrors, rows: Tensor, seed: int) -> None:
         self._errors, self._count = errors, len(rows)
         parts = rows.repeat(_DRAWS).split(_AT_ONCE)
-        keyed = int(random_stream(seed, _JUDGED).initial_seed() % 2**32)
-        self._draws = [errors.draws(part, keyed, i) for i, part in enumerate(parts)]
+        self._draws = [errors.draws(part, seed, _JUDGED + i) for i, part in enumerate(parts)]
         self._reference = self._all(errors.start)
 
     def margins(self, weights: Parameters) -> Tensor:

@@ -24,7 +24,7 @@ _FOLD = 3
 
 
 def folds_of(count: int, seed: int) -> Tensor:
-    """Return the fold of each of `count` pairs, [N], of which all folds have as many or one less."""
+    """Divide `count` pairs at random, and return the fold of each, [N]."""
     order = torch.randperm(count, generator=random_stream(seed, _FOLD))
     folds = torch.empty(count, dtype=torch.long)
     folds[order] = torch.arange(count) % FOLDS
@@ -74,9 +74,12 @@ class HeldOut:
 def hold_out(
     errors: PairErrors, loss: Loss, settings: Settings, *, checks: int, every: int
 ) -> Iterator[HeldOut]:
-    """Train once for each fold, on all others, and yield after each check.
+    """Train once for each fold, on all others, up to one check after the other.
 
     They end early where no check has been better for a while.
+
+    Yields:
+        The margins after the last check, once for each fold that was trained further.
 
     Args:
         errors: of all pairs.
@@ -90,15 +93,16 @@ def hold_out(
     others = [(folds != fold).nonzero()[:, 0] for fold in range(FOLDS)]
     judged = [Judged(errors, inside, settings.seed) for inside in rows]
     trainings = [Training(errors, outside, loss, settings) for outside in others]
-    margins = [torch.zeros(errors.count, dtype=torch.float64)]
-    for _ in range(checks):
-        now = torch.empty_like(margins[0])
+    start = torch.zeros(1, errors.count, dtype=torch.float64)
+    result = HeldOut(start, folds, settings.beta)
+    for check in range(1, checks + 1):
+        now = torch.zeros_like(start)
         for inside, judge, training in zip(rows, judged, trainings, strict=True):
+            yield result
             for _ in range(every):
                 training.step()
-            now[inside] = judge.margins(training.weights)
-        margins.append(now)
-        result = HeldOut(torch.stack(margins), folds, settings.beta)
-        yield result
-        if len(margins) - 1 - result.best >= _PATIENCE:
-            return
+            now[0, inside] = judge.margins(training.weights)
+        result = HeldOut(torch.cat([result.margins, now]), folds, settings.beta)
+        if check - result.best >= _PATIENCE:
+            break
+    yield result

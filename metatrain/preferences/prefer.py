@@ -50,7 +50,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage on the way: rounds of work done, and of all that there may be."""
+    """A stage on the way: parts of the work done, of all that there may be."""
 
     done: int
     of: int
@@ -115,17 +115,18 @@ def prefer_stepwise(
     checks = steps // every
     held_out: dict[str, HeldOut] = {}
     losses = {"direct preference": direct_preference(settings.beta), "winners alone": fine_tuning}
+    parts = (len(losses) * FOLDS + 1) * checks
     for number, (name, loss) in enumerate(losses.items()):
         rounds = hold_out(errors, loss, settings, checks=checks, every=every)
-        for check, result in enumerate(rounds, start=1):
+        for part, result in enumerate(rounds):
             held_out[name] = result
-            yield Stage(number * checks + check, 3 * checks)
+            yield Stage(number * FOLDS * checks + part, parts)
     best = held_out["direct preference"].best
     training = Training(errors, torch.arange(len(pairs)), losses["direct preference"], settings)
     for check in range(best):
         for _ in range(every):
             training.step()
-        yield Stage(2 * checks + check + 1, 3 * checks)
+        yield Stage(parts - checks + check + 1, parts)
     foreseen = {name: result.foreseen for name, result in held_out.items()}
     yield Outcome(
         model=replace(model, parameters={**model.parameters, **training.weights}) if best else None,
