@@ -12,6 +12,8 @@ Files, each built on those before it:
     guard        the locks before every request
     connection   what closes idle connections
     downloads    sheets and archives
-    api          the routes
+    answers      what several routes answer, and what errors become
+    choice_routes  the routes of choices
+    api          all routes
     studio       one process on this machine; `commands` is the command line
 """

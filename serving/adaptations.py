@@ -235,6 +235,19 @@ class Adaptations:
             )
         return self._by_id[identifier]
 
+    def done(self, identifier: str) -> Adaptation:
+        """Return an adaptation that has its model.
+
+        Raises:
+            RequestError: when there is none of this id, or it has none yet.
+        """
+        adaptation = self[identifier]
+        if adaptation.record.state != "done":
+            raise RequestError(
+                409, "this adaptation has no model yet; wait until its state is done."
+            )
+        return adaptation
+
     def create(
         self,
         *,

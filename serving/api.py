@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,31 @@ from starlette.staticfiles import StaticFiles
 from metatrain import Model
 from metatrain.base.errors import UserError
 from metatrain.data.pictures import png
-from metatrain.preferences.pairs import LEAST
 from serving import jobs
 from serving.adaptations import Adaptation, Adaptations, Drawing, Record
-from serving.comparisons import choose, show_pair
-from serving.downloads import archive, choices_archive, sheet
+from serving.answers import (
+    ADAPTATION,
+    ADAPTATIONS,
+    begun,
+    http_error,
+    mistaken,
+    refused,
+    unchanging,
+    zip_file,
+)
+from serving.choice_routes import ChoiceRoutes
+from serving.downloads import archive, sheet
 from serving.limits import Limits, Places, RequestError
 from serving.models import Models
 from serving.uploads import (
     AdaptationSettings,
-    ChoiceSettings,
     KeepSettings,
     SampleSettings,
     Uploads,
     parsed,
     read_json,
 )
-from serving.worker import Job, Worker
+from serving.worker import Worker
 
 _PAGE = Path(__file__).parent / "page"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -58,38 +65,39 @@ class Api:
 
     def app(self) -> Starlette:
         """Make the application, without its locks."""
-        one = "/v1/adaptations/{id}"
+        choices = ChoiceRoutes(
+            models=self._models,
+            adaptations=self._adaptations,
+            worker=self._worker,
+            limits=self._limits,
+        )
         return Starlette(
             routes=[
                 Route("/", _page),
                 Route("/healthz", self._health),
                 Route("/v1/models", self._list_models),
                 Route("/v1/pictures", self._picture, methods=["POST"]),
-                Route("/v1/adaptations", self._list),
-                Route("/v1/adaptations", self._create, methods=["POST"]),
-                Route(one, self._get),
-                Route(one, self._delete, methods=["DELETE"]),
-                Route(f"{one}/events", self._events),
-                Route(f"{one}/stop", self._stop, methods=["POST"]),
-                Route(f"{one}/given/{{index:int}}.png", self._given),
-                Route(f"{one}/previews/{{step:int}}-{{index:int}}.png", self._preview),
-                Route(f"{one}/adapted.safetensors", self._adapted),
-                Route(f"{one}/sheet.png", self._sheet),
-                Route(f"{one}/drawings.zip", self._archive),
-                Route(f"{one}/samples", self._sample, methods=["POST"]),
-                Route(f"{one}/samples/{{name}}", self._keep, methods=["PATCH"]),
-                Route(f"{one}/samples/{{name}}.png", self._drawing),
-                Route(f"{one}/pairs/{{number:int}}", self._pair),
-                Route(f"{one}/images/{{sha256}}.png", self._compared),
-                Route(f"{one}/choices", self._choose, methods=["POST"]),
-                Route(f"{one}/choices.zip", self._choices),
-                Route(f"{one}/preferences", self._prefer, methods=["POST"]),
+                Route(ADAPTATIONS, self._list),
+                Route(ADAPTATIONS, self._create, methods=["POST"]),
+                Route(ADAPTATION, self._get),
+                Route(ADAPTATION, self._delete, methods=["DELETE"]),
+                Route(f"{ADAPTATION}/events", self._events),
+                Route(f"{ADAPTATION}/stop", self._stop, methods=["POST"]),
+                Route(f"{ADAPTATION}/given/{{index:int}}.png", self._given),
+                Route(f"{ADAPTATION}/previews/{{step:int}}-{{index:int}}.png", self._preview),
+                Route(f"{ADAPTATION}/adapted.safetensors", self._adapted),
+                Route(f"{ADAPTATION}/sheet.png", self._sheet),
+                Route(f"{ADAPTATION}/drawings.zip", self._archive),
+                Route(f"{ADAPTATION}/samples", self._sample, methods=["POST"]),
+                Route(f"{ADAPTATION}/samples/{{name}}", self._keep, methods=["PATCH"]),
+                Route(f"{ADAPTATION}/samples/{{name}}.png", self._drawing),
+                *choices.routes,
                 Mount("/page", StaticFiles(directory=_PAGE)),
             ],
             exception_handlers={
-                RequestError: _refused,
-                UserError: _mistaken,
-                HTTPException: _http_error,
+                RequestError: refused,
+                UserError: mistaken,
+                HTTPException: http_error,
             },
         )
 
@@ -126,15 +134,9 @@ class Api:
             seed=settings.seed,
             steps=steps,
         )
-        return self._begin(adaptation, jobs.adapt(adaptation, support, self._models))
-
-    def _begin(self, adaptation: Adaptation, job: Job[None]) -> Response:
-        """Submit the job that makes an adaptation's model, and answer where it is."""
-        job = jobs.reported(adaptation, job)
-        self._worker.submit(jobs.until_deleted(adaptation, job))
-        record = adaptation.record
-        location = f"/v1/adaptations/{record.id}"
-        return JSONResponse(record.model_dump(), 202, {"location": location})
+        job = jobs.adapt(adaptation, support, self._models)
+        jobs.submit(self._worker, adaptation, jobs.reported(adaptation, job))
+        return begun(adaptation.record)
 
     async def _get(self, request: Request) -> Response:
         return JSONResponse(self._adaptation(request).record.model_dump())
@@ -166,30 +168,30 @@ class Api:
         adaptation, index = self._adaptation(request), request.path_params["index"]
         if index >= len(adaptation.record.given):
             raise RequestError(404, f"there are {len(adaptation.record.given)} given images.")
-        return _unchanging(adaptation.given_file(index))
+        return unchanging(adaptation.given_file(index))
 
     async def _preview(self, request: Request) -> Response:
         adaptation = self._adaptation(request)
         step, index = request.path_params["step"], request.path_params["index"]
         if not any(p.step == step and index < p.images for p in adaptation.record.previews):
             raise RequestError(404, "there is no such preview.")
-        return _unchanging(adaptation.preview_file(step, index))
+        return unchanging(adaptation.preview_file(step, index))
 
     async def _adapted(self, request: Request) -> Response:
-        adaptation = self._done(request)
+        adaptation = self._adaptations.done(request.path_params["id"])
         name = f"{adaptation.record.model}-adapted.safetensors"
         return FileResponse(adaptation.model_file, filename=name)
 
     async def _sheet(self, request: Request) -> Response:
-        adaptation = self._done(request)
+        adaptation = self._adaptations.done(request.path_params["id"])
         return await _sheet_of(adaptation, _chosen(adaptation))
 
     async def _archive(self, request: Request) -> Response:
-        adaptation = self._done(request)
+        adaptation = self._adaptations.done(request.path_params["id"])
         return await _archive_of(adaptation, _chosen(adaptation))
 
     async def _sample(self, request: Request) -> Response:
-        adaptation = self._done(request)
+        adaptation = self._adaptations.done(request.path_params["id"])
         settings = await read_json(request, SampleSettings, self._limits)
         if settings.count > self._limits.samples:
             raise RequestError(422, f"count is {settings.count:,}; ask for {self._limits.samples}.")
@@ -203,14 +205,12 @@ class Api:
             guidance=settings.guidance,
             most=self._limits.drawings,
         )
-        drawings = await asyncio.wrap_future(
-            self._worker.submit(jobs.until_deleted(adaptation, job))
-        )
+        drawings = await asyncio.wrap_future(jobs.submit(self._worker, adaptation, job))
         kind = request.headers.get("accept", "")
         if "application/zip" in kind:
             return await _archive_of(adaptation, drawings)
         if "image/png" in kind and len(drawings) == 1:
-            return _unchanging(adaptation.drawing_file(drawings[0].name))
+            return unchanging(adaptation.drawing_file(drawings[0].name))
         if "image/png" in kind:
             return await _sheet_of(adaptation, drawings)
         return JSONResponse([drawing.model_dump() for drawing in drawings])
@@ -218,7 +218,7 @@ class Api:
     async def _drawing(self, request: Request) -> Response:
         adaptation = self._adaptation(request)
         drawing = _drawing_of(adaptation.record, request.path_params["name"])
-        return _unchanging(adaptation.drawing_file(drawing.name))
+        return unchanging(adaptation.drawing_file(drawing.name))
 
     async def _keep(self, request: Request) -> Response:
         adaptation, name = self._adaptation(request), request.path_params["name"]
@@ -236,73 +236,8 @@ class Api:
         adaptation.change(marked)
         return JSONResponse(_drawing_of(adaptation.record, name).model_dump())
 
-    async def _pair(self, request: Request) -> Response:
-        adaptation, number = self._done(request), request.path_params["number"]
-        answered = adaptation.record.choices
-        if number > answered + 1:  # a page asks for the next one beforehand
-            raise RequestError(409, f"{answered} pairs are answered; ask for pair {answered}.")
-        if number >= self._limits.choices:
-            raise RequestError(409, f"{self._limits.choices:,} choices are enough; learn of them.")
-        job = show_pair(adaptation, self._models, number)
-        pair = await asyncio.wrap_future(self._worker.submit(jobs.until_deleted(adaptation, job)))
-        # Not whether it is repeated, which the rater must not know.
-        sides = {"left": pair.left.sha256, "right": pair.right.sha256}
-        return JSONResponse({"number": number, **sides})
-
-    async def _compared(self, request: Request) -> Response:
-        adaptation, sha256 = self._adaptation(request), request.path_params["sha256"]
-        file = adaptation.compared_file(sha256)
-        if not _SHA256.fullmatch(sha256) or not file.is_file():
-            raise RequestError(404, "there is no drawing of a pair of this hash.")
-        return _unchanging(file)
-
-    async def _choose(self, request: Request) -> Response:
-        adaptation = self._done(request)
-        settings = await read_json(request, ChoiceSettings, self._limits)
-        if settings.number > adaptation.record.choices:
-            raise RequestError(409, f"answer pair {adaptation.record.choices} first.")
-        if settings.number >= self._limits.choices:
-            raise RequestError(409, f"{self._limits.choices:,} choices are enough; learn of them.")
-        job = choose(adaptation, self._models, **settings.model_dump())
-        count = await asyncio.wrap_future(self._worker.submit(jobs.until_deleted(adaptation, job)))
-        return JSONResponse({"choices": count}, 201)
-
-    async def _choices(self, request: Request) -> Response:
-        adaptation = self._done(request)
-        if not adaptation.record.choices:
-            raise RequestError(409, "there are no choices yet; answer some pairs first.")
-        data = await asyncio.to_thread(choices_archive, adaptation)
-        return Response(data, media_type="application/zip")
-
-    async def _prefer(self, request: Request) -> Response:
-        origin = self._done(request)
-        if origin.record.choices < LEAST:
-            raise RequestError(
-                409, f"there are {origin.record.choices} choices; answer at least {LEAST} pairs."
-            )
-        self._worker.refuse_more()
-        given = [origin.given_file(i).read_bytes() for i in range(len(origin.record.given))]
-        adaptation = await asyncio.to_thread(
-            self._adaptations.create,
-            model=origin.record.model,
-            names=origin.record.given,
-            pictures=given,
-            seed=origin.record.seed,
-            steps=1,
-            origin=origin.record.id,
-        )
-        return self._begin(adaptation, jobs.prefer(adaptation, origin, self._models))
-
     def _adaptation(self, request: Request) -> Adaptation:
         return self._adaptations[request.path_params["id"]]
-
-    def _done(self, request: Request) -> Adaptation:
-        adaptation = self._adaptation(request)
-        if adaptation.record.state != "done":
-            raise RequestError(
-                409, "this adaptation has no model yet; wait until its state is done."
-            )
-        return adaptation
 
 
 async def _page(request: Request) -> Response:
@@ -346,28 +281,4 @@ async def _sheet_of(adaptation: Adaptation, drawings: Sequence[Drawing]) -> Resp
 
 async def _archive_of(adaptation: Adaptation, drawings: Sequence[Drawing]) -> Response:
     data = await asyncio.to_thread(archive, adaptation, drawings)
-    return Response(data, media_type="application/zip")
-
-
-def _unchanging(file: Path) -> Response:
-    """Answer with a picture, which stays as it is as long as its adaptation exists."""
-    headers = {"cache-control": "private, max-age=31536000, immutable"}
-    return FileResponse(file, media_type="image/png", headers=headers)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    content: dict[str, Any] = {"error": error.sentence}
-    if error.images:
-        content["images"] = [asdict(image) for image in error.images]
-    retry = {"retry-after": str(error.retry_after)} if error.retry_after else {}
-    return JSONResponse(content, error.status, retry)
-
-
-async def _mistaken(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 422)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    return zip_file(data)

@@ -43,9 +43,9 @@ def turn_of(identifier: str, number: int) -> Turn:
     repeated = number % _REPEATED == _REPEATED - 1
     # Not the pair just before, which everybody remembers.
     pair = number - stream.randrange(2, _REPEATED) if repeated else number
-    seeds = [_FIRST_SEED + 2 * pair, _FIRST_SEED + 2 * pair + 1]
-    stream.shuffle(seeds)
-    return Turn(*seeds, repeated)
+    first = _FIRST_SEED + 2 * pair
+    left, right = stream.sample((first, first + 1), 2)
+    return Turn(left, right, repeated)
 
 
 @dataclass(frozen=True)

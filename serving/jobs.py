@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from torch import Tensor
@@ -20,7 +21,7 @@ from metatrain.storage.local_disk import write_whole
 from serving.adaptations import Adaptation, Drawing, Preview, Record, remove_files
 from serving.limits import RequestError
 from serving.models import Models
-from serving.worker import Job, Result
+from serving.worker import Job, Result, Worker
 
 # Images drawn at each preview, always of the same noise.
 PREVIEWS = 4
@@ -217,6 +218,15 @@ def _add(adaptation: Adaptation, drawing: Drawing, most: int) -> None:
 def _unlink(files: Iterable[Path]) -> None:
     for file in files:
         file.unlink(missing_ok=True)
+
+
+def submit(worker: Worker, adaptation: Adaptation, job: Job[Result]) -> "Future[Result]":
+    """Let a worker advance a job of an adaptation until that is deleted.
+
+    Raises:
+        RequestError: when it has too many.
+    """
+    return worker.submit(until_deleted(adaptation, job))
 
 
 def until_deleted(adaptation: Adaptation, job: Job[Result]) -> Job[Result]:
