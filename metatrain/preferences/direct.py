@@ -150,7 +150,7 @@ class Settings:
     """
 
     beta: float = 2000.0
-    lr: float = 1e-3
+    lr: float = 3e-4
     batch: int = 16
     seed: int = 0
 
