@@ -134,9 +134,7 @@ def answer(page, key):
     page.wait_for_selector('#pair[aria-busy="false"]')
     before = page.inner_text("#answered")
     page.keyboard.press(key or brighter(page))
-    page.wait_for_function(
-        "text => document.getElementById('answered').innerText !== text", arg=before
-    )
+    page.wait_for_function("t => document.getElementById('answered').innerText !== t", arg=before)
 
 
 def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
