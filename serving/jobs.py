@@ -80,12 +80,11 @@ def prefer(adaptation: Adaptation, origin: Adaptation, models: Models) -> Job[No
     adaptation.change(lambda _: {"state": "adapting"}, stored=False)
     model = models.adapted(origin)
     yield from _preview(adaptation, model, 0)
-    for at in prefer_stepwise(model, str(origin.choices_file)):
+    choices = str(origin.choices_file)
+    for at in prefer_stepwise(model, choices, stopped=lambda: adaptation.stopped):
         if isinstance(at, Outcome):
             yield from _finish_preferring(adaptation, models, at)
             return
-        if adaptation.stopped:
-            raise UserError("learning from choices was stopped; the adaptation is as it was.")
         done, of = at.done, at.of
         adaptation.change(lambda _: {"step": done, "steps": of}, stored=False)  # noqa: B023
         yield

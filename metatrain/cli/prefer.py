@@ -62,7 +62,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--scope", choices=("lora", "film"), help="the parameters to move (the model's, or lora)")
     add("--beta", type=above_0, default=2000.0, help="hold to the adapted model (2000)")
     add("--lr", type=above_0, default=3e-4, help="rate of Adam (0.0003)")
-    add("--steps", type=positive, default=200, help="at most so many (200)")
+    add("--steps", type=positive, default=100, help="at most so many (100)")
     add("--seed", type=seed, default=0, help="the same seed, the same result (0)")
     add(
         "--adapted-from",

@@ -1,6 +1,6 @@
 """Trainings that each leave choices out, and the step that foresees these best."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -72,14 +72,17 @@ class HeldOut:
 
 
 def hold_out(
-    errors: PairErrors, loss: Loss, settings: Settings, *, checks: int, every: int
+    errors: PairErrors,
+    loss: Loss,
+    settings: Settings,
+    *,
+    checks: int,
+    every: int,
+    stopped: Callable[[], bool],
 ) -> Iterator[HeldOut]:
     """Train once for each fold, on all others, up to one check after the other.
 
     They end early where no check has been better for a while.
-
-    Yields:
-        The margins after the last check, once for each fold that was trained further.
 
     Args:
         errors: of all pairs.
@@ -87,6 +90,10 @@ def hold_out(
         settings: the settings.
         checks: at most so many.
         every: steps between two checks.
+        stopped: tells after a check whether to end there.
+
+    Yields:
+        The margins after the last check, once for each fold that was trained further.
     """
     folds = folds_of(errors.count, settings.seed)
     rows = [(folds == fold).nonzero()[:, 0] for fold in range(FOLDS)]
@@ -103,6 +110,6 @@ def hold_out(
                 training.step()
             now[0, inside] = judge.margins(training.weights)
         result = HeldOut(torch.cat([result.margins, now]), folds, settings.beta)
-        if check - result.best >= _PATIENCE:
+        if check - result.best >= _PATIENCE or stopped():
             break
     yield result

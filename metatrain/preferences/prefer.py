@@ -1,6 +1,6 @@
 """From an adapted model and choices between its drawings to another adapted model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +24,7 @@ from metatrain.preferences.share import Share
 
 SCOPE_NAMES = ("lora", "film")
 
+STEPS = 100
 _CHECKS = 20
 
 
@@ -62,7 +63,7 @@ def prefer(
     *,
     scope: str | None = None,
     settings: Settings | None = None,
-    steps: int = 200,
+    steps: int = STEPS,
 ) -> Outcome:
     """Learn from choices between the drawings of an adapted model, by Diffusion-DPO.
 
@@ -97,9 +98,19 @@ def prefer_stepwise(
     *,
     scope: str | None = None,
     settings: Settings | None = None,
-    steps: int = 200,
+    steps: int = STEPS,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Stage | Outcome]:
-    """Learn as `prefer` does, and yield on the way, and the outcome at last."""
+    """Learn as `prefer` does, and yield on the way, and the outcome at last.
+
+    Args:
+        model: see `prefer`.
+        choices: see `prefer`.
+        scope: see `prefer`.
+        settings: see `prefer`.
+        steps: see `prefer`.
+        stopped: tells whether to take no more steps than have been checked.
+    """
     settings = settings or Settings()
     if model.support is None:
         raise MissingStepError(
@@ -117,7 +128,7 @@ def prefer_stepwise(
     losses = {"direct preference": direct_preference(settings.beta), "winners alone": fine_tuning}
     parts = (len(losses) * FOLDS + 1) * checks
     for number, (name, loss) in enumerate(losses.items()):
-        rounds = hold_out(errors, loss, settings, checks=checks, every=every)
+        rounds = hold_out(errors, loss, settings, checks=checks, every=every, stopped=stopped)
         for part, result in enumerate(rounds):
             held_out[name] = result
             yield Stage(number * FOLDS * checks + part, parts)

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fuzzing import FEWEST, altered, bounds, damaged
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -117,6 +118,24 @@ def test_a_strangers_line_is_refused_by_its_number(bad, reason, tmp_path):
     with pytest.raises(UserError, match=rf"line 2 of .*c\.jsonl is no choice: .*{reason}") as error:
         read_choices(str(tmp_path / "c.jsonl"))
     assert len(str(error.value)) < 1000
+
+
+@given(data=st.data())
+@FEWEST
+def test_a_mutated_file(tmp_path_factory, data):
+    file = tmp_path_factory.mktemp("fuzz") / "c.jsonl"
+    write(file, CHOICES)
+    whole = file.read_bytes()
+    one = altered(json.loads(line())).map(lambda values: json.dumps(values).encode() + b"\n")
+    file.write_bytes(data.draw(st.one_of(damaged(whole), one)))
+    with bounds():
+        try:
+            choices = read_choices(str(file))
+        except UserError as error:
+            assert "is no choice: " in str(error)
+        else:
+            append_choice(file, CHOICES[0])
+            assert read_choices(str(file)) == [*choices, CHOICES[0]]
 
 
 def test_files_that_are_none(tmp_path):

@@ -73,6 +73,8 @@ def test_answers_outlive_a_restart_and_teach(serve, pictures, tmp_path):
     response = client.post(f"{place}/preferences")
     assert response.status_code == 202
     preferred, started = response.headers["location"], time.monotonic()
+    # After the first check: all of it takes long.
+    assert client.post(f"{preferred}/stop").status_code == 202
     while client.get(preferred).json()["state"] in ("waiting", "adapting"):
         assert time.monotonic() - started < 120
         assert client.get("/healthz").status_code == 200
@@ -80,6 +82,7 @@ def test_answers_outlive_a_restart_and_teach(serve, pictures, tmp_path):
     record, before = client.get(preferred).json(), client.get(place).json()
     assert record["origin"] == before["id"]
     assert record["given"] == before["given"]
+    assert record["step"] < record["steps"] / 2
     assert "Repeated pairs that had the same answer again: " in record["report"][0]
     # Random drawings of an untrained model may teach nothing, and then that is said.
     if record["state"] == "failed":
@@ -129,18 +132,3 @@ def test_only_drawings_of_pairs_are_images(serve, pictures, name):
     client = serve()
     place = adapted(client, pictures, steps="1")
     assert client.get(f"{place}/images/{name}.png").status_code == 404
-
-
-def test_learning_from_answers_stops_where_its_client_says(serve, pictures):
-    client = serve()
-    place = adapted(client, pictures, steps="1")
-    for number in range(13):
-        answer(client, place, number, "left" if number % 3 else "right")
-    preferred = client.post(f"{place}/preferences").headers["location"]
-    assert client.post(f"{preferred}/stop").status_code == 202
-    started = time.monotonic()
-    while client.get(preferred).json()["state"] in ("waiting", "adapting"):
-        assert time.monotonic() - started < 60
-        time.sleep(0.05)
-    assert "stopped" in client.get(preferred).json()["error"]
-    assert client.get(place).json()["state"] == "done"

@@ -176,6 +176,7 @@ def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
     page.wait_for_function(
         "document.getElementById('adaptation-title').innerText.startsWith('Learn')"
     )
+    page.click("#stop")
     page.wait_for_function(
         "/^(Learned from|Nothing)/.test(document.getElementById('adaptation-title').innerText)",
         timeout=120_000,
