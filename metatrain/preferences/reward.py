@@ -1,6 +1,6 @@
 """A Bradley-Terry reward on frozen features: the judge of best of n."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,9 @@ from metatrain.data.pictures import on_white
 from metatrain.metrics.hog import Hog
 from metatrain.preferences.pairs import Pairs
 
-# The side that images are averaged to, for features of tone and colour.
-_SIDE = 8
-# The strength of the ridge, for differences of mean square length 1 + 1.
+# The sides that images are averaged to, for features of tone and colour from coarse to fine.
+_SIDES = (1, 2, 4, 8)
+# The strength of the ridge, for differences of mean square length 1.
 _RIDGE = 0.1
 _NEWTON_STEPS = 50
 
@@ -24,21 +24,19 @@ def fit_reward(pairs: Pairs) -> Reward:
 
     Bradley and Terry 1952, with a ridge on w, for there are more features than choices. The
     features f are frozen: shapes by histograms of oriented gradients, and tone and colour by the
-    image averaged to 8 x 8, both scaled so that differences have mean square length 1.
+    image averaged to squares of several sizes. Each kind is scaled so that the differences of all
+    of them have the same mean square length, together 1.
 
     Returns:
         Maps images [N, C, H, W] to rewards [N].
     """
-    differences = [f(pairs.winners) - f(pairs.losers) for f in (_shape, _tone)]
-    scales = [d.square().sum(dim=1).mean().clamp(min=1e-12).rsqrt() for d in differences]
-    scaled = torch.cat([s * d for s, d in zip(scales, differences, strict=True)], dim=1)
-    weights = logistic_ridge(scaled, _RIDGE)
-
-    def reward(images: Tensor) -> Tensor:
-        parts = [s * f(images) for s, f in zip(scales, (_shape, _tone), strict=True)]
-        return torch.cat(parts, dim=1) @ weights
-
-    return reward
+    differences = [
+        w - l for w, l in zip(_features(pairs.winners), _features(pairs.losers), strict=True)
+    ]
+    mean_squares = [d.square().sum(dim=1).mean().clamp(min=1e-12) for d in differences]
+    scales = [(len(differences) * mean_square).rsqrt() for mean_square in mean_squares]
+    weights = logistic_ridge(_scaled(differences, scales), _RIDGE)
+    return lambda images: _scaled(_features(images), scales) @ weights
 
 
 def logistic_ridge(differences: Tensor, ridge: float) -> Tensor:
@@ -60,9 +58,12 @@ def logistic_ridge(differences: Tensor, ridge: float) -> Tensor:
     return differences.T @ a
 
 
-def _shape(images: Tensor) -> Tensor:
-    return Hog().features(images.cpu()).double()
+def _features(images: Tensor) -> list[Tensor]:
+    """Compute each kind of features of images, [N, D] in float64."""
+    images = on_white(images.cpu())
+    tones = [F.adaptive_avg_pool2d(images.double(), side).flatten(1) for side in _SIDES]
+    return [Hog().features(images).double(), *tones]
 
 
-def _tone(images: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(on_white(images.cpu()).double(), _SIDE).flatten(1)
+def _scaled(features: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
+    return torch.cat([s * f for s, f in zip(scales, features, strict=True)], dim=1)

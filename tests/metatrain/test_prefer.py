@@ -25,7 +25,7 @@ from metatrain.preferences.direct import (
 from metatrain.preferences.pairs import Pairs, read_answers, stored_image
 from metatrain.preferences.prefer import Outcome, prefer, prefer_stepwise
 
-FAST = Settings(lr=3e-3)
+FAST = Settings(lr=5e-3, batch=8)
 
 
 def brightness(images):
@@ -79,12 +79,12 @@ def model(adapted):
 
 @pytest.fixture(scope="module")
 def choices(model, tmp_path_factory):
-    return rate(model, tmp_path_factory.mktemp("choices"), 24)
+    return rate(model, tmp_path_factory.mktemp("choices"), 20)
 
 
 @pytest.fixture(scope="module")
 def preferred(model, choices):
-    return prefer(model, choices, settings=FAST, steps=12)
+    return prefer(model, choices, settings=FAST, steps=6)
 
 
 def test_it_draws_what_is_preferred(model, preferred):
@@ -97,7 +97,7 @@ def test_it_draws_what_is_preferred(model, preferred):
 
 
 def test_the_same_seed_gives_the_same_model(model, choices):
-    first, second = (prefer(model, choices, settings=FAST, steps=2) for _ in range(2))
+    first, second = (prefer(model, choices, settings=FAST, steps=1) for _ in range(2))
     assert first.model.sha256 == second.model.sha256
     assert first.foreseen == second.foreseen
 
@@ -117,7 +117,7 @@ def test_only_the_low_rank_terms_move(model, preferred):
 
 
 def test_film_moves_nothing_else(model, choices):
-    outcome = prefer(model, choices, settings=FAST, steps=4, scope="film")
+    outcome = prefer(model, choices, settings=FAST, steps=2, scope="film")
     changed = [
         n for n, p in outcome.model.parameters.items() if not torch.equal(p, model.parameters[n])
     ]
@@ -209,7 +209,7 @@ def test_a_training_lowers_its_own_loss(errors):
 
 def test_the_command_writes_a_model_like_any_other(adapted, choices, tmp_path, capsys):
     out = tmp_path / "preferred"
-    command = ["prefer", adapted, choices, "--out", out, "--steps", 4, "--lr", 0.003]
+    command = ["prefer", adapted, choices, "--out", out, "--steps", 2, "--lr", 0.003]
     assert metatrain(*command) == 0
     shown = capsys.readouterr()
     assert shown.out.strip() == f"{out}/adapted.safetensors"
@@ -225,7 +225,7 @@ def test_the_command_writes_a_model_like_any_other(adapted, choices, tmp_path, c
 def test_nothing_is_written_where_choices_teach_nothing(adapted, model, tmp_path, capsys):
     coin = itertools.cycle([1.0, -1.0, -1.0])
     url = rate(model, tmp_path, 12, lambda images: torch.tensor([next(coin), 0.0]))
-    command = ["prefer", adapted, url, "--out", tmp_path / "out", "--steps", 2, "--lr", 1.0]
+    command = ["prefer", adapted, url, "--out", tmp_path / "out", "--steps", 1, "--lr", 1.0]
     assert metatrain(*command) == 1
     shown = capsys.readouterr().err
     assert "foresaw held-out choices better than the model as it was" in shown

@@ -82,7 +82,6 @@ def test_answers_outlive_a_restart_and_teach(serve, pictures, tmp_path):
     record, before = client.get(preferred).json(), client.get(place).json()
     assert record["origin"] == before["id"]
     assert record["given"] == before["given"]
-    assert record["step"] < record["steps"] / 2
     assert "Repeated pairs that had the same answer again: " in record["report"][0]
     # Random drawings of an untrained model may teach nothing, and then that is said.
     if record["state"] == "failed":
