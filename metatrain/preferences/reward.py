@@ -30,9 +30,8 @@ def fit_reward(pairs: Pairs) -> Reward:
     Returns:
         Maps images [N, C, H, W] to rewards [N].
     """
-    differences = [
-        w - l for w, l in zip(_features(pairs.winners), _features(pairs.losers), strict=True)
-    ]
+    features = zip(_features(pairs.winners), _features(pairs.losers), strict=True)
+    differences = [winners - losers for winners, losers in features]
     mean_squares = [d.square().sum(dim=1).mean().clamp(min=1e-12) for d in differences]
     scales = [(len(differences) * mean_square).rsqrt() for mean_square in mean_squares]
     weights = logistic_ridge(_scaled(differences, scales), _RIDGE)
