@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import printable
-from metatrain.storage.files import MissingError, read_file
+from metatrain.storage.files import MissingError, reaching, read_file
 
 FILE = "choices.jsonl"
 # More would take a person weeks.
@@ -94,20 +94,28 @@ def append_choice(file: Path, choice: Choice) -> None:
     """Append a choice to a file, and return once it is on the disk.
 
     One process appends at a time.
+
+    Raises:
+        UserError: when it cannot be written.
     """
+    with reaching(str(file)):
+        _append(file, choice.model_dump_json().encode() + b"\n")
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or a power cut might take the name of a new file
+        finally:
+            os.close(folder)
+
+
+def _append(file: Path, line: bytes) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     opened = os.open(file, flags, 0o600)
     try:
         _end_last_line(opened)
-        _write(opened, choice.model_dump_json().encode() + b"\n")
+        _write(opened, line)
         os.fsync(opened)
     finally:
         os.close(opened)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # or a power cut might take the name of a new file
-    finally:
-        os.close(folder)
 
 
 def read_choices(url: str) -> list[Choice]:

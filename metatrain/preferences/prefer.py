@@ -120,7 +120,7 @@ def prefer_stepwise(
         )
     answers = read_answers(choices, model)
     pairs = read_pairs(choices, answers, model)
-    model, names = _in_scope(model, scope)
+    model, names = in_scope(model, scope)
     errors = PairErrors(model, names, pairs)
     every = max(1, steps // _CHECKS)
     checks = steps // every
@@ -158,10 +158,10 @@ def foreseen_by_reward(pairs: Pairs, seed: int) -> Share:
     return Share(correct, len(pairs))
 
 
-def _in_scope(model: Model, scope: str | None) -> tuple[Model, list[str]]:
+def in_scope(model: Model, scope: str | None) -> tuple[Model, list[str]]:
     """Return the model in the scope to move, which draws the same, and the names there."""
-    own = model.config.inner.scope.name
-    scope = scope or (own if own in SCOPE_NAMES else SCOPE_NAMES[0])
+    trained = model.config.inner.scope.name
+    scope = scope or (trained if trained in SCOPE_NAMES else SCOPE_NAMES[0])
     if scope not in SCOPE_NAMES:
         raise UserError(f"scope is {scope}; choose one of {', '.join(SCOPE_NAMES)}.")
     config, parameters = rescoped(model.config, model.parameters, scope)

@@ -9,10 +9,10 @@ from metatrain.preferences.share import Share
 
 def sentences(outcome: Outcome) -> list[str]:
     """Tell what choices taught: the rater's consistency, and who foresaw what was held out."""
-    own, *rivals = outcome.foreseen.items()
+    (method, foreseen), *rivals = outcome.foreseen.items()
     return [
         _consistency(outcome.consistency),
-        f"Held-out choices that {own[0]} foresaw: {own[1]}{_verdict(own[1])}",
+        f"Held-out choices that {method} foresaw: {foreseen}{_verdict(foreseen)}",
         *(f"Beside it, {name}: {share}." for name, share in rivals),
         _taken(outcome),
     ]

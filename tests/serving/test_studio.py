@@ -173,9 +173,7 @@ def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
     page.keyboard.press("ArrowLeft")
     assert page.inner_text("#answered") == "14 answers so far."
     page.click("#prefer")
-    page.wait_for_function(
-        "document.getElementById('adaptation-title').innerText.startsWith('Learn')"
-    )
+    page.wait_for_selector("#working:not([hidden])")
     page.click("#stop")
     page.wait_for_selector("#report:not([hidden])", timeout=120_000)
     assert "Repeated pairs that had the same answer again" in page.inner_text("#report")
