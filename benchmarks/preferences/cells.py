@@ -27,7 +27,7 @@ from metatrain.preferences.direct import (
 )
 from metatrain.preferences.folds import hold_out
 from metatrain.preferences.pairs import Pairs
-from metatrain.preferences.prefer import in_scope
+from metatrain.preferences.prefer import BEST_OF_N, DIRECT, WINNERS, in_scope
 from metatrain.preferences.reward import fit_reward
 from metatrain.storage.local_disk import write_whole
 
@@ -104,14 +104,14 @@ class Cells:
     def _methods(self, adapted: Model, pairs: Pairs) -> dict[str, Callable[[], Tensor]]:
         """Return by name what learns from choices and draws."""
         losses: dict[str, Loss] = {
-            "direct preference": direct_preference(self._settings.beta),
-            "winners alone": fine_tuning,
+            DIRECT: direct_preference(self._settings.beta),
+            WINNERS: fine_tuning,
         }
         methods = {
             name: lambda loss=loss: self._learned(adapted, pairs, loss).sample(_JUDGED, seed=0)
             for name, loss in losses.items()
         }
-        return {**methods, "best of n": lambda: _best(adapted, pairs)}
+        return {**methods, BEST_OF_N: lambda: _best(adapted, pairs)}
 
     def _learned(self, adapted: Model, pairs: Pairs, loss: Loss) -> Model:
         """Train as `metatrain prefer` does; the model as it was where held-out choices say so."""

@@ -1,11 +1,12 @@
 """From an adapted model and choices between its drawings to another adapted model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 
 from metatrain.base.errors import MissingStepError, UserError
+from metatrain.base.parameters import Parameters
 from metatrain.base.progress import Progress
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.model.model import Model
@@ -23,6 +24,8 @@ from metatrain.preferences.reward import fit_reward
 from metatrain.preferences.share import Share
 
 SCOPE_NAMES = ("lora", "film")
+# The names of the methods in tables and sentences.
+DIRECT, WINNERS, BEST_OF_N = "direct preference", "winners alone", "best of n"
 
 STEPS = 100
 _CHECKS = 20
@@ -121,31 +124,60 @@ def prefer_stepwise(
     answers = read_answers(choices, model)
     pairs = read_pairs(choices, answers, model)
     model, names = in_scope(model, scope)
-    errors = PairErrors(model, names, pairs)
-    every = max(1, steps // _CHECKS)
-    checks = steps // every
-    held_out: dict[str, HeldOut] = {}
-    losses = {"direct preference": direct_preference(settings.beta), "winners alone": fine_tuning}
-    parts = (len(losses) * FOLDS + 1) * checks
-    for number, (name, loss) in enumerate(losses.items()):
-        rounds = hold_out(errors, loss, settings, checks=checks, every=every, stopped=stopped)
-        for part, result in enumerate(rounds):
-            held_out[name] = result
-            yield Stage(number * FOLDS * checks + part, parts)
-    best = held_out["direct preference"].best
-    training = Training(errors, torch.arange(len(pairs)), losses["direct preference"], settings)
-    for check in range(best):
-        for _ in range(every):
-            training.step()
-        yield Stage(parts - checks + check + 1, parts)
+    errors, plan = PairErrors(model, names, pairs), _Plan(steps)
+    held_out = yield from _held_out(errors, settings, plan, stopped)
+    best = held_out[DIRECT].best
+    weights = yield from _trained(errors, settings, plan, best)
     foreseen = {name: result.foreseen for name, result in held_out.items()}
     yield Outcome(
-        model=replace(model, parameters={**model.parameters, **training.weights}) if best else None,
-        steps=best * every,
+        model=replace(model, parameters={**model.parameters, **weights}) if best else None,
+        steps=best * plan.every,
         pairs=len(pairs),
         consistency=answers.consistency,
-        foreseen={**foreseen, "best of n": foreseen_by_reward(pairs, settings.seed)},
+        foreseen={**foreseen, BEST_OF_N: foreseen_by_reward(pairs, settings.seed)},
     )
+
+
+class _Plan:
+    """Steps in parts of the same length: those between two checks.
+
+    Args:
+        steps: at most so many.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.every = max(1, steps // _CHECKS)
+        self.checks = steps // self.every
+        self.rounds = FOLDS * self.checks
+        self.parts = 2 * self.rounds + self.checks
+
+
+def _held_out(
+    errors: PairErrors, settings: Settings, plan: _Plan, stopped: Callable[[], bool]
+) -> Generator[Stage, None, dict[str, HeldOut]]:
+    """Train each method without each fold, and return what they make of it."""
+    losses = {DIRECT: direct_preference(settings.beta), WINNERS: fine_tuning}
+    held_out: dict[str, HeldOut] = {}
+    for number, (name, loss) in enumerate(losses.items()):
+        options = {"checks": plan.checks, "every": plan.every}
+        rounds = hold_out(errors, loss, settings, **options, stopped=stopped)
+        for part, result in enumerate(rounds):
+            held_out[name] = result
+            yield Stage(number * plan.rounds + part, plan.parts)
+    return held_out
+
+
+def _trained(
+    errors: PairErrors, settings: Settings, plan: _Plan, checks: int
+) -> Generator[Stage, None, Parameters]:
+    """Train on all pairs, for as many steps as lie before so many checks."""
+    rows = torch.arange(errors.count)
+    training = Training(errors, rows, direct_preference(settings.beta), settings)
+    for check in range(checks):
+        for _ in range(plan.every):
+            training.step()
+        yield Stage(2 * plan.rounds + check + 1, plan.parts)
+    return training.weights
 
 
 def foreseen_by_reward(pairs: Pairs, seed: int) -> Share:
