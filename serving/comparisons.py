@@ -4,7 +4,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from metatrain.preferences.choices import Answer, Choice, Drawn, append_choice
+from metatrain.preferences.choices import Answer, Drawn, RaterChoice, append_choice
 from metatrain.preferences.pairs import stored_image
 from metatrain.storage.local_disk import write_whole
 from serving.adaptations import Adaptation
@@ -49,7 +49,7 @@ def turn_of(identifier: str, number: int) -> Turn:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ShownPair:
     """Two drawings to compare.
 
     Attributes:
@@ -63,7 +63,7 @@ class Pair:
     right: Drawn
 
 
-def show_pair(adaptation: Adaptation, models: Models, number: int) -> Job[Pair]:
+def show_pair(adaptation: Adaptation, models: Models, number: int) -> Job[ShownPair]:
     """Draw the pair of a turn, and write its images beside the choices."""
     turn, drawn = turn_of(adaptation.record.id, number), []
     for seed in (turn.left, turn.right):
@@ -74,7 +74,7 @@ def show_pair(adaptation: Adaptation, models: Models, number: int) -> Job[Pair]:
             adaptation.compared[seed] = sha256
             yield
         drawn.append(Drawn(sha256=adaptation.compared[seed], seed=seed))
-    return Pair(number, *drawn)
+    return ShownPair(number, *drawn)
 
 
 def choose(
@@ -95,7 +95,7 @@ def choose(
         )
     if pair.left.sha256 == pair.right.sha256 and answer in ("left", "right"):
         raise RequestError(422, "both drawings are one image; answer tie or skip.")
-    choice = Choice(
+    choice = RaterChoice(
         model=models.sha256_of(adaptation),
         left=pair.left,
         right=pair.right,

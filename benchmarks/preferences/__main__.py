@@ -4,7 +4,7 @@
 
 For each task of the split, each rater and each number of choices, direct preference, fine-tuning on
 the winners and best of n learn from the same choices; the hidden taste judges their drawings, and
-KID to real images stands beside it. Cells that are done are not repeated, so the same command
+KID to real images stands beside it. RaterCells that are done are not repeated, so the same command
 resumes. At the end a table has the mean over tasks and raters, with the 95% interval by the
 bootstrap over tasks.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.preferences.cells import Cell, Cells
+from benchmarks.preferences.cells import RaterCell, RaterCells
 from benchmarks.provenance import commit, hardware
 from metatrain.base.errors import UserError
 from metatrain.base.machine import device_of
@@ -55,9 +55,9 @@ def _run(options: argparse.Namespace) -> None:
     store = EpisodeStore(data_for(model, options.data, model_url(options.model)))
     episodes = _episodes(model, store, options)
     folder = Path(options.folder, model.sha256[:12])
-    cells = Cells(model, episodes, folder, Settings(beta=options.beta, lr=options.lr))
+    cells = RaterCells(model, episodes, folder, Settings(beta=options.beta, lr=options.lr))
     every = [
-        Cell(task, rater, count)
+        RaterCell(task, rater, count)
         for count in options.choices
         for rater in options.raters
         for task in episodes
@@ -85,10 +85,13 @@ def _episodes(model: Model, store: EpisodeStore, options: argparse.Namespace) ->
     }
 
 
-def _table(cells: Cells, options: argparse.Namespace, tasks: list[str]) -> str:
+def _table(cells: RaterCells, options: argparse.Namespace, tasks: list[str]) -> str:
     rows: list[tuple[str, ...]] = [("choices", "method", "win rate", "interval", "KID")]
     for count in options.choices:
-        of = {task: [cells.result(Cell(task, r, count)) for r in options.raters] for task in tasks}
+        of = {
+            task: [cells.result(RaterCell(task, r, count)) for r in options.raters]
+            for task in tasks
+        }
         for method in next(iter(of.values()))[0] or {}:
             by_task = {
                 key: torch.tensor(

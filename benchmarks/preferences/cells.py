@@ -38,7 +38,7 @@ _JUDGED, _POOL, _CHOICES, _AGAINST = 64, 1, 2, 3
 _CHECKS, _EVERY = 20, 5
 
 
-class Cell(NamedTuple):
+class RaterCell(NamedTuple):
     """What is measured at once.
 
     Attributes:
@@ -57,8 +57,8 @@ class Cell(NamedTuple):
         return f"{quote(self.task, safe='')}-{self.rater}-{self.choices}.json"
 
 
-class Cells:
-    """Cells of a model, in a folder; those that are done stay.
+class RaterCells:
+    """RaterCells of a model, in a folder; those that are done stay.
 
     Args:
         model: the model, before adapting.
@@ -74,12 +74,12 @@ class Cells:
         self._settings = settings
         self._adapted = cache(self._adapt)
 
-    def result(self, cell: Cell) -> dict[str, dict[str, float]] | None:
+    def result(self, cell: RaterCell) -> dict[str, dict[str, float]] | None:
         """Return the scores of a cell by method, None where it is not done."""
         file = self._folder / cell.file
         return json.loads(file.read_bytes()) if file.exists() else None
 
-    def run(self, cell: Cell) -> None:
+    def run(self, cell: RaterCell) -> None:
         """Measure a cell, and write its scores.
 
         Raises:
@@ -124,7 +124,9 @@ class Cells:
             training.step()
         return replace(model, parameters={**model.parameters, **training.weights})
 
-    def _scores(self, cell: Cell, taste: Taste, images: Tensor, base: Tensor) -> dict[str, float]:
+    def _scores(
+        self, cell: RaterCell, taste: Taste, images: Tensor, base: Tensor
+    ) -> dict[str, float]:
         real = self._episodes[cell.task].query.target
         x, y = (Hog().features(i.cpu())[None] for i in (images, real))
         return {"win": win_rate(taste, images, base), "kid": kid(x, y)}

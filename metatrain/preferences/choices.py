@@ -42,7 +42,7 @@ class Drawn(_Line):
     seed: Annotated[int, Field(ge=0, lt=2**64)]
 
 
-class Choice(_Line):
+class RaterChoice(_Line):
     """One answer to the question which of two drawings is better.
 
     Attributes:
@@ -66,7 +66,7 @@ class Choice(_Line):
     time: Annotated[float, Field(ge=0, le=1e11)]
 
     @model_validator(mode="after")
-    def _two_images(self) -> "Choice":
+    def _two_images(self) -> "RaterChoice":
         if self.left.sha256 == self.right.sha256 and self.winner:
             raise ValueError("left and right are one image, and one of them is better")
         return self
@@ -90,7 +90,7 @@ def image_url(choices_url: str, sha256: str) -> str:
     return f"{folder or '.'}/images/{sha256}.png"
 
 
-def append_choice(file: Path, choice: Choice) -> None:
+def append_choice(file: Path, choice: RaterChoice) -> None:
     """Append a choice to a file, and return once it is on the disk.
 
     One process appends at a time.
@@ -118,7 +118,7 @@ def _append(file: Path, line: bytes) -> None:
         os.close(opened)
 
 
-def read_choices(url: str) -> list[Choice]:
+def read_choices(url: str) -> list[RaterChoice]:
     """Read a file of choices, in their order.
 
     Args:
@@ -140,22 +140,22 @@ def read_choices(url: str) -> list[Choice]:
     return [*choices, last] if last else choices
 
 
-def _lines(data: bytes) -> tuple[list[bytes], Choice | None]:
+def _lines(data: bytes) -> tuple[list[bytes], RaterChoice | None]:
     """Return the whole lines, and the choice in a last one without end, where it is one."""
     *lines, rest = data.split(b"\n")
     return lines, _parsed(rest)
 
 
-def _parsed(line: bytes) -> Choice | None:
+def _parsed(line: bytes) -> RaterChoice | None:
     try:
-        return Choice.model_validate_json(line)
+        return RaterChoice.model_validate_json(line)
     except ValidationError:
         return None
 
 
-def _choice(line: bytes, url: str, number: int) -> Choice:
+def _choice(line: bytes, url: str, number: int) -> RaterChoice:
     try:
-        return Choice.model_validate_json(line)
+        return RaterChoice.model_validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UserError(

@@ -13,7 +13,7 @@ from metatrain.data.images import BadImage, normalise, shape_of
 from metatrain.data.pictures import decode, png
 from metatrain.metrics.precomputed import pixel_hash
 from metatrain.model.model import Model
-from metatrain.preferences.choices import Choice, image_url, read_choices
+from metatrain.preferences.choices import RaterChoice, image_url, read_choices
 from metatrain.preferences.share import Share
 from metatrain.storage.files import read_file
 
@@ -29,17 +29,17 @@ class Answers:
         choices: all answers but the skipped ones, in their order.
     """
 
-    choices: Sequence[Choice]
+    choices: Sequence[RaterChoice]
 
     @classmethod
-    def of(cls, choices: Iterable[Choice]) -> "Answers":
+    def of(cls, choices: Iterable[RaterChoice]) -> "Answers":
         """Leave out what was skipped."""
         return cls([choice for choice in choices if choice.answer != "skip"])
 
     @cached_property
-    def by_pair(self) -> dict[tuple[str, str], list[Choice]]:
+    def by_pair(self) -> dict[tuple[str, str], list[RaterChoice]]:
         """The answers to each pair, in the order of their first."""
-        by_pair: dict[tuple[str, str], list[Choice]] = {}
+        by_pair: dict[tuple[str, str], list[RaterChoice]] = {}
         for choice in self.choices:
             by_pair.setdefault(choice.pair, []).append(choice)
         return by_pair

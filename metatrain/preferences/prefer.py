@@ -53,7 +53,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Stage:
+class LearningStage:
     """A stage on the way: parts of the work done, of all that there may be."""
 
     done: int
@@ -103,7 +103,7 @@ def prefer_stepwise(
     settings: Settings | None = None,
     steps: int = STEPS,
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Stage | Outcome]:
+) -> Iterator[LearningStage | Outcome]:
     """Learn as `prefer` does, and yield on the way, and the outcome at last.
 
     Args:
@@ -154,7 +154,7 @@ class _Plan:
 
 def _held_out(
     errors: PairErrors, settings: Settings, plan: _Plan, stopped: Callable[[], bool]
-) -> Generator[Stage, None, dict[str, HeldOut]]:
+) -> Generator[LearningStage, None, dict[str, HeldOut]]:
     """Train each method without each fold, and return what they make of it."""
     losses = {DIRECT: direct_preference(settings.beta), WINNERS: fine_tuning}
     held_out: dict[str, HeldOut] = {}
@@ -163,20 +163,20 @@ def _held_out(
         rounds = hold_out(errors, loss, settings, **options, stopped=stopped)
         for part, result in enumerate(rounds):
             held_out[name] = result
-            yield Stage(number * plan.rounds + part, plan.parts)
+            yield LearningStage(number * plan.rounds + part, plan.parts)
     return held_out
 
 
 def _trained(
     errors: PairErrors, settings: Settings, plan: _Plan, checks: int
-) -> Generator[Stage, None, Parameters]:
+) -> Generator[LearningStage, None, Parameters]:
     """Train on all pairs, for as many steps as lie before so many checks."""
     rows = torch.arange(errors.count)
     training = Training(errors, rows, direct_preference(settings.beta), settings)
     for check in range(checks):
         for _ in range(plan.every):
             training.step()
-        yield Stage(2 * plan.rounds + check + 1, plan.parts)
+        yield LearningStage(2 * plan.rounds + check + 1, plan.parts)
     return training.weights
 
 

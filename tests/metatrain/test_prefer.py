@@ -13,7 +13,7 @@ from metatrain.base.errors import UserError
 from metatrain.data.batch import support_batch
 from metatrain.learning.inner.low_rank import low_rank_terms
 from metatrain.model.rescope import rescoped
-from metatrain.preferences.choices import Choice, Drawn, append_choice, read_choices
+from metatrain.preferences.choices import Drawn, RaterChoice, append_choice, read_choices
 from metatrain.preferences.direct import (
     PairErrors,
     Settings,
@@ -46,7 +46,7 @@ def rate(model, folder, count, better=brightness):
         values = better(drawings[[left, right]])
         append_choice(
             folder / "choices.jsonl",
-            Choice(
+            RaterChoice(
                 model=model.sha256,
                 left=Drawn(sha256=names[left], seed=left),
                 right=Drawn(sha256=names[right], seed=right),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from metatrain.base.errors import UserError
-from metatrain.preferences.choices import Choice, Drawn, append_choice, read_choices
+from metatrain.preferences.choices import Drawn, RaterChoice, append_choice, read_choices
 from metatrain.preferences.direct import Errors, direct_preference, margins, preference_loss
 from metatrain.preferences.folds import FOLDS, HeldOut, folds_of
 from metatrain.preferences.pairs import Answers
@@ -27,7 +27,7 @@ MODEL = "ab" * 32
 def choice(left, right, answer, **fields):
     drawn = [Drawn(sha256=f"{seed:064x}", seed=seed) for seed in (left, right)]
     values = {"model": MODEL, "repeated": False, "seconds": 1.5, "time": 1e9} | fields
-    return Choice(left=drawn[0], right=drawn[1], answer=answer, **values)
+    return RaterChoice(left=drawn[0], right=drawn[1], answer=answer, **values)
 
 
 CHOICES = [choice(1, 2, "left"), choice(3, 4, "tie"), choice(2, 1, "right", repeated=True)]
