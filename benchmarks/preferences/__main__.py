@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> None:
         for rater in options.raters
         for task in episodes
     ]
-    remaining = [cell for cell in every if cells.result(cell) is None]
+    remaining = [cell for cell in every if not cells.is_done(cell)]
     for number, cell in enumerate(remaining, start=1):
         say(f"cell {number} of {len(remaining)}: {cell.task}, {cell.rater}, {cell.choices}")
         cells.run(cell)
@@ -88,20 +88,14 @@ def _episodes(model: Model, store: EpisodeStore, options: argparse.Namespace) ->
 def _table(cells: RaterCells, options: argparse.Namespace, tasks: list[str]) -> str:
     rows: list[tuple[str, ...]] = [("choices", "method", "win rate", "interval", "KID")]
     for count in options.choices:
-        of = {
-            task: [cells.result(RaterCell(task, r, count)) for r in options.raters]
-            for task in tasks
-        }
-        for method in next(iter(of.values()))[0] or {}:
-            by_task = {
-                key: torch.tensor(
-                    [sum(s[method][key] for s in of[t] if s) / len(of[t]) for t in tasks]
-                )
+        by_task = [[cells.scores(RaterCell(t, r, count)) for r in options.raters] for t in tasks]
+        for method in by_task[0][0]:
+            wins, kids = (
+                torch.tensor([[scores[method][key] for scores in of] for of in by_task]).mean(dim=1)
                 for key in ("win", "kid")
-            }
-            win = score(mean_of(by_task["win"]), len(tasks)).estimate
+            )
+            win, mean = score(mean_of(wins), len(tasks)).estimate, kids.mean().item()
             interval = f"{win.low:.1%} to {win.high:.1%}"
-            mean = by_task["kid"].mean().item()
             rows.append((str(count), method, f"{win.value:.1%}", interval, f"{mean:.3f}"))
     return aligned(rows, justify="left")
 

@@ -51,14 +51,9 @@ class RaterCell(NamedTuple):
     rater: str
     choices: int
 
-    @property
-    def file(self) -> str:
-        """The name of its file of results."""
-        return f"{quote(self.task, safe='')}-{self.rater}-{self.choices}.json"
-
 
 class RaterCells:
-    """RaterCells of a model, in a folder; those that are done stay.
+    """Cells of a model, in a folder; those that are done stay.
 
     Args:
         model: the model, before adapting.
@@ -74,10 +69,13 @@ class RaterCells:
         self._settings = settings
         self._adapted = cache(self._adapt)
 
-    def result(self, cell: RaterCell) -> dict[str, dict[str, float]] | None:
-        """Return the scores of a cell by method, None where it is not done."""
-        file = self._folder / cell.file
-        return json.loads(file.read_bytes()) if file.exists() else None
+    def is_done(self, cell: RaterCell) -> bool:
+        """Tell whether a cell has been measured."""
+        return self._file(cell).exists()
+
+    def scores(self, cell: RaterCell) -> dict[str, dict[str, float]]:
+        """Read the scores of a cell that is done, by method."""
+        return json.loads(self._file(cell).read_bytes())
 
     def run(self, cell: RaterCell) -> None:
         """Measure a cell, and write its scores.
@@ -90,13 +88,17 @@ class RaterCells:
         drawn = adapted.sample(2 * cell.choices, seed=_CHOICES)
         pairs = rater.choose(drawn[0::2], drawn[1::2], self._settings.seed)
         base = adapted.sample(_JUDGED, seed=_AGAINST)
-        scores = {"unadapted": self._scores(cell, taste, base, base)}
+        scores = {"unadapted": self._measured(cell.task, taste, base, base)}
         for name, draw in self._methods(adapted, pairs).items():
             started = time.perf_counter()
             images = draw()
-            scores[name] = self._scores(cell, taste, images, base)
+            scores[name] = self._measured(cell.task, taste, images, base)
             scores[name]["seconds"] = time.perf_counter() - started
-        write_whole(self._folder / cell.file, [json.dumps(scores).encode()])
+        write_whole(self._file(cell), [json.dumps(scores).encode()])
+
+    def _file(self, cell: RaterCell) -> Path:
+        name = f"{quote(cell.task, safe='')}-{cell.rater}-{cell.choices}.json"
+        return self._folder / name
 
     def _adapt(self, task: str) -> Model:
         return self._model.adapt(self._episodes[task].support)
@@ -124,10 +126,8 @@ class RaterCells:
             training.step()
         return replace(model, parameters={**model.parameters, **training.weights})
 
-    def _scores(
-        self, cell: RaterCell, taste: Taste, images: Tensor, base: Tensor
-    ) -> dict[str, float]:
-        real = self._episodes[cell.task].query.target
+    def _measured(self, task: str, taste: Taste, images: Tensor, base: Tensor) -> dict[str, float]:
+        real = self._episodes[task].query.target
         x, y = (Hog().features(i.cpu())[None] for i in (images, real))
         return {"win": win_rate(taste, images, base), "kid": kid(x, y)}
 
