@@ -15,9 +15,11 @@ Files, each built on those before it:
     downloads    sheets and archives
     operations   routes, and the document that describes them; reference is its page
     metrics      counts for Prometheus
+    comparisons  pairs of drawings to compare, and their answers
     service      what the operations share
     adapting     operations on adaptations
     drawing      operations on drawings
+    choosing     operations on choices
     api          the application
     guard        the locks before every request; page_guard has those of the studio's page
     connection   what closes connections that do nothing

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metatrain.base.errors import UserError
+from metatrain.preferences import choices
 from metatrain.storage.local_disk import write_whole
 from serving.disk import Disk
 from serving.limits import Quota, RequestError
@@ -34,11 +35,13 @@ class Adaptation:
         disk: where its files are written.
         stopped: whether its client asked to stop after the step that is computed.
         deleted: whether it is deleted, and its state goes nowhere.
+        compared: the hashes of the drawings of pairs since the server began, by their seeds.
     """
 
     def __init__(self, folder: Path, record: Record, disk: Disk) -> None:
         self.folder, self.disk = folder, disk
         self.stopped = self.deleted = False
+        self.compared: dict[int, str] = {}
         self._record, self._version = record, 0
         self._lock = threading.Lock()
         self._listeners: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
@@ -64,6 +67,15 @@ class Adaptation:
     def drawing_file(self, name: str) -> Path:
         """Return the file of a drawing."""
         return self.folder / f"drawing-{name}.png"
+
+    @property
+    def choices_file(self) -> Path:
+        """The file of choices between drawings."""
+        return self.folder / choices.FILE
+
+    def compared_file(self, sha256: str) -> Path:
+        """Return the file of a drawing of a pair."""
+        return Path(choices.image_url(str(self.choices_file), sha256))
 
     def change(self, change: Callable[[Record], dict[str, Any]], *, stored: bool = True) -> None:
         """Change the state, and tell those who watch.
@@ -158,7 +170,14 @@ class Adaptations:
         return self._by_id[identifier]
 
     def create(
-        self, *, model: str, names: Sequence[str], pictures: Sequence[bytes], seed: int, steps: int
+        self,
+        *,
+        model: str,
+        names: Sequence[str],
+        pictures: Sequence[bytes],
+        seed: int,
+        steps: int,
+        origin: str | None = None,
     ) -> Adaptation:
         """Create an adaptation to images.
 
@@ -168,6 +187,7 @@ class Adaptations:
             pictures: the images as the model sees them, as PNG files.
             seed: seeds the noise of the inner steps.
             steps: inner steps to take.
+            origin: the id of the adaptation that it learns from choices of.
 
         Raises:
             RequestError: when there are too many adaptations, or too many bytes of them.
@@ -175,7 +195,7 @@ class Adaptations:
         with self._creating:
             if len(self) >= self._quota.adaptations:
                 raise RequestError(429, f"there are {len(self)} adaptations; delete some first.")
-            record = self._new_record(model, names, seed, steps)
+            record = self._new_record(model, names, seed, steps, origin)
             adaptation = Adaptation(self._folder / record.id, record, self.disk)
             try:
                 for index, picture in enumerate(pictures):
@@ -187,7 +207,9 @@ class Adaptations:
             self._by_id[record.id] = adaptation
             return adaptation
 
-    def _new_record(self, model: str, names: Sequence[str], seed: int, steps: int) -> Record:
+    def _new_record(
+        self, model: str, names: Sequence[str], seed: int, steps: int, origin: str | None
+    ) -> Record:
         now, days = time.time(), self._quota.days
         return Record(
             id=secrets.token_urlsafe(16),
@@ -197,6 +219,7 @@ class Adaptations:
             given=tuple(names),
             seed=seed,
             steps=steps,
+            origin=origin,
         )
 
     def expired(self) -> list[str]:
@@ -227,6 +250,15 @@ def _read(folder: Path) -> Record:
             f"{folder / _RECORD} cannot be read; remove the folder {folder}."
         ) from error
     if record.state in ("done", "failed"):
-        return record
+        return record.model_copy(update={"choices": _count_choices(folder / choices.FILE)})
     message = "the server ended before this adaptation did; adapt again."
     return record.model_copy(update={"state": "failed", "error": message})
+
+
+def _count_choices(file: Path) -> int:
+    """Count the choices in a file, which are there as soon as they are answered, unlike the state.
+
+    Raises:
+        UserError: when a line is none.
+    """
+    return len(choices.read_choices(str(file))) if file.exists() else 0

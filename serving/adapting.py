@@ -8,7 +8,6 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from metatrain.data.examples import Examples
 from metatrain.data.pictures import png
 from serving import jobs
 from serving.accounts import Account, account_of, adaptation_of, adapted_of
@@ -26,6 +25,7 @@ from serving.uploads import (
     Uploads,
     parsed,
 )
+from serving.worker import Job
 
 _IMAGES = (404, 408, 413, 422, 507)
 
@@ -125,33 +125,31 @@ class Adapting:
             seed=settings.seed,
             steps=steps,
         )
+        job = jobs.adapt(adaptation, support, service.models, previews=settings.previews)
+        return await self.begin(account, adaptation, job)
+
+    async def begin(self, account: Account, adaptation: Adaptation, job: Job[None]) -> Response:
+        """Let a job of a new adaptation compute, and answer with that.
+
+        Raises:
+            RequestError: when there are too many jobs; the adaptation is removed again.
+        """
+        service = self._service
+        job = jobs.reported(adaptation, jobs.within(service.limits.seconds, job))
         record = adaptation.record
         try:
-            self._adapt(account, adaptation, support, previews=settings.previews)
+            future = account.submit(service.worker, jobs.until_deleted(adaptation, job))
         except RequestError:  # others took the last place meanwhile
             await self._remove(account, record.id)
             raise
-        location = f"/v1/adaptations/{record.id}"
-        return JSONResponse(record.model_dump(), 202, {"location": location})
-
-    def _adapt(
-        self, account: Account, adaptation: Adaptation, support: Examples, *, previews: bool
-    ) -> None:
-        service = self._service
-        job = jobs.adapt(
-            adaptation,
-            support,
-            service.models,
-            previews=previews,
-            seconds=service.limits.seconds,
-        )
-        future = account.submit(service.worker, jobs.until_deleted(adaptation, job))
 
         def count(_: object) -> None:
             state = "deleted" if adaptation.deleted else adaptation.record.state
             service.metrics.adaptations.labels(state).inc()
 
         future.add_done_callback(count)
+        location = f"/v1/adaptations/{record.id}"
+        return JSONResponse(record.model_dump(), 202, {"location": location})
 
     async def _get(self, request: Request) -> Response:
         return JSONResponse(adaptation_of(request).record.model_dump())

@@ -21,6 +21,7 @@ from metatrain.base.errors import UserError
 from serving import reference
 from serving.accounts import Account
 from serving.adapting import Adapting
+from serving.choosing import Choosing
 from serving.drawing import Drawings
 from serving.limits import Limits, RequestError
 from serving.metrics import Metrics
@@ -107,6 +108,7 @@ class Api:
             ),
             *self._adapting.operations(),
             *self._drawings.operations(),
+            *Choosing(self._service, self._adapting.begin).operations(),
         ]  # fmt: skip
 
     @asynccontextmanager

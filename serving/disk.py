@@ -28,7 +28,7 @@ class Disk:
 
     def add_folder(self, folder: Path) -> None:
         """Count the files that a folder has already."""
-        size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         with self._lock:
             self._bytes[folder] = size
 
@@ -61,7 +61,8 @@ class Disk:
         """Remove a folder with all of its files."""
         shutil.rmtree(folder, ignore_errors=True)
         with self._lock:
-            self._bytes.pop(folder, None)
+            for known in [f for f in self._bytes if f == folder or folder in f.parents]:
+                del self._bytes[known]
 
 
 def _size(file: Path) -> int:

@@ -2,10 +2,12 @@
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from metatrain.data.images import shape_of
 from metatrain.data.pictures import contact_sheet, decode
+from metatrain.preferences.choices import read_choices
 from serving.adaptations import Adaptation
 from serving.records import Drawing
 
@@ -22,9 +24,19 @@ def sheet(adaptation: Adaptation, drawings: Sequence[Drawing]) -> bytes:
 
 def archive(adaptation: Adaptation, drawings: Sequence[Drawing]) -> bytes:
     """Return a zip file with a PNG file of each drawing."""
+    return _zip({f"{d.name}.png": adaptation.drawing_file(d.name) for d in drawings})
+
+
+def choices_archive(adaptation: Adaptation) -> bytes:
+    """Return a zip file with the file of choices and their images, as `metatrain prefer` reads."""
+    shown = [c for choice in read_choices(str(adaptation.choices_file)) for c in choice.pair]
+    files = [adaptation.choices_file, *map(adaptation.compared_file, dict.fromkeys(shown))]
+    return _zip({str(file.relative_to(adaptation.folder)): file for file in files})
+
+
+def _zip(files: Mapping[str, Path]) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:  # not compressed: PNG files are already
-        for drawing in drawings:
-            data = adaptation.drawing_file(drawing.name).read_bytes()
-            file.writestr(zipfile.ZipInfo(f"{drawing.name}.png", _TIME), data)
+    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed: PNG files are already
+        for name, file in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _TIME), file.read_bytes())
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Jobs of a worker: adapting with previews, drawing by seed, and removing."""
+"""Jobs of a worker: adapting and preferring with previews, drawing by seed, and removing."""
 
 import logging
 import math
@@ -14,6 +14,8 @@ from metatrain.data.pictures import png
 from metatrain.metrics.memorisation import nearest, nearest_index
 from metatrain.model.expectation import expectation, warning
 from metatrain.model.model import AdaptationStep
+from metatrain.preferences.prefer import Outcome, prefer_stepwise
+from metatrain.preferences.sentences import sentences
 from serving.adaptations import Adaptation
 from serving.limits import RequestError
 from serving.models import Models
@@ -26,22 +28,10 @@ PREVIEWS = 4
 _log = logging.getLogger("metatrain")
 
 
-def adapt(
-    adaptation: Adaptation, support: Examples, models: Models, *, previews: bool, seconds: float
-) -> Job[None]:
-    """Adapt to a support, and write the adapted model.
-
-    Errors become the state of the adaptation, for nobody waits for the job's result.
-
-    Args:
-        adaptation: the adaptation.
-        support: its images.
-        models: where its model is.
-        previews: whether to draw on the way.
-        seconds: the time that it may compute.
-    """
+def reported(adaptation: Adaptation, job: Job[None]) -> Job[None]:
+    """Advance a job whose errors become the state of its adaptation; nobody waits for the job."""
     try:
-        yield from within(seconds, _adapt(adaptation, support, models, previews))
+        yield from job
     except (UserError, RequestError) as error:
         message = str(error)
         adaptation.change(lambda _: {"state": "failed", "error": message})
@@ -51,7 +41,17 @@ def adapt(
         adaptation.change(lambda _: {"state": "failed", "error": message})
 
 
-def _adapt(adaptation: Adaptation, support: Examples, models: Models, previews: bool) -> Job[None]:
+def adapt(
+    adaptation: Adaptation, support: Examples, models: Models, *, previews: bool
+) -> Job[None]:
+    """Adapt to a support, and write the adapted model.
+
+    Args:
+        adaptation: the adaptation.
+        support: its images.
+        models: where its model is.
+        previews: whether to draw on the way.
+    """
     record = adaptation.record
     model = models[record.model]
     line = warning(model, support)
@@ -74,11 +74,45 @@ def _report(adaptation: Adaptation, at: AdaptationStep) -> None:
 
 def _finish(adaptation: Adaptation, models: Models, support: Examples, adapted: Model) -> Job[None]:
     """Write the adapted model, and tell the quality to expect of it."""
-    models.remember(adaptation, adapted)
-    adaptation.disk.write(adaptation.model_file, adapted.to_bytes())
+    _write(adaptation, models, adapted)
     yield
     quality = _quality(models[adaptation.record.model], support, adapted)
     adaptation.change(lambda _: {"state": "done", "expectation": quality})
+
+
+def prefer(adaptation: Adaptation, origin: Adaptation, models: Models) -> Job[None]:
+    """Learn from the choices between drawings of `origin`, and write the model that prefers.
+
+    It draws before and after.
+    """
+    adaptation.change(lambda _: {"state": "adapting"}, stored=False)
+    model = models.adapted(origin)
+    yield from _preview(adaptation, model, 0)
+    choices = str(origin.choices_file)
+    for at in prefer_stepwise(model, choices, stopped=lambda: adaptation.stopped):
+        if isinstance(at, Outcome):
+            yield from _finish_preferring(adaptation, models, at)
+            return
+        done, of = at.done, at.of
+        adaptation.change(lambda _: {"step": done, "steps": of}, stored=False)  # noqa: B023
+        yield
+
+
+def _finish_preferring(adaptation: Adaptation, models: Models, outcome: Outcome) -> Job[None]:
+    report = tuple(sentences(outcome))
+    adaptation.change(lambda _: {"report": report}, stored=False)
+    if outcome.model is None:
+        raise UserError(
+            "these choices teach nothing that foresees held-out ones; choose between more."
+        )
+    yield from _preview(adaptation, outcome.model, outcome.steps)
+    _write(adaptation, models, outcome.model)
+    adaptation.change(lambda _: {"state": "done"})
+
+
+def _write(adaptation: Adaptation, models: Models, adapted: Model) -> None:
+    models.remember(adaptation, adapted)
+    adaptation.disk.write(adaptation.model_file, adapted.to_bytes())
 
 
 def is_shown(step: int) -> bool:

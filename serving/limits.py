@@ -20,6 +20,7 @@ class Limits:
         body_seconds: time that its body may take to arrive.
         samples: drawings of one request.
         drawings: drawings of an adaptation; those not kept give way to new ones.
+        choices: answers between drawings of an adaptation.
         steps: inner steps, and sampler steps.
         seconds: time that a job may compute.
         waiting: jobs that a worker has at one time.
@@ -39,6 +40,7 @@ class Limits:
     body_seconds: float = 10.0
     samples: int = 64
     drawings: int = 256
+    choices: int = 1000
     steps: int = 1000
     seconds: float = 600.0
     waiting: int = 16

@@ -26,6 +26,7 @@ class Models:
         self._device, self._trust, self._loaded = device, trust, loaded
         self.by_name: dict[str, Model] = {}
         self._adapted: OrderedDict[str, Model] = OrderedDict()
+        self._hashes: dict[str, str] = {}
         for url in urls:
             model = load(url, trust=trust).to(device)
             if model.support is not None:
@@ -56,6 +57,17 @@ class Models:
         self._adapted.move_to_end(identifier)
         return self._adapted[identifier]
 
+    def sha256_of(self, adaptation: Adaptation) -> str:
+        """Return the hash of the adapted model of an adaptation; for the worker's thread alone.
+
+        Raises:
+            UserError: when its file cannot be read.
+        """
+        identifier = adaptation.record.id
+        if identifier not in self._hashes:
+            self._hashes[identifier] = self.adapted(adaptation).sha256
+        return self._hashes[identifier]
+
     def remember(self, adaptation: Adaptation, model: Model) -> None:
         """Keep an adapted model in memory, in the place of the one unused for longest."""
         self._adapted[adaptation.record.id] = model
@@ -65,6 +77,7 @@ class Models:
     def forget(self, adaptation: Adaptation) -> None:
         """Drop the adapted model of an adaptation from memory."""
         self._adapted.pop(adaptation.record.id, None)
+        self._hashes.pop(adaptation.record.id, None)
 
     def _free_name(self, name: str) -> str:
         number = 2

@@ -62,6 +62,10 @@ class Summary(_Stored):
         expectation: a line on the quality to expect.
         error: the reason of a failure.
         previews: the images drawn on the way.
+        origin: the id of the adaptation that it has learned from choices of; None where its model
+            comes from the images alone.
+        report: sentences on what choices taught.
+        choices: answers to which of two drawings is better.
     """
 
     id: str
@@ -78,6 +82,9 @@ class Summary(_Stored):
     expectation: str | None = None
     error: str | None = None
     previews: tuple[Preview, ...] = ()
+    origin: str | None = None
+    report: tuple[str, ...] = ()
+    choices: Count = 0
 
 
 class Record(Summary):

@@ -16,6 +16,7 @@ from metatrain.base.text import printable
 from metatrain.data.config import DataConfig
 from metatrain.data.examples import Examples
 from metatrain.model.support import as_support
+from metatrain.preferences.choices import Answer
 from serving.limits import Limits, Places, RefusedImage, RequestError
 
 _NAME_CHARACTERS = 200
@@ -66,6 +67,14 @@ class SampleSettings(_Settings):
     seed: int = _SEED
     steps: int | None = Field(default=None, ge=1)
     guidance: float | None = Field(default=None, ge=0, le=100)
+
+
+class ChoiceSettings(_Settings):
+    """The answer to a pair: its number, the better side, and how long that took."""
+
+    number: int = Field(ge=0, lt=2**32)
+    answer: Answer
+    seconds: float = Field(ge=0, le=1e7)
 
 
 class KeepSettings(_Settings):

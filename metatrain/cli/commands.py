@@ -18,6 +18,7 @@ from metatrain.cli.group import GROUP
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.models import MODELS, SHIP
 from metatrain.cli.plan import PLAN
+from metatrain.cli.prefer import PREFER
 from metatrain.cli.report import REPORT
 from metatrain.cli.train_metric import TRAIN_METRIC
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "models": MODELS,
     "adapt": ADAPT,
     "generate": GENERATE,
+    "prefer": PREFER,
     "enlarge": ENLARGE,
     "evaluate": EVALUATE,
     "calibrate": CALIBRATE,

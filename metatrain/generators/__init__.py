@@ -24,7 +24,13 @@ from metatrain.generators.networks.residual import Residual
 from metatrain.generators.objectives.adversarial import Adversarial
 from metatrain.generators.objectives.autoencode import Autoencode
 from metatrain.generators.objectives.flow import FlowMatching
-from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
+from metatrain.generators.objectives.objective import (
+    NOTHING,
+    Draw,
+    ErrorsByExample,
+    Objective,
+    Term,
+)
 from metatrain.generators.objectives.scheduled import Scheduled
 from metatrain.generators.objectives.super_resolution import SuperResolution
 
@@ -70,6 +76,7 @@ __all__ = [
     "OBJECTIVES",
     "Codec",
     "Draw",
+    "ErrorsByExample",
     "Generator",
     "Network",
     "Objective",

@@ -1,7 +1,8 @@
 // One adaptation: watching it, drawing with it, keeping drawings.
 
 import * as api from "./api.js";
-import { $, counted, element, pixels, report, text } from "./dom.js";
+import * as comparison from "./comparison.js";
+import { $, attempt, counted, element, pixels, report, text } from "./dom.js";
 
 let record = null;
 let events = null;
@@ -12,10 +13,12 @@ export function begin(onChange) {
   $("stop").addEventListener("click", () => attempt(() => api.stop(record.id)));
   $("delete").addEventListener("click", remove);
   $("draw").addEventListener("submit", draw);
+  comparison.begin();
 }
 
 export function close() {
   events?.close();
+  comparison.end();
   events = record = null;
 }
 
@@ -40,22 +43,31 @@ function show(next) {
   record = next;
   const { state, step, steps, previews } = record;
   const working = state === "waiting" || state === "adapting";
-  $("adaptation-title").textContent =
-    { waiting: "Waiting for its turn", adapting: "Adapting", done: "Adapted", failed: "Not adapted" }[state] +
-    ` to ${counted(record.given.length, "image")}`;
+  $("adaptation-title").textContent = title();
   text("error", record.error);
+  $("report").hidden = !record.report.length;
+  $("report").replaceChildren(...record.report.map((line) => element("p", {}, line)));
   text("warning", record.warning);
   text("expectation", record.expectation);
   $("working").hidden = !working;
   $("progress").max = steps;
   $("progress").value = step;
-  $("progress-text").textContent = `step ${step} of ${steps}` + (record.loss === null ? "" : `, loss ${record.loss.toFixed(3)}`);
+  $("progress-text").textContent = `${record.origin ? "part" : "step"} ${step} of ${steps}` + (record.loss === null ? "" : `, loss ${record.loss.toFixed(3)}`);
   $("way-title").hidden = $("way").hidden = !previews.length;
   $("done").hidden = state !== "done";
   showGiven();
   previews.forEach(showPreviews);
   showDrawings();
+  if (state === "done") comparison.offer(record);
   if (!before || before.state !== state) changed();
+}
+
+function title() {
+  const { origin, state, given } = record;
+  const words = origin
+    ? { waiting: "Waiting for its turn", adapting: "Learning from answers", done: "Learned from answers", failed: "Nothing learned" }
+    : { waiting: "Waiting for its turn", adapting: "Adapting", done: "Adapted", failed: "Not adapted" };
+  return words[state] + (origin ? "" : ` to ${counted(given.length, "image")}`);
 }
 
 const given = (index) => api.place(record.id, `/given/${index}.png`);
@@ -141,13 +153,4 @@ async function draw(event) {
 async function remove() {
   if (!confirm("Delete this adaptation and its drawings?")) return;
   await attempt(() => api.remove(record.id));
-}
-
-async function attempt(action) {
-  try {
-    await action();
-    report(null);
-  } catch (error) {
-    report(error);
-  }
 }

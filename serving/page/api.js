@@ -45,5 +45,10 @@ export const adapt = async (fields, files) =>
 export const stop = (id) => send(place(id, "/stop"), { method: "POST" });
 export const remove = (id) => send(place(id), { method: "DELETE" });
 export const draw = (id, settings) => send(place(id, "/samples"), json("POST", settings));
+export const pair = async (id, number) => (await send(place(id, `/pairs/${number}`))).json();
+export const choose = async (id, choice) =>
+  (await send(place(id, "/choices"), json("POST", choice))).json();
+export const prefer = async (id) =>
+  (await send(place(id, "/preferences"), { method: "POST" })).json();
 export const keep = (id, name, kept) =>
   send(place(id, `/samples/${name}`), json("PATCH", { kept }));

@@ -24,10 +24,11 @@ async function list() {
   }
 }
 
-function entry({ id, given, model, state, created }) {
+function entry({ id, given, model, state, created, origin }) {
   const faces = given.slice(0, 4).map((_, index) => pixels(api.place(id, `/given/${index}.png`), ""));
   const when = new Date(1000 * created).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-  const words = { waiting: "waits", adapting: "adapting", done: counted(given.length, "image"), failed: "failed" }[state];
+  const done = origin ? "by answers" : counted(given.length, "image");
+  const words = { waiting: "waits", adapting: origin ? "learning" : "adapting", done, failed: "failed" }[state];
   const current = id === location.hash.slice(1) ? "page" : null;
   return element("li", {}, element("a", { href: `#${id}`, "aria-current": current },
     element("span", { class: "faces" }, ...faces),

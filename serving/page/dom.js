@@ -23,4 +23,17 @@ export function text(id, value) {
 
 const sentence = (line) => line[0].toUpperCase() + line.slice(1);
 export const report = (error) => text("status", error && sentence(error.message));
+
+// The result of an action, or undefined after telling why it failed.
+export async function attempt(action) {
+  try {
+    const result = await action();
+    report(null);
+    return result ?? true;
+  } catch (error) {
+    report(error);
+    return undefined;
+  }
+}
+
 export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;

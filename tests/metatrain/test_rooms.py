@@ -17,6 +17,7 @@ ROOMS = [
         "grouping",
         "config",
         "model",
+        "preferences",
     ),
     *("training", "plan", "evaluation", "report", "combine", "api", "cli"),
 ]

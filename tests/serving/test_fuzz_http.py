@@ -65,7 +65,13 @@ def test_a_request_with_images(full, pictures, data):
 def test_a_body_of_json(full, data):
     client, place = full
     body = data.draw(
-        st.sampled_from([{"count": 1, "seed": 0, "steps": 1, "guidance": 1.0}, {"kept": True}])
+        st.sampled_from(
+            [
+                {"count": 1, "seed": 0, "steps": 1, "guidance": 1.0},
+                {"kept": True},
+                {"number": 0, "answer": "left", "seconds": 1.5},
+            ]
+        )
     )
     whole = json.dumps(body).encode()
     alter = altered(body).map(lambda values: json.dumps(values).encode())
@@ -73,7 +79,8 @@ def test_a_body_of_json(full, data):
     if "kept" in body:
         answered(client, "PATCH", f"{place}/samples/0", content=content)
     else:
-        answered(client, "POST", f"{place}/samples", content=content)
+        path = "choices" if "answer" in body else "samples"
+        answered(client, "POST", f"{place}/{path}", content=content)
 
 
 @given(data=st.data())

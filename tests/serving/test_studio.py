@@ -12,6 +12,7 @@ from browser import browser_page
 from small_models import save
 
 from metatrain.cli.command import run
+from metatrain.preferences.choices import read_choices
 from serving.commands import STUDIO
 from serving.studio import entry_page
 
@@ -110,6 +111,73 @@ def test_a_journey(page, images, tmp_path):
     page.click("#delete")
     page.wait_for_selector("#start:not([hidden])")
     page.wait_for_selector("#list li", state="detached")
+
+
+def brighter(page):
+    """The key of the pair's brighter side, by what the page shows."""
+    return page.evaluate("""() => {
+        const [left, right] = ["left", "right"].map(side => {
+            const image = document.querySelector(`#better-${side} img`);
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext("2d");
+            context.drawImage(image, 0, 0);
+            const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+            return data.reduce((sum, value) => sum + value, 0);
+        });
+        return left > right ? "ArrowLeft" : "ArrowRight";
+    }""")
+
+
+def answer(page, key):
+    """Press a key once a pair is shown, and wait until the answer counts."""
+    page.wait_for_selector('#pair[aria-busy="false"]')
+    before = page.inner_text("#answered")
+    page.keyboard.press(key or brighter(page))
+    page.wait_for_function("t => document.getElementById('answered').innerText !== t", arg=before)
+
+
+def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
+    files = sorted(Path(images, "task-03").glob("*.png"))[:5]
+    page.wait_for_selector("#model-facts:not(:empty)")
+    page.evaluate(DROP, [*map(encoded, files)])
+    page.wait_for_selector("#go:enabled")
+    page.click("#go")
+    page.wait_for_selector("#done:not([hidden])")
+    assert page.is_disabled("#prefer")
+    page.focus("#compare")
+    page.keyboard.press("Enter")
+    answer(page, "ArrowUp")
+    answer(page, "ArrowDown")
+    for _ in range(10):
+        answer(page, None)
+    page.wait_for_selector('#pair[aria-busy="false"]')
+    # A person on a phone, by a finger; and the page still fits.
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.click("#better-right")
+    page.wait_for_function("() => document.getElementById('answered').innerText.startsWith('13')")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    # In the middle of a pair: nothing that was answered is lost.
+    page.reload()
+    page.wait_for_function("() => document.getElementById('answered').innerText.startsWith('13')")
+    page.click("#compare")
+    answer(page, None)
+    [file] = (tmp_path / "state").glob("*/choices.jsonl")
+    choices = read_choices(str(file))
+    assert [c.answer for c in choices[:2]] == ["tie", "skip"]
+    assert [c.repeated for c in choices] == [n == 9 for n in range(14)]
+    assert all(0 < c.seconds < 60 for c in choices)
+    # Elsewhere the keys are the page's own.
+    page.click("#compare-end")
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#answered") == "14 answers so far."
+    page.click("#prefer")
+    page.wait_for_selector("#working:not([hidden])")
+    page.click("#stop")
+    page.wait_for_selector("#report:not([hidden])", timeout=120_000)
+    assert "Repeated pairs that had the same answer again" in page.inner_text("#report")
+    assert page.locator("#list li").count() == 2
 
 
 @pytest.mark.parametrize(

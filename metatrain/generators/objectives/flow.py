@@ -71,6 +71,11 @@ class FlowMatching(Objective[FlowConfig]):
         given = [c for c in batch.examples.given.values() if isinstance(c, Tensor)]
         return x1, x0.to(x1), t.to(x1), batch.support.target, visible, *given
 
+    def errors(self, network: Network, draw: Draw) -> Tensor:
+        """Compute the error of each example of a draw, [B]; see `ErrorsByExample`."""
+        assert isinstance(network, VelocityNetwork)
+        return _velocity_squares(network, *draw).mean(dim=(1, 2, 3))
+
     @override
     def share(self, draw: Draw, rows: slice) -> Draw:
         x1, x0, t, support, *of_examples = draw
@@ -157,11 +162,24 @@ def velocity_error(
     *given: Tensor,
 ) -> Tensor:
     """Compute the mean over the batch of |v(x_t, t) - (x_1 - x_0)|^2 per value, a scalar."""
+    # Not F.mse_loss: forward-mode differentiation of it crashes in compiled graphs.
+    return _velocity_squares(network, x1, x0, t, support, visible, *given).mean()
+
+
+def _velocity_squares(
+    network: VelocityNetwork,
+    x1: Tensor,
+    x0: Tensor,
+    t: Tensor,
+    support: Tensor,
+    visible: Tensor,
+    *given: Tensor,
+) -> Tensor:
+    """Compute (v(x_t, t) - (x_1 - x_0))^2, [B, C, H, W]."""
     at = t[:, None, None, None]
     memory, conditions = network.encode(support), network.encode_given(given)
     velocity = network.velocity((1 - at) * x0 + at * x1, t, memory, visible, conditions)
-    # Not F.mse_loss: forward-mode differentiation of it crashes in compiled graphs.
-    return (velocity - (x1 - x0)).square().mean()
+    return (velocity - (x1 - x0)).square()
 
 
 def visible_support(batch: Batch) -> Tensor:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -126,3 +126,16 @@ class Objective(ABC, Generic[C]):
             sampler: settings in place of the configured ones.
             given: by name, the conditions [count, ...] of the network's encoders, where it has any.
         """
+
+
+@runtime_checkable
+class ErrorsByExample(Protocol):
+    """An objective whose loss is the mean of an error of each example.
+
+    The noise of its draws is decided by the batch's seed and the number of its examples alone, so
+    that two batches of one seed have the same times and noise, one for one.
+    """
+
+    def errors(self, network: Network, draw: Draw) -> Tensor:
+        """Compute the error of each example of a draw, [B], whose mean is the loss."""
+        ...

@@ -115,6 +115,11 @@ class Scheduled(Objective[ScheduledConfig]):
         weights = levels.weights(self.config.min_snr).to(target)
         return noisy, levels.times, wanted, weights, prompted.to(target.device)
 
+    def errors(self, network: Network, draw: Draw) -> Tensor:
+        """Compute the error of each example of a draw, [B]; see `ErrorsByExample`."""
+        assert isinstance(network, Backbone)
+        return _prediction_errors(network, *draw)
+
     @override
     def sample(
         self,
@@ -154,8 +159,14 @@ def prediction_error(
     network: Backbone, noisy: Tensor, times: Tensor, wanted: Tensor, weights: Tensor, seen: Tensor
 ) -> Tensor:
     """Compute the mean over the batch of weight |prediction - wanted|^2 per value, a scalar."""
+    return _prediction_errors(network, noisy, times, wanted, weights, seen).mean()
+
+
+def _prediction_errors(
+    network: Backbone, noisy: Tensor, times: Tensor, wanted: Tensor, weights: Tensor, seen: Tensor
+) -> Tensor:
     error = (network.predict(noisy, times, seen) - wanted).square().mean(dim=(1, 2, 3))
-    return (weights * error).mean()
+    return weights * error
 
 
 def _guided(network: Backbone, x: Tensor, time: Tensor, guidance: float) -> Tensor:

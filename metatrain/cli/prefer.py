@@ -1,0 +1,77 @@
+"""`metatrain prefer`: from choices between drawings to a model that prefers."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from metatrain.base.errors import UserError
+from metatrain.base.progress import say
+from metatrain.cli.arguments import (
+    above_0,
+    add_device_argument,
+    add_trust_argument,
+    add_wait_argument,
+    positive,
+    seed,
+)
+from metatrain.cli.command import Command, show
+
+if TYPE_CHECKING:
+    from metatrain.preferences.prefer import Outcome
+
+
+def _prefer(arguments: argparse.Namespace) -> None:
+    from metatrain.model.file import adapted_url, load_model
+    from metatrain.preferences.direct import Settings
+    from metatrain.preferences.prefer import prefer
+    from metatrain.preferences.sentences import sentences
+    from metatrain.storage.lease import lease
+
+    url = adapted_url(arguments.adapted)
+    model = load_model(url, arguments.adapted_from, trust=arguments.trust).to(arguments.device)
+    settings = Settings(beta=arguments.beta, lr=arguments.lr, seed=arguments.seed)
+    with lease(arguments.out, "prefers", wait=arguments.wait):
+        outcome = prefer(
+            model,
+            arguments.choices,
+            scope=arguments.scope,
+            settings=settings,
+            steps=arguments.steps,
+        )
+        for line in sentences(outcome):
+            say(line)
+        show(_saved(outcome, arguments))
+
+
+def _saved(outcome: "Outcome", arguments: argparse.Namespace) -> str:
+    """Write the model that prefers, and return its URL."""
+    if outcome.model is None:
+        raise UserError(
+            f"{arguments.choices} teaches nothing that foresees held-out choices, so nothing is "
+            f"written; choose between more drawings."
+        )
+    url = f"{arguments.out.rstrip('/')}/adapted.safetensors"
+    outcome.model.save(url)
+    return url
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("adapted", metavar="ADAPTED", help="the folder or file of the adapted model that drew")
+    add("choices", metavar="CHOICES", help="a file of choices, with the folder images beside it")
+    add("--out", required=True, metavar="DIR", help="folder of the model that prefers")
+    add("--scope", choices=("lora", "film"), help="the parameters to move (the model's, or lora)")
+    add("--beta", type=above_0, default=2000.0, help="hold to the adapted model (2000)")
+    add("--lr", type=above_0, default=3e-4, help="rate of Adam (0.0003)")
+    add("--steps", type=positive, default=100, help="at most so many (100)")
+    add("--seed", type=seed, default=0, help="the same seed, the same result (0)")
+    add(
+        "--adapted-from",
+        metavar="MODEL",
+        help="the model that ADAPTED was adapted from, if it is not where it was",
+    )
+    add_device_argument(parser)
+    add_trust_argument(parser)
+    add_wait_argument(parser)
+
+
+PREFER = Command("Learn from choices between drawings of an adapted model.", _arguments, _prefer)

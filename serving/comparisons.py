@@ -1,0 +1,108 @@
+"""Which is better: pairs of drawings of an adaptation, and the answers to them."""
+
+import random
+import time
+from dataclasses import dataclass
+
+from metatrain.preferences.choices import Answer, Drawn, RaterChoice, append_choice
+from metatrain.preferences.pairs import stored_image
+from serving.adaptations import Adaptation
+from serving.limits import RequestError
+from serving.models import Models
+from serving.worker import Job
+
+# Seeds of pairs begin beyond those that people type.
+_FIRST_SEED = 1_000_000
+# The last of so many pairs is one of the others once more.
+_REPEATED = 10
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A pair's turn: its seeds, and whether it is shown once more.
+
+    Attributes:
+        left: the seed of the drawing on the left.
+        right: the seed of the drawing on the right.
+        repeated: whether the pair was shown before.
+    """
+
+    left: int
+    right: int
+    repeated: bool
+
+
+def turn_of(identifier: str, number: int) -> Turn:
+    """Return turn `number` of an adaptation, counted from 0, on random sides.
+
+    It depends on nothing else, so that a restart goes on where it was, and a page can ask for the
+    next pair before this one is answered.
+    """
+    stream = random.Random(f"{identifier}/{number}")
+    repeated = number % _REPEATED == _REPEATED - 1
+    # Not the pair just before, which everybody remembers.
+    pair = number - stream.randrange(2, _REPEATED) if repeated else number
+    first = _FIRST_SEED + 2 * pair
+    left, right = stream.sample((first, first + 1), 2)
+    return Turn(left, right, repeated)
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    """Two drawings to compare.
+
+    Attributes:
+        number: the number of the turn.
+        left: the drawing on the left.
+        right: the drawing on the right.
+    """
+
+    number: int
+    left: Drawn
+    right: Drawn
+
+
+def show_pair(adaptation: Adaptation, models: Models, number: int) -> Job[ShownPair]:
+    """Draw the pair of a turn, and write its images beside the choices."""
+    turn, drawn = turn_of(adaptation.record.id, number), []
+    for seed in (turn.left, turn.right):
+        if seed not in adaptation.compared:
+            model = models.adapted(adaptation)
+            content, sha256 = stored_image(model.sample(1, seed=seed)[0], model)
+            adaptation.disk.write(adaptation.compared_file(sha256), content)
+            adaptation.compared[seed] = sha256
+            yield
+        drawn.append(Drawn(sha256=adaptation.compared[seed], seed=seed))
+    return ShownPair(number, *drawn)
+
+
+def choose(
+    adaptation: Adaptation, models: Models, *, number: int, answer: Answer, seconds: float
+) -> Job[int]:
+    """Append the answer of a turn to the file of choices, and return the number of all answers.
+
+    Raises:
+        RequestError: when it is not the next turn's, or tells one image from itself.
+    """
+    pair = yield from show_pair(adaptation, models, number)
+    # From here on without a pause, so that no other answer comes between.
+    if number != adaptation.record.choices:
+        raise RequestError(
+            409,
+            f"pair {number} is not the next one, which is {adaptation.record.choices}; answer "
+            f"that.",
+        )
+    if pair.left.sha256 == pair.right.sha256 and answer in ("left", "right"):
+        raise RequestError(422, "both drawings are one image; answer tie or skip.")
+    choice = RaterChoice(
+        model=models.sha256_of(adaptation),
+        left=pair.left,
+        right=pair.right,
+        answer=answer,
+        repeated=turn_of(adaptation.record.id, number).repeated,
+        seconds=seconds,
+        time=time.time(),
+    )
+    append_choice(adaptation.choices_file, choice)
+    adaptation.change(lambda record: {"choices": record.choices + 1}, stored=False)
+    return number + 1
