@@ -16,6 +16,8 @@ HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 # What tells nothing of any client.
 _PUBLIC = ("/healthz", "/openapi.json", "/docs")
+# A number in a path may have no more digits than Python converts.
+_PATH_CHARACTERS = 2000
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -91,6 +93,8 @@ class Guard:
             return refused(421, f"this server answers as {' or '.join(self._hosts)} only.")
         if origin is not None and origin != f"http://{host}":
             return refused(403, "pages of other origins may ask for nothing here.")
+        if len(request.scope["path"]) > _PATH_CHARACTERS:
+            return refused(414, f"the path has more than {_PATH_CHARACTERS:,} characters.")
         if self.path(request) in _PUBLIC:
             return None
         return self.identified(request)

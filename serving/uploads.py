@@ -131,6 +131,9 @@ class Uploads:
             yield received
 
     async def _images(self, form: FormData) -> list[tuple[str, bytes]]:
+        for key, value in form.multi_items():
+            if isinstance(value, UploadFile) and key != "images":
+                raise RequestError(422, f"there is a file {printable(key)}; call files images.")
         images = []
         for number, file in enumerate(form.getlist("images"), start=1):
             if not isinstance(file, UploadFile):
@@ -168,7 +171,7 @@ async def read_json(request: Request, kind: type[Settings], limits: Limits) -> S
     async with _arriving(limits.body_seconds):
         body = await bounded.body()
     try:
-        return kind.model_validate_json(body or b"{}")
+        return kind.model_validate_json(body or b"{}", strict=True)
     except ValidationError as error:
         raise RequestError(422, _sentence(error)) from error
 

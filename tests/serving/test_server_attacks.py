@@ -230,3 +230,19 @@ def test_too_many_requests_at_once_are_refused(serve):
     response = serve(requests=0).get("/v1/models")
     assert "requests are open" in refusal(response, 429)
     assert int(response.headers["retry-after"]) > 0
+
+
+def test_a_number_without_end_in_a_path_is_refused(serve):
+    client = serve()
+    for path in (f"given/{'9' * 5000}.png", f"previews/{'9' * 5000}-0.png"):
+        assert "characters" in refusal(client.get(f"/v1/adaptations/x/{path}"), 414)
+
+
+def test_types_are_taken_as_they_are(serve, pictures):
+    client = serve()
+    place = adapted(client, pictures, steps="1")
+    for body in ({"count": "1"}, {"count": True}, {"seed": "1"}, {"steps": "1"}):
+        assert [*body][0] in refusal(client.post(f"{place}/samples", json=body), 422)
+    fields, file = {"model": "small"}, pictures[0]
+    response = client.post("/v1/pictures", data=fields, files=[("images", file), ("other", file)])
+    assert "call files images" in refusal(response, 422)
