@@ -30,14 +30,18 @@ _RETRY = 0.05
 Work = Callable[[int], object]
 
 
+# A server draws an image of a seed once, so no seed comes twice.
+_NUMBERS = itertools.count(1)
+
+
 def loaded(work: Work, clients: int, seconds: float) -> list[float]:
     """Do pieces of work one after the other in each of so many threads; return their seconds."""
-    numbers, end = itertools.count(), time.monotonic() + seconds
+    end = time.monotonic() + seconds
 
     def client(_: int) -> list[float]:
         times = []
         while (started := time.monotonic()) < end:
-            work(next(numbers))
+            work(next(_NUMBERS))
             times.append(time.monotonic() - started)
         return times
 
