@@ -1,4 +1,4 @@
-"""What the operations of the API share: models, the worker, bounds and counts."""
+"""Parts that the operations of the API share: models, the worker, bounds and counts."""
 
 from dataclasses import dataclass
 
