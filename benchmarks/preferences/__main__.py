@@ -115,3 +115,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="auto")
     add("--folder", default="runs/preferences", help="folder of results")
     return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -39,7 +39,7 @@ _CHECKS, _EVERY = 20, 5
 
 
 class RaterCell(NamedTuple):
-    """What is measured at once.
+    """Task, rater and number of choices that are measured at once.
 
     Attributes:
         task: the task that the model adapts to.

@@ -23,7 +23,7 @@ LEAST = 10
 
 @dataclass(frozen=True)
 class Answers:
-    """What a rater answered, pair by pair.
+    """Answers of a rater, pair by pair.
 
     Attributes:
         choices: all answers but the skipped ones, in their order.

@@ -9,7 +9,7 @@ _QUANTILE = 1.959963984540054
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many.
+    """A number of all, and how sure its share is.
 
     Attributes:
         count: of these.
