@@ -19,12 +19,14 @@ from metatrain.generators.generator import Generator
 from metatrain.generators.networks.autoencoder import Autoencoder
 from metatrain.generators.networks.backbone import Backbone
 from metatrain.generators.networks.network import Network
+from metatrain.generators.networks.refiner import Refiner
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.residual import Residual
 from metatrain.generators.objectives.adversarial import Adversarial
 from metatrain.generators.objectives.autoencode import Autoencode
 from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
+from metatrain.generators.objectives.refine import Refine
 from metatrain.generators.objectives.scheduled import Scheduled
 from metatrain.generators.objectives.super_resolution import SuperResolution
 
@@ -39,6 +41,7 @@ GENERATORS: Mapping[str, type[Network]] = Registry(
         "diffusers": Backbone,
         "residual": Residual,
         "autoencoder": Autoencoder,
+        "refiner": Refiner,
     },
 )
 OBJECTIVES: Mapping[str, type[Objective]] = Registry(
@@ -49,6 +52,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = Registry(
         "super_resolution": SuperResolution,
         "adversarial": Adversarial,
         "autoencode": Autoencode,
+        "refine": Refine,
     },
 )
 CODECS: Mapping[str, type[Codec]] = Registry(
