@@ -18,6 +18,7 @@ from metatrain.cli.group import GROUP
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.models import MODELS, SHIP
 from metatrain.cli.plan import PLAN
+from metatrain.cli.refine import REFINE
 from metatrain.cli.report import REPORT
 from metatrain.cli.train_metric import TRAIN_METRIC
 
@@ -32,6 +33,7 @@ COMMANDS = {
     "adapt": ADAPT,
     "generate": GENERATE,
     "enlarge": ENLARGE,
+    "refine": REFINE,
     "evaluate": EVALUATE,
     "calibrate": CALIBRATE,
     "episodes": EPISODES,

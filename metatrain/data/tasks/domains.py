@@ -101,6 +101,10 @@ class Domains(PackedSource[DomainsConfig, DomainPlan]):
         self, config: DomainsConfig, data: EpisodeConfig, store: EpisodeStore | None = None
     ) -> None:
         super().__init__(config, data, store)
+        if data.channels == 4:
+            raise UserError(
+                "data.channels is 4, and images to refine have 1 or 3; choose one of these."
+            )
         self.reader = ClassReader(self.store, data.image_size, data.channels)
         tasks = [task for split in SPLITS for task in self.store.tasks(split)]
         self._simulated = [
