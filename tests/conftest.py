@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from domains import domains  # noqa: F401
 from hypothesis import settings
 from job import checkout, job_folder  # noqa: F401
 from object_storage import proxy, s3, s3_server  # noqa: F401
