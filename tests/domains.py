@@ -10,7 +10,7 @@ from metatrain.data.packing.pack import pack
 SMALL = (
     *("data.image_size=8", "data.channels=1", "data.shots=2", "data.queries=2", "meta.batch=3"),
     *("data.tasks.name=domains", "data.tasks.variants=2", "generator.name=refiner"),
-    *("generator.width=4", "generator.blocks=1", "objective.name=refine", "objective.replay=8"),
+    *("generator.width=8", "objective.name=refine", "objective.replay=8"),
     *("inner.steps=2", "inner.lr=0.01", "meta.steps=4", "meta.warmup=0", "meta.lr=0.01"),
 )
 

@@ -65,16 +65,18 @@ def variants_of(data: DataConfig) -> int:
     return data.tasks.variants
 
 
-def domain_support(
-    real: Examples, photos: Sequence[Photo], data: DataConfig, seed: int
-) -> Examples:
+def chosen_order(count: int, seed: int) -> list[int]:
+    """Return the numbers of `count` simulated images in the order in which a support takes them."""
+    return np.random.default_rng(seed).permutation(count).tolist()
+
+
+def domain_support(real: Examples, photos: Sequence[Photo], data: DataConfig) -> Examples:
     """Put simulated photographs beside real images, as many as in the training.
 
     Args:
         real: images of the domain.
-        photos: simulated ones, which repeat where they are too few.
+        photos: simulated ones, of which the first are taken, and repeat where they are too few.
         data: of the training.
-        seed: decides which ones, where they are more.
 
     Raises:
         UserError: when there are none, or one cannot be used.
@@ -82,8 +84,7 @@ def domain_support(
     if not photos:
         raise UserError("there are no simulated images to refine; give at least one.")
     variants = variants_of(data)
-    order = np.random.default_rng(seed).permutation(len(photos))
-    chosen = order[: min(MOST_SUPPORT, variants * len(real))]
-    simulated = as_support([photos[number].image for number in chosen], data).target
+    images = [photo.image for photo in photos[: min(MOST_SUPPORT, variants * len(real))]]
+    simulated = as_support(images, data).target
     rows = np.resize(np.arange(len(simulated)), (len(real), variants))
     return Examples(real.target, {SIMULATED: simulated[rows]})

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
@@ -23,7 +22,7 @@ from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over
 from metatrain.data.photo import Photo, read_photo, written_name
 from metatrain.model.model import Model
-from metatrain.model.refine import domain_support, refining_network, variants_of
+from metatrain.model.refine import chosen_order, domain_support, refining_network, variants_of
 from metatrain.model.support import Images, as_support
 from metatrain.storage.files import MissingError, absolute, read_file, sizes_under, write_file
 
@@ -138,12 +137,12 @@ def _support(model: Model, like: Images, files: Container, names: list[str], see
     data = model.config.data
     real = as_support(like, data)
     wanted, photos = variants_of(data) * len(real), list[Photo]()
-    for number in np.random.default_rng(seed).permutation(len(names)):
+    for number in chosen_order(len(names), seed):
         with suppress(BadImage):  # they are passed over in their turn
             photos.append(read_photo(files.read(names[number])))
         if len(photos) == wanted:
             break
-    return domain_support(real, photos, data, seed)
+    return domain_support(real, photos, data)
 
 
 def _begin(out: str, settings: dict[str, float | None], model: Model, support: Examples) -> None:

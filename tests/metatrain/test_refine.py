@@ -7,7 +7,7 @@ import pytest
 import torch
 from domains import SMALL, configuration
 from gradients import assert_same
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_training import train
 from torch import nn
@@ -181,6 +181,7 @@ def buffer_of(config, steps, world):
     return states[0], seen
 
 
+@settings(max_examples=25)
 @given(world=st.integers(2, 4), steps=st.integers(1, 5), capacity=st.integers(1, 20))
 def test_the_buffer_and_what_is_seen_of_it_are_the_same_at_any_world_size(world, steps, capacity):
     config = load_config(None, [*SMALL, f"objective.replay={capacity}", "meta.batch=5"])
@@ -218,7 +219,10 @@ def test_an_episode_is_real_images_of_one_domain_with_simulated_ones_beside_each
     [
         (("data.tasks.simulated=fonts",), "no task 'fonts' of simulated images"),
         (("data.channels=4",), "data.channels is 4"),
-        (("generator={name: unet}",), "needs a generator that refines"),
+        (
+            ("generator.name=resnet_gan", "data.image_size=16"),
+            "needs a generator that refines",
+        ),
         (("codec={name: trained, path: nowhere}",), "refines pixels"),
         (
             ("cluster.inner_loop=sharded", "cluster.zero_stage=3"),

@@ -22,7 +22,7 @@ from metatrain.plan.trace import trace
 
 ANNOTATION = "0 0.5 0.5 0.25 0.5\n"
 RUN = (
-    *("learner.name=joint", "generator.width=8", "meta.steps=60", "meta.lr=0.004"),
+    *("learner.name=joint", "generator.blocks=1", "meta.steps=40", "meta.lr=0.004"),
     *("objective.weight=0.1", "adapt.steps=30", "adapt.lr=0.004", "meta.momentum=0"),
 )
 
