@@ -34,7 +34,7 @@ RECORD = ".refinement.json"
 
 @dataclass
 class Refinement:
-    """What is in a folder of refined images.
+    """Counts of the files in a folder of refined images.
 
     Attributes:
         images: refined images.

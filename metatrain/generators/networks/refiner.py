@@ -74,7 +74,7 @@ class Refiner(RefiningNetwork):
 
 
 class ResidualRefiner(nn.Module):
-    """What is to be added to an image."""
+    """A map from images to refined ones of their size."""
 
     def __init__(self, config: RefinerConfig, channels: int) -> None:
         super().__init__()
