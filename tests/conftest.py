@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from domains import domains  # noqa: F401
 from hypothesis import settings
 from job import checkout, job_folder  # noqa: F401
 from object_storage import proxy, s3, s3_server  # noqa: F401
@@ -60,7 +61,7 @@ _LONG = (
     *("test_engine.py", "test_sent_bytes.py", "test_checkpoint_memory.py", "test_glyphs.py"),
     *("test_image.py", "test_render.py", "test_surviving.py", "test_fuzz.py", "test_fuzz_runs.py"),
     *("test_fuzz_sources.py", "test_fuzz_http.py", "test_fuzz_ledger.py", "test_payoff.py"),
-    *("test_leaderboard.py", "test_sr_benchmark.py"),
+    *("test_leaderboard.py", "test_sr_benchmark.py", "test_replay.py"),
 )
 
 

@@ -10,10 +10,11 @@ from metatrain.data.degradations.bicubic import resampled
 from metatrain.data.degradations.degradation import Degradation
 from metatrain.data.photo import Photo
 from metatrain.model.build import build_theta
-from metatrain.model.enlarge import as_channels, enlarging_network, values_of
+from metatrain.model.enlarge import enlarging_network
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.model.self_support import support_of
+from metatrain.model.tiles import as_channels, values_of
 
 # From an image of low resolution, uint8 [h, w, 3], to [H, W, 3] in 0 .. 255, not rounded.
 System = Callable[[np.ndarray], np.ndarray]

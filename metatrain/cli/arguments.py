@@ -85,6 +85,14 @@ def positive(text: str) -> int:
     return number
 
 
+def whole(text: str) -> int:
+    """A whole number, 0 for none, for argparse."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
 def image_size(text: str) -> int:
     """A number of pixels that an image may have on a side, for argparse."""
     number = int(text)

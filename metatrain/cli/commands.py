@@ -19,6 +19,7 @@ from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.models import MODELS, SHIP
 from metatrain.cli.plan import PLAN
 from metatrain.cli.prefer import PREFER
+from metatrain.cli.refine import REFINE
 from metatrain.cli.report import REPORT
 from metatrain.cli.train_metric import TRAIN_METRIC
 
@@ -34,6 +35,7 @@ COMMANDS = {
     "generate": GENERATE,
     "prefer": PREFER,
     "enlarge": ENLARGE,
+    "refine": REFINE,
     "evaluate": EVALUATE,
     "calibrate": CALIBRATE,
     "episodes": EPISODES,

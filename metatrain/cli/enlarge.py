@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import above_0, add_device_argument, add_trust_argument, seed
+from metatrain.cli.arguments import above_0, add_device_argument, add_trust_argument, seed, whole
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
@@ -52,21 +52,13 @@ def _check_scale(model: "Model", scale: int | None) -> None:
         )
 
 
-def _steps(text: str) -> int:
-    """A whole number of steps, 0 for none, for argparse."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return number
-
-
 def _enlarge_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="photographs: paths or URLs of files")
     add("--model", required=True, metavar="RUN", help="a model file, a run's folder or a name")
     add("--out", required=True, metavar="DIR", help="folder of the enlarged photographs")
     add("--scale", type=int, choices=[2, 3, 4], help="the scale, which is that of the training")
-    add("--steps", type=_steps, help="inner steps, 0 for none (the configuration's)")
+    add("--steps", type=whole, help="inner steps, 0 for none (the configuration's)")
     add("--lr", type=above_0, help="inner learning rate (the configuration's)")
     add(
         "--kernel",

@@ -125,10 +125,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _a_codec_learns_pixels(self) -> Self:
-        if self.objective.name == "autoencode" and self.codec.name != "identity":
+    def _some_objectives_are_of_pixels(self) -> Self:
+        of_pixels = {"autoencode": "learns a codec of pixels", "refine": "refines pixels"}
+        clause = of_pixels.get(self.objective.name)
+        if clause and self.codec.name != "identity":
             raise ValueError(
-                f"objective.name=autoencode learns a codec of pixels, and codec.name is "
+                f"objective.name={self.objective.name} {clause}, and codec.name is "
                 f"{self.codec.name}; leave codec out."
             )
         return self
@@ -185,6 +187,8 @@ class Config(Section):
             return f"learner {self.learner.name} learns its inner rates from whole layers"
         if OBJECTIVES[self.objective.name].differentiates(self.objective):
             return f"a gradient penalty of objective {self.objective.name} needs whole weights"
+        if OBJECTIVES[self.objective.name].replays(self.objective):
+            return f"the replay buffer of objective {self.objective.name} is made by whole weights"
         if kind.products and self.meta.gradient == "unrolled":
             return "meta.gradient=unrolled keeps graphs of whole weights"
         if kind.products and self.meta.hvp != "difference":

@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,8 @@ _FORMATS = {
     "TIFF": (".tif", {"compression": "tiff_deflate"}),
 }
 _SAME = {"MPO": "JPEG"}
+# The endings of names that a file in one of these formats may have.
+_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff"))
 # PIL modes that photographs keep; of the last, alpha is the last channel.
 _MODES = ("L", "RGB", "LA", "RGBA")
 
@@ -87,6 +89,12 @@ class Photo:
         return buffer.getvalue()
 
 
+def written_name(name: str) -> str:
+    """Return the name under which a photograph of that name is written: .png in place of .bmp."""
+    path = PurePosixPath(name)
+    return name if path.suffix.lower() in _ENDINGS else str(path.with_suffix(".png"))
+
+
 def read_photo(data: bytes) -> Photo:
     """Decode a photograph, upright, at its size; colours other than grey and RGB become sRGB.
 
@@ -105,7 +113,7 @@ def read_photo(data: bytes) -> Photo:
         values = np.asarray(frame.upright(image)).astype(np.uint16)
         return Photo(values[..., None], format_, profile)
     if image.mode in ("I", "F"):
-        raise BadImage("values of 32 bits", "only those of 8 and 16 bits are enlarged")
+        raise BadImage("values of 32 bits", "only those of 8 and 16 bits are taken")
     plain = _plain(frame)
     if plain.mode != image.mode and image.mode in ("CMYK", "LAB", "YCbCr"):
         profile = None

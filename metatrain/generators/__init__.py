@@ -19,6 +19,7 @@ from metatrain.generators.generator import Generator
 from metatrain.generators.networks.autoencoder import Autoencoder
 from metatrain.generators.networks.backbone import Backbone
 from metatrain.generators.networks.network import Network
+from metatrain.generators.networks.refiner import Refiner
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.residual import Residual
 from metatrain.generators.objectives.adversarial import Adversarial
@@ -31,6 +32,7 @@ from metatrain.generators.objectives.objective import (
     Objective,
     Term,
 )
+from metatrain.generators.objectives.refine import Refine
 from metatrain.generators.objectives.scheduled import Scheduled
 from metatrain.generators.objectives.super_resolution import SuperResolution
 
@@ -45,6 +47,7 @@ GENERATORS: Mapping[str, type[Network]] = Registry(
         "diffusers": Backbone,
         "residual": Residual,
         "autoencoder": Autoencoder,
+        "refiner": Refiner,
     },
 )
 OBJECTIVES: Mapping[str, type[Objective]] = Registry(
@@ -55,6 +58,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = Registry(
         "super_resolution": SuperResolution,
         "adversarial": Adversarial,
         "autoencode": Autoencode,
+        "refine": Refine,
     },
 )
 CODECS: Mapping[str, type[Codec]] = Registry(

@@ -14,7 +14,7 @@ from metatrain.data.degradations.degradation import Degradation, Subsampling
 from metatrain.data.degradations.kernels import blurred
 from metatrain.data.degradations.named import gaussian_of
 from metatrain.data.photo import Photo
-from metatrain.model.enlarge import as_channels, colours_of, values_of
+from metatrain.model.tiles import as_channels, colours_of, values_of
 
 _SIGMAS = np.arange(0.3, 3.01, 0.1)
 # The longest side of the part that is looked at, in pixels.

@@ -32,9 +32,11 @@ from metatrain.model.calibration import Calibration
 from metatrain.model.enlarge import enlarged, enlarging_network
 from metatrain.model.format import encode
 from metatrain.model.given import Given, as_given
+from metatrain.model.photo_like import PhotoLike, as_photo
 from metatrain.model.reference import Reference
+from metatrain.model.refine import chosen_order, domain_support, refined, refining_network
 from metatrain.model.rescope import rescoped
-from metatrain.model.self_support import PhotoLike, as_photo, degradation_of, support_of
+from metatrain.model.self_support import degradation_of, support_of
 from metatrain.model.support import Images, as_support
 from metatrain.storage.files import write_file
 
@@ -328,6 +330,42 @@ class Model:
             model = self.adapt(support, steps=steps, lr=lr, seed=seed, on_step=on_step)
         network = enlarging_network(model._generator)
         return enlarged(network, photo, degradation.scale, channels)
+
+    def refine(
+        self,
+        images: Sequence[PhotoLike],
+        *,
+        like: Images | None = None,
+        steps: int | None = None,
+        lr: float | None = None,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> list[Photo]:
+        """Adapt to a domain of which a handful of images are given, and refine simulated images.
+
+        What an image shows stays where it is, so that its labels hold. Sizes, alpha and formats
+        are kept.
+
+        Args:
+            images: simulated images, each as `enlarge` takes one.
+            like: unlabelled images of the domain, as `adapt` takes them; None for a model that
+                has adapted already, or is to refine as it was trained.
+            steps: inner steps, `adapt.steps` of the configuration by default; 0 for none.
+            lr: inner learning rate, `adapt.lr` by default; learned rates stay as they are.
+            seed: decides on the simulated images that are used to adapt, and on noise.
+            on_step: called after every inner step with the steps taken and the loss before it.
+
+        Raises:
+            UserError: when the model was not trained to refine, or an image cannot be used.
+        """
+        refining_network(self._generator)
+        photos, model, data = [as_photo(image) for image in images], self, self.config.data
+        if like is not None and steps != 0:
+            chosen = [photos[number] for number in chosen_order(len(photos), seed)]
+            support = domain_support(as_support(like, data), chosen, data)
+            model = self.adapt(support, steps=steps, lr=lr, seed=seed, on_step=on_step)
+        network = refining_network(model._generator)
+        return [refined(network, photo, data.channels) for photo in photos]
 
     def save(self, url: str | Path) -> None:
         """Write the model to one safetensors file, at a path or any fsspec URL.

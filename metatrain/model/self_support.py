@@ -1,11 +1,7 @@
 """The support that a photograph gives of itself: its parts, and the same parts degraded further."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import torch
-from PIL import Image
 
 from metatrain.base.errors import UserError
 from metatrain.data.config import DataConfig
@@ -13,49 +9,13 @@ from metatrain.data.degradations.degradation import LOW, Degradation, self_pair
 from metatrain.data.degradations.kernel_files import checked_kernel
 from metatrain.data.degradations.named import named_degradation
 from metatrain.data.examples import Examples
-from metatrain.data.images import BadImage
-from metatrain.data.packing.in_memory import encode
-from metatrain.data.photo import Photo, read_photo
+from metatrain.data.photo import Photo
 from metatrain.data.tasks.degradations import DegradationsConfig
-from metatrain.model.enlarge import as_channels, colours_of, values_of
 from metatrain.model.estimate import estimated
-from metatrain.storage.files import read_file
+from metatrain.model.tiles import as_channels, colours_of, values_of
 
 # Pixels of the low image in one support: more cost time, and teach little.
 _SUPPORT_PIXELS = 2**17
-
-# A file at a path or URL, its bytes, a PIL image, or pixels [H, W] or [H, W, C].
-PhotoLike = Photo | str | Path | bytes | Image.Image | np.ndarray
-
-
-def as_photo(image: PhotoLike) -> Photo:
-    """Convert an image to a photograph.
-
-    Raises:
-        UserError: when it cannot be used.
-    """
-    if isinstance(image, Photo):
-        return image
-    if isinstance(image, np.ndarray):
-        return _photo_of(image)
-    name = str(image) if isinstance(image, str | Path) else "the image"
-    data = read_file(str(image)) if isinstance(image, str | Path) else encode(image, name)
-    try:
-        photo = read_photo(data)
-    except BadImage as error:
-        raise UserError(f"{name} cannot be enlarged: {error}; mend it.") from error
-    return replace(photo, format="PNG") if isinstance(image, Image.Image) else photo
-
-
-def _photo_of(pixels: np.ndarray) -> Photo:
-    shape, kind = np.atleast_3d(pixels).shape, str(pixels.dtype)
-    counts = {"uint8": (1, 2, 3, 4), "uint16": (1,)}.get(kind, ())
-    if len(shape) != 3 or shape[2] not in counts or not pixels.size:
-        raise UserError(
-            f"an array {list(pixels.shape)} of {kind} is no image; give [H, W] or [H, W, C] of "
-            f"uint8, or [H, W] of uint16."
-        )
-    return Photo(np.atleast_3d(pixels))
 
 
 def degradation_of(data: DataConfig, kernel: str | np.ndarray, photo: Photo) -> Degradation:

@@ -20,6 +20,8 @@ class TrainState:
         optimizer: the outer optimiser's state, see `Engine.optimizer_state`.
         history: means of the metrics, one record for every window of outer steps.
         by_task: trees that the learner remembers of single tasks.
+        replay: images that earlier outer steps made, see `metatrain.training.replay`; whole, and
+            the same on every worker.
         tracks: averages for post-hoc EMA by their relative length; empty where none are kept.
         window: metrics of the outer steps whose means are not in the history yet.
     """
@@ -30,6 +32,7 @@ class TrainState:
     optimizer: Parameters = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
     by_task: dict[str, Parameters] = field(default_factory=dict)
+    replay: Parameters = field(default_factory=dict)
     tracks: dict[str, Parameters] = field(default_factory=dict)
     window: list[Record] = field(default_factory=list)
 

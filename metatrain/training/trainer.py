@@ -17,6 +17,7 @@ from metatrain.learning.learners.learner import Memory, Notes
 from metatrain.training.average import TRACKS, MovingAverage, PowerAverage
 from metatrain.training.engine import Engine
 from metatrain.training.observer import Observer
+from metatrain.training.replay import Replay
 from metatrain.training.schedule import learning_rate
 from metatrain.training.state import Record, TrainState
 
@@ -54,8 +55,9 @@ class Trainer:
         self.step, self.history = state.step, list(state.history)
         self._memory: Memory = dict(state.by_task)
         self.average = MovingAverage(self._on_device(state.average), config.meta.ema)
-        slots = slots_of(engine.rank, engine.world, config.meta.batch)
-        self.auxiliaries = Auxiliaries(config.auxiliary, learner, slots, engine.gather)
+        self._slots = slots_of(engine.rank, engine.world, config.meta.batch)
+        self._replay = Replay(config, state.replay)
+        self.auxiliaries = Auxiliaries(config.auxiliary, learner, self._slots, engine.gather)
         self.tracks = {
             str(sigma): PowerAverage(
                 self._on_device(state.tracks.get(str(sigma), state.parameters)), sigma
@@ -122,6 +124,7 @@ class Trainer:
             optimizer=self.engine.optimizer_state(),
             history=self.history,
             by_task=dict(self._memory),
+            replay=self._replay.state,
             tracks={sigma: track.parameters for sigma, track in self.tracks.items()},
             window=list(self._window),
         )
@@ -132,9 +135,11 @@ class Trainer:
     def _outer_step(self, episodes: Iterator[list[Episode]]) -> Record:
         started = time.perf_counter()
         part = [episode.to(self.engine.device) for episode in next(episodes)]
+        part = self._replay.added_to(part, self.step, self._slots)
         waited = time.perf_counter() - started
         with self.clock("seconds_inner"):
             outer = self._outer_gradient(part)
+            made = self._replay.made_by(self.learner.inner, self._theta, part)
             record = {name: value.item() for name, value in outer.metrics.items()}
         self._refuse_changed_buffers()
         record |= {"data_wait": waited} | self.read_counts()
@@ -147,6 +152,8 @@ class Trainer:
             self._theta = {}  # or an engine that gathers it would hold the old one too
             self._theta = self.engine.parameters()
         self._remember(outer.notes)
+        if self._replay.is_kept:
+            self._replay.add(self.engine.gather(made), self.step)
         for average in (self.average, *self.tracks.values()):
             average.update(self.engine.local(), self.step)
         self.step += 1

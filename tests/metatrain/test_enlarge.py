@@ -19,7 +19,7 @@ from metatrain.data.degradations.bicubic import resampled
 from metatrain.data.degradations.degradation import Degradation
 from metatrain.data.degradations.kernels import gaussian
 from metatrain.data.photo import Photo, read_photo
-from metatrain.model import enlarge
+from metatrain.model import tiles
 from metatrain.model.build import build_theta
 from metatrain.model.estimate import estimated
 from metatrain.model.model import Model
@@ -46,7 +46,7 @@ def model(tmp_path_factory):
 def test_tiles_give_what_the_whole_gives(model, monkeypatch):
     photo = Photo(photograph(0, 61, 83))
     whole = model.enlarge(photo, steps=0).pixels
-    monkeypatch.setattr(enlarge, "_TILE", 24)
+    monkeypatch.setattr(tiles, "_TILE", 24)
     tiled = model.enlarge(photo, steps=0).pixels
     assert whole.shape == (122, 166, 3)
     assert np.abs(whole.astype(int) - tiled).max() <= 1

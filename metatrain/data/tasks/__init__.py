@@ -5,6 +5,7 @@ from metatrain.data.tasks.augmentations import Augmentations
 from metatrain.data.tasks.classes import Classes
 from metatrain.data.tasks.clusters import Clusters
 from metatrain.data.tasks.degradations import Degradations
+from metatrain.data.tasks.domains import Domains
 from metatrain.data.tasks.source import EpisodeSampler, TaskSource
 
 TASK_SOURCES: Registry[type[TaskSource]] = Registry(
@@ -14,6 +15,7 @@ TASK_SOURCES: Registry[type[TaskSource]] = Registry(
         "degradations": Degradations,
         "clusters": Clusters,
         "augmentations": Augmentations,
+        "domains": Domains,
     },
 )
 
@@ -23,6 +25,7 @@ __all__ = [
     "Classes",
     "Clusters",
     "Degradations",
+    "Domains",
     "EpisodeSampler",
     "TaskSource",
 ]

@@ -31,8 +31,8 @@ class Judgement(NamedTuple):
     features: tuple[Tensor, ...]
 
 
-class AdversarialNetwork(Network):
-    """A generator and a discriminator, both of which may see the support.
+class Players(Network):
+    """A generator and a discriminator.
 
     Its modules are `generator` and `discriminator`, and the prefixes of their parameters say which
     player moves them.
@@ -45,6 +45,10 @@ class AdversarialNetwork(Network):
 
     generator: nn.Module
     discriminator: nn.Module
+
+
+class AdversarialNetwork(Players):
+    """Players of which the generator starts from noise, and both may see the support."""
 
     def condition(self, support: Tensor, visible: Tensor) -> Tensor:
         """Summarise for each of B examples the support [K, C, H, W] that it may see: [B, E].

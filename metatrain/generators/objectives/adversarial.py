@@ -1,13 +1,11 @@
 """The adversarial objective: a generator and a discriminator that learn from each other."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
-from torch.func import grad
 from typing_extensions import override
 
 from metatrain.base.section import Section
@@ -17,25 +15,23 @@ from metatrain.generators.networks.adversarial import LATENT, AdversarialNetwork
 from metatrain.generators.networks.network import Network
 from metatrain.generators.objectives.augmentation import ALL, NUMBERS, Augmentation, augment
 from metatrain.generators.objectives.flow import random_stream, visible_support
-from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
+from metatrain.generators.objectives.game import (
+    LOSSES,
+    Game,
+    GameConfig,
+    PlayerLosses,
+    squared_slope,
+)
+from metatrain.generators.objectives.objective import NOTHING, Draw
 from metatrain.generators.samplers import LatentSamplerConfig, truncated
 
-# Numbers of the terms.
-GENERATOR, DISCRIMINATOR = 0, 1
 
-
-class AdversarialConfig(Section):
+class AdversarialConfig(GameConfig):
     """The game of a generator and a discriminator."""
 
     name: Literal["adversarial"] = "adversarial"
     loss: Literal["wgan-gp", "hinge", "non-saturating"] = Field(
         default="non-saturating", description="The losses of both players."
-    )
-    d_steps: int = Field(
-        default=1,
-        ge=1,
-        le=100,
-        description="Updates of the discriminator before each of the generator, in an inner step.",
     )
     penalty: float | None = Field(
         default=None,
@@ -54,8 +50,8 @@ class AdversarialConfig(Section):
     sampler: LatentSamplerConfig = LatentSamplerConfig()
 
     @property
+    @override
     def penalty_weight(self) -> float:
-        """The weight of the gradient penalty."""
         usual = {"wgan-gp": 10.0, "hinge": 1.0, "non-saturating": 0.0}
         return usual[self.loss] if self.penalty is None else self.penalty
 
@@ -91,53 +87,12 @@ class GameDraw(NamedTuple):
     visible: Tensor
 
 
-class PlayerLosses(NamedTuple):
-    """A kind of game: functions of logits to losses, elementwise."""
-
-    of_real: Callable[[Tensor], Tensor]
-    of_fake: Callable[[Tensor], Tensor]
-    of_generator: Callable[[Tensor], Tensor]
-
-
-LOSSES = {
-    # Gulrajani et al. 2017, eq. 3.
-    "wgan-gp": PlayerLosses(torch.neg, lambda d: d, torch.neg),
-    # Lim and Ye 2017, eq. 16 to 18; Miyato et al. 2018, eq. 16 and 17.
-    "hinge": PlayerLosses(lambda d: F.relu(1 - d), lambda d: F.relu(1 + d), torch.neg),
-    # Goodfellow et al. 2014, eq. 1, with the generator's loss of section 3.
-    "non-saturating": PlayerLosses(lambda d: F.softplus(-d), F.softplus, lambda d: F.softplus(-d)),
-}
-
-
-class Adversarial(Objective[AdversarialConfig]):
-    """A game of two terms, each player's own; in an inner step the discriminator moves first.
-
-    Both players learn: the discriminator adapts to the task with the generator, and is dropped
-    from the model that results. A draw is a `GameDraw`. Every loss is a mean over examples that
-    are judged one by one.
-    """
+class Adversarial(Game[AdversarialConfig]):
+    """A game in which samples are made from noise. A draw is a `GameDraw`."""
 
     Config = AdversarialConfig
     trains = AdversarialNetwork
     needs = "a generator with a discriminator, such as generator.name=resnet_gan"
-
-    @property
-    @override
-    def terms(self) -> Sequence[Term]:
-        return (
-            Term(self.generator_loss, moves=AdversarialNetwork.GENERATOR),
-            Term(self.discriminator_loss, moves=AdversarialNetwork.DISCRIMINATOR),
-        )
-
-    @property
-    @override
-    def updates(self) -> Sequence[tuple[int, ...]]:
-        return (*((DISCRIMINATOR,),) * self.config.d_steps, (GENERATOR,))
-
-    @override
-    @classmethod
-    def differentiates(cls, config: Any) -> bool:
-        return config.penalty_weight > 0
 
     @override
     def prepare(self, batch: Batch, *, training: bool) -> Draw:
@@ -179,15 +134,15 @@ class Adversarial(Objective[AdversarialConfig]):
         condition = network.condition(support.target, visible)
         return network.generate(truncated(latents, config).to(support.target), condition)
 
+    @override
     def generator_loss(self, network: AdversarialNetwork, *tensors: Tensor) -> Tensor:
-        """Compute the generator's loss on a draw, a scalar."""
         draw = GameDraw(*tensors)
         condition = network.condition(draw.support, draw.visible)
         fake = self._augmented(network.generate(draw.latents, condition), draw.of_fake)
         return self._losses.of_generator(network.discriminate(fake, condition).logits).mean()
 
+    @override
     def discriminator_loss(self, network: AdversarialNetwork, *tensors: Tensor) -> Tensor:
-        """Compute the discriminator's loss on a draw, a scalar."""
         draw, config = GameDraw(*tensors), self.config
         condition = network.condition(draw.support, draw.visible)
         real = self._augmented(draw.real, draw.of_real)
@@ -221,19 +176,14 @@ class Adversarial(Objective[AdversarialConfig]):
         Gulrajani et al. 2017, eq. 3, of two sides and between both kinds of images for wgan-gp;
         R1 of Mescheder et al. 2018, eq. 9, on real images for the others.
         """
+
+        def logits(images: Tensor) -> Tensor:
+            return network.discriminate(images, condition).logits
+
         weight = self.config.penalty_weight
         if self.config.loss != "wgan-gp":
-            return weight / 2 * _squared_slope(network, real, condition).mean()
+            return weight / 2 * squared_slope(logits, real).mean()
         between = torch.lerp(fake, real, mixing[:, None, None, None])
         # The root has no derivative at 0.
-        length = (_squared_slope(network, between, condition) + 1e-12).sqrt()
+        length = (squared_slope(logits, between) + 1e-12).sqrt()
         return weight * (length - 1).square().mean()
-
-
-def _squared_slope(network: AdversarialNetwork, images: Tensor, condition: Tensor) -> Tensor:
-    """Compute the squared gradient of each image's mean logit in its values, [B]."""
-
-    def logits(images: Tensor) -> Tensor:
-        return network.discriminate(images, condition).logits.mean(dim=1).sum()
-
-    return grad(logits)(images).square().sum(dim=(1, 2, 3))

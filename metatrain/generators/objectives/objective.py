@@ -81,6 +81,18 @@ class Objective(ABC, Generic[C]):
         """
         return False
 
+    @classmethod
+    def replays(cls, config: Any) -> int:
+        """Return the images of earlier outer steps that a run keeps for the objective to see again.
+
+        They are part of the run's state, see `metatrain.training.replay`.
+        """
+        return 0
+
+    def replayable(self, network: Network, examples: Examples) -> Tensor:
+        """Make the images [N, C, H, W] of `examples` that a later outer step is to see again."""
+        raise NotImplementedError(f"{type(self).__name__} replays nothing")
+
     def check(self, network: Network) -> None:
         """Refuse a network that is not of the kind `trains`.
 

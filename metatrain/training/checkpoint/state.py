@@ -13,7 +13,7 @@ from metatrain.training.fragments import Fragment, fragment_of
 from metatrain.training.partition import Partition, Slice, StateParts, shapes_of
 from metatrain.training.state import TrainState
 
-_MEMORY = "by_task"
+_MEMORY, _REPLAY = "by_task", "replay"
 
 
 def draft_of(
@@ -55,7 +55,9 @@ def _fragments(state: TrainState, partitions: StateParts) -> list[Fragment]:
     rest: list[Fragment] = []
     for name, tensor in sorted(_tensors(state).items()):
         parameter = _parameter(name)
-        if name.startswith(f"{_MEMORY}/"):
+        if name.startswith(f"{_REPLAY}/"):  # whole on every worker, as its memory then is
+            memory.append(fragment_of(name, tensor))
+        elif name.startswith(f"{_MEMORY}/"):
             memory.append(partitions.memory.fragment(name, parameter, tensor))
         elif parameter in partitions.theta.slices:
             theta.append(partitions.theta.fragment(name, parameter, tensor))
@@ -95,6 +97,7 @@ def state_of(checkpoint: Checkpoint, partitions: StateParts | None = None) -> Tr
         optimizer=part("optimizer"),
         history=checkpoint.index.history,
         by_task=_trees(part(_MEMORY)),
+        replay=part(_REPLAY),
         tracks=_trees(part("tracks")),
         window=checkpoint.index.window,
     )
@@ -139,6 +142,7 @@ def _tensors(state: TrainState) -> Parameters:
         "average": state.average,
         "optimizer": state.optimizer,
         _MEMORY: _flat(state.by_task),
+        _REPLAY: state.replay,
         "tracks": _flat(state.tracks),
     }
     return {f"{part}/{name}": t for part, tree in parts.items() for name, t in tree.items()}

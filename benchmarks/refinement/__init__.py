@@ -1,0 +1,1 @@
+"""Refinement: whether a classifier that learns from refined letters reads handwriting better."""

@@ -1,0 +1,121 @@
+"""Accuracy on handwriting of a classifier that learned from simulated letters, refined or not.
+
+    python -m benchmarks.refinement HANDWRITING/Latin --out DIR
+
+Systems are paired by seed: the same test persons, the same letters of each, the same start of the
+classifier. Every finished system of a seed is a file in --out, so that the same command resumes.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.provenance import commit, hardware
+from benchmarks.refinement.letters import Letters, handwritten, rendered
+from benchmarks.refinement.systems import SYSTEMS, Bench
+from metatrain.base.errors import UserError
+from metatrain.base.progress import say, tracked
+from metatrain.storage.files import write_file
+
+# The accuracy on each person by system, one for each seed.
+_Results = dict[str, list[dict[str, float]]]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing, and print a table."""
+    arguments = _parse(argv)
+    persons = handwritten(arguments.handwriting)
+    names = list(persons)
+    if len(names) < arguments.persons + 10:
+        raise UserError(
+            f"{arguments.handwriting} has the letters of {len(names)} persons; give 10 more than "
+            f"--persons, which is {arguments.persons}, to train on."
+        )
+    budgets = {
+        name: getattr(arguments, name)
+        for name in ("shots", "classifier_steps", "meta_steps", "alone_steps")
+    }
+    bench = Bench(
+        out=arguments.out,
+        simulated=_some(rendered(), arguments.letters),
+        training={name: persons[name] for name in names[: -arguments.persons]},
+        test={name: persons[name] for name in names[-arguments.persons :]},
+        **budgets,
+    )
+    asked = {**budgets, "persons": arguments.persons, "letters": arguments.letters}
+    _refuse_other(arguments.out, asked)
+    cells = [(system, seed) for seed in range(arguments.seeds) for system in SYSTEMS]
+    results: _Results = {system: [] for system in SYSTEMS}
+    for system, seed in tracked("measuring", cells, len(cells)):
+        results[system].append(_cell(bench, system, seed))
+        say(f"{system}, seed {seed}: {_mean(results[system][-1]):.3f}")
+    table = f"{_table(results)}\n\n{hardware()}, commit {commit()}, {json.dumps(asked)}"
+    write_file(f"{arguments.out}/table.md", f"{table}\n".encode())
+    print(table)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Letters refined towards handwriting.")
+    add = parser.add_argument
+    add("handwriting", type=Path, metavar="HANDWRITING", help="folder of character01 to 26")
+    add("--out", type=Path, required=True, help="folder to write; the same again resumes")
+    add("--seeds", type=int, default=5)
+    add("--persons", type=int, default=8, help="persons to read, the last of all (8)")
+    add("--letters", type=int, help="at most so many rendered letters (all)")
+    add("--shots", type=int, default=5, help="unlabelled letters of a person (5)")
+    add("--classifier-steps", type=int, default=1000)
+    add("--meta-steps", type=int, default=2000)
+    add("--alone-steps", type=int, default=500)
+    return parser.parse_args(argv)
+
+
+def _some(letters: Letters, count: int | None) -> Letters:
+    step = max(1, -(-len(letters.labels) // (count or len(letters.labels))))
+    return Letters(letters.images[::step], letters.labels[::step])
+
+
+def _cell(bench: Bench, system: str, seed: int) -> dict[str, float]:
+    path = bench.out / "cells" / f"{system.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+    if not path.exists():
+        write_file(str(path), json.dumps(bench.measure(system, seed)).encode())
+    return json.loads(path.read_text())
+
+
+def _refuse_other(out: Path, asked: dict[str, int | None]) -> None:
+    """Refuse to mix measurements of other budgets in."""
+    path = out / "settings.json"
+    if not path.exists():
+        write_file(str(path), json.dumps(asked).encode())
+    elif json.loads(path.read_text()) != asked:
+        raise UserError(f"{out} has measurements with other settings; choose another --out.")
+
+
+def _table(results: _Results) -> str:
+    lines = ["| learned from | accuracy | minus raw |", "|---|--:|--:|"]
+    raw = [_mean(scores) for scores in results["raw"]]
+    for system, seeds in results.items():
+        means = [_mean(scores) for scores in seeds]
+        differences = [mean - base for mean, base in zip(means, raw, strict=True)]
+        lines.append(f"| {system} | {_with_error(means)} | {_with_error(differences)} |")
+    return "\n".join(lines)
+
+
+def _mean(scores: dict[str, float]) -> float:
+    return statistics.fmean(scores.values())
+
+
+def _with_error(values: list[float]) -> str:
+    """Format a mean and its standard error over seeds."""
+    mean = 100 * statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.1f}"
+    return f"{mean:.1f} ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from error

@@ -1,0 +1,90 @@
+"""Refining simulated photographs, and the support of the domain that they are refined to."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from metatrain.base.errors import UserError
+from metatrain.data.config import DataConfig
+from metatrain.data.episode_config import MOST_SUPPORT
+from metatrain.data.examples import Examples
+from metatrain.data.photo import Photo
+from metatrain.data.simulated import SIMULATED
+from metatrain.data.tasks.domains import DomainsConfig
+from metatrain.generators import Generator
+from metatrain.generators.networks.refiner import RefiningNetwork
+from metatrain.model.support import as_support
+from metatrain.model.tiles import as_channels, colours_of, corrected, in_tiles
+
+
+def refining_network(generator: Generator) -> RefiningNetwork:
+    """Return the network of a generator that refines.
+
+    Raises:
+        UserError: when it does not.
+    """
+    if not isinstance(generator.network, RefiningNetwork):
+        raise UserError(
+            "this model was not trained to refine; train one with objective.name=refine."
+        )
+    return generator.network
+
+
+def refined(network: RefiningNetwork, photo: Photo, channels: int) -> Photo:
+    """Refine a photograph in tiles, whose overlap is as wide as the network sees.
+
+    Alpha stays. Where the network is of other channels than the photograph, its correction of the
+    luma goes to all channels.
+
+    Args:
+        network: refines images of `channels`.
+        photo: of any size.
+        channels: of the network, 1 or 3.
+    """
+
+    def function(values: Tensor) -> Tensor:
+        images = as_channels(colours_of(values, photo.has_alpha), channels)
+        return corrected(values, network.refine(images[None])[0] - images, photo.has_alpha)
+
+    device = next(network.parameters()).device
+    return in_tiles(photo, function, reach=network.reach, label="refining", device=device)
+
+
+def variants_of(data: DataConfig) -> int:
+    """Return the simulated images that stand beside each real one, as in the training.
+
+    Raises:
+        UserError: when there were none.
+    """
+    if not isinstance(data.tasks, DomainsConfig):
+        raise UserError(
+            f"this model was trained on data.tasks.name={data.tasks.name}, which has no simulated "
+            f"images; train one on data.tasks.name=domains."
+        )
+    return data.tasks.variants
+
+
+def chosen_order(count: int, seed: int) -> list[int]:
+    """Return the numbers of `count` simulated images in the order in which a support takes them."""
+    return np.random.default_rng(seed).permutation(count).tolist()
+
+
+def domain_support(real: Examples, photos: Sequence[Photo], data: DataConfig) -> Examples:
+    """Put simulated photographs beside real images, as many as in the training.
+
+    Args:
+        real: images of the domain.
+        photos: simulated ones, of which the first are taken, and repeat where they are too few.
+        data: of the training.
+
+    Raises:
+        UserError: when there are none, or one cannot be used.
+    """
+    if not photos:
+        raise UserError("there are no simulated images to refine; give at least one.")
+    variants = variants_of(data)
+    images = [photo.image for photo in photos[: min(MOST_SUPPORT, variants * len(real))]]
+    simulated = as_support(images, data).target
+    rows = np.resize(np.arange(len(simulated)), (len(real), variants))
+    return Examples(real.target, {SIMULATED: simulated[rows]})
