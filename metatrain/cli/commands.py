@@ -14,6 +14,7 @@ from metatrain.cli.enlarge import ENLARGE
 from metatrain.cli.episodes import EPISODES
 from metatrain.cli.evaluate import EVALUATE
 from metatrain.cli.export import EXPORT
+from metatrain.cli.from_lora import FROM_LORA
 from metatrain.cli.group import GROUP
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.models import MODELS, SHIP
@@ -43,6 +44,7 @@ COMMANDS = {
     "encode": ENCODE,
     "embed-text": EMBED_TEXT,
     "export": EXPORT,
+    "from-lora": FROM_LORA,
     "combine": COMBINE,
     "report": REPORT,
     "ship": SHIP,
