@@ -200,7 +200,32 @@ class Config(Section):
             return f"meta.tasks_at_once is {self.meta.tasks_at_once}"
         if self.auxiliary.contrast or self.auxiliary.masked:
             return "auxiliary losses need whole weights"
+        if self.recomputes:
+            return "generator.recompute needs whole weights"
         return "inner.compile needs whole weights" if self.inner.compile else None
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the generator computes its activations again for a gradient."""
+        return getattr(self.generator, "recompute", False)
+
+    @model_validator(mode="after")
+    def _recomputing_fits(self) -> Self:
+        if not self.recomputes:
+            return self
+        kind, obstacle = LEARNERS[self.learner.name], None
+        if kind.products:
+            obstacle = f"learner {self.learner.name} differentiates twice"
+        elif self.meta.tasks_at_once != 1:
+            obstacle = f"meta.tasks_at_once is {self.meta.tasks_at_once}"
+        elif self.inner.compile:
+            obstacle = "inner.compile is true"
+        if obstacle:
+            raise ValueError(
+                f"generator.recompute serves learners of first order, task by task, and {obstacle};"
+                f" use learner.name=fomaml or reptile, or leave generator.recompute out."
+            )
+        return self
 
     @model_validator(mode="after")
     def _contrast_has_tasks(self) -> Self:

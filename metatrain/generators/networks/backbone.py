@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
@@ -29,9 +30,16 @@ class BackboneConfig(FrozenFolder):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="Precision in which frozen weights are held."
     )
+    recompute: bool = Field(
+        default=False,
+        description="Compute activations again for the gradient: less memory, more time.",
+    )
     text: FrozenWeights | None = Field(
         default=None,
         description="File of metatrain embed-text; null: zeros where the network needs a text.",
+    )
+    tokens: int = Field(
+        default=1, ge=1, le=1024, description="Tokens of the zeros that stand for no text."
     )
 
     @property
@@ -64,6 +72,8 @@ class Backbone(Network):
         _check_shape(self.kind, values["_class_name"], self.model.config, shape, config.url)
         if config.has_weights:
             self._freeze(config)
+        if config.recompute:
+            self.model.enable_gradient_checkpointing(_recomputed)
         self._add_text(config)
 
     def predict(self, x: Tensor, times: Tensor, prompted: Tensor) -> Tensor:
@@ -93,7 +103,7 @@ class Backbone(Network):
     def _add_text(self, config: BackboneConfig) -> None:
         """Keep the embedded text in row 0 of two buffers, and in row 1 that of no text."""
         width, pooled = self.kind.text(self.model.config)
-        states, summary = torch.zeros(2, 1, width), torch.zeros(2, pooled)
+        states, summary = torch.zeros(2, config.tokens, width), torch.zeros(2, pooled)
         if config.text is not None:
             states, summary = _texts(config.text, width, pooled, states.device)
         for name, value in zip(_TEXTS, (states, summary), strict=True):
@@ -121,6 +131,15 @@ def _pure(model: Any) -> Any:
         if isinstance(module, nn.GroupNorm):
             module.register_forward_pre_hook(_in_order)
     return model
+
+
+def _recomputed(block: nn.Module, *inputs: Any) -> Any:
+    """Call a block whose activations are computed again when a gradient needs them.
+
+    They are those of the weights within the block then, so that only inner loops in place, which
+    those of first order are, have the right gradient.
+    """
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _in_order(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
