@@ -89,7 +89,7 @@ class Config(Section):
         for name, kind in _encoded_kinds({"generator": self.generator.model_dump()}).items():
             if read.get(name) != kind:
                 raise ValueError(
-                    f"generator.conditions.{name} encodes the kind {kind}, and "
+                    f"the generator reads the condition {name} of the kind {kind}, and "
                     f"data.conditions.{name} is {read.get(name, 'missing')}; give both one kind."
                 )
         return self
@@ -283,7 +283,9 @@ def _encoded_kinds(values: Any) -> dict[str, str]:
     chosen = {
         n: ENCODERS.get(str(c.get("name"))) for n, c in conditions.items() if isinstance(c, dict)
     }
-    return {name: encoder.kind for name, encoder in chosen.items() if encoder}
+    kinds = {name: encoder.kind for name, encoder in chosen.items() if encoder}
+    captions = part.get("captions") if isinstance(part, dict) else None
+    return kinds | ({captions: "text"} if isinstance(captions, str) else {})
 
 
 def _of_kind(kind: str, section: Any) -> Any:
