@@ -1,9 +1,9 @@
 """The cost of meta-learning over backbones: `python -m benchmarks.backbones OUT`.
 
-For each class and learner: the gradient of one episode, in milliseconds of a processor, and a plain
-loop over PEFT's LoRA that passes the backbone as often, in turn, on one thread. The goal is a ratio
-of at most 1.05 for learners of first order. Then the memory that the gradient holds, for few and for
-many inner steps. A cell that is finished is not measured again.
+For each class and learner: the gradient of one episode, in milliseconds of a processor, and a
+plain loop over PEFT's LoRA that passes the backbone as often, in turn, on one thread. The goal is a
+ratio of at most 1.05 for learners of first order. Then the memory that the gradient holds, for few
+and for many inner steps. A cell that is finished is not measured again.
 """
 
 import argparse
