@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.backbones.cell import Cell, measured
+from benchmarks.backbones.cell import BackboneCell, measured
 from benchmarks.backbones.models import sizes_of
 
 LEARNERS = ("reptile", "fomaml", "maml")
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     sizes = {"width": options.width, "steps": options.steps, "rounds": options.rounds}
     for kind in options.classes:
         for learner in options.learners:
-            result = measured(Cell(kind=kind, learner=learner, **sizes), options.out)
+            result = measured(BackboneCell(kind=kind, learner=learner, **sizes), options.out)
             held = ", ".join(f"{n}: {size / 1e6:.0f}" for n, size in result.held.items())
             print(
                 f"| {kind} | {learner} | {1e3 * result.ours:.0f} | {1e3 * result.plain:.0f} | "

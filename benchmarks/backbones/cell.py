@@ -21,7 +21,7 @@ _SHOTS, _RATE = 4, 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class BackboneCell:
     """Settings of a measurement.
 
     Attributes:
@@ -64,7 +64,7 @@ class CellTimes:
     hardware: str
 
 
-def measured(cell: Cell, folder: Path) -> CellTimes:
+def measured(cell: BackboneCell, folder: Path) -> CellTimes:
     """Return a cell's measurements: from its file, or measured now and written there."""
     file = folder / f"{cell.key}.json"
     if file.exists():
@@ -78,7 +78,7 @@ def measured(cell: Cell, folder: Path) -> CellTimes:
     return result
 
 
-def _measure(cell: Cell, folder: Path) -> CellTimes:
+def _measure(cell: BackboneCell, folder: Path) -> CellTimes:
     config = _config(cell, folder)
     place = build_theta(config)
     plain, episode = PlainLoop(place.generator, config), _episode(config)
@@ -100,7 +100,7 @@ def _held(config: Config, steps: int) -> int:
     return cost.weights + cost.activations
 
 
-def _config(cell: Cell, folder: Path) -> Config:
+def _config(cell: BackboneCell, folder: Path) -> Config:
     overrides = [
         *(f"data.shots={_SHOTS}", f"data.queries={_SHOTS}", f"learner.name={cell.learner}"),
         *(f"inner.steps={cell.steps}", f"inner.lr={_RATE}", "inner.optimizer=sgd"),

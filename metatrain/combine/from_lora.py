@@ -14,7 +14,7 @@ import torch
 from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
 from metatrain.combine.learned import MIXTURE_LR
-from metatrain.combine.lora_files import Term, read_lora
+from metatrain.combine.lora_files import LoRATerm, read_lora
 from metatrain.config import Config, parse_config
 from metatrain.generators import Backbone
 from metatrain.generators.frozen import pinned
@@ -23,7 +23,7 @@ from metatrain.learning.inner.theta import Theta
 from metatrain.model.build import build_theta
 from metatrain.model.model import Model
 
-Members = Sequence[Mapping[str, Term]]
+Members = Sequence[Mapping[str, LoRATerm]]
 
 
 class LowRankMean(NamedTuple):
@@ -60,8 +60,8 @@ def mean_of_loras(config: Config, urls: Sequence[str], strength: float = 1.0) ->
             continue
         down = torch.cat([part.down for part in terms])
         up = torch.cat([part.up for part in terms], dim=1) * (strength / len(members))
-        before = _squared_norm(Term(down, up))
-        part = truncated(Term(down, up), sum(term.ranks))
+        before = _squared_norm(LoRATerm(down, up))
+        part = truncated(LoRATerm(down, up), sum(term.ranks))
         whole, kept = whole + before, kept + _squared_norm(part)
         _fill(term, part)
     return LowRankMean(Model(config, theta.copy(), 0), kept / whole if whole else 1.0)
@@ -89,13 +89,13 @@ def mixture_of_loras(config: Config, urls: Sequence[str]) -> Model:
     return Model(mixed, theta.copy(), 0)
 
 
-def truncated(term: Term, rank: int) -> Term:
+def truncated(term: LoRATerm, rank: int) -> LoRATerm:
     """Return the term of at most this rank that is next to `term` (Eckart and Young 1936).
 
     What has this rank already stays as it is, without the components that are 0.
     """
     used = term.down.any(dim=1) & term.up.any(dim=0)
-    term = Term(term.down[used], term.up[:, used])
+    term = LoRATerm(term.down[used], term.up[:, used])
     if len(term.down) <= rank:
         return term
     # The product itself is never made: it is as large as the layer's weight.
@@ -104,7 +104,7 @@ def truncated(term: Term, rank: int) -> Term:
     u, sizes, v = torch.linalg.svd(small @ other.T, full_matrices=False)
     roots = sizes[:rank].sqrt()
     down, up = roots[:, None] * (v[:rank] @ right.T), left @ u[:, :rank] * roots
-    return Term(down.float(), up.float())
+    return LoRATerm(down.float(), up.float())
 
 
 def _opened(config: Config, urls: Sequence[str]) -> tuple[Config, Theta, Members]:
@@ -144,7 +144,7 @@ def _places(term: LowRank) -> list[slice]:
 
 
 @torch.no_grad()
-def _fill(term: LowRank, part: Term, place: slice = slice(None)) -> None:
+def _fill(term: LowRank, part: LoRATerm, place: slice = slice(None)) -> None:
     """Set the components of a term at `place`; those that `part` lacks keep up = 0.
 
     Their `down` stays random, so that training can use them.
@@ -154,7 +154,7 @@ def _fill(term: LowRank, part: Term, place: slice = slice(None)) -> None:
     term.up[:, place][:, :rank] = part.up / term.scale
 
 
-def _squared_norm(term: Term) -> float:
+def _squared_norm(term: LoRATerm) -> float:
     """Return |up down|^2, without the product."""
     inner = (term.up.double().T @ term.up.double()) * (term.down.double() @ term.down.double().T)
     return inner.sum().item()

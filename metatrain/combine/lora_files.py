@@ -24,7 +24,7 @@ _MOST_SHOWN = 100
 _LARGEST_RANK = 4096
 
 
-class Term(NamedTuple):
+class LoRATerm(NamedTuple):
     """A layer's term with its strength folded in.
 
     Attributes:
@@ -36,7 +36,7 @@ class Term(NamedTuple):
     up: Tensor
 
 
-def read_lora(url: str, backbone: Backbone) -> dict[str, Term]:
+def read_lora(url: str, backbone: Backbone) -> dict[str, LoRATerm]:
     """Read a LoRA file of kohya's, diffusers' or PEFT's names.
 
     Terms for text encoders are left out, and named.
@@ -55,7 +55,7 @@ def read_lora(url: str, backbone: Backbone) -> dict[str, Term]:
     layers, terms = _layers_by_path(backbone), low_rank_terms(backbone.model)
     parts = _parts(file)
     strengths = _strengths(file, parts, backbone)
-    read: dict[str, Term] = {}
+    read: dict[str, LoRATerm] = {}
     for path, names in parts.items():
         layer = layers.get(path)
         if layer is None:
@@ -131,7 +131,7 @@ def _term(
     term: LowRank,
     strengths: Strength,
     backbone: Backbone,
-) -> Term:
+) -> LoRATerm:
     if missing := {"down", "up"} - names.keys():
         raise UserError(f"{file.url} lacks the factor {min(missing)} beside {layer}; fetch it.")
     down, up = (file.shapes[names[factor]] for factor in ("down", "up"))
@@ -148,7 +148,7 @@ def _term(
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{file.url} cannot be used: {error}; fetch it again.") from error
     below, above = (file.read(names[factor]) for factor in ("down", "up"))
-    return Term(below.reshape(rank, columns), strength * above.reshape(rows, rank))
+    return LoRATerm(below.reshape(rank, columns), strength * above.reshape(rows, rank))
 
 
 def _same(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:

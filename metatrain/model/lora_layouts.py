@@ -18,7 +18,7 @@ LORA_FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safete
 ALPHA = "alpha"
 
 
-class Layout(NamedTuple):
+class LoRANames(NamedTuple):
     """Names as one tool has them: `<path of the layer>.<factor>`.
 
     Attributes:
@@ -32,19 +32,21 @@ class Layout(NamedTuple):
     up: str
 
 
-LAYOUTS: dict[LayoutName, Layout] = {
-    "diffusers": Layout(
+LAYOUTS: dict[LayoutName, LoRANames] = {
+    "diffusers": LoRANames(
         lambda layer, component: f"{component}.{layer}", "lora_A.weight", "lora_B.weight"
     ),
-    "kohya": Layout(
+    "kohya": LoRANames(
         lambda layer, _: f"lora_unet_{layer.replace('.', '_')}",
         "lora_down.weight",
         "lora_up.weight",
     ),
-    "peft": Layout(lambda layer, _: f"base_model.model.{layer}", "lora_A.weight", "lora_B.weight"),
+    "peft": LoRANames(
+        lambda layer, _: f"base_model.model.{layer}", "lora_A.weight", "lora_B.weight"
+    ),
 }
 # As diffusers wrote them before it used PEFT.
-_EARLIER = Layout(LAYOUTS["diffusers"].path, "lora.down.weight", "lora.up.weight")
+_EARLIER = LoRANames(LAYOUTS["diffusers"].path, "lora.down.weight", "lora.up.weight")
 
 _READ = (*LAYOUTS.values(), _EARLIER)
 DOWN, UP = {layout.down for layout in _READ}, {layout.up for layout in _READ}

@@ -16,7 +16,7 @@ from tiny_backbones import CONFIGURATIONS, SDXL, model_of, overrides_of, write_p
 
 import metatrain as api
 from metatrain.combine.from_lora import mean_of_loras, truncated
-from metatrain.combine.lora_files import Term
+from metatrain.combine.lora_files import LoRATerm
 from metatrain.config import load_config, with_values
 from metatrain.config.yaml_values import dumped
 from metatrain.learning.inner.low_rank import low_rank_terms
@@ -171,7 +171,7 @@ def test_the_strength_in_diffusers_metadata_is_used(tmp_path):
 def test_truncation_is_the_best_of_its_rank(ranks, rank):
     noise = torch.Generator().manual_seed(sum(ranks))
     down, up = (torch.randn(*s, generator=noise) for s in ((sum(ranks), 7), (6, sum(ranks))))
-    term = truncated(Term(down, up), rank)
+    term = truncated(LoRATerm(down, up), rank)
     u, sizes, v = torch.linalg.svd((up @ down).double(), full_matrices=False)
     best = (u[:, :rank] * sizes[:rank]) @ v[:rank]
     assert len(term.down) <= max(rank, 1)
