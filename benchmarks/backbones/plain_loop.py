@@ -21,11 +21,14 @@ class PlainLoop:
     Args:
         generator: with terms of ours, which is left as it is.
         config: its configuration.
+
+    Attributes:
+        generator: the one with PEFT's layers.
     """
 
     def __init__(self, generator: Generator, config: Config) -> None:
-        self._generator, self._config = copy.deepcopy(generator), config
-        network = self._generator.network
+        self.generator, self._config = copy.deepcopy(generator), config
+        network = self.generator.network
         assert isinstance(network, Backbone)
         layers = list(low_rank_terms(network.model))
         for layer in map(network.model.get_submodule, layers):
@@ -34,7 +37,7 @@ class PlainLoop:
         rank = config.inner.scope.rank
         adapter = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=layers)
         peft.inject_adapter_in_model(adapter, network.model)
-        self._named = {n: p for n, p in self._generator.named_parameters() if p.requires_grad}
+        self._named = {n: p for n, p in self.generator.named_parameters() if p.requires_grad}
         self._start = {name: p.detach().clone() for name, p in self._named.items()}
 
     def run(self, learner: str, episode: Episode) -> None:
@@ -54,12 +57,12 @@ class PlainLoop:
         phi, rate = dict(start), self._config.inner.lr
         with plain_attention():
             for step in range(self._config.inner.steps):
-                draw = self._generator.prepare(episode.support_batch(step))
-                loss = functional_call(self._generator, phi, draw)
+                draw = self.generator.prepare(episode.support_batch(step))
+                loss = functional_call(self.generator, phi, draw)
                 slopes = torch.autograd.grad(loss, list(phi.values()), create_graph=True)
                 phi = {n: p - rate * g for (n, p), g in zip(phi.items(), slopes, strict=True)}
-            draw = self._generator.prepare(episode.query_batch())
-            loss = functional_call(self._generator, phi, draw)
+            draw = self.generator.prepare(episode.query_batch())
+            loss = functional_call(self.generator, phi, draw)
         torch.autograd.grad(loss, list(start.values()))
 
     @torch.no_grad()
@@ -78,4 +81,4 @@ class PlainLoop:
         optimizer.zero_grad()
 
     def _loss(self, batch: Batch) -> Tensor:
-        return self._generator(*self._generator.prepare(batch))
+        return self.generator(*self.generator.prepare(batch))

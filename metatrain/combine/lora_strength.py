@@ -16,6 +16,8 @@ _METADATA = "lora_adapter_metadata"
 # A layer's name or its end; anything else would be a stranger's regular expression.
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,300}")
 _LARGEST = 1e6
+# PEFT's own default.
+_USUAL_ALPHA = 8
 
 
 class Strength(NamedTuple):
@@ -89,12 +91,12 @@ def _strength(values: Mapping[str, Any], url: str) -> Strength:
     if values.get("peft_type", "LORA") != "LORA" or values.get("use_dora"):
         raise UserError(f"{url} is of another adapter than plain LoRA; give a LoRA.")
     try:
-        alpha, patterns = values.get("lora_alpha"), dict(values.get("alpha_pattern") or {})
+        patterns = dict(values.get("alpha_pattern") or {})
         of_layers = {_name(key): float(number) for key, number in patterns.items()}
-        total = None if alpha is None else float(alpha)
-    except (TypeError, ValueError) as error:
+        alpha = float(values.get("lora_alpha", _USUAL_ALPHA))
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"the strength in {url} cannot be used: {reason_of(error)}.") from error
-    return Strength(total, of_layers, values.get("use_rslora") is True)
+    return Strength(alpha, of_layers, values.get("use_rslora") is True)
 
 
 def _name(key: object) -> str:

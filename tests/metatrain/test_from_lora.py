@@ -284,6 +284,13 @@ def of_peft(**values):
     return write
 
 
+def test_pefts_usual_alpha_is_8(tmp_path):
+    config = config_of(write_pipeline(tmp_path, UNET), UNET)
+    weights = weights_of(from_lora(config, of_peft(r=2)(tmp_path)))
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    torch.testing.assert_close(weights[layer], torch.full((16, 16), 2 * 8 / 2))
+
+
 FAULTS = {
     "no file": (lambda folder: folder / "none.safetensors", "there is no file"),
     "a pickle": (written("lora.pt", b"PK"), r"lora\.pt is a pickle, which runs code when it is"),
@@ -328,6 +335,7 @@ FAULTS = {
         "cannot be used: its alpha_pattern names layers by more than their names",
     ),
     "no alpha": (of_peft(r=2, lora_alpha="x"), "the strength in .* cannot be used"),
+    "an endless alpha": (of_peft(r=2, lora_alpha=10**400), "the strength in .* cannot be used"),
 }
 
 

@@ -26,7 +26,7 @@ def captions_in(url: str, column: str) -> list[str]:
         )
     tasks = [task for split in SPLITS for task in store.tasks(split)]
     captions = {
-        value.decode()
+        value.decode(errors="replace")
         for task in tracked("reading captions", tasks, len(tasks))
         for value in store.read_columns(task, [column])[column]
     }

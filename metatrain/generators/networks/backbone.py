@@ -30,8 +30,11 @@ class BackboneConfig(FrozenFolder):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="Precision in which frozen weights are held."
     )
+    # These three are left out of what is stored where they are the default, since the sha256 of a
+    # model covers its configuration.
     recompute: bool = Field(
         default=False,
+        exclude_if=lambda recompute: not recompute,
         description="Compute activations again for the gradient: less memory, more time.",
     )
     text: FrozenWeights | None = Field(
@@ -40,10 +43,15 @@ class BackboneConfig(FrozenFolder):
     )
     captions: str | None = Field(
         default=None,
+        exclude_if=lambda captions: captions is None,
         description="Condition with a caption of each image; null: one text for all images.",
     )
     tokens: int = Field(
-        default=1, ge=1, le=1024, description="Tokens of the zeros that stand for no text."
+        default=1,
+        ge=1,
+        le=1024,
+        exclude_if=lambda tokens: tokens == 1,
+        description="Tokens of the zeros that stand for no text.",
     )
 
     @property
