@@ -89,6 +89,7 @@ def test_recomputing_holds_less(tmp_path, name):
     assert saved_bytes(recomputed) < 0.5 * saved_bytes(plain)
 
 
+@pytest.mark.long
 def test_a_plan_knows_that_activations_are_computed_again(tmp_path):
     name = "SD3Transformer2DModel"
     folder = write_pipeline(tmp_path, name, **DEEP[name])

@@ -137,6 +137,7 @@ def test_a_caption_that_was_not_embedded_is_a_sentence(captioned):
         network.conditions({"text": ("in d",)}, torch.zeros(1))
 
 
+@pytest.mark.long
 def test_a_run_sees_captions_and_samples_from_them(captioned):
     model = api.train(captioned[1], device="cpu")
     images = torch.rand(3, 1, 8, 8) * 2 - 1

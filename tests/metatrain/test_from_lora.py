@@ -232,6 +232,7 @@ def test_a_mixture_begins_as_the_mean_and_adapts_its_weights_alone(tmp_path):
         torch.testing.assert_close(again[layer], weight, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_run_starts_from_loras(tmp_path, packed):
     further = ("inner.scope.rank=4", "meta.steps=2", "meta.warmup=0", "inner.steps=2")
     data = (f"data.path={packed}", "data.image_size=16", "data.shots=2", "data.queries=2")
