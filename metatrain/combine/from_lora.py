@@ -52,8 +52,8 @@ def mean_of_loras(config: Config, urls: Sequence[str], strength: float = 1.0) ->
     Raises:
         UserError: when the configuration has no such scope or backbone, or a file cannot be used.
     """
-    config, theta, members = _opened(config, urls)
-    kept = whole = 0.0
+    members, config = _members(config, urls), pinned(config)
+    theta, kept, whole = build_theta(config), 0.0, 0.0
     for layer, term in low_rank_terms(_backbone(theta).model).items():
         terms = [member[layer] for member in members if layer in member]
         if not terms:
@@ -73,7 +73,7 @@ def mixture_of_loras(config: Config, urls: Sequence[str]) -> Model:
     Raises:
         UserError: as `mean_of_loras`.
     """
-    _, theta, members = _opened(config, urls)
+    members = _members(config, urls)
     ranks = [max(len(part.down) for part in member.values()) for member in members]
     values = config.model_dump()
     targets = values["inner"]["scope"]["target_modules"]
@@ -107,12 +107,12 @@ def truncated(term: LoRATerm, rank: int) -> LoRATerm:
     return LoRATerm(down.float(), up.float())
 
 
-def _opened(config: Config, urls: Sequence[str]) -> tuple[Config, Theta, Members]:
+def _members(config: Config, urls: Sequence[str]) -> Members:
+    """Read the files, before the weights of their backbone are read."""
     _check(config, urls)
-    config = pinned(config)
-    theta = build_theta(config)
-    backbone = _backbone(theta)
-    return config, theta, [read_lora(url, backbone) for url in tracked("reading", urls, len(urls))]
+    with torch.device("meta"):
+        backbone = _backbone(build_theta(config))
+    return [read_lora(url, backbone) for url in tracked("reading", urls, len(urls))]
 
 
 def _check(config: Config, urls: Sequence[str]) -> None:
