@@ -4,11 +4,14 @@ import argparse
 
 from metatrain.base.errors import UserError
 from metatrain.cli.arguments import add_trust_argument
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
+
+_FORMATS = ("diffusers", "kohya", "peft", "onnx")
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from metatrain.model.export import export_adapter, export_merged
+    from metatrain.model.export.backbone import export_adapter, export_merged
+    from metatrain.model.export.sampling import export_onnx
     from metatrain.model.file import adapted_url, load_model
 
     if arguments.merge and arguments.format != "diffusers":
@@ -19,10 +22,12 @@ def _export(arguments: argparse.Namespace) -> None:
     url = adapted_url(arguments.adapted)
     model = load_model(url, arguments.adapted_from, trust=arguments.trust)
     folder = arguments.out.rstrip("/")
-    if arguments.merge:
-        print(export_merged(model, folder))
+    if arguments.format == "onnx":
+        show(export_onnx(model, folder))
+    elif arguments.merge:
+        show(export_merged(model, folder))
     else:
-        print(export_adapter(model, folder, arguments.format))
+        show(export_adapter(model, folder, arguments.format))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +36,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="DIR", help="folder to write")
     add(
         "--format",
-        choices=("diffusers", "kohya", "peft"),
+        choices=_FORMATS,
         default="diffusers",
-        help="who reads the LoRA; kohya: ComfyUI and A1111 too (diffusers)",
+        help="who reads it: tools that load a LoRA (diffusers, kohya for ComfyUI and A1111, "
+        "peft), or onnxruntime, with the whole network (diffusers)",
     )
     add("--merge", action="store_true", help="write whole weights in place of a LoRA")
     add(
@@ -44,4 +50,4 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_argument(parser)
 
 
-EXPORT = Command("Write an adapted model as a LoRA or weights of diffusers.", _arguments, _export)
+EXPORT = Command("Write an adapted model as files of other tools.", _arguments, _export)
