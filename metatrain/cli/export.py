@@ -3,15 +3,17 @@
 import argparse
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import say
 from metatrain.cli.arguments import add_trust_argument
 from metatrain.cli.command import Command, show
 
-_FORMATS = ("diffusers", "kohya", "peft", "onnx")
+_FORMATS = ("diffusers", "kohya", "peft", "onnx", "web")
 
 
 def _export(arguments: argparse.Namespace) -> None:
     from metatrain.model.export.backbone import export_adapter, export_merged
     from metatrain.model.export.sampling import export_onnx
+    from metatrain.model.export.web import export_web
     from metatrain.model.file import adapted_url, load_model
 
     if arguments.merge and arguments.format != "diffusers":
@@ -24,6 +26,9 @@ def _export(arguments: argparse.Namespace) -> None:
     folder = arguments.out.rstrip("/")
     if arguments.format == "onnx":
         show(export_onnx(model, folder))
+    elif arguments.format == "web":
+        show(export_web(model, folder))
+        say(f"To see it: python -m http.server --directory {folder}")
     elif arguments.merge:
         show(export_merged(model, folder))
     else:
@@ -39,7 +44,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         choices=_FORMATS,
         default="diffusers",
         help="who reads it: tools that load a LoRA (diffusers, kohya for ComfyUI and A1111, "
-        "peft), or onnxruntime, with the whole network (diffusers)",
+        "peft), onnxruntime with the whole network (onnx), or a browser (web); diffusers if left "
+        "out",
     )
     add("--merge", action="store_true", help="write whole weights in place of a LoRA")
     add(
