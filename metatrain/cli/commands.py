@@ -6,6 +6,7 @@ A command imports its rooms when it runs, so that `metatrain --help` does not wa
 from metatrain.cli.calibrate import CALIBRATE
 from metatrain.cli.codec import CODEC
 from metatrain.cli.combine import COMBINE
+from metatrain.cli.compress import COMPRESS
 from metatrain.cli.config import CONFIG
 from metatrain.cli.data import DATA, PACK, STORE
 from metatrain.cli.embed_text import EMBED_TEXT
@@ -43,6 +44,7 @@ COMMANDS = {
     "codec": CODEC,
     "encode": ENCODE,
     "embed-text": EMBED_TEXT,
+    "compress": COMPRESS,
     "export": EXPORT,
     "from-lora": FROM_LORA,
     "combine": COMBINE,

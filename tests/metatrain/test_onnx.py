@@ -61,6 +61,28 @@ def test_a_gan_samples_as_torch_does(tmp_path):
 
 
 @pytest.mark.long
+def test_in_int8_a_network_is_smaller_and_near(tmp_path, capsys):
+    model = adapted_model("generator.width=32")
+    model.save(tmp_path / "adapted.safetensors")
+    out = tmp_path / "small"
+    options = ("--format", "onnx", "--int8")
+    assert metatrain("export", tmp_path, *options, "--out", out) == 0
+    sentence = re.search(
+        r"int8: ([\d.]+) MB in place of ([\d.]+); .* by ([\d.]+)%", capsys.readouterr().err
+    )
+    small, whole, error = map(float, sentence.groups())
+    assert small < 0.4 * whole and abs(small - (out / "model.onnx").stat().st_size / 1e6) < 0.01
+    assert 0 < error < 15
+    with pytest.raises(AssertionError, match="tolerance"):
+        agree(model, out)
+
+
+def test_int8_is_for_onnxruntime_alone(tmp_path, capsys):
+    assert metatrain("export", tmp_path, "--int8", "--out", tmp_path / "out") == 1
+    assert "choose --format onnx or web" in capsys.readouterr().err
+
+
+@pytest.mark.long
 def test_a_mixture_samples_as_torch_does(tmp_path):
     model = adapted_model("generator.name=mixture", "generator.of.width=8")
     export_onnx(model, str(tmp_path))

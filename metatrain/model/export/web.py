@@ -28,8 +28,13 @@ PAGE = Path(__file__).with_name("page")
 _PAGE_FILES = ("page.css", "page.js", "sampling.js", "worker.js", "index.html")
 
 
-def export_web(model: Model, folder: str) -> str:
+def export_web(model: Model, folder: str, *, int8: bool = False) -> str:
     """Write a folder for any web server, which samples from an adapted model in the browser.
+
+    Args:
+        model: the model.
+        folder: where to write.
+        int8: whether the network is to have weights and activations of 8 bits.
 
     Returns:
         The URL of its page.
@@ -38,7 +43,7 @@ def export_web(model: Model, folder: str) -> str:
         UserError: when the model cannot be exported, or onnxruntime-web cannot be had; nothing is
             written then.
     """
-    files = _runtime() | sampling_files(model)
+    files = _runtime() | sampling_files(model, int8=int8)
     write_files(folder, files | {name: (PAGE / name).read_bytes() for name in _PAGE_FILES})
     return f"{folder}/index.html"
 
