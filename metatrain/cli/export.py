@@ -53,7 +53,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "out",
     )
     add("--merge", action="store_true", help="write whole weights in place of a LoRA")
-    add("--int8", action="store_true", help="8 bits for onnx and web: a quarter of the size")
+    add("--int8", action="store_true", help="8 bits for onnx and web: smaller files")
     add(
         "--adapted-from",
         metavar="MODEL",
