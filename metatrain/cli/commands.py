@@ -6,6 +6,7 @@ A command imports its rooms when it runs, so that `metatrain --help` does not wa
 from metatrain.cli.calibrate import CALIBRATE
 from metatrain.cli.codec import CODEC
 from metatrain.cli.combine import COMBINE
+from metatrain.cli.compress import COMPRESS
 from metatrain.cli.config import CONFIG
 from metatrain.cli.data import DATA, PACK, STORE
 from metatrain.cli.embed_text import EMBED_TEXT
@@ -14,6 +15,7 @@ from metatrain.cli.enlarge import ENLARGE
 from metatrain.cli.episodes import EPISODES
 from metatrain.cli.evaluate import EVALUATE
 from metatrain.cli.export import EXPORT
+from metatrain.cli.from_lora import FROM_LORA
 from metatrain.cli.group import GROUP
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.models import MODELS, SHIP
@@ -44,7 +46,9 @@ COMMANDS = {
     "codec": CODEC,
     "encode": ENCODE,
     "embed-text": EMBED_TEXT,
+    "compress": COMPRESS,
     "export": EXPORT,
+    "from-lora": FROM_LORA,
     "combine": COMBINE,
     "report": REPORT,
     "ship": SHIP,

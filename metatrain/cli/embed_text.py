@@ -8,10 +8,14 @@ from metatrain.cli.command import Command
 def _embed_text(arguments: argparse.Namespace) -> None:
     from safetensors.torch import save
 
+    from metatrain.data.packed.captions import captions_in
     from metatrain.generators.embedded_text import embed_text
     from metatrain.storage.files import write_file
 
-    tensors = embed_text(arguments.pipeline.rstrip("/"), arguments.text, arguments.negative)
+    data, column = arguments.captions, arguments.column
+    captions = captions_in(data, column) if data else ()
+    folder, negative = arguments.pipeline.rstrip("/"), arguments.negative
+    tensors = embed_text(folder, arguments.text, negative, captions)
     write_file(arguments.out, save(tensors))
     print(arguments.out)
 
@@ -19,8 +23,10 @@ def _embed_text(arguments: argparse.Namespace) -> None:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("pipeline", metavar="PIPELINE", help="folder of a Stable Diffusion or SDXL pipeline")
-    add("text", metavar="TEXT", help='such as "a photo of sks"')
+    add("text", metavar="TEXT", help='such as "a photo of sks", or "a photo of sks, {}"')
     add("--negative", default="", metavar="TEXT", help="what guidance leads away from (no text)")
+    add("--captions", metavar="DATA", help="packed data set, whose captions stand for {}")
+    add("--column", default="text", metavar="NAME", help="condition with the captions (text)")
     add("--out", required=True, metavar="FILE.safetensors", help="file to write")
 
 

@@ -3,12 +3,17 @@
 import argparse
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import say
 from metatrain.cli.arguments import add_trust_argument
-from metatrain.cli.command import Command
+from metatrain.cli.command import Command, show
+
+_FORMATS = ("diffusers", "kohya", "peft", "onnx", "web")
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from metatrain.model.export import export_adapter, export_merged
+    from metatrain.model.export.backbone import export_adapter, export_merged
+    from metatrain.model.export.sampling import export_onnx
+    from metatrain.model.export.web import export_web
     from metatrain.model.file import adapted_url, load_model
 
     if arguments.merge and arguments.format != "diffusers":
@@ -16,13 +21,23 @@ def _export(arguments: argparse.Namespace) -> None:
             f"--merge writes a folder of diffusers, and --format is {arguments.format}; leave "
             f"--format out."
         )
+    if arguments.int8 and arguments.format not in ("onnx", "web"):
+        raise UserError(
+            f"--int8 is for networks that onnxruntime runs, and --format is {arguments.format}; "
+            f"choose --format onnx or web."
+        )
     url = adapted_url(arguments.adapted)
     model = load_model(url, arguments.adapted_from, trust=arguments.trust)
     folder = arguments.out.rstrip("/")
-    if arguments.merge:
-        print(export_merged(model, folder))
+    if arguments.format == "onnx":
+        show(export_onnx(model, folder, int8=arguments.int8))
+    elif arguments.format == "web":
+        show(export_web(model, folder, int8=arguments.int8))
+        say(f"To see it: python -m http.server --directory {folder}")
+    elif arguments.merge:
+        show(export_merged(model, folder))
     else:
-        print(export_adapter(model, folder, arguments.format))
+        show(export_adapter(model, folder, arguments.format))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +46,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="DIR", help="folder to write")
     add(
         "--format",
-        choices=("diffusers", "kohya", "peft"),
+        choices=_FORMATS,
         default="diffusers",
-        help="who reads the LoRA; kohya: ComfyUI and A1111 too (diffusers)",
+        help="who reads it: tools that load a LoRA (diffusers, kohya for ComfyUI and A1111, "
+        "peft), onnxruntime with the whole network (onnx), or a browser (web); diffusers if left "
+        "out",
     )
     add("--merge", action="store_true", help="write whole weights in place of a LoRA")
+    add("--int8", action="store_true", help="8 bits for onnx and web: smaller files")
     add(
         "--adapted-from",
         metavar="MODEL",
@@ -44,4 +62,4 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_argument(parser)
 
 
-EXPORT = Command("Write an adapted model as a LoRA or weights of diffusers.", _arguments, _export)
+EXPORT = Command("Write an adapted model as files of other tools.", _arguments, _export)

@@ -70,7 +70,7 @@ def _tell_problems(config: "Config", *, here: bool) -> None:
 def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":
     from dataclasses import replace
 
-    from metatrain.plan.hardware import Hardware, this_machine
+    from metatrain.plan.hardware import Hardware, has_bf16_backbone, this_machine
 
     stated = {
         "memory": arguments.gpu_memory and 1e9 * arguments.gpu_memory,
@@ -81,7 +81,8 @@ def _hardware(arguments: argparse.Namespace, config: "Config") -> "Hardware":
         "network": arguments.network and 1e9 * arguments.network,
         "price": arguments.price,
     }
-    bf16, gpus = config.inner.precision == "bf16", config.cluster.gpus_per_worker
+    bf16 = config.inner.precision == "bf16" or has_bf16_backbone(config)
+    gpus = config.cluster.gpus_per_worker
     usual = Hardware.h100(bf16=bf16) if gpus else this_machine(config.cluster.workers)
     return replace(usual, **{name: value for name, value in stated.items() if value is not None})
 

@@ -25,7 +25,7 @@ _ENSEMBLE_LR = 0.3
 # Measured likewise, with the first member adapted to four other tasks as the other members: 0.4408
 # at 0.003, 0.4380 at 0.01, 0.4381 at 0.03, 0.4384 at 0.1, 0.4408 at 0.3. At 0.03, alpha can go from
 # 0 to 1 within 40 steps, which a task needs that one member fits.
-_MIXTURE_LR = 0.03
+MIXTURE_LR = 0.03
 
 # The prefix of the names of a network's parameters in a generator.
 _NETWORK = "network."
@@ -58,7 +58,7 @@ def mixture(members: Mapping[str, Model]) -> Model:
         else ("mixture", Mixture)
     )
     generator = {"name": name, "vectors": len(others)}
-    return _learned(members, generator, mixed.parameters_of(first, others), _MIXTURE_LR)
+    return _learned(members, generator, mixed.parameters_of(first, others), MIXTURE_LR)
 
 
 def _learned(

@@ -89,7 +89,7 @@ class Config(Section):
         for name, kind in _encoded_kinds({"generator": self.generator.model_dump()}).items():
             if read.get(name) != kind:
                 raise ValueError(
-                    f"generator.conditions.{name} encodes the kind {kind}, and "
+                    f"the generator reads the condition {name} of the kind {kind}, and "
                     f"data.conditions.{name} is {read.get(name, 'missing')}; give both one kind."
                 )
         return self
@@ -200,7 +200,32 @@ class Config(Section):
             return f"meta.tasks_at_once is {self.meta.tasks_at_once}"
         if self.auxiliary.contrast or self.auxiliary.masked:
             return "auxiliary losses need whole weights"
+        if self.recomputes:
+            return "generator.recompute needs whole weights"
         return "inner.compile needs whole weights" if self.inner.compile else None
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the generator computes its activations again for a gradient."""
+        return getattr(self.generator, "recompute", False)
+
+    @model_validator(mode="after")
+    def _recomputing_fits(self) -> Self:
+        if not self.recomputes:
+            return self
+        kind, obstacle = LEARNERS[self.learner.name], None
+        if kind.products:
+            obstacle = f"learner {self.learner.name} differentiates twice"
+        elif self.meta.tasks_at_once != 1:
+            obstacle = f"meta.tasks_at_once is {self.meta.tasks_at_once}"
+        elif self.inner.compile:
+            obstacle = "inner.compile is true"
+        if obstacle:
+            raise ValueError(
+                f"generator.recompute serves learners of first order, task by task, and {obstacle};"
+                f" use learner.name=fomaml or reptile, or leave generator.recompute out."
+            )
+        return self
 
     @model_validator(mode="after")
     def _contrast_has_tasks(self) -> Self:
@@ -258,7 +283,9 @@ def _encoded_kinds(values: Any) -> dict[str, str]:
     chosen = {
         n: ENCODERS.get(str(c.get("name"))) for n, c in conditions.items() if isinstance(c, dict)
     }
-    return {name: encoder.kind for name, encoder in chosen.items() if encoder}
+    kinds = {name: encoder.kind for name, encoder in chosen.items() if encoder}
+    captions = part.get("captions") if isinstance(part, dict) else None
+    return kinds | ({captions: "text"} if isinstance(captions, str) else {})
 
 
 def _of_kind(kind: str, section: Any) -> Any:

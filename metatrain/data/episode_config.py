@@ -18,7 +18,7 @@ class EpisodeConfig(Section):
     path: Location = Field(
         default="data", description="A packed data set: a path or any fsspec URL."
     )
-    image_size: int = Field(default=28, ge=8, le=512, description="Height and width in pixels.")
+    image_size: int = Field(default=28, ge=8, le=1024, description="Height and width in pixels.")
     channels: Literal[1, 3, 4] = Field(
         default=1, description="1 for grey, 3 for colour, 4 for colour and transparency."
     )

@@ -10,7 +10,7 @@ from metatrain.base.progress import tracked
 from metatrain.config import Config
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.benchmark import Benchmark
-from metatrain.generators.conditions.config import conditions_of
+from metatrain.generators.conditions.config import kinds_of
 from metatrain.storage.files import MissingError, read_file, write_file
 
 TEXT, AUDIO = "text", "audio"
@@ -34,7 +34,7 @@ def keep_given(store: EpisodeStore, benchmark: Benchmark, config: Config, folder
     Raises:
         UserError: when the data cannot be read, or the folder not be written.
     """
-    kinds = {name: config.data.conditions[name].name for name in conditions_of(config.generator)}
+    kinds = kinds_of(config.generator)
     kinds = {name: kind for name, kind in kinds.items() if kind in (TEXT, AUDIO)}
     if not kinds:
         return

@@ -14,6 +14,8 @@ from metatrain.base.section import Location
 from metatrain.generators.frozen import Frozen, parse_tensors, read_pinned
 from metatrain.storage.files import MissingError, read_file, sizes_under
 
+# Endings of files that run code when they are read.
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 # Of sizes, layers and steps in a JSON file.
 _LARGEST_NUMBER = 2**16
 _WEIGHTS = "diffusion_pytorch_model"
@@ -130,7 +132,7 @@ class FrozenFolder(Frozen):
         full = [name for name in weights if ".fp16" not in name]
         if weights:
             return full or weights
-        pickles = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
+        pickles = [name for name in names if name.endswith(PICKLES)]
         if pickles:
             raise UserError(
                 f"{self.url}/{pickles[0]} is a pickle, which runs code when it is read; convert it "

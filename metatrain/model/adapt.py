@@ -101,7 +101,7 @@ def sooner_together(config: Config, theta: Theta) -> bool:
     weights for each task come to, take longer than a call for each task: see
     `benchmarks/evaluation/inner_step.py`.
     """
-    if not LEARNERS[config.learner.name].stackable:
+    if not LEARNERS[config.learner.name].stackable or config.recomputes:
         return False
     moved = set(SCOPES[config.inner.scope.name].names(theta.generator))
     sizes = {name: parameter.numel() for name, parameter in theta.generator.named_parameters()}

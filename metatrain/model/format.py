@@ -124,11 +124,14 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
 
 def _halved(parameters: Parameters) -> Parameters:
     """Return single-precision parameters in half precision, unless that would round any of them."""
-    exact = all(
-        parameter.dtype == torch.float32 and torch.equal(parameter.half().float(), parameter)
-        for parameter in parameters.values()
-    )
-    return {name: p.half() for name, p in parameters.items()} if exact else parameters
+    for half in (torch.float16, torch.bfloat16):
+        if all(_is_exact(parameter, half) for parameter in parameters.values()):
+            return {name: p.to(half) for name, p in parameters.items()}
+    return parameters
+
+
+def _is_exact(parameter: Tensor, half: torch.dtype) -> bool:
+    return parameter.dtype == torch.float32 and torch.equal(parameter.to(half).float(), parameter)
 
 
 def _whole(parameter: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from metatrain.config import Config
 from metatrain.data.conditions import CONDITIONS, ConditionKind
 from metatrain.data.examples import Condition, repeated_to
 from metatrain.data.images import BadValue
-from metatrain.generators.conditions.config import conditions_of
+from metatrain.generators.conditions.config import conditions_of, kinds_of
 from metatrain.generators.conditions.registry import ENCODERS
 from metatrain.storage.files import read_file
 
@@ -45,8 +45,7 @@ def condition_of_kind(kind: str, config: Config) -> str:
     Raises:
         UserError: when it has none, or several.
     """
-    encoders = conditions_of(config.generator)
-    names = [n for n, encoder in encoders.items() if ENCODERS[_name(encoder)].kind == kind]
+    names = [name for name, of_kind in kinds_of(config.generator).items() if of_kind == kind]
     if len(names) == 1:
         return names[0]
     if not names:
@@ -61,7 +60,7 @@ def condition_of_kind(kind: str, config: Config) -> str:
 
 
 def _condition(name: str, value: Value | list[Any], config: Config, count: int | None) -> Condition:
-    names = list(conditions_of(config.generator))
+    names = list(kinds_of(config.generator))
     if name not in names:
         raise UserError(
             f"the model has no condition '{printable(name)}', only {listed(names)}"
@@ -80,9 +79,9 @@ def _condition(name: str, value: Value | list[Any], config: Config, count: int |
         condition = kind.decode(packed)
     except BadValue as error:
         raise UserError(f"'{name}' cannot be used: {error}; give another.") from error
-    encoder = ENCODERS[_name(conditions_of(config.generator)[name])]
     remarks = [kind.unread(one) for one in packed]
-    remarks += [encoder.unread(conditions_of(config.generator)[name], one) for one in packed]
+    if encoder := conditions_of(config.generator).get(name):
+        remarks += [ENCODERS[_name(encoder)].unread(encoder, one) for one in packed]
     for remark in dict.fromkeys(remark for remark in remarks if remark):
         say(f"'{name}' is {remark}.")
     return condition if count is None else repeated_to(count, condition)

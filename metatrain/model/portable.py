@@ -8,6 +8,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.section import Section, location_fields
 from metatrain.config import Config
 from metatrain.model.model import Model
+from metatrain.model.precision import rounded
 from metatrain.storage.files import is_local
 
 _Section = TypeVar("_Section", bound=Section)
@@ -25,11 +26,8 @@ def portable(model: Model, name: str) -> Model:
     """
     if model.support is not None:
         raise UserError("the model has been adapted; give the one that it came from.")
-    parameters = {name: value.half().float() for name, value in model.parameters.items()}
-    if large := next((n for n, value in parameters.items() if not value.isfinite().all()), None):
-        raise UserError(f"half precision cannot hold {large}, whose values are too large.")
-    config = _named(model.config, name)
-    return replace(model, config=config, parameters=parameters, calibration=None)
+    half = rounded(model, "fp16")
+    return replace(half, config=_named(model.config, name))
 
 
 def _named(config: Config, name: str) -> Config:

@@ -13,7 +13,7 @@ def keeps_scope(config: Config, parameters: Parameters) -> bool:
     """Tell whether a model can be adapted in the scope of its training alone."""
     bound = LEARNERS[config.learner.name].scope or GENERATORS[config.generator.name].scope
     # The parameters that these scopes have added to the weights do not fit any other scope.
-    added = config.inner.scope.name in ("lora", "context")
+    added = config.inner.scope.name in ("lora", "lora_mixture", "context")
     return bool(bound) or added or any(name.startswith(RULE) for name in parameters)
 
 

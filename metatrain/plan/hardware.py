@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from metatrain.base.machine import free_memory
+from metatrain.config import Config
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Hardware:
         float32 is without TF32, which torch does not use by default.
         """
         return cls(80e9, per_node=8, link=300e9, network=35e9, tflops=989.0 if bf16 else 67.0)
+
+
+def has_bf16_backbone(config: Config) -> bool:
+    """Tell whether a frozen backbone is held, and computes, in bf16."""
+    return getattr(config.generator, "precision", None) == "bf16"
 
 
 def this_machine(workers: int) -> Hardware:

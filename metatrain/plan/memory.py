@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from metatrain.config import Config
 from metatrain.plan.deepspeed import bucket_size, keeps_bf16
+from metatrain.plan.hardware import has_bf16_backbone
 from metatrain.plan.layout import Layout
 from metatrain.plan.trace import Cost
 from metatrain.training.outer_optimizer import MOMENTS
@@ -43,7 +44,9 @@ class Memory:
         return sum(self.at_peak.values())
 
 
-def memory_of(config: Config, layout: Layout, *, count: int, largest: int, cost: Cost) -> Memory:
+def memory_of(
+    config: Config, layout: Layout, *, count: int, largest: int, frozen: int, cost: Cost
+) -> Memory:
     """Predict the memory of one worker.
 
     Args:
@@ -51,11 +54,13 @@ def memory_of(config: Config, layout: Layout, *, count: int, largest: int, cost:
         layout: its workers and groups.
         count: numbers in theta.
         largest: numbers in theta's largest tensor.
+        frozen: bytes of what is no part of theta, which every worker has whole.
         cost: traced cost of the worker's outer gradient.
     """
-    permanent = _permanent(config, layout, count)
-    half = config.inner.precision == "bf16"
-    # Weights and their gradients are float32 in either precision, activations are not.
+    permanent = _permanent(config, layout, count) | ({"frozen weights": frozen} if frozen else {})
+    # Weights and their gradients are float32 in either precision, activations are not; those of a
+    # backbone were traced as they are.
+    half = config.inner.precision == "bf16" and not has_bf16_backbone(config)
     inner = {"inner loop's weights": cost.weights, "activations": cost.activations / (1 + half)}
     if layout.sharded:
         inner["a layer, gathered"] = float(largest * _width(config, layout))

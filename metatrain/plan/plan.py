@@ -1,7 +1,7 @@
 """The plan of a configuration, and settings to change if it does not fit."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import accumulate
 
@@ -30,6 +30,7 @@ _REMEDIES = (
     ("cluster.zero_stage=3",),
     _SHARDED,
     (*_SHARDED, "meta.hvp=difference"),  # second order on shards goes in no other way
+    ("generator.recompute=true",),
     ("inner.optimizer=sgd",),
     ("inner.scope.name=film",),
 )
@@ -93,9 +94,9 @@ def _plan(config: Config, hardware: Hardware, *, sharded: bool) -> Plan:
     one = {"cluster": ClusterConfig(), "meta": config.meta.model_copy(update={"batch": 2})}
     alone = config.model_copy(update=one).model_dump_json()
     episodes = to_be_traced(config, layout.episodes)
-    (count, largest), cost = _numbers(alone), _cost(alone, episodes, layout.together)
-    memory = memory_of(config, layout, count=count, largest=largest, cost=cost)
-    return Plan(config, hardware, layout, count, cost, memory)
+    sizes, cost = _sizes(alone), _cost(alone, episodes, layout.together)
+    memory = memory_of(config, layout, **asdict(sizes), cost=cost)
+    return Plan(config, hardware, layout, sizes.count, cost, memory)
 
 
 @lru_cache
@@ -103,13 +104,23 @@ def _cost(config: str, episodes: int, shards: int) -> Cost:
     return trace(Config.model_validate_json(config), episodes, shards)
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """Numbers in theta and in its largest tensor, and bytes of all that is no part of it."""
+
+    count: int
+    largest: int
+    frozen: int
+
+
 @lru_cache
-def _numbers(config: str) -> tuple[int, int]:
-    """Count the numbers in theta, and in its largest tensor."""
+def _sizes(config: str) -> _Sizes:
     with torch.device("meta"):
         theta = build_theta(Config.model_validate_json(config))
-    sizes = [p.numel() for p in theta.named().values()]
-    return sum(sizes), max(sizes)
+    trained = [p.numel() for p in theta.named().values()]
+    others = [p for p in theta.parameters() if not p.requires_grad]
+    frozen = sum(tensor.nbytes for tensor in (*others, *theta.buffers()))
+    return _Sizes(sum(trained), max(trained), frozen)
 
 
 def remedy(plan: Plan, load: Callable[[Sequence[str]], Config]) -> tuple[list[str], Plan]:

@@ -1,6 +1,7 @@
 """A run's computation without its numbers: the real learner on the meta device, and a counter."""
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ class CostCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
             return 1.0
-        if func is torch.ops.aten._to_copy.default and args[0].is_meta and "device" in kwargs:
+        if func is torch.ops.aten._to_copy.default and args[0].is_meta and _leaves_meta(kwargs):
             return args[0]  # to the CPU, where the memory of tasks is kept
         out, flops = self._results.call(func, args, kwargs)
         self.flops += flops
@@ -101,6 +102,11 @@ class CostCounter(TorchDispatchMode):
     def _forget(self, key: int, size: int, weight: bool) -> None:
         self._known.remove(key)
         self._alive[weight] -= size
+
+
+def _leaves_meta(kwargs: Mapping[str, Any]) -> bool:
+    device = kwargs.get("device")
+    return device is not None and torch.device(device).type != "meta"
 
 
 def to_be_traced(config: Config, episodes: int) -> int:

@@ -113,7 +113,7 @@ def test_maml_over_every_class_is_the_derivative_of_a_plain_loop_over_peft(folde
 def predicted(network, x, time=40):
     times = torch.full((len(x),), time)
     with torch.no_grad():
-        return network.predict(x, times, torch.ones(len(x), dtype=torch.bool))
+        return network.predict(x, times, torch.zeros(len(x), dtype=torch.long))
 
 
 @pytest.mark.parametrize("learner", [n for n, kind in LEARNERS.items() if kind.scope is None])
@@ -203,8 +203,8 @@ def test_noise_and_targets_are_those_of_the_scheduler(folders, tmp_path, predict
     further = [f"objective.path={tmp_path}", "objective.subfolder=''", "objective.min_snr=5"]
     generator = build_generator(load_config(None, overrides_of(folders[name], name, *further)))
     batch = episode().support_batch()
-    noisy, times, wanted, weights, prompted = generator.prepare(batch)
-    assert prompted.all()
+    noisy, times, wanted, weights, rows = generator.prepare(batch)
+    assert not rows.any()
     clean, alphas = batch.examples.target, scheduler.alphas_cumprod[times].double()
     shaped = alphas[:, None, None, None]
     noise = (noisy - shaped.sqrt() * clean) / (1 - shaped).sqrt()

@@ -1,8 +1,10 @@
 """Texts embedded once, against the pipeline that they come from."""
 
 import diffusers
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from small_models import metatrain
 from tiny_backbones import model_of, overrides_of, rewritten, write_pipeline
@@ -13,7 +15,11 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from metatrain.config import load_config
+import metatrain as api
+from metatrain.base.errors import UserError
+from metatrain.config import load_config, with_values
+from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.model.build import build_generator
 
 ENDS = ("<|startoftext|>", "<|endoftext|>")
@@ -60,7 +66,7 @@ def test_a_text_is_embedded_as_its_pipeline_does(pipeline, tmp_path):
     written = write_pipeline(tmp_path / "backbone", "UNet2DConditionModel")
     text = f"generator.text.path={out}"
     config = load_config(None, overrides_of(written, "UNet2DConditionModel", text))
-    assert torch.equal(build_generator(config).network.text_states, states)
+    assert torch.equal(build_generator(config).network.texts.states, states)
 
 
 def test_sdxl_has_two_encoders_and_a_pooled_text(tmp_path):
@@ -81,6 +87,96 @@ def test_sdxl_has_two_encoders_and_a_pooled_text(tmp_path):
     tensors = load_file(out)
     torch.testing.assert_close(tensors["states"], torch.cat([states, negative]))
     torch.testing.assert_close(tensors["pooled"], torch.cat([pooled, none]))
+
+
+@pytest.fixture
+def captioned(pipeline, tmp_path):
+    """A data set with captions, their embedded texts, and a configuration of both."""
+    noise = np.random.default_rng(0)
+    for task in range(6):
+        for i in range(6):
+            folder = tmp_path / "images" / f"t{task}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = noise.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+            if i != 5:
+                (folder / f"{i}.txt").write_text(f"in {'abc'[i % 3]}")
+    data, out = tmp_path / "data", tmp_path / "text.safetensors"
+    sizes = ("--size", 8, "--condition", "text")
+    assert metatrain("pack", tmp_path / "images", data, *sizes) == 0
+    words = ["embed-text", pipeline[1], "a photo of sks, {}", "--negative", "ugly"]
+    assert metatrain(*words, "--captions", data, "--out", out) == 0
+    backbone = write_pipeline(tmp_path / "backbone", "UNet2DConditionModel")
+    place = (f"data.path={data}", "data.shots=3", "data.queries=2", f"run.dir={tmp_path}")
+    texts = (f"generator.text.path={out}", "generator.captions=text")
+    steps = ("meta.steps=2", "meta.warmup=0", "inner.steps=2", "adapt.steps=2", "learner.name=maml")
+    overrides = overrides_of(backbone, "UNet2DConditionModel", *place, *texts, *steps)
+    return pipeline[0], load_config(None, overrides)
+
+
+def test_every_image_is_made_from_its_caption(captioned):
+    whole, config = captioned
+    assert config.data.conditions["text"].name == "text"
+    network, captions = build_generator(config).network, ("in c", "", "in a")
+    rows = network.conditions({"text": captions}, torch.zeros(3))["text_rows"]
+    expected = [
+        whole.encode_prompt(f"a photo of sks{text}", "cpu", 1, False)[0]
+        for text in (", in c", "", ", in a")
+    ]
+    states = network.texts(rows, torch.float32).states
+    torch.testing.assert_close(states, torch.cat(expected), atol=2e-3, rtol=2e-3)
+    x, times = torch.randn(3, 1, 8, 8), torch.tensor([5, 40, 40])
+    with torch.no_grad():
+        theirs = network.model(x, times, states).sample
+        torch.testing.assert_close(network.predict(x, times, rows), theirs)
+
+
+def test_a_caption_that_was_not_embedded_is_a_sentence(captioned):
+    network = build_generator(captioned[1]).network
+    with pytest.raises(UserError, match=r"caption 'in d' is not among the 3 that generator\.text"):
+        network.conditions({"text": ("in d",)}, torch.zeros(1))
+
+
+@pytest.mark.long
+def test_a_run_sees_captions_and_samples_from_them(captioned):
+    model = api.train(captioned[1], device="cpu")
+    images = torch.rand(3, 1, 8, 8) * 2 - 1
+    plain, adapted = model.adapt(images), model.adapt(images, given={"text": "in b"})
+    other = model.adapt(images, given={"text": ["in a", "in b", "in c"]})
+    samples = [m.sample(2, seed=1) for m in (plain, adapted, other)]
+    assert not torch.equal(samples[0], samples[1])
+    assert not torch.equal(samples[1], samples[2])
+    again = adapted.sample(2, seed=1, given={"text": "in b"})
+    assert torch.equal(samples[1], again)
+    assert not torch.equal(again, adapted.sample(2, seed=1, given={"text": "in c"}))
+
+
+def test_dropped_captions_see_the_negative(captioned):
+    config = with_values(captioned[1], {"objective.condition_dropout": 0.5})
+    generator = build_generator(config)
+    support = Examples(torch.zeros(64, 1, 8, 8), {"text": ("in a",) * 64})
+    batch = Episode("task", support, support, 3).support_batch()
+    *_, rows = generator.prepare(batch)
+    assert set(rows.tolist()) == {1, 2}
+    *_, rows = generator.eval().prepare(batch)
+    assert set(rows.tolist()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("text", "further", "sentence"),
+    [
+        ("a photo of sks, {}", (), "captions stand in the place of {} in the text"),
+        ("a photo", ("--captions", "data"), "captions stand in the place of {} in the text"),
+        ("a {}", ("--captions", "data", "--column", "x"), "has no texts named 'x', only text"),
+    ],
+)
+def test_captions_and_their_place_belong_together(
+    captioned, tmp_path, capsys, text, further, sentence
+):
+    further = [tmp_path / word if word == "data" else word for word in further]
+    words = ["embed-text", tmp_path / "sd", text, *further, "--out", tmp_path / "o.safetensors"]
+    assert metatrain(*words) == 1
+    assert sentence in capsys.readouterr().err
 
 
 def no_safetensors(folder):

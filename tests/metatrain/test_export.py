@@ -38,10 +38,10 @@ def exported(folder, name, *options, overrides=()):
 def outputs(network, model):
     """Return the predictions of our network, and of a model of diffusers called alike."""
     x, times = torch.randn(2, network.shape[0], 8, 8), torch.tensor([30, 40])
-    prompted = torch.ones(2, dtype=torch.bool)
+    rows = torch.zeros(2, dtype=torch.long)
     with torch.no_grad():
-        ours = network.predict(x, times, prompted)
-        kind, text = network.kind, (network.text_states, network.text_pooled)
+        ours = network.predict(x, times, rows)
+        kind, text = network.kind, (network.texts.states, network.texts.pooled)
         texts = type("Text", (), {"states": text[0][[0, 0]], "pooled": text[1][[0, 0]]})
         return ours, kind.predict(model, x, times, texts)
 

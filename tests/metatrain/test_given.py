@@ -246,7 +246,7 @@ def test_conditions_that_cannot_be_are_a_sentence(override, sentence):
 
 
 def test_an_encoder_of_another_kind_than_the_column_is_refused():
-    with pytest.raises(UserError, match=r"encodes the kind text, and data.conditions.text is a"):
+    with pytest.raises(UserError, match=r"of the kind text, and data.conditions.text is a"):
         load_config(None, ["generator.conditions=[text]", "data.conditions.text=audio"])
 
 

@@ -48,3 +48,13 @@ def conditions_of(generator: Section) -> Mapping[str, EncoderConfig]:
     """Return the encoders of a generator's section, or of the networks that it combines."""
     networks = getattr(generator, "of", generator)
     return getattr(networks, "conditions", NO_CONDITIONS)
+
+
+def kinds_of(generator: Section) -> dict[str, str]:
+    """Return by name the kinds of the conditions that a generator is given with each image."""
+    encoders = conditions_of(generator)
+    kinds = {
+        name: ENCODERS[encoder.model_dump()["name"]].kind for name, encoder in encoders.items()
+    }
+    captions = getattr(generator, "captions", None)
+    return kinds | ({captions: "text"} if captions else {})

@@ -1,21 +1,22 @@
 """A backbone: a network of diffusers, pretrained and frozen, or random and trained from nothing."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
+from metatrain.data.examples import Condition
 from metatrain.generators.diffusers_import import constructed
 from metatrain.generators.frozen import FrozenWeights, fill, on_meta
 from metatrain.generators.frozen_folder import FrozenFolder
-from metatrain.generators.networks.backbone_classes import CLASSES, BackboneClass, EmbeddedText
+from metatrain.generators.networks.backbone_classes import CLASSES, BackboneClass
+from metatrain.generators.networks.backbone_texts import ROWS, TEXT, EmbeddedTexts
 from metatrain.generators.networks.network import Network
-
-# Buffers of embedded texts.
-_TEXTS = ("text_states", "text_pooled")
 
 
 class BackboneConfig(FrozenFolder):
@@ -29,9 +30,28 @@ class BackboneConfig(FrozenFolder):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="Precision in which frozen weights are held."
     )
+    # These three are left out of what is stored where they are the default, since the sha256 of a
+    # model covers its configuration.
+    recompute: bool = Field(
+        default=False,
+        exclude_if=lambda recompute: not recompute,
+        description="Compute activations again for the gradient: less memory, more time.",
+    )
     text: FrozenWeights | None = Field(
         default=None,
         description="File of metatrain embed-text; null: zeros where the network needs a text.",
+    )
+    captions: str | None = Field(
+        default=None,
+        exclude_if=lambda captions: captions is None,
+        description="Condition with a caption of each image; null: one text for all images.",
+    )
+    tokens: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        exclude_if=lambda tokens: tokens == 1,
+        description="Tokens of the zeros that stand for no text.",
     )
 
     @property
@@ -64,22 +84,38 @@ class Backbone(Network):
         _check_shape(self.kind, values["_class_name"], self.model.config, shape, config.url)
         if config.has_weights:
             self._freeze(config)
-        self._add_text(config)
+        if config.recompute:
+            self.model.enable_gradient_checkpointing(_recomputed)
+        self.texts = EmbeddedTexts(config.text, self.kind.text(self.model.config), config.tokens)
+        self.captions = config.captions
+        if config.captions and config.text is None:
+            raise UserError(
+                "generator.captions is set, and generator.text is not; give the file of embedded "
+                "captions, or leave generator.captions out."
+            )
 
-    def predict(self, x: Tensor, times: Tensor, prompted: Tensor) -> Tensor:
+    @override
+    def conditions(self, given: Mapping[str, Condition], target: Tensor) -> Mapping[str, Condition]:
+        if ROWS in given:
+            return given
+        captions = given.get(self.captions) if self.captions else None
+        if captions is None:
+            return {ROWS: torch.full((len(target),), TEXT, device=target.device)}
+        return {ROWS: self.texts.rows([str(text) for text in captions]).to(target.device)}
+
+    def predict(self, x: Tensor, times: Tensor, rows: Tensor) -> Tensor:
         """Predict what the network was trained to: noise, a velocity or examples.
 
         Args:
             x: noisy examples, [B, C, H, W].
             times: timesteps of the scheduler, [B].
-            prompted: [B], True where an example is made from the text.
+            rows: [B], the text that each example is made from.
 
         Returns:
             [B, C, H, W].
         """
         dtype = next(self.model.parameters()).dtype
-        row = (~prompted).long()
-        text = EmbeddedText(*(self.get_buffer(name)[row].to(dtype) for name in _TEXTS))
+        text = self.texts(rows, dtype)
         return self.kind.predict(self.model, x.to(dtype), times, text).to(x.dtype)
 
     def _freeze(self, config: BackboneConfig) -> None:
@@ -89,15 +125,6 @@ class Backbone(Network):
         if config.precision == "bf16":
             # Not its own `to`, which warns of precisions that are mixed later.
             nn.Module.to(self.model, torch.bfloat16)
-
-    def _add_text(self, config: BackboneConfig) -> None:
-        """Keep the embedded text in row 0 of two buffers, and in row 1 that of no text."""
-        width, pooled = self.kind.text(self.model.config)
-        states, summary = torch.zeros(2, 1, width), torch.zeros(2, pooled)
-        if config.text is not None:
-            states, summary = _texts(config.text, width, pooled, states.device)
-        for name, value in zip(_TEXTS, (states, summary), strict=True):
-            self.register_buffer(name, value)
 
 
 def _kind_of(values: dict[str, Any], url: str) -> BackboneClass:
@@ -123,6 +150,15 @@ def _pure(model: Any) -> Any:
     return model
 
 
+def _recomputed(block: nn.Module, *inputs: Any) -> Any:
+    """Call a block whose activations are computed again when a gradient needs them.
+
+    They are those of the weights within the block then, so that only inner loops in place, which
+    those of first order are, have the right gradient.
+    """
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
 def _in_order(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x.contiguous() for x in inputs)
 
@@ -144,21 +180,3 @@ def _check_shape(
             f"{url} takes examples of {fit} a side, and they have {side} as the codec leaves "
             f"them; choose another data.image_size."
         )
-
-
-def _texts(
-    weights: FrozenWeights, width: int, pooled: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Read the texts [2, L, D] and [2, P] of a file of `metatrain embed-text`."""
-    tensors = weights.tensors()
-    states, summary = tensors.get("states"), tensors.get("pooled")
-    if states is None or summary is None or states.ndim != 3 or len(states) != 2:
-        raise UserError(
-            f"{weights.path} holds no embedded text; make it with metatrain embed-text."
-        )
-    if states.shape[2] != width or summary.shape != (2, pooled):
-        raise UserError(
-            f"{weights.path} holds texts of width {states.shape[2]} and {summary.shape[-1]}, and "
-            f"the backbone takes {width} and {pooled}; embed the text with its own pipeline."
-        )
-    return states.float().to(device), summary.float().to(device)

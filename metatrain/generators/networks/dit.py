@@ -75,7 +75,7 @@ class DiTBlock(nn.Module):
 
     def _attend(self, h: Tensor, tokens: Tensor, given: Tensor | None, mask: Tensor) -> Tensor:
         query, local = self.query_key_value(h).split([h.shape[-1], 2 * h.shape[-1]], dim=-1)
-        parts = [local, self.key_value_set(tokens).expand(len(h), -1, -1)]
+        parts = [local, self.key_value_set(tokens).expand(h.shape[0], -1, -1)]
         parts += [] if given is None else [self.key_value_set(given)]
         key, value = torch.cat(parts, dim=1).chunk(2, dim=-1)
         q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (query, key, value))

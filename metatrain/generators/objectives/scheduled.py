@@ -17,6 +17,7 @@ from metatrain.data.examples import Examples
 from metatrain.generators.diffusers_import import diffusers_class
 from metatrain.generators.frozen_folder import FrozenFolder
 from metatrain.generators.networks.backbone import Backbone
+from metatrain.generators.networks.backbone_texts import NEGATIVE, ROWS
 from metatrain.generators.networks.network import Network
 from metatrain.generators.objectives.flow import random_stream
 from metatrain.generators.objectives.noising import FLOW, Noising, noising_of
@@ -68,7 +69,7 @@ class Scheduled(Objective[ScheduledConfig]):
     al. 2023, eq. 23 with the time shift of Esser et al. 2024, eq. 23 (flow matching).
 
     A draw is the noisy examples [B, C, H, W], their timesteps [B], what is to be predicted
-    [B, C, H, W], the weight of each [B], and whether it sees the text [B].
+    [B, C, H, W], the weight of each [B], and the row of its text [B].
 
     Raises:
         UserError: when the folder holds no scheduler that is known.
@@ -109,11 +110,13 @@ class Scheduled(Objective[ScheduledConfig]):
         if self.config.times == "logit_normal":
             places = torch.randn(count, generator=stream).sigmoid()
         dropout = self.config.condition_dropout if training else 0.0
-        prompted = torch.rand(count, generator=stream) >= dropout
+        dropped = (torch.rand(count, generator=stream) < dropout).to(target.device)
+        rows = batch.examples.given[ROWS]
+        assert isinstance(rows, Tensor)
         levels = self.noising.levels(places.to(target.device))
         noisy, wanted = levels.noisy_and_target(target, noise.to(target))
         weights = levels.weights(self.config.min_snr).to(target)
-        return noisy, levels.times, wanted, weights, prompted.to(target.device)
+        return noisy, levels.times, wanted, weights, rows.masked_fill(dropped, NEGATIVE)
 
     def errors(self, network: Network, draw: Draw) -> Tensor:
         """Compute the error of each example of a draw, [B]; see `ErrorsByExample`."""
@@ -135,11 +138,13 @@ class Scheduled(Objective[ScheduledConfig]):
         stream = torch.Generator().manual_seed(seed)
         scheduler, options = self._scheduler(config.steps, stream)
         noise = torch.randn((count, *self.shape), generator=stream).to(support.target)
+        rows = network.conditions(given, noise)[ROWS]
+        assert isinstance(rows, Tensor)
         x = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
         # The scheduler of flow matching leaves what the network sees as it is.
         scaled = getattr(scheduler, "scale_model_input", lambda x, time: x)
         for time in scheduler.timesteps:
-            predicted = _guided(network, scaled(x, time), time, config.guidance)
+            predicted = _guided(network, scaled(x, time), time, rows, config.guidance)
             x = scheduler.step(predicted, time, x, **options).prev_sample.to(support.target)
         return x
 
@@ -156,25 +161,24 @@ class Scheduled(Objective[ScheduledConfig]):
 
 
 def prediction_error(
-    network: Backbone, noisy: Tensor, times: Tensor, wanted: Tensor, weights: Tensor, seen: Tensor
+    network: Backbone, noisy: Tensor, times: Tensor, wanted: Tensor, weights: Tensor, rows: Tensor
 ) -> Tensor:
     """Compute the mean over the batch of weight |prediction - wanted|^2 per value, a scalar."""
-    return _prediction_errors(network, noisy, times, wanted, weights, seen).mean()
+    return _prediction_errors(network, noisy, times, wanted, weights, rows).mean()
 
 
 def _prediction_errors(
-    network: Backbone, noisy: Tensor, times: Tensor, wanted: Tensor, weights: Tensor, seen: Tensor
+    network: Backbone, noisy: Tensor, times: Tensor, wanted: Tensor, weights: Tensor, rows: Tensor
 ) -> Tensor:
-    error = (network.predict(noisy, times, seen) - wanted).square().mean(dim=(1, 2, 3))
+    error = (network.predict(noisy, times, rows) - wanted).square().mean(dim=(1, 2, 3))
     return weights * error
 
 
-def _guided(network: Backbone, x: Tensor, time: Tensor, guidance: float) -> Tensor:
+def _guided(network: Backbone, x: Tensor, time: Tensor, rows: Tensor, guidance: float) -> Tensor:
     """Combine predictions with and without the text, as Ho and Salimans 2022, eq. 6."""
     times = time.to(x.device).expand(len(x))
-    prompted = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    towards = network.predict(x, times, prompted)
+    towards = network.predict(x, times, rows)
     if guidance == 1.0:
         return towards
-    free = network.predict(x, times, ~prompted)
+    free = network.predict(x, times, torch.full_like(rows, NEGATIVE))
     return free + guidance * (towards - free)

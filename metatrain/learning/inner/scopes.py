@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
@@ -12,7 +13,17 @@ from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.generators import Generator
 from metatrain.generators.networks.layers import Context, FiLM
-from metatrain.learning.inner.low_rank import LowRank, add_low_rank
+from metatrain.learning.inner.low_rank import (
+    Layer,
+    LowRank,
+    LowRankMixture,
+    MixtureWeights,
+    add_low_rank,
+)
+
+_TARGETS = Field(
+    default=(), description="Layers with a term, by the end of their names, as to_q; none is all."
+)
 
 
 class Scope(ABC):
@@ -76,28 +87,44 @@ class LoRA(Scope):
             default=False,
             description="Scale terms by the root of the rank (rsLoRA with alpha = rank).",
         )
-        target_modules: tuple[str, ...] = Field(
-            default=(),
-            description="Layers with a term, by the end of their names, as to_q; none is all.",
-        )
+        target_modules: tuple[str, ...] = _TARGETS
 
     @staticmethod
     @override
     def install(generator: Generator, config: Any) -> None:
         # Kalajdzievski 2023, "A Rank Stabilization Scaling Factor", eq. 7: alpha / sqrt(r).
         scale = math.sqrt(config.rank) if config.rslora else 1.0
-        unknown = add_low_rank(generator.network, config.rank, scale, config.target_modules)
-        if unknown:
-            raise UserError(
-                f"inner.scope.target_modules names {unknown[0]}, and "
-                f"{type(generator.network).__name__} has no linear or convolutional layer of that "
-                f"name; correct it, or leave target_modules out for all layers."
-            )
+        _add_terms(generator, config, lambda layer: LowRank(layer, (config.rank,), scale))
 
     @classmethod
     @override
     def names(cls, generator: Generator) -> list[str]:
         return _inside(generator, LowRank, "lora")
+
+
+class LoRAMixture(Scope):
+    """The weights of several low-rank terms beside each layer; what `metatrain from-lora` makes."""
+
+    class Config(Section):
+        """The ranks of the members, and the layers that have terms."""
+
+        name: Literal["lora_mixture"] = "lora_mixture"
+        ranks: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+            default=(4, 4), min_length=1, max_length=64, description="Rank of each member's terms."
+        )
+        target_modules: tuple[str, ...] = _TARGETS
+
+    @staticmethod
+    @override
+    def install(generator: Generator, config: Any) -> None:
+        weights = MixtureWeights(len(config.ranks))
+        generator.network.add_module("mixture_weights", weights)
+        _add_terms(generator, config, lambda layer: LowRankMixture(layer, config.ranks, weights))
+
+    @classmethod
+    @override
+    def names(cls, generator: Generator) -> list[str]:
+        return ["network.mixture_weights.alpha"]
 
 
 class Head(Scope):
@@ -154,6 +181,16 @@ class ContextScope(Scope):
         return ["network.context.vector"]
 
 
+def _add_terms(generator: Generator, config: Any, term: Callable[[Layer], LowRank]) -> None:
+    unknown = add_low_rank(generator.network, term, config.target_modules)
+    if unknown:
+        raise UserError(
+            f"inner.scope.target_modules names {unknown[0]}, and "
+            f"{type(generator.network).__name__} has no linear or convolutional layer of that "
+            f"name; correct it, or leave target_modules out for all layers."
+        )
+
+
 def _inside(generator: Generator, kind: type[nn.Module], scope: str) -> list[str]:
     owners = [name for name, module in generator.named_modules() if isinstance(module, kind)]
     names = [
@@ -177,6 +214,7 @@ SCOPES: dict[str, type[Scope]] = {
     "all": All,
     "film": Film,
     "lora": LoRA,
+    "lora_mixture": LoRAMixture,
     "head": Head,
     "body": Body,
     "context": ContextScope,

@@ -1,8 +1,8 @@
 """Models over backbones of diffusers, as files that other tools load."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,18 +12,17 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.generators import Backbone
 from metatrain.learning.inner.low_rank import LowRank, low_rank_terms
+from metatrain.model.lora_layouts import (
+    ALPHA,
+    COMPONENTS,
+    LAYOUTS,
+    LORA_FILE,
+    PEFT_CONFIG,
+    PEFT_FILE,
+    LayoutName,
+)
 from metatrain.model.model import Model
 from metatrain.storage.files import write_file
-
-Format = Literal["diffusers", "kohya", "peft"]
-
-# What pipelines call the network, and the classes that they load kohya's names for.
-_COMPONENTS = {
-    "UNet2DConditionModel": "unet",
-    "SD3Transformer2DModel": "transformer",
-    "FluxTransformer2DModel": "transformer",
-}
-_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 class Adapter(NamedTuple):
@@ -43,7 +42,7 @@ class Adapter(NamedTuple):
     kind: str
 
 
-def export_adapter(model: Model, folder: str, format: Format) -> str:
+def export_adapter(model: Model, folder: str, format: LayoutName) -> str:
     """Write the low-rank terms of a model as a LoRA file, and return its URL.
 
     Args:
@@ -56,12 +55,13 @@ def export_adapter(model: Model, folder: str, format: Format) -> str:
         UserError: when the model has no such terms, or no tool reads the format for its backbone.
     """
     adapter = _adapter(model)
+    _check_layout(adapter, format)
     if format == "peft":
-        write_file(f"{folder}/adapter_config.json", _peft_config(adapter))
-    name = "adapter_model.safetensors" if format == "peft" else _LORA_FILE
-    tensors = {name: t.contiguous() for name, t in _NAMINGS[format](adapter).items()}
-    write_file(f"{folder}/{name}", save(tensors, {"format": "pt"}))
-    return f"{folder}/{name}"
+        write_file(f"{folder}/{PEFT_CONFIG}", _peft_config(adapter))
+    url = f"{folder}/{PEFT_FILE if format == 'peft' else LORA_FILE}"
+    tensors = {name: t.contiguous() for name, t in _tensors(adapter, format).items()}
+    write_file(url, save(tensors, {"format": "pt"}))
+    return url
 
 
 def export_merged(model: Model, folder: str) -> str:
@@ -110,9 +110,9 @@ def _adapter(model: Model) -> Adapter:
             f"low-rank terms to export; write its whole weights (merge), or train with "
             f"inner.scope.name=lora."
         )
-    rank, kind = model.config.inner.scope.rank, type(backbone.model).__name__
+    rank, kind = max(sum(term.ranks) for term in terms.values()), type(backbone.model).__name__
     factors = {name: _factors(term, rank) for name, term in terms.items()}
-    return Adapter(factors, rank, _COMPONENTS.get(kind), kind)
+    return Adapter(factors, rank, COMPONENTS.get(kind), kind)
 
 
 def _factors(term: LowRank, rank: int) -> tuple[Tensor, Tensor]:
@@ -120,55 +120,36 @@ def _factors(term: LowRank, rank: int) -> tuple[Tensor, Tensor]:
 
     Readers take one rank for all terms, and strengths that differ from 1 for none.
     """
-    missing = rank - term.down.shape[0]
-    down, up = F.pad(term.down, (0, 0, 0, missing)), F.pad(term.scale * term.up, (0, missing))
+    down, up = term.factors()
+    missing = rank - len(down)
+    down, up = F.pad(down, (0, 0, 0, missing)), F.pad(up, (0, missing))
     if len(term.kernel) == 1:
         return down, up
     return down.unflatten(1, term.kernel), up[:, :, None, None]
 
 
-def _as_diffusers(adapter: Adapter) -> dict[str, Tensor]:
-    if adapter.component is None:
+def _check_layout(adapter: Adapter, layout: LayoutName) -> None:
+    """Refuse names that no tool reads for the backbone."""
+    if layout == "diffusers" and adapter.component is None:
         raise UserError(
             f"no pipeline of diffusers loads a LoRA for {adapter.kind}; export it as peft, or "
             f"merged."
         )
-    names = ("lora_A.weight", "lora_B.weight")
-    return {
-        f"{adapter.component}.{layer}.{name}": factor
-        for layer, factors in adapter.terms.items()
-        for name, factor in zip(names, factors, strict=True)
-    }
-
-
-def _as_kohya(adapter: Adapter) -> dict[str, Tensor]:
-    if adapter.component != "unet":
+    if layout == "kohya" and adapter.component != "unet":
         raise UserError(
             f"kohya's names are those of UNet2DConditionModel, and the backbone is "
             f"{adapter.kind}; export it as diffusers, peft, or merged."
         )
-    tensors: dict[str, Tensor] = {}
+
+
+def _tensors(adapter: Adapter, name: LayoutName) -> dict[str, Tensor]:
+    layout, tensors = LAYOUTS[name], dict[str, Tensor]()
     for layer, (down, up) in adapter.terms.items():
-        name = f"lora_unet_{layer.replace('.', '_')}"
-        tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"] = down, up
-        tensors[f"{name}.alpha"] = torch.tensor(float(adapter.rank))
+        path = layout.path(layer, adapter.component)
+        tensors[f"{path}.{layout.down}"], tensors[f"{path}.{layout.up}"] = down, up
+        if name == "kohya":
+            tensors[f"{path}.{ALPHA}"] = torch.tensor(float(adapter.rank))
     return tensors
-
-
-def _as_peft(adapter: Adapter) -> dict[str, Tensor]:
-    names = ("lora_A.weight", "lora_B.weight")
-    return {
-        f"base_model.model.{layer}.{name}": factor
-        for layer, factors in adapter.terms.items()
-        for name, factor in zip(names, factors, strict=True)
-    }
-
-
-_NAMINGS: dict[Format, Callable[[Adapter], dict[str, Tensor]]] = {
-    "diffusers": _as_diffusers,
-    "kohya": _as_kohya,
-    "peft": _as_peft,
-}
 
 
 def _peft_config(adapter: Adapter) -> bytes:

@@ -1,0 +1,1 @@
+"""Adapted models as files that other tools read; a file a format."""
