@@ -1,5 +1,6 @@
 """Models to give away: in half precision, and without the places of the machine they come from."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -7,6 +8,7 @@ from typing import TypeVar
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section, location_fields
 from metatrain.config import Config
+from metatrain.generators.frozen import Frozen
 from metatrain.model.model import Model
 from metatrain.model.precision import rounded
 from metatrain.storage.files import is_local
@@ -27,10 +29,10 @@ def portable(model: Model, name: str) -> Model:
     if model.support is not None:
         raise UserError("the model has been adapted; give the one that it came from.")
     half = rounded(model, "fp16")
-    return replace(half, config=_named(model.config, name))
+    return replace(half, config=_named(model.config, name, model.frozen))
 
 
-def _named(config: Config, name: str) -> Config:
+def _named(config: Config, name: str, inside: Collection[str]) -> Config:
     data = _without_places(config.data)
     data = data.model_copy(update={"tasks": _without_places(data.tasks)})
     update = {
@@ -38,6 +40,10 @@ def _named(config: Config, name: str) -> Config:
         "data": data,
         "validation": _without_places(config.validation),
     }
+    codec = config.codec
+    if isinstance(codec, Frozen) and codec.sha256 in inside:
+        # Its file is in the model's, and found by its hash.
+        update["codec"] = codec.model_copy(update={"path": PurePosixPath(codec.path).name})
     return config.model_copy(update=update)
 
 

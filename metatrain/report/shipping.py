@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from metatrain.base.checkout import checked_out_commit
 from metatrain.base.errors import UserError
-from metatrain.data.check import check
+from metatrain.data.check import DataCard, check
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.calibrate import calibrated, calibration_protocol
 from metatrain.evaluation.candidates import (
@@ -72,6 +72,9 @@ def ship(
     if not _NAME.fullmatch(name):
         raise UserError(f"'{name}' cannot be a name; use letters, digits, '.', '_' and '-'.")
     folder, store = f"{run}/shipped/{name}", EpisodeStore(data)
+    card = check(store.url)
+    if card.faults:
+        raise UserError(f"{data} is not whole: {card.faults[0]}")
     with leases([folder], "ships", wait=wait):
         portable(model, name).save(f"{folder}/{FILE}")
         with suppress(MissingError):
@@ -81,7 +84,7 @@ def ship(
         calibrated(protocol, candidate, runner).save(f"{folder}/{FILE}")
         candidate = _candidate(folder, store)
         evaluation = evaluate_one(candidate, store, runner, split="test", tasks=tasks, seeds=seeds)
-        return _write(out, name, candidate, evaluation, store, run, about)
+        return _write(out, name, candidate, evaluation, card, run, about)
 
 
 def _candidate(folder: str, store: EpisodeStore) -> Candidate:
@@ -94,7 +97,7 @@ def _write(
     name: str,
     candidate: Candidate,
     evaluation: Evaluation,
-    store: EpisodeStore,
+    data: DataCard,
     run: str,
     about: str | None,
 ) -> tuple[str, str]:
@@ -103,8 +106,8 @@ def _write(
         CardInputs(
             model=candidate.model,
             evaluation=evaluation,
-            data=check(store.url),
-            attribution=_attribution(store.url),
+            data=data,
+            attribution=_attribution(data.url),
             history=CheckpointStore(run).history(),
             bytes=len(file),
             commit=checked_out_commit(),

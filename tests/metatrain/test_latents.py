@@ -40,6 +40,7 @@ from metatrain.generators.objectives.autoencode import autoencoding_loss, percep
 from metatrain.model.build import build_generator, build_theta
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.model.portable import portable
 from metatrain.storage.files import read_file
 from metatrain.training.encoding import encode_data
 from metatrain.training.run_data import encoded_source, training_sampler
@@ -247,6 +248,20 @@ def test_encoded_data_has_the_same_images_and_is_whole(data, encoded):
     assert not card.faults and "latents: 3 x 4 x 4, by the codec with sha256" in str(card)
 
 
+def test_captions_of_any_letters_are_as_they_were_packed(data, codec, tmp_path):
+    pictures = sorted((Path(data).parent / "images").glob("t0/*"))
+    table = [{"path": str(p), "task": "t", "words": f"“{p.stem}” ĉ 字"} for p in pictures]
+    (tmp_path / "table.jsonl").write_text("\n".join(map(json.dumps, table)))
+    packed, dest = str(tmp_path / "packed"), str(tmp_path / "encoded")
+    root = str(pictures[0].parent)
+    pack(tmp_path / "table.jsonl", packed, root=root, conditions={"words": "text"}, split=(1, 0, 0))
+    encode_data(packed, str(codec), dest)
+    assert not check(dest).faults
+    before, now = EpisodeStore(packed), EpisodeStore(dest)
+    [task] = now.tasks("train")
+    assert now.read_columns(task, ["words"]) == before.read_columns(task, ["words"])
+
+
 def test_training_reads_latents_alone_by_one_request(data, encoded, codec, tmp_path):
     config = run_config(encoded, codec, tmp_path)
     pixels = open_tasks(config.data)
@@ -293,6 +308,7 @@ def test_a_model_carries_its_codec(data, encoded, codec, tmp_path, monkeypatch, 
     with pytest.raises(UserError, match=r"bare.safetensors cannot be used: .*moved\.safetensors"):
         load_model(f"{tmp_path}/bare.safetensors")
     [sha256] = model.frozen
+    assert str(tmp_path) not in portable(model, "small").config.model_dump_json()
     wrong = replace(model, frozen={sha256: b"another"}).to_bytes()
     (tmp_path / "wrong.safetensors").write_bytes(wrong)
     with pytest.raises(UserError, match="a file inside is another than its hash says"):

@@ -1,6 +1,7 @@
 """Models by name: resolved everywhere, listed, and shipped with a card."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,3 +191,17 @@ def test_ship_makes_a_file_and_a_card_of_a_run(packed, tmp_path, monkeypatch, ca
     assert model.calibration is not None
     assert model.calibration.model == model.sha256
     assert model.sha256[:12] in card
+
+
+def test_a_card_is_made_of_whole_data_alone(packed, tmp_path, capsys):
+    damaged = tmp_path / "data"
+    shutil.copytree(packed, damaged)
+    shard = damaged / "data-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    run = save(packed, tmp_path / "run", "data.shots=3")
+    words = ["ship", run, "--name", "small", "--out", tmp_path / "out", "--data", damaged]
+    assert metatrain(*words) == 1
+    assert "is not whole: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
