@@ -53,7 +53,7 @@ def _port(text: str) -> int:
 
 
 def _studio(arguments: argparse.Namespace) -> None:
-    with _installed("studio"):
+    with _installed():
         from serving.process import state_folder, trained_models
         from serving.studio import run_studio
 
@@ -68,7 +68,7 @@ def _studio(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    with _installed("serve"):
+    with _installed():
         from serving.process import state_folder, trained_models
         from serving.server import run_server
 
@@ -86,7 +86,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _installed(extra: str) -> Iterator[None]:
+def _installed() -> Iterator[None]:
     """Name the extra that brings what cannot be imported."""
     try:
         import python_multipart  # noqa: F401  starlette needs it first when images arrive
@@ -94,7 +94,7 @@ def _installed(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f"this needs {error.name}; install it with pip install 'metatrain[{extra}]'."
+            f"this needs {error.name}; install it with pip install 'metatrain[studio]'."
         ) from error
 
 

@@ -80,6 +80,7 @@ def test_imaml_on_a_quadratic_is_its_closed_form():
     assert_same(learner.episode_gradient(theta, episode, 0).gradient, expected)
 
 
+@pytest.mark.long
 def test_compiled_first_order_gradients_are_those_that_are_not():
     episode = quadratic_episode()
     gradients = []

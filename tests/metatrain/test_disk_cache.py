@@ -116,6 +116,7 @@ def writer(folder: Path, start: int, count: int) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.long
 def test_concurrent_writers_keep_it_sound_and_within_budget(cache, tmp_path):
     writers = [writer(tmp_path, start, 400) for start in (0, 10, 20)]
     most = 0
@@ -127,6 +128,7 @@ def test_concurrent_writers_keep_it_sound_and_within_budget(cache, tmp_path):
     assert sound(tmp_path)
 
 
+@pytest.mark.long
 def test_a_kill_at_any_moment_leaves_it_sound_and_usable(tmp_path):
     random = np.random.default_rng(0)
     for round in range(8):

@@ -161,6 +161,7 @@ def files_of(dataset: Path) -> dict[str, bytes]:
 # What is in it
 
 
+@pytest.mark.long
 def test_packing_twice_gives_the_same_bytes(packed):
     files = files_of(packed["emoji"])
     assert set(files) == {"data-00000.parquet", "manifest.parquet", "ATTRIBUTION.md"}

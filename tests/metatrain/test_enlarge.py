@@ -226,6 +226,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.mark.long
 def test_memory_grows_by_little_more_than_the_pixels(model, tmp_path):
     """Measure the memory for half a megapixel: 1.4 MB in, 6 MB out, tiles and support."""
     model.save(tmp_path / "model.safetensors")

@@ -91,6 +91,7 @@ def test_scores_are_kept_with_their_resamples_for_paired_tests_later(evaluated):
             assert score.estimate.value == result.result.scores[space][name].value
 
 
+@pytest.mark.long
 def test_two_workers_get_the_numbers_of_one(places, evaluated):
     out = places / "by-two"
     options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
@@ -148,6 +149,7 @@ def test_two_of_one_name_are_told_apart_and_what_chance_may_make_is_no_differenc
     assert again.count("not significant, p = 1, Holm 1") == 3
 
 
+@pytest.mark.long
 def test_on_several_data_sets_models_are_compared_with_those_trained_there(
     places, images, packed, tmp_path, capsys
 ):

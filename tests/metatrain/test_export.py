@@ -129,6 +129,7 @@ def test_a_network_of_ours_has_no_other_format(packed, tmp_path, capsys):
     assert "the model's generator is unet, which other tools do not have" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_from_a_pipelines_folder_to_a_lora_that_it_loads(packed, images, tmp_path):
     name = "UNet2DConditionModel"
     pipeline = write_pipeline(tmp_path / "pipeline", name)

@@ -141,6 +141,7 @@ def test_admm_adds_its_penalty_to_the_field():
     assert_same(learner.episode_gradient(theta, episode(), 0).gradient, tree_of(w - pulled), 1e-12)
 
 
+@pytest.mark.long
 def test_compiled_products_are_exact_for_a_game_too():
     learner, theta = learner_of("maml", hvp="compiled", steps=2)
     exact, _ = learner_of("maml", steps=2)

@@ -113,6 +113,7 @@ def test_collapse_is_said(run):
     assert not collapse(COLLAPSED, 1.0)
 
 
+@pytest.mark.long
 def test_an_evaluation_has_all_scores_of_a_gan(run, tmp_path, capsys):
     folder, _ = run
     arguments = (

@@ -75,6 +75,7 @@ def error(product, exact):
     return float(difference / sum(e.square().sum() for e in exact.values()).sqrt())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-8), (torch.float32, 1e-4)])
 def test_compiled_is_double_backward(dtype, tolerance):
     place = Place(perceptron(), dtype)

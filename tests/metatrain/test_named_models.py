@@ -31,6 +31,7 @@ def models(packed, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("METATRAIN_MODELS", str(folder))
+    monkeypatch.setattr(named, "SHIPPED", tmp_path / "none")
     named._tell_of_local.cache_clear()
     return folder
 

@@ -138,6 +138,7 @@ def test_the_command_line_packs_into_a_bucket(s3, images, capsys):
     assert f"packed: {s3}/set" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_store_start_serves_a_bucket_whose_keys_it_says_until_it_is_interrupted(
     tmp_path, images, monkeypatch
 ):

@@ -87,6 +87,7 @@ def preferred(model, choices):
     return prefer(model, choices, settings=FAST, steps=6)
 
 
+@pytest.mark.long
 def test_it_draws_what_is_preferred(model, preferred):
     """A taste for bright drawings, which half of the choices' images would show by chance."""
     before, after = (brightness(m.sample(32, seed=9)) for m in (model, preferred.model))

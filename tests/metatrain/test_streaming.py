@@ -306,6 +306,7 @@ def write_noise(url: str, tasks: int, images: int) -> None:
     writer.commit({})
 
 
+@pytest.mark.long
 def test_memory_stays_within_the_budget_and_a_constant(s3, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 8_000_000)
     monkeypatch.setattr(files, "STALL_SECONDS", 15.0)

@@ -59,6 +59,7 @@ def test_every_learner_trains_it(photos, tmp_path, learner):  # noqa: F811
     assert any(not torch.equal(state.parameters[n], p) for n, p in start.items())
 
 
+@pytest.mark.long
 def test_training_and_adapting_beat_the_bicubic_enlargement(photos, tmp_path):  # noqa: F811
     """Joint training on one blur; the loss is compared with that of the first step."""
     config = sr_config(

@@ -43,6 +43,7 @@ def brightness(client, place, sha256):
     return sum(image.tobytes()) / len(image.tobytes())
 
 
+@pytest.mark.long
 def test_answers_outlive_a_restart_and_teach(serve, pictures, tmp_path):
     client = serve()
     place = adapted(client, pictures, steps="1")

@@ -207,6 +207,7 @@ def test_an_answer_has_its_place_until_it_is_read():
     asyncio.run(attack())
 
 
+@pytest.mark.long
 def test_a_body_that_does_not_arrive_gives_its_place_away(models, tmp_path):
     limits, worker = Limits(upload_seconds=0.3, body_seconds=0.3), Worker(1)
     account = Account(tmp_path, Quota(uploads=1))

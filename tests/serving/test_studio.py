@@ -12,6 +12,7 @@ from browser import browser_page
 from small_models import save
 
 from metatrain.cli.command import run
+from metatrain.model import named
 from metatrain.preferences.choices import read_choices
 from serving.commands import STUDIO
 from serving.studio import entry_page
@@ -137,6 +138,7 @@ def answer(page, key):
     page.wait_for_function("t => document.getElementById('answered').innerText !== t", arg=before)
 
 
+@pytest.mark.long
 def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
     files = sorted(Path(images, "task-03").glob("*.png"))[:5]
     page.wait_for_selector("#model-facts:not(:empty)")
@@ -186,6 +188,7 @@ def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
 )
 def test_a_mistake_is_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(named, "SHIPPED", tmp_path / "none")
     command = ["studio", *arguments, "--dir", str(tmp_path / "state"), "--no-browser"]
     assert run("metatrain", {"studio": STUDIO}, command) == 1
     assert sentence in capsys.readouterr().err
