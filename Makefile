@@ -20,6 +20,9 @@ demo: .venv/ready
 	@echo "== Adapting to 5 images of one unseen task, and drawing 64 more"
 	@$(METATRAIN) adapt $(RUN) $(RUN)/evaluation/strips/00/support --out $(RUN)/adapted
 	@$(METATRAIN) generate $(RUN)/adapted -n 64 --out $(RUN)/adapted/grid.png
+	@echo "== The model that ships with metatrain, on five drawings of a lighthouse"
+	@$(METATRAIN) adapt emoji examples/lighthouse --out $(RUN)/lighthouse
+	@$(METATRAIN) generate $(RUN)/lighthouse -n 32 --out $(RUN)/lighthouse/sheet.png
 	@echo "== Done. Open this page:"
 	@$(METATRAIN) report $(RUN)
 

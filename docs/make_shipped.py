@@ -1,7 +1,8 @@
-"""Make the picture of a shipped model: python docs/make_shipped.py EVALUATION OUT.png.
+"""Make the picture of a shipped model: python docs/make_shipped.py MODEL DATA OUT.png.
 
-EVALUATION is the folder that `metatrain ship` evaluates in, `shipped/NAME` in the run. The tasks
-are the first of the evaluation's, of the split test, and the images are what the evaluation scored.
+DATA is the packed benchmark, such as that of `metatrain pack emoji DATA`. The tasks are the first
+of its list of the split test, and nothing is picked: the images given are the supports of their
+first episodes, and what is drawn is the model's first samples.
 """
 
 import sys
@@ -9,52 +10,58 @@ import sys
 from make_emoji import FAINT, GAP, INK, LABEL, LINE, MARGIN, Row, font, label
 from PIL import Image, ImageDraw
 
-from metatrain.data.pictures import pil_images
-from metatrain.evaluation.results import read_evaluation
-from metatrain.evaluation.strip_files import TaskStrip, read_strips
+import metatrain
+from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.pictures import decode, pil_images
+from metatrain.evaluation.episodes.episode_list import list_episodes
 
 TASKS, DRAWN, SIZE, HEAD, ARROW = 10, 6, 64, 44, 34
 STEP = SIZE + GAP
 
 
-def picture(folder: str) -> Image.Image:
+def picture(name: str, data: str) -> Image.Image:
     """Return rows of a task each, in two columns: the images given, and what the model drew."""
-    evaluation = read_evaluation(folder)
-    strips = read_strips(folder, evaluation, range(TASKS))
-    names = evaluation.episodes.tasks[:TASKS]
-    given, rows = len(strips[0].support), TASKS // 2
-    panel = LABEL + (given + DRAWN) * STEP + ARROW
-    sheet = Image.new(
-        "RGB", (2 * (panel + MARGIN) + MARGIN, 2 * MARGIN + HEAD + rows * STEP), "white"
-    )
+    model, store = metatrain.load(name), EpisodeStore(data)
+    shape = model.config.data
+    tasks = {task.name: task for task in store.tasks("test")}
+    episodes, rows = list_episodes(store, "test").episodes[:TASKS], TASKS // 2
+    panel = LABEL + (shape.shots + DRAWN) * STEP + ARROW
+    size = 2 * (panel + MARGIN) + MARGIN, 2 * MARGIN + HEAD + rows * STEP
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for column in range(2):
-        left = MARGIN + column * (panel + MARGIN)
+    for left in (MARGIN, MARGIN + panel + MARGIN):
+        drawn = left + LABEL + shape.shots * STEP + ARROW
         draw.text((left + LABEL, MARGIN), "given", INK, font(17, bold=True))
-        draw.text((left + LABEL + given * STEP + ARROW, MARGIN), "drawn", INK, font(17, bold=True))
-    for number, (name, strip) in enumerate(zip(names, strips, strict=True)):
+        draw.text((drawn, MARGIN), "drawn", INK, font(17, bold=True))
+    for number, episode in enumerate(episodes):
+        encoded = store.read(tasks[episode.task], episode.support)
+        given = decode(encoded, shape.image_size, shape.channels)
+        images = pil_images(given), model.adapt(given).images(DRAWN, seed=0)
         left = MARGIN + number // rows * (panel + MARGIN)
-        _row(sheet, left, MARGIN + HEAD + number % rows * STEP, name, strip)
+        _row(sheet, left, MARGIN + HEAD + number % rows * STEP, episode.task, *images)
     return sheet
 
 
-def _row(sheet: Image.Image, left: int, top: int, name: str, strip: TaskStrip) -> None:
+def _row(
+    sheet: Image.Image,
+    left: int,
+    top: int,
+    name: str,
+    given: list[Image.Image],
+    drawn: list[Image.Image],
+) -> None:
     draw, middle = ImageDraw.Draw(sheet), top + SIZE // 2
-    drawn = strip.samples[max(strip.samples)][:DRAWN]
-    end = left + LABEL + (len(strip.support) + len(drawn)) * STEP + ARROW - GAP
+    end = left + LABEL + (len(given) + len(drawn)) * STEP + ARROW - GAP
     draw.line((left, top - GAP // 2, end, top - GAP // 2), LINE)
     label(draw, left, middle, Row(name, "", []))
-    x = left + LABEL
-    for image in pil_images(strip.support):
-        sheet.paste(image, (x, top))
-        x += STEP
+    for column, image in enumerate(given):
+        sheet.paste(image, (left + LABEL + column * STEP, top))
+    x = left + LABEL + len(given) * STEP
     draw.text((x + (ARROW - GAP) // 2, middle), "→", FAINT, font(22), anchor="mm")
-    x += ARROW
-    for image in pil_images(drawn):
-        sheet.paste(image, (x, top))
-        x += STEP
+    for column, image in enumerate(drawn):
+        sheet.paste(image, (x + ARROW + column * STEP, top))
 
 
 if __name__ == "__main__":
-    folder, out = sys.argv[1:]
-    picture(folder).save(out, optimize=True)
+    *model_and_data, out = sys.argv[1:]
+    picture(*model_and_data).save(out, optimize=True)
