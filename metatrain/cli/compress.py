@@ -12,12 +12,14 @@ def _compress(arguments: argparse.Namespace) -> None:
     from metatrain.model.file import adapted_url, model_url, parse_model, read_model
     from metatrain.model.named import ENDING
     from metatrain.model.precision import compressed
-    from metatrain.storage.files import exists, write_file
+    from metatrain.storage.files import absolute, exists, write_file
 
     if not arguments.out.endswith(ENDING):
         raise UserError(f"--out is {arguments.out}; name a file that ends in {ENDING}.")
     url = adapted_url(arguments.model)
     url = url if exists(url) else model_url(arguments.model)
+    if absolute(arguments.out) == absolute(url):
+        raise UserError(f"--out is the model itself, {url}; name another file.")
     file = read_model(url)
     model = parse_model(file, url, arguments.adapted_from, trust=arguments.trust)
     data = compressed(model, len(file), arguments.dtype)

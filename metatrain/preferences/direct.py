@@ -201,8 +201,7 @@ class Judged:
 
     def __init__(self, errors: PairErrors, rows: Tensor, seed: int) -> None:
         self._errors, self._count = errors, len(rows)
-        parts = rows.repeat(_DRAWS).split(_AT_ONCE)
-        self._draws = [errors.draws(part, seed, _JUDGED + i) for i, part in enumerate(parts)]
+        self._parts, self._seed = rows.repeat(_DRAWS).split(_AT_ONCE), seed
         self._reference = self._all(errors.start)
 
     def margins(self, weights: Parameters) -> Tensor:
@@ -212,5 +211,10 @@ class Judged:
 
     @torch.no_grad()
     def _all(self, weights: Parameters) -> Errors:
-        winners, losers = zip(*(self._errors.at(weights, d) for d in self._draws), strict=True)
+        # Drawn anew each time: kept, they would take many times the bytes of the pairs.
+        draws = (
+            self._errors.draws(part, self._seed, _JUDGED + number)
+            for number, part in enumerate(self._parts)
+        )
+        winners, losers = zip(*(self._errors.at(weights, d) for d in draws), strict=True)
         return Errors(torch.cat(winners), torch.cat(losers))

@@ -53,7 +53,7 @@ class HeldOut:
     @property
     def best(self) -> int:
         """The check with the lowest mean loss; 0 where none beats the start."""
-        return int(self.losses.mean(dim=1).argmin())
+        return _lowest(self.losses)
 
     @property
     def foreseen(self) -> Share:
@@ -66,9 +66,14 @@ class HeldOut:
         for fold in range(FOLDS):
             inside = self.folds == fold
             # Not the start, which prefers nothing.
-            check = 1 + int(self.losses[1:, ~inside].mean(dim=1).argmin())
+            check = 1 + _lowest(self.losses[1:, ~inside])
             correct += int((self.margins[check, inside] > 0).sum())
         return Share(correct, len(self.folds))
+
+
+def _lowest(losses: Tensor) -> int:
+    """Return the row of the lowest mean, which is never one that is not a number."""
+    return int(losses.mean(dim=1).nan_to_num(nan=torch.inf).argmin())
 
 
 def hold_out(

@@ -81,3 +81,12 @@ def test_what_half_precision_cannot_hold_is_a_sentence(file):
 def test_the_place_to_write_is_a_file_of_models(file, tmp_path, capsys):
     assert compress(file, "fp16", tmp_path / "folder") == 1
     assert "name a file that ends in .safetensors" in capsys.readouterr().err
+
+
+def test_the_model_itself_is_not_overwritten(file, tmp_path, capsys, monkeypatch):
+    before = file.read_bytes()
+    monkeypatch.chdir(file.parent)
+    for out in (file, file.name):
+        assert compress(file, "fp16", out) == 1
+        assert "--out is the model itself" in capsys.readouterr().err
+    assert file.read_bytes() == before

@@ -242,3 +242,11 @@ def test_a_share_beats_chance_where_its_interval_does():
     assert not Share(12, 20).beats_chance
     assert not Share(0, 0).beats_chance
     assert str(Share(8, 10)) == "8 of 10 (80%, interval 49% to 94%)"
+
+
+def test_a_training_that_diverged_is_never_the_best():
+    margins = torch.zeros(3, 10)
+    margins[1], margins[2] = 0.5, torch.nan
+    held_out = HeldOut(margins, folds_of(10, 0), 1.0)
+    assert held_out.best == 1 and held_out.foreseen.value == 1
+    assert HeldOut(margins[[0, 2]], folds_of(10, 0), 1.0).best == 0

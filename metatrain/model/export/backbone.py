@@ -95,7 +95,8 @@ def _backbone(model: Model) -> Backbone:
     if not isinstance(network, Backbone):
         raise UserError(
             f"the model's generator is {model.config.generator.name}, which other tools do not "
-            f"have; only models with generator.name=diffusers can be exported."
+            f"have; as diffusers, kohya or peft a backbone alone is exported "
+            f"(generator.name=diffusers), so choose onnx or web."
         )
     return network
 
