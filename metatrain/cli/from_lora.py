@@ -14,6 +14,8 @@ def _from_lora(arguments: argparse.Namespace) -> None:
 
     if not arguments.out.endswith(".safetensors"):
         raise UserError(f"--out is {arguments.out}; give the name of a .safetensors file.")
+    if arguments.mixture and arguments.strength != 1.0:
+        raise UserError("--strength is of a mean, and --mixture makes none; leave one of them out.")
     config = load_config(arguments.config, [])
     with lease(arguments.out, "combines", wait=arguments.wait, is_file=True):
         if arguments.mixture:

@@ -42,7 +42,7 @@ def mean_of_loras(config: Config, urls: Sequence[str], strength: float = 1.0) ->
     """Return theta_0 + strength / M sum_i P_i, truncated to `inner.scope.rank`.
 
     With a strength of 1 it is a soup (Wortsman et al. 2022); below, a step of Reptile from theta_0
-    (Nichol et al. 2018, eq. 2, whose epsilon it is).
+    (Nichol et al. 2018, algorithm 2, whose epsilon it is).
 
     Args:
         config: a configuration with the scope `lora` over a frozen backbone.

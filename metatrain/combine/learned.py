@@ -7,6 +7,7 @@ import torch
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
+from metatrain.base.text import listed
 from metatrain.combine.members import combined_step
 from metatrain.config import parse_config
 from metatrain.generators import NETWORKS
@@ -83,7 +84,7 @@ def _networks(members: Mapping[str, Model]) -> list[Parameters]:
     if kind is None:
         raise UserError(
             f"{next(iter(members))} has generator.name={config.generator.name}, which is a "
-            f"combination itself; give the models that it was made of."
+            f"combination itself, or of a kind that has none; give models of {listed(NETWORKS)}."
         )
     with torch.device("meta"):
         network = kind(config.generator, build_generator(config).network.shape)

@@ -143,8 +143,11 @@ def _term(
     if not 0 < rank <= _LARGEST_RANK:
         raise UserError(f"{file.url} has a rank of {rank} beside {layer}; give another.")
     try:
-        alpha = file.read(names[ALPHA]).item() if ALPHA in names else None
+        # That which diffusers writes is a whole number.
+        alpha = file.read(names[ALPHA], whole_numbers=True).item() if ALPHA in names else None
         strength = strengths.of(layer, rank, alpha)
+    except UserError:
+        raise
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{file.url} cannot be used: {error}; fetch it again.") from error
     below, above = (file.read(names[factor]) for factor in ("down", "up"))

@@ -34,7 +34,13 @@ from metatrain.model.format import encode
 from metatrain.model.given import Given, as_given
 from metatrain.model.photo_like import PhotoLike, as_photo
 from metatrain.model.reference import Reference
-from metatrain.model.refine import chosen_order, domain_support, refined, refining_network
+from metatrain.model.refine import (
+    chosen_order,
+    domain_support,
+    refined,
+    refining_network,
+    simulated_count,
+)
 from metatrain.model.rescope import rescoped
 from metatrain.model.self_support import degradation_of, support_of
 from metatrain.model.support import Images, as_support
@@ -361,8 +367,10 @@ class Model:
         refining_network(self._generator)
         photos, model, data = [as_photo(image) for image in images], self, self.config.data
         if like is not None and steps != 0:
-            chosen = [photos[number] for number in chosen_order(len(photos), seed)]
-            support = domain_support(as_support(like, data), chosen, data)
+            real = as_support(like, data)
+            chosen = chosen_order(len(photos), seed)[: simulated_count(real, data)]
+            simulated = [as_support([photos[number].image], data).target for number in chosen]
+            support = domain_support(real, simulated, data)
             model = self.adapt(support, steps=steps, lr=lr, seed=seed, on_step=on_step)
         network = refining_network(model._generator)
         return [refined(network, photo, data.channels) for photo in photos]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from metatrain.base.errors import UserError
@@ -14,7 +15,6 @@ from metatrain.data.simulated import SIMULATED
 from metatrain.data.tasks.domains import DomainsConfig
 from metatrain.generators import Generator
 from metatrain.generators.networks.refiner import RefiningNetwork
-from metatrain.model.support import as_support
 from metatrain.model.tiles import as_channels, colours_of, corrected, in_tiles
 
 
@@ -41,17 +41,35 @@ def refined(network: RefiningNetwork, photo: Photo, channels: int) -> Photo:
         network: refines images of `channels`.
         photo: of any size.
         channels: of the network, 1 or 3.
+
+    Raises:
+        UserError: when the network has diverged.
     """
 
     def function(values: Tensor) -> Tensor:
         images = as_channels(colours_of(values, photo.has_alpha), channels)
-        return corrected(values, network.refine(images[None])[0] - images, photo.has_alpha)
+        result = network.refine(images[None])[0]
+        if not result.isfinite().all():
+            raise UserError(
+                "the refiner's values are not finite, so it has diverged; give a lower learning "
+                "rate or fewer steps."
+            )
+        return corrected(values, result - images, photo.has_alpha)
 
     device = next(network.parameters()).device
     return in_tiles(photo, function, reach=network.reach, label="refining", device=device)
 
 
-def variants_of(data: DataConfig) -> int:
+def simulated_count(real: Examples, data: DataConfig) -> int:
+    """Return the number of simulated images that a support has at most.
+
+    Raises:
+        UserError: when the training had none.
+    """
+    return min(MOST_SUPPORT, _variants(data) * len(real))
+
+
+def _variants(data: DataConfig) -> int:
     """Return the simulated images that stand beside each real one, as in the training.
 
     Raises:
@@ -70,21 +88,18 @@ def chosen_order(count: int, seed: int) -> list[int]:
     return np.random.default_rng(seed).permutation(count).tolist()
 
 
-def domain_support(real: Examples, photos: Sequence[Photo], data: DataConfig) -> Examples:
-    """Put simulated photographs beside real images, as many as in the training.
+def domain_support(real: Examples, simulated: Sequence[Tensor], data: DataConfig) -> Examples:
+    """Put simulated images beside real ones, as many as in the training.
 
     Args:
         real: images of the domain.
-        photos: simulated ones, of which the first are taken, and repeat where they are too few.
+        simulated: images [1, C, H, W] of the training's size, which repeat where they are too few.
         data: of the training.
 
     Raises:
-        UserError: when there are none, or one cannot be used.
+        UserError: when there are none.
     """
-    if not photos:
+    if not simulated:
         raise UserError("there are no simulated images to refine; give at least one.")
-    variants = variants_of(data)
-    images = [photo.image for photo in photos[: min(MOST_SUPPORT, variants * len(real))]]
-    simulated = as_support(images, data).target
-    rows = np.resize(np.arange(len(simulated)), (len(real), variants))
-    return Examples(real.target, {SIMULATED: simulated[rows]})
+    rows = np.resize(np.arange(len(simulated)), (len(real), _variants(data)))
+    return Examples(real.target, {SIMULATED: torch.cat(list(simulated))[rows]})

@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -22,7 +23,12 @@ from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over
 from metatrain.data.photo import Photo, read_photo, written_name
 from metatrain.model.model import Model
-from metatrain.model.refine import chosen_order, domain_support, refining_network, variants_of
+from metatrain.model.refine import (
+    chosen_order,
+    domain_support,
+    refining_network,
+    simulated_count,
+)
 from metatrain.model.support import Images, as_support
 from metatrain.storage.files import MissingError, absolute, read_file, sizes_under, write_file
 
@@ -58,6 +64,7 @@ def refine_folder(
     out: str,
     *,
     like: Images,
+    keep: Sequence[str] = (),
     steps: int | None = None,
     lr: float | None = None,
     seed: int = 0,
@@ -72,6 +79,7 @@ def refine_folder(
         simulated: a folder or an archive at a path or any fsspec URL.
         out: the folder to write.
         like: unlabelled images of the domain, as `Model.adapt` takes them.
+        keep: patterns such as ``masks/*`` of images that are copied as they are, as labels are.
         steps: see `Model.refine`.
         lr: see `Model.refine`.
         seed: see `Model.refine`.
@@ -84,22 +92,25 @@ def refine_folder(
     _refuse_inside(out, simulated)
     files = open_container(simulated)
     names = [name for name in sorted(files.sizes) if not is_passed_over(name)]
-    images = {name: written_name(name) for name in names if _is_image(name)}
+    refined = [name for name in names if _is_image(name) and not _matches(name, keep)]
+    images = {name: written_name(name) for name in refined}
     targets = {name: images.get(name, name) for name in names}
     _refuse_same_names(targets)
     if not images:
         raise UserError(f"{printable(simulated)} holds no images; name the folder that does.")
     support = _support(model, like, files, list(images), seed)
-    _begin(out, {"steps": steps, "lr": lr, "seed": seed}, model, support)
     present = {name for name, size in sizes_under(out).items() if size}
+    record = _record(model, support) | {"steps": steps, "lr": lr, "seed": seed}
+    _begin(out, record, present & set(targets.values()))
     missing = [name for name in names if targets[name] not in present]
-    there = Counter(_is_image(name) for name in names if targets[name] in present)
+    there = Counter(name in images for name in names if targets[name] in present)
     result = Refinement(there[True], there[False])
     if missing and steps != 0:
         model = model.adapt(support, steps=steps, lr=lr, seed=seed)
     try:
         for name in tracked("refining", missing, len(missing)):
-            _write(model, files, name, f"{out.rstrip('/')}/{targets[name]}", result)
+            url = f"{out.rstrip('/')}/{targets[name]}"
+            _write(model, files, name, url, result, is_image=name in images)
     except KeyboardInterrupt as interrupt:
         done = result.images + result.others
         interrupt.args = (f"{done:,} of {len(names):,} files are there; the same again resumes",)
@@ -107,8 +118,9 @@ def refine_folder(
     return result
 
 
-def _write(model: Model, files: Container, name: str, url: str, result: Refinement) -> None:
-    is_image = _is_image(name)
+def _write(
+    model: Model, files: Container, name: str, url: str, result: Refinement, *, is_image: bool
+) -> None:
     try:
         data = files.read(name)
         if is_image:
@@ -132,32 +144,51 @@ def _is_image(name: str) -> bool:
     return is_image_name(name) and PurePosixPath(name).suffix != ""
 
 
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def _support(model: Model, like: Images, files: Container, names: list[str], seed: int) -> Examples:
     """Put images of the folder beside those of the domain; some of a large folder."""
     data = model.config.data
     real = as_support(like, data)
-    wanted, photos = variants_of(data) * len(real), list[Photo]()
+    wanted, simulated = simulated_count(real, data), list[Tensor]()
     for number in chosen_order(len(names), seed):
         with suppress(BadImage):  # they are passed over in their turn
-            photos.append(read_photo(files.read(names[number])))
-        if len(photos) == wanted:
+            # One at a time, since a photograph may be a thousand times as large as it is here.
+            photo = read_photo(files.read(names[number]))
+            simulated.append(as_support([photo.image], data).target)
+        if len(simulated) == wanted:
             break
-    return domain_support(real, photos, data)
+    return domain_support(real, simulated, data)
 
 
-def _begin(out: str, settings: dict[str, float | None], model: Model, support: Examples) -> None:
-    """Write the record of the refinement in its folder.
-
-    Raises:
-        UserError: when another refinement was begun there.
-    """
+def _record(model: Model, support: Examples) -> dict[str, Any]:
     digest = hashlib.sha256()
     for values in (support.target, *support.given.values()):
         assert isinstance(values, Tensor)
         digest.update(values.cpu().numpy().tobytes())
-    record = {"model": model.sha256, "support": digest.hexdigest(), **settings}
+    return {"model": model.sha256, "support": digest.hexdigest()}
+
+
+def _begin(out: str, record: Mapping[str, Any], present: Collection[str]) -> None:
+    """Write the record of the refinement in its folder.
+
+    Args:
+        out: the folder.
+        record: the model, its support and the settings.
+        present: files that are there under the names of those to be written.
+
+    Raises:
+        UserError: when something else made them, or another refinement was begun there.
+    """
     url = f"{out.rstrip('/')}/{RECORD}"
     earlier = _record_at(url)
+    if earlier is None and present:
+        raise UserError(
+            f"{printable(out)} has {printable(min(present))}, which no refinement made; choose "
+            f"another folder."
+        )
     if earlier is None:
         write_file(url, json.dumps(record, indent=1).encode())
     elif earlier != record:

@@ -6,6 +6,7 @@ import torch
 
 from metatrain.base.machine import free_memory
 from metatrain.config import Config
+from metatrain.generators.networks.backbone import BackboneConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Hardware:
 
 def has_bf16_backbone(config: Config) -> bool:
     """Tell whether a frozen backbone is held, and computes, in bf16."""
-    return getattr(config.generator, "precision", None) == "bf16"
+    generator = config.generator
+    frozen = isinstance(generator, BackboneConfig) and generator.has_weights
+    return frozen and generator.precision == "bf16"
 
 
 def this_machine(workers: int) -> Hardware:

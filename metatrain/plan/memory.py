@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from metatrain.config import Config
+from metatrain.generators import OBJECTIVES
 from metatrain.plan.deepspeed import bucket_size, keeps_bf16
 from metatrain.plan.hardware import has_bf16_backbone
 from metatrain.plan.layout import Layout
@@ -69,6 +70,10 @@ def memory_of(
     host = {"episodes ahead": float(config.data.prefetch_bytes)}
     # Each worker copies its even part; worker 0 also has one whole tensor at a time.
     host["checkpoint"] = _FULL * (_state(config) * count / layout.workers + largest)
+    if images := OBJECTIVES[config.objective.name].replays(config.objective):
+        host["replay buffer"] = float(
+            _FULL * images * config.data.channels * config.data.image_size**2
+        )
     if config.cluster.zero_stage and (config.checkpoint.samples or config.validation.tasks):
         host["average, whole for samples"] = float(_FULL * count)
     if config.cluster.offload:

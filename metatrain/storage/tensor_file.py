@@ -61,15 +61,19 @@ class TensorFile:
         self.bytes = max((p.end for p in self._places.values()), default=8 + length)
         self.shapes: Mapping[str, tuple[int, ...]] = {n: p.shape for n, p in self._places.items()}
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str, *, whole_numbers: bool = False) -> Tensor:
         """Read a tensor of floating-point numbers as float32, by one request.
 
+        Args:
+            name: of the tensor.
+            whole_numbers: whether it may be of integers too.
+
         Raises:
-            UserError: when it cannot be read, is of integers, or has a value that is not finite in
-                float32.
+            UserError: when it cannot be read, is of another type, or has a value that is not finite
+                in float32.
         """
         place = self._places[name]
-        if not place.dtype.is_floating_point:
+        if not (place.dtype.is_floating_point or whole_numbers):
             raise self._damaged(f"{printable(name)} has the type {TYPES[place.dtype]}")
         data = bytearray(self._read(place.start, place.end))
         tensor = torch.frombuffer(data, dtype=place.dtype) if data else torch.empty(0)

@@ -7,6 +7,7 @@ import torch
 from gradients import assert_same
 from test_backbones import SMALL, episode, moved
 from tiny_backbones import CONFIGURATIONS, overrides_of, write_pipeline
+from torch.func import functional_call
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
@@ -167,3 +168,21 @@ def test_configurations_of_backbones_are_as_large_as_theirs(name, part, billions
     frozen = [p for p in theta.generator.network.parameters() if not p.requires_grad]
     assert sum(p.numel() for p in frozen) == pytest.approx(1e9 * billions, rel=1e-3)
     assert all(p.requires_grad for p in theta.named().values())
+
+
+@pytest.mark.parametrize("name", ["UNet2DConditionModel", "SD3Transformer2DModel"])
+def test_weights_given_for_one_call_are_those_of_the_gradient_too(tmp_path, name):
+    folder = write_pipeline(tmp_path, name)
+
+    def gradient(on):
+        config = config_of(folder, name, "learner.name=fomaml", f"generator.recompute={on}")
+        theta = build_theta(config).double()
+        generator, values = theta.generator, moved(theta)
+        weights = {n: p.detach().clone().requires_grad_() for n, p in values.items()}
+        draw = generator.prepare(episode().support_batch(0))
+        functional_call(generator, weights, tuple(draw)).backward()
+        return {n: p.grad for n, p in weights.items() if p.grad is not None}
+
+    plain = gradient("false")
+    assert plain and any(g.abs().max() > 0 for g in plain.values())
+    assert_same(gradient("true"), plain)

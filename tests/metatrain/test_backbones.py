@@ -562,6 +562,11 @@ def test_min_snr_has_no_meaning_for_flows(folders):
     ("tensors", "sentence"),
     [
         ({"a": torch.ones(1)}, "holds no embedded text"),
+        ({"states": torch.tensor(1.0), "pooled": torch.ones(2, 6)}, "holds no embedded text"),
+        (
+            {"states": torch.full((2, 3, 5), torch.nan), "pooled": torch.ones(2, 6)},
+            "holds no embedded text",
+        ),
         ({"states": torch.ones(2, 3, 5), "pooled": torch.ones(2, 6)}, "texts of width 5 and 6"),
     ],
 )

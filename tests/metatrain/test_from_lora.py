@@ -89,6 +89,24 @@ def test_kohyas_alpha_is_the_strength_that_diffusers_reads(tmp_path):
     torch.testing.assert_close(*outputs(network, pipeline.unet), atol=1e-5, rtol=0)
 
 
+def test_an_alpha_may_be_a_whole_number(tmp_path):
+    """As diffusers' own conversion to kohya's names writes it."""
+    config = config_of(write_pipeline(tmp_path, UNET), UNET, "inner.scope.rank=6")
+    write_kohya(tmp_path / LORA, model_of(UNET), rank=5, alpha=2, seed=3)
+    before = weights_of(from_lora(config, tmp_path / LORA))
+    tensors = load_file(tmp_path / LORA)
+    whole = {n: t.to(torch.int64) if n.endswith("alpha") else t for n, t in tensors.items()}
+    save_file(whole, tmp_path / LORA)
+    after = weights_of(from_lora(config, tmp_path / LORA))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_mixture_has_no_strength(tmp_path, capsys):
+    words = ["from-lora", "a", "--config", "b", "--out", tmp_path / "c.safetensors"]
+    assert metatrain(*words, "--mixture", "--strength", 0.5) == 1
+    assert "--mixture makes none" in capsys.readouterr().err
+
+
 def test_stable_diffusions_own_names_are_those_that_diffusers_reads(tmp_path):
     """SDXL's LoRAs have them, as kohya writes them."""
     layers = {**SDXL, "block_out_channels": (8, 16, 16), "layers_per_block": 2}

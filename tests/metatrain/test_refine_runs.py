@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -135,6 +136,26 @@ def test_a_record_of_others_is_refused_in_a_sentence(run, simulated, record, cap
     (simulated / "out" / folders.RECORD).write_text(record)
     assert refined(run, simulated, "--steps", 0) == 1
     assert "has images of another refinement" in capsys.readouterr().err
+
+
+def test_files_that_no_refinement_made_are_not_taken_for_refined(run, simulated, capsys):
+    shutil.copytree(simulated / "simulated", simulated / "out")
+    assert refined(run, simulated, "--steps", 0) == 1
+    assert "which no refinement made; choose another folder" in capsys.readouterr().err
+
+
+def test_labels_that_are_images_are_copied(run, simulated):
+    masks = simulated / "simulated/masks"
+    masks.mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) % 4).save(masks / "0.png")
+    assert refined(run, simulated, "--steps", 1, "--keep", "masks/*") == 0
+    assert (simulated / "out/masks/0.png").read_bytes() == (masks / "0.png").read_bytes()
+
+
+def test_a_refiner_that_diverged_writes_no_image(run, simulated, capsys):
+    assert refined(run, simulated, "--steps", 3, "--lr", 1e20) == 1
+    assert "so it has diverged; give a lower learning rate" in capsys.readouterr().err
+    assert not list((simulated / "out").rglob("*.png"))
 
 
 def test_what_cannot_be_used_is_said_in_a_sentence(run, simulated, capsys):

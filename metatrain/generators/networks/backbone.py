@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
@@ -151,12 +152,14 @@ def _pure(model: Any) -> Any:
 
 
 def _recomputed(block: nn.Module, *inputs: Any) -> Any:
-    """Call a block whose activations are computed again when a gradient needs them.
+    """Call a block whose activations are computed again when a gradient needs them."""
+    # By then `functional_call` may have given the block other weights back.
+    weights: dict[str, Tensor] = dict(block.named_parameters())
 
-    They are those of the weights within the block then, so that only inner loops in place, which
-    those of first order are, have the right gradient.
-    """
-    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+    def call(*inputs: Any) -> Any:
+        return functional_call(block, weights, inputs)
+
+    return checkpoint(call, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _in_order(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

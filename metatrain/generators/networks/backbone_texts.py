@@ -81,8 +81,10 @@ def _read(weights: FrozenWeights, width: int, pooled: int) -> tuple[Tensor, Tens
     none = torch.empty(0, 32, dtype=torch.uint8)
     states, summary = (tensors.get(name, none) for name in ("states", "pooled"))
     keys = tensors.get("captions", none)
-    counted = len(states) == len(summary) == 2 + len(keys)
-    if not counted or states.ndim != 3 or keys.shape[1:] != (32,) or keys.dtype != torch.uint8:
+    shaped = (states.ndim, summary.ndim, keys.ndim) == (3, 2, 2) and keys.shape[1] == 32
+    counted = shaped and len(states) == len(summary) == 2 + len(keys)
+    finite = all(t.is_floating_point() and t.isfinite().all() for t in (states, summary))
+    if not (counted and finite) or keys.dtype != torch.uint8:
         raise UserError(
             f"{weights.path} holds no embedded text; make it with metatrain embed-text."
         )
