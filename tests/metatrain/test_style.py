@@ -22,3 +22,14 @@ def test_a_docstring_opens_with_a_verb_or_a_noun(package):
         and (text := ast.get_docstring(node) or "").startswith(OPENINGS)
     ]
     assert not odd, "\n".join(odd)
+
+
+def test_a_public_class_has_a_name_of_its_own():
+    places: dict[str, list[str]] = {}
+    for package in ("metatrain", "cluster", "tuning", "k8s", "serving"):
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    shared = {name: files for name, files in places.items() if len(files) > 1}
+    assert not shared, shared
