@@ -25,7 +25,7 @@ from metatrain.model.model import Model
 from metatrain.storage.files import write_file
 
 
-class LoRA(NamedTuple):
+class LowRankTerms(NamedTuple):
     """Low-rank terms of one rank, each with a strength of 1 (alpha = rank).
 
     Attributes:
@@ -102,7 +102,7 @@ def _backbone(model: Model) -> Backbone:
 
 
 @torch.no_grad()
-def _adapter(model: Model) -> LoRA:
+def _adapter(model: Model) -> LowRankTerms:
     backbone = _backbone(model)
     terms = low_rank_terms(backbone.model)
     if not terms:
@@ -113,7 +113,7 @@ def _adapter(model: Model) -> LoRA:
         )
     rank, kind = max(sum(term.ranks) for term in terms.values()), type(backbone.model).__name__
     factors = {name: _factors(term, rank) for name, term in terms.items()}
-    return LoRA(factors, rank, COMPONENTS.get(kind), kind)
+    return LowRankTerms(factors, rank, COMPONENTS.get(kind), kind)
 
 
 def _factors(term: LowRank, rank: int) -> tuple[Tensor, Tensor]:
@@ -129,7 +129,7 @@ def _factors(term: LowRank, rank: int) -> tuple[Tensor, Tensor]:
     return down.unflatten(1, term.kernel), up[:, :, None, None]
 
 
-def _check_layout(adapter: LoRA, layout: LayoutName) -> None:
+def _check_layout(adapter: LowRankTerms, layout: LayoutName) -> None:
     """Refuse names that no tool reads for the backbone."""
     if layout == "diffusers" and adapter.component is None:
         raise UserError(
@@ -143,7 +143,7 @@ def _check_layout(adapter: LoRA, layout: LayoutName) -> None:
         )
 
 
-def _tensors(adapter: LoRA, name: LayoutName) -> dict[str, Tensor]:
+def _tensors(adapter: LowRankTerms, name: LayoutName) -> dict[str, Tensor]:
     layout, tensors = LAYOUTS[name], dict[str, Tensor]()
     for layer, (down, up) in adapter.terms.items():
         path = layout.path(layer, adapter.component)
@@ -153,7 +153,7 @@ def _tensors(adapter: LoRA, name: LayoutName) -> dict[str, Tensor]:
     return tensors
 
 
-def _peft_config(adapter: LoRA) -> bytes:
+def _peft_config(adapter: LowRankTerms) -> bytes:
     values = {
         "peft_type": "LORA",
         "r": adapter.rank,
