@@ -10,14 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from metatrain.base.errors import UserError
 from metatrain.preferences import choices
 from metatrain.storage.local_disk import write_whole
 from serving.disk import Disk
 from serving.limits import Quota, RequestError
-from serving.records import Record
+from serving.records import RECORD, Record, read_record
 
-_RECORD = "adaptation.json"
 _DAY = 24 * 3600
 _ID = re.compile(r"[\w-]{22}")
 
@@ -95,7 +93,7 @@ class Adaptation:
 
     def store(self) -> None:
         """Write the state to disk."""
-        write_whole(self.folder / _RECORD, [self._record.model_dump_json().encode()])
+        write_whole(self.folder / RECORD, [self._record.model_dump_json().encode()])
 
     def delete(self) -> None:
         """End all that changes or watches the state."""
@@ -140,11 +138,11 @@ class Adaptations:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._creating = threading.Lock()
         self._by_id = {
-            folder.name: Adaptation(folder, _read(folder), self.disk)
+            folder.name: Adaptation(folder, read_record(folder), self.disk)
             for folder in sorted(folder.iterdir())
             if _ID.fullmatch(folder.name)
             and not folder.is_symlink()
-            and (folder / _RECORD).is_file()
+            and (folder / RECORD).is_file()
         }
         for adaptation in self._by_id.values():
             self.disk.add_folder(adaptation.folder)
@@ -237,28 +235,3 @@ class Adaptations:
         del self._by_id[identifier]
         adaptation.delete()
         return adaptation
-
-
-def _read(folder: Path) -> Record:
-    """Read the state of an adaptation; one that a stop of the server interrupted has failed."""
-    try:
-        record = Record.model_validate_json((folder / _RECORD).read_bytes())
-        if record.id != folder.name:
-            raise ValueError("it is the record of another adaptation")
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"{folder / _RECORD} cannot be read; remove the folder {folder}."
-        ) from error
-    if record.state in ("done", "failed"):
-        return record.model_copy(update={"choices": _count_choices(folder / choices.FILE)})
-    message = "the server ended before this adaptation did; adapt again."
-    return record.model_copy(update={"state": "failed", "error": message})
-
-
-def _count_choices(file: Path) -> int:
-    """Count the choices in a file, which are there as soon as they are answered, unlike the state.
-
-    Raises:
-        UserError: when a line is none.
-    """
-    return len(choices.read_choices(str(file))) if file.exists() else 0

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from metatrain.base.text import counted
 from metatrain.preferences.pairs import LEAST
 from serving import jobs
 from serving.accounts import Account, account_of, adaptation_of, adapted_of
@@ -36,9 +37,10 @@ class ShownSides(BaseModel):
 
 
 class ChoiceCount(BaseModel):
-    """The number of choices of an adaptation."""
+    """The numbers of the choices of an adaptation, and of its pairs that have a winner by them."""
 
     choices: int
+    decided: int
 
 
 class Choosing:
@@ -103,8 +105,8 @@ class Choosing:
         settings = await read_json(request, ChoiceSettings, self._service.limits)
         self._refuse_later(settings.number, adaptation.record.choices)
         job = choose(adaptation, self._service.models, **settings.model_dump())
-        count = await self._computed(request, adaptation, job)
-        return JSONResponse({"choices": count}, 201)
+        record = await self._computed(request, adaptation, job)
+        return JSONResponse({"choices": record.choices, "decided": record.decided}, 201)
 
     async def _choices(self, request: Request) -> Response:
         adaptation = adapted_of(request)
@@ -115,9 +117,11 @@ class Choosing:
 
     async def _prefer(self, request: Request) -> Response:
         origin = adapted_of(request)
-        if origin.record.choices < LEAST:
+        if origin.record.decided < LEAST:
             raise RequestError(
-                409, f"there are {origin.record.choices} choices; answer at least {LEAST} pairs."
+                409,
+                f"{counted(origin.record.decided, 'pair')} of the {origin.record.choices} answered "
+                f"have a winner, and fewer than {LEAST} teach nothing; choose between more.",
             )
         account = account_of(request)
         account.refuse_more(self._service.worker)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from metatrain.preferences.choices import Answer, Drawn, RaterChoice, append_choice
 from metatrain.preferences.pairs import stored_image
+from metatrain.preferences.prefer import refuse_unteachable
 from serving.adaptations import Adaptation
 from serving.limits import RequestError
 from serving.models import Models
+from serving.records import Record, count_choices
 from serving.worker import Job
 
 # Seeds of pairs begin beyond those that people type.
@@ -63,7 +65,12 @@ class ShownPair:
 
 
 def show_pair(adaptation: Adaptation, models: Models, number: int) -> Job[ShownPair]:
-    """Draw the pair of a turn, and write its images beside the choices."""
+    """Draw the pair of a turn, and write its images beside the choices.
+
+    Raises:
+        UserError: when the model can never learn from choices, before anybody makes any.
+    """
+    refuse_unteachable(models.adapted(adaptation))
     turn, drawn = turn_of(adaptation.record.id, number), []
     for seed in (turn.left, turn.right):
         if seed not in adaptation.compared:
@@ -78,8 +85,8 @@ def show_pair(adaptation: Adaptation, models: Models, number: int) -> Job[ShownP
 
 def choose(
     adaptation: Adaptation, models: Models, *, number: int, answer: Answer, seconds: float
-) -> Job[int]:
-    """Append the answer of a turn to the file of choices, and return the number of all answers.
+) -> Job[Record]:
+    """Append the answer of a turn to the file of choices, and return the state that counts it.
 
     Raises:
         RequestError: when it is not the next turn's, or tells one image from itself.
@@ -104,5 +111,5 @@ def choose(
         time=time.time(),
     )
     append_choice(adaptation.choices_file, choice)
-    adaptation.change(lambda record: {"choices": record.choices + 1}, stored=False)
-    return number + 1
+    adaptation.change(lambda _: count_choices(adaptation.choices_file), stored=False)
+    return adaptation.record

@@ -1,10 +1,17 @@
-"""The state of an adaptation, as its file and its clients have it."""
+"""The state of an adaptation, as its files and its clients have it."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from metatrain.base.errors import UserError
 from metatrain.base.section import Count
+from metatrain.preferences import choices
+from metatrain.preferences.pairs import Answers
+
+# The file of a record, in the folder of its adaptation.
+RECORD = "adaptation.json"
 
 # Of what is in a record, which a stranger may have written.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -66,6 +73,7 @@ class Summary(_Stored):
             comes from the images alone.
         report: sentences on what choices taught.
         choices: answers to which of two drawings is better.
+        decided: pairs that have a winner by these.
     """
 
     id: str
@@ -85,6 +93,7 @@ class Summary(_Stored):
     origin: str | None = None
     report: tuple[str, ...] = ()
     choices: Count = 0
+    decided: Count = 0
 
 
 class Record(Summary):
@@ -95,3 +104,33 @@ class Record(Summary):
     """
 
     drawings: tuple[Drawing, ...] = ()
+
+
+def read_record(folder: Path) -> Record:
+    """Read the state of an adaptation; one that a stop of the server interrupted has failed.
+
+    Raises:
+        UserError: when it, or the file of choices beside it, cannot be read.
+    """
+    try:
+        record = Record.model_validate_json((folder / RECORD).read_bytes())
+        if record.id != folder.name:
+            raise ValueError("it is the record of another adaptation")
+    except (ValueError, OSError) as error:
+        raise UserError(f"{folder / RECORD} cannot be read; remove the folder {folder}.") from error
+    if record.state in ("done", "failed"):
+        return record.model_copy(update=count_choices(folder / choices.FILE))
+    message = "the server ended before this adaptation did; adapt again."
+    return record.model_copy(update={"state": "failed", "error": message})
+
+
+def count_choices(file: Path) -> dict[str, Any]:
+    """Return the fields of a record that count the choices in a file.
+
+    The file has them as soon as they are answered, unlike the record's own.
+
+    Raises:
+        UserError: when a line is none.
+    """
+    answered = choices.read_choices(str(file)) if file.exists() else []
+    return {"choices": len(answered), "decided": len(Answers.of(answered).decided)}

@@ -27,7 +27,7 @@ from metatrain.preferences.direct import (
 )
 from metatrain.preferences.folds import hold_out
 from metatrain.preferences.pairs import Pairs
-from metatrain.preferences.prefer import BEST_OF_N, DIRECT, WINNERS, in_scope
+from metatrain.preferences.prefer import BEST_OF_N, DIRECT, WINNERS, in_scope, refuse_unteachable
 from metatrain.preferences.reward import fit_reward
 from metatrain.storage.local_disk import write_whole
 
@@ -117,7 +117,7 @@ class RaterCells:
 
     def _learned(self, adapted: Model, pairs: Pairs, loss: Loss) -> Model:
         """Train as `metatrain prefer` does; the model as it was where held-out choices say so."""
-        model, names = in_scope(adapted, None)
+        model, names = in_scope(adapted, refuse_unteachable(adapted))
         errors = PairErrors(model, names, pairs)
         options = {"checks": _CHECKS, "every": _EVERY}
         *_, held_out = hold_out(errors, loss, self._settings, **options, stopped=lambda: False)

@@ -17,6 +17,19 @@ def keeps_scope(config: Config, parameters: Parameters) -> bool:
     return bool(bound) or added or any(name.startswith(RULE) for name in parameters)
 
 
+def refuse_scope(config: Config, parameters: Parameters, scope: str) -> None:
+    """Refuse a scope that a model cannot be adapted in.
+
+    Raises:
+        UserError: when training has fixed another one.
+    """
+    if scope != config.inner.scope.name and keeps_scope(config, parameters):
+        raise UserError(
+            f"scope is {scope}, and this model can only be adapted in the scope of its training, "
+            f"{config.inner.scope.name}; leave scope out."
+        )
+
+
 def rescoped(config: Config, parameters: Parameters, scope: str) -> tuple[Config, Parameters]:
     """Return a model's configuration and parameters with another scope of the inner loop.
 
@@ -25,13 +38,9 @@ def rescoped(config: Config, parameters: Parameters, scope: str) -> tuple[Config
     Raises:
         UserError: when there is no such scope, or training has fixed it.
     """
+    refuse_scope(config, parameters, scope)
     if scope == config.inner.scope.name:
         return config, parameters
-    if keeps_scope(config, parameters):
-        raise UserError(
-            f"scope is {scope}, and this model can only be adapted in the scope of its training, "
-            f"{config.inner.scope.name}; leave scope out."
-        )
     config = with_values(config, {"inner.scope": {"name": scope}})
     fresh = build_theta(config).copy()
     device = next(iter(parameters.values())).device

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
-from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples, repeated_to
@@ -64,18 +63,10 @@ class PairErrors:
         model: the model, in the scope that is moved.
         names: the parameters of the scope.
         pairs: the pairs.
-
-    Raises:
-        UserError: when the model's objective has no error of each image.
     """
 
     def __init__(self, model: Model, names: Sequence[str], pairs: Pairs) -> None:
         generator = model.generator().eval()  # sees the support always, as where it draws
-        if not isinstance(generator.objective, ErrorsByExample):
-            raise UserError(
-                f"objective.name={model.config.objective.name} has no error of each image, which "
-                f"choices would change; take a model of objective.name=flow or diffusers."
-            )
         assert model.support is not None
         self.count = len(pairs)
         self.start: Parameters = {n: model.parameters[n].detach() for n in names}

@@ -8,9 +8,10 @@ import torch
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.progress import Progress
+from metatrain.generators import OBJECTIVES, ErrorsByExample
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.model.model import Model
-from metatrain.model.rescope import rescoped
+from metatrain.model.rescope import keeps_scope, refuse_scope, rescoped
 from metatrain.preferences.direct import (
     PairErrors,
     Settings,
@@ -115,12 +116,7 @@ def prefer_stepwise(
         stopped: tells whether to take no more steps than have been checked.
     """
     settings = settings or Settings()
-    if model.support is None:
-        raise MissingStepError(
-            "this model has not been adapted, and choices are between drawings of an adapted one; "
-            "adapt it first.",
-            step="adapt",
-        )
+    scope = refuse_unteachable(model, scope)
     answers = read_answers(choices, model)
     pairs = read_pairs(choices, answers, model)
     model, names = in_scope(model, scope)
@@ -190,12 +186,44 @@ def foreseen_by_reward(pairs: Pairs, seed: int) -> Share:
     return Share(correct, len(pairs))
 
 
-def in_scope(model: Model, scope: str | None) -> tuple[Model, list[str]]:
-    """Return the model in the scope to move, which draws the same, and the names there."""
-    trained = model.config.inner.scope.name
-    scope = scope or (trained if trained in SCOPE_NAMES else SCOPE_NAMES[0])
-    if scope not in SCOPE_NAMES:
+def refuse_unteachable(model: Model, scope: str | None = None) -> str:
+    """Refuse a model that can learn from no choices, whatever they are; return the scope to move.
+
+    It costs next to nothing, so that it can be asked before anybody rates.
+
+    Args:
+        model: see `prefer`.
+        scope: see `prefer`.
+
+    Raises:
+        UserError: when the model is not adapted, or its objective or its scope cannot be used.
+    """
+    if model.support is None:
+        raise MissingStepError(
+            "this model has not been adapted, and choices are between drawings of an adapted one; "
+            "adapt it first.",
+            step="adapt",
+        )
+    config, trained = model.config, model.config.inner.scope.name
+    if not issubclass(OBJECTIVES[config.objective.name], ErrorsByExample):
+        raise UserError(
+            f"objective.name={config.objective.name} has no error of each image, which choices "
+            f"would change; take a model of objective.name=flow or diffusers."
+        )
+    if scope is not None and scope not in SCOPE_NAMES:
         raise UserError(f"scope is {scope}; choose one of {', '.join(SCOPE_NAMES)}.")
+    if scope is None and trained not in SCOPE_NAMES and keeps_scope(config, model.parameters):
+        raise UserError(
+            f"this model is only adapted in its scope {trained}, and choices move "
+            f"{' or '.join(SCOPE_NAMES)}; take a model of another scope."
+        )
+    scope = scope or (trained if trained in SCOPE_NAMES else SCOPE_NAMES[0])
+    refuse_scope(config, model.parameters, scope)
+    return scope
+
+
+def in_scope(model: Model, scope: str) -> tuple[Model, list[str]]:
+    """Return the model in the scope to move, which draws the same, and the names there."""
     config, parameters = rescoped(model.config, model.parameters, scope)
     model = replace(model, config=config, parameters=parameters)
     return model, SCOPES[scope].names(model.generator())

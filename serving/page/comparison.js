@@ -10,6 +10,7 @@ const ANSWERS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "tie", ArrowD
 let id = null; // of the adaptation, while its drawings are compared
 let shown = null; // { number, since }: the pair that waits for an answer
 let answered = 0;
+let decided = 0; // pairs with a winner
 
 export function begin() {
   $("compare").addEventListener("click", start);
@@ -32,7 +33,7 @@ export function offer(record) {
   const open = $("comparison").dataset.id;
   if (open !== record.id) end();
   $("comparison").dataset.id = record.id;
-  answered = Math.max(record.choices, open === record.id ? answered : 0);
+  if (open !== record.id || record.choices >= answered) ({ choices: answered, decided } = record);
   count();
 }
 
@@ -47,7 +48,10 @@ async function start() {
   $("compare").hidden = true;
   $("pair").hidden = false;
   $("pair").focus();
-  await attempt(() => show(answered));
+  const asked = id;
+  if (await attempt(() => show(answered)) || id !== asked) return;
+  end(); // a model that can never learn from choices shows none
+  $("compare").focus();
 }
 
 async function show(number) {
@@ -74,7 +78,7 @@ async function give(answer) {
   busy(true);
   const done = await attempt(() => api.choose(asked, { number, answer, seconds }));
   if (id !== asked) return;
-  if (done) answered = done.choices;
+  if (done) ({ choices: answered, decided } = done);
   count();
   if (answered !== number) return attempt(() => show(answered)); // also where another page answered
   shown = { number, since }; // to be answered once more
@@ -87,10 +91,10 @@ function busy(waiting) {
 }
 
 function count() {
-  const missing = LEAST - answered;
+  const missing = LEAST - decided;
   $("answered").textContent = answered ? `${counted(answered, "answer")} so far.` : "";
   $("prefer").disabled = missing > 0;
-  $("prefer").textContent = missing > 0 ? `Learn after ${missing} more` : `Learn from ${answered} answers`;
+  $("prefer").textContent = missing > 0 ? `Learn after ${counted(missing, "more winner")}` : `Learn from ${counted(decided, "pair")}`;
   $("choices").hidden = !answered;
   $("choices").href = api.place($("comparison").dataset.id, "/choices.zip");
   $("choices").download = "";

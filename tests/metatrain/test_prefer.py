@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sampling_models import GAN, adapted_model
 from small_models import metatrain, save
 
 import metatrain as library
@@ -23,7 +24,7 @@ from metatrain.preferences.direct import (
     preference_loss,
 )
 from metatrain.preferences.pairs import Pairs, read_answers, stored_image
-from metatrain.preferences.prefer import Outcome, prefer, prefer_stepwise
+from metatrain.preferences.prefer import Outcome, prefer, prefer_stepwise, refuse_unteachable
 
 FAST = Settings(lr=5e-3, batch=8)
 
@@ -290,3 +291,17 @@ def test_it_goes_part_by_part(model, choices):
     assert isinstance(outcome, Outcome)
     assert all(0 <= stage.done <= stage.of for stage in stages)
     assert [s.done for s in stages] == sorted(s.done for s in stages)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (GAN, "objective.name=adversarial has no error of each image"),
+        (["inner.scope.name=context"], "only adapted in its scope context"),
+    ],
+    ids=["gan", "context"],
+)
+def test_a_model_that_no_choices_teach_is_refused_before_there_are_any(settings, reason):
+    with pytest.raises(UserError, match=reason):
+        prefer(adapted_model(*settings), "nowhere/choices.jsonl")
+    assert refuse_unteachable(adapted_model()) == "lora"

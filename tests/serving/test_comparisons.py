@@ -6,11 +6,19 @@ import time
 import zipfile
 
 import pytest
-from http_client import adapted, refusal
+from http_client import BEARER, HOST, TOKEN, adapted, refusal
 from PIL import Image
+from small_models import save
+from starlette.testclient import TestClient
 
 from metatrain.preferences.choices import read_choices
+from serving.accounts import Account
+from serving.api import Api
 from serving.comparisons import turn_of
+from serving.guard import Guard
+from serving.limits import Limits, Quota
+from serving.models import Models
+from serving.worker import Worker
 
 ID = "x" * 22
 
@@ -50,7 +58,8 @@ def test_answers_outlive_a_restart_and_teach(serve, pictures, tmp_path):
     for number in range(5):
         pair = client.get(f"{place}/pairs/{number}").json()
         assert set(pair) == {"number", "left", "right"}
-        assert answer(client, place, number, "left").json() == {"choices": number + 1}
+        counts = {"choices": number + 1, "decided": number + 1}
+        assert answer(client, place, number, "left").json() == counts
     # Another server on the same folder goes on with the same pairs.
     ahead = client.get(f"{place}/pairs/5").json()
     client = serve()
@@ -106,6 +115,38 @@ def test_answers_come_in_their_order_and_once(serve, pictures):
     assert "enough" in refusal(client.get(f"{place}/pairs/3"), 409)
     assert "enough" in refusal(answer(client, place, 3, "left"), 409)
     assert client.get(place).json()["choices"] == 3
+
+
+def test_only_pairs_with_a_winner_count(serve, pictures):
+    client = serve()
+    place = adapted(client, pictures, steps="1")
+    # The last of ten answers is about a pair that has one.
+    for number in range(10):
+        counts = answer(client, place, number, "left").json()
+    assert counts["choices"] == 10
+    assert counts["decided"] in (8, 9)  # the repeated pair may have lost its winner
+    assert f"{counts['decided']} pairs of" in refusal(client.post(f"{place}/preferences"), 409)
+    answer(client, place, 10, "tie")
+    counts |= {"choices": 11}
+    assert client.get(place).json().items() >= counts.items()
+    assert serve().get(place).json().items() >= counts.items()
+    answer(client, place, 11, "left")
+    answer(client, place, 12, "left")
+    assert client.post(f"{place}/preferences").status_code == 202
+
+
+def test_what_can_learn_from_no_choices_offers_none(packed, pictures, tmp_path):
+    model = save(packed, tmp_path / "model", "run.name=small", "inner.scope.name=context")
+    worker, account = Worker(4), Account(tmp_path / "state", Quota())
+    models = Models([model], "cpu", trust=False, loaded=2)
+    api = Api(models=models, accounts=[account], worker=worker, limits=Limits())
+    app = Guard(api.app(), accounts={TOKEN: account}, requests=8)
+    with TestClient(app, base_url=HOST, headers=BEARER) as client:
+        place = adapted(client, pictures, steps="1")
+        assert "its scope context" in refusal(client.get(f"{place}/pairs/0"), 422)
+        assert "its scope context" in refusal(answer(client, place, 0, "left"), 422)
+        assert client.get(place).json()["choices"] == 0
+    worker.close()
 
 
 @pytest.mark.parametrize(
