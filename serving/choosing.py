@@ -15,7 +15,7 @@ from serving.accounts import Account, account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
 from serving.comparisons import choose, show_pair
 from serving.downloads import choices_archive
-from serving.file_answers import picture_answer
+from serving.file_answers import deleted_meanwhile, picture_answer
 from serving.limits import RequestError
 from serving.operations import ADAPTATION, JSON, PNG, ZIP, Operation
 from serving.records import Record
@@ -112,8 +112,7 @@ class Choosing:
         adaptation = adapted_of(request)
         if not adaptation.record.choices:
             raise RequestError(409, "there are no choices yet; answer some pairs first.")
-        data = await asyncio.to_thread(choices_archive, adaptation)
-        return Response(data, media_type=ZIP)
+        return self._service.made(lambda: choices_archive(adaptation), ZIP)
 
     async def _prefer(self, request: Request) -> Response:
         origin = adapted_of(request)
@@ -125,7 +124,8 @@ class Choosing:
             )
         account = account_of(request)
         account.refuse_more(self._service.worker)
-        given = [origin.given_file(i).read_bytes() for i in range(len(origin.record.given))]
+        with deleted_meanwhile():
+            given = await asyncio.to_thread(_given, origin)
         adaptation = await asyncio.to_thread(
             account.adaptations.create,
             model=origin.record.model,
@@ -152,3 +152,7 @@ class Choosing:
                 409,
                 f"there are {self._service.limits.choices:,} choices, and these are enough; learn.",
             )
+
+
+def _given(adaptation: Adaptation) -> list[bytes]:
+    return [adaptation.given_file(i).read_bytes() for i in range(len(adaptation.record.given))]

@@ -1,7 +1,6 @@
 """Operations on drawings: to draw, to keep and to take them away."""
 
 import asyncio
-from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,8 +9,8 @@ from serving import jobs
 from serving.accounts import account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
 from serving.downloads import archive, sheet
-from serving.file_answers import MadeAnswer, picture_answer
-from serving.limits import Places, RequestError
+from serving.file_answers import picture_answer
+from serving.limits import RequestError
 from serving.operations import ADAPTATION, JSON, PNG, ZIP, Operation
 from serving.records import Drawing, Record
 from serving.service import Service
@@ -29,7 +28,6 @@ class Drawings:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._downloads = Places(service.limits.downloads, "downloads")
 
     def operations(self) -> list[Operation]:
         """List the operations."""
@@ -81,34 +79,22 @@ class Drawings:
         service.metrics.images.inc(len(drawings))
         kind = request.headers.get("accept", "")
         if ZIP in kind:
-            return self._made(archive, adaptation, drawings, ZIP)
+            return service.made(lambda: archive(adaptation, drawings), ZIP)
         if PNG in kind and len(drawings) == 1:
             return await picture_answer(adaptation.drawing_file(drawings[0].name))
         if PNG in kind:
-            return self._made(sheet, adaptation, drawings, PNG)
+            return service.made(lambda: sheet(adaptation, drawings), PNG)
         return JSONResponse([drawing.model_dump() for drawing in drawings])
-
-    def _made(
-        self,
-        make: Callable[[Adaptation, Sequence[Drawing]], bytes],
-        adaptation: Adaptation,
-        drawings: Sequence[Drawing],
-        kind: str,
-    ) -> Response:
-        return MadeAnswer(
-            lambda: make(adaptation, drawings),
-            kind,
-            places=self._downloads,
-            seconds=self._service.limits.download_seconds,
-        )
 
     async def _sheet(self, request: Request) -> Response:
         adaptation = adapted_of(request)
-        return self._made(sheet, adaptation, _chosen(adaptation), PNG)
+        drawings = _chosen(adaptation)
+        return self._service.made(lambda: sheet(adaptation, drawings), PNG)
 
     async def _archive(self, request: Request) -> Response:
         adaptation = adapted_of(request)
-        return self._made(archive, adaptation, _chosen(adaptation), ZIP)
+        drawings = _chosen(adaptation)
+        return self._service.made(lambda: archive(adaptation, drawings), ZIP)
 
     async def _drawing(self, request: Request) -> Response:
         adaptation = adaptation_of(request)

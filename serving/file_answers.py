@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from metatrain.storage.files import MissingError
 from serving.limits import Places, RequestError
 
 _CHUNK = 64 << 10
@@ -27,7 +28,7 @@ async def file_answer(
     Raises:
         RequestError: when it is deleted already.
     """
-    with _deleted_meanwhile():
+    with deleted_meanwhile():
         opened = await asyncio.to_thread(file.open, "rb")
     length = str(os.fstat(opened.fileno()).st_size)
     return StreamingResponse(
@@ -65,7 +66,7 @@ class MadeAnswer(Response):
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._places:
-            with _deleted_meanwhile():
+            with deleted_meanwhile():
                 data = await asyncio.to_thread(self._make)
             length = {"content-length": str(len(data))}
             parts = (data[i : i + _CHUNK] for i in range(0, len(data), _CHUNK))
@@ -75,11 +76,15 @@ class MadeAnswer(Response):
 
 
 @contextmanager
-def _deleted_meanwhile() -> Iterator[None]:
-    """Refuse a request whose files were deleted while it was on its way."""
+def deleted_meanwhile() -> Iterator[None]:
+    """Refuse a request whose files were deleted while it was on its way.
+
+    Raises:
+        RequestError: when one is missing.
+    """
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, MissingError) as error:
         raise RequestError(404, "this was deleted meanwhile.") from error
 
 

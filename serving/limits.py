@@ -25,7 +25,7 @@ class Limits:
         seconds: time that a job may compute.
         waiting: jobs that a worker has at one time.
         listeners: streams of events at one time.
-        downloads: sheets and archives that are on their way at one time.
+        downloads: sheets and archives, of choices too, that are on their way at one time.
         download_seconds: time that a client may take to read a sheet or an archive.
         requests: requests at one time, streams of events among them.
         loaded: adapted models in memory.

@@ -1,8 +1,10 @@
 """Parts that the operations of the API share: models, the worker, bounds and counts."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from serving.limits import Limits, RequestError
+from serving.file_answers import MadeAnswer
+from serving.limits import Limits, Places, RequestError
 from serving.metrics import Metrics
 from serving.models import Models
 from serving.worker import Worker
@@ -17,12 +19,22 @@ class Service:
         worker: what computes.
         limits: the bounds of a request.
         metrics: counts what is done.
+        downloads: places of answers that are made as a whole.
     """
 
     models: Models
     worker: Worker
     limits: Limits
     metrics: Metrics
+    downloads: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "downloads", Places(self.limits.downloads, "downloads"))
+
+    def made(self, make: Callable[[], bytes], kind: str) -> MadeAnswer:
+        """Answer with a body that is made when there is a place for it."""
+        seconds = self.limits.download_seconds
+        return MadeAnswer(make, kind, places=self.downloads, seconds=seconds)
 
     def refuse_steps(self, steps: int) -> None:
         """Refuse to take too many steps.

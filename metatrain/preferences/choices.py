@@ -125,12 +125,13 @@ def read_choices(url: str) -> list[RaterChoice]:
         url: a path or any fsspec URL.
 
     Raises:
-        UserError: when there is none, or a line is no choice, with its number.
+        MissingError: when there is none.
+        UserError: when a line is no choice, with its number.
     """
     try:
         data = read_file(url)
     except MissingError as error:
-        raise UserError(f"there is no file of choices at {url}; name one.") from error
+        raise MissingError(f"there is no file of choices at {url}; name one.") from error
     if len(data) > _MOST_BYTES:
         raise UserError(f"{url} has {len(data):,} bytes; choices take at most {_MOST_BYTES:,}.")
     lines, last = _lines(data)

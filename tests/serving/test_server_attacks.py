@@ -109,16 +109,33 @@ def test_a_file_deleted_before_it_is_sent_is_a_404(serve, pictures, tmp_path):
     client = serve()
     place = adapted(client, pictures, steps="1")
     client.post(f"{place}/samples", json={})
-    for file in (tmp_path / place.rpartition("/")[2]).iterdir():
-        file.unlink()
+    for number in range(12):
+        choice = {"number": number, "answer": "left", "seconds": 1}
+        assert client.post(f"{place}/choices", json=choice).status_code == 201
+    for file in (tmp_path / place.rpartition("/")[2]).rglob("*"):
+        if file.is_file():
+            file.unlink()
     for path in (
         "samples/0.png",
         "given/0.png",
         "sheet.png",
         "drawings.zip",
+        "choices.zip",
         "adapted.safetensors",
     ):
         assert "meanwhile" in refusal(client.get(f"{place}/{path}"), 404)
+    assert "meanwhile" in refusal(client.post(f"{place}/preferences"), 404)
+
+
+def test_all_that_is_made_shares_its_places(serve, pictures):
+    client = serve()
+    place = adapted(client, pictures, steps="1")
+    client.post(f"{place}/samples", json={})
+    client.post(f"{place}/choices", json={"number": 0, "answer": "left", "seconds": 1})
+    full = serve(downloads=0)
+    for path in ("sheet.png", "drawings.zip", "choices.zip"):
+        assert client.get(f"{place}/{path}").status_code == 200
+        assert "downloads are open" in refusal(full.get(f"{place}/{path}"), 429)
 
 
 def test_200_clients_that_trickle_take_little_memory(models, tmp_path):
