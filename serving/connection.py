@@ -15,15 +15,17 @@ class Connection(H11Protocol):
     """A connection that is closed while no request is answered on it, once in `PATIENCE` seconds.
 
     A server has so many connections and no more, and whoever has no token could hold them all. One
-    is closed as well whose client does not read its answer.
+    is closed as well whose client does not read its answer. To close waits until what is written
+    has been read, so what is closed is cut, at last.
     """
 
     _cut: asyncio.TimerHandle | None = None
+    _look: asyncio.TimerHandle
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
-        self.loop.call_later(PATIENCE, self._close_idle)
+        self._look = self.loop.call_later(PATIENCE, self._close_idle)
 
     @override
     def pause_writing(self) -> None:
@@ -39,13 +41,14 @@ class Connection(H11Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._look.cancel()
         if self._cut:
             self._cut.cancel()
 
     def _close_idle(self) -> None:
-        if self.transport.is_closing():
-            return
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+        if self.transport.is_closing():
+            self._look = self.loop.call_later(READING_PATIENCE, self.transport.abort)
         else:
-            self.loop.call_later(PATIENCE, self._close_idle)
+            self._look = self.loop.call_later(PATIENCE, self._close_idle)

@@ -5,6 +5,7 @@ import stat
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from serving.limits import Limits, Quota
 from serving.records import Drawing, Record
 
 ID = "x" * 22
+# Less than what waits for a client that is said not to read.
+LARGE = 60_000
 
 
 def record(**fields):
@@ -31,14 +34,17 @@ def record(**fields):
 
 async def answer(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"here"})
+    size = LARGE if scope["path"] == "/large" else 4
+    await send({"type": "http.response.body", "body": b"here" * (size // 4)})
 
 
 @pytest.fixture
 def port(monkeypatch):
     """The port of a server with places for 4 connections, which waits half a second for a head."""
     monkeypatch.setattr(connection, "PATIENCE", 0.5)
+    monkeypatch.setattr(connection, "READING_PATIENCE", 0.5)
     bound = socket.create_server(("127.0.0.1", 0))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = uvicorn.Server(process.server_config(answer, Limits(requests=2)))
     thread = threading.Thread(target=server.run, args=[[bound]])
     thread.start()
@@ -57,6 +63,21 @@ def test_clients_that_ask_for_nothing_hold_no_place_for_long(port, head):
         assert response.read() == b"here"
     for one in idle:
         one.close()
+
+
+@pytest.mark.parametrize("head", ["", "connection: close\r\n"])
+def test_clients_that_read_nothing_hold_no_place_for_long(port, head):
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with client:
+        client.connect(("127.0.0.1", port))
+        client.sendall(f"GET /large HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}\r\n".encode())
+        time.sleep(2)
+        length = 0
+        with suppress(ConnectionError):
+            while data := client.recv(1 << 16):
+                length += len(data)
+        assert length < LARGE
 
 
 def test_a_head_without_end_is_refused(port):
