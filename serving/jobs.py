@@ -183,7 +183,8 @@ def draw(
 
 def _name(seed: int, steps: int | None, guidance: float | None) -> str:
     settings = [f"{steps}-steps"] if steps is not None else []
-    settings += [f"guidance-{guidance:g}"] if guidance is not None else []
+    # All digits, or another guidance would have the same name.
+    settings += [f"guidance-{guidance!r}".removesuffix(".0")] if guidance is not None else []
     return "-".join([str(seed), *settings])
 
 

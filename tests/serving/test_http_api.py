@@ -54,6 +54,19 @@ def test_an_image_is_the_same_to_the_bit_alone_and_in_a_batch(serve, pictures):
         assert file.read("3.png") != file.read("4.png")
 
 
+def test_every_guidance_draws_its_own(serve, pictures):
+    client = serve()
+    place = adapted(client, pictures, steps="1")
+    guidances = [7, 7.5, 7.5000001, 1e-7, 100]
+    for guidance in guidances:
+        [drawing] = client.post(f"{place}/samples", json={"guidance": guidance}).json()
+        assert drawing["guidance"] == guidance
+        assert client.get(f"{place}/samples/{drawing['name']}.png").status_code == 200
+    names = [drawing["name"] for drawing in client.get(place).json()["drawings"]]
+    assert len(set(names)) == len(guidances)
+    assert names[:2] == ["0-guidance-7", "0-guidance-7.5"]
+
+
 def test_who_watches_gets_every_state_until_the_end(tmp_path):
     record = Record(id="x" * 22, model="small", created=0, given=("a",), seed=0, steps=2)
     adaptation = Adaptation(tmp_path, record, Disk(0))
