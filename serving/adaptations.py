@@ -5,6 +5,7 @@ import re
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,12 +35,14 @@ class Adaptation:
         stopped: whether its client asked to stop after the step that is computed.
         deleted: whether it is deleted, and its state goes nowhere.
         compared: the hashes of the drawings of pairs since the server began, by their seeds.
+        awaited: by the name of a drawing, the requests that it is part of the answer to.
     """
 
     def __init__(self, folder: Path, record: Record, disk: Disk) -> None:
         self.folder, self.disk = folder, disk
         self.stopped = self.deleted = False
         self.compared: dict[int, str] = {}
+        self.awaited: Counter[str] = Counter()
         self._record, self._version = record, 0
         self._lock = threading.Lock()
         self._listeners: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}

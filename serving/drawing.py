@@ -1,6 +1,9 @@
 """Operations on drawings: to draw, to keep and to take them away."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator, Set
+from contextlib import ExitStack, contextmanager
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -65,25 +68,31 @@ class Drawings:
         if settings.count > limits.samples:
             raise RequestError(422, f"count is {settings.count:,}; ask for {limits.samples}.")
         service.refuse_steps(settings.steps or 1)
-        job = jobs.draw(
-            adaptation,
-            service.models,
-            seeds=range(settings.seed, settings.seed + settings.count),
-            steps=settings.steps,
-            guidance=settings.guidance,
-            most=limits.drawings,
-        )
-        job = jobs.until_deleted(adaptation, jobs.within(limits.seconds, job))
-        future = account_of(request).submit(service.worker, job)
-        drawings = await asyncio.wrap_future(future)
-        service.metrics.images.inc(len(drawings))
-        kind = request.headers.get("accept", "")
+        seeds = range(settings.seed, settings.seed + settings.count)
+        options = {"steps": settings.steps, "guidance": settings.guidance}
+        names = {jobs.drawing_name(seed, **options) for seed in seeds}
+        with ExitStack() as held:
+            held.enter_context(_awaiting(adaptation, names, limits.drawings))
+            job = jobs.draw(
+                adaptation, service.models, seeds=seeds, most=limits.drawings, **options
+            )
+            job = jobs.until_deleted(adaptation, jobs.within(limits.seconds, job))
+            future = account_of(request).submit(service.worker, job)
+            drawings = await asyncio.wrap_future(future)
+            service.metrics.images.inc(len(drawings))
+            return await self._drawn(request, adaptation, drawings, held)
+
+    async def _drawn(
+        self, request: Request, adaptation: Adaptation, drawings: list[Drawing], held: ExitStack
+    ) -> Response:
+        """Answer with drawings in the kind that the client accepts."""
+        kind, service = request.headers.get("accept", ""), self._service
         if ZIP in kind:
-            return service.made(lambda: archive(adaptation, drawings), ZIP)
+            return service.made(lambda: archive(adaptation, drawings), ZIP, held.pop_all())
         if PNG in kind and len(drawings) == 1:
             return await picture_answer(adaptation.drawing_file(drawings[0].name))
         if PNG in kind:
-            return service.made(lambda: sheet(adaptation, drawings), PNG)
+            return service.made(lambda: sheet(adaptation, drawings), PNG, held.pop_all())
         return JSONResponse([drawing.model_dump() for drawing in drawings])
 
     async def _sheet(self, request: Request) -> Response:
@@ -105,6 +114,8 @@ class Drawings:
         adaptation, name = adaptation_of(request), request.path_params["name"]
         kept = (await read_json(request, KeepSettings, self._service.limits)).kept
         _drawing_of(adaptation.record, name)
+        if kept:
+            _refuse_beyond(adaptation, {name}, self._service.limits.drawings)
 
         def marked(record: Record) -> dict[str, tuple[Drawing, ...]]:
             changed = {name: {"kept": kept}}
@@ -116,6 +127,35 @@ class Drawings:
 
         adaptation.change(marked)
         return JSONResponse(_drawing_of(adaptation.record, name).model_dump())
+
+
+@contextmanager
+def _awaiting(adaptation: Adaptation, names: Set[str], most: int) -> Iterator[None]:
+    """Hold drawings, so that none of other requests takes their place before they are answered.
+
+    For the thread of the event loop alone.
+
+    Raises:
+        RequestError: when there are too many of these, those that others hold and those kept.
+    """
+    _refuse_beyond(adaptation, names, most)
+    adaptation.awaited.update(names)
+    try:
+        yield
+    finally:
+        adaptation.awaited -= Counter(names)
+
+
+def _refuse_beyond(adaptation: Adaptation, names: Set[str], most: int) -> None:
+    kept = {d.name for d in adaptation.record.drawings if d.kept}
+    held = set(adaptation.awaited)
+    if len(kept | held | names) > most:
+        raise RequestError(
+            429,
+            f"{len(kept)} drawings are kept, other requests draw {len(held - kept)}, and there "
+            f"may be {most:,} with these; try again later, or keep fewer.",
+            retry_after=5,
+        )
 
 
 def _chosen(adaptation: Adaptation) -> list[Drawing]:

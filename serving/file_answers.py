@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,19 +55,28 @@ class MadeAnswer(Response):
         media_type: its type.
         places: the places.
         seconds: the time that a client may take to read it.
+        held: what holds the files that it is made of, closed as soon as it is made.
     """
 
     def __init__(
-        self, make: Callable[[], bytes], media_type: str, *, places: Places, seconds: float
+        self,
+        make: Callable[[], bytes],
+        media_type: str,
+        *,
+        places: Places,
+        seconds: float,
+        held: ExitStack | None = None,
     ) -> None:
         super().__init__(media_type=media_type)
         self._make, self._places, self._seconds = make, places, seconds
+        self._held = held or ExitStack()
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._places:
+        with self._held, self._places:
             with deleted_meanwhile():
                 data = await asyncio.to_thread(self._make)
+            self._held.close()
             length = {"content-length": str(len(data))}
             parts = (data[i : i + _CHUNK] for i in range(0, len(data), _CHUNK))
             answer = StreamingResponse(parts, media_type=self.media_type, headers=length)

@@ -160,14 +160,14 @@ def draw(
         seeds: a seed for each image.
         steps: sampler steps; None for the configuration's.
         guidance: the guidance; None for the configuration's.
-        most: drawings that an adaptation has; those not kept give way.
+        most: drawings that an adaptation has; those neither kept nor awaited give way.
 
     Raises:
         UserError: when the model cannot be read, or has no such setting.
     """
     drawings = []
     for seed in seeds:
-        drawing = _existing(adaptation, _name(seed, steps, guidance))
+        drawing = _existing(adaptation, drawing_name(seed, steps, guidance))
         if drawing is None:
             model = models.adapted(adaptation)
             image = model.sample(1, seed=seed, steps=steps, guidance=guidance)
@@ -181,7 +181,8 @@ def draw(
     return drawings
 
 
-def _name(seed: int, steps: int | None, guidance: float | None) -> str:
+def drawing_name(seed: int, steps: int | None, guidance: float | None) -> str:
+    """Return the name of a drawing, which its settings decide."""
     settings = [f"{steps}-steps"] if steps is not None else []
     # All digits, or another guidance would have the same name.
     settings += [f"guidance-{guidance!r}".removesuffix(".0")] if guidance is not None else []
@@ -200,7 +201,7 @@ def _drawing(
     # From a sum of squares over values of [-1, 1] to a mean over values of [0, 1].
     scale = 2 * features.shape[-1] ** 0.5
     return Drawing(
-        name=_name(seed, steps, guidance),
+        name=drawing_name(seed, steps, guidance),
         seed=seed,
         steps=steps,
         guidance=guidance,
@@ -210,12 +211,12 @@ def _drawing(
 
 
 def _add(adaptation: Adaptation, drawing: Drawing, most: int) -> None:
-    """Add a drawing, in the place of the oldest that is not kept where there are too many."""
+    """Add a drawing, in the place of the oldest that nobody needs where there are too many."""
     dropped: list[Drawing] = []
 
     def added(record: Record) -> dict[str, tuple[Drawing, ...]]:
         drawings = (*record.drawings, drawing)
-        loose = [d for d in drawings[:-1] if not d.kept]
+        loose = [d for d in drawings if not d.kept and not adaptation.awaited[d.name]]
         dropped[:] = loose[: max(0, len(drawings) - most)]
         return {"drawings": tuple(d for d in drawings if d not in dropped)}
 

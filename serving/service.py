@@ -1,6 +1,7 @@
 """Parts that the operations of the API share: models, the worker, bounds and counts."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from serving.file_answers import MadeAnswer
@@ -31,10 +32,12 @@ class Service:
     def __post_init__(self) -> None:
         object.__setattr__(self, "downloads", Places(self.limits.downloads, "downloads"))
 
-    def made(self, make: Callable[[], bytes], kind: str) -> MadeAnswer:
-        """Answer with a body that is made when there is a place for it."""
+    def made(
+        self, make: Callable[[], bytes], kind: str, held: ExitStack | None = None
+    ) -> MadeAnswer:
+        """Answer with a body that is made when there is a place for it; see `MadeAnswer`."""
         seconds = self.limits.download_seconds
-        return MadeAnswer(make, kind, places=self.downloads, seconds=seconds)
+        return MadeAnswer(make, kind, places=self.downloads, seconds=seconds, held=held)
 
     def refuse_steps(self, steps: int) -> None:
         """Refuse to take too many steps.

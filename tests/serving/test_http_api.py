@@ -4,12 +4,15 @@ import asyncio
 import io
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 from http_client import HOST, TOKEN, adapted, post, refusal
 from PIL import Image
 
 import metatrain
+from metatrain import Model
 from metatrain.data.pictures import png
 from serving.adaptations import Adaptation
 from serving.disk import Disk
@@ -115,6 +118,52 @@ def test_what_is_kept_outlives_what_is_not_and_a_restart(serve, pictures):
     sheet = Image.open(io.BytesIO(again.get(f"{place}/sheet.png").content))
     assert sheet.width == sheet.height
     assert [a["id"] for a in again.get("/v1/adaptations").json()] == [record["id"]]
+
+
+def test_requests_leave_each_others_drawings(serve, pictures, monkeypatch):
+    client = serve(drawings=4)
+    place = adapted(client, pictures, steps="1")
+    real, begun, gate = Model.sample, Event(), Event()
+
+    def waiting(*arguments, **options):
+        begun.set()
+        assert gate.wait(10)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(Model, "sample", waiting)
+
+    def draw(seed, count, kind="application/zip"):
+        body = {"seed": seed, "count": count}
+        return client.post(f"{place}/samples", json=body, headers={"accept": kind})
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(draw, 0, 3)
+        assert begun.wait(10)
+        response = draw(10, 2)
+        assert "other requests draw 3" in refusal(response, 429)
+        assert int(response.headers["retry-after"]) > 0
+        second = threads.submit(draw, 1, 3)  # two of them are the first one's too
+        gate.set()
+        for seed, answer in ((0, first), (1, second)):
+            with zipfile.ZipFile(io.BytesIO(answer.result(20).content)) as file:
+                assert file.namelist() == [f"{s}.png" for s in range(seed, seed + 3)]
+    assert draw(10, 4, "image/png").status_code == 200
+    for seed in range(10, 14):
+        assert client.patch(f"{place}/samples/{seed}", json={"kept": True}).status_code == 200
+    assert "4 drawings are kept" in refusal(draw(20, 1), 429)
+    assert draw(10, 4).status_code == 200  # which are there
+    client.patch(f"{place}/samples/10", json={"kept": False})
+    begun.clear()
+    gate.clear()
+    with ThreadPoolExecutor(1) as threads:
+        last = threads.submit(draw, 20, 1)
+        assert begun.wait(10)
+        keep = client.patch(f"{place}/samples/10", json={"kept": True})
+        gate.set()
+        assert "keep fewer" in refusal(keep, 429)
+        assert last.result(20).status_code == 200
+    names = [drawing["name"] for drawing in client.get(place).json()["drawings"]]
+    assert names == ["11", "12", "13", "20"]
 
 
 def test_an_interrupted_adaptation_says_so(serve, pictures):
