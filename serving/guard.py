@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Collection, Mapping
+from ipaddress import ip_address
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -50,7 +51,7 @@ class Guard:
         hosts: Collection[str] = HOSTS,
         requests: int,
     ) -> None:
-        self._app, self._hosts = app, hosts
+        self._app, self._hosts = app, [name.lower() for name in hosts]
         self._accounts = {token.encode(): account for token, account in accounts.items()}
         self._places = Places(requests, "requests")
 
@@ -88,10 +89,10 @@ class Guard:
     def answer(self, request: Request) -> Response | Account | None:
         """Return the account of a request, None where it needs none, or a refusal."""
         headers = request.headers
-        host, origin = headers.get("host", ""), headers.get("origin")
+        host, origin = headers.get("host", "").lower(), headers.get("origin")
         if _name_of(host) not in self._hosts:
             return refused(421, f"this server answers as {' or '.join(self._hosts)} only.")
-        if origin is not None and origin != f"http://{host}":
+        if origin is not None and origin.lower() != f"http://{host}":
             return refused(403, "pages of other origins may ask for nothing here.")
         if len(request.scope["path"]) > _PATH_CHARACTERS:
             return refused(414, f"the path has more than {_PATH_CHARACTERS:,} characters.")
@@ -135,6 +136,15 @@ def from_no_other_page(request: Request) -> bool:
 def refused(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a refusal."""
     return JSONResponse({"error": sentence}, status, headers)
+
+
+def host_of(address: str) -> str:
+    """Return the host of URLs that lead to an address or a name."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    return f"[{ip}]" if ip.version == 6 else str(ip)
 
 
 def _name_of(host: str) -> str:

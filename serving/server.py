@@ -6,7 +6,7 @@ from pathlib import Path
 from metatrain.base.progress import say
 from serving.accounts import Account
 from serving.api import Api
-from serving.guard import HOSTS, Guard
+from serving.guard import HOSTS, Guard, host_of
 from serving.limits import Limits, Quota
 from serving.process import computing, listening, run
 from serving.tokens import NAME, Client, clients_in
@@ -48,9 +48,11 @@ def run_server(
         accounts = accounts_in(folder, clients)
         api = Api(models=models, accounts=[*accounts.values()], worker=worker, limits=limits)
         by_token = {client.token: accounts[name] for name, client in clients.items()}
-        names = (*HOSTS, *hosts)
+        host = host_of(address)
+        # Each once, since a refusal lists them.
+        names = dict.fromkeys((*HOSTS, host, *map(host_of, hosts)))
         app = Guard(api.app(), accounts=by_token, hosts=names, requests=limits.requests)
-        url = f"http://{address}:{bound.getsockname()[1]}"
+        url = f"http://{host}:{bound.getsockname()[1]}"
         say(f"Serving at {url}, described at {url}/docs; tokens are in {tokens}. Ctrl-C ends it.")
         run(app, bound, limits)
 

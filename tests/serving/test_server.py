@@ -1,22 +1,25 @@
 """The server of programs: clients with tokens, their quotas, and what they see of each other."""
 
 import io
+import re
+import socket
 import time
 import zipfile
 from contextlib import contextmanager
 
 import pytest
 from http_client import HOST, adapted, post, refusal
+from small_models import save
 from starlette.testclient import TestClient
 
 from metatrain.base.errors import UserError
 from metatrain.cli.command import run
-from serving import api
+from serving import api, process
 from serving.api import Api
 from serving.commands import SERVE
 from serving.guard import Guard
 from serving.limits import Limits
-from serving.server import accounts_in
+from serving.server import accounts_in, run_server
 from serving.tokens import Client, clients_in
 from serving.worker import Worker
 
@@ -271,3 +274,41 @@ def test_a_mistake_is_a_sentence(tmp_path, capsys):
     assert run("metatrain", {"serve": SERVE}, arguments) == 1
     assert "other users may read it" in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == [tokens]
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("127.0.0.2", "127.0.0.2"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("Localhost", "Localhost"),
+        ("0:0::1", "[::1]"),
+    ],
+)
+def test_the_url_that_is_printed_leads_here(packed, tmp_path, monkeypatch, caplog, address, host):
+    if ":" in address and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    answers = []
+
+    def look(self, sockets):
+        [url] = set(re.findall(r"http://[^/,]*", caplog.text))
+        with TestClient(self.config.app, base_url=url) as client:
+            answers.append((url.rpartition(":")[0], client.get("/healthz").status_code))
+            upper = {"host": client.base_url.netloc.decode().upper()}
+            answers.append(client.get("/healthz", headers=upper).status_code)
+
+    monkeypatch.setattr(process.uvicorn.Server, "run", look)
+    model = save(packed, tmp_path / "small")
+    folder = tmp_path / "state"
+    options = {"port": 0, "hosts": [], "device": "cpu", "trust": False}
+    run_server([model], folder=folder, tokens=folder / "t.json", address=address, **options)
+    assert answers == [(f"http://{host}", 200), 200]
+
+
+def _has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as bound:
+            bound.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
