@@ -33,6 +33,12 @@ from serving.worker import Worker
 # Seconds between two looks for adaptations whose time is over.
 _EXPIRY_SECONDS = 30.0
 
+# Errors that no operation has told.
+_SENTENCES = {
+    404: "there is nothing at this path; /docs describes those that there are.",
+    405: "this path has no such method; /docs describes those that it has.",
+}
+
 _log = logging.getLogger("metatrain")
 
 
@@ -176,7 +182,8 @@ async def _mistaken(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    detail = _SENTENCES.get(error.status_code, f"the request cannot be used: {error.detail}")
+    return JSONResponse({"error": f"{detail.rstrip('.')}."}, error.status_code, error.headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

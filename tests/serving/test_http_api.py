@@ -307,6 +307,24 @@ def test_the_cookie_goes_to_no_other_server_of_this_machine(serve):
     assert client.get("/other/v1/models", headers=cookie).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/models/", 404),
+        ("GET", "/page/nothing.js", 404),
+        ("PUT", "/v1/models", 405),
+        ("DELETE", "/page/app.js", 405),
+        ("POST", "/v1/pictures", 400),
+    ],
+)
+def test_what_no_operation_answers_is_a_sentence_too(serve, method, path, status):
+    multipart = {"content-type": "multipart/form-data"}  # without the boundary
+    sentence = refusal(serve().request(method, path, headers=multipart), status)
+    assert sentence[0].islower()
+    assert ("/docs" in sentence) == (status != 400)
+
+
 @pytest.mark.parametrize("path", ["/v1/adaptations/..", "/page/../api.py", "/page/%2e%2e/api.py"])
 def test_no_path_leads_out(serve, path):
     assert serve().get(path).status_code == 404
