@@ -13,7 +13,7 @@ from typing import Any
 
 from metatrain.preferences import choices
 from metatrain.storage.local_disk import write_whole
-from serving.disk import Disk
+from serving.disk import Disk, make_private
 from serving.limits import Quota, RequestError
 from serving.records import RECORD, Record, read_record
 
@@ -138,7 +138,7 @@ class Adaptations:
 
     def __init__(self, folder: Path, quota: Quota) -> None:
         self._folder, self._quota, self.disk = folder, quota, Disk(quota.disk_bytes)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         self._creating = threading.Lock()
         self._by_id = {
             folder.name: Adaptation(folder, read_record(folder), self.disk)

@@ -4,8 +4,26 @@ import shutil
 import threading
 from pathlib import Path
 
+from metatrain.base.errors import UserError
+from metatrain.storage.files import reaching
 from metatrain.storage.local_disk import write_whole
 from serving.limits import RequestError
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it, that this user alone can read, unless it is there.
+
+    Raises:
+        UserError: when it cannot be made.
+    """
+    with reaching(str(folder)):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(
+                f"{folder} has to be a folder, and a file is at {error.filename}; choose another "
+                f"place."
+            ) from error
 
 
 class Disk:

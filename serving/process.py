@@ -15,6 +15,7 @@ from metatrain.model.listing import run_models
 from metatrain.model.named import named_models
 from metatrain.storage.lease import lease
 from serving.connection import Connection
+from serving.disk import make_private
 from serving.limits import Limits
 from serving.models import Models
 from serving.worker import Worker
@@ -57,9 +58,9 @@ def computing(
         limits: the bounds of memory and of the queue.
 
     Raises:
-        UserError: when a model cannot be loaded, or the folder is in use.
+        UserError: when a model cannot be loaded, or the folder is none or in use.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     models = Models(urls, str(device_of(device)), trust=trust, loaded=limits.loaded)
     with lease(str(folder), "serves"):
         worker = Worker(limits.waiting)
@@ -103,8 +104,9 @@ def listening(address: str, port: int) -> Iterator[socket.socket]:
         try:
             bound.bind((address, port))
             bound.listen()  # whoever comes before the server runs waits for it
-        except OSError as error:
+        except (OSError, TypeError) as error:  # the second for what is no name of a host
+            reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"port {port} of {address} cannot be used ({error.strerror}); choose another."
+                f"port {port} of {address} cannot be used ({reason}); choose another."
             ) from error
         yield bound

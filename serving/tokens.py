@@ -6,12 +6,15 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field, RootModel, ValidationError
 
 from metatrain.base.errors import UserError
+from metatrain.storage.files import reaching
 from metatrain.storage.local_disk import read_part
+from serving.disk import make_private
 from serving.limits import Quota
 
 # Names of clients are names of folders.
@@ -40,13 +43,15 @@ def clients_in(file: Path) -> Mapping[str, Client]:
     """Read the clients by name; where there is no file yet, write one with one client.
 
     Raises:
-        UserError: when others may read the file, or it is not such a file.
+        UserError: when others may read the file, it is not such a file, or cannot be written.
     """
-    if not file.exists():
-        _write_one(file)
-    _refuse_open(file)
+    with reaching(str(file)):
+        if not file.exists():
+            _write_one(file)
+        content = read_part(str(file))
+        _refuse_open(file)
     try:
-        clients = _Clients.model_validate_json(read_part(str(file))).root
+        clients = _Clients.model_validate_json(content).root
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "it"
@@ -65,10 +70,11 @@ def clients_in(file: Path) -> Mapping[str, Client]:
 
 def _write_one(file: Path) -> None:
     """Write a file with one client, which only this user can read."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(file.parent)
     content = json.dumps({"default": {"token": secrets.token_urlsafe(24)}}, indent=2)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with os.fdopen(os.open(file, flags, 0o600), "w") as opened:
+    # Another server may be sooner, or it is a link to nothing.
+    with suppress(FileExistsError), os.fdopen(os.open(file, flags, 0o600), "w") as opened:
         opened.write(content + "\n")
 
 

@@ -16,7 +16,7 @@ from metatrain.base.errors import UserError
 from metatrain.cli.command import run
 from serving import api, process
 from serving.api import Api
-from serving.commands import SERVE
+from serving.commands import SERVE, STUDIO
 from serving.guard import Guard
 from serving.limits import Limits
 from serving.server import accounts_in, run_server
@@ -312,3 +312,38 @@ def _has_ipv6():
     except OSError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--tokens", "folder"], "folder is a folder, and a file is needed"),
+        (["--tokens", "file/tokens.json"], "file has to be a folder"),
+        (["--tokens", "x" * 300], "is no usable path"),
+        (["--tokens", "link"], "there is nothing at link"),
+        (["--dir", "file"], "file has to be a folder"),
+        (["--dir", "file/below"], "has to be a folder, and a file is at"),
+        (["--dir", "x" * 300], "is no usable path"),
+        (["--address", "ü..b"], "of ü..b cannot be used"),
+    ],
+    ids=range(8),
+)
+def test_a_place_that_cannot_be_used_is_a_sentence(
+    packed, tmp_path, monkeypatch, capsys, options, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "link").symlink_to("nowhere")
+    model = save(packed, tmp_path / "model")
+    if "--dir" not in options:
+        options = [*options, "--dir", "state"]
+    for name, command in (("serve", SERVE), ("studio", STUDIO)):
+        if name == "studio" and options[0] != "--dir":
+            continue  # which has no such option
+        arguments = [name, model, *options, *(["--no-browser"] if name == "studio" else [])]
+        assert run("metatrain", {name: command}, arguments) == 1
+        message = capsys.readouterr().err
+        assert sentence in message
+        assert "Traceback" not in message
+    assert (tmp_path / "file").read_text() == "a file"
