@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import shutil
 import threading
 import time
 from collections import Counter
@@ -12,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from metatrain.preferences import choices
-from metatrain.storage.local_disk import write_whole
+from metatrain.storage.local_disk import PARTIAL, write_whole
 from serving.disk import Disk, make_private
 from serving.limits import Quota, RequestError
 from serving.records import RECORD, Record, read_record
 
 _DAY = 24 * 3600
 _ID = re.compile(r"[\w-]{22}")
+# All that an adaptation writes but its record, so that nothing else is ever removed.
+_FILES = re.compile(
+    r"given-\d+\.png|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|choices\.jsonl|"
+    r"images|images/[0-9a-f]{64}\.png|(images/)?\..+" + re.escape(PARTIAL)
+)
 
 
 class Adaptation:
@@ -51,6 +57,11 @@ class Adaptation:
     def record(self) -> Record:
         """The state as it is now."""
         return self._record
+
+    @property
+    def record_file(self) -> Path:
+        """The file of the state."""
+        return self.folder / RECORD
 
     @property
     def model_file(self) -> Path:
@@ -96,7 +107,7 @@ class Adaptation:
 
     def store(self) -> None:
         """Write the state to disk."""
-        write_whole(self.folder / RECORD, [self._record.model_dump_json().encode()])
+        write_whole(self.record_file, [self._record.model_dump_json().encode()])
 
     def delete(self) -> None:
         """End all that changes or watches the state."""
@@ -128,6 +139,8 @@ class Adaptation:
 class Adaptations:
     """All adaptations in a folder, by their ids.
 
+    No other process may write there, since what one has begun there and has not ended is removed.
+
     Args:
         folder: the folder.
         quota: the bounds of their number, size and time.
@@ -139,6 +152,7 @@ class Adaptations:
     def __init__(self, folder: Path, quota: Quota) -> None:
         self._folder, self._quota, self.disk = folder, quota, Disk(quota.disk_bytes)
         make_private(folder)
+        _remove_remains(folder)
         self._creating = threading.Lock()
         self._by_id = {
             folder.name: Adaptation(folder, read_record(folder), self.disk)
@@ -238,3 +252,19 @@ class Adaptations:
         del self._by_id[identifier]
         adaptation.delete()
         return adaptation
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove what a crash has left: folders without a record, and halves of files.
+
+    No link is followed.
+    """
+    for each in folder.iterdir():
+        if not _ID.fullmatch(each.name) or each.is_symlink() or not each.is_dir():
+            continue
+        names = {str(file.relative_to(each)) for file in each.rglob("*")}
+        if all(_FILES.fullmatch(name) for name in names):
+            shutil.rmtree(each, ignore_errors=True)
+        elif RECORD in names:
+            for partial in each.rglob(f".*{PARTIAL}"):
+                partial.unlink()

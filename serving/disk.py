@@ -66,7 +66,12 @@ class Disk:
                     f"adaptations first.",
                 )
             self._bytes[file.parent] = self._bytes.get(file.parent, 0) + growth
-        write_whole(file, [data])
+        try:
+            write_whole(file, [data])
+        except BaseException:
+            with self._lock:
+                self._bytes[file.parent] -= growth
+            raise
 
     def remove(self, file: Path) -> None:
         """Remove a file, if it is there."""
@@ -81,6 +86,8 @@ class Disk:
         with self._lock:
             for known in [f for f in self._bytes if f == folder or folder in f.parents]:
                 del self._bytes[known]
+        if folder.exists():  # what cannot be removed takes its bytes still
+            self.add_folder(folder)
 
 
 def _size(file: Path) -> int:

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from torch import Tensor
 
@@ -268,6 +269,8 @@ def remove(adaptation: Adaptation, models: Models) -> Job[None]:
     As a job, so that nothing else of the worker writes into its folder meanwhile.
     """
     models.forget(adaptation)
+    with suppress(OSError):  # first, so that a crash leaves what the next start removes
+        adaptation.record_file.unlink(missing_ok=True)
     adaptation.disk.remove_folder(adaptation.folder)
     return
     yield

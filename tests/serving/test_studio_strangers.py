@@ -148,6 +148,52 @@ def test_a_folder_elsewhere_is_no_adaptation(tmp_path):
     assert [*Adaptations(state, Quota())] == []
 
 
+def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path):
+    state, elsewhere = tmp_path / "state", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "given-0.png").write_text("mine")
+    contents = {
+        "a": ["given-0.png", ".given-1.png.0123.partial"],
+        "b": [],
+        "c": ["step-0-0.png", "drawing-0-guidance-7.5.png", f"images/{'0' * 64}.png"],
+        "d": ["given-0.png", "diary.txt"],
+        "e": ["images/holiday.png"],
+        "f": ["images/.x.png.0.partial", ".adaptation.json.0.partial", "given-0.png"],
+    }
+    for name, files in contents.items():
+        for file in files:
+            (state / (name * 22) / file).parent.mkdir(parents=True, exist_ok=True)
+            (state / (name * 22) / file).write_text("some")
+    (state / ("b" * 22)).mkdir()
+    (state / ("f" * 22) / "adaptation.json").write_text(
+        record(state="done").model_dump_json().replace(ID, "f" * 22)
+    )
+    (state / ("g" * 22)).symlink_to(elsewhere)
+    (state / ("a" * 22) / "images").symlink_to(elsewhere)
+    (state / "given").mkdir()
+    adaptations = Adaptations(state, Quota())
+    assert [a.record.id for a in adaptations] == ["f" * 22]
+    assert {path.name for path in state.iterdir()} == {"given", *(n * 22 for n in "defg")}
+    assert (elsewhere / "given-0.png").read_text() == "mine"
+    left = {str(f.relative_to(state)) for f in state.rglob("*") if f.is_file()}
+    assert left == {
+        *("d" * 22 + "/given-0.png", "d" * 22 + "/diary.txt", "e" * 22 + "/images/holiday.png"),
+        *("f" * 22 + "/adaptation.json", "f" * 22 + "/given-0.png"),
+    }
+
+
+def test_what_was_not_written_takes_no_bytes(tmp_path):
+    disk = Disk(100)
+    for _ in range(3):
+        with pytest.raises(OSError, match="too long"):
+            disk.write(tmp_path / "folder" / ("x" * 240), bytes(60))
+        assert disk.used == 0
+    disk.write(tmp_path / "folder" / "given-0.png", bytes(60))
+    assert disk.used == 60
+    disk.remove_folder(tmp_path / "folder")
+    assert disk.used == 0
+
+
 def test_a_loss_that_is_no_number_is_told_as_none(serve, pictures, monkeypatch):
 
     real = Model.adapt_stepwise
