@@ -38,7 +38,8 @@ test: .venv/ready
 	@.venv/bin/python -m pytest tests/cluster tests/tuning -m "not long" --numprocesses=2 $(SHARED)
 
 # And what takes longer: lost nodes, kills, storage that fails, whole sweeps, jobs and runs on a running
-# cluster, every learner under every sharding, mutated files, the image, the notebook, the benchmarks.
+# cluster, every learner under every sharding, compiled gradients, bounds of memory, mutated files, longer
+# ways through the studio, the image, the notebook, the benchmarks.
 test-all: test
 	@.venv/bin/python -m pytest tests -m long --numprocesses=2 $(SHARED)
 
