@@ -1,6 +1,7 @@
 """A list of the models at hand, from the beginnings of their files and from their cards."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -33,7 +34,7 @@ class ListedModel:
         image_size: height and width of its images in pixels.
         channels: 1 for grey, 3 for colour, 4 for colour and transparency.
         shots: images of a support in training.
-        about: the first line of its card; how it was trained where it has no card.
+        about: the first sentence of its card; how it was trained where it has no card.
         card: its card; None where it has none.
     """
 
@@ -99,7 +100,7 @@ def _listed(reference: str, file: str) -> ListedModel:
         image_size=data.image_size,
         channels=data.channels,
         shots=data.shots,
-        about=_first_line(card) or _training(config, tensors.metadata),
+        about=_first_sentence(card) or _training(config, tensors.metadata),
         card=card,
     )
 
@@ -135,7 +136,8 @@ def _read_card(url: str) -> str | None:
         return None
 
 
-def _first_line(card: str | None) -> str | None:
-    """Return the first line of a card that is no heading."""
+def _first_sentence(card: str | None) -> str | None:
+    """Return the first sentence of a card's first line that is no heading."""
     lines = (line.strip() for line in (card or "").splitlines())
-    return next((line for line in lines if line and not line.startswith("#")), None)
+    line = next((line for line in lines if line and not line.startswith("#")), None)
+    return line and re.split(r"(?<=[.!?]) ", line)[0]
