@@ -26,6 +26,7 @@ from metatrain.data.packed.manifest import (
     PackedConditions,
     RowGroup,
     alone,
+    as_bytes,
 )
 from metatrain.data.packed.parquet_headers import refuse_bomb
 from metatrain.data.packed.store import EpisodeStore
@@ -275,7 +276,7 @@ class _Shard:
             self._fault(f"{where} is of another name or split than in the manifest")
         for column in (IMAGE, *self._kinds):
             values = group.values_at(column, data, range(group.count))
-            if [_as_bytes(row[column]) for row in rows] != values:
+            if [as_bytes(row[column]) for row in rows] != values:
                 self._fault(f"{where} has other values of column '{column}' than the manifest")
         self._check_latents(group, rows, data)
         for row in rows:
@@ -311,10 +312,6 @@ class _Shard:
             yield f"cannot be decoded ({error})"
         for column, kind in self._kinds.items():
             try:
-                kind.decode([_as_bytes(row[column])])
+                kind.decode([as_bytes(row[column])])
             except BadValue as error:
                 yield f"has a value in column '{column}' that cannot be decoded ({error})"
-
-
-def _as_bytes(value: str | bytes) -> bytes:
-    return value.encode() if isinstance(value, str) else value

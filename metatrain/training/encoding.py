@@ -82,8 +82,7 @@ def _write(
             rows = shard(group.file).rows(group)
             values = _encoded(codec, [row[IMAGE] for row in rows], latents, group.task, device)
             for row, value in zip(rows, values, strict=True):
-                conditions = {name: _as_bytes(row[name]) for name in kinds}
-                writer.add(row | conditions | {LATENT: value})
+                writer.add({**row, LATENT: value})
             done += group.count
             progress.update(done)
         writer.commit({"encoded": store.fingerprint}, store.conditions)
@@ -92,11 +91,6 @@ def _write(
         raise
     progress.close()
     _copy_attribution(store.url, dest)
-
-
-def _as_bytes(value: str | bytes) -> bytes:
-    """Return a condition as it was packed: Parquet's reader gives texts as strings."""
-    return value.encode() if isinstance(value, str) else value
 
 
 @torch.no_grad()

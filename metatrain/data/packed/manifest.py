@@ -243,6 +243,11 @@ def alone(group: RowGroup, latents: PackedLatents) -> RowGroup:
     )
 
 
+def as_bytes(value: str | bytes) -> bytes:
+    """Return a value of a column as it is packed: Parquet's reader gives texts as strings."""
+    return value.encode() if isinstance(value, str) else value
+
+
 def by_task(groups: Sequence[RowGroup]) -> dict[str, list[RowGroup]]:
     """Return the row groups of each task, in their order.
 

@@ -29,6 +29,7 @@ from metatrain.data.packed.manifest import (
     MISSING_KEY,
     PackedConditions,
     RowGroup,
+    as_bytes,
     manifest_schema,
     parse_manifest,
 )
@@ -183,6 +184,7 @@ class DatasetWriter:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; rows come sorted by task."""
+        row = row | {column: as_bytes(row[column]) for column in self._ranged}
         size = sum(len(row[column]) for column in self._ranged)
         full = self._row_bytes + size > ROW_GROUP_BYTES
         if self._rows and (full or row["task"] != self._rows[0]["task"]):

@@ -7,7 +7,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.text import printable
 from metatrain.data.fingerprint import Fingerprint, fingerprint_of
 from metatrain.data.images import BadImage, open_packed
-from metatrain.data.packed.manifest import RowGroup
+from metatrain.data.packed.manifest import RowGroup, as_bytes
 from metatrain.data.packed.shard import Shard
 
 # Columns of a row that say where it is, or are compared as pixels.
@@ -107,7 +107,7 @@ class TaskImages:
 
     def _compare(self, name: str, packed: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         for column in sorted(packed.keys() & values.keys()):
-            if _as_bytes(packed[column]) != _as_bytes(values[column]):
+            if as_bytes(packed[column] or "") != as_bytes(values[column] or ""):
                 raise UserError(
                     f"{self._url} already holds a data set in which column '{column}' of {name!r} "
                     f"differs; choose another DEST, or remove that data set first."
@@ -125,7 +125,3 @@ class TaskImages:
                 f"'{printable(self._task)}' that this source does not have; choose another DEST, "
                 f"or give --grow to add this source's images to them."
             )
-
-
-def _as_bytes(value: str | bytes | None) -> bytes:
-    return (value or "").encode() if not isinstance(value, bytes) else value

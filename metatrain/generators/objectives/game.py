@@ -49,9 +49,9 @@ class GameConfig(Section):
     )
 
     @property
+    @abstractmethod
     def penalty_weight(self) -> float:
         """The weight of the gradient penalty."""
-        raise NotImplementedError
 
 
 C = TypeVar("C", bound=GameConfig)
