@@ -195,6 +195,8 @@ def _no_run_outlives_its_test() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """So that sums come in one order, here and in the workers."""
+def _same_numbers() -> None:
+    """One thread, so that sums come in one order, here and in the workers; one seed, so that a test
+    draws the same after any other tests."""
     torch.set_num_threads(1)
+    torch.manual_seed(0)
