@@ -47,6 +47,7 @@ _TOGETHER = {
     "test_evaluation.py": "models",
     "test_samples.py": "models",
     "test_doctor.py": "jobs",
+    "test_sr_jobs.py": "jobs",
     "test_submit.py": "jobs",
     "test_sweep.py": "jobs",
 }
@@ -61,7 +62,7 @@ _LONG = (
     *("test_engine.py", "test_sent_bytes.py", "test_checkpoint_memory.py", "test_glyphs.py"),
     *("test_image.py", "test_render.py", "test_surviving.py", "test_fuzz.py", "test_fuzz_runs.py"),
     *("test_fuzz_sources.py", "test_fuzz_http.py", "test_fuzz_ledger.py", "test_payoff.py"),
-    *("test_leaderboard.py", "test_sr_benchmark.py", "test_replay.py"),
+    *("test_leaderboard.py", "test_sr_benchmark.py", "test_sr_jobs.py", "test_replay.py"),
     "test_writing.py",
 )
 

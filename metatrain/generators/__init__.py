@@ -22,6 +22,7 @@ from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.refiner import Refiner
 from metatrain.generators.networks.registry import NETWORKS
 from metatrain.generators.networks.residual import Residual
+from metatrain.generators.networks.span import Span
 from metatrain.generators.objectives.adversarial import Adversarial
 from metatrain.generators.objectives.autoencode import Autoencode
 from metatrain.generators.objectives.flow import FlowMatching
@@ -46,6 +47,7 @@ GENERATORS: Mapping[str, type[Network]] = Registry(
         "gan_mixture": GANMixture,
         "diffusers": Backbone,
         "residual": Residual,
+        "span": Span,
         "autoencoder": Autoencoder,
         "refiner": Refiner,
     },

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from fault_proxy import LASTING, PASSING, every, first
+from local_training import train
 from object_storage import upload
+from photographs import photos, sr_config  # noqa: F401
 
 from metatrain.base.errors import UserError
 from metatrain.config import Config
@@ -320,3 +322,9 @@ def test_memory_stays_within_the_budget_and_a_constant(s3, monkeypatch):
     grown, streamed = map(int, result.stdout.split())
     assert streamed > 0.9 * TIMES * BUDGET
     assert grown < BUDGET + CONSTANT
+
+
+def test_super_resolution_trains_the_same_from_s3(photos, tmp_path, s3):  # noqa: F811
+    local = train(sr_config(photos, tmp_path / "local"))
+    streamed = train(sr_config(upload(photos, f"{s3}/photographs"), tmp_path / "streamed"))
+    assert all(torch.equal(streamed.parameters[n], p) for n, p in local.parameters.items())

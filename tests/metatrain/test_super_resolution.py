@@ -32,9 +32,15 @@ def first_episode(config):
     return next(load_episodes(source, training_sampler(source, config), start=0))[0]
 
 
+SPAN = ("generator.name=span", "generator.blocks=2")
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_a_new_network_is_the_bicubic_enlargement(photos, tmp_path, scale):  # noqa: F811
-    config = sr_config(photos, tmp_path, f"data.tasks.scale={scale}", "data.image_size=24")
+@pytest.mark.parametrize("name", ["residual", "span"])
+def test_a_new_network_is_the_bicubic_enlargement(photos, tmp_path, name, scale):  # noqa: F811
+    parts = [f"generator.name={name}", *([f"generator.scale={scale}"] if name == "span" else [])]
+    size = (f"data.tasks.scale={scale}", "data.image_size=24")
+    config = sr_config(photos, tmp_path, *size, *parts)
     network, low = build_generator(config).network, torch.rand(2, 3, 7, 5)
     enlarged = network.enlarge(low, scale)
     rows, columns = (torch.tensor(bicubic_weights(n, scale)).float() for n in (7, 5))
@@ -57,6 +63,33 @@ def test_every_learner_trains_it(photos, tmp_path, learner):  # noqa: F811
     start = build_theta(config).copy()
     state = train(config)
     assert any(not torch.equal(state.parameters[n], p) for n, p in start.items())
+
+
+@pytest.mark.parametrize("learner", ["maml++", "meta-sgd", "reptile", "imaml"])
+def test_learners_of_all_orders_train_span(photos, tmp_path, learner):  # noqa: F811
+    """Its gates and its shuffle have second derivatives, and no weight is left out."""
+    config = sr_config(photos, tmp_path, f"learner.name={learner}", *SPAN)
+    start = build_theta(config).copy()
+    state = train(config)
+    assert all(not torch.equal(state.parameters[n], p) for n, p in start.items())
+
+
+@pytest.mark.parametrize("parts", [["generator.name=residual"], SPAN], ids=["residual", "span"])
+def test_a_pixel_depends_on_no_low_pixel_beyond_the_reach(photos, tmp_path, parts):  # noqa: F811
+    network = build_generator(sr_config(photos, tmp_path, *parts)).network
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    network, low = network.double(), torch.rand(1, 3, 5, 45, dtype=torch.float64)
+    low.requires_grad_()
+    pixel = network.enlarge(low, 2)[0, :, 4, 44].sum()
+    [gradient] = torch.autograd.grad(pixel, low)
+    columns = gradient.abs().sum((0, 1, 2)).nonzero()[:, 0] - 22
+    assert 0 < columns.abs().max() <= network.reach
+
+
+def test_span_of_another_scale_is_refused(photos, tmp_path):  # noqa: F811
+    with pytest.raises(UserError, match=r"generator.scale=3 cannot enlarge by 2; give"):
+        train(sr_config(photos, tmp_path, *SPAN, "generator.scale=3"))
 
 
 @pytest.mark.long
@@ -103,7 +136,7 @@ def test_a_plan_knows_the_low_images(photos, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("generator.name=unet", "generator.name=residual"),
+        ("generator.name=unet", "generator.name=residual or span"),
         ("objective.name=flow", "generator that predicts a velocity"),
     ],
 )
