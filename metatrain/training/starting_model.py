@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from metatrain.base.errors import UserError
+from metatrain.base.section import Section
 from metatrain.base.text import printable
-from metatrain.config import Config, leaves
+from metatrain.config import Config
+from metatrain.generators.conditions.config import NO_CONDITIONS, conditions_of
 from metatrain.learning.inner.scopes import All
 from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners.joint import Joint
@@ -28,8 +30,9 @@ _MOST_SHOWN = 60
 class StartingModel:
     """The tensors of a model file that theta of another run begins with.
 
-    What the run's learner or scope adds to the network's weights, such as learned rates or LoRA
-    factors, may be missing there; learned rates of the model's own learner are left out.
+    What the run's learner, scope or conditions add to the network's weights, such as learned rates,
+    LoRA factors or an encoder of texts, may be missing there; learned rates of the model's own
+    learner are left out.
 
     Args:
         config: the configuration of the run, with `run.init`.
@@ -55,7 +58,7 @@ class StartingModel:
             )
         self._shapes = _shapes_of(config)
         self._names = {name: _stored(name) for name in self._shapes}
-        fault = self._fault({_stored(name) for name in _shapes_of(_unscoped(config))})
+        fault = self._fault({_stored(name) for name in _shapes_of(_plain(config))})
         if fault:
             raise UserError(
                 f"run.init is {self._url}, the model of another network: "
@@ -72,7 +75,7 @@ class StartingModel:
         """Return what keeps the tensors from fitting; None where nothing does.
 
         Args:
-            network: the names in a file of the network's weights, without what a scope adds.
+            network: the names in a file of the network's weights alone.
         """
         shapes = self._file.shapes
         for name, stored in self._names.items():
@@ -90,7 +93,7 @@ class StartingModel:
             values = dict(_leaves(json.loads(self._file.metadata["config"])))
         except (KeyError, ValueError, RecursionError):
             return None
-        for key, value in leaves(config):
+        for key, value in _leaves(config.model_dump(mode="json")):
             if key.startswith(_SHAPING) and values.get(key, value) != value:
                 there = printable(str(values[key]))[:_MOST_SHOWN]
                 return f"{key} is {there} there, and {value} here"
@@ -102,9 +105,20 @@ def _shapes_of(config: Config) -> dict[str, tuple[int, ...]]:
         return {name: tuple(p.shape) for name, p in build_theta(config).named().items()}
 
 
-def _unscoped(config: Config) -> Config:
+def _plain(config: Config) -> Config:
+    """Return the configuration of the network alone, without what is added to its weights."""
     inner = config.inner.model_copy(update={"scope": All.Config()})
-    return config.model_copy(update={"inner": inner, "learner": Joint.Config()})
+    changes = {"inner": inner, "learner": Joint.Config()}
+    if conditions_of(config.generator):
+        changes["generator"] = _unconditioned(config.generator)
+    return config.model_copy(update=changes)
+
+
+def _unconditioned(generator: Section) -> Section:
+    """Return a generator's section without conditions, or that of networks that it combines."""
+    networks = getattr(generator, "of", None)
+    changes = {"of": _unconditioned(networks)} if networks else {"conditions": NO_CONDITIONS}
+    return generator.model_copy(update=changes)
 
 
 def _stored(name: str) -> str:

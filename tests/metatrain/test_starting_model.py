@@ -53,10 +53,11 @@ def test_a_run_starts_with_the_weights_of_the_model_and_a_worker_with_its_slices
         (["learner.name=meta-sgd"], "inner_rule."),
         (["learner.name=maml++"], "inner_rule."),
         (["inner.scope.name=lora"], ".lora."),
+        (["generator.conditions=[support, text]"], ".encoders."),
     ],
     ids=str,
 )
-def test_what_a_learner_or_scope_adds_is_as_the_seed_decides(others, added, trained):
+def test_what_a_learner_or_scope_or_condition_adds_is_as_the_seed_decides(others, added, trained):
     model, config = load_model(trained), start(trained, *others)
     weights = initial_weights(config)
     fresh = build_theta(config).copy()
@@ -64,6 +65,13 @@ def test_what_a_learner_or_scope_adds_is_as_the_seed_decides(others, added, trai
     further = weights.keys() - model.parameters.keys()
     assert further
     assert all(added in name and torch.equal(weights[name], fresh[name]) for name in further)
+
+
+def test_an_encoder_of_the_model_is_not_left_out(trained, tmp_path):
+    config = start(trained, "generator.conditions=[support, text]")
+    Model(config, build_theta(config).copy(), step=1).save(f"{tmp_path}/told.safetensors")
+    with pytest.raises(UserError, match=r"it has .*encoders.* too"):
+        initial_weights(start(f"{tmp_path}/told.safetensors"))
 
 
 def test_learned_rates_of_the_model_are_left_out(trained, tmp_path):

@@ -60,7 +60,12 @@ class Emoji:
     @property
     def caption(self) -> str:
         """The name and the tags, such as ``baby chick, animal, bird``."""
-        return ", ".join((self.label, *(tag for tag in self.tags if tag != self.label)))
+        return caption_of(self.label, self.tags)
+
+
+def caption_of(label: str, tags: Iterable[str]) -> str:
+    """Return a caption of a name and tags, of which one may be the name again."""
+    return ", ".join((label, *(tag for tag in tags if tag != label)))
 
 
 class Catalogue:

@@ -1,0 +1,67 @@
+"""The table: every system's scores with their intervals, and what words change."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchmarks.conditions.systems import NO_WORDS, RIGHT
+from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
+
+
+class Row(NamedTuple):
+    """A system's scores.
+
+    Attributes:
+        name: the system's.
+        first: share of samples whose caption fits best of all candidates.
+        fifth: share of samples whose caption is among the five that fit best.
+        kid: KID to the reference images.
+        own_task: share of samples nearest to their own task.
+    """
+
+    name: str
+    first: Score
+    fifth: Score
+    kid: Score
+    own_task: Score
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Format all rows, and the differences of words to no words with as many images."""
+    named = {row.name: row for row in rows}
+    lines = [
+        "| given | caption is first | among 5 | KID | own task |",
+        "| --- | --: | --: | --: | --: |",
+        *(_line(row) for row in rows),
+        "",
+        "| difference | caption is first | KID | own task |",
+        "| --- | --: | --: | --: |",
+    ]
+    for row in rows:
+        images, _, words = row.name.partition(", ")
+        base = named.get(f"{images}, {NO_WORDS}") or named.get(f"{images}, {RIGHT}")
+        if words and base and base is not row:
+            lines.append(_difference(row, base))
+    return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    first, fifth, own = (_share(s.estimate) for s in (row.first, row.fifth, row.own_task))
+    kid = row.kid.estimate
+    return f"| {row.name} | {first} | {fifth} | {_number(kid)} | {own} |"
+
+
+def _difference(row: Row, base: Row) -> str:
+    first, kid, own = (
+        getattr(row, name).minus(getattr(base, name)) for name in ("first", "kid", "own_task")
+    )
+    name = f"{row.name}, less {base.name.partition(', ')[2]}"
+    return f"| {name} | {_share(first, '+')} | {_number(kid, '+')} | {_share(own, '+')} |"
+
+
+def _share(value: Estimate | Difference, sign: str = "") -> str:
+    centre, low, high = (100 * v for v in (value.value, value.low, value.high))
+    return f"{centre:{sign}.1f}% [{low:.1f}, {high:.1f}]"
+
+
+def _number(value: Estimate | Difference, sign: str = "") -> str:
+    return f"{value.value:{sign}.3f} [{value.low:.3f}, {value.high:.3f}]"

@@ -1,0 +1,86 @@
+"""The benchmark of words beside images, at the smallest size."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_frozen_texts import table  # noqa: F401
+
+from benchmarks.conditions import __main__ as benchmark
+from benchmarks.conditions.__main__ import caption_found, main
+from benchmarks.conditions.systems import NO_WORDS, RIGHT, WRONG, Told, systems_of
+from metatrain.config import load_config
+from metatrain.data.packing.pack import pack
+from metatrain.model.build import build_theta
+from metatrain.model.model import Model
+
+
+@pytest.fixture
+def told(tmp_path, table):  # noqa: F811
+    """A model with random weights, on tasks of noise whose words are in the table."""
+    stream = np.random.default_rng(0)
+    for task in range(30):
+        folder = tmp_path / "images" / f"{task}"
+        folder.mkdir(parents=True)
+        (tmp_path / "images" / f"{task}.txt").write_text(
+            f"{['red', 'fox', 'hen', 'a'][task % 4]} a"
+        )
+        for image in range(8):
+            pixels = stream.integers(0, 255, (16, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{image}.png")
+    pack(tmp_path / "images", tmp_path / "data", conditions={"text": "text"})
+    small = ["generator.width=8", "objective.sampler.steps=2", "data.image_size=16"]
+    config = load_config(
+        None, [*small, f"data.path={tmp_path}/data", "generator.conditions=[support, text]"]
+    )
+    model = Model(config, build_theta(config).copy(), step=1)
+    model.save(tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def test_every_system_is_sampled_once_and_stands_in_the_table(told, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.conditions.twin._EPOCHS", 2)
+    out = told / "out"
+    command = [str(told / "model.safetensors"), "--out", str(out), "--words"]
+    command += [str(told / "table.safetensors"), "--shots", "1", "--samples", "2", "--steps", "1"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    for system in systems_of([1], []):
+        assert f"| {system.name} |" in text
+    assert "| 1 image, wrong words, less no words | " in text
+    assert "| held-out real images |" in text
+    assert text.split() == (out / "table.md").read_text().split()
+    assert Image.open(out / "samples.png").width > 500
+    monkeypatch.setattr(benchmark.Sampler, "_sampled", None)
+    monkeypatch.setattr("benchmarks.conditions.twin._fit", None)
+    assert main(command) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_a_model_without_words_is_refused(told, capsys):
+    config = load_config(None, [f"data.path={told}/data", "data.image_size=16"])
+    Model(config, build_theta(config).copy(), step=1).save(told / "plain.safetensors")
+    assert main([str(told / "plain.safetensors"), "--out", str(told / "out")]) == 1
+    assert "no condition of the kind text" in capsys.readouterr().err
+
+
+def test_a_caption_is_found_where_it_fits_best():
+    class Same:
+        """A judge of which every image says its caption itself."""
+
+        def images(self, images):
+            return images[..., 0, 0, :]
+
+        def captions(self, captions):
+            return torch.eye(4)[[int(caption) for caption in captions]]
+
+    images = torch.eye(4)[torch.tensor([[0, 0], [1, 3]])][:, :, None, None]
+    first, second = caption_found(Same(), images, ["0", "1"], ["1", "0", "2", "3"], (1, 4))
+    assert (first.value, second.value) == (0.75, 1)
+
+
+def test_nothing_is_sampled_without_images_and_words():
+    assert systems_of([2], ["de"]) == [
+        *(Told(0, words) for words in (RIGHT, WRONG, "de")),
+        *(Told(2, words) for words in (NO_WORDS, RIGHT, WRONG, "de")),
+    ]
