@@ -1,1 +1,1 @@
-"""What words add to images: a model told in words what it draws, and a judge of captions."""
+"""The benefit of words beside images, as a judge of captions and the usual scores see it."""

@@ -1,4 +1,4 @@
-"""What words add to images: a model given 0, 1 or 3 images, and no words, the right or wrong ones.
+"""The benefit of words: a model given 0, 1 or 3 images, and no words, the right or wrong ones.
 
     python -m benchmarks.conditions MODEL --out DIR [--language de]
 

@@ -19,7 +19,7 @@ NO_WORDS, RIGHT, WRONG = "no words", "its words", "wrong words"
 
 @dataclass(frozen=True, order=True)
 class Told:
-    """What a model is told of a task.
+    """A description of what a model is told of a task.
 
     Attributes:
         images: number of images given; 0 samples without adapting.

@@ -9,6 +9,7 @@ from test_frozen_texts import table  # noqa: F401
 from benchmarks.conditions import __main__ as benchmark
 from benchmarks.conditions.__main__ import caption_found, main
 from benchmarks.conditions.systems import NO_WORDS, RIGHT, WRONG, Told, systems_of
+from benchmarks.conditions.twin import Twin
 from metatrain.config import load_config
 from metatrain.data.packing.pack import pack
 from metatrain.model.build import build_theta
@@ -65,8 +66,11 @@ def test_a_model_without_words_is_refused(told, capsys):
 
 
 def test_a_caption_is_found_where_it_fits_best():
-    class Same:
+    class Same(Twin):
         """A judge of which every image says its caption itself."""
+
+        def __init__(self):
+            torch.nn.Module.__init__(self)
 
         def images(self, images):
             return images[..., 0, 0, :]
