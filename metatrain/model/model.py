@@ -140,9 +140,7 @@ class Model:
             UserError: when an image cannot be used, or an argument is out of range.
         """
         model = self._adapting(steps, lr, scope)
-        support = as_support(images, self.config.data, value_range)
-        conditions = as_given(given, self.config, len(support))
-        support = replace(support, given={**support.given, **conditions})
+        support = self._support(images, given, value_range)
         steps_taken = model.adapt_stepwise(support, seed=seed)
         at, progress = next(steps_taken), Progress("adapting", model.config.adapt.steps)
         for at in steps_taken:
@@ -179,6 +177,7 @@ class Model:
         self,
         tasks: Sequence[Images],
         *,
+        given: Sequence[Given] = (),
         steps: int | None = None,
         lr: float | None = None,
         scope: str | None = None,
@@ -195,6 +194,7 @@ class Model:
 
         Args:
             tasks: the images of each task, as `adapt` takes them.
+            given: the conditions of each task, as `adapt` takes them; none by default.
             steps: see `adapt`.
             lr: see `adapt`.
             scope: see `adapt`.
@@ -203,11 +203,16 @@ class Model:
             on_step: called after every inner step with the steps taken and the mean loss before it.
 
         Raises:
-            UserError: as `adapt`, or when tasks differ in their number of images.
+            UserError: as `adapt`, or when tasks differ in their number of images, or conditions
+                are given for another number of tasks.
         """
+        if given and len(given) != len(tasks):
+            raise UserError(
+                f"there are {len(tasks)} tasks, and conditions of {len(given)}; give those of each."
+            )
         model = self._adapting(steps, lr, scope)
-        supports = [as_support(task, self.config.data, value_range) for task in tasks]
-        supports = [support.to(self.device) for support in supports]
+        pairs = zip(tasks, given or [NOTHING] * len(tasks), strict=True)
+        supports = [self._support(*pair, value_range).to(self.device) for pair in pairs]
         if len({len(support) for support in supports}) > 1:
             raise UserError(
                 f"the tasks have {', '.join(str(len(s)) for s in supports)} images; give as many "
@@ -462,6 +467,13 @@ class Model:
             return changed
         config, parameters = rescoped(changed.config, self.parameters, scope)
         return replace(changed, config=config, parameters=parameters)
+
+    def _support(
+        self, images: Images, given: Given, value_range: tuple[float, float] | None
+    ) -> Examples:
+        support = as_support(images, self.config.data, value_range)
+        conditions = as_given(given, self.config, len(support))
+        return replace(support, given={**support.given, **conditions})
 
     def _sampler_settings(self, settings: Mapping[str, Any]) -> Section | None:
         """Return the settings of the sampler with other values; None for the configured ones."""

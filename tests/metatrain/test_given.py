@@ -105,6 +105,27 @@ def test_conditions_leave_the_other_weights_as_they_are():
     assert all(".encoders." in n for n in known.keys() - dict(plain.named_parameters()).keys())
 
 
+def test_tasks_adapt_together_each_with_its_own_words():
+    config = config_of("unet", "adapt.steps=2", "adapt.lr=0.01", "inner.scope.name=film")
+    generator = build_theta(config)
+    moved(generator)
+    model = Model(config, generator.copy(), step=1)
+    tasks = [examples(seed).target for seed in (0, 1)]
+    given = [{"text": "a red fox"}, {}]
+    together = model.adapt_tasks(tasks, given=given)
+    phis = [
+        model.adapt(task, given=words).parameters for task, words in zip(tasks, given, strict=True)
+    ]
+    for adapted, phi in zip(together, phis, strict=True):
+        for name, value in phi.items():
+            torch.testing.assert_close(adapted.parameters[name], value, rtol=1e-4, atol=1e-5)
+    assert together[0].support.given == {"text": ("a red fox",) * 3}
+    without = model.adapt(tasks[0]).parameters
+    assert any(not torch.equal(phis[0][name], value) for name, value in without.items())
+    with pytest.raises(UserError, match="2 tasks, and conditions of 1"):
+        model.adapt_tasks(tasks, given=given[:1])
+
+
 @settings(max_examples=30)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_is_encoded_and_what_is_beyond_its_end_does_not_matter(text, other):
