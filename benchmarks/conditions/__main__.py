@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.conditions.judge import Judge
 from benchmarks.conditions.languages import translated
 from benchmarks.conditions.picture import picture
 from benchmarks.conditions.systems import NO_WORDS, RIGHT, WRONG, Sampler, Told, systems_of
 from benchmarks.conditions.table import Row, table
-from benchmarks.conditions.twin import Twin, trained_twin
 from benchmarks.provenance import commit, hardware
 from metatrain.base.errors import UserError
 from metatrain.base.progress import StreamDisplay, displayed, tracked
@@ -116,8 +116,8 @@ class Bench:
         )
         self._candidates = list(dict.fromkeys([*self.captions, *others]))[:CANDIDATES]
         self._scorer, self._real = protocol.scorer, protocol.benchmark.held_out[0]
-        words, twin = WordsConfig(path=options.words), f"{options.out}/twin.safetensors"
-        self._twin = trained_twin(store, reader, condition, words, twin)
+        words = WordsConfig(path=options.words)
+        self._judge = Judge(store, reader, condition, words, protocol.spaces[:2])
         told = {RIGHT: self.captions, WRONG: _turned(self.captions)}
         told |= {name: _in_language(self.captions, name) for name in options.language}
         self.sampler = Sampler(
@@ -136,32 +136,26 @@ class Bench:
 
     def row(self, name: str, images: Tensor) -> Row:
         """Score a system's samples [T, N, C, H, W]."""
-        first, fifth = caption_found(self._twin, images, self.captions, self._candidates, (1, 5))
-        return Row(name, first, fifth, **_usual(self._scorer, images))
+        fits = self._judge.fit(images, self._candidates)
+        places = [self._candidates.index(caption) for caption in self.captions]
+        return Row(name, *caption_found(fits, places), **_usual(self._scorer, images))
 
 
-def caption_found(
-    twin: Twin,
-    images: Tensor,
-    captions: Sequence[str],
-    candidates: Sequence[str],
-    ranks: Sequence[int],
-) -> list[Score]:
-    """Score how often an image's caption is among the first of all candidates, by each rank.
+def caption_found(fits: Tensor, places: Sequence[int]) -> list[Score]:
+    """Score how well the captions of images are found among all candidates.
 
     Args:
-        twin: the judge.
-        images: [T, N, C, H, W], N images of each of T tasks.
-        captions: of the T tasks.
-        candidates: captions, those of the tasks among them.
-        ranks: such as 1, for the caption that fits best.
+        fits: how well each of L captions fits each of N images of T tasks, [T, N, L].
+        places: of each task's own caption among the L.
+
+    Returns:
+        The shares of images whose own caption is first, and among the first five, and the mean
+        share of the other captions that fit worse.
     """
-    fits = twin.images(images) @ twin.captions(candidates).T
-    places = torch.tensor([candidates.index(caption) for caption in captions])
-    own = fits.gather(2, places[:, None, None].expand(-1, fits.shape[1], 1))
-    better = (fits > own).sum(dim=-1)
-    shares = [(better < rank).double().mean(dim=1) for rank in ranks]
-    return [score(mean_of(share), len(images)) for share in shares]
+    own = fits.gather(2, torch.tensor(places)[:, None, None].expand(-1, fits.shape[1], 1))
+    better = (fits > own).sum(dim=-1).double()
+    shares = [(better < 1).double(), (better < 5).double(), 1 - better / (fits.shape[2] - 1)]
+    return [score(mean_of(share.mean(dim=1)), len(fits)) for share in shares]
 
 
 def _usual(scorer: Scorer, images: Tensor) -> dict[str, Score]:

@@ -89,5 +89,7 @@ class Sampler:
         model = self._model
         if told.images:
             images = episode.support.target[: told.images]
-            model = model.adapt(images, given=given, steps=self._steps, seed=task)
+            model = model.adapt(
+                images, given=given, steps=self._steps, seed=task, value_range=(-1, 1)
+            )
         return model.sample(self._count, given=given, seed=task).cpu()

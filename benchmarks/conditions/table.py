@@ -14,6 +14,7 @@ class Row(NamedTuple):
         name: the system's.
         first: share of samples whose caption fits best of all candidates.
         fifth: share of samples whose caption is among the five that fit best.
+        worse: mean share of the other candidates that fit worse; a half is chance.
         kid: KID to the reference images.
         own_task: share of samples nearest to their own task.
     """
@@ -21,6 +22,7 @@ class Row(NamedTuple):
     name: str
     first: Score
     fifth: Score
+    worse: Score
     kid: Score
     own_task: Score
 
@@ -29,11 +31,11 @@ def table(rows: Sequence[Row]) -> str:
     """Format all rows, and the differences of words to no words with as many images."""
     named = {row.name: row for row in rows}
     lines = [
-        "| given | caption is first | among 5 | KID | own task |",
-        "| --- | --: | --: | --: | --: |",
+        "| given | caption is first | among 5 | fits better than | KID | own task |",
+        "| --- | --: | --: | --: | --: | --: |",
         *(_line(row) for row in rows),
         "",
-        "| difference | caption is first | KID | own task |",
+        "| difference | caption fits better than | KID | own task |",
         "| --- | --: | --: | --: |",
     ]
     for row in rows:
@@ -45,17 +47,17 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row) -> str:
-    first, fifth, own = (_share(s.estimate) for s in (row.first, row.fifth, row.own_task))
-    kid = row.kid.estimate
-    return f"| {row.name} | {first} | {fifth} | {_number(kid)} | {own} |"
+    found = [_share(s.estimate) for s in (row.first, row.fifth, row.worse)]
+    scores = [_number(row.kid.estimate), _share(row.own_task.estimate)]
+    return f"| {' | '.join([row.name, *found, *scores])} |"
 
 
 def _difference(row: Row, base: Row) -> str:
-    first, kid, own = (
-        getattr(row, name).minus(getattr(base, name)) for name in ("first", "kid", "own_task")
+    worse, kid, own = (
+        getattr(row, name).minus(getattr(base, name)) for name in ("worse", "kid", "own_task")
     )
     name = f"{row.name}, less {base.name.partition(', ')[2]}"
-    return f"| {name} | {_share(first, '+')} | {_number(kid, '+')} | {_share(own, '+')} |"
+    return f"| {name} | {_share(worse, '+')} | {_number(kid, '+')} | {_share(own, '+')} |"
 
 
 def _share(value: Estimate | Difference, sign: str = "") -> str:

@@ -8,10 +8,13 @@ from test_frozen_texts import table  # noqa: F401
 
 from benchmarks.conditions import __main__ as benchmark
 from benchmarks.conditions.__main__ import caption_found, main
+from benchmarks.conditions.judge import Judge
 from benchmarks.conditions.systems import NO_WORDS, RIGHT, WRONG, Told, systems_of
-from benchmarks.conditions.twin import Twin
 from metatrain.config import load_config
+from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
+from metatrain.data.tasks.class_reader import ClassReader
+from metatrain.generators.conditions.words import WordsConfig
 from metatrain.model.build import build_theta
 from metatrain.model.model import Model
 
@@ -23,11 +26,10 @@ def told(tmp_path, table):  # noqa: F811
     for task in range(30):
         folder = tmp_path / "images" / f"{task}"
         folder.mkdir(parents=True)
-        (tmp_path / "images" / f"{task}.txt").write_text(
-            f"{['red', 'fox', 'hen', 'a'][task % 4]} a"
-        )
+        words = ["red", "fox", "hen", "a"][task % 4]
+        (tmp_path / "images" / f"{task}.txt").write_text(f"{words} a")
         for image in range(8):
-            pixels = stream.integers(0, 255, (16, 16), dtype=np.uint8)
+            pixels = stream.integers(0, 20, (16, 16), dtype=np.uint8) + 30 + 50 * (task % 4)
             Image.fromarray(pixels).save(folder / f"{image}.png")
     pack(tmp_path / "images", tmp_path / "data", conditions={"text": "text"})
     small = ["generator.width=8", "objective.sampler.steps=2", "data.image_size=16"]
@@ -40,7 +42,6 @@ def told(tmp_path, table):  # noqa: F811
 
 
 def test_every_system_is_sampled_once_and_stands_in_the_table(told, capsys, monkeypatch):
-    monkeypatch.setattr("benchmarks.conditions.twin._EPOCHS", 2)
     out = told / "out"
     command = [str(told / "model.safetensors"), "--out", str(out), "--words"]
     command += [str(told / "table.safetensors"), "--shots", "1", "--samples", "2", "--steps", "1"]
@@ -53,7 +54,6 @@ def test_every_system_is_sampled_once_and_stands_in_the_table(told, capsys, monk
     assert text.split() == (out / "table.md").read_text().split()
     assert Image.open(out / "samples.png").width > 500
     monkeypatch.setattr(benchmark.Sampler, "_sampled", None)
-    monkeypatch.setattr("benchmarks.conditions.twin._fit", None)
     assert main(command) == 0
     assert capsys.readouterr().out == text
 
@@ -65,22 +65,29 @@ def test_a_model_without_words_is_refused(told, capsys):
     assert "no condition of the kind text" in capsys.readouterr().err
 
 
+def test_the_judge_finds_captions_that_colours_tell(told):
+    """Each word has a grey of its own."""
+    store = EpisodeStore(str(told / "data"))
+    config = load_config(None, ["data.conditions={text: text}"])
+    reader = ClassReader(store, 16, 1, config.data.conditions)
+    words = WordsConfig(path=str(told / "table.safetensors"))
+    judge = Judge(store, reader, "text", words, [])
+    captions, images = ["red a", "fox a", "hen a"], torch.empty(3, 1, 1, 16, 16)
+    for i in range(3):
+        images[i] = (40 + 50 * i) / 127.5 - 1
+    fits = judge.fit(images, captions)
+    assert fits.shape == (3, 1, 3)
+    assert fits[:, 0].argmax(dim=1).tolist() == [0, 1, 2]
+
+
 def test_a_caption_is_found_where_it_fits_best():
-    class Same(Twin):
-        """A judge of which every image says its caption itself."""
-
-        def __init__(self):
-            torch.nn.Module.__init__(self)
-
-        def images(self, images):
-            return images[..., 0, 0, :]
-
-        def captions(self, captions):
-            return torch.eye(4)[[int(caption) for caption in captions]]
-
-    images = torch.eye(4)[torch.tensor([[0, 0], [1, 3]])][:, :, None, None]
-    first, second = caption_found(Same(), images, ["0", "1"], ["1", "0", "2", "3"], (1, 4))
-    assert (first.value, second.value) == (0.75, 1)
+    fits = torch.tensor(
+        [[[0.9, 0.1, 0.2, 0.3, 0.4, 0.5]] * 2, [[0.6, 0.5, 0.4, 0.3, 0.2, 0.1]] * 2]
+    )
+    fits[1, 0, 5] = 0.7
+    first, fifth, worse = caption_found(fits, [0, 5])
+    assert (first.value, fifth.value) == (0.75, 0.75)
+    assert worse.value == 0.75
 
 
 def test_nothing_is_sampled_without_images_and_words():
