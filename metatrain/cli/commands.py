@@ -9,6 +9,7 @@ from metatrain.cli.combine import COMBINE
 from metatrain.cli.compress import COMPRESS
 from metatrain.cli.config import CONFIG
 from metatrain.cli.data import DATA, PACK, STORE
+from metatrain.cli.drawings import DRAWINGS
 from metatrain.cli.embed_text import EMBED_TEXT
 from metatrain.cli.encode import ENCODE
 from metatrain.cli.enlarge import ENLARGE
@@ -35,6 +36,7 @@ COMMANDS = {
     "models": MODELS,
     "adapt": ADAPT,
     "generate": GENERATE,
+    "drawings": DRAWINGS,
     "prefer": PREFER,
     "enlarge": ENLARGE,
     "refine": REFINE,

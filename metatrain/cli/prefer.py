@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 
 def _prefer(arguments: argparse.Namespace) -> None:
     from metatrain.model.file import adapted_url, load_model
-    from metatrain.preferences.direct import Settings
     from metatrain.preferences.prefer import prefer
     from metatrain.preferences.sentences import sentences
+    from metatrain.preferences.starts import Settings
     from metatrain.storage.lease import lease
 
     url = adapted_url(arguments.adapted)
     model = load_model(url, arguments.adapted_from, trust=arguments.trust).to(arguments.device)
+    start = load_model(arguments.start, trust=arguments.trust) if arguments.start else None
     settings = Settings(beta=arguments.beta, lr=arguments.lr, seed=arguments.seed)
     with lease(arguments.out, "prefers", wait=arguments.wait):
         outcome = prefer(
             model,
             arguments.choices,
             scope=arguments.scope,
+            start=start,
             settings=settings,
             steps=arguments.steps,
         )
@@ -60,8 +62,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("choices", metavar="CHOICES", help="a file of choices, with the folder images beside it")
     add("--out", required=True, metavar="DIR", help="folder of the model that prefers")
     add("--scope", choices=("lora", "film"), help="the parameters to move (the model's, or lora)")
+    add("--start", metavar="MODEL", help="a model that was meta-trained on choices of raters")
     add("--beta", type=above_0, default=2000.0, help="hold to the adapted model (2000)")
-    add("--lr", type=above_0, default=3e-4, help="rate of Adam (0.0003)")
+    add("--lr", type=above_0, help="rate of Adam (0.0003, or that of the start)")
     add("--steps", type=positive, default=100, help="at most so many (100)")
     add("--seed", type=seed, default=0, help="the same seed, the same result (0)")
     add(

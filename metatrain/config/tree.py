@@ -136,6 +136,22 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _choices_move_an_adapter(self) -> Self:
+        if self.objective.name != "preference":
+            return self
+        if self.inner.scope.name != "lora":
+            raise ValueError(
+                f"objective.name=preference compares with the model without its low-rank terms, "
+                f"and inner.scope.name is {self.inner.scope.name}; set inner.scope.name=lora."
+            )
+        if self.data.tasks.name != "preferences":
+            raise ValueError(
+                f"objective.name=preference learns from choices, and data.tasks.name is "
+                f"{self.data.tasks.name}; set data.tasks.name=preferences."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _inner_loop_can_be_sharded(self) -> Self:
         if self.cluster.inner_loop != "sharded":
             return self
@@ -189,6 +205,8 @@ class Config(Section):
             return f"a gradient penalty of objective {self.objective.name} needs whole weights"
         if OBJECTIVES[self.objective.name].replays(self.objective):
             return f"the replay buffer of objective {self.objective.name} is made by whole weights"
+        if self.objective.name == "preference":
+            return "objective preference computes with and without adapters, from whole weights"
         if kind.products and self.meta.gradient == "unrolled":
             return "meta.gradient=unrolled keeps graphs of whole weights"
         if kind.products and self.meta.hvp != "difference":

@@ -33,6 +33,7 @@ from metatrain.generators.objectives.objective import (
     Objective,
     Term,
 )
+from metatrain.generators.objectives.preference import Preference
 from metatrain.generators.objectives.refine import Refine
 from metatrain.generators.objectives.scheduled import Scheduled
 from metatrain.generators.objectives.super_resolution import SuperResolution
@@ -61,6 +62,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = Registry(
         "adversarial": Adversarial,
         "autoencode": Autoencode,
         "refine": Refine,
+        "preference": Preference,
     },
 )
 CODECS: Mapping[str, type[Codec]] = Registry(

@@ -95,6 +95,18 @@ class Generator(nn.Module):
     @torch.no_grad()
     def latents(self, examples: Examples) -> Examples:
         """Replace images by their latents where they are none, and conditions as encoders take."""
-        given = self.network.conditions(examples.given, examples.target)
-        target = examples.target if examples.encoded else self.codec.encode(examples.target)
-        return replace(examples, target=target, given=given, encoded=True)
+        given = dict(self.network.conditions(examples.given, examples.target))
+        encode = _unchanged if examples.encoded else self._encode
+        for name in self.objective.images:
+            images = examples.given.get(name)
+            if isinstance(images, Tensor):
+                given[name] = encode(images)
+        return replace(examples, target=encode(examples.target), given=given, encoded=True)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """Encode images [..., C, H, W]."""
+        return self.codec.encode(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
+
+
+def _unchanged(latents: Tensor) -> Tensor:
+    return latents

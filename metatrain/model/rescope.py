@@ -2,6 +2,7 @@
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
+from metatrain.base.section import Section
 from metatrain.config import Config, with_values
 from metatrain.generators import GENERATORS
 from metatrain.learning.inner.theta import RULE
@@ -30,10 +31,18 @@ def refuse_scope(config: Config, parameters: Parameters, scope: str) -> None:
         )
 
 
-def rescoped(config: Config, parameters: Parameters, scope: str) -> tuple[Config, Parameters]:
+def rescoped(
+    config: Config, parameters: Parameters, scope: str, settings: Section | None = None
+) -> tuple[Config, Parameters]:
     """Return a model's configuration and parameters with another scope of the inner loop.
 
     Before adapting, it samples the same images.
+
+    Args:
+        config: the model's configuration.
+        parameters: the model's parameters.
+        scope: the name of the scope.
+        settings: its section; its defaults by default.
 
     Raises:
         UserError: when there is no such scope, or training has fixed it.
@@ -41,7 +50,8 @@ def rescoped(config: Config, parameters: Parameters, scope: str) -> tuple[Config
     refuse_scope(config, parameters, scope)
     if scope == config.inner.scope.name:
         return config, parameters
-    config = with_values(config, {"inner.scope": {"name": scope}})
+    section = {"name": scope} if settings is None else settings.model_dump()
+    config = with_values(config, {"inner.scope": section})
     fresh = build_theta(config).copy()
     device = next(iter(parameters.values())).device
     return config, {n: parameters.get(n, v).to(device) for n, v in fresh.items()}

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from metatrain.generators.objectives.flow import random_stream
+from metatrain.generators.objectives.preference import preference_loss
 from metatrain.preferences.direct import (
     Judged,
     Loss,
     PairErrors,
-    Settings,
     Training,
-    preference_loss,
 )
 from metatrain.preferences.share import Share
+from metatrain.preferences.starts import Settings, Start
 
 FOLDS = 5
 # Checks without a better one after which trainings end.
@@ -36,7 +36,7 @@ class HeldOut:
     """Margins of pairs by the trainings that left them out.
 
     Attributes:
-        margins: after each check, [checks + 1, N]; those of the start are 0.
+        margins: after each check, [checks + 1, N]; those of the reference are 0, in front.
         folds: the fold of each pair, [N].
         beta: the strength that the loss has.
     """
@@ -52,7 +52,7 @@ class HeldOut:
 
     @property
     def best(self) -> int:
-        """The check with the lowest mean loss; 0 where none beats the start."""
+        """The check with the lowest mean loss; 0 where none beats the reference."""
         return _lowest(self.losses)
 
     @property
@@ -65,7 +65,7 @@ class HeldOut:
         correct = 0
         for fold in range(FOLDS):
             inside = self.folds == fold
-            # Not the start, which prefers nothing.
+            # Not the reference, which prefers nothing.
             check = 1 + _lowest(self.losses[1:, ~inside])
             correct += int((self.margins[check, inside] > 0).sum())
         return Share(correct, len(self.folds))
@@ -84,6 +84,7 @@ def hold_out(
     checks: int,
     every: int,
     stopped: Callable[[], bool],
+    start: Start | None = None,
 ) -> Iterator[HeldOut]:
     """Train once for each fold, on all others, up to one check after the other.
 
@@ -96,6 +97,7 @@ def hold_out(
         checks: at most so many.
         every: steps between two checks.
         stopped: tells after a check whether to end there.
+        start: where each training starts; by default at the reference.
 
     Yields:
         The margins after the last check, once for each fold that was trained further.
@@ -104,11 +106,11 @@ def hold_out(
     rows = [(folds == fold).nonzero()[:, 0] for fold in range(FOLDS)]
     others = [(folds != fold).nonzero()[:, 0] for fold in range(FOLDS)]
     judged = [Judged(errors, inside, settings.seed) for inside in rows]
-    trainings = [Training(errors, outside, loss, settings) for outside in others]
-    start = torch.zeros(1, errors.count, dtype=torch.float64)
-    result = HeldOut(start, folds, settings.beta)
+    trainings = [Training(errors, outside, loss, settings, start) for outside in others]
+    before = torch.zeros(1, errors.count, dtype=torch.float64)
+    result = HeldOut(before, folds, settings.beta)
     for check in range(1, checks + 1):
-        now = torch.zeros_like(start)
+        now = torch.zeros_like(before)
         for inside, judge, training in zip(rows, judged, trainings, strict=True):
             yield result
             for _ in range(every):

@@ -14,7 +14,6 @@ from metatrain.model.model import Model
 from metatrain.model.rescope import keeps_scope, refuse_scope, rescoped
 from metatrain.preferences.direct import (
     PairErrors,
-    Settings,
     Training,
     direct_preference,
     fine_tuning,
@@ -23,6 +22,7 @@ from metatrain.preferences.folds import FOLDS, HeldOut, folds_of, hold_out
 from metatrain.preferences.pairs import Pairs, read_answers, read_pairs
 from metatrain.preferences.reward import fit_reward
 from metatrain.preferences.share import Share
+from metatrain.preferences.starts import Settings, Start, learned_start, refuse_start
 
 SCOPE_NAMES = ("lora", "film")
 # The names of the methods in tables and sentences.
@@ -66,6 +66,7 @@ def prefer(
     choices: str,
     *,
     scope: str | None = None,
+    start: Model | None = None,
     settings: Settings | None = None,
     steps: int = STEPS,
 ) -> Outcome:
@@ -76,6 +77,8 @@ def prefer(
         choices: the file of choices, a path or any fsspec URL, with their images beside it.
         scope: the parameters to move: "lora" or "film"; by default the model's own scope where it
             is one of these, and else "lora".
+        start: a model that was meta-trained on `objective.name=preference`, whose low-rank terms
+            direct preference starts at, with the optimiser and the rate of its inner loop.
         settings: beta, rate, batch and seed.
         steps: at most so many; held-out choices say how many are taken.
 
@@ -84,7 +87,8 @@ def prefer(
             be used.
     """
     progress, outcome = None, None
-    for at in prefer_stepwise(model, choices, scope=scope, settings=settings, steps=steps):
+    options = {"scope": scope, "start": start, "settings": settings, "steps": steps}
+    for at in prefer_stepwise(model, choices, **options):
         if isinstance(at, Outcome):
             outcome = at
             continue
@@ -101,6 +105,7 @@ def prefer_stepwise(
     choices: str,
     *,
     scope: str | None = None,
+    start: Model | None = None,
     settings: Settings | None = None,
     steps: int = STEPS,
     stopped: Callable[[], bool] = lambda: False,
@@ -111,19 +116,21 @@ def prefer_stepwise(
         model: see `prefer`.
         choices: see `prefer`.
         scope: see `prefer`.
+        start: see `prefer`.
         settings: see `prefer`.
         steps: see `prefer`.
         stopped: tells whether to take no more steps than have been checked.
     """
     settings = settings or Settings()
-    scope = refuse_unteachable(model, scope)
+    scope = refuse_unteachable(model, scope, start)
     answers = read_answers(choices, model)
     pairs = read_pairs(choices, answers, model)
-    model, names = in_scope(model, scope)
+    model, names = in_scope(model, scope, start)
     errors, plan = PairErrors(model, names, pairs), _Plan(steps)
-    held_out = yield from _held_out(errors, settings, plan, stopped)
+    begun = learned_start(start, errors.reference, settings) if start else None
+    held_out = yield from _held_out(errors, settings, plan, stopped, begun)
     best = held_out[DIRECT].best
-    weights = yield from _trained(errors, settings, plan, best)
+    weights = yield from _trained(errors, settings, plan, best, begun)
     foreseen = {name: result.foreseen for name, result in held_out.items()}
     yield Outcome(
         model=replace(model, parameters={**model.parameters, **weights}) if best else None,
@@ -149,14 +156,19 @@ class _Plan:
 
 
 def _held_out(
-    errors: PairErrors, settings: Settings, plan: _Plan, stopped: Callable[[], bool]
+    errors: PairErrors,
+    settings: Settings,
+    plan: _Plan,
+    stopped: Callable[[], bool],
+    start: Start | None,
 ) -> Generator[LearningStage, None, dict[str, HeldOut]]:
     """Train each method without each fold, and return what they make of it."""
     losses = {DIRECT: direct_preference(settings.beta), WINNERS: fine_tuning}
     held_out: dict[str, HeldOut] = {}
     for number, (name, loss) in enumerate(losses.items()):
-        options = {"checks": plan.checks, "every": plan.every}
-        rounds = hold_out(errors, loss, settings, **options, stopped=stopped)
+        options = {"checks": plan.checks, "every": plan.every, "stopped": stopped}
+        begun = start if name == DIRECT else None
+        rounds = hold_out(errors, loss, settings, **options, start=begun)
         for part, result in enumerate(rounds):
             held_out[name] = result
             yield LearningStage(number * plan.rounds + part, plan.parts)
@@ -164,11 +176,11 @@ def _held_out(
 
 
 def _trained(
-    errors: PairErrors, settings: Settings, plan: _Plan, checks: int
+    errors: PairErrors, settings: Settings, plan: _Plan, checks: int, start: Start | None
 ) -> Generator[LearningStage, None, Parameters]:
     """Train on all pairs, for as many steps as lie before so many checks."""
     rows = torch.arange(errors.count)
-    training = Training(errors, rows, direct_preference(settings.beta), settings)
+    training = Training(errors, rows, direct_preference(settings.beta), settings, start)
     for check in range(checks):
         for _ in range(plan.every):
             training.step()
@@ -186,7 +198,7 @@ def foreseen_by_reward(pairs: Pairs, seed: int) -> Share:
     return Share(correct, len(pairs))
 
 
-def refuse_unteachable(model: Model, scope: str | None = None) -> str:
+def refuse_unteachable(model: Model, scope: str | None = None, start: Model | None = None) -> str:
     """Refuse a model that can learn from no choices, whatever they are; return the scope to move.
 
     It costs next to nothing, so that it can be asked before anybody rates.
@@ -194,9 +206,11 @@ def refuse_unteachable(model: Model, scope: str | None = None) -> str:
     Args:
         model: see `prefer`.
         scope: see `prefer`.
+        start: see `prefer`.
 
     Raises:
-        UserError: when the model is not adapted, or its objective or its scope cannot be used.
+        UserError: when the model is not adapted, or its objective, its scope or the start cannot
+            be used.
     """
     if model.support is None:
         raise MissingStepError(
@@ -217,13 +231,35 @@ def refuse_unteachable(model: Model, scope: str | None = None) -> str:
             f"this model is only adapted in its scope {trained}, and choices move "
             f"{' or '.join(SCOPE_NAMES)}; take a model of another scope."
         )
+    if start:
+        refuse_start(start)
+        scope = _scope_of_start(scope, trained)
     scope = scope or (trained if trained in SCOPE_NAMES else SCOPE_NAMES[0])
     refuse_scope(config, model.parameters, scope)
     return scope
 
 
-def in_scope(model: Model, scope: str) -> tuple[Model, list[str]]:
-    """Return the model in the scope to move, which draws the same, and the names there."""
-    config, parameters = rescoped(model.config, model.parameters, scope)
+def _scope_of_start(scope: str | None, trained: str) -> str:
+    """Return the scope of a meta-trained start, whose terms take the place of no others."""
+    if scope not in (None, "lora"):
+        raise UserError(f"scope is {scope}, and a start has the scope lora; leave scope out.")
+    if trained == "lora":
+        raise UserError(
+            "this model was adapted by low-rank terms, in whose place the start would put its own; "
+            "leave the start out, or adapt a model in another scope."
+        )
+    return "lora"
+
+
+def in_scope(model: Model, scope: str, start: Model | None = None) -> tuple[Model, list[str]]:
+    """Return the model in the scope to move, which draws the same, and the names there.
+
+    Args:
+        model: the adapted model.
+        scope: the name of the scope.
+        start: a meta-trained start, whose settings the scope then has.
+    """
+    settings = start and start.config.inner.scope
+    config, parameters = rescoped(model.config, model.parameters, scope, settings)
     model = replace(model, config=config, parameters=parameters)
     return model, SCOPES[scope].names(model.generator())

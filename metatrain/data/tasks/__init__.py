@@ -6,6 +6,7 @@ from metatrain.data.tasks.classes import Classes
 from metatrain.data.tasks.clusters import Clusters
 from metatrain.data.tasks.degradations import Degradations
 from metatrain.data.tasks.domains import Domains
+from metatrain.data.tasks.preferences import Preferences
 from metatrain.data.tasks.source import EpisodeSampler, TaskSource
 
 TASK_SOURCES: Registry[type[TaskSource]] = Registry(
@@ -16,6 +17,7 @@ TASK_SOURCES: Registry[type[TaskSource]] = Registry(
         "clusters": Clusters,
         "augmentations": Augmentations,
         "domains": Domains,
+        "preferences": Preferences,
     },
 )
 
@@ -27,5 +29,6 @@ __all__ = [
     "Degradations",
     "Domains",
     "EpisodeSampler",
+    "Preferences",
     "TaskSource",
 ]

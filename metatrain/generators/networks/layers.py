@@ -1,6 +1,8 @@
 """Layers that networks share."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -33,6 +35,41 @@ class FiLM(nn.Module):
         places = (1,) * (x.ndim - 2)
         scale, shift = self.linear(F.silu(embedding)).unflatten(-1, (-1, *places)).chunk(2, dim=1)
         return x * (1 + scale) + shift
+
+
+class Adapter(nn.Module):
+    """A term that a scope adds beside a layer, which without it computes as it did.
+
+    Attributes:
+        enabled: whether the term is added; see `without_adapters`.
+    """
+
+    enabled: bool = True
+
+
+@contextmanager
+def without_adapters(network: nn.Module) -> Iterator[None]:
+    """Let a network compute without its adapters inside the context."""
+    adapters = [module for module in network.modules() if isinstance(module, Adapter)]
+    for adapter in adapters:
+        adapter.enabled = False
+    try:
+        yield
+    finally:
+        for adapter in adapters:
+            adapter.enabled = True
+
+
+def fixed_beside_adapters(network: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that belong to no adapter, by name, as constants."""
+    inside = {
+        id(parameter)
+        for module in network.modules()
+        if isinstance(module, Adapter)
+        for parameter in module.parameters()
+    }
+    named = network.named_parameters()
+    return {name: p.detach() for name, p in named if id(p) not in inside}
 
 
 class Context(nn.Module):

@@ -50,11 +50,14 @@ class Objective(ABC, Generic[C]):
         Config: the class of `config`.
         trains: the kind of network that it can train.
         needs: that kind in words, for whoever configured another.
+        images: names of conditions that are images [..., C, H, W], which the objective itself
+            reads as the codec encodes them, whatever the network's encoders are.
     """
 
     Config: ClassVar[type[Section]]
     trains: ClassVar[type[Network]] = Network
     needs: ClassVar[str] = "a network"
+    images: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: C, shape: tuple[int, int, int]) -> None:
         self.config, self.shape = config, shape

@@ -150,7 +150,7 @@ class InnerLoop:
         """Take the steps of `adapt`, yielding after each the loss before it, a scalar."""
         self.start(theta)
         moved = {name: self._parameters[name] for name in self.scope}
-        optimizer = self._optimizer(moved, lr)
+        optimizer = self.optimizer(moved, lr)
         for step in range(self.config.steps):
             losses = {}
             for number, names in self._numbered_updates(step):
@@ -257,9 +257,15 @@ class InnerLoop:
             metrics["hvp_error"] = torch.tensor(self.hvp.error, device=device)
         return metrics
 
-    def _optimizer(
+    def optimizer(
         self, moved: dict[str, nn.Parameter], lr: float
     ) -> "torch.optim.Optimizer | _RuleSteps":
+        """Make the optimiser of the steps on one task, with learned rates where there are some.
+
+        Args:
+            moved: the parameters in scope, which it moves in place.
+            lr: the inner rate.
+        """
         # Made anew for every task: moments of one task must not reach another.
         momentum = self._momentum
         if len(list(self.theta.inner_rule.parameters())):

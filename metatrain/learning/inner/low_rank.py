@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from metatrain.generators.networks.layers import Adapter
+
 Layer = nn.Linear | nn.Conv2d
 
 # The name of the term within its layer.
 _NAME = "lora"
 
 
-class LowRank(nn.Module):
+class LowRank(Adapter):
     """A term up(down(x)) beside a layer (Hu et al. 2022, "LoRA", eq. 3, alpha = r).
 
     It is computed beside the layer, never added to its weight: a frozen weight then needs neither a
@@ -124,4 +126,5 @@ def layers_of(network: nn.Module) -> Iterator[tuple[str, Layer]]:
 
 
 def _with_term(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    return output + layer.lora(inputs[0], layer).to(output.dtype)
+    term = layer.lora
+    return output + term(inputs[0], layer).to(output.dtype) if term.enabled else output
