@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rated_choices import brightness, rate
 from sampling_models import GAN, adapted_model
 from small_models import metatrain, save
 
@@ -14,7 +15,7 @@ from metatrain.base.errors import UserError
 from metatrain.data.batch import support_batch
 from metatrain.learning.inner.low_rank import low_rank_terms
 from metatrain.model.rescope import rescoped
-from metatrain.preferences.choices import Drawn, RaterChoice, append_choice, read_choices
+from metatrain.preferences.choices import read_choices
 from metatrain.preferences.direct import (
     PairErrors,
     Settings,
@@ -23,41 +24,10 @@ from metatrain.preferences.direct import (
     margins,
     preference_loss,
 )
-from metatrain.preferences.pairs import Pairs, read_answers, stored_image
+from metatrain.preferences.pairs import Pairs, read_answers
 from metatrain.preferences.prefer import Outcome, prefer, prefer_stepwise, refuse_unteachable
 
 FAST = Settings(lr=5e-3, batch=8)
-
-
-def brightness(images):
-    return images.flatten(1).mean(dim=1)
-
-
-def rate(model, folder, count, better=brightness):
-    """Write choices between drawings of a model, by somebody of this taste."""
-    drawings = model.sample(2 * count, seed=5)
-    names = []
-    for image in drawings:
-        content, sha256 = stored_image(image, model)
-        (folder / "images").mkdir(exist_ok=True, parents=True)
-        (folder / "images" / f"{sha256}.png").write_bytes(content)
-        names.append(sha256)
-    for k in range(count):
-        left, right = 2 * k, 2 * k + 1
-        values = better(drawings[[left, right]])
-        append_choice(
-            folder / "choices.jsonl",
-            RaterChoice(
-                model=model.sha256,
-                left=Drawn(sha256=names[left], seed=left),
-                right=Drawn(sha256=names[right], seed=right),
-                answer="left" if values[0] > values[1] else "right",
-                repeated=False,
-                seconds=1.0,
-                time=0.0,
-            ),
-        )
-    return str(folder / "choices.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +113,7 @@ def test_pair_and_reference_share_time_and_noise(errors):
         assert torch.equal(first, second)
     assert not torch.equal(winners[0], losers[0])
     assert winners[4].all()  # every drawing sees the whole support
-    start = errors.at(errors.start, (winners, losers))
+    start = errors.at(errors.reference, (winners, losers))
     assert margins(start, start).abs().max() == 0
     assert not torch.equal(errors.draws(torch.arange(4), 3, 8)[0][1], winners[1])
 
@@ -153,7 +123,7 @@ def test_a_step_goes_down_the_gradient_in_float64(errors):
     draws = errors.draws(torch.arange(4), 0, 0)
     generator = errors._generator.double()
     draws = tuple(tuple(t.double() if t.is_floating_point() else t for t in d) for d in draws)
-    start = {n: p.double() for n, p in errors.start.items()}
+    start = {n: p.double() for n, p in errors.reference.items()}
     weights = {n: (p + 0.05 * torch.randn_like(p)).requires_grad_() for n, p in start.items()}
     beta = 30.0
 
@@ -197,7 +167,7 @@ def test_a_training_lowers_its_own_loss(errors):
 
     def value():
         with torch.no_grad():
-            reference = errors.at(errors.start, draws)
+            reference = errors.at(errors.reference, draws)
             return preference_loss(
                 margins(errors.at(training.weights, draws), reference), 2000.0
             ).mean()
