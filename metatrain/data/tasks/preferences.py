@@ -1,12 +1,14 @@
 """The task source of preferences: a task is a rater, its examples choices between drawings."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor
 from typing_extensions import override
 
@@ -30,7 +32,7 @@ class PreferencesConfig(Section):
 
     name: Literal["preferences"] = "preferences"
     raters: int = Field(
-        default=1000, ge=1, le=2**31, description="Raters of a split, who are no other split's."
+        default=1000, ge=1, le=10**6, description="Raters of a split, who are no other split's."
     )
     named: float = Field(
         default=0.25,
@@ -79,25 +81,31 @@ class PreferencePlan:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreferenceSampler:
-    """Plans of the episodes of one split: every rater comes once before any comes twice."""
+    """Plans of the episodes of one split: every rater comes once before any comes twice.
+
+    Attributes:
+        scenes: what is drawn.
+        rater: returns a rater by number.
+        epoch: the number of raters.
+        key: of the random streams.
+        meta_batch: episodes of an outer step.
+        shots: choices of a support.
+        queries: choices of a query.
+    """
 
     scenes: tuple[Scene, ...]
-    raters: tuple[Rater, ...]
+    rater: Callable[[int], Rater]
+    epoch: int
     key: int
     meta_batch: int
     shots: int
     queries: int
 
-    @property
-    def epoch(self) -> int:
-        """The number of raters."""
-        return len(self.raters)
-
     def plan(self, step: int, slot: int) -> PreferencePlan:
         """Return the plan of `slot` in outer step `step`."""
-        rater = self.raters[turn_of(self.key, step * self.meta_batch + slot, self.epoch)]
+        rater = self.rater(turn_of(self.key, step * self.meta_batch + slot, self.epoch))
         stream = random_stream(self.key, IMAGES, step, slot)
         scene = self.scenes[int(stream.integers(len(self.scenes)))]
         count = self.shots + self.queries
@@ -128,14 +136,8 @@ class Preferences(PackedSource[PreferencesConfig, PreferencePlan]):
         self, config: PreferencesConfig, data: EpisodeConfig, store: EpisodeStore | None = None
     ) -> None:
         super().__init__(config, data, store)
-        column = self.store.conditions.get(TRAITS, {})
-        self._traits = int(column.get("size", 0)) if column.get("name") == "vector" else 0
-        if self._traits <= len(NAMED_TRAITS):
-            raise UserError(
-                f"{self.url} has no drawings with traits, which raters choose by; make them with "
-                f"metatrain drawings."
-            )
-        section = VectorConfig(size=self._traits)
+        section = _section_of_traits(self.store)
+        self._traits = section.size
         self.reader = ClassReader(self.store, data.image_size, data.channels, {TRAITS: section})
 
     @classmethod
@@ -161,12 +163,13 @@ class Preferences(PackedSource[PreferencesConfig, PreferencePlan]):
         key, data = stream_key(seed, split), self.data
         options = {"traits": self._traits, "channels": data.channels, "named": self.config.named}
         return PreferenceSampler(
-            self._scenes(split, 2 * (data.shots + queries)),
-            tuple(rater_of(key, number, **options) for number in range(self.config.raters)),
-            key,
-            meta_batch,
-            data.shots,
-            queries,
+            scenes=self._scenes(split, 2 * (data.shots + queries)),
+            rater=partial(rater_of, key, **options),
+            epoch=self.config.raters,
+            key=key,
+            meta_batch=meta_batch,
+            shots=data.shots,
+            queries=queries,
         )
 
     @override
@@ -219,3 +222,17 @@ class Preferences(PackedSource[PreferencesConfig, PreferencePlan]):
                 f"make more with metatrain drawings --drawings {needed}."
             )
         return scenes
+
+
+def _section_of_traits(store: EpisodeStore) -> VectorConfig:
+    """Return the section of the packed traits, and refuse data without any."""
+    try:
+        section = VectorConfig.model_validate(store.conditions.get(TRAITS))
+    except ValidationError:
+        section = VectorConfig()
+    if section.size <= len(NAMED_TRAITS):
+        raise UserError(
+            f"{store.url} has no drawings with traits, which raters choose by; make them with "
+            f"metatrain drawings."
+        )
+    return section

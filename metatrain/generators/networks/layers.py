@@ -37,7 +37,7 @@ class FiLM(nn.Module):
         return x * (1 + scale) + shift
 
 
-class Adapter(nn.Module):
+class AdapterTerm(nn.Module):
     """A term that a scope adds beside a layer, which without it computes as it did.
 
     Attributes:
@@ -50,7 +50,7 @@ class Adapter(nn.Module):
 @contextmanager
 def without_adapters(network: nn.Module) -> Iterator[None]:
     """Let a network compute without its adapters inside the context."""
-    adapters = [module for module in network.modules() if isinstance(module, Adapter)]
+    adapters = [module for module in network.modules() if isinstance(module, AdapterTerm)]
     for adapter in adapters:
         adapter.enabled = False
     try:
@@ -65,7 +65,7 @@ def fixed_beside_adapters(network: nn.Module) -> dict[str, Tensor]:
     inside = {
         id(parameter)
         for module in network.modules()
-        if isinstance(module, Adapter)
+        if isinstance(module, AdapterTerm)
         for parameter in module.parameters()
     }
     named = network.named_parameters()

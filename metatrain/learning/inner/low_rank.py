@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.generators.networks.layers import Adapter
+from metatrain.generators.networks.layers import AdapterTerm
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -17,7 +17,7 @@ Layer = nn.Linear | nn.Conv2d
 _NAME = "lora"
 
 
-class LowRank(Adapter):
+class LowRank(AdapterTerm):
     """A term up(down(x)) beside a layer (Hu et al. 2022, "LoRA", eq. 3, alpha = r).
 
     It is computed beside the layer, never added to its weight: a frozen weight then needs neither a
