@@ -36,8 +36,9 @@ from metatrain.storage.local_disk import write_whole
 
 # Images that best of n draws for each that it keeps.
 _DRAWN = 4
-# Drawings that a method is judged by, and their seeds, which no choice is about.
-_JUDGED, _POOL, _CHOICES, _AGAINST = 64, 1, 2, 3
+# Drawings that a method is judged by, and seeds. Every method and the unadapted model draw from the
+# same noise, so that what was learned alone tells them apart; no choice is about these drawings.
+_JUDGED, _AGAINST, _POOL, _CHOICES = 64, 0, 1, 2
 _CHECKS, _EVERY = 20, 5
 # The share of tastes that have a name, and the purpose of the stream of a rater's noise.
 _NAMED, _NOISE = 0.25, 3
@@ -149,7 +150,7 @@ class RaterCells:
             WINNERS: (fine_tuning, None),
         }
         methods = {
-            name: lambda how=how: self._learned(adapted, pairs, *how).sample(_JUDGED, seed=0)
+            name: lambda how=how: self._learned(adapted, pairs, *how).sample(_JUDGED, seed=_AGAINST)
             for name, how in losses.items()
             if name != LEARNED or self._start
         }
@@ -185,7 +186,7 @@ class RaterCells:
 
 def _best(adapted: Model, pairs: Pairs) -> Tensor:
     reward = fit_reward(pairs)
-    drawn = adapted.sample(_DRAWN * _JUDGED, seed=0).unflatten(0, (_JUDGED, _DRAWN))
+    drawn = adapted.sample(_DRAWN * _JUDGED, seed=_AGAINST).unflatten(0, (_JUDGED, _DRAWN))
     best = reward(drawn.flatten(0, 1)).view(_JUDGED, _DRAWN).argmax(dim=1)
     return drawn[torch.arange(_JUDGED), best.to(drawn.device)]
 

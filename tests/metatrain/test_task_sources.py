@@ -111,7 +111,7 @@ def test_a_section_of_the_source_is_configuration(waves):
         with_values(waves, {"data.tasks.wavelength": 0})
     with pytest.raises(UserError, match=r"did you mean 'data\.tasks\.wavelength'"):
         load_config(None, ["data.tasks={name: waves, wavelenth: 4}"])
-    allowed = r'data.tasks.name is "wave"; allowed is classes, .*, domains, waves'
+    allowed = r'data.tasks.name is "wave"; allowed is classes, .*, preferences, waves'
     with pytest.raises(UserError, match=allowed):
         load_config(None, ["data.tasks.name=wave"])
 
