@@ -11,4 +11,6 @@ Files, each built on those before it:
     folds      trainings that each leave choices out, and the step that foresees these best
     prefer     the whole: from an adapted model and choices to another adapted model
     sentences  its outcome in words
+    traits     the numbers that simulated tastes are made of
+    drawings   drawings of one model, packed with their traits, for simulated raters
 """

@@ -21,6 +21,7 @@ from metatrain.data.tasks.random_streams import random_stream, stream_key
 from metatrain.data.tasks.raters import better_of, rater_of
 from metatrain.learning.inner.low_rank import low_rank_terms
 from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_generator, build_learner, build_theta
 from metatrain.preferences.direct import PairErrors, Training, direct_preference
@@ -259,6 +260,25 @@ def test_a_start_is_where_preferring_starts(start, base, images):
     lr = start.config.inner.lr  # of the inner loop, by whose Adam a first step moves by the rate
     moves = [(w - start.parameters[n]).abs().max() for n, w in training.weights.items()]
     assert float(max(moves)) == pytest.approx(lr, rel=0.01)
+
+
+def test_rates_that_a_learner_learned_are_those_of_the_steps(drawn, base, images):
+    config = configuration(drawn, base, "learner.name=meta-sgd")
+    weights = learned(config)
+    slow = {n: p - 100 if "up" in n else p for n, p in weights.items() if n.startswith(RULE)}
+    start = library.Model(config, weights | slow, 1)
+    model = library.load(base).adapt(f"{images}/task-03")
+    scoped, names = in_scope(model, "lora", start)
+    drawings = model.sample(8, seed=1)
+    errors = PairErrors(scoped, names, Pairs(drawings[:4], drawings[4:]))
+    begun = learned_start(start, errors.reference, Settings())
+    training = Training(errors, torch.arange(4), direct_preference(2000.0), Settings(), begun)
+    training.step()
+    moved = {n for n, w in training.weights.items() if not torch.equal(w, weights[n])}
+    assert moved
+    assert not [name for name in moved if name.endswith(".up")]
+    with pytest.raises(UserError, match="the start learned its inner rates; leave lr out"):
+        learned_start(start, errors.reference, Settings(lr=0.1))
 
 
 def test_the_command_starts_there_and_judges_by_held_out_choices(
