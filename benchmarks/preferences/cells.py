@@ -149,7 +149,7 @@ class RaterCells:
             LEARNED: (direct, self._start),
             WINNERS: (fine_tuning, None),
         }
-        methods = {
+        methods: dict[str, Callable[[], Tensor]] = {
             name: lambda how=how: self._learned(adapted, pairs, *how).sample(_JUDGED, seed=_AGAINST)
             for name, how in losses.items()
             if name != LEARNED or self._start
