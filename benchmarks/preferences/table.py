@@ -47,12 +47,15 @@ class WinRates:
         few = [count for count in self._scores if count <= _FEW]
         if _MANY not in self._scores or not few or LEARNED not in self._scores[_MANY][0]:
             return None
-        goal = self._estimate(_MANY, DIRECT).value
-        best = max(few, key=lambda count: self._estimate(count, LEARNED).value)
-        reached = self._estimate(best, LEARNED).value
+        goal, count = self._estimate(_MANY, DIRECT), max(few)
+        standard = f"from the standard start {goal.value:.1%} after {_MANY} choices"
+        if goal.low <= 0.5:
+            # To reach what is no better than chance would be no success.
+            return f"Goal undecided: {standard}, which chance may explain."
+        reached = self._estimate(count, LEARNED).value
+        verdict = "met" if reached >= goal.value else "missed"
         return (
-            f"Goal {'met' if reached >= goal else 'missed'}: from the standard start {goal:.1%} "
-            f"after {_MANY} choices; from the meta-trained start {reached:.1%} after {best}."
+            f"Goal {verdict}: {standard}; from the meta-trained start {reached:.1%} after {count}."
         )
 
     def _estimate(self, count: int, method: str) -> Estimate:
