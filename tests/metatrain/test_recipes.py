@@ -4,13 +4,21 @@ import re
 import shlex
 from pathlib import Path
 
+import diffusers
+import matplotlib
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 from small_models import metatrain
+from tiny_backbones import SDXL, model_of
+from tiny_texts import encoder, tokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 import metatrain as package
 from metatrain.cli.recipe import RECIPES, recipes
 from metatrain.config import load_config
+from metatrain.data.lettering import LETTERS, Typeface
 
 PAGES = Path(__file__).parents[2] / "docs" / "recipes"
 NAMES = sorted(recipes())
@@ -74,16 +82,14 @@ def run_recipe(name, small, skipped):
     for program, command, *words in commands_of(name):
         assert program == "metatrain"
         if command == "train":
-            package.train(load_config(words[0], [*words[1:], *small]))
+            package.train(load_config(words[0], [*words[1:], *small]), device="cpu")
         elif command not in skipped:
             assert metatrain(command, *words) == 0, [command, *words]
 
 
 # Everything as small as it can be.
-SMALL = (
-    *("data.image_size=16", "generator.width=8", "meta.steps=2", "meta.batch=1", "meta.warmup=0"),
-    *("inner.steps=1", "adapt.steps=2", "objective.sampler.steps=2", "checkpoint.every=2"),
-)
+TINY = ("data.image_size=16", "meta.steps=1", "meta.batch=1", "meta.warmup=0", "inner.steps=1")
+SMALL = (*TINY, "generator.width=8", "adapt.steps=2", "objective.sampler.steps=2")
 
 
 @pytest.fixture
@@ -94,31 +100,87 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def paintings(here):
-    """Folders of painters, each with a colour."""
-    for painter in range(10):
+    """Folders of painters, each with colours of its own, packed for 16 pixels."""
+    for painter in range(30):
         (here / "paintings" / f"painter{painter}").mkdir(parents=True)
         for picture in range(16):
-            image = Image.new("RGB", (20, 16), (255, 20 * painter, 40))
+            image = Image.new("RGB", (20, 16), (255, 8 * painter, 40))
             box = (picture % 8, picture // 8, 10 + picture % 5, 12)
-            ImageDraw.Draw(image).ellipse(box, fill=(12 * picture, 20 * painter, 200))
+            ImageDraw.Draw(image).ellipse(box, fill=(12 * picture, 8 * painter, 200))
             image.save(here / "paintings" / f"painter{painter}" / f"{picture}.png")
+    package.pack("paintings", "data", size=16)
     return here
 
 
 @pytest.mark.long
 def test_art_runs_in_miniature(paintings):
-    assert metatrain("pack", "paintings", "data", "--size", 16) == 0
     run_recipe("art", SMALL, skipped=("pack", "evaluate", "report"))
     for name in ("first", "second", "third"):
         with Image.open(f"{name}.png") as sheet:
             assert sheet.mode == "RGB" and min(sheet.size) > 4 * 16
 
 
+@pytest.mark.long
+def test_driving_runs_in_miniature(paintings):
+    run_recipe("driving", SMALL, skipped=("pack", "evaluate"))
+    assert len([*(paintings / "more").iterdir()]) == 200
+
+
+@pytest.mark.long
+def test_fonts_run_in_miniature(here):
+    faces = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    (here / "faces").mkdir()
+    for path in (*faces.glob("DejaVu*.ttf"), *faces.glob("STIXGeneral*.ttf")):
+        (here / "faces" / path.name).write_bytes(path.read_bytes())
+    package.pack("faces", "data", size=16)
+    (here / "five").mkdir()
+    for letter in "AB":
+        drawing = Typeface((faces / "DejaVuSans.ttf").read_bytes(), 64).draw(letter)
+        (here / "five" / f"{letter}.png").write_bytes(drawing)
+    run_recipe("fonts", SMALL, skipped=("pack", "evaluate"))
+    assert {*TTFont("mine.otf").getBestCmap()} == {ord(letter) for letter in f" {LETTERS}"}
+
+
+@pytest.mark.long
+def test_product_runs_in_miniature(paintings):
+    write_sdxl("sdxl")
+    (paintings / "photos").symlink_to(paintings / "paintings" / "painter0")
+    small = (*TINY, "inner.scope.rank=2", "adapt.steps=1", "objective.sampler.steps=2")
+    run_recipe("product", small, skipped=("pack", "plan"))
+    assert load_file("lora/pytorch_lora_weights.safetensors")
+
+
+def write_sdxl(folder):
+    """Write a random pipeline of Stable Diffusion XL, as small as it comes."""
+    layers = {"down_block_types": ["DownEncoderBlock2D"] * 2, "norm_num_groups": 4}
+    layers |= {"up_block_types": ["UpDecoderBlock2D"] * 2, "block_out_channels": (8, 8)}
+    diffusers.StableDiffusionXLPipeline(
+        vae=diffusers.AutoencoderKL(**layers, in_channels=3, out_channels=3, latent_channels=1),
+        # Of two encoders, side by side.
+        unet=model_of("UNet2DConditionModel", **SDXL, cross_attention_dim=16),
+        text_encoder=encoder(CLIPTextModel, 0),
+        text_encoder_2=encoder(CLIPTextModelWithProjection, 1),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
+        scheduler=diffusers.DDIMScheduler(),
+    ).save_pretrained(folder)
+
+
 def test_generate_art_draws_in_the_style_of_a_folder(paintings):
-    package.pack("paintings", "data", size=16)
-    config = ["data.path=data", "data.channels=3", "data.shots=2", "data.queries=2", *SMALL]
-    model = package.train(load_config(None, [*config, "run.name=art"]))
+    shape = ("data.path=data", "data.channels=3", "data.shots=2", "data.queries=2")
+    model = package.train(load_config(None, ["run.name=art", *shape, *SMALL]))
     style = sorted((paintings / "paintings" / "painter3").iterdir())[:5]
     art = package.generate_art("runs/art", style, 3, seed=1)
     assert [image.size for image in art] == [(16, 16)] * 3
     assert art == model.adapt(style, seed=1).images(3, seed=1)
+
+
+def test_a_number_of_the_page_on_choosing_stands_where_a_command_wrote_it():
+    page = (PAGES / "choosing.md").read_text()
+    sources = "".join(
+        (PAGES / link.partition("#")[0]).read_text()
+        for link in re.findall(r"\]\((\.\./\S+\.md\S*)\)", page)
+    )
+    numbers = re.findall(r"-?\d+\.\d+%?|\d+%", page)
+    assert len(numbers) > 20
+    assert not [number for number in numbers if number.strip("%-") not in sources]
