@@ -19,6 +19,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 # A typeface of all of Unicode has less.
 _MOST_BYTES = 64_000_000
+# Beginnings of TrueType and OpenType files; compressed ones (WOFF) and collections have others.
+_OPENINGS = (b"\0\1\0\0", b"true", b"OTTO")
 # Drawn larger first, for smooth edges.
 _ZOOM = 4
 # Identifiers of the table of names: the family that all weights share, else the one of four.
@@ -70,9 +72,15 @@ class Typeface:
             BadImage: when it has no ink, reaches out of its picture, or the file is damaged.
         """
         try:
-            left, top, right, bottom = self._font.getbbox(letter, anchor="ls")
+            picture = self._picture(letter)
         except (OSError, ValueError) as error:
             raise BadImage("a font that cannot be drawn", str(error)) from error
+        buffer = io.BytesIO()
+        picture.resize((self.size, self.size), Image.Resampling.LANCZOS).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _picture(self, letter: str) -> Image.Image:
+        left, top, right, bottom = self._font.getbbox(letter, anchor="ls")
         side, baseline = self.size * _ZOOM, round(BASELINE * self.size * _ZOOM)
         if right <= left or bottom <= top:
             raise BadImage("a letter without ink")
@@ -81,18 +89,13 @@ class Typeface:
         picture = Image.new("L", (side, side), 255)
         place = ((side - (right - left)) / 2 - left, baseline)
         ImageDraw.Draw(picture).text(place, letter, fill=0, font=self._font, anchor="ls")
-        buffer = io.BytesIO()
-        picture.resize((self.size, self.size), Image.Resampling.LANCZOS).save(buffer, "PNG")
-        return buffer.getvalue()
+        return picture
 
     @cached_property
     def _font(self) -> ImageFont.FreeTypeFont:
         em = round(EM * self.size * _ZOOM)
         layout = ImageFont.Layout.BASIC
-        try:
-            return ImageFont.truetype(io.BytesIO(self.data), em, layout_engine=layout)
-        except OSError as error:
-            raise BadImage("a font that cannot be drawn", str(error)) from error
+        return ImageFont.truetype(io.BytesIO(self.data), em, layout_engine=layout)
 
     def _name(self, identifiers: tuple[int, ...]) -> str:
         return next((name for i in identifiers if (name := self._tables.names[i])), "")
@@ -101,6 +104,8 @@ class Typeface:
     def _tables(self) -> "_Tables":
         if len(self.data) > _MOST_BYTES:
             raise BadImage("huge", f"{len(self.data):,} bytes")
+        if not self.data.startswith(_OPENINGS):
+            raise BadImage("no TrueType or OpenType font")
         try:
             with TTFont(io.BytesIO(self.data), lazy=True) as font:
                 names = {i: font["name"].getDebugName(i) or "" for i in _FAMILIES + _LICENCES}
