@@ -13,11 +13,10 @@ from fontTools.ttLib import TTFont
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
-from small_models import metatrain
+from small_models import metatrain, save
 
 import metatrain as package
 from metatrain.base.errors import UserError
-from metatrain.config import load_config
 from metatrain.data.lettering import BASELINE, EM, LETTERS, Typeface
 from metatrain.data.outlines import svg_of, trace
 from metatrain.data.packed.store import EpisodeStore
@@ -28,10 +27,10 @@ SPLITS = ("train", "val", "test")
 SERIF = (FACES / "DejaVuSerif.ttf").read_bytes()
 
 
-def overlap(one, other):
-    """The share of the ink of two pictures that they have in common."""
-    one, other = np.asarray(one.convert("L")) < 128, np.asarray(other.convert("L")) < 128
-    return (one & other).sum() / (one | other).sum()
+def likeness(one, other):
+    """The ink that two pictures have in common, of the ink that either has."""
+    one, other = (255.0 - np.asarray(picture.convert("L")) for picture in (one, other))
+    return np.minimum(one, other).sum() / np.maximum(one, other).sum()
 
 
 def picture_of(letter, size=64):
@@ -91,7 +90,7 @@ def test_a_letter_has_the_em_and_the_baseline():
 @pytest.mark.parametrize("letter", ["B", "g", "S", "W", "8", "i"])
 def test_a_font_draws_what_was_drawn(letter):
     picture = picture_of(letter)
-    assert overlap(drawn_by(font_of({letter: picture}, "Mine"), letter), picture) > 0.9
+    assert likeness(drawn_by(font_of({letter: picture}, "Mine"), letter), picture) > 0.75
 
 
 def test_a_font_has_names_metrics_and_no_more_letters_than_were_drawn():
@@ -146,7 +145,7 @@ def test_svg_is_rendered_as_the_picture():
     data = bytes(resvg_py.svg_to_bytes(svg_string=svg_of(picture).decode(), width=64))
     drawn = Image.open(io.BytesIO(data)).convert("RGBA")
     white = Image.new("RGBA", drawn.size, "white")
-    assert overlap(Image.alpha_composite(white, drawn), picture) > 0.9
+    assert likeness(Image.alpha_composite(white, drawn), picture) > 0.75
 
 
 def test_drawings_are_read_by_their_names(tmp_path):
@@ -172,35 +171,34 @@ def test_drawings_with_other_names_are_refused(tmp_path, names, sentence):
         read_letters(str(tmp_path))
 
 
-# Everything as small as it can be.
-SMALL = (
-    *("data.path=data", "data.image_size=16", "data.channels=1", "data.shots=3", "data.queries=3"),
-    *("generator.width=8", "generator.conditions=[text]", "meta.steps=1", "meta.warmup=0"),
-    *("inner.steps=1", "adapt.steps=1", "objective.sampler.steps=1", "run.name=faces"),
-)
+@pytest.fixture
+def told(packed, tmp_path):
+    """The folder of an untrained model that draws grey, and is told a letter."""
+    return save(packed, tmp_path / "told", "generator.conditions=[text]", "data.channels=1")
 
 
-def test_a_model_completes_a_font(faces, tmp_path, monkeypatch, capsys):
+def test_a_model_completes_a_font(told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    package.pack("faces", "data", size=16)
-    model = package.train(load_config(None, SMALL))
     (tmp_path / "five").mkdir()
     for letter in "AB":
         picture_of(letter).save(f"five/{letter}.png")
     words = ["font", "five", "--out", "mine.otf", "--characters", "ABCab"]
     assert metatrain(*words) == 1
     assert "name one by --model" in capsys.readouterr().err
-    assert metatrain(*words, "--model", "runs/faces", "--drawings", "all") == 0
+    assert metatrain(*words, "--model", told, "--drawings", "all") == 0
     assert {*TTFont("mine.otf").getBestCmap()} == {ord(letter) for letter in " ABCab"}
     # The drawings are what the font is made of, and make it again.
     assert metatrain("font", "all", "--out", "again.otf", "--name", "mine") == 0
     for letter in "AB":
-        assert overlap(drawn_by(Path("again.otf").read_bytes(), letter), picture_of(letter)) > 0.9
-    # More texts than are sampled at once: each has its own image.
+        assert likeness(drawn_by(Path("again.otf").read_bytes(), letter), picture_of(letter)) > 0.8
+
+
+def test_each_of_many_images_has_its_own_text(told):
+    adapted = package.load(told).adapt([picture_of("A")], given={"text": "A"}, steps=1)
+    # More than are sampled at once.
     texts = [*LETTERS, *"éèêë"]
-    adapted = model.adapt(["five/A.png"], given={"text": "A"})
-    one = adapted.sample(len(texts), given={"text": texts})
-    changed = adapted.sample(len(texts), given={"text": [*texts[:-1], "Z"]})
+    one = adapted.sample(len(texts), given={"text": texts}, steps=1)
+    changed = adapted.sample(len(texts), given={"text": [*texts[:-1], "Z"]}, steps=1)
     assert (one[:-1] == changed[:-1]).all()
     assert (one[-1] != changed[-1]).any()
 

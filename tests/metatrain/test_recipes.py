@@ -84,7 +84,7 @@ def run_recipe(name, small, skipped):
 
 
 # Everything as small as it can be.
-TINY = ("data.image_size=16", "meta.steps=1", "meta.batch=1", "meta.warmup=0", "inner.steps=1")
+TINY = ("data.image_size=16", "meta.steps=1", "meta.batch=2", "meta.warmup=0", "inner.steps=1")
 SMALL = (*TINY, "generator.width=8", "adapt.steps=2", "objective.sampler.steps=2")
 
 
@@ -141,7 +141,13 @@ def test_fonts_run_in_miniature(here):
 def test_product_runs_in_miniature(paintings):
     write_sdxl("sdxl")
     (paintings / "photos").symlink_to(paintings / "paintings" / "painter0")
-    small = (*TINY, "inner.scope.rank=2", "adapt.steps=1", "objective.sampler.steps=2")
+    small = (
+        *TINY,
+        "cluster.workers=1",
+        "inner.scope.rank=2",
+        "adapt.steps=1",
+        "objective.sampler.steps=2",
+    )
     run_recipe("product", small, skipped=("pack", "plan"))
     assert load_file("lora/pytorch_lora_weights.safetensors")
 
