@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.provenance import commit, hardware
 from metatrain.base.errors import UserError
 from metatrain.base.progress import say, tracked
 from metatrain.storage.files import write_file
@@ -54,6 +55,13 @@ def table(results: Results) -> str:
         differences = [mean - other for mean, other in zip(means, least, strict=True)]
         lines.append(f"| {system} | {_with_error(means)} | {_with_error(differences)} |")
     return "\n".join(lines)
+
+
+def written(out: Path, results: Results, settings: Mapping[str, int | None]) -> str:
+    """Write `table.md` in a folder, with where it comes from, and return its text."""
+    text = f"{table(results)}\n\n{hardware()}, commit {commit()}, {json.dumps(settings)}"
+    write_file(f"{out}/table.md", f"{text}\n".encode())
+    return text
 
 
 def _refuse_other(out: Path, settings: Mapping[str, int | None]) -> None:

@@ -7,15 +7,12 @@ system of a seed is a file in --out, so that the same command resumes.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.driving.systems import SYSTEMS, Bench, read_signs
-from benchmarks.paired import measured, table
-from benchmarks.provenance import commit, hardware
+from benchmarks.paired import measured, written
 from metatrain.base.errors import UserError
-from metatrain.storage.files import write_file
 
 _BUDGETS = ("rare", "shots", "generated", "classifier_steps", "meta_steps", "adapt_steps")
 
@@ -32,9 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"lower --rare or --shots."
         )
     results = measured(arguments.out, SYSTEMS, arguments.seeds, budgets, bench.measure)
-    text = f"{table(results)}\n\n{hardware()}, commit {commit()}, {json.dumps(budgets)}"
-    write_file(f"{arguments.out}/table.md", f"{text}\n".encode())
-    print(text)
+    print(written(arguments.out, results, budgets))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -7,16 +7,13 @@ classifier. Every finished system of a seed is a file in --out, so that the same
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.paired import measured, table
-from benchmarks.provenance import commit, hardware
+from benchmarks.paired import measured, written
 from benchmarks.refinement.letters import Letters, handwritten, rendered
 from benchmarks.refinement.systems import SYSTEMS, Bench
 from metatrain.base.errors import UserError
-from metatrain.storage.files import write_file
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,9 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     asked = {**budgets, "persons": arguments.persons, "letters": arguments.letters}
     results = measured(arguments.out, SYSTEMS, arguments.seeds, asked, bench.measure)
-    text = f"{table(results)}\n\n{hardware()}, commit {commit()}, {json.dumps(asked)}"
-    write_file(f"{arguments.out}/table.md", f"{text}\n".encode())
-    print(text)
+    print(written(arguments.out, results, asked))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
