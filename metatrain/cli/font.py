@@ -31,12 +31,13 @@ def _font(arguments: argparse.Namespace) -> None:
         letters = completed(model, letters, arguments.characters or LETTERS, **options)
     elif arguments.characters:
         raise UserError("--characters are drawn by a model; name one by --model.")
-    family = arguments.name or PurePosixPath(arguments.out).stem
-    write_file(arguments.out, font_of(letters, family))
+    # First, for the letter that no font can be made of is among them.
     if arguments.drawings:
         folder = arguments.drawings.rstrip("/")
         for letter, drawing in letters.items():
             write_file(f"{folder}/U+{ord(letter):04X}.png", encoded(drawing))
+    family = arguments.name or PurePosixPath(arguments.out).stem
+    write_file(arguments.out, font_of(letters, family))
     show(f"{arguments.out}: {counted(len(letters), 'letter')}")
 
 

@@ -100,7 +100,7 @@ def test_a_font_has_names_metrics_and_no_more_letters_than_were_drawn():
     assert font["name"].getDebugName(1) == "Mine, too"
     assert font["name"].getDebugName(6) == "Minetoo"
     wide, narrow = (font_of({"x": picture_of(letter)}, "M") for letter in "Wi")
-    widths = [TTFont(io.BytesIO(data))["hmtx"]["x"][0] for data in (wide, narrow)]
+    widths = [TTFont(io.BytesIO(data))["hmtx"]["uni0078"][0] for data in (wide, narrow)]
     assert widths[0] > 2 * widths[1]
 
 

@@ -4,7 +4,6 @@ import io
 import re
 from collections.abc import Mapping
 
-from fontTools.agl import UV2AGL
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.boundsPen import BoundsPen
 from fontTools.pens.recordingPen import RecordingPen
@@ -47,7 +46,7 @@ def read_letters(url: str) -> dict[str, Image.Image]:
     for name in sorted(name for name in files.sizes if is_image_name(name)):
         letter = _letter_of(name, url)
         if letter in letters:
-            raise UserError(f"{url} has two drawings of '{letter}'; remove one.")
+            raise UserError(f"{url} has two drawings of '{printable(letter)}'; remove one.")
         try:
             drawing = Image.open(io.BytesIO(normalise(files.read(name)).data)).convert("L")
         except BadImage as error:
@@ -123,12 +122,15 @@ def font_of(letters: Mapping[str, Image.Image], family: str) -> bytes:
     if not post_script:
         raise UserError(f"'{printable(family)}' names no font; take letters and digits.")
     glyphs = {letter: _glyph(drawing, letter) for letter, drawing in sorted(letters.items())}
-    names = {letter: UV2AGL.get(ord(letter), f"u{ord(letter):04X}") for letter in glyphs}
-    blank = {".notdef": (_blank(), _BLANK, 0), "space": (_blank(), _BLANK, 0)}
+    # By code: two characters may share a name that says what they are.
+    names = {
+        letter: f"uni{c:04X}" if (c := ord(letter)) < 1 << 16 else f"u{c:X}" for letter in glyphs
+    }
+    blank = {".notdef": (_blank(), _BLANK, 0), "uni0020": (_blank(), _BLANK, 0)}
     drawn = blank | {names[letter]: glyph for letter, glyph in glyphs.items()}
     builder = FontBuilder(_UNITS, isTTF=False)
     builder.setupGlyphOrder([*drawn])
-    builder.setupCharacterMap({0x20: "space"} | {ord(c): name for c, name in names.items()})
+    builder.setupCharacterMap({0x20: "uni0020"} | {ord(c): name for c, name in names.items()})
     builder.setupCFF(post_script, {"FamilyName": family}, {n: g[0] for n, g in drawn.items()}, {})
     builder.setupHorizontalMetrics({name: glyph[1:] for name, glyph in drawn.items()})
     ascent, descent = round(_UNITS * BASELINE / EM), round(_UNITS * (1 - BASELINE) / EM)
