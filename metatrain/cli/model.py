@@ -143,15 +143,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     from metatrain.model.file import adapted_url, load_model, model_url
     from metatrain.storage.files import exists
 
-    out, suffix = arguments.out, PurePath(arguments.out).suffix.lower()
-    if suffix and suffix not in IMAGE_FORMATS and not out.endswith("/"):
-        raise UserError(
-            f"--out is {out}; give a picture ({', '.join(IMAGE_FORMATS)}) for a sheet of all "
-            f"images, or a folder for a file each."
-        )
-    is_sheet = suffix in IMAGE_FORMATS and not out.endswith("/")
-    if is_sheet and arguments.format == _OUTLINES:
-        raise UserError(f"--format svg writes a file each, and --out is {out}; give a folder.")
+    out, is_sheet = arguments.out, _is_sheet(arguments.out, arguments.format)
     url = adapted_url(arguments.adapted)
     if (arguments.text or arguments.audio) and not exists(url):
         url = model_url(arguments.adapted)
@@ -170,19 +162,39 @@ def _generate(arguments: argparse.Namespace) -> None:
         truncation=arguments.truncation,
     )
     if is_sheet:
-        _write_sheet(batches, out, suffix)
+        _write_sheet(batches, out)
     else:
         _write_files(batches, out.rstrip("/"), arguments)
     show(out)
 
 
-def _write_sheet(batches: "Iterable[Tensor]", url: str, suffix: str) -> None:
+def _is_sheet(out: str, file_format: str) -> bool:
+    """Tell whether `out` is one picture of all images, and not a folder.
+
+    Raises:
+        UserError: when it is a file of another kind, or the format has no sheets.
+    """
+    suffix = PurePath(out).suffix.lower()
+    if not suffix or out.endswith("/"):
+        return False
+    if suffix not in IMAGE_FORMATS:
+        raise UserError(
+            f"--out is {out}; give a picture ({', '.join(IMAGE_FORMATS)}) for a sheet of all "
+            f"images, or a folder for a file each."
+        )
+    if file_format == _OUTLINES:
+        raise UserError(f"--format svg writes a file each, and --out is {out}; give a folder.")
+    return True
+
+
+def _write_sheet(batches: "Iterable[Tensor]", url: str) -> None:
     import torch
 
     from metatrain.data.pictures import contact_sheet
     from metatrain.storage.files import write_file
 
-    write_file(url, contact_sheet(torch.cat([*batches]), IMAGE_FORMATS[suffix]))
+    kind = IMAGE_FORMATS[PurePath(url).suffix.lower()]
+    write_file(url, contact_sheet(torch.cat([*batches]), kind))
 
 
 def _write_files(batches: "Iterable[Tensor]", folder: str, arguments: argparse.Namespace) -> None:

@@ -2,7 +2,9 @@
 
 import io
 import re
+import unicodedata
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.boundsPen import BoundsPen
@@ -59,7 +61,7 @@ def read_letters(url: str) -> dict[str, Image.Image]:
 
 
 def _letter_of(name: str, url: str) -> str:
-    stem = name.rpartition("/")[2].rpartition(".")[0]
+    stem = unicodedata.normalize("NFC", PurePosixPath(name).stem)
     if match := _NAME.fullmatch(stem):
         code = int(match[1], 16)
         if code <= 0x10FFFF and not 0xD800 <= code < 0xE000:
