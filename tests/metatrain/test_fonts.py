@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -209,6 +210,17 @@ def test_a_model_without_texts_completes_nothing(tmp_path, capsys):
     words = ["font", tmp_path, "--model", "emoji", "--out", tmp_path / "mine.otf"]
     assert metatrain(*words) == 1
     assert "no condition of the kind text" in capsys.readouterr().err
+
+
+def test_drawings_are_generated_as_outlines(told, tmp_path):
+    picture_of("A").save(tmp_path / "A.png")
+    new, many = tmp_path / "new", tmp_path / "many"
+    assert metatrain("adapt", told, tmp_path / "A.png", "--text", "A", "--out", new) == 0
+    assert metatrain("generate", new, "-n", 2, "--format", "svg", "--out", many) == 0
+    assert sorted(path.name for path in many.iterdir()) == ["0000.svg", "0001.svg"]
+    drawing = ElementTree.fromstring((many / "0001.svg").read_bytes())
+    assert drawing.get("viewBox") == "0 0 16 16"
+    assert [element.tag.rpartition("}")[2] for element in drawing] == ["path"]
 
 
 def test_outlines_are_of_grey_models_and_one_a_file(tmp_path, capsys):
