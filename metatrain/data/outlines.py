@@ -5,6 +5,8 @@ that smooth edges give smooth curves. Its corners are the control points of a qu
 whose pieces fontTools joins to few cubic curves.
 """
 
+from typing import cast
+
 import numpy as np
 from contourpy import contour_generator
 from fontTools.misc.transform import Transform
@@ -57,7 +59,8 @@ def _draw(corners: np.ndarray, pen: AbstractPen) -> None:
         spline = [between[begin], *following[begin:end], between[end % len(corners)]]
         points = [(float(x), float(y)) for x, y in spline]
         for curve in quadratic_to_curves([points], max_err=_TOLERANCE, all_cubic=True):
-            pen.curveTo(*curve[1:])
+            # Typed for complex numbers too.
+            pen.curveTo(*cast("tuple[tuple[float, float], ...]", curve[1:]))
     pen.closePath()
 
 
