@@ -10,7 +10,7 @@ Names are imported when they are first used, so that `import metatrain` costs no
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metatrain.api import evaluate, load, pack, train
+    from metatrain.api import evaluate, generate_art, load, pack, train
     from metatrain.base.errors import MissingStepError, UntrustedError, UserError
     from metatrain.config import Config, load_config
     from metatrain.data.examples import Examples
@@ -29,6 +29,7 @@ __all__ = [
     "UserError",
     "evaluate",
     "evaluation_table",
+    "generate_art",
     "load",
     "load_config",
     "models",
@@ -45,6 +46,7 @@ _HOMES = {
     "UserError": "metatrain.base.errors",
     "evaluate": "metatrain.api",
     "evaluation_table": "metatrain.evaluation.terminal_table",
+    "generate_art": "metatrain.api",
     "load": "metatrain.api",
     "load_config": "metatrain.config",
     "models": "metatrain.model.listing",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import PIL.Image
 from typing_extensions import override
 
 from metatrain.base.machine import device_of
@@ -28,13 +29,14 @@ from metatrain.evaluation.validation import (
 )
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.model.support import Images
 from metatrain.storage.lease import leases
 from metatrain.training.local_run import train_locally
 from metatrain.training.observer import Observer
 from metatrain.training.run_data import source_of_run
 from metatrain.training.state import Record, TrainState
 
-__all__ = ["evaluate", "load", "pack", "train"]
+__all__ = ["evaluate", "generate_art", "load", "pack", "train"]
 
 _log = logging.getLogger("metatrain")
 
@@ -86,6 +88,26 @@ def train(
         observers.append(_Validator(config))
     url = train_locally(config, observers, device=device_of(device), say=_log.info, wait=wait)
     return load(url, trust=True)
+
+
+def generate_art(
+    model: Model | str | Path, style_images: Images, n: int, *, seed: int = 0
+) -> list[PIL.Image.Image]:
+    """Draw pictures in the style of a handful: adapt a model to them, and sample.
+
+    To draw more in the same style, adapt once by `Model.adapt`, and sample from what it returns.
+
+    Args:
+        model: a model that was trained with styles as tasks, or what `load` takes.
+        style_images: pictures in the style, as `Model.adapt` takes them.
+        n: number of pictures.
+        seed: the same seed, the same pictures.
+
+    Raises:
+        UserError: when the model or a picture cannot be used.
+    """
+    model = model if isinstance(model, Model) else load(model)
+    return model.adapt(style_images, seed=seed).images(n, seed=seed)
 
 
 def evaluate(

@@ -7,20 +7,13 @@ classifier. Every finished system of a seed is a file in --out, so that the same
 """
 
 import argparse
-import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.provenance import commit, hardware
+from benchmarks.paired import measured, written
 from benchmarks.refinement.letters import Letters, handwritten, rendered
 from benchmarks.refinement.systems import SYSTEMS, Bench
 from metatrain.base.errors import UserError
-from metatrain.base.progress import say, tracked
-from metatrain.storage.files import write_file
-
-# The accuracy on each person by system, one for each seed.
-_Results = dict[str, list[dict[str, float]]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,15 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         **budgets,
     )
     asked = {**budgets, "persons": arguments.persons, "letters": arguments.letters}
-    _refuse_other(arguments.out, asked)
-    cells = [(system, seed) for seed in range(arguments.seeds) for system in SYSTEMS]
-    results: _Results = {system: [] for system in SYSTEMS}
-    for system, seed in tracked("measuring", cells, len(cells)):
-        results[system].append(_cell(bench, system, seed))
-        say(f"{system}, seed {seed}: {_mean(results[system][-1]):.3f}")
-    table = f"{_table(results)}\n\n{hardware()}, commit {commit()}, {json.dumps(asked)}"
-    write_file(f"{arguments.out}/table.md", f"{table}\n".encode())
-    print(table)
+    results = measured(arguments.out, SYSTEMS, arguments.seeds, asked, bench.measure)
+    print(written(arguments.out, results, asked))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,44 +60,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _some(letters: Letters, count: int | None) -> Letters:
     step = max(1, -(-len(letters.labels) // (count or len(letters.labels))))
     return Letters(letters.images[::step], letters.labels[::step])
-
-
-def _cell(bench: Bench, system: str, seed: int) -> dict[str, float]:
-    path = bench.out / "cells" / f"{system.replace(', ', '-').replace(' ', '-')}-{seed}.json"
-    if not path.exists():
-        write_file(str(path), json.dumps(bench.measure(system, seed)).encode())
-    return json.loads(path.read_text())
-
-
-def _refuse_other(out: Path, asked: dict[str, int | None]) -> None:
-    """Refuse to mix measurements of other budgets in."""
-    path = out / "settings.json"
-    if not path.exists():
-        write_file(str(path), json.dumps(asked).encode())
-    elif json.loads(path.read_text()) != asked:
-        raise UserError(f"{out} has measurements with other settings; choose another --out.")
-
-
-def _table(results: _Results) -> str:
-    lines = ["| learned from | accuracy | minus raw |", "|---|--:|--:|"]
-    raw = [_mean(scores) for scores in results["raw"]]
-    for system, seeds in results.items():
-        means = [_mean(scores) for scores in seeds]
-        differences = [mean - base for mean, base in zip(means, raw, strict=True)]
-        lines.append(f"| {system} | {_with_error(means)} | {_with_error(differences)} |")
-    return "\n".join(lines)
-
-
-def _mean(scores: dict[str, float]) -> float:
-    return statistics.fmean(scores.values())
-
-
-def _with_error(values: list[float]) -> str:
-    """Format a mean and its standard error over seeds."""
-    mean = 100 * statistics.fmean(values)
-    if len(values) < 2:
-        return f"{mean:.1f}"
-    return f"{mean:.1f} ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}"
 
 
 if __name__ == "__main__":

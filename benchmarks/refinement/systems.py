@@ -6,16 +6,20 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
 import metatrain
-from benchmarks.refinement.classifier import accuracy, trained
-from benchmarks.refinement.letters import Letters
+from benchmarks.classifier import accuracy, trained
+from benchmarks.refinement.letters import NAMES, Letters
 from metatrain.config import Config, load_config
 from metatrain.data.packed.manifest import MANIFEST
+from metatrain.data.tasks.augmented import Augmentation
 from metatrain.model.build import build_theta
 from metatrain.model.model import Model
 
 SYSTEMS = ("raw", "raw, augmented", "refined, one domain", "refined, meta-learned", "real labels")
+# Letters are not mirrored, and have no colours.
+STANDARD = Augmentation(flip=False, colour=0.0, turn=15.0, scale=0.2, shift=0.1)
 _CONFIG = Path(__file__).parents[2] / "configs/refine.yaml"
 
 
@@ -53,10 +57,10 @@ class Bench:
                 for number, person in enumerate(self.test)
             }
         letters = self._real() if system == "real labels" else self.simulated
-        augment = system == "raw, augmented"
-        network = trained(letters, steps=self.classifier_steps, seed=seed, augment=augment)
+        augmentation = STANDARD if system == "raw, augmented" else None
+        network = self._classifier(letters, seed, augmentation)
         return {
-            person: accuracy(network, self._divided(person, seed, number)[1])
+            person: accuracy(network, *self._divided(person, seed, number)[1].tensors())
             for number, person in enumerate(self.test)
         }
 
@@ -69,8 +73,18 @@ class Bench:
         )
         images = np.stack([photo.pixels[..., 0] for photo in photos])
         letters = Letters(images, self.simulated.labels)
-        network = trained(letters, steps=self.classifier_steps, seed=seed)
-        return accuracy(network, rest)
+        return accuracy(self._classifier(letters, seed), *rest.tensors())
+
+    def _classifier(
+        self, letters: Letters, seed: int, augmentation: Augmentation | None = None
+    ) -> nn.Module:
+        return trained(
+            *letters.tensors(),
+            classes=len(NAMES),
+            steps=self.classifier_steps,
+            seed=seed,
+            augmentation=augmentation,
+        )
 
     def _divided(self, person: str, seed: int, number: int) -> tuple[Letters, Letters]:
         """Divide the letters of a person into those to adapt to and those to read."""

@@ -16,17 +16,20 @@ from metatrain.cli.enlarge import ENLARGE
 from metatrain.cli.episodes import EPISODES
 from metatrain.cli.evaluate import EVALUATE
 from metatrain.cli.export import EXPORT
+from metatrain.cli.font import FONT
 from metatrain.cli.from_lora import FROM_LORA
 from metatrain.cli.group import GROUP
 from metatrain.cli.model import ADAPT, GENERATE, TUNE_ADAPTATION
 from metatrain.cli.models import MODELS, SHIP
 from metatrain.cli.plan import PLAN
 from metatrain.cli.prefer import PREFER
+from metatrain.cli.recipe import RECIPE
 from metatrain.cli.refine import REFINE
 from metatrain.cli.report import REPORT
 from metatrain.cli.train_metric import TRAIN_METRIC
 
 COMMANDS = {
+    "recipe": RECIPE,
     "config": CONFIG,
     "plan": PLAN,
     "pack": PACK,
@@ -38,6 +41,7 @@ COMMANDS = {
     "generate": GENERATE,
     "drawings": DRAWINGS,
     "prefer": PREFER,
+    "font": FONT,
     "enlarge": ENLARGE,
     "refine": REFINE,
     "evaluate": EVALUATE,

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SCOPES = ("all", "film", "lora", "head", "body", "context")
 IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
+# The format of outlines, which have no pixels.
+_OUTLINES = "svg"
+
 # Keys that adapting may change.
 _ADAPTATION = ("adapt.", "inner.", "objective.sampler.")
 
@@ -140,16 +143,16 @@ def _generate(arguments: argparse.Namespace) -> None:
     from metatrain.model.file import adapted_url, load_model, model_url
     from metatrain.storage.files import exists
 
-    out, suffix = arguments.out, PurePath(arguments.out).suffix.lower()
-    if suffix and suffix not in IMAGE_FORMATS and not out.endswith("/"):
-        raise UserError(
-            f"--out is {out}; give a picture ({', '.join(IMAGE_FORMATS)}) for a sheet of all "
-            f"images, or a folder for a file each."
-        )
+    out, is_sheet = arguments.out, _is_sheet(arguments.out, arguments.format)
     url = adapted_url(arguments.adapted)
     if (arguments.text or arguments.audio) and not exists(url):
         url = model_url(arguments.adapted)
     model = load_model(url, arguments.adapted_from, trust=arguments.trust).to(arguments.device)
+    if arguments.format == _OUTLINES and model.config.data.channels != 1:
+        raise UserError(
+            f"--format svg traces black on white, and this model draws "
+            f"{model.config.data.channels} channels; choose another format."
+        )
     batches = model.batches(
         arguments.n,
         given=_given(arguments, model),
@@ -158,31 +161,53 @@ def _generate(arguments: argparse.Namespace) -> None:
         guidance=_weights(arguments.guidance),
         truncation=arguments.truncation,
     )
-    if suffix in IMAGE_FORMATS and not out.endswith("/"):
-        _write_sheet(batches, out, suffix)
+    if is_sheet:
+        _write_sheet(batches, out)
     else:
         _write_files(batches, out.rstrip("/"), arguments)
     show(out)
 
 
-def _write_sheet(batches: "Iterable[Tensor]", url: str, suffix: str) -> None:
+def _is_sheet(out: str, file_format: str) -> bool:
+    """Tell whether `out` is one picture of all images, and not a folder.
+
+    Raises:
+        UserError: when it is a file of another kind, or the format has no sheets.
+    """
+    suffix = PurePath(out).suffix.lower()
+    if not suffix or out.endswith("/"):
+        return False
+    if suffix not in IMAGE_FORMATS:
+        raise UserError(
+            f"--out is {out}; give a picture ({', '.join(IMAGE_FORMATS)}) for a sheet of all "
+            f"images, or a folder for a file each."
+        )
+    if file_format == _OUTLINES:
+        raise UserError(f"--format svg writes a file each, and --out is {out}; give a folder.")
+    return True
+
+
+def _write_sheet(batches: "Iterable[Tensor]", url: str) -> None:
     import torch
 
     from metatrain.data.pictures import contact_sheet
     from metatrain.storage.files import write_file
 
-    write_file(url, contact_sheet(torch.cat([*batches]), IMAGE_FORMATS[suffix]))
+    kind = IMAGE_FORMATS[PurePath(url).suffix.lower()]
+    write_file(url, contact_sheet(torch.cat([*batches]), kind))
 
 
 def _write_files(batches: "Iterable[Tensor]", folder: str, arguments: argparse.Namespace) -> None:
     """Write images as they come, named by their number."""
+    from metatrain.data.outlines import svg_of
     from metatrain.data.pictures import encoded, pil_images
     from metatrain.storage.files import write_file
 
+    kind = IMAGE_FORMATS.get(f".{arguments.format}")
     digits = max(4, len(str(arguments.n - 1)))
     images = (image for batch in batches for image in pil_images(batch))
     for number, image in enumerate(images):
-        data = encoded(image, IMAGE_FORMATS[f".{arguments.format}"])
+        data = encoded(image, kind) if kind else svg_of(image)
         write_file(f"{folder}/{number:0{digits}}.{arguments.format}", data)
 
 
@@ -225,8 +250,13 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--truncation", type=above_0, help="largest size of a GAN's latents (the configuration's)")
     add("--out", required=True, help="a picture (.png, .jpg, .webp) of all, or a folder")
-    formats = [suffix.removeprefix(".") for suffix in IMAGE_FORMATS]
-    add("--format", choices=formats, default="png", help="kind of the files in a folder (png)")
+    formats = [*(suffix.removeprefix(".") for suffix in IMAGE_FORMATS), _OUTLINES]
+    add(
+        "--format",
+        choices=formats,
+        default="png",
+        help="kind of the files in a folder (png); svg: outlines of a model that draws grey",
+    )
     add(
         "--adapted-from",
         metavar="MODEL",

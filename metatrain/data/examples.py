@@ -58,7 +58,7 @@ def _joined(conditions: Sequence[Condition]) -> Condition:
     return tuple(text for texts in conditions for text in texts if isinstance(text, str))
 
 
-def repeated_to(count: int, condition: Condition) -> Condition:
-    """Repeat the values of a condition in turn until there are `count`."""
-    rows = [i % len(condition) for i in range(count)]
+def repeated_to(count: int, condition: Condition, first: int = 0) -> Condition:
+    """Repeat the values of a condition in turn until there are `count`, from the `first` on."""
+    rows = [(first + i) % len(condition) for i in range(count)]
     return condition[rows] if isinstance(condition, Tensor) else tuple(condition[i] for i in rows)

@@ -20,7 +20,7 @@ from metatrain.base.parameters import Parameters
 from metatrain.base.progress import Progress
 from metatrain.base.section import Section
 from metatrain.config import Config, non_defaults, with_values
-from metatrain.data.examples import Examples
+from metatrain.data.examples import Examples, repeated_to
 from metatrain.data.photo import Photo
 from metatrain.data.pictures import pil_images
 from metatrain.generators import GENERATORS, Generator
@@ -284,8 +284,9 @@ class Model:
         for batch, start in enumerate(range(0, count, _BATCH)):
             progress.update(start)
             size, batch_seed = min(_BATCH, count - start), seed * 1_000_003 + batch
+            in_turn = {n: repeated_to(size, c, start) for n, c in conditions.items()}
             with progress.part(start, size):
-                images = generator.sample(support, size, batch_seed, sampler, conditions)
+                images = generator.sample(support, size, batch_seed, sampler, in_turn)
             yield images
         progress.close()
 

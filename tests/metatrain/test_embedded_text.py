@@ -8,12 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from small_models import metatrain
 from tiny_backbones import model_of, overrides_of, rewritten, write_pipeline
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
+from tiny_texts import encoder, tokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 import metatrain as api
 from metatrain.base.errors import UserError
@@ -21,23 +17,6 @@ from metatrain.config import load_config, with_values
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_generator
-
-ENDS = ("<|startoftext|>", "<|endoftext|>")
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-VOCABULARY = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), *ENDS]
-
-
-def encoder(kind, seed):
-    torch.manual_seed(seed)
-    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2}
-    ends = {"bos_token_id": len(VOCABULARY) - 2, "eos_token_id": len(VOCABULARY) - 1}
-    more = {"num_attention_heads": 2, "vocab_size": len(VOCABULARY), "projection_dim": 8}
-    return kind(CLIPTextConfig(**sizes, **ends, **more)).eval()
-
-
-def tokenizer():
-    ids = {token: number for number, token in enumerate(VOCABULARY)}
-    return CLIPTokenizer(vocab=ids, merges=[], model_max_length=77)
 
 
 @pytest.fixture

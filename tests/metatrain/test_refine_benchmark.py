@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.refinement.__main__ import _cell, _refuse_other, _table
+from benchmarks.paired import measured, table
 from benchmarks.refinement.letters import SIDE, Letters, handwritten
 from benchmarks.refinement.systems import SYSTEMS, Bench
 from metatrain.base.errors import UserError
@@ -16,7 +16,7 @@ def made(count, seed):
     return Letters(images, np.arange(count) % 26)
 
 
-def test_every_system_is_measured_once_and_on_letters_that_it_was_not_given(tmp_path, monkeypatch):
+def test_every_system_is_measured_once_and_on_letters_that_it_was_not_given(tmp_path):
     bench = Bench(
         out=tmp_path,
         simulated=made(12, 0),
@@ -30,22 +30,19 @@ def test_every_system_is_measured_once_and_on_letters_that_it_was_not_given(tmp_
     given, rest = bench._divided("new", 0, 0)
     assert len(given.labels) == 5
     assert sorted([*given.labels, *rest.labels]) == list(range(14))
-    results = {system: [_cell(bench, system, 0)] for system in SYSTEMS}
+    results = measured(tmp_path, SYSTEMS, 1, {"shots": 5}, bench.measure)
     assert all(0 <= scores[0]["new"] <= 1 for scores in results.values())
     # A second look measures nothing.
-    monkeypatch.setattr(Bench, "measure", None)
-    assert {system: [_cell(bench, system, 0)] for system in SYSTEMS} == results
-    assert all(f"| {system} |" in _table(results) for system in SYSTEMS)
-    _refuse_other(tmp_path, {"seeds": 1})
-    _refuse_other(tmp_path, {"seeds": 1})
+    assert measured(tmp_path, SYSTEMS, 1, {"shots": 5}, lambda *_: {}) == results
+    assert all(f"| {system} |" in table(results) for system in SYSTEMS)
     with pytest.raises(UserError, match="other settings"):
-        _refuse_other(tmp_path, {"seeds": 2})
+        measured(tmp_path, SYSTEMS, 1, {"shots": 6}, bench.measure)
 
 
 def test_the_table_pairs_systems_by_seed():
     results = {system: [{"a": 0.5, "b": 0.3}, {"a": 0.6, "b": 0.4}] for system in SYSTEMS}
     results["real labels"] = [{"a": 0.7, "b": 0.5}, {"a": 0.8, "b": 0.6}]
-    assert "| real labels | 65.0 ± 5.0 | 20.0 ± 0.0 |" in _table(results)
+    assert "| real labels | 65.0 ± 5.0 | 20.0 ± 0.0 |" in table(results)
 
 
 def test_letters_are_read_by_person_with_their_ink_in_the_middle(tmp_path):

@@ -13,6 +13,7 @@ from metatrain.data.packing.names import is_passed_over
 from metatrain.data.packing.raw_images import Source
 from metatrain.data.packing.sources.examples import Examples, open_examples
 from metatrain.data.packing.sources.folders import Folders
+from metatrain.data.packing.sources.fonts import Fonts
 from metatrain.data.packing.sources.image_folder import ImageFolder
 from metatrain.data.packing.sources.kind import Kind
 from metatrain.data.packing.sources.listing import Options, source_of
@@ -23,7 +24,9 @@ from metatrain.data.packing.sources.tables import Tables
 from metatrain.data.packing.sources.web_dataset import WebDataset
 
 # The first that recognises a source reads it.
-KINDS: tuple[Kind, ...] = (Tables(), Npz(), Parquet(), ImageFolder(), WebDataset(), Folders())
+KINDS: tuple[Kind, ...] = (
+    *(Tables(), Npz(), Parquet(), ImageFolder(), WebDataset(), Fonts(), Folders()),
+)
 
 
 def open_source(source: str | Examples, options: Options) -> Source:

@@ -42,12 +42,14 @@ class Listing:
         refused: files that are no candidates, and why.
         remarks: sentences on decisions that the user should know of.
         read_file: reads a further file of the source by the path that metadata give.
+        conditions: columns that are packed as conditions unasked, and the kind of each.
     """
 
     entries: list[ListedImage] = field(default_factory=list)
     refused: list[tuple[str, BadValue]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     read_file: Callable[[str], bytes] | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def source_of(listing: Listing, url: str, ignore_splits: bool = False) -> Source
         refused=refused,
         remarks=[*listing.remarks, *_merged(spelled)],
         read_file=listing.read_file,
+        conditions=listing.conditions,
     )
 
 

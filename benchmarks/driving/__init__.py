@@ -1,0 +1,1 @@
+"""Driving: whether a classifier of rare traffic signs learns from generated photos."""

@@ -1,0 +1,54 @@
+"""Accuracy on rare traffic signs of a classifier that learned from real and generated photos.
+
+    python -m benchmarks.driving SIGNS --out DIR
+
+Systems are paired by seed: the same photos given, the same start of the classifier. Every finished
+system of a seed is a file in --out, so that the same command resumes.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.driving.systems import SYSTEMS, Bench, read_signs
+from benchmarks.paired import measured, written
+from metatrain.base.errors import UserError
+
+_BUDGETS = ("rare", "shots", "generated", "classifier_steps", "meta_steps", "adapt_steps")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing, and print a table."""
+    arguments = _parse(argv)
+    budgets = {name: getattr(arguments, name) for name in _BUDGETS}
+    signs = read_signs(arguments.signs, arguments.rare + 2)
+    bench = Bench(out=arguments.out, signs=signs, **budgets)
+    if len(bench.held_out) < arguments.rare:
+        raise UserError(
+            f"{arguments.signs} has {len(bench.held_out)} classes with enough photos to be rare; "
+            f"lower --rare or --shots."
+        )
+    results = measured(arguments.out, SYSTEMS, arguments.seeds, budgets, bench.measure)
+    print(written(arguments.out, results, budgets))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Rare traffic signs, with generated photos.")
+    add = parser.add_argument
+    add("signs", type=Path, metavar="SIGNS", help="a folder for each class, a photo a track")
+    add("--out", type=Path, required=True, help="folder to write; the same again resumes")
+    add("--seeds", type=int, default=5)
+    add("--rare", type=int, default=10, help="classes to hold out, those of fewest photos (10)")
+    add("--shots", type=int, default=5, help="real photos of a rare class (5)")
+    add("--generated", type=int, default=100, help="photos to generate of a rare class (100)")
+    add("--classifier-steps", type=int, default=500)
+    add("--meta-steps", type=int, default=2000)
+    add("--adapt-steps", type=int, help="inner steps to a rare class (the recipe's)")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from error
