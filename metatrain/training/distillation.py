@@ -1,75 +1,65 @@
-"""The runs that distil a meta-trained model: configurations like any other, one a stage."""
+"""The runs that distil a model: configurations like any other, one a stage."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from metatrain.config import Config, parse_config, with_values
+from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.learning.learners import LEARNERS
-from metatrain.model.file import load_model, model_url
 from metatrain.model.model import Model
 from metatrain.training.lessons import refuse_teacher
 
-# The inner steps of a student, where its teacher's learner had no inner loop that is followed by a
-# query. A student adapts in as many as it was trained with.
+# The inner steps of a student whose teacher's learner has none that a query of its own follows.
 _INNER_STEPS = 8
-# Steps of the stages: each is a whole part of the one before, and draws what that draws.
-_STAGES = (4, 2, 1)
+# The steps of students, each of which draws in half the steps of the one before.
+_HALVING = (4, 2, 1)
 
 
 def stages_of(teacher: Model, steps: int) -> list[int]:
-    """Return the steps of the students between a teacher and one of `steps`, and of that one.
-
-    Halving: a student of 4 steps comes first, and each has half the steps of the one before.
-    """
-    most = teacher.config.objective.sampler.steps if _is_student(teacher) else _STAGES[0] + 1
-    return [stage for stage in _STAGES if steps <= stage < most] or [steps]
-
-
-def _is_student(model: Model) -> bool:
-    return model.config.objective.name == "distill"
+    """Return the steps of the students to train one after the other, down to `steps`."""
+    objective = teacher.config.objective
+    is_student = isinstance(objective, DistillConfig)
+    return [s for s in _HALVING if s >= steps and not (is_student and s >= objective.steps)]
 
 
 def student_config(
-    teacher: str,
+    teacher: Model,
+    url: str,
     out: str,
     *,
     steps: int,
-    data: str,
-    trust: bool = False,
+    data: str | None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Config:
     """Make the configuration of a run that distils a model, which any trainer takes.
 
-    The student begins with the teacher's weights, and adapts as its teacher's training did, in as
-    many inner steps after training as in it.
+    The student begins with the teacher's weights, and adapts as in the teacher's training, in as
+    many inner steps after its training as in it.
 
     Args:
-        teacher: a model file, a run's folder or a name.
+        teacher: the model.
+        url: its file.
         out: the run's folder.
         steps: network calls of an image.
-        data: a packed data set.
-        trust: whether the places that the teacher names may be read.
+        data: a packed data set; None for a task source without one.
         overrides: further values by dotted key.
 
     Raises:
         UserError: when the teacher cannot be distilled, or a value is not allowed.
     """
-    model, url = load_model(teacher, trust=trust), model_url(teacher)
-    refuse_teacher(model, steps, url)
-    before = model.config
-    values = before.model_dump()
+    refuse_teacher(teacher, steps, url)
+    before = teacher.config
+    values, learner = before.model_dump(), LEARNERS[before.learner.name]
     folder, _, name = out.rstrip("/").rpartition("/")
     values["run"] = {"name": name, "dir": folder or ".", "init": url}
-    values["data"] |= {"path": data}
+    values["data"] |= {} if data is None else {"path": data}
     values["objective"] = {"name": "distill", "teacher": {"path": url}, "steps": steps}
     rate = before.inner.lr_at(before.meta.steps)
-    inner: dict[str, Any] = {"lr": rate, "lr_changes": {}}
-    if LEARNERS[before.learner.name].mixes or LEARNERS[before.learner.name].remembers:
-        values["learner"], inner["steps"] = {"name": "fomaml"}, _INNER_STEPS
-    values["inner"] |= inner
+    values["inner"] |= {"lr": rate, "lr_changes": {}}
+    if learner.mixes or learner.remembers:
+        values["learner"] = {"name": "fomaml"}
+        values["inner"]["steps"] = _INNER_STEPS
     values["adapt"] = {"steps": values["inner"]["steps"], "lr": rate}
     values["meta"] |= {"steps": 600, "warmup": 20, "ema": 0.99, "post_hoc": False}
-    values["auxiliary"] = {}
-    values["checkpoint"] = {"every": 100}
-    values["validation"] = {}
+    values |= {"auxiliary": {}, "checkpoint": {"every": 100}, "validation": {}}
     return with_values(parse_config(values), overrides or {})

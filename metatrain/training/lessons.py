@@ -77,9 +77,7 @@ class Lessons:
             return list(episodes)
         # Other noise for the student whenever an episode recurs.
         seeds = 2 * (step // self._period)
-        return [
-            replace(e, query=self._teacher.drawings(e), seed=e.seed + seeds) for e in episodes
-        ]
+        return [replace(e, query=self._teacher.drawings(e), seed=e.seed + seeds) for e in episodes]
 
 
 def period_of(config: DistillConfig, meta_batch: int) -> int:
@@ -152,9 +150,7 @@ class _Teacher:
 
 
 @torch.no_grad()
-def trajectories(
-    generator: Generator, support: Examples, noise: Examples, steps: int
-) -> Tensor:
+def trajectories(generator: Generator, support: Examples, noise: Examples, steps: int) -> Tensor:
     """Follow a flow from noises, and return its states [B, steps + 1, C, H, W] at equal times.
 
     The flow is sampled as it is configured, in at least as many steps.

@@ -130,7 +130,9 @@ class FlowMatching(Objective[F]):
         def velocity(visible: bool, shown: Sequence[str]) -> Velocity:
             rows = torch.full((count, len(memory)), visible, device=support.target.device)
             values = [v if name in shown else torch.zeros_like(v) for name, v in given.items()]
-            encoded = self.paced(network, network.encode_given(values), memory, count, config)
+            encoded = self.paced(
+                network, network.encode_given(values), memory, memory.new_zeros(count), config
+            )
             return lambda x, time: network.velocity(
                 x, x.new_full((len(x),), time), memory, rows, encoded
             )
@@ -145,12 +147,12 @@ class FlowMatching(Objective[F]):
         network: VelocityNetwork,
         given: Given | None,
         memory: Tensor,
-        count: int,
+        times: Tensor,
         config: FlowSamplerConfig,
     ) -> Given | None:
-        """Add to what is given for `count` examples what the network is to know of the sampler.
+        """Add to what is given what the network is to know of the sampler's steps at `times` [B].
 
-        The network of a flow knows nothing of it.
+        The network of a flow knows nothing of them.
         """
         return given
 

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -43,10 +44,10 @@ class MeanVelocity(FlowMatching[M]):
         network: VelocityNetwork,
         given: Given | None,
         memory: Tensor,
-        count: int,
+        times: Tensor,
         config: FlowSamplerConfig,
     ) -> Given | None:
-        return network.over(memory.new_full((count,), 1 / config.steps), memory, given)
+        return network.over(torch.full_like(times, 1 / config.steps), memory, given)
 
 
 def column(values: Tensor) -> Tensor:
