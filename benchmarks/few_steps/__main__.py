@@ -3,8 +3,8 @@
     python -m benchmarks.few_steps TEACHER STUDENT ... --tasks 64 --images 12 --out curve.json
 
 Adapts every model to tasks of its split test, samples with each sampler, and prints KID, own task,
-seconds to adapt to a task and seconds an image, beside the differences to the teacher as its file
-samples, with their paired intervals.
+CPU seconds to adapt to a task and an image, beside the differences to the teacher as its file
+samples, with their paired intervals. Models that were measured before are not measured again.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load
 from torch import Tensor
 
 from benchmarks.provenance import commit, hardware
@@ -31,14 +32,17 @@ from metatrain.metrics.network import NETWORK, HashedNetwork, metric_network
 from metatrain.metrics.retrieval import own_task_share
 from metatrain.model.file import home_of, load_model
 from metatrain.model.model import Model
+from metatrain.storage.tensors import file_bytes, read_metadata
 from metatrain.training.run_data import held_out_episodes
 
 CALLS = (1, 2, 4, 6, 12)
+STUDENT_CALLS = (1, 2, 4)
 # Heun's method at n steps calls the network 2 n - 1 times.
-HEUN = (2, 3, 4, 6)
+HEUN = (2, 3, 4)
+ADAPTING = "adapting"
 _HEADS = [
     *("model", "sampler", "calls", "KID", "to the teacher's", "own task", "to the teacher's"),
-    *("s to adapt", "s an image"),
+    *("CPU s to adapt", "CPU s an image"),
 ]
 
 
@@ -58,7 +62,8 @@ def samplers_of(model: Model) -> dict[str, FlowSamplerConfig]:
     """Return samplers by name, that of the file first."""
     method = getattr(model.config.objective.sampler, "method", None)
     choices: list[dict[str, Any]] = [{}]
-    choices += [{"steps": steps, "method": "euler"} for steps in CALLS]
+    calls = CALLS if method == "heun" else STUDENT_CALLS
+    choices += [{"steps": steps, "method": "euler"} for steps in calls]
     choices += [{"steps": steps, "method": "heun"} for steps in HEUN if method == "heun"]
     sections = (
         with_values(model.config, {f"objective.sampler.{k}": v for k, v in choice.items()})
@@ -75,33 +80,57 @@ def calls_of(sampler: FlowSamplerConfig) -> int:
     return 2 * sampler.steps - 1 if sampler.method == "heun" else sampler.steps
 
 
-def rows_of(
-    name: str, model: Model, episodes: Sequence[Episode], network: HashedNetwork, real: Tensor
-) -> Iterator[Row]:
-    """Measure a model with each of its samplers on all episodes."""
+class Measured(NamedTuple):
+    """Features [T, N, D] of a model's samples by sampler, and seconds."""
+
+    features: dict[str, Tensor]
+    seconds: dict[str, float]
+
+
+def measured(
+    model: Model, episodes: Sequence[Episode], network: HashedNetwork, folder: str
+) -> Measured:
+    """Sample from a model with each of its samplers, unless the folder has the result already."""
+    name = f"{model.sha256[:16]}-{len(episodes)}x{len(episodes[0].query)}.safetensors"
+    file = Path(folder, name)
+    if not file.exists():
+        result = _sampled(model, episodes, network)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {key: repr(value) for key, value in result.seconds.items()}
+        file.write_bytes(file_bytes(result.features, metadata))
+    data = file.read_bytes()
+    seconds = {key: float(value) for key, value in read_metadata(data).items()}
+    return Measured(load(data), seconds)
+
+
+def _sampled(model: Model, episodes: Sequence[Episode], network: HashedNetwork) -> Measured:
     samplers, images = samplers_of(model), len(episodes[0].query)
     features: dict[str, list[Tensor]] = {sampler: [] for sampler in samplers}
-    seconds, adapting = dict.fromkeys(samplers, 0.0), 0.0
-    for episode in tracked(f"measuring {name}", episodes, len(episodes)):
-        start = time.perf_counter()
+    seconds = dict.fromkeys([*samplers, ADAPTING], 0.0)
+    for episode in tracked("measuring", episodes, len(episodes)):
+        start = time.process_time()
         generator = model.adapt(episode.support).generator()
-        adapting += time.perf_counter() - start
+        seconds[ADAPTING] += (time.process_time() - start) / len(episodes)
         for key, sampler in samplers.items():
-            start = time.perf_counter()
+            start = time.process_time()
             samples = generator.sample(episode.support, images, episode.seed, sampler)
-            seconds[key] += time.perf_counter() - start
+            seconds[key] += (time.process_time() - start) / len(episodes) / images
             features[key].append(network.features(samples))
-    tasks = len(episodes)
-    for key, sampler in samplers.items():
-        samples = torch.stack(features[key])
+    return Measured({key: torch.stack(parts) for key, parts in features.items()}, seconds)
+
+
+def rows_of(name: str, model: Model, result: Measured, real: Tensor) -> Iterator[Row]:
+    """Score a model with each of its samplers."""
+    for key, sampler in samplers_of(model).items():
+        samples, tasks = result.features[key], len(real)
         yield Row(
             name,
             key,
             calls_of(sampler),
             score(mean_of_pairs(kid_of_pairs(samples, real)), tasks),
             score(mean_of(own_task_share(samples, real)), tasks),
-            adapting / tasks,
-            seconds[key] / tasks / images,
+            result.seconds[ADAPTING],
+            result.seconds[key],
         )
 
 
@@ -130,6 +159,7 @@ def main() -> None:
     parser.add_argument("students", metavar="STUDENT", nargs="*", help="folders of its students")
     parser.add_argument("--tasks", type=int, default=64, help="tasks of the split test (64)")
     parser.add_argument("--images", type=int, default=12, help="images of a task (12)")
+    parser.add_argument("--work", default="few-steps", metavar="DIR", help="keeps what is measured")
     parser.add_argument("--out", metavar="FILE.json", help="where to write the values too")
     arguments = parser.parse_args()
     models = {u: load_model(u, trust=True) for u in (arguments.teacher, *arguments.students)}
@@ -137,13 +167,19 @@ def main() -> None:
     source, data = open_tasks(config.data), config.data
     options = {"split": "test", "tasks": arguments.tasks, "queries": arguments.images}
     episodes = held_out_episodes(source, config, **options)
-    shape = {"image_size": data.image_size, "channels": data.channels}
-    network = metric_network(source, f"{home_of(arguments.teacher)}/{NETWORK}", **shape)
+    network = metric_network(
+        source,
+        f"{home_of(arguments.teacher)}/{NETWORK}",
+        image_size=data.image_size,
+        channels=data.channels,
+    )
     real = network.features(torch.stack([episode.query.target for episode in episodes]))
     rows = [
         row
         for url, model in models.items()
-        for row in rows_of(Path(url).name, model, episodes, network, real)
+        for row in rows_of(
+            Path(url).name, model, measured(model, episodes, network, arguments.work), real
+        )
     ]
     print(aligned([_HEADS, *(words(row, rows[0]) for row in rows)], justify="right"))
     about = (

@@ -16,10 +16,14 @@ _HALVING = (4, 2, 1)
 
 
 def stages_of(teacher: Model, steps: int) -> list[int]:
-    """Return the steps of the students to train one after the other, down to `steps`."""
+    """Return the steps of the students to train one after the other, down to `steps`.
+
+    A student has students of fewer steps alone; where it cannot have one, `steps` is what is left.
+    """
     objective = teacher.config.objective
     is_student = isinstance(objective, DistillConfig)
-    return [s for s in _HALVING if s >= steps and not (is_student and s >= objective.steps)]
+    stages = [s for s in _HALVING if s >= steps and not (is_student and s >= objective.steps)]
+    return stages or [steps]
 
 
 def student_config(

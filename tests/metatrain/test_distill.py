@@ -16,6 +16,7 @@ from metatrain.data.loader import open_tasks
 from metatrain.generators.frozen import pinned
 from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.model.file import load_model
+from metatrain.model.portable import portable
 from metatrain.training.adapted_student import distilled
 from metatrain.training.checkpoint import CheckpointStore
 from metatrain.training.distillation import stages_of, student_config
@@ -162,6 +163,13 @@ def test_what_cannot_be_distilled_is_refused(overrides, steps, message):
         refuse_teacher(adapted_model(*overrides, shots=0), steps, "there")
 
 
+def test_a_student_to_give_away_names_no_place_of_its_teacher():
+    options = ("objective.name=distill", "objective.teacher.path=/home/me/t.safetensors")
+    student = adapted_model(*options, "learner.name=fomaml", shots=0)
+    section = portable(student, "small").config.objective
+    assert section.teacher.path == "t.safetensors" and section.steps == 4
+
+
 def test_halving_begins_where_a_student_is(tmp_path):
     assert stages_of(adapted_model(), 1) == [4, 2, 1]
     assert stages_of(adapted_model(), 4) == [4]
@@ -170,6 +178,7 @@ def test_halving_begins_where_a_student_is(tmp_path):
     )
     assert student.config.objective.steps == 4
     assert stages_of(student, 1) == [2, 1] and stages_of(student, 2) == [2]
+    assert stages_of(student, 4) == [4]  # which is refused
 
 
 def test_a_student_tells_its_teacher_by_hash(teacher, packed, tmp_path):

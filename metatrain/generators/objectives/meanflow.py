@@ -124,5 +124,5 @@ def mean_velocity_and_target(
         velocity: v at x and t, [B, C, H, W].
     """
     tangents = (velocity, torch.ones_like(t), -torch.ones_like(span))
-    mean, slope = torch.func.jvp(mean_velocity, (x, t, span), tangents)
+    mean, slope, *_ = torch.func.jvp(mean_velocity, (x, t, span), tangents)
     return mean, (velocity + column(span) * slope).detach()
