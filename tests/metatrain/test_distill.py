@@ -16,6 +16,7 @@ from metatrain.data.loader import open_tasks
 from metatrain.generators.frozen import pinned
 from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.model.file import load_model
+from metatrain.model.model import Model
 from metatrain.model.portable import portable
 from metatrain.training.adapted_student import distilled
 from metatrain.training.checkpoint import CheckpointStore
@@ -191,4 +192,7 @@ def test_a_student_tells_its_teacher_by_hash(teacher, packed, tmp_path):
         Lessons(changed, torch.device("cpu"))
     assert json.loads(config.model_dump_json())["objective"]["teacher"]["sha256"]
     episode = Episode("t", Examples(NOISE.target), Examples(NOISE.target), 0)
+    weights = {"network.w": torch.ones(1)}
+    ours, others = (Model(c, weights, 1).sha256 for c in (config, changed))
+    assert ours == Model(config, weights, 1).sha256 != others
     assert Lessons(load_config(None, []), torch.device("cpu")).of([episode], 0) == [episode]
