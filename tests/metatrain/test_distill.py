@@ -92,6 +92,7 @@ def test_a_run_that_resumes_learns_the_same(teacher, packed, tmp_path):
         torch.testing.assert_close(resumed.parameters[name], value, rtol=0, atol=0)
 
 
+@pytest.mark.long
 def test_a_command_trains_students_that_adapt_and_their_students(teacher, tmp_path, capsys):
     out = tmp_path / "student"
     assert metatrain("distill", teacher, *FEW, "--steps", 2, "--out", out, "--device", "cpu") == 0
@@ -127,6 +128,7 @@ def test_a_command_trains_the_student_of_an_adapted_model(tmp_path, capsys):
     assert metatrain("generate", out, "-n", 2, "--out", tmp_path / "two.png") == 0
 
 
+@pytest.mark.long
 def test_the_student_of_an_adapted_model_draws_what_it_draws(tmp_path):
     model = adapted_model("objective.sampler.steps=2")
     model.save(tmp_path / "adapted.safetensors")
@@ -141,6 +143,7 @@ def test_the_student_of_an_adapted_model_draws_what_it_draws(tmp_path):
     assert error(student.sample(32, seed=5)) < 0.7 * error(model.sample(32, seed=5, steps=1))
 
 
+@pytest.mark.long
 def test_meta_training_brings_a_student_nearer_to_its_teacher(teacher, packed, tmp_path):
     overrides = ("meta.steps=30", "meta.lr=0.003", "objective.episodes=4", "objective.velocity=0")
     config = config_of(teacher, packed, tmp_path / "s", *overrides, "inner.steps=1", steps=1)
