@@ -67,8 +67,10 @@ class VelocityNetwork(Network):
         assert self.interval is not None, "`predict_means` makes it"
         summary = self.interval(span)
         if given is None:
-            tokens = memory.new_zeros(len(span), 0, memory.shape[-1])
-            return Given(tokens, tokens.new_ones(len(span), 0, dtype=torch.bool), summary)
+            # Not `len`, which an export takes for a constant.
+            count = span.shape[0]
+            tokens = memory.new_zeros(count, 0, memory.shape[-1])
+            return Given(tokens, tokens.new_ones(count, 0, dtype=torch.bool), summary)
         return given._replace(summary=given.summary + summary)
 
     @property
