@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.addresses import address_to_join
 from metatrain.base.errors import UserError
 from metatrain.base.text import counted, printable
-from metatrain.cli import calibrate, codec, evaluate
+from metatrain.cli import calibrate, codec, distill, evaluate
 from metatrain.cli.arguments import add_config_arguments, add_wait_argument
 from metatrain.cli.command import Command, show
 
@@ -161,6 +161,10 @@ def _codec(arguments: argparse.Namespace) -> None:
     codec.codec(arguments, _trainer(arguments))
 
 
+def _distill(arguments: argparse.Namespace) -> None:
+    distill.distill(arguments, _trainer(arguments))
+
+
 def _trainer(arguments: argparse.Namespace) -> codec.Train | None:
     """Return training on the cluster at RAY_ADDRESS, or None where that is not set."""
     if address_to_join() is None:
@@ -189,6 +193,11 @@ EVALUATE = Command(
     "Score models on unseen tasks, here or on a cluster.", evaluate.add_arguments, _evaluate
 )
 CODEC = Command("Train a codec, here or on a cluster.", codec.add_arguments, _codec)
+DISTILL = Command(
+    "Train a student that draws in few network calls, here or on a cluster.",
+    distill.add_arguments,
+    _distill,
+)
 CALIBRATE = Command(
     "Let a model predict its quality on new tasks.", calibrate.add_arguments, _calibrate
 )

@@ -9,6 +9,7 @@ from metatrain.cli.combine import COMBINE
 from metatrain.cli.compress import COMPRESS
 from metatrain.cli.config import CONFIG
 from metatrain.cli.data import DATA, PACK, STORE
+from metatrain.cli.distill import DISTILL
 from metatrain.cli.drawings import DRAWINGS
 from metatrain.cli.embed_text import EMBED_TEXT
 from metatrain.cli.encode import ENCODE
@@ -52,6 +53,7 @@ COMMANDS = {
     "codec": CODEC,
     "encode": ENCODE,
     "embed-text": EMBED_TEXT,
+    "distill": DISTILL,
     "compress": COMPRESS,
     "export": EXPORT,
     "from-lora": FROM_LORA,

@@ -152,6 +152,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _lessons_are_apart(self) -> Self:
+        if self.objective.name == "distill" and LEARNERS[self.learner.name].mixes:
+            raise ValueError(
+                f"objective distill teaches by the query alone, and learner {self.learner.name} "
+                f"takes support and query as one batch; use learner.name=fomaml or maml."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _inner_loop_can_be_sharded(self) -> Self:
         if self.cluster.inner_loop != "sharded":
             return self
@@ -202,7 +211,7 @@ class Config(Section):
         if not kind.shardable:
             return f"learner {self.learner.name} learns its inner rates from whole layers"
         if OBJECTIVES[self.objective.name].differentiates(self.objective):
-            return f"a gradient penalty of objective {self.objective.name} needs whole weights"
+            return f"a derivative inside objective {self.objective.name} needs whole weights"
         if OBJECTIVES[self.objective.name].replays(self.objective):
             return f"the replay buffer of objective {self.objective.name} is made by whole weights"
         if self.objective.name == "preference":

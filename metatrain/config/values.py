@@ -36,14 +36,14 @@ def non_defaults(config: Section) -> dict[str, Any]:
     """Return by dotted key what differs from the defaults, as JSON has it.
 
     Where another component than the default is picked, its name is there too, since the defaults
-    are then its own.
+    are then its own. A section without a default, such as a frozen file, has no name.
     """
     values, plain = {}, config.model_dump(mode="json")
     for key, field in type(config).model_fields.items():
         value, default = getattr(config, key), field.get_default(call_default_factory=True)
         if isinstance(value, Section):
             values |= {f"{key}.{k}": v for k, v in non_defaults(value).items()}
-            if type(value) is not type(default):
+            if type(value) is not type(default) and "name" in plain[key]:
                 values[f"{key}.name"] = plain[key]["name"]
         elif value != default:
             values[key] = plain[key]

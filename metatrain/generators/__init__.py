@@ -25,7 +25,9 @@ from metatrain.generators.networks.residual import Residual
 from metatrain.generators.networks.span import Span
 from metatrain.generators.objectives.adversarial import Adversarial
 from metatrain.generators.objectives.autoencode import Autoencode
+from metatrain.generators.objectives.distill import Distill
 from metatrain.generators.objectives.flow import FlowMatching
+from metatrain.generators.objectives.meanflow import MeanFlow
 from metatrain.generators.objectives.objective import (
     NOTHING,
     Draw,
@@ -57,6 +59,8 @@ OBJECTIVES: Mapping[str, type[Objective]] = Registry(
     "metatrain.objectives",
     {
         "flow": FlowMatching,
+        "meanflow": MeanFlow,
+        "distill": Distill,
         "diffusers": Scheduled,
         "super_resolution": SuperResolution,
         "adversarial": Adversarial,

@@ -35,6 +35,7 @@ class Generator(nn.Module):
     def __init__(self, network: Network, objective: Objective, codec: Codec) -> None:
         super().__init__()
         objective.check(network)
+        objective.install(network)
         self.network, self.objective = network, objective
         self.codec = codec.requires_grad_(False)
 

@@ -1,6 +1,6 @@
 """Samplers: plain functions from noise to examples, or to the latents of a one-pass generator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -37,11 +37,26 @@ class FlowSamplerConfig(Section):
         return self.guidance if condition == SUPPORT else 1.0
 
 
+class IntervalSamplerConfig(FlowSamplerConfig):
+    """The steps of a flow whose network predicts the mean velocity over each."""
+
+    method: Literal["euler"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default="euler", description="One network call per step: its mean velocity."
+    )
+    steps: int = Field(default=4, ge=1, le=1000, description="Steps from noise to image.")
+
+
 def integrate(velocity: Velocity, noise: Tensor, config: FlowSamplerConfig) -> Tensor:
     """Integrate dx/dt = v(x, t) from `noise` at t = 0 to t = 1.
 
     The last step is Euler's with either method, since t = 1 is the end of the flow.
     """
+    *_, x = states(velocity, noise, config)
+    return x
+
+
+def states(velocity: Velocity, noise: Tensor, config: FlowSamplerConfig) -> Iterator[Tensor]:
+    """Integrate as `integrate` does, and yield the state after each step."""
     x, step = noise, 1.0 / config.steps
     for i in range(config.steps):
         slope = velocity(x, i * step)
@@ -50,7 +65,7 @@ def integrate(velocity: Velocity, noise: Tensor, config: FlowSamplerConfig) -> T
             slope = (slope + ahead) / 2
         x = x + step * slope
         report_share((i + 1) / config.steps)
-    return x
+        yield x
 
 
 def guided(velocities: Sequence[Velocity], weights: Sequence[float]) -> Velocity:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from metatrain.base.errors import UserError
@@ -22,7 +22,7 @@ from metatrain.data.pictures import from_uint8, to_uint8
 from metatrain.model.calibration import Calibration
 from metatrain.model.reference import Reference
 from metatrain.model.skeleton import skeleton
-from metatrain.storage.tensors import read_metadata
+from metatrain.storage.tensors import file_bytes, read_metadata
 
 # Raised when a change makes older files unreadable.
 FORMAT = "metatrain-1"
@@ -78,7 +78,7 @@ def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> 
         values, arrays = calibration.parts()
         tensors |= _named(_CALIBRATION, arrays)
         metadata[_CALIBRATION] = json.dumps(values)
-    return save(tensors, metadata)
+    return file_bytes(tensors, metadata)
 
 
 def metadata_of(config: Config, step: int) -> dict[str, str]:

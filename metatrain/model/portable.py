@@ -9,6 +9,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.section import Section, location_fields
 from metatrain.config import Config
 from metatrain.generators.frozen import Frozen
+from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.model.model import Model
 from metatrain.model.precision import rounded
 from metatrain.storage.files import is_local
@@ -35,12 +36,18 @@ def portable(model: Model, name: str) -> Model:
 def _named(config: Config, name: str, inside: Collection[str]) -> Config:
     data = _without_places(config.data)
     data = data.model_copy(update={"tasks": _without_places(data.tasks)})
-    update = {
+    update: dict[str, Section] = {
         "run": _without_places(config.run).model_copy(update={"name": name}),
         "data": data,
         "validation": _without_places(config.validation),
     }
-    codec = config.codec
+    codec, objective = config.codec, config.objective
+    if isinstance(objective, DistillConfig):
+        # Nothing reads it any more; the hash tells which it was.
+        teacher = objective.teacher.model_copy(
+            update={"path": PurePosixPath(objective.teacher.path).name}
+        )
+        update["objective"] = objective.model_copy(update={"teacher": teacher})
     if isinstance(codec, Frozen) and codec.sha256 in inside:
         # Its file is in the model's, and found by its hash.
         update["codec"] = codec.model_copy(update={"path": PurePosixPath(codec.path).name})

@@ -9,6 +9,7 @@ from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.progress import Progress
 from metatrain.generators import OBJECTIVES, ErrorsByExample
+from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.model.model import Model
 from metatrain.model.rescope import keeps_scope, refuse_scope, rescoped
@@ -223,6 +224,11 @@ def refuse_unteachable(model: Model, scope: str | None = None, start: Model | No
         raise UserError(
             f"objective.name={config.objective.name} has no error of each image, which choices "
             f"would change; take a model of objective.name=flow or diffusers."
+        )
+    if isinstance(config.objective, DistillConfig):
+        raise UserError(
+            "choices change velocities, and a student draws by what it learned of its teacher; "
+            "prefer with the teacher, adapted, and distil the result."
         )
     if scope is not None and scope not in SCOPE_NAMES:
         raise UserError(f"scope is {scope}; choose one of {', '.join(SCOPE_NAMES)}.")

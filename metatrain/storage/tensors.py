@@ -81,6 +81,19 @@ def header_of(
     return len(text).to_bytes(8, "little") + text
 
 
+def file_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return a safetensors file, of which the contents alone decide every byte.
+
+    `safetensors.torch.save` writes metadata in another order each time, and files that others name
+    by their hash would change whenever they are written again.
+    """
+    # As safetensors orders them, so that each lies where its type may.
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    layout = {name: (tensors[name].dtype, tuple(tensors[name].shape)) for name in names}
+    header = header_of(layout, dict(sorted(metadata.items())))
+    return b"".join([header, *(raw_bytes(tensors[name]) for name in names)])
+
+
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return a tensor's bytes as they stand in a safetensors file, without a copy where it can."""
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

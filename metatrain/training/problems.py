@@ -8,7 +8,9 @@ from metatrain.config import Config
 from metatrain.data.loader import open_tasks
 from metatrain.data.problems import data_problems, errors_of
 from metatrain.data.tasks import TaskSource
+from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.model.build import build_generator
+from metatrain.training.lessons import teacher_of
 from metatrain.training.run_data import encoded_source, refuse_few_held_out
 from metatrain.training.starting_model import StartingModel
 
@@ -33,6 +35,8 @@ def problems_of(
     )
     if config.run.init is not None and not resumes and not problems:
         problems += errors_of([lambda: StartingModel(config)])
+    if isinstance(config.objective, DistillConfig):
+        problems += errors_of([lambda: teacher_of(config.objective)])
     try:
         tasks = source() if source else open_tasks(config.data)
     except UserError as error:

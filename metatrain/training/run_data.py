@@ -8,7 +8,9 @@ from metatrain.data.loader import open_tasks
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.tasks import EpisodeSampler, TaskSource
 from metatrain.generators.codecs.trained import TrainedConfig
+from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.storage.files import MissingError, read_file, write_file
+from metatrain.training.lessons import RecurringSampler, period_of
 
 # The file in a run's folder with the manifest of its data set as it was when the run began.
 RUN_MANIFEST = f"data-{MANIFEST}"
@@ -74,7 +76,10 @@ def training_sampler(source: TaskSource, config: Config) -> EpisodeSampler:
     Raises:
         UserError: when tasks have too few images and the configuration refuses such tasks.
     """
-    return source.sampler("train", seed=config.seed, meta_batch=config.meta.batch)
+    sampler = source.sampler("train", seed=config.seed, meta_batch=config.meta.batch)
+    if isinstance(config.objective, DistillConfig):
+        return RecurringSampler(sampler, period_of(config.objective, config.meta.batch))
+    return sampler
 
 
 def refuse_few_held_out(source: TaskSource, config: Config, split: str) -> None:

@@ -11,6 +11,7 @@ from metatrain.base.section import Section
 from metatrain.base.text import printable
 from metatrain.config import Config
 from metatrain.generators.conditions.config import NO_CONDITIONS, conditions_of
+from metatrain.generators.networks.velocity import INTERVAL
 from metatrain.learning.inner.scopes import All
 from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners.joint import Joint
@@ -24,15 +25,18 @@ from metatrain.storage.tensor_file import TensorFile
 # Keys that decide the tensors of a network.
 _SHAPING = ("generator.", "codec.", "data.channels", "data.image_size", "objective.name")
 
+# Before the names of what predicting mean velocities adds to a network.
+_INTERVAL = f"network.{INTERVAL}."
+
 _MOST_SHOWN = 60
 
 
 class StartingModel:
     """The tensors of a model file that theta of another run begins with.
 
-    What the run's learner, scope or conditions add to the network's weights, such as learned rates,
-    LoRA factors or an encoder of texts, may be missing there; learned rates of the model's own
-    learner are left out.
+    What the run's learner, scope, conditions or objective add to the network's weights, such as
+    learned rates, LoRA factors, an encoder of texts or the embedding of intervals, may be missing
+    there; learned rates of the model's own learner are left out.
 
     Args:
         config: the configuration of the run, with `run.init`.
@@ -58,7 +62,8 @@ class StartingModel:
             )
         self._shapes = _shapes_of(config)
         self._names = {name: _stored(name) for name in self._shapes}
-        fault = self._fault({_stored(name) for name in _shapes_of(_plain(config))})
+        needed = (n for n in _shapes_of(_plain(config)) if not n.startswith(_INTERVAL))
+        fault = self._fault({_stored(name) for name in needed})
         if fault:
             raise UserError(
                 f"run.init is {self._url}, the model of another network: "

@@ -16,6 +16,7 @@ from metatrain.learning.learners import Learner, OuterGradient
 from metatrain.learning.learners.learner import Memory, Notes
 from metatrain.training.average import TRACKS, MovingAverage, PowerAverage
 from metatrain.training.engine import Engine
+from metatrain.training.lessons import Lessons
 from metatrain.training.observer import Observer
 from metatrain.training.replay import Replay
 from metatrain.training.schedule import learning_rate
@@ -57,6 +58,7 @@ class Trainer:
         self.average = MovingAverage(self._on_device(state.average), config.meta.ema)
         self._slots = slots_of(engine.rank, engine.world, config.meta.batch)
         self._replay = Replay(config, state.replay)
+        self._lessons = Lessons(config, engine.device)
         self.auxiliaries = Auxiliaries(config.auxiliary, learner, self._slots, engine.gather)
         self.tracks = {
             str(sigma): PowerAverage(
@@ -136,6 +138,7 @@ class Trainer:
         started = time.perf_counter()
         part = [episode.to(self.engine.device) for episode in next(episodes)]
         part = self._replay.added_to(part, self.step, self._slots)
+        part = self._lessons.of(part, self.step)
         waited = time.perf_counter() - started
         with self.clock("seconds_inner"):
             outer = self._outer_gradient(part)

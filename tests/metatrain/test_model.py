@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.config import Config, load_config
@@ -278,3 +278,12 @@ def test_a_device_that_is_not_there_is_named(model):
         model.to("cuda:99")
     with pytest.raises(UserError, match="there is no device 'gpu'; give auto, cpu or cuda"):
         model.to("gpu")
+
+
+def test_a_model_has_the_same_bytes_whenever_it_is_written(model):
+    model = replace(model, support=as_support(images(1), model.config.data))
+    files = {model.to_bytes() for _ in range(8)}
+    assert len(files) == 1
+    tensors = load(*files)
+    for name, value in model.parameters.items():
+        torch.testing.assert_close(tensors[f"parameters/{name}"], value, rtol=0, atol=0)

@@ -61,6 +61,13 @@ def test_a_gan_samples_as_torch_does(tmp_path):
 
 
 @pytest.mark.long
+def test_a_mean_flow_samples_as_torch_does_in_the_steps_it_was_exported_with(tmp_path):
+    model = adapted_model("objective.name=meanflow", "objective.sampler.steps=2")
+    export_onnx(model, str(tmp_path))
+    agree(model, tmp_path)
+
+
+@pytest.mark.long
 def test_in_int8_a_network_is_smaller_and_near(tmp_path, capsys):
     model = adapted_model("generator.width=32")
     model.save(tmp_path / "adapted.safetensors")

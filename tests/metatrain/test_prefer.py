@@ -268,8 +268,12 @@ def test_it_goes_part_by_part(model, choices):
     [
         (GAN, "objective.name=adversarial has no error of each image"),
         (["inner.scope.name=context"], "only adapted in its scope context"),
+        (
+            ["objective.name=distill", "objective.teacher.path=t", "learner.name=fomaml"],
+            "prefer with the teacher",
+        ),
     ],
-    ids=["gan", "context"],
+    ids=["gan", "context", "student"],
 )
 def test_a_model_that_no_choices_teach_is_refused_before_there_are_any(settings, reason):
     with pytest.raises(UserError, match=reason):

@@ -5,7 +5,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -14,7 +13,7 @@ from metatrain.base.text import printable, reason_of
 from metatrain.generators.codecs.codec import Codec
 from metatrain.generators.frozen import FrozenWeights, fill, on_meta, parse_tensors, read_pinned
 from metatrain.generators.networks.autoencoder import Autoencoder, AutoencoderConfig
-from metatrain.storage.tensors import read_metadata
+from metatrain.storage.tensors import file_bytes, read_metadata
 
 FORMAT = "metatrain-codec-1"
 _PRECISIONS = (torch.float16, torch.float32)
@@ -111,7 +110,7 @@ def codec_bytes(
         "autoencoder": autoencoder.config.model_dump_json(),
         "channels": str(autoencoder.shape[0]),
     }
-    return save(halves, {**about, **known})
+    return file_bytes(halves, {**about, **known})
 
 
 def parse_codec(data: bytes, url: str) -> CodecFile:

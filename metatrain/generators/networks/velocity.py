@@ -12,7 +12,11 @@ from metatrain.base.section import Section
 from metatrain.data.examples import Condition
 from metatrain.generators.conditions.encoder import EncoderConfig
 from metatrain.generators.conditions.encoders import Encoders, Given
+from metatrain.generators.networks.interval import Interval
 from metatrain.generators.networks.network import Network
+
+# The name within a network of what predicting mean velocities adds to it.
+INTERVAL = "interval"
 
 
 class VelocityNetwork(Network):
@@ -20,11 +24,14 @@ class VelocityNetwork(Network):
 
     Attributes:
         encoders: of the conditions that each example may have beside the set; None without any.
+        interval: the embedding of the interval that a mean velocity is over; None for a network of
+            velocities alone.
     """
 
     def __init__(self, config: Section, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
         self.encoders: Encoders | None = None
+        self.interval: Interval | None = None
 
     def condition_on(
         self, conditions: Mapping[str, EncoderConfig], token: int, embedding: int
@@ -32,6 +39,39 @@ class VelocityNetwork(Network):
         """Add encoders; last, so that the other weights are random as they are without."""
         if conditions:
             self.encoders = Encoders(conditions, token, embedding)
+
+    def predict_means(self) -> None:
+        """Add the embedding of intervals, where there is none yet.
+
+        Raises:
+            UserError: when nothing embedded conditions the network.
+        """
+        if not self.embedding:
+            raise UserError(
+                f"mean velocities condition an embedding, and {type(self).__name__} has none; "
+                f"choose generator.name=unet or dit."
+            )
+        if self.interval is None:
+            self.interval = Interval(self.embedding)
+
+    def over(self, span: Tensor, memory: Tensor, given: Given | None) -> Given:
+        """Return conditions under which `velocity` predicts the mean from t to t + `span`.
+
+        It joins the summary of what is given, which every network with an embedding adds to that.
+
+        Args:
+            span: [B], in [0, 1 - t]; of no length, the mean is the velocity at t.
+            memory: rows that `encode` made.
+            given: the other conditions of each example.
+        """
+        assert self.interval is not None, "`predict_means` makes it"
+        summary = self.interval(span)
+        if given is None:
+            # Not `len`, which an export takes for a constant.
+            count = span.shape[0]
+            tokens = memory.new_zeros(count, 0, memory.shape[-1])
+            return Given(tokens, tokens.new_ones(count, 0, dtype=torch.bool), summary)
+        return given._replace(summary=given.summary + summary)
 
     @property
     def converters(self) -> Encoders | None:

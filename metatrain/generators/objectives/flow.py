@@ -1,7 +1,7 @@
 """Flow matching: regress the velocity of straight paths from noise to examples."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,16 +15,16 @@ from metatrain.base.text import listed, printable
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
 from metatrain.generators.conditions.config import SUPPORT
+from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.velocity import VelocityNetwork
 from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
 from metatrain.generators.samplers import FlowSamplerConfig, Velocity, guided, integrate
 
 
-class FlowConfig(Section):
-    """Training and sampling of a flow."""
+class FlowNoiseConfig(Section):
+    """The noise and times of flows, and their sampler."""
 
-    name: Literal["flow"] = "flow"
     shared_noise: bool = Field(
         default=False,
         description="Reuse one noise per image in all inner steps of an episode.",
@@ -42,7 +42,16 @@ class FlowConfig(Section):
     sampler: FlowSamplerConfig = FlowSamplerConfig()
 
 
-class FlowMatching(Objective[FlowConfig]):
+class FlowConfig(FlowNoiseConfig):
+    """Training and sampling of a flow."""
+
+    name: Literal["flow"] = "flow"
+
+
+F = TypeVar("F", bound=FlowNoiseConfig)
+
+
+class FlowMatching(Objective[F]):
     """Rectified flow from noise x_0 at t = 0 to examples x_1 at t = 1.
 
     Lipman et al. 2023, "Flow Matching for Generative Modeling", eq. 23 with sigma_min = 0;
@@ -93,8 +102,24 @@ class FlowMatching(Objective[FlowConfig]):
     ) -> Tensor:
         assert isinstance(network, VelocityNetwork)
         config = sampler if isinstance(sampler, FlowSamplerConfig) else self.config.sampler
-        _check_guidance(config, given)
         noise = torch.randn((count, *self.shape), generator=torch.Generator().manual_seed(seed))
+        velocity = self.field(network, support, count, config, given)
+        return integrate(velocity, noise.to(support.target), config)
+
+    def field(
+        self,
+        network: VelocityNetwork,
+        support: Examples,
+        count: int,
+        config: FlowSamplerConfig,
+        given: Mapping[str, Tensor] = NOTHING,
+    ) -> Velocity:
+        """Return the guided velocity of `count` examples under `config`; see `sample`.
+
+        Raises:
+            UserError: when guidance is towards a condition that the network does not have.
+        """
+        _check_guidance(config, given)
         seen = len(support) > 0
         # Of an empty support there is an image that nothing sees: layers refuse batches of none.
         memory = network.encode(
@@ -105,7 +130,9 @@ class FlowMatching(Objective[FlowConfig]):
         def velocity(visible: bool, shown: Sequence[str]) -> Velocity:
             rows = torch.full((count, len(memory)), visible, device=support.target.device)
             values = [v if name in shown else torch.zeros_like(v) for name, v in given.items()]
-            encoded = network.encode_given(values)
+            encoded = self.paced(
+                network, network.encode_given(values), memory, memory.new_zeros(count), config
+            )
             return lambda x, time: network.velocity(
                 x, x.new_full((len(x),), time), memory, rows, encoded
             )
@@ -113,7 +140,21 @@ class FlowMatching(Objective[FlowConfig]):
         velocities = [velocity(False, ()), *([velocity(True, ())] if seen else [])]
         velocities += [velocity(seen, names[: i + 1]) for i in range(len(names))]
         weights = [config.weight(name) for name in ([SUPPORT] if seen else []) + names]
-        return integrate(guided(velocities, weights), noise.to(support.target), config)
+        return guided(velocities, weights)
+
+    def paced(
+        self,
+        network: VelocityNetwork,
+        given: Given | None,
+        memory: Tensor,
+        times: Tensor,
+        config: FlowSamplerConfig,
+    ) -> Given | None:
+        """Add to what is given what the network is to know of the sampler's steps at `times` [B].
+
+        The network of a flow knows nothing of them.
+        """
+        return given
 
     def restore(self, network: VelocityNetwork, batch: Batch, hidden: Tensor) -> Tensor:
         """Estimate the targets of `batch` without the values that are `hidden`.

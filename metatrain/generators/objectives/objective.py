@@ -79,8 +79,7 @@ class Objective(ABC, Generic[C]):
     def differentiates(cls, config: Any) -> bool:
         """Tell whether a term has a derivative inside, as a gradient penalty has.
 
-        Its gradient is of second order then: it needs whole weights, and no learner differentiates
-        it once more.
+        Its gradient needs whole weights then, and no learner differentiates it once more.
         """
         return False
 
@@ -108,6 +107,16 @@ class Objective(ABC, Generic[C]):
                 f"objective.name={name} needs {self.needs}, not {type(network).__name__}; choose "
                 f"another generator or objective."
             )
+
+    def install(self, network: Network) -> None:
+        """Add to a network of the kind `trains` what this objective needs of it.
+
+        By default that is nothing. It is called whenever a generator is made, also of a network
+        that has it already.
+
+        Raises:
+            UserError: when the network cannot have it.
+        """
 
     @abstractmethod
     def prepare(self, batch: Batch, *, training: bool) -> Draw:

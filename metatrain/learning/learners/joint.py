@@ -22,6 +22,8 @@ class Joint(Learner):
     Use: the baseline that every meta-learner has to beat.
     """
 
+    mixes = True
+
     class Config(Section):
         """No settings beyond the inner loop's."""
 

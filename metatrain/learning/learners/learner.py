@@ -76,6 +76,7 @@ class Learner(ABC, Generic[C]):
         stackable: whether it may take several tasks as one whose loss is their sum.
         plays_games: whether it is defined for objectives of several terms.
         remembers: whether it has a memory of tasks.
+        mixes: whether it takes support and query as one batch.
     """
 
     Config: ClassVar[type[Section]]
@@ -85,6 +86,7 @@ class Learner(ABC, Generic[C]):
     stackable: ClassVar[bool] = True
     plays_games: ClassVar[bool] = True
     remembers: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
     fixed_start: bool = False
 
     def __init__(self, config: C, inner: InnerLoop) -> None:
@@ -100,9 +102,9 @@ class Learner(ABC, Generic[C]):
         if self.products and objective.differentiates(objective.config):
             raise UserError(
                 f"learner {getattr(config, 'name', type(self).__name__)} differentiates the inner "
-                f"loop, and the objective has a gradient penalty inside, which would have to be "
-                f"differentiated thrice; set objective.penalty=0, or choose reptile, fomaml, joint "
-                f"or admm."
+                f"loop, and objective {getattr(objective.config, 'name', '')} has a derivative "
+                f"inside already; choose reptile, fomaml, joint or admm, or leave a gradient "
+                f"penalty out (objective.penalty=0)."
             )
 
     @staticmethod

@@ -28,6 +28,7 @@ class MTL(Learner):
     scope = "head"
     stackable = False  # heads belong to tasks
     remembers = True
+    mixes = True
 
     class Config(Section):
         """The heads' rate."""

@@ -24,6 +24,8 @@ class Reptile(Learner):
     Use: the default: any inner optimiser, many inner steps, nothing to tune.
     """
 
+    mixes = True
+
     class Config(Section):
         """No settings beyond the inner loop's."""
 

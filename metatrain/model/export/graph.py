@@ -1,7 +1,7 @@
 """Adapted models as functions of tensors alone, which graph formats can hold."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,19 +39,23 @@ class Graph(NamedTuple):
 
 
 class _Velocity(nn.Module):
-    """The velocity of an adapted flow; what the network remembers of the support is a constant."""
+    """The velocity of an adapted flow; what the network remembers of the support is a constant.
+
+    So is the length of the steps that the network is to be sampled in, where it knows that.
+    """
 
     memory: Tensor
 
-    def __init__(self, network: VelocityNetwork, support: Tensor) -> None:
+    def __init__(self, network: VelocityNetwork, support: Tensor, flow: FlowMatching[Any]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.flow = network, flow
         self.register_buffer("memory", network.encode(support))
 
     @override
     def forward(self, x: Tensor, t: Tensor, sees_support: Tensor) -> Tensor:
         visible = sees_support[:, None].expand(-1, self.memory.shape[0])
-        return self.network.velocity(x, t, self.memory, visible)
+        given = self.flow.paced(self.network, None, self.memory, t, self.flow.config.sampler)
+        return self.network.velocity(x, t, self.memory, visible, given)
 
 
 class _OnePass(nn.Module):
@@ -122,12 +126,12 @@ def network_graph(model: Model, generator: Generator) -> Graph:
     if isinstance(objective, FlowMatching) and isinstance(network, VelocityNetwork):
         x, t = torch.randn(_ROWS, *objective.shape), torch.linspace(0.25, 0.75, _ROWS)
         inputs = {"x": x, "t": t, "sees_support": torch.tensor([True, False])}
-        return Graph(_Velocity(network, support), inputs, "velocity")
+        return Graph(_Velocity(network, support, objective), inputs, "velocity")
     if isinstance(objective, Adversarial) and isinstance(network, AdversarialNetwork):
         return Graph(_OnePass(network, support), {"x": torch.randn(_ROWS, LATENT)}, "samples")
     raise UserError(
         f"the model's objective is {model.config.objective.name}; only flows and GANs "
-        f"(objective.name=flow, adversarial) can be exported as graphs."
+        f"(objective.name=flow, meanflow, distill, adversarial) can be exported as graphs."
     )
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks of few-step sampling."""
