@@ -153,10 +153,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _lessons_are_apart(self) -> Self:
-        if self.objective.name == "distill" and LEARNERS[self.learner.name].mixes:
+        kind = LEARNERS[self.learner.name]
+        if self.objective.name == "distill" and (kind.mixes or kind.remembers):
             raise ValueError(
                 f"objective distill teaches by the query alone, and learner {self.learner.name} "
-                f"takes support and query as one batch; use learner.name=fomaml or maml."
+                f"learns from support and query alike; use learner.name=fomaml or maml."
             )
         return self
 
