@@ -12,19 +12,14 @@ from metatrain.data.pictures import png
 from serving import jobs
 from serving.accounts import Account, account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
+from serving.decoding import Decoder
 from serving.file_answers import file_answer, picture_answer
 from serving.limits import Places, RequestError
 from serving.operations import ADAPTATION, BYTES, EVENTS, JSON, PNG, Operation
 from serving.records import Record, Summary
 from serving.service import Service
-from serving.uploads import (
-    AdaptationForm,
-    AdaptationSettings,
-    PictureForm,
-    PictureSettings,
-    Uploads,
-    parsed,
-)
+from serving.settings import AdaptationForm, AdaptationSettings, PictureForm, PictureSettings
+from serving.uploads import Uploads, parsed
 from serving.worker import Job
 
 _IMAGES = (404, 408, 413, 422, 507)
@@ -38,7 +33,7 @@ class Adapting:
     """
 
     def __init__(self, service: Service) -> None:
-        self._service, self._uploads = service, Uploads(service.limits)
+        self._service, self._uploads, self._decoder = service, Uploads(service.limits), Decoder()
         self._listeners = Places(service.limits.listeners, "streams of events")
 
     def operations(self) -> list[Operation]:
@@ -99,10 +94,11 @@ class Adapting:
 
     async def _picture(self, request: Request) -> Response:
         """Show one image as the model sees it, or refuse it."""
-        async with self._uploads.received(request, account_of(request).uploads) as (fields, images):
-            config = self._service.models[parsed(fields, PictureSettings).model].config.data
-            support = await self._uploads.decode(images[:1], config)
-        return Response(png(support.target[0]), media_type=PNG)
+        async with self._uploads.received(request, account_of(request).uploads) as upload:
+            settings = parsed(upload.fields, PictureSettings)
+            config = self._service.models[settings.model].config.data
+            picture = await self._decoder.picture(upload.images[0], config, whole=settings.whole)
+        return Response(picture, media_type=PNG)
 
     async def _list(self, request: Request) -> Response:
         records = [adaptation.record for adaptation in account_of(request).adaptations]
@@ -111,12 +107,13 @@ class Adapting:
     async def _create(self, request: Request) -> Response:
         account, service = account_of(request), self._service
         account.refuse_more(service.worker)  # before images are read that go nowhere
-        async with self._uploads.received(request, account.uploads) as (fields, images):
-            settings = parsed(fields, AdaptationSettings)
+        async with self._uploads.received(request, account.uploads) as upload:
+            settings = parsed(upload.fields, AdaptationSettings)
             model = service.models[settings.model]
             steps = settings.steps or model.config.adapt.steps
             service.refuse_steps(steps)
-            support = await self._uploads.decode(images, model.config.data)
+            images, crops = upload.images, settings.crops
+            support = await self._decoder.support(images, model.config.data, crops)
         adaptation = await asyncio.to_thread(
             account.adaptations.create,
             model=settings.model,

@@ -20,7 +20,8 @@ from serving.limits import RequestError
 from serving.operations import ADAPTATION, JSON, PNG, ZIP, Operation
 from serving.records import Record
 from serving.service import Service
-from serving.uploads import ChoiceSettings, read_json
+from serving.settings import ChoiceSettings
+from serving.uploads import read_json
 from serving.worker import Job, Result
 
 Begin = Callable[[Account, Adaptation, Job[None]], Awaitable[Response]]

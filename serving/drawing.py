@@ -17,7 +17,8 @@ from serving.limits import RequestError
 from serving.operations import ADAPTATION, JSON, PNG, ZIP, Operation
 from serving.records import Drawing, Record
 from serving.service import Service
-from serving.uploads import KeepSettings, SampleSettings, read_json
+from serving.settings import KeepSettings, SampleSettings
+from serving.uploads import read_json
 
 _SETTINGS = (408, 413, 422)
 

@@ -1,9 +1,10 @@
 // Choosing images, and beginning to adapt to them.
 
 import * as api from "./api.js";
-import { $, counted, element, pixels, report } from "./dom.js";
+import { square } from "./crop.js";
+import { $, counted, element, report } from "./dom.js";
 
-let chosen = []; // { file, item, usable: true, false, or null while it is checked }
+let chosen = []; // { file, item, crop, usable: true, false, or null while it is checked }
 let models = [];
 
 const model = () => models.find((m) => m.name === $("model").value);
@@ -40,7 +41,7 @@ function add(files) {
   location.hash = "";
   report(null);
   for (const file of files) {
-    const entry = { file, usable: null, item: element("li") };
+    const entry = { file, usable: null, crop: 0.5, item: element("li") };
     chosen.push(entry);
     $("chosen").append(entry.item);
     check(entry);
@@ -55,7 +56,7 @@ async function check(entry) {
   let usable;
   try {
     const image = await api.picture(asked, entry.file);
-    shown = [pixels(URL.createObjectURL(image), entry.file.name), element("p", { class: "name" }, entry.file.name)];
+    shown = [...await square(URL.createObjectURL(image), entry), element("p", { class: "name" }, entry.file.name)];
     usable = true;
   } catch (error) {
     shown = [element("p", {}, error.message)];
@@ -87,12 +88,15 @@ function update() {
   $("go").disabled = checking || !usable.length;
   $("go").textContent = checking ? "Reading …" : usable.length ? `Adapt to ${counted(usable.length, "image")}` : "Adapt";
   $("clear").hidden = !chosen.length;
+  $("crop-hint").hidden = !$("chosen").querySelector(".movable");
 }
 
 async function submit(event) {
   event.preventDefault();
-  const files = chosen.filter((entry) => entry.usable).map((entry) => entry.file);
-  const fields = { model: model().name, steps: $("adapt-steps").value, seed: $("adapt-seed").value };
+  const usable = chosen.filter((entry) => entry.usable);
+  const files = usable.map((entry) => entry.file);
+  const crops = JSON.stringify(usable.map((entry) => entry.crop));
+  const fields = { model: model().name, steps: $("adapt-steps").value, seed: $("adapt-seed").value, crops };
   $("go").disabled = true;
   try {
     const record = await api.adapt(fields, files);

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import browser_page
+from PIL import Image
 from small_models import save
 
 from metatrain.cli.command import run
@@ -70,6 +71,31 @@ def page(url, tmp_path):
     assert [e for e in errors if "422 (Unprocessable" not in e] == []
 
 
+def move_the_square(page):
+    """Move the square of a wide image by mouse, finger and keys, at last to its right."""
+    position = "parseFloat(document.querySelector('img.movable').style.objectPosition)"
+    box = page.locator("img.movable").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - box["width"] / 4, y, steps=3)
+    page.mouse.up()
+    assert page.evaluate(position) == pytest.approx(75, abs=1)
+    finger = page.context.new_cdp_session(page)
+    for kind, at in (("touchStart", [x]), ("touchMove", [x + 20]), ("touchMove", [x + 200])):
+        points = [{"x": point, "y": y} for point in at]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert page.evaluate(position) == 0
+    page.focus("#chosen input")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(position) == 0
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(position) == 95
+    page.keyboard.press("ArrowRight")
+
+
 def encoded(file):
     return [file.name, base64.b64encode(file.read_bytes()).decode()]
 
@@ -78,8 +104,13 @@ def test_a_journey(page, images, tmp_path):
     files = sorted(Path(images, "task-03").glob("*.png"))[:5]
     page.wait_for_selector("#model-facts:not(:empty)")
     assert "token" not in page.url
-    page.evaluate(DROP, [*map(encoded, files), ["broken.png", "AAAA"]])
+    wide = tmp_path / "wide.png"
+    picture = Image.new("L", (32, 16))
+    picture.paste(Image.open(files[0]), (16, 0))
+    picture.save(wide)
+    page.evaluate(DROP, [*map(encoded, [wide, *files]), ["broken.png", "AAAA"]])
     page.wait_for_selector("#go:enabled")
+    move_the_square(page)
     assert "broken.png cannot be used" in page.inner_text("#chosen .refused")
     page.focus("#go")
     page.keyboard.press("Enter")
@@ -88,6 +119,9 @@ def test_a_journey(page, images, tmp_path):
     steps = page.eval_on_selector_all("#way li", "all => all.map(li => li.dataset.step)")
     assert steps == ["0", "1", "2", "5", "10", "12"]
     page.wait_for_selector("#done:not([hidden])")
+    # The wide image is cut where its square was left.
+    [given] = (tmp_path / "state").glob("*/given-0.png")
+    assert Image.open(given).tobytes() == Image.open(files[0]).tobytes()
     page.fill("#count", "3")
     page.focus("#draw-go")
     page.keyboard.press("Enter")
