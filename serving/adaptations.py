@@ -16,7 +16,7 @@ from metatrain.preferences import choices
 from metatrain.storage.local_disk import PARTIAL, write_whole
 from serving.disk import Disk, make_private
 from serving.limits import Quota, RequestError
-from serving.records import RECORD, Record, read_record
+from serving.records import RECORD, Drawing, Record, read_record
 
 _DAY = 24 * 3600
 _ID = re.compile(r"[\w-]{22}")
@@ -79,6 +79,17 @@ class Adaptation:
     def drawing_file(self, name: str) -> Path:
         """Return the file of a drawing."""
         return self.folder / f"drawing-{name}.png"
+
+    def drawing(self, name: str) -> Drawing:
+        """Return a drawing.
+
+        Raises:
+            RequestError: when there is none of this name.
+        """
+        for drawing in self.record.drawings:
+            if drawing.name == name:
+                return drawing
+        raise RequestError(404, "there is no such drawing; it may have given way to newer ones.")
 
     @property
     def choices_file(self) -> Path:

@@ -108,13 +108,13 @@ class Drawings:
 
     async def _drawing(self, request: Request) -> Response:
         adaptation = adaptation_of(request)
-        drawing = _drawing_of(adaptation.record, request.path_params["name"])
+        drawing = adaptation.drawing(request.path_params["name"])
         return await picture_answer(adaptation.drawing_file(drawing.name))
 
     async def _keep(self, request: Request) -> Response:
         adaptation, name = adaptation_of(request), request.path_params["name"]
         kept = (await read_json(request, KeepSettings, self._service.limits)).kept
-        _drawing_of(adaptation.record, name)
+        adaptation.drawing(name)
         if kept:
             _refuse_beyond(adaptation, {name}, self._service.limits.drawings)
 
@@ -127,7 +127,7 @@ class Drawings:
             }
 
         adaptation.change(marked)
-        return JSONResponse(_drawing_of(adaptation.record, name).model_dump())
+        return JSONResponse(adaptation.drawing(name).model_dump())
 
 
 @contextmanager
@@ -166,10 +166,3 @@ def _chosen(adaptation: Adaptation) -> list[Drawing]:
     if not chosen:
         raise RequestError(409, "there are no drawings yet; draw some first.")
     return chosen
-
-
-def _drawing_of(record: Record, name: str) -> Drawing:
-    for drawing in record.drawings:
-        if drawing.name == name:
-            return drawing
-    raise RequestError(404, "there is no such drawing; it may have given way to newer ones.")

@@ -21,6 +21,7 @@ class Limits:
         samples: drawings of one request.
         drawings: drawings of an adaptation; those not kept give way to new ones.
         choices: answers between drawings of an adaptation.
+        marks: marks of drawings of an adaptation, with those taken back.
         steps: inner steps, and sampler steps.
         seconds: time that a job may compute.
         waiting: jobs that a worker has at one time.
@@ -41,6 +42,7 @@ class Limits:
     samples: int = 64
     drawings: int = 256
     choices: int = 1000
+    marks: int = 4000
     steps: int = 1000
     seconds: float = 600.0
     waiting: int = 16

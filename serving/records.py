@@ -73,7 +73,7 @@ class Summary(_Stored):
             comes from the images alone.
         report: sentences on what choices taught.
         choices: answers to which of two drawings is better.
-        decided: pairs that have a winner by these.
+        decided: pairs that have a winner by these, and by the marks of drawings.
     """
 
     id: str
@@ -101,9 +101,11 @@ class Record(Summary):
 
     Attributes:
         drawings: the images drawn since, in the order of drawing.
+        marks: those marked good or bad, by name; the file of choices has them.
     """
 
     drawings: tuple[Drawing, ...] = ()
+    marks: dict[FileName, Literal["good", "bad"]] = {}
 
 
 def read_record(folder: Path) -> Record:
@@ -125,12 +127,17 @@ def read_record(folder: Path) -> Record:
 
 
 def count_choices(file: Path) -> dict[str, Any]:
-    """Return the fields of a record that count the choices in a file.
+    """Return the fields of a record that tell of the choices and marks in a file.
 
     The file has them as soon as they are answered, unlike the record's own.
 
     Raises:
         UserError: when a line is none.
     """
-    answered = choices.read_choices(str(file)) if file.exists() else []
-    return {"choices": len(answered), "decided": len(Answers.of(answered).decided)}
+    lines = choices.read_lines(str(file)) if file.exists() else []
+    marks = {line.drawing: line.mark for line in lines if isinstance(line, choices.Mark)}
+    return {
+        "choices": sum(isinstance(line, choices.RaterChoice) for line in lines),
+        "decided": len(Answers.of(lines).decided),
+        "marks": {name: mark for name, mark in marks.items() if mark != "none"},
+    }

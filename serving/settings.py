@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, Json, WithJsonSchema
 
-from metatrain.preferences.choices import Answer
+from metatrain.preferences.choices import Answer, Marking
 
 _SEED = Field(default=0, ge=0, lt=2**32)
 # Where the square of an image lies along its longer side, from 0 at its left or top to 1.
@@ -79,6 +79,18 @@ class ChoiceSettings(_Settings):
     number: int = Field(ge=0, lt=2**32)
     answer: Answer
     seconds: float = Field(ge=0, le=1e7)
+
+
+class MarkSettings(_Settings):
+    """The mark of a drawing, which takes the place of an earlier one.
+
+    Attributes:
+        drawing: its name.
+        mark: "none" takes an earlier mark back.
+    """
+
+    drawing: str = Field(max_length=200)
+    mark: Marking
 
 
 class KeepSettings(_Settings):

@@ -50,5 +50,7 @@ export const choose = async (id, choice) =>
   (await send(place(id, "/choices"), json("POST", choice))).json();
 export const prefer = async (id) =>
   (await send(place(id, "/preferences"), { method: "POST" })).json();
+export const mark = async (id, drawing, mark) =>
+  (await send(place(id, "/marks"), json("POST", { drawing, mark }))).json();
 export const keep = (id, name, kept) =>
   send(place(id, `/samples/${name}`), json("PATCH", { kept }));

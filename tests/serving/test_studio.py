@@ -96,6 +96,24 @@ def move_the_square(page):
     page.keyboard.press("ArrowRight")
 
 
+def mark_by_click_and_keys(page):
+    """Mark the first drawing bad, and the others good: two by keys, which then move on."""
+    page.click("#drawings li:nth-child(1) button.good")
+    page.wait_for_selector("#drawings li.good:nth-child(1)")
+    page.keyboard.press("b")
+    page.wait_for_selector("#drawings li.bad:nth-child(1)")
+    page.keyboard.press("g")
+    page.keyboard.press("G")
+    page.wait_for_selector("#drawings li.good:nth-child(2)")
+    page.wait_for_selector("#drawings li.good:nth-child(3)")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.closest('li').className").split() == [
+        "kept",
+        "good",
+    ]
+    assert page.inner_text("#answered") == "2 marked good, 1 bad."
+
+
 def encoded(file):
     return [file.name, base64.b64encode(file.read_bytes()).decode()]
 
@@ -128,8 +146,9 @@ def test_a_journey(page, images, tmp_path):
     page.wait_for_selector("#drawings li:nth-child(3)")
     page.wait_for_selector("#draw-go:enabled")
     assert page.input_value("#seed") == "3"
-    page.click("#drawings li:nth-child(2) button")
+    page.click("#drawings li:nth-child(2) button.keep")
     page.wait_for_selector("#drawings li.kept")
+    mark_by_click_and_keys(page)
     for link, start in {"#sheet": b"\x89PNG", "#zip": b"PK", "#drawings li a": b"\x89PNG"}.items():
         with page.expect_download() as download:
             page.click(link)
@@ -137,6 +156,7 @@ def test_a_journey(page, images, tmp_path):
     page.reload()
     page.wait_for_selector("#drawings li.kept")
     assert page.locator("#drawings li").count() == 3
+    assert page.locator("#drawings li.good").count() == 2
     assert page.locator("#way li").count() == 6
     assert page.locator("#list li").count() == 1
     page.evaluate("() => Promise.all([...document.images].map(image => image.decode()))")
