@@ -12,7 +12,8 @@ Files, each built on those before it:
     accounts     clients, each with its adaptations and its share
     settings     fields and JSON of requests
     uploads      bodies of requests, within bounds
-    decoding     images out of requests, hostile until decoded
+    telling      words and sounds, beside images or without any
+    decoding     images and sounds out of requests, hostile until decoded
     file_answers files, to clients that may read slowly
     downloads    sheets and archives
     operations   routes, and the document that describes them; reference is its page

@@ -22,7 +22,7 @@ _DAY = 24 * 3600
 _ID = re.compile(r"[\w-]{22}")
 # All that an adaptation writes but its record, so that nothing else is ever removed.
 _FILES = re.compile(
-    r"given-\d+\.png|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|choices\.jsonl|"
+    r"given-\d+\.png|given\.wav|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|choices\.jsonl|"
     r"images|images/[0-9a-f]{64}\.png|(images/)?\..+" + re.escape(PARTIAL)
 )
 
@@ -71,6 +71,11 @@ class Adaptation:
     def given_file(self, index: int) -> Path:
         """Return the file of a given image."""
         return self.folder / f"given-{index}.png"
+
+    @property
+    def sound_file(self) -> Path:
+        """The file of the given sound."""
+        return self.folder / "given.wav"
 
     def preview_file(self, step: int, index: int) -> Path:
         """Return the file of an image drawn after `step` inner steps."""
@@ -203,9 +208,11 @@ class Adaptations:
         pictures: Sequence[bytes],
         seed: int,
         steps: int,
+        text: str | None = None,
+        sound: tuple[str, bytes] | None = None,
         origin: str | None = None,
     ) -> Adaptation:
-        """Create an adaptation to images.
+        """Create an adaptation to images, or to words and a sound alone.
 
         Args:
             model: the name of the model.
@@ -213,6 +220,8 @@ class Adaptations:
             pictures: the images as the model sees them, as PNG files.
             seed: seeds the noise of the inner steps.
             steps: inner steps to take.
+            text: the words given.
+            sound: the name of the sound given, and its WAV file.
             origin: the id of the adaptation that it learns from choices of.
 
         Raises:
@@ -221,11 +230,23 @@ class Adaptations:
         with self._creating:
             if len(self) >= self._quota.adaptations:
                 raise RequestError(429, f"there are {len(self)} adaptations; delete some first.")
-            record = self._new_record(model, names, seed, steps, origin)
+            record = Record(
+                **self._times(),
+                id=secrets.token_urlsafe(16),
+                model=model,
+                given=tuple(names),
+                text=text,
+                sound=sound[0] if sound else None,
+                seed=seed,
+                steps=steps,
+                origin=origin,
+            )
             adaptation = Adaptation(self._folder / record.id, record, self.disk)
             try:
                 for index, picture in enumerate(pictures):
                     self.disk.write(adaptation.given_file(index), picture)
+                if sound:
+                    self.disk.write(adaptation.sound_file, sound[1])
                 adaptation.store()
             except BaseException:
                 self.disk.remove_folder(adaptation.folder)
@@ -233,20 +254,9 @@ class Adaptations:
             self._by_id[record.id] = adaptation
             return adaptation
 
-    def _new_record(
-        self, model: str, names: Sequence[str], seed: int, steps: int, origin: str | None
-    ) -> Record:
+    def _times(self) -> dict[str, Any]:
         now, days = time.time(), self._quota.days
-        return Record(
-            id=secrets.token_urlsafe(16),
-            model=model,
-            created=now,
-            expires=None if days is None else now + days * _DAY,
-            given=tuple(names),
-            seed=seed,
-            steps=steps,
-            origin=origin,
-        )
+        return {"created": now, "expires": None if days is None else now + days * _DAY}
 
     def expired(self) -> list[str]:
         """List the adaptations whose time is over."""

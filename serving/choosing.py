@@ -128,6 +128,10 @@ class Choosing:
         if _marks_in(adaptation) >= limits.marks:
             raise RequestError(409, f"there are {limits.marks:,} marks, and these are enough.")
         drawing = adaptation.drawing(settings.drawing)
+        if drawing.text is not None:
+            raise RequestError(
+                409, "it was drawn from other words than the adaptation's; mark one from these."
+            )
         job = mark(adaptation, self._service.models, drawing=drawing, marking=settings.mark)
         with deleted_meanwhile():
             record = await self._computed(request, adaptation, job)
@@ -153,6 +157,7 @@ class Choosing:
         account.refuse_more(self._service.worker)
         with deleted_meanwhile():
             given = await asyncio.to_thread(_given, origin)
+            sound = await asyncio.to_thread(_sound, origin)
         adaptation = await asyncio.to_thread(
             account.adaptations.create,
             model=origin.record.model,
@@ -160,6 +165,8 @@ class Choosing:
             pictures=given,
             seed=origin.record.seed,
             steps=1,
+            text=origin.record.text,
+            sound=sound,
             origin=origin.record.id,
         )
         job = jobs.prefer(adaptation, origin, self._service.models)
@@ -183,6 +190,11 @@ class Choosing:
 
 def _given(adaptation: Adaptation) -> list[bytes]:
     return [adaptation.given_file(i).read_bytes() for i in range(len(adaptation.record.given))]
+
+
+def _sound(adaptation: Adaptation) -> tuple[str, bytes] | None:
+    name = adaptation.record.sound
+    return None if name is None else (name, adaptation.sound_file.read_bytes())
 
 
 def _marks_in(adaptation: Adaptation) -> int:

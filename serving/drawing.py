@@ -70,7 +70,7 @@ class Drawings:
             raise RequestError(422, f"count is {settings.count:,}; ask for {limits.samples}.")
         service.refuse_steps(settings.steps or 1)
         seeds = range(settings.seed, settings.seed + settings.count)
-        options = {"steps": settings.steps, "guidance": settings.guidance}
+        options = settings.model_dump(include={"steps", "guidance", "text"})
         names = {jobs.drawing_name(seed, **options) for seed in seeds}
         with ExitStack() as held:
             held.enter_context(_awaiting(adaptation, names, limits.drawings))

@@ -49,7 +49,10 @@ class Models:
 
         Raises:
             UserError: when its file cannot be read.
+            RequestError: when it stands on a model that is not served any more.
         """
+        if not adaptation.record.given:
+            return self[adaptation.record.model]  # told in words or by a sound alone
         identifier = adaptation.record.id
         if identifier not in self._adapted:
             model = load(adaptation.model_file, trust=self._trust).to(self._device)

@@ -37,7 +37,8 @@ class Drawing(_Stored):
         seed: the seed.
         steps: sampler steps; None for the configuration's.
         guidance: the guidance; None for the configuration's.
-        nearest: the index of the given image nearest to it by pixels.
+        text: words that it was drawn from in the place of the adaptation's; None for these.
+        nearest: the index of the given image nearest to it by pixels; None where none is given.
         distance: the root-mean-square distance to that image; pixels are from 0 to 1.
         kept: whether its owner keeps it.
     """
@@ -46,8 +47,9 @@ class Drawing(_Stored):
     seed: Count
     steps: Count | None
     guidance: Finite | None
-    nearest: Count
-    distance: Finite
+    text: str | None = None
+    nearest: Count | None
+    distance: Finite | None
     kept: bool = False
 
 
@@ -59,7 +61,9 @@ class Summary(_Stored):
         model: the name of the model that adapts.
         created: seconds since 1970.
         expires: seconds since 1970 from which on it is removed; None where it stays.
-        given: the names of the images.
+        given: the names of the images; there may be none where there are words or a sound.
+        text: the words given.
+        sound: the name of the sound given.
         seed: of the noise of the inner steps.
         steps: inner steps to take.
         step: inner steps taken.
@@ -81,6 +85,8 @@ class Summary(_Stored):
     created: Finite
     expires: Finite | None = None
     given: tuple[str, ...]
+    text: str | None = None
+    sound: str | None = None
     seed: Count
     steps: Count
     step: Count = 0

@@ -36,6 +36,7 @@ class AdaptationSettings(_Settings):
         steps: inner steps; None for the model's.
         previews: whether to draw on the way.
         crops: a list with one for each image; without it, all are cropped to their centre.
+        text: words on the images, or in their place, where the model takes words.
     """
 
     model: str
@@ -43,25 +44,30 @@ class AdaptationSettings(_Settings):
     steps: int | None = Field(default=None, ge=1)
     previews: bool = True
     crops: Json[tuple[Crop, ...]] | None = None
+    text: str | None = None
 
 
 # Files of a form.
-Files = Annotated[
-    list[Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]],
-    Field(min_length=1),
-]
+File = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
+Files = list[File]
 
 
 class PictureForm(PictureSettings):
     """An image to show, for the document."""
 
-    images: Files
+    images: Annotated[Files, Field(min_length=1)]
 
 
 class AdaptationForm(AdaptationSettings):
-    """Images to adapt to and the fields beside them, for the document."""
+    """Images to adapt to and what is beside them, for the document.
 
-    images: Files
+    Attributes:
+        images: at least one, where there is neither text nor audio.
+        audio: a sound, where the model takes sounds.
+    """
+
+    images: Files = []
+    audio: File | None = None
 
 
 class SampleSettings(_Settings):
@@ -71,6 +77,7 @@ class SampleSettings(_Settings):
     seed: int = _SEED
     steps: int | None = Field(default=None, ge=1)
     guidance: float | None = Field(default=None, ge=0, le=100)
+    text: str | None = None
 
 
 class ChoiceSettings(_Settings):

@@ -32,10 +32,12 @@ class Upload:
     Attributes:
         fields: its fields by name.
         images: the files named images.
+        sound: the file named audio, if there is one.
     """
 
     fields: dict[str, str]
     images: list[File]
+    sound: File | None = None
 
 
 class Uploads:
@@ -68,36 +70,45 @@ class Uploads:
             try:
                 async with (
                     _arriving(limits.upload_seconds),
-                    bounded.form(max_files=limits.images, max_fields=8) as form,
+                    bounded.form(max_files=limits.images + 1, max_fields=8) as form,
                 ):
-                    upload = Upload(_fields(form), await self._images(form))
+                    upload = await self._upload(form)
             except HTTPException as error:
                 if error.detail.startswith("Too many files"):
-                    sentence = f"there are too many images; give at most {limits.images}."
-                    raise RequestError(413, sentence) from error
+                    raise self._too_many() from error
                 raise
             yield upload
 
-    async def _images(self, form: FormData) -> list[File]:
+    def _too_many(self) -> RequestError:
+        return RequestError(413, f"there are too many images; give at most {self._limits.images}.")
+
+    async def _upload(self, form: FormData) -> Upload:
         for key, value in form.multi_items():
-            if isinstance(value, UploadFile) and key != "images":
-                raise RequestError(422, f"there is a file {printable(key)}; call files images.")
-        images = []
-        for number, file in enumerate(form.getlist("images"), start=1):
+            if isinstance(value, UploadFile) and key not in ("images", "audio"):
+                raise RequestError(
+                    422, f"there is a file {printable(key)}; call files images, or audio."
+                )
+        images, sounds = await self._files(form, "images"), await self._files(form, "audio")
+        if len(images) > self._limits.images:
+            raise self._too_many()
+        if len(sounds) > 1:
+            raise RequestError(422, f"there are {len(sounds)} sounds; give one.")
+        return Upload(_fields(form), images, sounds[0] if sounds else None)
+
+    async def _files(self, form: FormData, key: str) -> list[File]:
+        files = []
+        for number, file in enumerate(form.getlist(key), start=1):
             if not isinstance(file, UploadFile):
-                raise RequestError(422, "images is a text; send files.")
-            name = printable((file.filename or f"image {number}")[:_NAME_CHARACTERS])
+                raise RequestError(422, f"{key} is a text; send files.")
+            noun = f"image {number}" if key == "images" else "the sound"
+            name = printable((file.filename or noun)[:_NAME_CHARACTERS])
             if (file.size or 0) > self._limits.image_bytes:
                 size = self._limits.image_bytes >> 20
                 message = f"{name} has more than {size} MiB; give a smaller file."
-                refused = RefusedImage(index=number - 1, name=name, error=message)
-                raise RequestError(413, message, images=[refused])
-            images.append((name, await file.read()))
-        if not images:
-            raise RequestError(
-                422, "there are no images; send at least one as a file named images."
-            )
-        return images
+                refused = [RefusedImage(index=number - 1, name=name, error=message)]
+                raise RequestError(413, message, images=refused if key == "images" else ())
+            files.append((name, await file.read()))
+        return files
 
 
 async def read_json(request: Request, kind: type[Settings], limits: Limits) -> Settings:

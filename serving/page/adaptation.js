@@ -9,12 +9,12 @@ let record = null;
 let events = null;
 let changed = () => {};
 
-export function begin(onChange) {
+export function begin(models, onChange) {
   changed = onChange;
   $("stop").addEventListener("click", () => attempt(() => api.stop(record.id)));
   $("delete").addEventListener("click", remove);
   comparison.begin();
-  gallery.begin();
+  gallery.begin(models);
 }
 
 export function close() {
@@ -56,6 +56,7 @@ function show(next) {
   $("way-title").hidden = $("way").hidden = !previews.length;
   $("done").hidden = state !== "done";
   showGiven();
+  $("comparison").hidden = !record.given.length; // a model that nothing adapted learns from no choices
   previews.forEach(showPreviews);
   gallery.show(record);
   if (state === "done") comparison.offer(record);
@@ -64,6 +65,7 @@ function show(next) {
 
 function title() {
   const { origin, state, given } = record;
+  if (!given.length) return { waiting: "Waiting for its turn", adapting: "Drawing", done: "Told without images", failed: "Not drawn" }[state];
   const words = origin
     ? { waiting: "Waiting for its turn", adapting: "Learning from answers", done: "Learned from answers", failed: "Nothing learned" }
     : { waiting: "Waiting for its turn", adapting: "Adapting", done: "Adapted", failed: "Not adapted" };
@@ -72,6 +74,13 @@ function title() {
 
 function showGiven() {
   if ($("given").children.length) return;
+  text("given-text", record.text && `“${record.text}”`);
+  $("given-sound").hidden = record.sound === null;
+  if (record.sound !== null && $("given-sound").dataset.id !== record.id) {
+    $("given-sound").dataset.id = record.id;
+    $("given-sound").src = api.place(record.id, "/given.wav");
+    $("given-sound").setAttribute("aria-label", `Given sound: ${record.sound}`);
+  }
   $("given").append(...record.given.map((name, index) => element("li", {}, pixels(api.place(record.id, `/given/${index}.png`), name))));
 }
 

@@ -16,6 +16,7 @@ export function begin(known) {
   $("model").addEventListener("change", () => { describe(); chosen.forEach(check); });
   $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
   $("clear").addEventListener("click", clear);
+  for (const input of ["text", "audio"]) $(input).addEventListener("input", update);
   $("adapt").addEventListener("submit", submit);
   document.addEventListener("paste", (event) => add(event.clipboardData.files));
   document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
@@ -29,11 +30,13 @@ export function begin(known) {
 }
 
 function describe() {
-  const { name, image_size: size, channels, shots, steps } = model();
+  const { name, image_size: size, channels, shots, steps, conditions } = model();
   const colours = { 1: "grey", 3: "colour", 4: "colour with transparency" }[channels];
   $("model-facts").textContent = `${name}: ${size} × ${size} px, ${colours}`;
   $("shots").textContent = `It was trained with ${counted(shots, "image")} at a time.`;
   $("adapt-steps").value = steps;
+  for (const kind of ["text", "audio"]) $(`tell-${kind}`).hidden = !conditions.includes(kind);
+  update();
 }
 
 function add(files) {
@@ -76,8 +79,18 @@ function drop(entry) {
   update();
 }
 
+// Words and a sound, where the model has them.
+function told() {
+  const { conditions } = model();
+  return {
+    ...(conditions.includes("text") && $("text").value.trim() ? { text: $("text").value } : {}),
+    ...(conditions.includes("audio") && $("audio").files.length ? { audio: $("audio").files[0] } : {}),
+  };
+}
+
 function clear() {
   chosen = [];
+  $("text").value = $("audio").value = "";
   $("chosen").replaceChildren();
   update();
 }
@@ -85,8 +98,9 @@ function clear() {
 function update() {
   const usable = chosen.filter((entry) => entry.usable);
   const checking = chosen.some((entry) => entry.usable === null);
-  $("go").disabled = checking || !usable.length;
-  $("go").textContent = checking ? "Reading …" : usable.length ? `Adapt to ${counted(usable.length, "image")}` : "Adapt";
+  const alone = !usable.length && Object.keys(told()).length;
+  $("go").disabled = checking || !(usable.length || alone);
+  $("go").textContent = checking ? "Reading …" : alone ? "Draw without images" : usable.length ? `Adapt to ${counted(usable.length, "image")}` : "Adapt";
   $("clear").hidden = !chosen.length;
   $("crop-hint").hidden = !$("chosen").querySelector(".movable");
 }
@@ -95,8 +109,8 @@ async function submit(event) {
   event.preventDefault();
   const usable = chosen.filter((entry) => entry.usable);
   const files = usable.map((entry) => entry.file);
-  const crops = JSON.stringify(usable.map((entry) => entry.crop));
-  const fields = { model: model().name, steps: $("adapt-steps").value, seed: $("adapt-seed").value, crops };
+  const crops = usable.length ? { crops: JSON.stringify(usable.map((entry) => entry.crop)) } : {};
+  const fields = { model: model().name, steps: $("adapt-steps").value, seed: $("adapt-seed").value, ...crops, ...told() };
   $("go").disabled = true;
   try {
     const record = await api.adapt(fields, files);

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from axe import serious_faults
 from browser import browser_page
 from PIL import Image
 from small_models import save
 
 from metatrain.cli.command import run
+from metatrain.data.sound.wave import to_wave
 from metatrain.model import named
 from metatrain.preferences.choices import read_choices
 from serving.commands import STUDIO
@@ -44,9 +47,11 @@ def studio(*arguments):
 
 @pytest.fixture
 def url(packed, tmp_path):
-    """The URL that a studio prints."""
-    model = save(packed, tmp_path / "small", "run.name=small", "adapt.steps=12")
-    process = studio(model, "--dir", tmp_path / "state", "--no-browser")
+    """The URL that a studio of two models prints, of which one takes words and sounds."""
+    steps, conditions = "adapt.steps=12", "generator.conditions=[support, text, audio]"
+    model = save(packed, tmp_path / "small", "run.name=small", steps)
+    told = save(packed, tmp_path / "told", "run.name=told", steps, conditions)
+    process = studio(model, told, "--dir", tmp_path / "state", "--no-browser")
     try:
         yield re.search(r"http://127.0.0.1:\d+/\?token=\S+", process.stderr.readline())[0]
         process.send_signal(signal.SIGINT)
@@ -122,6 +127,7 @@ def test_a_journey(page, images, tmp_path):
     files = sorted(Path(images, "task-03").glob("*.png"))[:5]
     page.wait_for_selector("#model-facts:not(:empty)")
     assert "token" not in page.url
+    assert not page.is_visible("#telling label")
     wide = tmp_path / "wide.png"
     picture = Image.new("L", (32, 16))
     picture.paste(Image.open(files[0]), (16, 0))
@@ -166,6 +172,81 @@ def test_a_journey(page, images, tmp_path):
     page.click("#delete")
     page.wait_for_selector("#start:not([hidden])")
     page.wait_for_selector("#list li", state="detached")
+
+
+SCREENS = ({"width": 1280, "height": 720}, {"width": 360, "height": 700})
+
+
+def look(page):
+    """Refuse a page, as it stands, that has a serious fault, or is wider than its screen."""
+    for screen in SCREENS:
+        page.set_viewport_size(screen)
+        assert page.evaluate("document.documentElement.scrollWidth") <= screen["width"]
+        assert serious_faults(page) == []
+    page.set_viewport_size(SCREENS[0])
+
+
+@pytest.mark.long
+def test_no_state_of_the_page_has_a_serious_fault(page, images, tmp_path):
+    files = sorted(Path(images, "task-03").glob("*.png"))[:2]
+    wide, sound = tmp_path / "wide.png", tmp_path / "tone.wav"
+    Image.linear_gradient("L").resize((32, 16)).save(wide)
+    sound.write_bytes(to_wave(np.sin(np.arange(4000) / 4)))
+    page.wait_for_selector("#model-facts:not(:empty)")
+    assert not page.is_visible("#text")
+    look(page)
+    page.select_option("#model", "told")
+    page.evaluate(DROP, [*map(encoded, [wide, *files]), ["broken.png", "AAAA"]])
+    page.wait_for_selector("#go:enabled")
+    page.click("summary")
+    page.fill("#text", "a red fox")
+    page.fill("#adapt-steps", "1000")
+    look(page)
+    page.click("#go")
+    page.wait_for_selector("#way li")
+    look(page)
+    page.click("#stop")
+    page.wait_for_selector("#done:not([hidden])")
+    page.fill("#count", "2")
+    page.fill("#draw-text", "a hen")
+    page.click("#draw-go")
+    page.wait_for_selector("#drawings li:nth-child(2)")
+    page.wait_for_selector("#draw-go:enabled")
+    page.fill("#draw-text", "")
+    page.click("#draw-go")
+    page.wait_for_selector("#drawings li:nth-child(4)")
+    assert page.locator("#drawings .good").count() == 2
+    page.click("#drawings .good")
+    page.locator("#drawings .bad").last.click()
+    page.click("#drawings .keep")
+    page.wait_for_selector("#drawings li.kept")
+    page.wait_for_selector("#drawings li.bad")
+    look(page)
+    page.click("#compare")
+    page.wait_for_selector('#pair[aria-busy="false"]')
+    look(page)
+    # From words and a sound alone.
+    page.click("#new")
+    page.select_option("#model", "told")
+    page.fill("#text", "an owl")
+    page.set_input_files("#audio", sound)
+    page.wait_for_selector("#go:enabled")
+    assert page.inner_text("#go") == "Draw without images"
+    look(page)
+    page.click("#go")
+    page.wait_for_selector("#done:not([hidden])")
+    assert page.inner_text("#given-text") == "“an owl”"
+    page.fill("#count", "2")
+    page.click("#draw-go")
+    page.wait_for_selector("#drawings li:nth-child(2)")
+    assert not page.is_visible("#comparison")
+    # A browser plays the sound as far as the content policy is concerned.
+    page.evaluate(
+        "new Promise((done, failed) => { const sound = document.getElementById("
+        "'given-sound'); sound.onloadedmetadata = done; sound.onerror = failed; "
+        "sound.load(); })"
+    )
+    look(page)
 
 
 def brighter(page):
