@@ -16,8 +16,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from metatrain import Model
 from metatrain.base.errors import UserError
+from metatrain.model.model import Model
 from serving import reference
 from serving.accounts import Account
 from serving.adapting import Adapting

@@ -9,14 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from metatrain import Model
 from metatrain.base.errors import UserError
 from metatrain.data.examples import Examples
 from metatrain.data.packed.writer import sha256_of
 from metatrain.data.pictures import png
 from metatrain.metrics.memorisation import nearest, nearest_index
 from metatrain.model.expectation import expectation, warning
-from metatrain.model.model import AdaptationStep
+from metatrain.model.model import AdaptationStep, Model
 from metatrain.preferences.prefer import Outcome, prefer_stepwise
 from metatrain.preferences.sentences import sentences
 from serving.adaptations import Adaptation

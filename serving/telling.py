@@ -1,12 +1,12 @@
 """Words and a sound that models may be told, beside images or without any."""
 
-from metatrain import Model
 from metatrain.config import Config
 from metatrain.data.decoding.bad import BadValue
 from metatrain.data.sound.reading import read_sound
 from metatrain.data.sound.wave import to_wave
 from metatrain.generators.conditions.config import kinds_of
 from metatrain.model.given import Value, condition_of_kind
+from metatrain.model.model import Model
 from serving.adaptations import Adaptation
 from serving.limits import RequestError
 from serving.uploads import File

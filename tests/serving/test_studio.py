@@ -318,6 +318,14 @@ def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
     assert page.locator("#list li").count() == 2
 
 
+def test_a_start_imports_nothing_that_only_others_need():
+    """The first request waits for every import."""
+    needless = ["matplotlib", "scipy", "sklearn", "metatrain.training", "metatrain.evaluation"]
+    code = f"import sys, serving.studio; print([m for m in {needless} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [(["nowhere"], "no model at nowhere"), ([], "no model in ./runs")],
