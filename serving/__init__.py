@@ -12,6 +12,7 @@ Files, each built on those before it:
     accounts     clients, each with its adaptations and its share
     settings     fields and JSON of requests
     uploads      bodies of requests, within bounds
+    fetching     images by URL, from public addresses alone
     telling      words and sounds, beside images or without any
     decoding     images and sounds out of requests, hostile until decoded
     file_answers files, to clients that may read slowly

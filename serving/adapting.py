@@ -13,6 +13,7 @@ from serving import jobs
 from serving.accounts import Account, account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
 from serving.decoding import Decoder
+from serving.fetching import Fetcher
 from serving.file_answers import file_answer, picture_answer
 from serving.limits import Places, RequestError
 from serving.operations import ADAPTATION, BYTES, EVENTS, JSON, PNG, WAV, Operation
@@ -35,6 +36,7 @@ class Adapting:
 
     def __init__(self, service: Service) -> None:
         self._service, self._uploads, self._decoder = service, Uploads(service.limits), Decoder()
+        self._fetcher = Fetcher(service.limits)
         self._listeners = Places(service.limits.listeners, "streams of events")
 
     def operations(self) -> list[Operation]:
@@ -119,7 +121,8 @@ class Adapting:
             service.refuse_steps(steps)
             wave = await self._decoder.wave(upload.sound)
             given = told(model.config, settings.text, wave)
-            images, crops = upload.images, settings.crops
+            images = [*upload.images, *await self._fetcher.images(settings.urls)]
+            crops = settings.crops
             support = await self._decoder.support(images, model.config, crops, given)
         adaptation = await asyncio.to_thread(
             account.adaptations.create,

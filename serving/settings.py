@@ -36,6 +36,7 @@ class AdaptationSettings(_Settings):
         steps: inner steps; None for the model's.
         previews: whether to draw on the way.
         crops: a list with one for each image; without it, all are cropped to their centre.
+        urls: a list of the URLs of further images, where the server fetches any.
         text: words on the images, or in their place, where the model takes words.
     """
 
@@ -44,6 +45,7 @@ class AdaptationSettings(_Settings):
     steps: int | None = Field(default=None, ge=1)
     previews: bool = True
     crops: Json[tuple[Crop, ...]] | None = None
+    urls: Json[tuple[str, ...]] = ()
     text: str | None = None
 
 
