@@ -52,7 +52,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
         if kind == "to":
             self.send_response(302)
             self.send_header("location", rest)
-            return self.end_headers()
+            self.end_headers()
+            return
         self.send_response(404 if kind == "none" else 200)
         if kind == "short":
             self.send_header("content-length", "9")
@@ -71,7 +72,7 @@ def server():
     """A server, and the resolution that leads host.test there and asks the system of others."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.asked, server.ending = [], threading.Condition()
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.02])
     thread.start()
 
     def resolve(host, port):
