@@ -109,7 +109,9 @@ class Adapting:
 
     async def _list(self, request: Request) -> Response:
         records = [adaptation.record for adaptation in account_of(request).adaptations]
-        return JSONResponse([record.model_dump(exclude={"drawings"}) for record in records])
+        return JSONResponse(
+            [record.model_dump(exclude={"drawings", "marks"}) for record in records]
+        )
 
     async def _create(self, request: Request) -> Response:
         account, service = account_of(request), self._service

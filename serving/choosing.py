@@ -125,7 +125,7 @@ class Choosing:
     async def _mark(self, request: Request) -> Response:
         adaptation, limits = adapted_of(request), self._service.limits
         settings = await read_json(request, MarkSettings, limits)
-        if _marks_in(adaptation) >= limits.marks:
+        if await asyncio.to_thread(_marks_in, adaptation) >= limits.marks:
             raise RequestError(409, f"there are {limits.marks:,} marks, and these are enough.")
         drawing = adaptation.drawing(settings.drawing)
         if drawing.text is not None:

@@ -36,6 +36,8 @@ def test_marks_are_on_disk_once_they_are_answered(client, serve, place, tmp_path
         for state in (response.json(), client.get(place).json(), serve().get(place).json()):
             assert state["marks"] == expected
     assert client.get(place).json()["choices"] == 0
+    [listed] = client.get("/v1/adaptations").json()
+    assert not {"marks", "drawings"} & {*listed}
     [file] = tmp_path.glob("*/choices.jsonl")
     last = [(line.drawing, line.mark) for line in read_lines(str(file))][-2:]
     assert last == [("0", "none"), ("2", "bad")]
