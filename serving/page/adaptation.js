@@ -52,7 +52,7 @@ function show(next) {
   $("working").hidden = !working;
   $("progress").max = steps;
   $("progress").value = step;
-  $("progress-text").textContent = `${record.origin ? "part" : "step"} ${step} of ${steps}` + (record.loss === null ? "" : `, loss ${record.loss.toFixed(3)}`);
+  $("progress-text").textContent = !steps ? "" : `${record.origin ? "part" : "step"} ${step} of ${steps}` + (record.loss === null ? "" : `, loss ${record.loss.toFixed(3)}`);
   $("way-title").hidden = $("way").hidden = !previews.length;
   $("done").hidden = state !== "done";
   showGiven();
