@@ -34,7 +34,7 @@ export function show(next) {
     if (!items.has(drawing.name)) $("drawings").prepend(item);
     const mark = marks[drawing.name];
     item.className = `${drawing.kept ? "kept" : ""} ${mark ?? ""}`;
-    press(item, "keep", drawing.kept, drawing.kept ? "★ Kept" : "☆ Keep");
+    press(item, "keep", drawing.kept, drawing.kept ? "★ Keep" : "☆ Keep");
     if (!marked(drawing)) continue;
     press(item, "good", mark === "good", "Good");
     press(item, "bad", mark === "bad", "Bad");
