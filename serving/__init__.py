@@ -10,7 +10,11 @@ Files, each built on those before it:
     models       models by name, and the adapted ones last used
     jobs         what a worker computes: adapting with previews, and drawing by seed
     accounts     clients, each with its adaptations and its share
-    uploads      images out of requests, hostile until decoded
+    settings     fields and JSON of requests
+    uploads      bodies of requests, within bounds
+    fetching     images by URL, from public addresses alone
+    telling      words and sounds, beside images or without any
+    decoding     images and sounds out of requests, hostile until decoded
     file_answers files, to clients that may read slowly
     downloads    sheets and archives
     operations   routes, and the document that describes them; reference is its page

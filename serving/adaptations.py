@@ -16,13 +16,13 @@ from metatrain.preferences import choices
 from metatrain.storage.local_disk import PARTIAL, write_whole
 from serving.disk import Disk, make_private
 from serving.limits import Quota, RequestError
-from serving.records import RECORD, Record, read_record
+from serving.records import RECORD, Drawing, Record, read_record
 
 _DAY = 24 * 3600
 _ID = re.compile(r"[\w-]{22}")
 # All that an adaptation writes but its record, so that nothing else is ever removed.
 _FILES = re.compile(
-    r"given-\d+\.png|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|choices\.jsonl|"
+    r"given-\d+\.png|given\.wav|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|choices\.jsonl|"
     r"images|images/[0-9a-f]{64}\.png|(images/)?\..+" + re.escape(PARTIAL)
 )
 
@@ -72,6 +72,11 @@ class Adaptation:
         """Return the file of a given image."""
         return self.folder / f"given-{index}.png"
 
+    @property
+    def sound_file(self) -> Path:
+        """The file of the given sound."""
+        return self.folder / "given.wav"
+
     def preview_file(self, step: int, index: int) -> Path:
         """Return the file of an image drawn after `step` inner steps."""
         return self.folder / f"step-{step}-{index}.png"
@@ -79,6 +84,17 @@ class Adaptation:
     def drawing_file(self, name: str) -> Path:
         """Return the file of a drawing."""
         return self.folder / f"drawing-{name}.png"
+
+    def drawing(self, name: str) -> Drawing:
+        """Return a drawing.
+
+        Raises:
+            RequestError: when there is none of this name.
+        """
+        for drawing in self.record.drawings:
+            if drawing.name == name:
+                return drawing
+        raise RequestError(404, "there is no such drawing; it may have given way to newer ones.")
 
     @property
     def choices_file(self) -> Path:
@@ -192,9 +208,11 @@ class Adaptations:
         pictures: Sequence[bytes],
         seed: int,
         steps: int,
+        text: str | None = None,
+        sound: tuple[str, bytes] | None = None,
         origin: str | None = None,
     ) -> Adaptation:
-        """Create an adaptation to images.
+        """Create an adaptation to images, or to words and a sound alone.
 
         Args:
             model: the name of the model.
@@ -202,6 +220,8 @@ class Adaptations:
             pictures: the images as the model sees them, as PNG files.
             seed: seeds the noise of the inner steps.
             steps: inner steps to take.
+            text: the words given.
+            sound: the name of the sound given, and its WAV file.
             origin: the id of the adaptation that it learns from choices of.
 
         Raises:
@@ -210,11 +230,23 @@ class Adaptations:
         with self._creating:
             if len(self) >= self._quota.adaptations:
                 raise RequestError(429, f"there are {len(self)} adaptations; delete some first.")
-            record = self._new_record(model, names, seed, steps, origin)
+            record = Record(
+                **self._times(),
+                id=secrets.token_urlsafe(16),
+                model=model,
+                given=tuple(names),
+                text=text,
+                sound=sound[0] if sound else None,
+                seed=seed,
+                steps=steps,
+                origin=origin,
+            )
             adaptation = Adaptation(self._folder / record.id, record, self.disk)
             try:
                 for index, picture in enumerate(pictures):
                     self.disk.write(adaptation.given_file(index), picture)
+                if sound:
+                    self.disk.write(adaptation.sound_file, sound[1])
                 adaptation.store()
             except BaseException:
                 self.disk.remove_folder(adaptation.folder)
@@ -222,20 +254,9 @@ class Adaptations:
             self._by_id[record.id] = adaptation
             return adaptation
 
-    def _new_record(
-        self, model: str, names: Sequence[str], seed: int, steps: int, origin: str | None
-    ) -> Record:
+    def _times(self) -> dict[str, Any]:
         now, days = time.time(), self._quota.days
-        return Record(
-            id=secrets.token_urlsafe(16),
-            model=model,
-            created=now,
-            expires=None if days is None else now + days * _DAY,
-            given=tuple(names),
-            seed=seed,
-            steps=steps,
-            origin=origin,
-        )
+        return {"created": now, "expires": None if days is None else now + days * _DAY}
 
     def expired(self) -> list[str]:
         """List the adaptations whose time is over."""

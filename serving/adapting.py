@@ -12,19 +12,16 @@ from metatrain.data.pictures import png
 from serving import jobs
 from serving.accounts import Account, account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
+from serving.decoding import Decoder
+from serving.fetching import Fetcher
 from serving.file_answers import file_answer, picture_answer
 from serving.limits import Places, RequestError
-from serving.operations import ADAPTATION, BYTES, EVENTS, JSON, PNG, Operation
+from serving.operations import ADAPTATION, BYTES, EVENTS, JSON, PNG, WAV, Operation
 from serving.records import Record, Summary
 from serving.service import Service
-from serving.uploads import (
-    AdaptationForm,
-    AdaptationSettings,
-    PictureForm,
-    PictureSettings,
-    Uploads,
-    parsed,
-)
+from serving.settings import AdaptationForm, AdaptationSettings, PictureForm, PictureSettings
+from serving.telling import told
+from serving.uploads import Uploads, parsed
 from serving.worker import Job
 
 _IMAGES = (404, 408, 413, 422, 507)
@@ -38,7 +35,8 @@ class Adapting:
     """
 
     def __init__(self, service: Service) -> None:
-        self._service, self._uploads = service, Uploads(service.limits)
+        self._service, self._uploads, self._decoder = service, Uploads(service.limits), Decoder()
+        self._fetcher = Fetcher(service.limits)
         self._listeners = Places(service.limits.listeners, "streams of events")
 
     def operations(self) -> list[Operation]:
@@ -77,6 +75,10 @@ class Adapting:
                 answers={PNG: None},
             ),
             Operation(
+                "GET", f"{ADAPTATION}/given.wav", self._sound, "Get the given sound.",
+                answers={WAV: None},
+            ),
+            Operation(
                 "GET", f"{ADAPTATION}/previews/{{step:int}}-{{index:int}}.png", self._preview,
                 "Get an image that was drawn on the way.", answers={PNG: None},
             ),
@@ -99,33 +101,45 @@ class Adapting:
 
     async def _picture(self, request: Request) -> Response:
         """Show one image as the model sees it, or refuse it."""
-        async with self._uploads.received(request, account_of(request).uploads) as (fields, images):
-            config = self._service.models[parsed(fields, PictureSettings).model].config.data
-            support = await self._uploads.decode(images[:1], config)
-        return Response(png(support.target[0]), media_type=PNG)
+        async with self._uploads.received(request, account_of(request).uploads) as upload:
+            settings = parsed(upload.fields, PictureSettings)
+            config = self._service.models[settings.model].config.data
+            picture = await self._decoder.picture(upload.images, config, whole=settings.whole)
+        return Response(picture, media_type=PNG)
 
     async def _list(self, request: Request) -> Response:
         records = [adaptation.record for adaptation in account_of(request).adaptations]
-        return JSONResponse([record.model_dump(exclude={"drawings"}) for record in records])
+        return JSONResponse(
+            [record.model_dump(exclude={"drawings", "marks"}) for record in records]
+        )
 
     async def _create(self, request: Request) -> Response:
         account, service = account_of(request), self._service
         account.refuse_more(service.worker)  # before images are read that go nowhere
-        async with self._uploads.received(request, account.uploads) as (fields, images):
-            settings = parsed(fields, AdaptationSettings)
+        async with self._uploads.received(request, account.uploads) as upload:
+            settings = parsed(upload.fields, AdaptationSettings)
             model = service.models[settings.model]
             steps = settings.steps or model.config.adapt.steps
             service.refuse_steps(steps)
-            support = await self._uploads.decode(images, model.config.data)
+            wave = await self._decoder.wave(upload.sound)
+            given = told(model.config, settings.text, wave)
+            images = [*upload.images, *await self._fetcher.images(settings.urls)]
+            crops = settings.crops
+            support = await self._decoder.support(images, model.config, crops, given)
         adaptation = await asyncio.to_thread(
             account.adaptations.create,
             model=settings.model,
             names=[name for name, _ in images],
             pictures=[png(image) for image in support.target],
             seed=settings.seed,
-            steps=steps,
+            steps=steps if images else 0,
+            text=settings.text,
+            sound=(upload.sound[0], wave) if upload.sound and wave else None,
         )
-        job = jobs.adapt(adaptation, support, service.models, previews=settings.previews)
+        if images:
+            job = jobs.adapt(adaptation, support, service.models, previews=settings.previews)
+        else:
+            job = jobs.imagine(adaptation, service.models, previews=settings.previews)
         return await self.begin(account, adaptation, job)
 
     async def begin(self, account: Account, adaptation: Adaptation, job: Job[None]) -> Response:
@@ -181,6 +195,12 @@ class Adapting:
             raise RequestError(404, f"there are {len(adaptation.record.given)} given images.")
         return await picture_answer(adaptation.given_file(index))
 
+    async def _sound(self, request: Request) -> Response:
+        adaptation = adaptation_of(request)
+        if adaptation.record.sound is None:
+            raise RequestError(404, "no sound is given.")
+        return await file_answer(adaptation.sound_file, WAV)
+
     async def _preview(self, request: Request) -> Response:
         adaptation = adaptation_of(request)
         step, index = request.path_params["step"], request.path_params["index"]
@@ -190,6 +210,8 @@ class Adapting:
 
     async def _adapted(self, request: Request) -> Response:
         adaptation = adapted_of(request)
+        if not adaptation.record.given:
+            raise RequestError(409, "no images are given, so no model was adapted.")
         name = f"{adaptation.record.model}-adapted.safetensors"
         disposition = f"attachment; filename*=utf-8''{quote(name)}"
         return await file_answer(adaptation.model_file, BYTES, {"content-disposition": disposition})

@@ -16,8 +16,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from metatrain import Model
 from metatrain.base.errors import UserError
+from metatrain.model.model import Model
 from serving import reference
 from serving.accounts import Account
 from serving.adapting import Adapting
@@ -28,6 +28,7 @@ from serving.metrics import Metrics
 from serving.models import Models
 from serving.operations import JSON, TEXT, Operation, document
 from serving.service import Service
+from serving.telling import told_kinds
 from serving.worker import Worker
 
 # Seconds between two looks for adaptations whose time is over.
@@ -43,7 +44,7 @@ _log = logging.getLogger("metatrain")
 
 
 class ModelDescription(BaseModel):
-    """A model that clients may adapt."""
+    """A model that clients may adapt; `conditions` are those of text and audio that it takes."""
 
     name: str
     image_size: int
@@ -51,6 +52,7 @@ class ModelDescription(BaseModel):
     shots: int
     steps: int
     calibrated: bool
+    conditions: list[str]
     sha256: str
 
 
@@ -163,6 +165,7 @@ def _description(name: str, model: Model) -> ModelDescription:
         shots=data.shots,
         steps=model.config.adapt.steps,
         calibrated=model.calibration is not None,
+        conditions=told_kinds(model.config),
         sha256=model.sha256,
     )
 

@@ -8,19 +8,20 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from metatrain.base.text import counted
+from metatrain.preferences.choices import Mark, read_lines
 from metatrain.preferences.pairs import LEAST
 from serving import jobs
 from serving.accounts import Account, account_of, adaptation_of, adapted_of
 from serving.adaptations import Adaptation
-from serving.comparisons import choose, show_pair
+from serving.comparisons import choose, mark, show_pair
 from serving.downloads import choices_archive
 from serving.file_answers import deleted_meanwhile, picture_answer
 from serving.limits import RequestError
 from serving.operations import ADAPTATION, JSON, PNG, ZIP, Operation
 from serving.records import Record
 from serving.service import Service
-from serving.uploads import ChoiceSettings, read_json
+from serving.settings import ChoiceSettings, MarkSettings
+from serving.uploads import read_json
 from serving.worker import Job, Result
 
 Begin = Callable[[Account, Adaptation, Job[None]], Awaitable[Response]]
@@ -40,6 +41,13 @@ class ChoiceCount(BaseModel):
     """The numbers of the choices of an adaptation, and of its pairs that have a winner by them."""
 
     choices: int
+    decided: int
+
+
+class Marks(BaseModel):
+    """The marks of the drawings of an adaptation, and its pairs that have a winner by them too."""
+
+    marks: dict[str, str]
     decided: int
 
 
@@ -72,8 +80,14 @@ class Choosing:
                 refusals=(408, 409, 413, 422, 507),
             ),
             Operation(
+                "POST", f"{ADAPTATION}/marks", self._mark, "Mark a drawing good or bad.",
+                body=MarkSettings, status=201, answers={JSON: Marks},
+                refusals=(408, 409, 413, 422, 507),
+            ),
+            Operation(
                 "GET", f"{ADAPTATION}/choices.zip", self._choices,
-                "Get the choices and their images.", answers={ZIP: None}, refusals=(409,),
+                "Get the choices, the marks and their images.",
+                answers={ZIP: None}, refusals=(409,),
             ),
             Operation(
                 "POST", f"{ADAPTATION}/preferences", self._prefer,
@@ -108,10 +122,27 @@ class Choosing:
         record = await self._computed(request, adaptation, job)
         return JSONResponse({"choices": record.choices, "decided": record.decided}, 201)
 
+    async def _mark(self, request: Request) -> Response:
+        adaptation, limits = adapted_of(request), self._service.limits
+        settings = await read_json(request, MarkSettings, limits)
+        if await asyncio.to_thread(_marks_in, adaptation) >= limits.marks:
+            raise RequestError(409, f"there are {limits.marks:,} marks, and these are enough.")
+        drawing = adaptation.drawing(settings.drawing)
+        if drawing.text is not None:
+            raise RequestError(
+                409, "it was drawn from other words than the adaptation's; mark one from these."
+            )
+        job = mark(adaptation, self._service.models, drawing=drawing, marking=settings.mark)
+        with deleted_meanwhile():
+            record = await self._computed(request, adaptation, job)
+        return JSONResponse({"marks": record.marks, "decided": record.decided}, 201)
+
     async def _choices(self, request: Request) -> Response:
         adaptation = adapted_of(request)
-        if not adaptation.record.choices:
-            raise RequestError(409, "there are no choices yet; answer some pairs first.")
+        if not adaptation.choices_file.exists():
+            raise RequestError(
+                409, "there are no choices yet; answer some pairs, or mark drawings, first."
+            )
         return self._service.made(lambda: choices_archive(adaptation), ZIP)
 
     async def _prefer(self, request: Request) -> Response:
@@ -119,13 +150,14 @@ class Choosing:
         if origin.record.decided < LEAST:
             raise RequestError(
                 409,
-                f"{counted(origin.record.decided, 'pair')} of the {origin.record.choices} answered "
-                f"have a winner, and fewer than {LEAST} teach nothing; choose between more.",
+                f"pairs that have a winner, by answers or by marks: {origin.record.decided}, and "
+                f"fewer than {LEAST} teach nothing; choose between more.",
             )
         account = account_of(request)
         account.refuse_more(self._service.worker)
         with deleted_meanwhile():
             given = await asyncio.to_thread(_given, origin)
+            sound = await asyncio.to_thread(_sound, origin)
         adaptation = await asyncio.to_thread(
             account.adaptations.create,
             model=origin.record.model,
@@ -133,6 +165,8 @@ class Choosing:
             pictures=given,
             seed=origin.record.seed,
             steps=1,
+            text=origin.record.text,
+            sound=sound,
             origin=origin.record.id,
         )
         job = jobs.prefer(adaptation, origin, self._service.models)
@@ -156,3 +190,15 @@ class Choosing:
 
 def _given(adaptation: Adaptation) -> list[bytes]:
     return [adaptation.given_file(i).read_bytes() for i in range(len(adaptation.record.given))]
+
+
+def _sound(adaptation: Adaptation) -> tuple[str, bytes] | None:
+    name = adaptation.record.sound
+    return None if name is None else (name, adaptation.sound_file.read_bytes())
+
+
+def _marks_in(adaptation: Adaptation) -> int:
+    """Count the marks in the file of choices, with those that others have replaced."""
+    if not adaptation.choices_file.exists():
+        return 0
+    return sum(isinstance(line, Mark) for line in read_lines(str(adaptation.choices_file)))

@@ -27,6 +27,11 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a name under which clients reach this server, beside localhost; may be repeated",
     )
+    add(
+        "--allow-urls",
+        action="store_true",
+        help="fetch images that requests name by URL, from public addresses alone",
+    )
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +85,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         address=arguments.address,
         port=arguments.port,
         hosts=arguments.host,
+        allow_urls=arguments.allow_urls,
         device=arguments.device,
         trust=arguments.trust,
     )

@@ -1,16 +1,16 @@
-"""Which is better: pairs of drawings of an adaptation, and the answers to them."""
+"""Which is better: pairs of drawings of an adaptation, the answers to them, and marks of one."""
 
 import random
 import time
 from dataclasses import dataclass
 
-from metatrain.preferences.choices import Answer, Drawn, RaterChoice, append_choice
-from metatrain.preferences.pairs import stored_image
+from metatrain.preferences.choices import Answer, Drawn, Mark, Marking, RaterChoice, append_line
+from metatrain.preferences.pairs import stored_hash, stored_image
 from metatrain.preferences.prefer import refuse_unteachable
 from serving.adaptations import Adaptation
 from serving.limits import RequestError
 from serving.models import Models
-from serving.records import Record, count_choices
+from serving.records import Drawing, Record, count_choices
 from serving.worker import Job
 
 # Seeds of pairs begin beyond those that people type.
@@ -110,6 +110,34 @@ def choose(
         seconds=seconds,
         time=time.time(),
     )
-    append_choice(adaptation.choices_file, choice)
+    append_line(adaptation.choices_file, choice)
     adaptation.change(lambda _: count_choices(adaptation.choices_file), stored=False)
     return adaptation.record
+
+
+def mark(
+    adaptation: Adaptation, models: Models, *, drawing: Drawing, marking: Marking
+) -> Job[Record]:
+    """Append the mark of a drawing to the file of choices, and return the state that has it.
+
+    Raises:
+        UserError: when the model can never learn from marks.
+        FileNotFoundError: when the drawing has given way to newer ones.
+    """
+    model = models.adapted(adaptation)
+    refuse_unteachable(model)
+    content = adaptation.drawing_file(drawing.name).read_bytes()
+    sha256 = stored_hash(content, model)
+    if not adaptation.compared_file(sha256).exists():
+        adaptation.disk.write(adaptation.compared_file(sha256), content)
+    line = Mark(
+        model=models.sha256_of(adaptation),
+        drawing=drawing.name,
+        image=Drawn(sha256=sha256, seed=drawing.seed),
+        mark=marking,
+        time=time.time(),
+    )
+    append_line(adaptation.choices_file, line)
+    adaptation.change(lambda _: count_choices(adaptation.choices_file), stored=False)
+    return adaptation.record
+    yield

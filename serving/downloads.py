@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metatrain.data.images import shape_of
 from metatrain.data.pictures import contact_sheet, decode
-from metatrain.preferences.choices import read_choices
+from metatrain.preferences.choices import read_lines
 from serving.adaptations import Adaptation
 from serving.records import Drawing
 
@@ -29,7 +29,7 @@ def archive(adaptation: Adaptation, drawings: Sequence[Drawing]) -> bytes:
 
 def choices_archive(adaptation: Adaptation) -> bytes:
     """Return a zip file with the file of choices and their images, as `metatrain prefer` reads."""
-    shown = [c for choice in read_choices(str(adaptation.choices_file)) for c in choice.pair]
+    shown = [c for line in read_lines(str(adaptation.choices_file)) for c in line.hashes]
     files = [adaptation.choices_file, *map(adaptation.compared_file, dict.fromkeys(shown))]
     return _zip({str(file.relative_to(adaptation.folder)): file for file in files})
 

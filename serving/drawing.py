@@ -17,7 +17,8 @@ from serving.limits import RequestError
 from serving.operations import ADAPTATION, JSON, PNG, ZIP, Operation
 from serving.records import Drawing, Record
 from serving.service import Service
-from serving.uploads import KeepSettings, SampleSettings, read_json
+from serving.settings import KeepSettings, SampleSettings
+from serving.uploads import read_json
 
 _SETTINGS = (408, 413, 422)
 
@@ -69,7 +70,7 @@ class Drawings:
             raise RequestError(422, f"count is {settings.count:,}; ask for {limits.samples}.")
         service.refuse_steps(settings.steps or 1)
         seeds = range(settings.seed, settings.seed + settings.count)
-        options = {"steps": settings.steps, "guidance": settings.guidance}
+        options = settings.model_dump(include={"steps", "guidance", "text"})
         names = {jobs.drawing_name(seed, **options) for seed in seeds}
         with ExitStack() as held:
             held.enter_context(_awaiting(adaptation, names, limits.drawings))
@@ -107,13 +108,13 @@ class Drawings:
 
     async def _drawing(self, request: Request) -> Response:
         adaptation = adaptation_of(request)
-        drawing = _drawing_of(adaptation.record, request.path_params["name"])
+        drawing = adaptation.drawing(request.path_params["name"])
         return await picture_answer(adaptation.drawing_file(drawing.name))
 
     async def _keep(self, request: Request) -> Response:
         adaptation, name = adaptation_of(request), request.path_params["name"]
         kept = (await read_json(request, KeepSettings, self._service.limits)).kept
-        _drawing_of(adaptation.record, name)
+        adaptation.drawing(name)
         if kept:
             _refuse_beyond(adaptation, {name}, self._service.limits.drawings)
 
@@ -126,7 +127,7 @@ class Drawings:
             }
 
         adaptation.change(marked)
-        return JSONResponse(_drawing_of(adaptation.record, name).model_dump())
+        return JSONResponse(adaptation.drawing(name).model_dump())
 
 
 @contextmanager
@@ -165,10 +166,3 @@ def _chosen(adaptation: Adaptation) -> list[Drawing]:
     if not chosen:
         raise RequestError(409, "there are no drawings yet; draw some first.")
     return chosen
-
-
-def _drawing_of(record: Record, name: str) -> Drawing:
-    for drawing in record.drawings:
-        if drawing.name == name:
-            return drawing
-    raise RequestError(404, "there is no such drawing; it may have given way to newer ones.")

@@ -5,22 +5,24 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from torch import Tensor
 
-from metatrain import Model
 from metatrain.base.errors import UserError
 from metatrain.data.examples import Examples
+from metatrain.data.packed.writer import sha256_of
 from metatrain.data.pictures import png
 from metatrain.metrics.memorisation import nearest, nearest_index
 from metatrain.model.expectation import expectation, warning
-from metatrain.model.model import AdaptationStep
+from metatrain.model.model import AdaptationStep, Model
 from metatrain.preferences.prefer import Outcome, prefer_stepwise
 from metatrain.preferences.sentences import sentences
 from serving.adaptations import Adaptation
 from serving.limits import RequestError
 from serving.models import Models
 from serving.records import Drawing, Preview, Record
+from serving.telling import told_to_draw
 from serving.worker import Job, Result
 
 # Images drawn at each preview, always of the same noise.
@@ -66,6 +68,14 @@ def adapt(
             yield from _finish(adaptation, models, support, at.model())
             return
         yield
+
+
+def imagine(adaptation: Adaptation, models: Models, *, previews: bool) -> Job[None]:
+    """Draw from words or a sound alone, which nothing adapts to."""
+    adaptation.change(lambda _: {"state": "adapting"}, stored=False)
+    if previews:
+        yield from _preview(adaptation, models.adapted(adaptation), 0)
+    adaptation.change(lambda _: {"state": "done"})
 
 
 def _report(adaptation: Adaptation, at: AdaptationStep) -> None:
@@ -124,7 +134,7 @@ def is_shown(step: int) -> bool:
 def _preview(adaptation: Adaptation, model: Model, step: int) -> Job[None]:
     """Draw the first images of the adaptation's seed, each shown at once."""
     for index in range(PREVIEWS):
-        image = model.sample(1, seed=index)[0]
+        image = model.sample(1, seed=index, given=told_to_draw(adaptation, model))[0]
         adaptation.disk.write(adaptation.preview_file(step, index), png(image))
         count = index + 1
 
@@ -151,6 +161,7 @@ def draw(
     seeds: Sequence[int],
     steps: int | None,
     guidance: float | None,
+    text: str | None,
     most: int,
 ) -> Job[list[Drawing]]:
     """Draw an image of each seed, each alone, so that it is the same to the bit in any request.
@@ -160,7 +171,9 @@ def draw(
         models: where its adapted model is.
         seeds: a seed for each image.
         steps: sampler steps; None for the configuration's.
-        guidance: the guidance; None for the configuration's.
+        guidance: the guidance towards the images, or without any towards what is told; None for
+            the configuration's.
+        text: words in the place of the adaptation's; None for these.
         most: drawings that an adaptation has; those neither kept nor awaited give way.
 
     Raises:
@@ -168,13 +181,12 @@ def draw(
     """
     drawings = []
     for seed in seeds:
-        drawing = _existing(adaptation, drawing_name(seed, steps, guidance))
+        settings = {"seed": seed, "steps": steps, "guidance": guidance, "text": text}
+        drawing = _existing(adaptation, drawing_name(**settings))
         if drawing is None:
             model = models.adapted(adaptation)
-            image = model.sample(1, seed=seed, steps=steps, guidance=guidance)
-            if not image.isfinite().all():
-                raise UserError("the adapted model draws no numbers; adapt again with fewer steps.")
-            drawing = _drawing(model, image, seed, steps, guidance)
+            image = _drawn(adaptation, model, **settings)
+            drawing = Drawing(name=drawing_name(**settings), **settings, **_nearest(model, image))
             adaptation.disk.write(adaptation.drawing_file(drawing.name), png(image[0]))
             _add(adaptation, drawing, most)
         drawings.append(drawing)
@@ -182,11 +194,12 @@ def draw(
     return drawings
 
 
-def drawing_name(seed: int, steps: int | None, guidance: float | None) -> str:
+def drawing_name(seed: int, steps: int | None, guidance: float | None, text: str | None) -> str:
     """Return the name of a drawing, which its settings decide."""
     settings = [f"{steps}-steps"] if steps is not None else []
     # All digits, or another guidance would have the same name.
     settings += [f"guidance-{guidance!r}".removesuffix(".0")] if guidance is not None else []
+    settings += [f"text-{sha256_of(text.encode())[:16]}"] if text is not None else []
     return "-".join([str(seed), *settings])
 
 
@@ -194,21 +207,35 @@ def _existing(adaptation: Adaptation, name: str) -> Drawing | None:
     return next((d for d in adaptation.record.drawings if d.name == name), None)
 
 
-def _drawing(
-    model: Model, image: Tensor, seed: int, steps: int | None, guidance: float | None
-) -> Drawing:
-    assert model.support is not None
+def _drawn(
+    adaptation: Adaptation,
+    model: Model,
+    *,
+    seed: int,
+    steps: int | None,
+    guidance: float | None,
+    text: str | None,
+) -> Tensor:
+    given = told_to_draw(adaptation, model, text)
+    towards = guidance
+    if guidance is not None and model.support is None:
+        towards = dict.fromkeys(given, guidance)
+    image = model.sample(1, given=given, seed=seed, steps=steps, guidance=towards)
+    if not image.isfinite().all():
+        raise UserError("the adapted model draws no numbers; adapt again with fewer steps.")
+    return image
+
+
+def _nearest(model: Model, image: Tensor) -> dict[str, Any]:
+    if model.support is None:
+        return {"nearest": None, "distance": None}
     features, given = (x.flatten(1)[None] for x in (image, model.support.target))
     # From a sum of squares over values of [-1, 1] to a mean over values of [0, 1].
     scale = 2 * features.shape[-1] ** 0.5
-    return Drawing(
-        name=drawing_name(seed, steps, guidance),
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        nearest=int(nearest_index(features, given)),
-        distance=nearest(features, given).item() / scale,
-    )
+    return {
+        "nearest": int(nearest_index(features, given)),
+        "distance": nearest(features, given).item() / scale,
+    }
 
 
 def _add(adaptation: Adaptation, drawing: Drawing, most: int) -> None:

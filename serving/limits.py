@@ -18,9 +18,12 @@ class Limits:
         upload_seconds: time that such a request may take to arrive.
         body_bytes: bytes of any other request.
         body_seconds: time that its body may take to arrive.
+        urls: images by URL of an adaptation; 0 where the server fetches none.
+        fetch_seconds: time that fetching them may take.
         samples: drawings of one request.
         drawings: drawings of an adaptation; those not kept give way to new ones.
         choices: answers between drawings of an adaptation.
+        marks: marks of drawings of an adaptation, with those taken back.
         steps: inner steps, and sampler steps.
         seconds: time that a job may compute.
         waiting: jobs that a worker has at one time.
@@ -38,9 +41,12 @@ class Limits:
     upload_seconds: float = 120.0
     body_bytes: int = 64 << 10
     body_seconds: float = 10.0
+    urls: int = 0
+    fetch_seconds: float = 30.0
     samples: int = 64
     drawings: int = 256
     choices: int = 1000
+    marks: int = 4000
     steps: int = 1000
     seconds: float = 600.0
     waiting: int = 16

@@ -3,8 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from metatrain import Model, load
 from metatrain.base.errors import UserError
+from metatrain.model.file import load_model
+from metatrain.model.model import Model
 from serving.adaptations import Adaptation
 from serving.limits import RequestError
 
@@ -28,7 +29,7 @@ class Models:
         self._adapted: OrderedDict[str, Model] = OrderedDict()
         self._hashes: dict[str, str] = {}
         for url in urls:
-            model = load(url, trust=trust).to(device)
+            model = load_model(url, trust=trust).to(device)
             if model.support is not None:
                 raise UserError(f"{url} was adapted already; give the model that it came from.")
             self.by_name[self._free_name(model.config.run.name)] = model
@@ -49,10 +50,13 @@ class Models:
 
         Raises:
             UserError: when its file cannot be read.
+            RequestError: when it stands on a model that is not served any more.
         """
+        if not adaptation.record.given:
+            return self[adaptation.record.model]  # told in words or by a sound alone
         identifier = adaptation.record.id
         if identifier not in self._adapted:
-            model = load(adaptation.model_file, trust=self._trust).to(self._device)
+            model = load_model(str(adaptation.model_file), trust=self._trust).to(self._device)
             self.remember(adaptation, model)
         self._adapted.move_to_end(identifier)
         return self._adapted[identifier]

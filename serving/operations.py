@@ -14,7 +14,7 @@ from metatrain import __version__
 from serving.limits import RefusedImage
 
 JSON, PNG, ZIP, TEXT = "application/json", "image/png", "application/zip", "text/plain"
-EVENTS, BYTES = "text/event-stream", "application/octet-stream"
+EVENTS, BYTES, WAV = "text/event-stream", "application/octet-stream", "audio/wav"
 # The path of an adaptation.
 ADAPTATION = "/v1/adaptations/{id}"
 

@@ -37,7 +37,8 @@ class Drawing(_Stored):
         seed: the seed.
         steps: sampler steps; None for the configuration's.
         guidance: the guidance; None for the configuration's.
-        nearest: the index of the given image nearest to it by pixels.
+        text: words that it was drawn from in the place of the adaptation's; None for these.
+        nearest: the index of the given image nearest to it by pixels; None where none is given.
         distance: the root-mean-square distance to that image; pixels are from 0 to 1.
         kept: whether its owner keeps it.
     """
@@ -46,8 +47,9 @@ class Drawing(_Stored):
     seed: Count
     steps: Count | None
     guidance: Finite | None
-    nearest: Count
-    distance: Finite
+    text: str | None = None
+    nearest: Count | None
+    distance: Finite | None
     kept: bool = False
 
 
@@ -59,7 +61,9 @@ class Summary(_Stored):
         model: the name of the model that adapts.
         created: seconds since 1970.
         expires: seconds since 1970 from which on it is removed; None where it stays.
-        given: the names of the images.
+        given: the names of the images; there may be none where there are words or a sound.
+        text: the words given.
+        sound: the name of the sound given.
         seed: of the noise of the inner steps.
         steps: inner steps to take.
         step: inner steps taken.
@@ -73,7 +77,7 @@ class Summary(_Stored):
             comes from the images alone.
         report: sentences on what choices taught.
         choices: answers to which of two drawings is better.
-        decided: pairs that have a winner by these.
+        decided: pairs that have a winner by these, and by the marks of drawings.
     """
 
     id: str
@@ -81,6 +85,8 @@ class Summary(_Stored):
     created: Finite
     expires: Finite | None = None
     given: tuple[str, ...]
+    text: str | None = None
+    sound: str | None = None
     seed: Count
     steps: Count
     step: Count = 0
@@ -101,9 +107,11 @@ class Record(Summary):
 
     Attributes:
         drawings: the images drawn since, in the order of drawing.
+        marks: those marked good or bad, by name; the file of choices has them.
     """
 
     drawings: tuple[Drawing, ...] = ()
+    marks: dict[FileName, Literal["good", "bad"]] = {}
 
 
 def read_record(folder: Path) -> Record:
@@ -125,12 +133,17 @@ def read_record(folder: Path) -> Record:
 
 
 def count_choices(file: Path) -> dict[str, Any]:
-    """Return the fields of a record that count the choices in a file.
+    """Return the fields of a record that tell of the choices and marks in a file.
 
     The file has them as soon as they are answered, unlike the record's own.
 
     Raises:
         UserError: when a line is none.
     """
-    answered = choices.read_choices(str(file)) if file.exists() else []
-    return {"choices": len(answered), "decided": len(Answers.of(answered).decided)}
+    lines = choices.read_lines(str(file)) if file.exists() else []
+    marks = {line.drawing: line.mark for line in lines if isinstance(line, choices.Mark)}
+    return {
+        "choices": sum(isinstance(line, choices.RaterChoice) for line in lines),
+        "decided": len(Answers.of(lines).decided),
+        "marks": {name: mark for name, mark in marks.items() if mark != "none"},
+    }

@@ -11,6 +11,9 @@ from serving.limits import Limits, Quota
 from serving.process import computing, listening, run
 from serving.tokens import NAME, Client, clients_in
 
+# Images of an adaptation that a server may fetch.
+_URLS = 16
+
 
 def run_server(
     urls: Sequence[str],
@@ -20,6 +23,7 @@ def run_server(
     address: str,
     port: int,
     hosts: Sequence[str],
+    allow_urls: bool,
     device: str,
     trust: bool,
 ) -> None:
@@ -32,6 +36,7 @@ def run_server(
         address: where to listen.
         port: 0 for any free one.
         hosts: names under which clients reach the server, beside those of this machine.
+        allow_urls: whether to fetch images by URL from public addresses.
         device: where the models compute.
         trust: whether to read the places that the models' files name.
 
@@ -39,7 +44,7 @@ def run_server(
         UserError: when a model or the tokens cannot be read, the folder is in use, or the port is
             taken.
     """
-    limits, clients = Limits(), clients_in(tokens)
+    limits, clients = Limits(urls=_URLS if allow_urls else 0), clients_in(tokens)
     with (
         computing(urls, folder=folder, device=device, trust=trust, limits=limits) as parts,
         listening(address, port) as bound,

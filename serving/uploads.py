@@ -1,93 +1,47 @@
-"""Images and settings out of requests, hostile until decoded."""
+"""The bodies of requests: files, fields and JSON, within bounds of bytes and time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from metatrain.base.errors import UserError
 from metatrain.base.text import printable
-from metatrain.data.config import DataConfig
-from metatrain.data.examples import Examples
-from metatrain.model.support import as_support
-from metatrain.preferences.choices import Answer
 from serving.limits import Limits, Places, RefusedImage, RequestError
 
 _NAME_CHARACTERS = 200
-_SEED = Field(default=0, ge=0, lt=2**32)
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PictureSettings(_Settings):
-    """The field beside an image to show."""
-
-    model: str
-
-
-class AdaptationSettings(PictureSettings):
-    """The fields beside the images of an adaptation."""
-
-    seed: int = _SEED
-    steps: int | None = Field(default=None, ge=1)
-    previews: bool = True
-
-
-# Files of a form.
-Files = Annotated[
-    list[Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]],
-    Field(min_length=1),
-]
-
-
-class PictureForm(PictureSettings):
-    """An image to show, for the document."""
-
-    images: Files
-
-
-class AdaptationForm(AdaptationSettings):
-    """Images to adapt to and the fields beside them, for the document."""
-
-    images: Files
-
-
-class SampleSettings(_Settings):
-    """The body of a request for samples: image i has the seed `seed` + i."""
-
-    count: int = Field(default=1, ge=1)
-    seed: int = _SEED
-    steps: int | None = Field(default=None, ge=1)
-    guidance: float | None = Field(default=None, ge=0, le=100)
-
-
-class ChoiceSettings(_Settings):
-    """The answer to a pair: its number, the better side, and how long that took."""
-
-    number: int = Field(ge=0, lt=2**32)
-    answer: Answer
-    seconds: float = Field(ge=0, le=1e7)
-
-
-class KeepSettings(_Settings):
-    """The body of a change of a drawing."""
-
-    kept: bool
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+# The content of a file, after its name.
+File = tuple[str, bytes]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A request with files.
+
+    Attributes:
+        fields: its fields by name.
+        images: the files named images.
+        sound: the file named audio, if there is one.
+    """
+
+    fields: dict[str, str]
+    images: list[File]
+    sound: File | None = None
+
+
 class Uploads:
-    """Reads images of requests, a few requests at a time, and decodes one image at a time.
+    """Reads images of requests, a few requests at a time.
 
     Args:
         limits: the bounds of a request.
@@ -96,14 +50,10 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._places = Places(limits.uploads, "uploads")
-        # Decoding may take half a gigabyte an image, whatever its file has.
-        self._decoding = asyncio.Semaphore(1)
 
     @asynccontextmanager
-    async def received(
-        self, request: Request, places: Places
-    ) -> AsyncIterator[tuple[dict[str, str], list[tuple[str, bytes]]]]:
-        """Read the fields of a multipart request, and its images with their names.
+    async def received(self, request: Request, places: Places) -> AsyncIterator[Upload]:
+        """Read the fields and the files of a multipart request.
 
         It has its places until the context ends, and so few images are in memory at one time.
 
@@ -120,45 +70,45 @@ class Uploads:
             try:
                 async with (
                     _arriving(limits.upload_seconds),
-                    bounded.form(max_files=limits.images, max_fields=8) as form,
+                    bounded.form(max_files=limits.images + 1, max_fields=8) as form,
                 ):
-                    received = _fields(form), await self._images(form)
+                    upload = await self._upload(form)
             except HTTPException as error:
                 if error.detail.startswith("Too many files"):
-                    sentence = f"there are too many images; give at most {limits.images}."
-                    raise RequestError(413, sentence) from error
+                    raise self._too_many() from error
                 raise
-            yield received
+            yield upload
 
-    async def _images(self, form: FormData) -> list[tuple[str, bytes]]:
+    def _too_many(self) -> RequestError:
+        return RequestError(413, f"there are too many images; give at most {self._limits.images}.")
+
+    async def _upload(self, form: FormData) -> Upload:
         for key, value in form.multi_items():
-            if isinstance(value, UploadFile) and key != "images":
-                raise RequestError(422, f"there is a file {printable(key)}; call files images.")
-        images = []
-        for number, file in enumerate(form.getlist("images"), start=1):
+            if isinstance(value, UploadFile) and key not in ("images", "audio"):
+                raise RequestError(
+                    422, f"there is a file {printable(key)}; call files images, or audio."
+                )
+        images, sounds = await self._files(form, "images"), await self._files(form, "audio")
+        if len(images) > self._limits.images:
+            raise self._too_many()
+        if len(sounds) > 1:
+            raise RequestError(422, f"there are {len(sounds)} sounds; give one.")
+        return Upload(_fields(form), images, sounds[0] if sounds else None)
+
+    async def _files(self, form: FormData, key: str) -> list[File]:
+        files = []
+        for number, file in enumerate(form.getlist(key), start=1):
             if not isinstance(file, UploadFile):
-                raise RequestError(422, "images is a text; send files.")
-            name = printable((file.filename or f"image {number}")[:_NAME_CHARACTERS])
+                raise RequestError(422, f"{key} is a text; send files.")
+            noun = f"image {number}" if key == "images" else "the sound"
+            name = printable((file.filename or noun)[:_NAME_CHARACTERS])
             if (file.size or 0) > self._limits.image_bytes:
                 size = self._limits.image_bytes >> 20
                 message = f"{name} has more than {size} MiB; give a smaller file."
-                refused = RefusedImage(index=number - 1, name=name, error=message)
-                raise RequestError(413, message, images=[refused])
-            images.append((name, await file.read()))
-        if not images:
-            raise RequestError(
-                422, "there are no images; send at least one as a file named images."
-            )
-        return images
-
-    async def decode(self, images: Sequence[tuple[str, bytes]], config: DataConfig) -> Examples:
-        """Decode images to a support.
-
-        Raises:
-            RequestError: when some cannot be used, with the reason of each.
-        """
-        async with self._decoding:
-            return await asyncio.to_thread(_decoded, images, config)
+                refused = [RefusedImage(index=number - 1, name=name, error=message)]
+                raise RequestError(413, message, images=refused if key == "images" else ())
+            files.append((name, await file.read()))
+        return files
 
 
 async def read_json(request: Request, kind: type[Settings], limits: Limits) -> Settings:
@@ -229,20 +179,3 @@ def _bounded(request: Request, most: int) -> Receive:
         return message
 
     return receive
-
-
-def _decoded(images: Sequence[tuple[str, bytes]], config: DataConfig) -> Examples:
-    """Decode each image alone, so that every refusal is told, and then all of them together."""
-    refused = []
-    for index, (name, data) in enumerate(images):
-        try:
-            as_support([data], config)
-        except UserError as error:
-            message = str(error).replace("image 1", name, 1)
-            refused.append(RefusedImage(index=index, name=name, error=message))
-    if refused:
-        raise RequestError(422, " ".join(r.error for r in refused), images=refused)
-    try:
-        return as_support([data for _, data in images], config)
-    except UserError as error:
-        raise RequestError(422, str(error)) from error

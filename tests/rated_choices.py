@@ -1,6 +1,6 @@
 """Choices between drawings of a model, by somebody of a taste, as the studio writes them."""
 
-from metatrain.preferences.choices import Drawn, RaterChoice, append_choice
+from metatrain.preferences.choices import Drawn, RaterChoice, append_line
 from metatrain.preferences.pairs import stored_image
 
 
@@ -20,7 +20,7 @@ def rate(model, folder, count, better=brightness):
     for k in range(count):
         left, right = 2 * k, 2 * k + 1
         values = better(drawings[[left, right]])
-        append_choice(
+        append_line(
             folder / "choices.jsonl",
             RaterChoice(
                 model=model.sha256,

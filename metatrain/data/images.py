@@ -5,7 +5,9 @@ is an 8-bit still image, grey, RGB or RGBA, that all decoders read alike.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -36,6 +38,7 @@ from metatrain.data.fingerprint import Fingerprint, fingerprint_of
 from metatrain.data.further_formats import BadFormatError, Converted, as_png
 
 __all__ = [
+    "CENTRE",
     "MAX_PIXELS",
     "WARNINGS",
     "Background",
@@ -50,10 +53,16 @@ __all__ = [
     "pixels_of",
     "shape_of",
     "to_array",
+    "uncropped",
 ]
 
 # Phones write MPO: a JPEG followed by further JPEGs, which every decoder skips.
 _KEPT_AS_THEY_ARE = ("PNG", "JPEG", "MPO", "WEBP")
+
+# Where the square of an image that is not square lies, along its longer side.
+CENTRE = 0.5
+# The longest side of an image that is shown as a whole.
+_LONGEST = 4096
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -166,13 +175,14 @@ def inspect(data: bytes) -> str:
     return warning_of(image)
 
 
-def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
+def to_array(data: bytes, size: int, channels: int, crop: float = CENTRE) -> np.ndarray:
     """Decode an image for training.
 
     Args:
         data: an encoded image that `normalise` has passed.
         size: height and width of the result in pixels; other images are cropped and resampled.
         channels: 1 for grey, 3 for RGB, each on white, 4 for RGBA.
+        crop: where the square lies along the longer side, from 0 at its left or top to 1.
 
     Returns:
         uint8 [channels, size, size].
@@ -184,8 +194,29 @@ def to_array(data: bytes, size: int, channels: int) -> np.ndarray:
     if data.startswith(header) and len(data) == len(header) + size * size * channels:
         pixels = np.frombuffer(data, np.uint8, offset=len(header))  # already of this size
     else:
-        pixels = np.asarray(_with_channels(open_packed(data), size, channels))
+        square = partial(_square, size=size, crop=crop)
+        pixels = np.asarray(_with_channels(open_packed(data), channels, square))
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
+
+
+def uncropped(data: bytes, size: int, channels: int) -> Image.Image:
+    """Decode an image as `to_array` does, but as a whole, to show what a crop leaves out.
+
+    Args:
+        data: an encoded image that `normalise` has passed.
+        size: its shorter side in pixels, less where the longer one would have too many.
+        channels: 1 for grey, 3 for RGB, each on white, 4 for RGBA.
+
+    Raises:
+        BadImage: when the bytes cannot be decoded.
+    """
+
+    def resampled(image: Image.Image) -> Image.Image:
+        scale = min(size / min(image.size), _LONGEST / max(image.size))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        return image.resize((width, height), Image.Resampling.LANCZOS)
+
+    return _with_channels(open_packed(data), channels, resampled)
 
 
 def shape_of(data: bytes) -> tuple[int, int, int]:
@@ -271,10 +302,12 @@ def open_packed(data: bytes) -> Image.Image:
     return image
 
 
-def _with_channels(image: Image.Image, size: int, channels: int) -> Image.Image:
+def _with_channels(
+    image: Image.Image, channels: int, resampled: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
     if image.mode != "RGBA":
-        return _square(image.convert(_MODES[channels]), size)
-    image = whiten_clear_pixels(_square(image, size))
+        return resampled(image.convert(_MODES[channels]))
+    image = whiten_clear_pixels(resampled(image))
     if channels == 4:
         return image
     white = Image.new("RGBA", image.size, "white")
@@ -320,11 +353,11 @@ def _opaque(image: Image.Image, notes: list[str]) -> Image.Image:
         raise BadImage(UNKNOWN, f"colour space {image.mode}") from error
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def _square(image: Image.Image, size: int, crop: float = CENTRE) -> Image.Image:
     """Crop and resample; in this order, or a 1 x 60000 strip would first grow 60000-fold."""
     if image.size == (size, size):
         return image
-    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS, centering=(crop, crop))
 
 
 def _as_png(image: Image.Image) -> bytes:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -61,6 +60,8 @@ def _fitting(name: str, width: int) -> str:
 
 def _font_file() -> Path:
     # Of letters beyond Latin it has more than Pillow's own.
+    import matplotlib  # takes longer than all else here
+
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 

@@ -17,7 +17,7 @@ from metatrain.data.config import DataConfig
 from metatrain.data.decoding.levels import ChooseLevels
 from metatrain.data.episode_config import MOST_SUPPORT
 from metatrain.data.examples import Examples
-from metatrain.data.images import BadImage, normalise, shape_of, to_array
+from metatrain.data.images import CENTRE, BadImage, normalise, shape_of, to_array
 from metatrain.data.packing.containers import open_container
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.in_memory import encode
@@ -39,7 +39,11 @@ Images = Examples | Image | Sequence[Image]
 
 
 def as_support(
-    images: Images, config: DataConfig, value_range: tuple[float, float] | None = None
+    images: Images,
+    config: DataConfig,
+    value_range: tuple[float, float] | None = None,
+    *,
+    crops: Sequence[float] | None = None,
 ) -> Examples:
     """Convert images to a support.
 
@@ -54,6 +58,8 @@ def as_support(
         config: the size and channels that the model takes.
         value_range: lowest and highest value of floats; by default (-1, 1), which at least one
             negative value has to confirm.
+        crops: of each file where its square lies along the longer side, from 0 at its left or top
+            to 1; the central ones by default.
 
     Raises:
         UserError: when there is no image, or one that is named cannot be used.
@@ -73,9 +79,9 @@ def as_support(
     coloured: list[str] = []
     pixels: list[tuple[str, Tensor]] = []
     refused: list[tuple[str, BadImage]] = []
-    for name, image in named:
+    for (name, image), crop in zip(named, crops or [CENTRE] * len(named), strict=True):
         try:
-            pixels.append((name, _pixels(image, config, levels, name, coloured)))
+            pixels.append((name, _pixels(image, config, levels, name, coloured, crop)))
         except BadImage as error:
             refused.append((name, error))
     if refused:
@@ -170,6 +176,7 @@ def _pixels(
     levels: ChooseLevels,
     name: str,
     coloured: list[str],
+    crop: float,
 ) -> Tensor:
     """Convert one image to a tensor [C, H, W] of uint8 or floats.
 
@@ -187,7 +194,7 @@ def _pixels(
         encoded = normalise(data, background=background, levels=levels).data
         if config.channels == 1 and _is_coloured(encoded, config.image_size):
             coloured.append(name)
-        return torch.tensor(to_array(encoded, config.image_size, config.channels))
+        return torch.tensor(to_array(encoded, config.image_size, config.channels, crop))
     if not isinstance(image, np.ndarray | Tensor):
         raise UserError(
             f"{name} is a {type(image).__name__}; give a file, a PIL image, an array or a tensor."

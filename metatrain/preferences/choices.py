@@ -1,16 +1,25 @@
 """The file of choices: JSON lines, appended to one by one, beside a folder of the images.
 
-An image is the file `images/SHA256.png` beside the choices, named by the hash of its pixels
-(`metatrain.metrics.precomputed.pixel_hash`). A choice that `append` has returned from outlives a
-crash and a power cut; a line that one of these cut off is no choice, and the next one takes its
-place.
+A line is an answer to which of two drawings is better, or the mark of one as good or bad. An image
+is the file `images/SHA256.png` beside the choices, named by the hash of its pixels
+(`metatrain.metrics.precomputed.pixel_hash`). A line that `append_line` has returned from outlives a
+crash and a power cut; what these cut off is no line, and the next one takes its place.
 """
 
 import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from metatrain.base.errors import UserError
@@ -23,6 +32,7 @@ MOST = 20_000
 _MOST_BYTES = 2000 * MOST
 
 Answer = Literal["left", "right", "tie", "skip"]
+Marking = Literal["good", "bad", "none"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -78,10 +88,55 @@ class RaterChoice(_Line):
         return first, second
 
     @property
+    def hashes(self) -> tuple[str, ...]:
+        """The hashes of its images."""
+        return self.pair
+
+    @property
     def winner(self) -> str | None:
         """The hash of the better image; None where there is none."""
         sides = {"left": self.left.sha256, "right": self.right.sha256}
         return sides.get(self.answer)
+
+
+class Mark(_Line):
+    """A drawing that was marked good or bad, or freed of its mark; the last mark of one counts.
+
+    Attributes:
+        format: changes when older readers could not read the line.
+        model: the hash of the adapted model that drew it, see `Model.sha256`.
+        drawing: its name among the drawings of the model.
+        image: the drawing.
+        mark: "none" where an earlier mark is taken back.
+        time: seconds since 1970.
+    """
+
+    format: Literal["metatrain-mark-1"] = "metatrain-mark-1"
+    model: Sha256
+    drawing: Annotated[str, Field(pattern=r"^[\w.+-]{1,200}$")]
+    image: Drawn
+    mark: Marking
+    time: Annotated[float, Field(ge=0, le=1e11)]
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The hash of its image."""
+        return (self.image.sha256,)
+
+
+Line = RaterChoice | Mark
+
+
+def _kind(line: object) -> str:
+    marked = isinstance(line, dict) and line.get("format") == "metatrain-mark-1"
+    return "mark" if marked else "choice"
+
+
+_LINE: TypeAdapter[Line] = TypeAdapter(
+    Annotated[
+        Annotated[RaterChoice, Tag("choice")] | Annotated[Mark, Tag("mark")], Discriminator(_kind)
+    ]
+)
 
 
 def image_url(choices_url: str, sha256: str) -> str:
@@ -90,8 +145,8 @@ def image_url(choices_url: str, sha256: str) -> str:
     return f"{folder or '.'}/images/{sha256}.png"
 
 
-def append_choice(file: Path, choice: RaterChoice) -> None:
-    """Append a choice to a file, and return once it is on the disk.
+def append_line(file: Path, line: Line) -> None:
+    """Append a choice or a mark to a file, and return once it is on the disk.
 
     One process appends at a time.
 
@@ -99,7 +154,7 @@ def append_choice(file: Path, choice: RaterChoice) -> None:
         UserError: when it cannot be written.
     """
     with reaching(str(file)):
-        _append(file, choice.model_dump_json().encode() + b"\n")
+        _append(file, line.model_dump_json().encode() + b"\n")
         folder = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # or a power cut might take the name of a new file
@@ -119,6 +174,11 @@ def _append(file: Path, line: bytes) -> None:
 
 
 def read_choices(url: str) -> list[RaterChoice]:
+    """Read the answers to pairs in a file of choices, in their order; see `read_lines`."""
+    return [line for line in read_lines(url) if isinstance(line, RaterChoice)]
+
+
+def read_lines(url: str) -> list[Line]:
     """Read a file of choices, in their order.
 
     Args:
@@ -126,7 +186,7 @@ def read_choices(url: str) -> list[RaterChoice]:
 
     Raises:
         MissingError: when there is none.
-        UserError: when a line is no choice, with its number.
+        UserError: when a line is neither a choice nor a mark, with its number.
     """
     try:
         data = read_file(url)
@@ -137,26 +197,26 @@ def read_choices(url: str) -> list[RaterChoice]:
     lines, last = _lines(data)
     if len(lines) > MOST:
         raise UserError(f"{url} has {len(lines):,} lines; give at most {MOST:,} choices.")
-    choices = [_choice(line, url, number) for number, line in enumerate(lines, start=1)]
-    return [*choices, last] if last else choices
+    whole = [_line(line, url, number) for number, line in enumerate(lines, start=1)]
+    return [*whole, last] if last else whole
 
 
-def _lines(data: bytes) -> tuple[list[bytes], RaterChoice | None]:
-    """Return the whole lines, and the choice in a last one without end, where it is one."""
+def _lines(data: bytes) -> tuple[list[bytes], Line | None]:
+    """Return the whole lines, and the choice or mark in a last one without end, where it is one."""
     *lines, rest = data.split(b"\n")
     return lines, _parsed(rest)
 
 
-def _parsed(line: bytes) -> RaterChoice | None:
+def _parsed(line: bytes) -> Line | None:
     try:
-        return RaterChoice.model_validate_json(line)
+        return _LINE.validate_json(line)
     except ValidationError:
         return None
 
 
-def _choice(line: bytes, url: str, number: int) -> RaterChoice:
+def _line(line: bytes, url: str, number: int) -> Line:
     try:
-        return RaterChoice.model_validate_json(line)
+        return _LINE.validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UserError(
@@ -167,7 +227,7 @@ def _choice(line: bytes, url: str, number: int) -> RaterChoice:
 def _reason(error: ErrorDetails) -> str:
     if error["type"] == "json_invalid":
         return "it is not JSON"
-    key = printable(".".join(map(str, error["loc"])))
+    key = printable(".".join(map(str, error["loc"][1:])))  # after the kind of the line
     reason = printable(error["msg"]).removeprefix("Value error, ")
     return f"{f'{key}: ' if key else ''}{reason[0].lower()}{reason[1:]}"
 

@@ -1,7 +1,7 @@
-"""Choices with a winner, the rater's consistency, and the pictures."""
+"""Pairs with a winner, by answers and by marks, the rater's consistency, and the pictures."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -13,7 +13,7 @@ from metatrain.data.images import BadImage, normalise, shape_of
 from metatrain.data.pictures import decode, png
 from metatrain.metrics.precomputed import pixel_hash
 from metatrain.model.model import Model
-from metatrain.preferences.choices import RaterChoice, image_url, read_choices
+from metatrain.preferences.choices import Line, Mark, Marking, RaterChoice, image_url, read_lines
 from metatrain.preferences.share import Share
 from metatrain.storage.files import read_file
 
@@ -23,18 +23,22 @@ LEAST = 10
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of a rater, pair by pair.
+    """Answers of a rater, pair by pair, and the drawings that the rater marked good or bad.
 
     Attributes:
         choices: all answers but the skipped ones, in their order.
+        marks: the last mark of each drawing, by the hash of its image.
     """
 
     choices: Sequence[RaterChoice]
+    marks: Mapping[str, Marking] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, choices: Iterable[RaterChoice]) -> "Answers":
-        """Leave out what was skipped."""
-        return cls([choice for choice in choices if choice.answer != "skip"])
+    def of(cls, lines: Iterable[Line]) -> "Answers":
+        """Leave out what was skipped, and earlier marks."""
+        lines = [*lines]
+        choices = [c for c in lines if isinstance(c, RaterChoice) and c.answer != "skip"]
+        return cls(choices, {m.image.sha256: m.mark for m in lines if isinstance(m, Mark)})
 
     @cached_property
     def by_pair(self) -> dict[tuple[str, str], list[RaterChoice]]:
@@ -46,13 +50,28 @@ class Answers:
 
     @cached_property
     def decided(self) -> list[tuple[str, str]]:
-        """The winner and the loser of each pair that has a winner by most of its answers."""
+        """The winner and the loser of each pair that has a winner.
+
+        A pair of answers has one by most of them; after these come those of marks.
+        """
         decided = []
         for (first, second), choices in self.by_pair.items():
             lead = sum((c.winner == first) - (c.winner == second) for c in choices)
             if lead:
                 decided.append((first, second) if lead > 0 else (second, first))
-        return decided
+        return decided + self._marked({sha256 for pair in decided for sha256 in pair})
+
+    def _marked(self, taken: Set[str]) -> list[tuple[str, str]]:
+        """Pair each good drawing with a bad one, in the order of their hashes, which is random.
+
+        Every drawing is in one pair at most, and in none where answers have it already: a good one
+        that beat all bad ones would make pairs that are no evidence apart from each other.
+        """
+        good, bad = (
+            sorted(s for s, mark in self.marks.items() if mark == kind and s not in taken)
+            for kind in ("good", "bad")
+        )
+        return [*zip(good, bad, strict=False)]
 
     @property
     def consistency(self) -> Share:
@@ -90,14 +109,14 @@ def read_answers(url: str, model: Model) -> Answers:
     Raises:
         UserError: when there are too few with a winner, or some are on drawings of another model.
     """
-    choices, sha256 = read_choices(url), model.sha256
-    for number, choice in enumerate(choices, start=1):
-        if choice.model != sha256:
+    lines, sha256 = read_lines(url), model.sha256
+    for number, line in enumerate(lines, start=1):
+        if line.model != sha256:
             raise UserError(
-                f"line {number} of {url} is about drawings of the model {choice.model[:12]}, and "
+                f"line {number} of {url} is about drawings of the model {line.model[:12]}, and "
                 f"this is {sha256[:12]}; give the adapted model that drew them."
             )
-    answers = Answers.of(choices)
+    answers = Answers.of(lines)
     if len(answers.decided) < LEAST:
         raise UserError(
             f"{url} has {counted(len(answers.decided), 'pair')} with a winner, and fewer than "
@@ -121,7 +140,12 @@ def read_pairs(url: str, answers: Answers, model: Model) -> Pairs:
 def stored_image(image: Tensor, model: Model) -> tuple[bytes, str]:
     """Return the PNG file of a drawing [C, H, W], and the hash that names it."""
     content = png(image)
-    return content, pixel_hash(_decoded(content, model)).hex()
+    return content, stored_hash(content, model)
+
+
+def stored_hash(content: bytes, model: Model) -> str:
+    """Return the hash that names the PNG file of a drawing."""
+    return pixel_hash(_decoded(content, model)).hex()
 
 
 def _image(url: str, sha256: str, model: Model) -> Tensor:

@@ -39,7 +39,7 @@ export const place = (id, rest = "") => `v1/adaptations/${id}${rest}`;
 export const models = async () => (await send("v1/models")).json();
 export const adaptations = async () => (await send("v1/adaptations")).json();
 export const picture = async (model, file) =>
-  (await send("v1/pictures", form({ model }, [file]))).blob();
+  (await send("v1/pictures", form({ model, whole: true }, [file]))).blob();
 export const adapt = async (fields, files) =>
   (await send("v1/adaptations", form(fields, files))).json();
 export const stop = (id) => send(place(id, "/stop"), { method: "POST" });
@@ -50,5 +50,7 @@ export const choose = async (id, choice) =>
   (await send(place(id, "/choices"), json("POST", choice))).json();
 export const prefer = async (id) =>
   (await send(place(id, "/preferences"), { method: "POST" })).json();
+export const mark = async (id, drawing, mark) =>
+  (await send(place(id, "/marks"), json("POST", { drawing, mark }))).json();
 export const keep = (id, name, kept) =>
   send(place(id, `/samples/${name}`), json("PATCH", { kept }));

@@ -27,7 +27,7 @@ async function list() {
 function entry({ id, given, model, state, created, origin }) {
   const faces = given.slice(0, 4).map((_, index) => pixels(api.place(id, `/given/${index}.png`), ""));
   const when = new Date(1000 * created).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-  const done = origin ? "by answers" : counted(given.length, "image");
+  const done = origin ? "by answers" : given.length ? counted(given.length, "image") : "no images";
   const words = { waiting: "waits", adapting: origin ? "learning" : "adapting", done, failed: "failed" }[state];
   const current = id === location.hash.slice(1) ? "page" : null;
   return element("li", {}, element("a", { href: `#${id}`, "aria-current": current },
@@ -36,8 +36,9 @@ function entry({ id, given, model, state, created, origin }) {
 }
 
 try {
-  start.begin(await api.models());
-  adaptation.begin(list);
+  const models = await api.models();
+  start.begin(models);
+  adaptation.begin(models, list);
   addEventListener("hashchange", route);
   route();
 } catch (error) {

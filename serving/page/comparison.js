@@ -11,6 +11,7 @@ let id = null; // of the adaptation, while its drawings are compared
 let shown = null; // { number, since }: the pair that waits for an answer
 let answered = 0;
 let decided = 0; // pairs with a winner
+let marked = { good: 0, bad: 0 }; // drawings
 
 export function begin() {
   $("compare").addEventListener("click", start);
@@ -34,6 +35,8 @@ export function offer(record) {
   if (open !== record.id) end();
   $("comparison").dataset.id = record.id;
   if (open !== record.id || record.choices >= answered) ({ choices: answered, decided } = record);
+  const marks = Object.values(record.marks);
+  marked = { good: marks.filter((m) => m === "good").length, bad: marks.filter((m) => m === "bad").length };
   count();
 }
 
@@ -92,10 +95,14 @@ function busy(waiting) {
 
 function count() {
   const missing = LEAST - decided;
-  $("answered").textContent = answered ? `${counted(answered, "answer")} so far.` : "";
+  const { good, bad } = marked;
+  $("answered").textContent = [
+    ...(answered ? [`${counted(answered, "answer")} so far.`] : []),
+    ...(good + bad ? [`${good} marked good, ${bad} bad.`] : []),
+  ].join(" ");
   $("prefer").disabled = missing > 0;
   $("prefer").textContent = missing > 0 ? `Learn after ${counted(missing, "more winner")}` : `Learn from ${counted(decided, "pair")}`;
-  $("choices").hidden = !answered;
+  $("choices").hidden = !(answered + good + bad);
   $("choices").href = api.place($("comparison").dataset.id, "/choices.zip");
   $("choices").download = "";
 }

@@ -1,9 +1,10 @@
 // Choosing images, and beginning to adapt to them.
 
 import * as api from "./api.js";
-import { $, counted, element, pixels, report } from "./dom.js";
+import { square } from "./crop.js";
+import { $, counted, element, report } from "./dom.js";
 
-let chosen = []; // { file, item, usable: true, false, or null while it is checked }
+let chosen = []; // { file, item, crop, usable: true, false, or null while it is checked }
 let models = [];
 
 const model = () => models.find((m) => m.name === $("model").value);
@@ -15,6 +16,7 @@ export function begin(known) {
   $("model").addEventListener("change", () => { describe(); chosen.forEach(check); });
   $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
   $("clear").addEventListener("click", clear);
+  for (const input of ["text", "audio"]) $(input).addEventListener("input", update);
   $("adapt").addEventListener("submit", submit);
   document.addEventListener("paste", (event) => add(event.clipboardData.files));
   document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
@@ -28,11 +30,13 @@ export function begin(known) {
 }
 
 function describe() {
-  const { name, image_size: size, channels, shots, steps } = model();
+  const { name, image_size: size, channels, shots, steps, conditions } = model();
   const colours = { 1: "grey", 3: "colour", 4: "colour with transparency" }[channels];
   $("model-facts").textContent = `${name}: ${size} × ${size} px, ${colours}`;
   $("shots").textContent = `It was trained with ${counted(shots, "image")} at a time.`;
   $("adapt-steps").value = steps;
+  for (const kind of ["text", "audio"]) $(`tell-${kind}`).hidden = !conditions.includes(kind);
+  update();
 }
 
 function add(files) {
@@ -40,7 +44,7 @@ function add(files) {
   location.hash = "";
   report(null);
   for (const file of files) {
-    const entry = { file, usable: null, item: element("li") };
+    const entry = { file, usable: null, crop: 0.5, item: element("li") };
     chosen.push(entry);
     $("chosen").append(entry.item);
     check(entry);
@@ -55,7 +59,7 @@ async function check(entry) {
   let usable;
   try {
     const image = await api.picture(asked, entry.file);
-    shown = [pixels(URL.createObjectURL(image), entry.file.name), element("p", { class: "name" }, entry.file.name)];
+    shown = [...await square(URL.createObjectURL(image), entry), element("p", { class: "name" }, entry.file.name)];
     usable = true;
   } catch (error) {
     shown = [element("p", {}, error.message)];
@@ -75,8 +79,18 @@ function drop(entry) {
   update();
 }
 
+// Words and a sound, where the model has them.
+function told() {
+  const { conditions } = model();
+  return {
+    ...(conditions.includes("text") && $("text").value.trim() ? { text: $("text").value } : {}),
+    ...(conditions.includes("audio") && $("audio").files.length ? { audio: $("audio").files[0] } : {}),
+  };
+}
+
 function clear() {
   chosen = [];
+  $("text").value = $("audio").value = "";
   $("chosen").replaceChildren();
   update();
 }
@@ -84,15 +98,19 @@ function clear() {
 function update() {
   const usable = chosen.filter((entry) => entry.usable);
   const checking = chosen.some((entry) => entry.usable === null);
-  $("go").disabled = checking || !usable.length;
-  $("go").textContent = checking ? "Reading …" : usable.length ? `Adapt to ${counted(usable.length, "image")}` : "Adapt";
+  const alone = !usable.length && Object.keys(told()).length;
+  $("go").disabled = checking || !(usable.length || alone);
+  $("go").textContent = checking ? "Reading …" : alone ? "Draw without images" : usable.length ? `Adapt to ${counted(usable.length, "image")}` : "Adapt";
   $("clear").hidden = !chosen.length;
+  $("crop-hint").hidden = !$("chosen").querySelector(".movable");
 }
 
 async function submit(event) {
   event.preventDefault();
-  const files = chosen.filter((entry) => entry.usable).map((entry) => entry.file);
-  const fields = { model: model().name, steps: $("adapt-steps").value, seed: $("adapt-seed").value };
+  const usable = chosen.filter((entry) => entry.usable);
+  const files = usable.map((entry) => entry.file);
+  const crops = usable.length ? { crops: JSON.stringify(usable.map((entry) => entry.crop)) } : {};
+  const fields = { model: model().name, steps: $("adapt-steps").value, seed: $("adapt-seed").value, ...crops, ...told() };
   $("go").disabled = true;
   try {
     const record = await api.adapt(fields, files);

@@ -1,6 +1,7 @@
 """From an adapted model and choices to one that prefers: by the command, and what it refuses."""
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from small_models import metatrain, save
 import metatrain as library
 from metatrain.base.errors import UserError
 from metatrain.data.batch import support_batch
+from metatrain.data.pictures import png
 from metatrain.learning.inner.low_rank import low_rank_terms
 from metatrain.model.rescope import rescoped
-from metatrain.preferences.choices import read_choices
+from metatrain.preferences.choices import Mark, append_line, read_choices
 from metatrain.preferences.direct import (
     PairErrors,
     Settings,
@@ -24,7 +26,7 @@ from metatrain.preferences.direct import (
     margins,
     preference_loss,
 )
-from metatrain.preferences.pairs import Pairs, read_answers
+from metatrain.preferences.pairs import Pairs, read_answers, read_pairs, stored_hash
 from metatrain.preferences.prefer import Outcome, prefer, prefer_stepwise, refuse_unteachable
 
 FAST = Settings(lr=5e-3, batch=8)
@@ -56,6 +58,23 @@ def choices(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def preferred(model, choices):
     return prefer(model, choices, settings=FAST, steps=6)
+
+
+def test_marks_become_pairs_of_a_good_one_and_a_bad_one(model, choices, tmp_path):
+    folder = Path(choices).parent
+    shutil.copytree(folder / "images", tmp_path / "images")
+    drawn = [side for choice in read_choices(choices) for side in (choice.left, choice.right)]
+    for number, image in enumerate(drawn):
+        marking = "good" if number % 3 else "bad"
+        name = str(image.seed)
+        line = Mark(model=model.sha256, drawing=name, image=image, mark=marking, time=0.0)
+        append_line(tmp_path / "marks.jsonl", line)
+    answers = read_answers(str(tmp_path / "marks.jsonl"), model)
+    pairs = read_pairs(str(tmp_path / "marks.jsonl"), answers, model)
+    bad = {side.sha256 for side in drawn[::3]}
+    assert len(pairs) == len(bad) == 14
+    assert {stored_hash(png(loser), model) for loser in pairs.losers} == bad
+    assert not {stored_hash(png(winner), model) for winner in pairs.winners} & bad
 
 
 @pytest.mark.long

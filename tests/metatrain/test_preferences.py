@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from metatrain.base.errors import UserError
-from metatrain.preferences.choices import Drawn, RaterChoice, append_choice, read_choices
+from metatrain.preferences.choices import (
+    Drawn,
+    Mark,
+    RaterChoice,
+    append_line,
+    read_choices,
+    read_lines,
+)
 from metatrain.preferences.direct import Errors, direct_preference, margins, preference_loss
 from metatrain.preferences.folds import FOLDS, HeldOut, folds_of
 from metatrain.preferences.pairs import Answers
@@ -30,17 +37,50 @@ def choice(left, right, answer, **fields):
     return RaterChoice(left=drawn[0], right=drawn[1], answer=answer, **values)
 
 
+def mark(seed, marking):
+    image = Drawn(sha256=f"{seed:064x}", seed=seed)
+    return Mark(model=MODEL, drawing=str(seed), image=image, mark=marking, time=1e9)
+
+
 CHOICES = [choice(1, 2, "left"), choice(3, 4, "tie"), choice(2, 1, "right", repeated=True)]
 
 
 def write(file, choices):
     for one in choices:
-        append_choice(file, one)
+        append_line(file, one)
 
 
 def test_choices_come_back_as_they_were(tmp_path):
     write(tmp_path / "c.jsonl", CHOICES)
     assert read_choices(str(tmp_path / "c.jsonl")) == CHOICES
+
+
+def test_marks_lie_among_choices(tmp_path):
+    lines = [CHOICES[0], mark(3, "good"), CHOICES[1], mark(3, "none")]
+    write(tmp_path / "c.jsonl", lines)
+    assert read_lines(str(tmp_path / "c.jsonl")) == lines
+    assert read_choices(str(tmp_path / "c.jsonl")) == CHOICES[:2]
+
+
+MARKS = st.lists(st.tuples(st.integers(1, 12), st.sampled_from(["good", "bad", "none"])))
+
+
+@given(marks=MARKS, rated=st.lists(st.tuples(st.integers(1, 6), st.integers(7, 12)), max_size=3))
+def test_no_marked_drawing_is_in_two_pairs(marks, rated):
+    answers = [choice(left, right, "left") for left, right in rated]
+    lines = [*answers, *(mark(*one) for one in marks)]
+    by_answers, decided = Answers.of(answers).decided, Answers.of(lines).decided
+    assert decided[: len(by_answers)] == by_answers
+    last = {f"{seed:064x}": marking for seed, marking in marks}
+    pairs = decided[len(by_answers) :]
+    assert all((last[winner], last[loser]) == ("good", "bad") for winner, loser in pairs)
+    taken = [sha256 for pair in by_answers for sha256 in pair]
+    paired = [sha256 for pair in pairs for sha256 in pair]
+    assert len({*paired}) == len(paired)
+    assert not {*paired} & {*taken}
+    # And as many pairs as there can be.
+    free = [last[sha256] for sha256 in last if sha256 not in taken]
+    assert len(pairs) == min(free.count("good"), free.count("bad"))
 
 
 @given(cut=st.integers(0, 10_000), tear=st.booleans())
@@ -55,18 +95,18 @@ def test_no_cut_loses_a_choice_that_was_written(cut, tear, tmp_path_factory):
     whole = data[:cut].count(b"\n")
     whole += not tear and data[cut : cut + 1] == b"\n"
     assert read_choices(str(file)) == CHOICES[:whole]
-    append_choice(file, CHOICES[2])
+    append_line(file, CHOICES[2])
     assert read_choices(str(file)) == [*CHOICES[:whole], CHOICES[2]]
 
 
 KILLED = """
 import sys, time
 from pathlib import Path
-from metatrain.preferences.choices import append_choice, read_choices
+from metatrain.preferences.choices import append_line, read_choices
 file = Path(sys.argv[1])
 [one] = read_choices(sys.argv[2])
 for number in range(10**6):
-    append_choice(file, one.model_copy(update={"time": float(number)}))
+    append_line(file, one.model_copy(update={"time": float(number)}))
     print(number, flush=True)
 """
 
@@ -108,8 +148,11 @@ def line(**fields):
         (line(left={"sha256": f"{2:064x}", "seed": 1}), "one image"),
         (line(left={"sha256": f"{9:064x}", "seed": -1}), "left.seed"),
         (line(left={"sha256": f"{9:064x}", "seed": True}), "left.seed"),
+        (line(format="metatrain-mark-1"), "drawing"),
+        (mark(1, "good").model_dump_json().replace("good", "best").encode(), "mark"),
+        (mark(1, "good").model_dump_json().replace('"1"', '"../1"').encode(), "drawing"),
     ],
-    ids=range(16),
+    ids=range(19),
 )
 def test_a_strangers_line_is_refused_by_its_number(bad, reason, tmp_path):
     write(tmp_path / "c.jsonl", CHOICES[:1])
@@ -134,7 +177,7 @@ def test_a_mutated_file(tmp_path_factory, data):
         except UserError as error:
             assert "is no choice: " in str(error)
         else:
-            append_choice(file, CHOICES[0])
+            append_line(file, CHOICES[0])
             assert read_choices(str(file)) == [*choices, CHOICES[0]]
 
 

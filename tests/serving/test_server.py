@@ -300,7 +300,7 @@ def test_the_url_that_is_printed_leads_here(packed, tmp_path, monkeypatch, caplo
     monkeypatch.setattr(process.uvicorn.Server, "run", look)
     model = save(packed, tmp_path / "small")
     folder = tmp_path / "state"
-    options = {"port": 0, "hosts": [], "device": "cpu", "trust": False}
+    options = {"port": 0, "hosts": [], "device": "cpu", "trust": False, "allow_urls": False}
     run_server([model], folder=folder, tokens=folder / "t.json", address=address, **options)
     assert answers == [(f"http://{host}", 200), 200]
 

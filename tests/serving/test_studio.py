@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from axe import serious_faults
 from browser import browser_page
+from PIL import Image
 from small_models import save
 
 from metatrain.cli.command import run
+from metatrain.data.sound.wave import to_wave
 from metatrain.model import named
 from metatrain.preferences.choices import read_choices
 from serving.commands import STUDIO
@@ -43,9 +47,11 @@ def studio(*arguments):
 
 @pytest.fixture
 def url(packed, tmp_path):
-    """The URL that a studio prints."""
-    model = save(packed, tmp_path / "small", "run.name=small", "adapt.steps=12")
-    process = studio(model, "--dir", tmp_path / "state", "--no-browser")
+    """The URL that a studio of two models prints, of which one takes words and sounds."""
+    steps, conditions = "adapt.steps=12", "generator.conditions=[support, text, audio]"
+    model = save(packed, tmp_path / "small", "run.name=small", steps)
+    told = save(packed, tmp_path / "told", "run.name=told", steps, conditions)
+    process = studio(model, told, "--dir", tmp_path / "state", "--no-browser")
     try:
         yield re.search(r"http://127.0.0.1:\d+/\?token=\S+", process.stderr.readline())[0]
         process.send_signal(signal.SIGINT)
@@ -70,6 +76,49 @@ def page(url, tmp_path):
     assert [e for e in errors if "422 (Unprocessable" not in e] == []
 
 
+def move_the_square(page):
+    """Move the square of a wide image by mouse, finger and keys, at last to its right."""
+    position = "parseFloat(document.querySelector('img.movable').style.objectPosition)"
+    box = page.locator("img.movable").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - box["width"] / 4, y, steps=3)
+    page.mouse.up()
+    assert page.evaluate(position) == pytest.approx(75, abs=1)
+    finger = page.context.new_cdp_session(page)
+    for kind, at in (("touchStart", [x]), ("touchMove", [x + 20]), ("touchMove", [x + 200])):
+        points = [{"x": point, "y": y} for point in at]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert page.evaluate(position) == 0
+    page.focus("#chosen input")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(position) == 0
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(position) == 95
+    page.keyboard.press("ArrowRight")
+
+
+def mark_by_click_and_keys(page):
+    """Mark the first drawing bad, and the others good: two by keys, which then move on."""
+    page.click("#drawings li:nth-child(1) button.good")
+    page.wait_for_selector("#drawings li.good:nth-child(1)")
+    page.keyboard.press("b")
+    page.wait_for_selector("#drawings li.bad:nth-child(1)")
+    page.keyboard.press("g")
+    page.keyboard.press("G")
+    page.wait_for_selector("#drawings li.good:nth-child(2)")
+    page.wait_for_selector("#drawings li.good:nth-child(3)")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.closest('li').className").split() == [
+        "kept",
+        "good",
+    ]
+    assert page.inner_text("#answered") == "2 marked good, 1 bad."
+
+
 def encoded(file):
     return [file.name, base64.b64encode(file.read_bytes()).decode()]
 
@@ -78,8 +127,14 @@ def test_a_journey(page, images, tmp_path):
     files = sorted(Path(images, "task-03").glob("*.png"))[:5]
     page.wait_for_selector("#model-facts:not(:empty)")
     assert "token" not in page.url
-    page.evaluate(DROP, [*map(encoded, files), ["broken.png", "AAAA"]])
+    assert not page.is_visible("#telling label")
+    wide = tmp_path / "wide.png"
+    picture = Image.new("L", (32, 16))
+    picture.paste(Image.open(files[0]), (16, 0))
+    picture.save(wide)
+    page.evaluate(DROP, [*map(encoded, [wide, *files]), ["broken.png", "AAAA"]])
     page.wait_for_selector("#go:enabled")
+    move_the_square(page)
     assert "broken.png cannot be used" in page.inner_text("#chosen .refused")
     page.focus("#go")
     page.keyboard.press("Enter")
@@ -88,14 +143,18 @@ def test_a_journey(page, images, tmp_path):
     steps = page.eval_on_selector_all("#way li", "all => all.map(li => li.dataset.step)")
     assert steps == ["0", "1", "2", "5", "10", "12"]
     page.wait_for_selector("#done:not([hidden])")
+    # The wide image is cut where its square was left.
+    [given] = (tmp_path / "state").glob("*/given-0.png")
+    assert Image.open(given).tobytes() == Image.open(files[0]).tobytes()
     page.fill("#count", "3")
     page.focus("#draw-go")
     page.keyboard.press("Enter")
     page.wait_for_selector("#drawings li:nth-child(3)")
     page.wait_for_selector("#draw-go:enabled")
     assert page.input_value("#seed") == "3"
-    page.click("#drawings li:nth-child(2) button")
+    page.click("#drawings li:nth-child(2) button.keep")
     page.wait_for_selector("#drawings li.kept")
+    mark_by_click_and_keys(page)
     for link, start in {"#sheet": b"\x89PNG", "#zip": b"PK", "#drawings li a": b"\x89PNG"}.items():
         with page.expect_download() as download:
             page.click(link)
@@ -103,6 +162,7 @@ def test_a_journey(page, images, tmp_path):
     page.reload()
     page.wait_for_selector("#drawings li.kept")
     assert page.locator("#drawings li").count() == 3
+    assert page.locator("#drawings li.good").count() == 2
     assert page.locator("#way li").count() == 6
     assert page.locator("#list li").count() == 1
     page.evaluate("() => Promise.all([...document.images].map(image => image.decode()))")
@@ -112,6 +172,77 @@ def test_a_journey(page, images, tmp_path):
     page.click("#delete")
     page.wait_for_selector("#start:not([hidden])")
     page.wait_for_selector("#list li", state="detached")
+
+
+SCREENS = ({"width": 1280, "height": 720}, {"width": 360, "height": 700})
+
+
+def look(page):
+    """Refuse a page, as it stands, that has a serious fault, or is wider than its screen."""
+    for screen in SCREENS:
+        page.set_viewport_size(screen)
+        assert page.evaluate("document.documentElement.scrollWidth") <= screen["width"]
+        assert serious_faults(page) == []
+    page.set_viewport_size(SCREENS[0])
+
+
+@pytest.mark.long
+def test_no_state_of_the_page_has_a_serious_fault(page, images, tmp_path):
+    files = sorted(Path(images, "task-03").glob("*.png"))[:2]
+    wide, sound = tmp_path / "wide.png", tmp_path / "tone.wav"
+    Image.linear_gradient("L").resize((32, 16)).save(wide)
+    sound.write_bytes(to_wave(np.sin(np.arange(4000) / 4)))
+    page.wait_for_selector("#model-facts:not(:empty)")
+    assert not page.is_visible("#text")
+    look(page)
+    page.select_option("#model", "told")
+    page.evaluate(DROP, [*map(encoded, [wide, *files]), ["broken.png", "AAAA"]])
+    page.wait_for_selector("#go:enabled")
+    page.click("summary")
+    page.fill("#text", "a red fox")
+    page.fill("#adapt-steps", "1000")
+    look(page)
+    page.click("#go")
+    page.wait_for_selector("#way li")
+    look(page)
+    page.evaluate("document.getElementById('stop').click()")  # also where it is done already
+    page.wait_for_selector("#done:not([hidden])")
+    page.fill("#count", "2")
+    page.fill("#draw-text", "a hen")
+    page.click("#draw-go")
+    page.wait_for_selector("#drawings li:nth-child(2)")
+    page.wait_for_selector("#draw-go:enabled")
+    page.fill("#draw-text", "")
+    page.click("#draw-go")
+    page.wait_for_selector("#drawings li:nth-child(4)")
+    assert page.locator("#drawings .good").count() == 2
+    page.click("#drawings .good")
+    page.locator("#drawings .bad").last.click()
+    page.click("#drawings .keep")
+    page.wait_for_selector("#drawings li.kept")
+    page.wait_for_selector("#drawings li.bad")
+    look(page)
+    page.click("#compare")
+    page.wait_for_selector('#pair[aria-busy="false"]')
+    look(page)
+    # From words and a sound alone.
+    page.click("#new")
+    page.select_option("#model", "told")
+    page.fill("#text", "an owl")
+    page.set_input_files("#audio", sound)
+    page.wait_for_selector("#go:enabled")
+    assert page.inner_text("#go") == "Draw without images"
+    look(page)
+    page.click("#go")
+    page.wait_for_selector("#done:not([hidden])")
+    assert page.inner_text("#given-text") == "“an owl”"
+    page.fill("#count", "2")
+    page.click("#draw-go")
+    page.wait_for_selector("#drawings li:nth-child(2)")
+    assert not page.is_visible("#comparison")
+    # The content policy lets the browser read the sound.
+    page.wait_for_function("() => document.getElementById('given-sound').duration > 0")
+    look(page)
 
 
 def brighter(page):
@@ -181,6 +312,14 @@ def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
     page.wait_for_selector("#report:not([hidden])", timeout=120_000)
     assert "Repeated pairs that had the same answer again" in page.inner_text("#report")
     assert page.locator("#list li").count() == 2
+
+
+def test_a_start_imports_nothing_that_only_others_need():
+    """The first request waits for every import."""
+    needless = ["matplotlib", "scipy", "sklearn", "metatrain.training", "metatrain.evaluation"]
+    code = f"import sys, serving.studio; print([m for m in {needless} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stderr
 
 
 @pytest.mark.parametrize(

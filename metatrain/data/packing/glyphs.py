@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 from fontTools import agl
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageChops, ImageDraw, ImageFont
@@ -44,6 +43,8 @@ class GlyphImage(NamedTuple):
 @cache
 def glyph_fonts() -> tuple[Path, ...]:
     """Return the font files of the benchmark, sorted by name."""
+    import matplotlib  # takes longer than all else that packing imports
+
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return tuple(f for f in sorted(folder.glob("*.ttf")) if not f.stem.startswith(LEFT_OUT))
 
