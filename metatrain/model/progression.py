@@ -78,7 +78,7 @@ def rows_picture(rows: list[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def query_loss(generator: Generator, episode: Episode) -> float:
-    """Return the loss on the query, each image conditioned on the support; the same noise always."""
+    """Return the loss on the query, conditioned on the support; always with the same noise."""
     generator.eval()  # every image sees the support
     losses = [total(generator.losses(episode.query_batch(draw))) for draw in range(_LOSS_DRAWS)]
     generator.train()
