@@ -6,7 +6,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -18,7 +18,7 @@ def dicom_dataset(pixels: np.ndarray, patient: str = "MRN-1", **tags: Any) -> Da
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = CT
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset.Modality, dataset.PatientID, dataset.BurnedInAnnotation = "CT", patient, "NO"
     dataset.Rows, dataset.Columns = pixels.shape[:2] if colour else pixels.shape[-2:]
     if pixels.ndim == 3 and not colour:

@@ -9,7 +9,7 @@ import gdcm
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from medical_files import dicom, dicom_dataset, encoded, nifti
 from PIL import Image
@@ -24,6 +24,8 @@ from pydicom.uid import (
 
 from metatrain.data.decoding.bad import BadImage
 from metatrain.data.images import NormalisedImage, normalise, open_packed
+from metatrain.data.medical import dicom as medical_dicom
+from metatrain.data.medical import nifti as medical_nifti
 from metatrain.data.medical.codestream import size_of
 from metatrain.data.medical.dicom import read_frame, read_header
 from metatrain.data.medical.files import middle_slice
@@ -85,6 +87,7 @@ def test_monochrome1_of_8_bits_stays_8_bits():
     assert (shown(file) == 255 - pixels).all()
 
 
+@settings(max_examples=30)
 @given(st.integers(2, 16), st.booleans(), st.integers(0, 10**6))
 def test_bits_beside_the_stored_ones_are_no_part_of_the_image(bits, signed, seed):
     generator = np.random.default_rng(seed)
@@ -187,7 +190,7 @@ def _deflated_bomb() -> bytes:
     head = head[:140] + struct.pack("<I", length) + head[144 : at - 2] + b"\x16\0" + head[at:]
     squeezed = zlib.compressobj(wbits=-15)
     zeros = b"\0" * 1_000_000
-    return head + b"".join(squeezed.compress(zeros) for _ in range(520)) + squeezed.flush()
+    return head + b"".join(squeezed.compress(zeros) for _ in range(5)) + squeezed.flush()
 
 
 HOSTILE = {
@@ -199,7 +202,6 @@ HOSTILE = {
     "a file that ends": (lambda: dicom(RAMP)[:-100], "corrupt"),
     "no image": (lambda: b"\0" * 128 + b"DICM", "corrupt|no image"),
     "bits beyond the container": (lambda: dicom(RAMP, BitsStored=20), "corrupt"),
-    "a bomb": (_deflated_bomb, "huge"),
 }
 
 
@@ -210,12 +212,22 @@ def test_a_hostile_dicom_file_is_refused(name):
         read_frame(make())
 
 
+def test_what_unpacks_without_an_end_is_refused(monkeypatch):
+    monkeypatch.setattr(medical_dicom, "_MOST_INFLATED", 1_000_000)
+    monkeypatch.setattr(medical_nifti, "_MOST_BYTES", 1_000_000)
+    with pytest.raises(BadImage, match="huge"):
+        read_frame(_deflated_bomb())
+    with pytest.raises(BadImage, match="huge"):
+        read_volume(gzip.compress(b"\0" * 5_000_000))
+
+
 @pytest.mark.parametrize("frame", [b"", b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"GIF89a"], ids=repr)
 def test_a_codestream_without_a_header_is_refused(frame):
     with pytest.raises(BadImage, match="corrupt"):
         size_of(frame)
 
 
+@settings(max_examples=40)
 @given(st.data())
 def test_mutated_files_are_read_or_refused(data):
     original = data.draw(st.sampled_from([dicom(RAMP), gzip.compress(nifti(VOLUME), mtime=0)]))
@@ -288,11 +300,10 @@ def _claiming(*dims: int) -> bytes:
         (_claiming(9000, 9000, 1), "huge"),
         (_claiming(7, 6, 50), "corrupt"),
         (_claiming(-7, 6, 5), "unknown|corrupt"),
-        (gzip.compress(b"\0" * 520_000_000, 1), "huge"),
         (gzip.compress(nifti(VOLUME))[:40], "corrupt|unknown"),
         (b"n+1\0", "unknown"),
     ],
-    ids=["bytes", "pixels", "short", "negative", "bomb", "cut", "nothing"],
+    ids=["bytes", "pixels", "short", "negative", "cut", "nothing"],
 )
 def test_a_hostile_volume_is_refused(data, reason):
     with pytest.raises(BadImage, match=reason):
