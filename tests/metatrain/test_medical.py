@@ -22,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from metatrain.config import DataConfig
 from metatrain.data.decoding.bad import BadImage
 from metatrain.data.images import NormalisedImage, normalise, open_packed
 from metatrain.data.medical import dicom as medical_dicom
@@ -31,6 +32,7 @@ from metatrain.data.medical.dicom import read_frame, read_header
 from metatrain.data.medical.files import middle_slice
 from metatrain.data.medical.nifti import read_shape, read_volume
 from metatrain.data.task_levels import levels_of
+from metatrain.model.support import as_support
 
 RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
 
@@ -308,3 +310,13 @@ def _claiming(*dims: int) -> bytes:
 def test_a_hostile_volume_is_refused(data, reason):
     with pytest.raises(BadImage, match=reason):
         read_volume(data)
+
+
+def test_a_model_adapts_to_medical_files_as_to_pictures(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(dicom(np.stack([RAMP * 0, RAMP, RAMP * 0])))
+    (tmp_path / "IM1").write_bytes(dicom(RAMP))
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(nifti(VOLUME.repeat(4, 0).repeat(4, 1))))
+    config = DataConfig(path="", image_size=16, channels=1)
+    support = as_support(tmp_path, config).target
+    assert support.shape == (3, 1, 16, 16)
+    assert (support[0] == support[1]).all(), "the middle frame"

@@ -247,3 +247,13 @@ def test_a_data_set_without_patients_asks_for_no_secret(tmp_path, state):
     assert not state.exists()
     note = pq.read_schema(tmp_path / "data/manifest.parquet").metadata
     assert b"patients" not in json.dumps({str(k): str(v) for k, v in note.items()}).encode()
+
+
+def test_a_volume_beside_pictures_is_passed_over(tmp_path):
+    folder = tmp_path / "images"
+    (folder / "a").mkdir(parents=True)
+    for i in range(3):
+        (folder / f"a/{i}.png").write_bytes(png())
+    (folder / "a/mask.nii").write_bytes(nifti(np.zeros((4, 4, 4), np.int16)))
+    assert pack(folder, tmp_path / "data").images == 3
+    assert tasks_of(tmp_path / "data").keys() == {"a"}

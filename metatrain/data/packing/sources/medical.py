@@ -13,12 +13,14 @@ from metatrain.data.medical.dicom import is_dicom
 from metatrain.data.medical.files import MedicalFile, is_medical_name, may_be_dicom, open_medical
 from metatrain.data.medical.nifti import is_nifti_name
 from metatrain.data.packing.containers.container import Container
-from metatrain.data.packing.names import is_passed_over, split_named
+from metatrain.data.packing.names import is_image_name, is_passed_over, split_named
 from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
 
 _DIRECTORY = "dicomdir"
 _BIDS_SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[/_])")
 _MODALITY = "modality"
+# Files that are opened to find out whether any is DICOM.
+_PEEKED = 4
 _NEITHER, _NO_PATIENT = "neither DICOM nor NIfTI", "names no patient"
 
 
@@ -29,12 +31,15 @@ class MedicalFolder:
     endings = (".dcm", ".nii", ".nii.gz")
 
     def recognises(self, files: Container) -> bool:
-        """Tell whether there are such files, by their names or the first that has no ending."""
+        """Tell whether most files are such by their names, or one of the first without endings."""
         names = [name for name in sorted(files.sizes) if not is_passed_over(name)]
-        if any(is_medical_name(n) or posixpath.basename(n).lower() == _DIRECTORY for n in names):
+        if any(posixpath.basename(name).lower() == _DIRECTORY for name in names):
             return True
-        bare = next((name for name in names if may_be_dicom(name)), "")
-        return bool(bare) and _begins_as_dicom(files, bare)
+        pictures = sum(is_image_name(name) and not may_be_dicom(name) for name in names)
+        if sum(is_medical_name(name) for name in names) > pictures:
+            return True
+        bare = [name for name in names if may_be_dicom(name) and not is_medical_name(name)]
+        return len(bare) > pictures and any(_begins_as_dicom(files, n) for n in bare[:_PEEKED])
 
     def listing(self, files: Container, options: Options) -> Listing:
         """List the slices of all files, each with its patient.
