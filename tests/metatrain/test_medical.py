@@ -15,6 +15,7 @@ from medical_files import dicom, dicom_dataset, encoded, nifti
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -177,6 +178,14 @@ def _with_jpeg(frame: bytes, rows: int, columns: int) -> bytes:
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
     return encoded(dataset)
+
+
+def test_a_deflated_file_is_read_that_is_smaller_than_its_pixels():
+    dataset = dicom_dataset(np.full((64, 64), 77, np.uint16))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    file = encoded(dataset)
+    assert len(file) < 64 * 64 and read_header(file).frames == 1
+    assert (values_of(read_frame(file)) == 77).all()
 
 
 def test_a_jpeg_is_read():

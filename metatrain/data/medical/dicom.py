@@ -228,7 +228,7 @@ def _checked_frames(dataset: "Dataset", size: int) -> int:
     Raises:
         BadImage: when there is no image, or it is too large.
     """
-    if not {"Rows", "Columns", "SamplesPerPixel", "BitsAllocated"} <= set(dir(dataset)):
+    if not all(n in dataset for n in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")):
         raise BadImage("no image", "a report, a directory or a plan of treatment")
     pixels = int(dataset.Rows) * int(dataset.Columns)
     frames = int(dataset.get("NumberOfFrames") or 1)
@@ -237,9 +237,11 @@ def _checked_frames(dataset: "Dataset", size: int) -> int:
     if frames > MOST_FRAMES:
         raise BadImage("huge", f"{frames:,} frames")
     bits = pixels * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated)
+    syntax = dataset.file_meta.TransferSyntaxUID
     # A frame that is compressed takes at least the header of its item.
-    least = 8 if dataset.file_meta.TransferSyntaxUID.is_compressed else bits // 8
-    if not pixels or frames < 1 or frames * least > _MOST_INFLATED or frames * least > size:
+    least = 8 if syntax.is_encapsulated else bits // 8
+    room = _MOST_INFLATED if syntax == _DEFLATED else size
+    if not pixels or frames < 1 or frames * least > room:
         raise BadImage(CORRUPT, f"{frames:,} frames of {bits // 8:,} bytes in {size:,}")
     return frames
 
