@@ -213,16 +213,14 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     assert len(list((run / "evaluation" / "work").iterdir())) == len(drawn) + 2
 
 
-def test_samples_that_are_copies_do_not_meet_the_demand_for_privacy(
-    places, packed, tmp_path, capsys
-):
-    data, drawn = packed, tmp_path / "copies"
-    assert metatrain("episodes", data, "--split", "train", "--shots", 5, "--export", drawn) == 0
+def test_copies_do_not_meet_the_demand_for_privacy(places, packed, tmp_path, capsys):
+    drawn = tmp_path / "copies"
+    assert metatrain("episodes", packed, "--split", "train", "--shots", 5, "--export", drawn) == 0
     for given in sorted(drawn.glob("seed-*/*/support")):
         for number, file in enumerate(sorted(given.iterdir())[:4]):
             shutil.copy(file, given.parent / f"{number}.png")
     options = ["--split", "train", "--shots", 5, "--metric", places / "metric.safetensors"]
-    command = ["evaluate", "--samples", drawn, "--data", data, *options]
+    command = ["evaluate", "--samples", drawn, "--data", packed, *options]
     assert metatrain(*command, "--demand-privacy") == 1
     output = capsys.readouterr()
     assert "privacy is not kept" in output.err and "in HOG" in output.err
