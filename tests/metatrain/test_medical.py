@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import sys
 import zlib
 
 import gdcm
@@ -23,14 +24,16 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from metatrain.base.errors import UserError
 from metatrain.config import DataConfig
 from metatrain.data.decoding.bad import BadImage
 from metatrain.data.images import NormalisedImage, normalise, open_packed
 from metatrain.data.medical import dicom as medical_dicom
 from metatrain.data.medical import nifti as medical_nifti
 from metatrain.data.medical.codestream import size_of
-from metatrain.data.medical.dicom import read_frame, read_header
+from metatrain.data.medical.dicom import read_header
 from metatrain.data.medical.files import middle_slice
+from metatrain.data.medical.frame import read_frame
 from metatrain.data.medical.nifti import read_shape, read_volume
 from metatrain.data.task_levels import levels_of
 from metatrain.model.support import as_support
@@ -188,6 +191,12 @@ def test_a_deflated_file_is_read_that_is_smaller_than_its_pixels():
     assert (values_of(read_frame(file)) == 77).all()
 
 
+def test_colours_that_two_neighbours_share_are_no_damage():
+    grey = dicom_dataset(np.zeros((4, 4, 3), np.uint8), PhotometricInterpretation="YBR_FULL_422")
+    grey.PixelData = bytes([90, 90, 128, 128] * 8)
+    assert (shown(read_frame(encoded(grey))) == 90).all()
+
+
 def test_a_jpeg_is_read():
     assert abs(shown(read_frame(_with_jpeg(_jpeg(24, 16), 16, 24))).mean() - 100) < 1
 
@@ -329,3 +338,14 @@ def test_a_model_adapts_to_medical_files_as_to_pictures(tmp_path):
     support = as_support(tmp_path, config).target
     assert support.shape == (3, 1, 16, 16)
     assert (support[0] == support[1]).all(), "the middle frame"
+
+
+@pytest.mark.parametrize(
+    ("module", "file"),
+    [("pydicom", dicom(RAMP)), ("nibabel.nifti1", nifti(VOLUME))],
+    ids=["DICOM", "NIfTI"],
+)
+def test_who_lacks_the_extra_is_told_its_name(module, file, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=r"pip install 'metatrain\[medicine\]'"):
+        middle_slice(file, "scan.nii" if module.startswith("nibabel") else "scan.dcm")

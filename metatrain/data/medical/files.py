@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import PurePosixPath
 from threading import Lock
 
-from metatrain.data.medical.dicom import is_dicom, read_frame, read_header
+from metatrain.data.medical.dicom import is_dicom, read_header
+from metatrain.data.medical.frame import read_frame
 from metatrain.data.medical.nifti import (
     SliceAxis,
     Volume,
