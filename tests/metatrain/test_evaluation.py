@@ -219,14 +219,14 @@ def test_copies_do_not_meet_the_demand_for_privacy(places, packed, tmp_path, cap
     for given in sorted(drawn.glob("seed-*/*/support")):
         for number, file in enumerate(sorted(given.iterdir())[:4]):
             shutil.copy(file, given.parent / f"{number}.png")
-    options = ["--split", "train", "--shots", 5, "--metric", places / "metric.safetensors"]
-    command = ["evaluate", "--samples", drawn, "--data", packed, *options]
-    assert metatrain(*command, "--demand-privacy") == 1
+    few = ["--split", "train", "--shots", 5, "--tasks", 4, "--seeds", 1]
+    options = [*few, "--metric", places / "metric.safetensors"]
+    samples = ["--samples", drawn, "--data", packed]
+    assert metatrain("evaluate", *samples, *options, "--demand-privacy") == 1
     output = capsys.readouterr()
     assert "privacy is not kept" in output.err and "in HOG" in output.err
     assert "membership" not in output.out, "samples have no losses"
     assert (drawn / "evaluation" / "evaluation.json").exists(), "the gate comes last"
-    assert metatrain(*command) == 0
 
 
 def test_a_checkpoint_stays_as_it_is(places, tmp_path, capsys):
