@@ -3,6 +3,7 @@
 import posixpath
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from metatrain.base.errors import UserError
@@ -80,7 +81,7 @@ def with_slices(listing: Listing, options: Options) -> Listing:
     """
     if not any(_is_candidate(entry.name) for entry in listing.entries):
         return listing
-    result = Listing([], list(listing.refused), list(listing.remarks), listing.read_file)
+    result = replace(listing, entries=[], refused=[*listing.refused], remarks=[*listing.remarks])
     texts: dict[str, list[str]] = {}
     modalities: list[str] = []
     for entry in tracked("reading headers", listing.entries, len(listing.entries)):

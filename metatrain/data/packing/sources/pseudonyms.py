@@ -1,6 +1,7 @@
 """Pseudonyms in place of all that names a patient in a listing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from metatrain.base.errors import UserError
 from metatrain.data.packing.patients import Patients, Salt
@@ -41,7 +42,7 @@ def with_pseudonyms(
     for entry in hidden:
         of_task.setdefault(entry.task, set()).update([entry.patient] if entry.patient else [])
     patients = Patients(salt.mark, {task: frozenset(some) for task, some in of_task.items()})
-    return Listing(hidden, listing.refused, listing.remarks, listing.read_file), patients
+    return replace(listing, entries=hidden), patients
 
 
 def _with_patient(entry: ListedImage, options: Options) -> ListedImage:
