@@ -174,6 +174,8 @@ def _keep_images(folder: str, tasks: list[str], steps: list[int]) -> None:
             seconds=zeros,
             surprise=zeros,
             learned=zeros,
+            support_losses=zeros,
+            other_losses=zeros,
         )
         for task in images
     ]

@@ -37,6 +37,9 @@ def _pack(arguments: argparse.Namespace) -> None:
         background=arguments.background,
         value_range=arguments.range,
         photos=arguments.photos,
+        patient_column=arguments.patient_column,
+        patient_salt=arguments.patient_salt,
+        slice_axis=arguments.slice_axis,
         wait=arguments.wait,
     )
     show(summary)
@@ -123,6 +126,7 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         "repeatable",
     )
     _layout_arguments(parser)
+    _medical_arguments(parser)
     add_wait_argument(parser)
     only = parser.add_mutually_exclusive_group()
     only.add_argument(
@@ -168,6 +172,27 @@ def _layout_arguments(parser: argparse.ArgumentParser) -> None:
         "--grow",
         action="store_true",
         help="add to the tasks in DEST also where SOURCE lacks images that they have",
+    )
+
+
+def _medical_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--patient-column",
+        metavar="NAME",
+        help="the column of a table that names patients (patient, patient_id): each gets a "
+        "pseudonym, and is in one split",
+    )
+    parser.add_argument(
+        "--patient-salt",
+        metavar="FILE",
+        help="the secret that pseudonyms of patients are made with, made where it is missing "
+        "(metatrain/patient-salt in your folder of states); keep it apart from DEST",
+    )
+    parser.add_argument(
+        "--slice-axis",
+        choices=["axial", "coronal", "sagittal"],
+        default="axial",
+        help="the direction in which slices of NIfTI volumes are stacked (axial)",
     )
 
 

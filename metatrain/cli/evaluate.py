@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=positive, metavar="N", help="worker processes (default: one a core)")
     add("--export", metavar="DIR", help="write every image that is compared")
     add("--out", metavar="DIR", help="output folder (evaluation/ beside each checkpoint)")
+    add(
+        "--demand-privacy",
+        action="store_true",
+        help="exit with status 1 if more samples than held-out real images are near copies of the "
+        "support, beyond the interval, in any feature space",
+    )
     add_device_argument(parser)
     add_trust_argument(parser)
     add_wait_argument(parser)
@@ -79,6 +85,7 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
     from metatrain.base.machine import device_of
     from metatrain.evaluation.candidates import check_same_shape, read_candidates, read_joint
     from metatrain.evaluation.cross_domain import cross_domain_table
+    from metatrain.evaluation.privacy import demand_privacy
     from metatrain.evaluation.running.runner import LocalRunner
     from metatrain.evaluation.training_data import data_for
 
@@ -90,9 +97,11 @@ def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> Non
     urls = arguments.data or [data_for(first.model, None, first.system.url)]
     _refuse_options_of_one_data_set(arguments, urls)
     runner = runner or LocalRunner(arguments.workers, device_of(arguments.device))
-    domains = [_score_on(arguments, url, candidates, joint, runner) for url in urls]
-    if len(domains) > 1:
-        show(cross_domain_table(domains))
+    scored = [_score_on(arguments, url, candidates, joint, runner) for url in urls]
+    if len(scored) > 1:
+        show(cross_domain_table([domain for domain, _ in scored]))
+    if arguments.demand_privacy:
+        demand_privacy([fault for _, faults in scored for fault in faults])
 
 
 def _refuse_options_of_one_data_set(arguments: argparse.Namespace, urls: "Sequence[str]") -> None:
@@ -109,8 +118,8 @@ def _score_on(
     models: "Sequence[Candidate]",
     joint: "Candidate | None",
     runner: "Runner",
-) -> "Domain":
-    """Score all models on the data set at `url`."""
+) -> "tuple[Domain, list[str]]":
+    """Score all models on the data set at `url`, and list where they memorise."""
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.candidates import with_folders
     from metatrain.storage.lease import leases
@@ -127,11 +136,12 @@ def _score_candidates(
     candidates: "Sequence[Candidate]",
     joint: "Candidate | None",
     runner: "Runner",
-) -> "Domain":
-    """Score all models, whose folders this process holds."""
+) -> "tuple[Domain, list[str]]":
+    """Score all models, whose folders this process holds, and list where they memorise."""
     from metatrain.evaluation.candidates import evaluate_models, shared_folder
     from metatrain.evaluation.cross_domain import Domain
     from metatrain.evaluation.episodes.episode_list import benchmark_name
+    from metatrain.evaluation.privacy import privacy_faults
     from metatrain.evaluation.run_networks import networks_of
     from metatrain.evaluation.terminal_table import comparisons, evaluation_table, main_scores
 
@@ -144,12 +154,15 @@ def _score_candidates(
         name, images = _samples(arguments, protocol)
         others[name] = protocol.score_images(name, arguments.samples, images)
     scored: dict[str, ScoredSystem] = {}
+    faults: list[str] = []
     for evaluation, systems in evaluate_models(protocol, candidates, joint, others, runner):
         show(evaluation_table(evaluation))
         show(comparisons(evaluation.system, systems | scored), end="\n\n")
         scored[evaluation.system] = systems[evaluation.system]
+        faults += privacy_faults(systems, [evaluation.system])
     natives = [candidate.name for candidate in candidates if candidate.native]
-    return Domain(benchmark_name(store), {n: main_scores(s) for n, s in scored.items()}, natives)
+    scores = {name: main_scores(system) for name, system in scored.items()}
+    return Domain(benchmark_name(store), scores, natives), faults
 
 
 def _out(arguments: argparse.Namespace, store: "EpisodeStore") -> str | None:
@@ -176,6 +189,7 @@ def _score_samples(arguments: argparse.Namespace) -> None:
 
 def _score_samples_into(folder: str, arguments: argparse.Namespace, protocol: "Protocol") -> None:
     """Score the samples, and write their evaluation to `folder`, which this process holds."""
+    from metatrain.evaluation.privacy import demand_privacy, privacy_faults
     from metatrain.evaluation.results import write_evaluation
     from metatrain.evaluation.terminal_table import comparisons, evaluation_table
 
@@ -186,6 +200,8 @@ def _score_samples_into(folder: str, arguments: argparse.Namespace, protocol: "P
     write_evaluation(evaluation, {n: s.scores for n, s in systems.items()}, folder)
     show(evaluation_table(evaluation))
     show(comparisons(name, systems))
+    if arguments.demand_privacy:
+        demand_privacy(privacy_faults(systems, [name]))
 
 
 def _samples(arguments: argparse.Namespace, protocol: "Protocol") -> "tuple[str, Tensor]":

@@ -197,6 +197,7 @@ def _evaluate(
         folder=candidate.folder,
         outer_steps=model.step,
         quality=protocol.expectation_quality(model, system, outputs),
+        members=protocol.membership(outputs),
     )
     keep_strips(protocol.benchmark, outputs, candidate.folder)
     keep_given(protocol.store, protocol.benchmark, model.config, candidate.folder)

@@ -28,6 +28,7 @@ from metatrain.evaluation.running.jobs import Job, JobOutput, System
 from metatrain.evaluation.scores.baselines import baselines
 from metatrain.evaluation.scores.expectation_quality import ExpectationQuality, expectation_quality
 from metatrain.evaluation.scores.measure import Scorer, SpaceScores
+from metatrain.evaluation.scores.membership import Membership, membership
 from metatrain.evaluation.scores.near_copies import keep_near_copies
 from metatrain.metrics.frechet import frechet_floor
 from metatrain.metrics.space import FeatureSpace
@@ -178,6 +179,11 @@ class Protocol:
             nearer=self.scorer.nearer_tasks(self.final_samples(outputs)),
         )
 
+    def membership(self, outputs: Sequence[JobOutput]) -> Membership:
+        """Measure whether the model's losses tell the support of an episode from other images."""
+        support = self.by_seed([output.support_losses for output in outputs])
+        return membership(support, self.by_seed([output.other_losses for output in outputs]))
+
     def evaluation(
         self,
         system: str,
@@ -187,6 +193,7 @@ class Protocol:
         folder: str,
         outer_steps: int = 0,
         quality: ExpectationQuality | None = None,
+        members: Membership | None = None,
     ) -> Evaluation:
         """Return the evaluation of a system, and write the pictures of its near copies.
 
@@ -197,6 +204,7 @@ class Protocol:
             folder: the folder of the pictures.
             outer_steps: outer steps of the system's model; 0 if it has none.
             quality: the quality of the system's expectations.
+            members: the success of membership inference; None without a model.
         """
         missing = [] if JOINT in systems else [f"no {JOINT}: no jointly trained model was given"]
         if quality is None:
@@ -214,6 +222,7 @@ class Protocol:
             missing=missing,
             near_copies=keep_near_copies(self.benchmark, images, copies, folder),
             expectation_quality=quality,
+            membership=members,
         )
 
     def _episode_set(self) -> EpisodeSet:

@@ -16,6 +16,7 @@ from metatrain.base.errors import MissingStepError
 from metatrain.evaluation.scores.baselines import COPY, REAL
 from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
 from metatrain.evaluation.scores.measure import SpaceScores
+from metatrain.evaluation.scores.membership import Membership
 from metatrain.evaluation.scores.near_copies import NearCopyPicture
 from metatrain.evaluation.scores.statistics import Estimate, Score
 from metatrain.metrics.diversity import collapse
@@ -110,6 +111,7 @@ class Evaluation:
         missing: a sentence for each part that is missing.
         near_copies: the samples nearest to their support, nearest first.
         expectation_quality: quality of the model's expectations; None if it had none.
+        membership: success of membership inference; None without a model, or in an older file.
         format: format of the file.
     """
 
@@ -122,6 +124,7 @@ class Evaluation:
     missing: list[str]
     near_copies: list[NearCopyPicture]
     expectation_quality: ExpectationQuality | None = None
+    membership: Membership | None = None
     format: str = FORMAT
 
     @property

@@ -10,6 +10,7 @@ from metatrain.evaluation.protocol import ScoredSystem
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.scores.baselines import COPY, JITTERED
 from metatrain.evaluation.scores.expectation_quality import ExpectationQuality
+from metatrain.evaluation.scores.membership import Membership
 from metatrain.evaluation.scores.statistics import Difference, Estimate, Score, holm
 from metatrain.metrics.metric import EVALUATION_METRICS, MAIN_METRICS, METRICS
 from metatrain.model.forecast import CONFIDENCE
@@ -33,6 +34,8 @@ def evaluation_table(evaluation: Evaluation) -> str:
         blocks.append(f"{evaluation.system}: {evaluation.collapse}")
     if evaluation.expectation_quality:
         blocks.append(_expectations(evaluation.expectation_quality))
+    if evaluation.membership:
+        blocks.append(_membership(evaluation.membership))
     return "\n\n".join([*blocks, *evaluation.missing])
 
 
@@ -119,6 +122,16 @@ def _expectations(quality: ExpectationQuality) -> str:
         f"[{low:z.2f}, {high:z.2f}] to the measured share; mean error {error}; measured in the "
         f"{CONFIDENCE:.0%} interval for {held} of tasks; called unfamiliar {warned} of supports "
         f"(among {counted(tasks, 'task')}, {counted(seeds, 'seed')})"
+    )
+
+
+def _membership(members: Membership) -> str:
+    gap = members.gap
+    return (
+        f"membership inference by the loss: AUROC {members.auroc.value:.2f} "
+        f"[{members.auroc.low:.2f}, {members.auroc.high:.2f}], where at 0.50 nobody can tell the "
+        f"support from other images of its task; these have a loss {100 * gap.value:z.1f}% "
+        f"[{100 * gap.low:z.1f}, {100 * gap.high:z.1f}] higher"
     )
 
 

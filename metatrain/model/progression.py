@@ -52,7 +52,7 @@ def draw_strip(adapter: Adapter, episode: Episode, shown: Collection[int], count
         adapting += time.perf_counter() - started
         if step in shown:
             drawn[step] = adapter.generator.sample(episode.support, count, episode.seed)
-            losses[step] = _query_loss(adapter.generator, episode)
+            losses[step] = query_loss(adapter.generator, episode)
             seconds[step] = adapting
         started = time.perf_counter()
     given, real = episode.support.target, episode.query.target
@@ -77,7 +77,8 @@ def rows_picture(rows: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def _query_loss(generator: Generator, episode: Episode) -> float:
+def query_loss(generator: Generator, episode: Episode) -> float:
+    """Return the loss on the query, conditioned on the support; always with the same noise."""
     generator.eval()  # every image sees the support
     losses = [total(generator.losses(episode.query_batch(draw))) for draw in range(_LOSS_DRAWS)]
     generator.train()

@@ -18,6 +18,7 @@ from metatrain.data.decoding.levels import ChooseLevels
 from metatrain.data.episode_config import MOST_SUPPORT
 from metatrain.data.examples import Examples
 from metatrain.data.images import CENTRE, BadImage, normalise, shape_of, to_array
+from metatrain.data.medical.files import is_medical_name, middle_slice
 from metatrain.data.packing.containers import open_container
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.in_memory import encode
@@ -141,7 +142,7 @@ def _files(url: str) -> list[tuple[str, Image | BadImage]]:
         ) from error
     if set(container.sizes) == {""}:  # a file itself
         return [(url, url)]
-    names = sorted(name for name in container.sizes if is_image_name(name))
+    names = sorted(n for n in container.sizes if is_image_name(n) or is_medical_name(n))
     names = [name for name in names if "/" not in name] or names
     _refuse_many(len(names))
     if not names:
@@ -216,7 +217,8 @@ def _is_coloured(encoded: bytes, size: int) -> bool:
 
 
 def _encoded(image: Image, name: str) -> bytes:
-    return read_file(str(image)) if isinstance(image, str | Path) else encode(image, name)
+    data = read_file(str(image)) if isinstance(image, str | Path) else encode(image, name)
+    return middle_slice(data, name)
 
 
 def _channels_first(image: np.ndarray | Tensor, name: str) -> Tensor:

@@ -206,8 +206,27 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     assert len(quality.expected) == 3
     assert quality.warned.value == 0, "two tasks are too few to call anything unfamiliar"
     assert quality.held.value == 1
+    members = read_evaluation(f"{run}/evaluation").membership
+    assert members is not None
+    assert 0 <= members.auroc.low <= members.auroc.value <= members.auroc.high <= 1
     assert set(drawn) < set((run / "evaluation" / "work").iterdir())
     assert len(list((run / "evaluation" / "work").iterdir())) == len(drawn) + 2
+
+
+def test_copies_do_not_meet_the_demand_for_privacy(places, packed, tmp_path, capsys):
+    drawn = tmp_path / "copies"
+    assert metatrain("episodes", packed, "--split", "train", "--shots", 5, "--export", drawn) == 0
+    for given in sorted(drawn.glob("seed-*/*/support")):
+        for number, file in enumerate(sorted(given.iterdir())[:4]):
+            shutil.copy(file, given.parent / f"{number}.png")
+    few = ["--split", "train", "--shots", 5, "--tasks", 4, "--seeds", 1]
+    options = [*few, "--metric", places / "metric.safetensors"]
+    samples = ["--samples", drawn, "--data", packed]
+    assert metatrain("evaluate", *samples, *options, "--demand-privacy") == 1
+    output = capsys.readouterr()
+    assert "privacy is not kept" in output.err and "in HOG" in output.err
+    assert "membership" not in output.out, "samples have no losses"
+    assert (drawn / "evaluation" / "evaluation.json").exists(), "the gate comes last"
 
 
 def test_a_checkpoint_stays_as_it_is(places, tmp_path, capsys):

@@ -158,6 +158,17 @@ def test_predicted_quality_is_compared_with_measured_quality(tmp_path):
     assert re.findall(r"a task, (\d+: \d+)", text) == ["30: 25", "60: 75"]
 
 
+def test_membership_inference_stands_on_the_page(tmp_path):
+    run = make_run(str(tmp_path), ["a", "b"])
+    assert "Membership inference" not in page(run).text, "an evaluation of before has none"
+    file = tmp_path / "evaluation" / "evaluation.json"
+    values = json.loads(file.read_text())
+    auroc = {"value": 0.81, "low": 0.7, "high": 0.9}
+    values["membership"] = {"auroc": auroc, "gap": {"value": 0.2, "low": 0.1, "high": 0.3}}
+    file.write_text(json.dumps(values))
+    assert "with probability 0.81 (0.70 to 0.90)" in page(run).text
+
+
 def test_a_run_may_live_at_any_url():
     run = make_run("memory://report/run", ["a", "b"])
     assert write_report(f"{run}/") == f"{run}/report/index.html"

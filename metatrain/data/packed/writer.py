@@ -274,7 +274,8 @@ class DatasetWriter:
 
 def _note_of(manifest: bytes) -> dict[str, Any]:
     note = json.loads(pq.read_schema(pa.BufferReader(manifest)).metadata[_PACK_KEY])
-    if not (isinstance(note["tasks"], dict) and isinstance(note["summary"], dict)):
+    parts = note["tasks"], note["summary"], note.get("patients", {})
+    if not all(isinstance(part, dict) for part in parts):
         raise TypeError("it has no note of a pack")
     return note
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -21,6 +21,7 @@ from metatrain.base.errors import HeldError, UserError
 from metatrain.base.progress import Progress, tracked
 from metatrain.base.text import printable
 from metatrain.data.images import Background
+from metatrain.data.medical.nifti import SliceAxis
 from metatrain.data.packed.manifest import by_task
 from metatrain.data.packed.shard import shards_of
 from metatrain.data.packed.writer import DatasetWriter
@@ -49,6 +50,9 @@ _FORMAT = 2
 # The longest side of a photograph that stays whole: an episode reads one tile.
 _TILE = 512
 
+# The part of the note with the split of every patient; data sets without patients have none.
+_PATIENTS = "patients"
+
 # Gives each task a split, by its own or None.
 _Assign = Callable[[Mapping[str, str | None]], dict[str, str]]
 
@@ -72,6 +76,9 @@ def pack(
     background: Background = "white",
     value_range: ValueRange = "per-task",
     photos: bool = False,
+    patient_column: str | None = None,
+    patient_salt: str | Path | None = None,
+    slice_axis: SliceAxis = "axial",
     wait: bool = False,
 ) -> PackSummary:
     """Pack the images of `source` as a data set at `dest`, or add what is new to the one there.
@@ -120,6 +127,12 @@ def pack(
         photos: take every image of a folder or archive, however deep, as a task of its own, whole
             and at its size; one with a side above 512 pixels is cut into tiles. This is the data
             of `data.tasks.name=degradations`.
+        patient_column: the column of a table that names patients, in place of patient; each gets a
+            pseudonym, and must be in one split.
+        patient_salt: the file of the secret that pseudonyms are made with, which is made where it
+            is missing; None is `metatrain/patient-salt` in the folder of the user's state.
+        slice_axis: the direction in which slices of NIfTI volumes are stacked: 'axial', 'coronal'
+            or 'sagittal'.
         wait: whether to wait until another process that packs into `dest` has ended.
 
     Raises:
@@ -127,7 +140,7 @@ def pack(
         UserError: when there is nothing to pack, `dest` holds a data set that was packed with
             other options or has other images of the same task, or either cannot be reached.
     """
-    _check_options(size, raw, split, photos)
+    _check_options(size, raw, split, photos, slice_axis)
     source, dest = str(source) if isinstance(source, Path) else source, str(dest)
     label = source if isinstance(source, str) else "the images"
     pixels = PixelOptions(size, raw, background, value_range, _TILE if photos else None)
@@ -142,10 +155,16 @@ def pack(
         root=root,
         photos=photos,
         conditions=tuple(conditions or ()),
+        patient_column=patient_column,
+        patient_salt=None if patient_salt is None else str(patient_salt),
+        slice_axis=slice_axis,
+        windowed=value_range == "per-task",
     )
     opened = open_source(source, reading)
     conditions = {**opened.conditions, **(conditions or {})}
     options = _recorded_options(pixels, reading, seed, split, conditions)
+    if opened.patients:
+        options["patients"] = opened.patients.mark
     columns = ConditionColumns(conditions, opened, label, size, raw)
     addition = _Addition(
         source=opened,
@@ -197,6 +216,7 @@ class _Addition:
             return PackSummary(self.dest, **before["summary"], already_packed=True)
         packed = _packed_tasks(writer, new, self.dest)
         splits = _splits(self.source, new, packed, self.assign, self.dest)
+        patients = self._patients(splits, before)
         tally = Tally(Progress("packing", sum(self.source.counts[name] for name in new)))
         for remark in self.source.remarks:
             tally.progress.say(remark)
@@ -213,7 +233,15 @@ class _Addition:
         with _attempt(writer, held), closing(tally.progress):
             for row in maker.rows():
                 writer.add(row)
-            return self._committed(writer, held, tally, splits, new, before)
+            return self._committed(writer, held, tally, splits, new, before, patients)
+
+    def _patients(
+        self, splits: Mapping[str, str], before: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return the part of the note about patients: the split of each."""
+        patients = self.source.patients
+        known = (before or {}).get(_PATIENTS, {})
+        return {_PATIENTS: patients.splits(splits, known)} if patients else {}
 
     def _committed(
         self,
@@ -223,6 +251,7 @@ class _Addition:
         splits: Mapping[str, str],
         new: Mapping[str, str],
         before: Mapping[str, Any] | None,
+        patients: Mapping[str, Any],
     ) -> PackSummary:
         """Write the manifest, unless every image was there before."""
         known = before or {"tasks": {}, "summary": {}}
@@ -235,9 +264,8 @@ class _Addition:
         summary = add_summary(counts, known["summary"])
         tasks = {**known["tasks"], **new}
         held.check()
-        writer.commit(
-            {"options": self.options, "tasks": tasks, "summary": summary}, self.columns.sections
-        )
+        note = {"options": self.options, "tasks": tasks, "summary": summary, **patients}
+        writer.commit(note, self.columns.sections)
         return PackSummary(self.dest, **summary, near_copies=tally.near_copies)
 
 
@@ -259,18 +287,27 @@ def _recorded_options(
         options["variant"] = reading.variant
     if reading.photos:
         options["photos"] = True
+    if reading.slice_axis != "axial":
+        options["slice_axis"] = reading.slice_axis
     if conditions:
         options["conditions"] = dict(conditions)
     return options
 
 
 def _check_options(
-    size: int | None, raw: bool, split: tuple[float, float, float], photos: bool
+    size: int | None,
+    raw: bool,
+    split: tuple[float, float, float],
+    photos: bool,
+    slice_axis: str,
 ) -> None:
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         raise UserError(
             f"split {split} must be three shares, for train, val and test, summing to 1."
         )
+    if slice_axis not in get_args(SliceAxis):
+        names = ", ".join(get_args(SliceAxis))
+        raise UserError(f"slice_axis is '{slice_axis}'; it must be one of {names}.")
     if photos and (raw or size is not None):
         raise UserError("photographs keep their size; leave --size and --raw out.")
     if raw and size is None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from metatrain.data.images import BadValue
 from metatrain.data.packed.writer import sha256_of
+from metatrain.data.packing.patients import Patients
 
 
 class RawImage(NamedTuple):
@@ -33,6 +34,7 @@ class Source:
         read_file: reads a file of the source by the path that its metadata gives; None where it
             has no files.
         conditions: columns that are packed as conditions unasked, and the kind of each.
+        patients: the people whose images they are, where the source names them.
     """
 
     splits: Mapping[str, str | None]
@@ -45,6 +47,7 @@ class Source:
     beside: Callable[[], Mapping[str, bytes]] = dict
     read_file: Callable[[str], bytes] | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
+    patients: Patients | None = None
 
 
 def identity_of(data: bytes) -> str:

@@ -28,13 +28,14 @@ from metatrain.generators import Generator
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model, model_url
+from metatrain.model.membership import image_losses
 from metatrain.model.model import Model
 from metatrain.model.progression import draw_strip, steps_shown
 from metatrain.model.surprise import surprise
 from metatrain.storage.files import read_file, write_file
 
 # Change it whenever the same job gives another output.
-_FORMAT = "metatrain-drawn-3"
+_FORMAT = "metatrain-drawn-4"
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class JobOutput:
         surprise: the model's surprise at the support before its first inner step, see
             `metatrain.model.surprise`; none of an untrained system.
         learned: the decrease of the mean surprise by all inner steps, []; NaN where there is none.
+        support_losses: the loss of each support image after the last inner step, [K].
+        other_losses: that of each reference and held-out image, [Q].
     """
 
     steps: Tensor
@@ -117,6 +120,8 @@ class JobOutput:
     seconds: Tensor
     surprise: Tensor
     learned: Tensor
+    support_losses: Tensor
+    other_losses: Tensor
 
 
 def system_at(url: str, *, trust: bool = False) -> tuple[System, Model]:
@@ -171,6 +176,7 @@ def perform(job: Job, device: torch.device) -> None:
     features = _no_features if job.system.untrained else surprise
     before = features(adapter.generator, episode.support)
     strip = draw_strip(adapter, episode, shown, len(job.episode.reference))
+    support_losses, other_losses = image_losses(adapter.generator, episode)
     output = JobOutput(
         steps=torch.tensor(shown),
         images=torch.stack([to_uint8(strip.drawn[step]) for step in shown]).cpu(),
@@ -178,6 +184,8 @@ def perform(job: Job, device: torch.device) -> None:
         seconds=_by_step(strip.seconds, shown),
         surprise=before.cpu(),
         learned=(before.mean() - features(adapter.generator, episode.support).mean()).cpu(),
+        support_losses=support_losses,
+        other_losses=other_losses,
     )
     write_file(f"{job.folder}/{job.file}", save(asdict(output)))
 

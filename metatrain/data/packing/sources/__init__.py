@@ -11,12 +11,14 @@ from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.containers.folder import Folder
 from metatrain.data.packing.names import is_passed_over
 from metatrain.data.packing.raw_images import Source
+from metatrain.data.packing.sources.assembly import source_of
 from metatrain.data.packing.sources.examples import Examples, open_examples
 from metatrain.data.packing.sources.folders import Folders
 from metatrain.data.packing.sources.fonts import Fonts
 from metatrain.data.packing.sources.image_folder import ImageFolder
 from metatrain.data.packing.sources.kind import Kind
-from metatrain.data.packing.sources.listing import Options, source_of
+from metatrain.data.packing.sources.listing import Options
+from metatrain.data.packing.sources.medical import MedicalFolder
 from metatrain.data.packing.sources.npz import Npz
 from metatrain.data.packing.sources.parquet import Parquet
 from metatrain.data.packing.sources.photos import list_photos
@@ -25,7 +27,14 @@ from metatrain.data.packing.sources.web_dataset import WebDataset
 
 # The first that recognises a source reads it.
 KINDS: tuple[Kind, ...] = (
-    *(Tables(), Npz(), Parquet(), ImageFolder(), WebDataset(), Fonts(), Folders()),
+    Tables(),
+    Npz(),
+    Parquet(),
+    ImageFolder(),
+    WebDataset(),
+    Fonts(),
+    MedicalFolder(),
+    Folders(),
 )
 
 
@@ -42,14 +51,14 @@ def open_source(source: str | Examples, options: Options) -> Source:
     if not isinstance(source, str):
         return open_examples(source, options)
     if options.photos:
-        return source_of(list_photos(open_container(source)), source)
+        return source_of(list_photos(open_container(source)), source, options)
     if options.variant or source in BUILT_IN:
         return open_built_in(source, options.size, options.variant)
     files = _file(source) if is_single_file(source) else open_container(source)
     kind = next((kind for kind in KINDS if kind.recognises(files)), None)
     if kind is None:
         raise UserError(f"no task found in {source}, which {_content(files)}. {_readable()}")
-    return source_of(kind.listing(files, options), source, options.ignore_splits)
+    return source_of(kind.listing(files, options), source, options)
 
 
 def is_single_file(source: str) -> bool:

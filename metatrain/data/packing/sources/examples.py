@@ -8,7 +8,8 @@ from metatrain.base.errors import UserError
 from metatrain.data.packing.in_memory import encode
 from metatrain.data.packing.names import split_named
 from metatrain.data.packing.raw_images import Source, identity_of
-from metatrain.data.packing.sources.listing import ListedImage, Listing, Options, source_of
+from metatrain.data.packing.sources.assembly import source_of
+from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
 from metatrain.data.packing.sources.rows import column_of
 from metatrain.data.packing.sources.tables import TASKS
 from metatrain.data.packing.spool import Spool
@@ -43,7 +44,7 @@ def open_examples(examples: Examples, options: Options) -> Source:
             entries.append(ListedImage(task, label, split, metadata, read, identity_of(data)))
     if not entries:
         raise UserError("there are no images to pack; give pairs of a task and an image.")
-    return source_of(Listing(entries), "the images", options.ignore_splits)
+    return source_of(Listing(entries), "the images", options)
 
 
 def _pairs(pairs: Any) -> Iterator[tuple[str, Any, Mapping[str, str]]]:

@@ -1,16 +1,11 @@
-"""A listing of a source, and the source that packing makes of it."""
+"""A listing of a source, and the user's word on how to read it."""
 
-import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from metatrain.base.errors import UserError
-from metatrain.base.text import printable
-from metatrain.data.images import BadImage, BadValue
-from metatrain.data.packing.names import task_name
-from metatrain.data.packing.raw_images import RawImage, Source, identity_of
+from metatrain.data.images import BadValue
+from metatrain.data.medical.nifti import SliceAxis
 
 
 class ListedImage(NamedTuple):
@@ -23,6 +18,7 @@ class ListedImage(NamedTuple):
         metadata: of the same keys for every image of the source.
         read: reads the encoded image.
         stamp: anything JSON that changes with the image, such as its size in bytes.
+        patient: the person it is of, as the source names them; never to be stored.
     """
 
     task: str
@@ -31,6 +27,7 @@ class ListedImage(NamedTuple):
     metadata: Mapping[str, str]
     read: Callable[[], bytes]
     stamp: Any = None
+    patient: str = ""
 
 
 @dataclass
@@ -66,6 +63,10 @@ class Options:
         root: the folder or archive that a table's paths start from; None: the table's own folder.
         photos: whether every image is a task of its own.
         conditions: the columns that are wanted as conditions, which may lie in files beside images.
+        patient_column: the column that names patients; None: patient, or patient_id.
+        patient_salt: the file of the secret of their pseudonyms; None: the user's own.
+        slice_axis: the direction in which slices of volumes are stacked.
+        windowed: whether values of medical images are clipped to their file's window.
     """
 
     size: int | None = None
@@ -77,70 +78,7 @@ class Options:
     root: str | None = None
     photos: bool = False
     conditions: tuple[str, ...] = ()
-
-
-def source_of(listing: Listing, url: str, ignore_splits: bool = False) -> Source:
-    """Assemble the listing of the source at `url`, with every task under one name.
-
-    Raises:
-        UserError: when a task is in two splits.
-    """
-    entries: list[ListedImage] = []
-    refused = list(listing.refused)
-    for entry in listing.entries:
-        split = None if ignore_splits else entry.split
-        if name := task_name(entry.task):
-            entries.append(entry._replace(task=name, split=split))
-        else:
-            refused.append((entry.name, BadImage("no task")))
-    spelled: dict[str, dict[str, None]] = {}
-    for raw in listing.entries:
-        spelled.setdefault(task_name(raw.task), {})[raw.task] = None
-    splits = _splits(entries, spelled, url)
-    entries.sort(key=lambda entry: entry.task)
-    stamps: dict[str, list[Any]] = {}
-    for task, name, split, metadata, _, stamp in entries:
-        stamps.setdefault(task, []).append((name, split, metadata, stamp))
-    return Source(
-        splits={task: splits[task] for task in stamps},
-        counts=Counter(entry.task for entry in entries),
-        images=(RawImage(e.task, e.name, e.read, e.metadata) for e in entries),
-        columns=tuple(entries[0].metadata) if entries else (),
-        identities={
-            task: identity_of(json.dumps(stamp, sort_keys=True).encode())
-            for task, stamp in stamps.items()
-        },
-        refused=refused,
-        remarks=[*listing.remarks, *_merged(spelled)],
-        read_file=listing.read_file,
-        conditions=listing.conditions,
-    )
-
-
-def _splits(
-    entries: list[ListedImage], spelled: Mapping[str, Mapping[str, None]], url: str
-) -> dict[str, str | None]:
-    splits: dict[str, str | None] = {}
-    for entry in entries:
-        if splits.setdefault(entry.task, entry.split) != entry.split:
-            names = spelled[entry.task]
-            also = f", spelled {_listed(names)}," if len(names) > 1 else ""
-            raise UserError(
-                f"task '{printable(entry.task)}'{also} of {url} is in two splits, but one must "
-                "hold out whole tasks; give each task one split, or --ignore-splits to have the "
-                "seed decide."
-            )
-    return splits
-
-
-def _merged(spelled: Mapping[str, Mapping[str, None]]) -> list[str]:
-    return [
-        f"one task: {_listed(names)}, which differ only in blanks or in how accents are composed"
-        for names in spelled.values()
-        if len(names) > 1
-    ]
-
-
-def _listed(names: Mapping[str, None]) -> str:
-    # ascii: the names look alike, and control characters would act on a terminal.
-    return " and ".join(sorted(ascii(name) for name in names))
+    patient_column: str | None = None
+    patient_salt: str | None = None
+    slice_axis: SliceAxis = "axial"
+    windowed: bool = True

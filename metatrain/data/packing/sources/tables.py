@@ -4,6 +4,7 @@ from metatrain.base.errors import UserError
 from metatrain.data.packing.containers import open_container
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.sources.listing import Listing, Options
+from metatrain.data.packing.sources.medical import with_slices
 from metatrain.data.packing.sources.rows import Row, column_of, list_rows, read_table
 
 PATHS, TASKS = ("path", "file_name"), ("task", "label")
@@ -39,10 +40,11 @@ def list_table(rows: list[Row], files: Container, name: str, options: Options) -
     if not rows:
         raise UserError(f"no task found in {where}, for it has no row; add one for each image.")
     columns = list(rows[0])
-    return list_rows(
+    listing = list_rows(
         rows,
         open_container(options.root) if options.root else files,
         path=column_of(columns, options.path_column, PATHS, "--path-column", where),
         task=column_of(columns, options.task_column, TASKS, "--task-column", where),
         where=where,
     )
+    return with_slices(listing, options)
