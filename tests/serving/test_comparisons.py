@@ -125,7 +125,7 @@ def test_only_pairs_with_a_winner_count(serve, pictures):
         counts = answer(client, place, number, "left").json()
     assert counts["choices"] == 10
     assert counts["decided"] in (8, 9)  # the repeated pair may have lost its winner
-    assert f"{counts['decided']} pairs of" in refusal(client.post(f"{place}/preferences"), 409)
+    assert f"marks: {counts['decided']}, " in refusal(client.post(f"{place}/preferences"), 409)
     answer(client, place, 10, "tie")
     counts |= {"choices": 11}
     assert client.get(place).json().items() >= counts.items()
