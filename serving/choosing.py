@@ -86,7 +86,7 @@ class Choosing:
         adaptation, number = adapted_of(request), request.path_params["number"]
         # A page asks for the next one beforehand.
         self._refuse_later(number, adaptation.record.choices + 1)
-        job = show_pair(adaptation, self._service.models, number)
+        job = show_pair(adaptation, self._service.computing, number)
         pair = await self._computed(request, adaptation, job)
         # Not whether it is repeated, which the rater must not know.
         sides = {"left": pair.left.sha256, "right": pair.right.sha256}
@@ -96,15 +96,15 @@ class Choosing:
         adaptation = adaptation_of(request)
         sha256 = request.path_params["sha256"]
         file = adaptation.compared_file(sha256)
-        if not _SHA256.fullmatch(sha256) or not file.is_file():
+        if not _SHA256.fullmatch(sha256) or not await asyncio.to_thread(adaptation.disk.has, file):
             raise RequestError(404, "there is no drawing of a pair of this hash.")
-        return await picture_answer(file)
+        return await picture_answer(adaptation.disk, file)
 
     async def _choose(self, request: Request) -> Response:
         adaptation = adapted_of(request)
         settings = await read_json(request, ChoiceSettings, self._service.limits)
         self._refuse_later(settings.number, adaptation.record.choices)
-        job = choose(adaptation, self._service.models, **settings.model_dump())
+        job = choose(adaptation, self._service.computing, **settings.model_dump())
         record = await self._computed(request, adaptation, job)
         return JSONResponse({"choices": record.choices, "decided": record.decided}, 201)
 
@@ -125,7 +125,7 @@ class Choosing:
         account = account_of(request)
         account.refuse_more(self._service.worker)
         with deleted_meanwhile():
-            given = await asyncio.to_thread(_given, origin)
+            given = await asyncio.to_thread(origin.given)
         adaptation = await asyncio.to_thread(
             account.adaptations.create,
             model=origin.record.model,
@@ -135,12 +135,12 @@ class Choosing:
             steps=1,
             origin=origin.record.id,
         )
-        job = jobs.prefer(adaptation, origin, self._service.models)
+        job = jobs.prefer(adaptation, origin, self._service.computing)
         return await self._begin(account, adaptation, job)
 
     async def _computed(self, request: Request, adaptation: Adaptation, job: Job[Result]) -> Result:
         service = self._service
-        job = jobs.until_deleted(adaptation, jobs.within(service.limits.seconds, job))
+        job = jobs.until_deleted(adaptation, job)
         return await asyncio.wrap_future(account_of(request).submit(service.worker, job))
 
     def _refuse_later(self, number: int, last: int) -> None:
@@ -152,7 +152,3 @@ class Choosing:
                 409,
                 f"there are {self._service.limits.choices:,} choices, and these are enough; learn.",
             )
-
-
-def _given(adaptation: Adaptation) -> list[bytes]:
-    return [adaptation.given_file(i).read_bytes() for i in range(len(adaptation.record.given))]

@@ -4,12 +4,10 @@ import random
 import time
 from dataclasses import dataclass
 
-from metatrain.preferences.choices import Answer, Drawn, RaterChoice, append_choice
-from metatrain.preferences.pairs import stored_image
-from metatrain.preferences.prefer import refuse_unteachable
+from metatrain.preferences.choices import Answer, Drawn, RaterChoice
 from serving.adaptations import Adaptation
+from serving.computing import Computing, Wish
 from serving.limits import RequestError
-from serving.models import Models
 from serving.records import Record, count_choices
 from serving.worker import Job
 
@@ -64,35 +62,42 @@ class ShownPair:
     right: Drawn
 
 
-def show_pair(adaptation: Adaptation, models: Models, number: int) -> Job[ShownPair]:
+def show_pair(adaptation: Adaptation, computing: Computing, number: int) -> Job[ShownPair]:
     """Draw the pair of a turn, and write its images beside the choices.
 
     Raises:
         UserError: when the model can never learn from choices, before anybody makes any.
     """
-    refuse_unteachable(models.adapted(adaptation))
-    turn, drawn = turn_of(adaptation.record.id, number), []
-    for seed in (turn.left, turn.right):
-        if seed not in adaptation.compared:
-            model = models.adapted(adaptation)
-            content, sha256 = stored_image(model.sample(1, seed=seed)[0], model)
-            adaptation.disk.write(adaptation.compared_file(sha256), content)
-            adaptation.compared[seed] = sha256
-            yield
-        drawn.append(Drawn(sha256=adaptation.compared[seed], seed=seed))
-    return ShownPair(number, *drawn)
+    turn = turn_of(adaptation.record.id, number)
+    seeds, compared = (turn.left, turn.right), adaptation.compared
+    wishes = [Wish(seed=seed, compared=True) for seed in seeds if seed not in compared]
+    pictures = computing.draw(adaptation.model_url, wishes)
+    for wish, picture in zip(wishes, pictures, strict=True):
+        assert picture.sha256 is not None  # it is compared
+        adaptation.write(adaptation.compared_file(picture.sha256), picture.content)
+        compared[wish.seed] = picture.sha256
+        yield
+    return ShownPair(number, *(Drawn(sha256=compared[seed], seed=seed) for seed in seeds))
 
 
 def choose(
-    adaptation: Adaptation, models: Models, *, number: int, answer: Answer, seconds: float
+    adaptation: Adaptation, computing: Computing, *, number: int, answer: Answer, seconds: float
 ) -> Job[Record]:
     """Append the answer of a turn to the file of choices, and return the state that counts it.
 
     Raises:
         RequestError: when it is not the next turn's, or tells one image from itself.
     """
-    pair = yield from show_pair(adaptation, models, number)
-    # From here on without a pause, so that no other answer comes between.
+    pair = yield from show_pair(adaptation, computing, number)
+    model = computing.sha256_of(adaptation.model_url)
+    with adaptation.choosing:  # without a pause, so that no other answer comes between
+        return _append(adaptation, pair, model, answer, seconds)
+
+
+def _append(
+    adaptation: Adaptation, pair: ShownPair, model: str, answer: Answer, seconds: float
+) -> Record:
+    number = pair.number
     if number != adaptation.record.choices:
         raise RequestError(
             409,
@@ -102,7 +107,7 @@ def choose(
     if pair.left.sha256 == pair.right.sha256 and answer in ("left", "right"):
         raise RequestError(422, "both drawings are one image; answer tie or skip.")
     choice = RaterChoice(
-        model=models.sha256_of(adaptation),
+        model=model,
         left=pair.left,
         right=pair.right,
         answer=answer,
@@ -110,6 +115,7 @@ def choose(
         seconds=seconds,
         time=time.time(),
     )
-    append_choice(adaptation.choices_file, choice)
-    adaptation.change(lambda _: count_choices(adaptation.choices_file), stored=False)
+    disk, file = adaptation.disk, adaptation.choices_file
+    disk.append_choice(file, choice)
+    adaptation.change(lambda _: count_choices(disk.url(file)), stored=False)
     return adaptation.record

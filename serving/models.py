@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from metatrain import Model, load
 from metatrain.base.errors import UserError
-from serving.adaptations import Adaptation
 from serving.limits import RequestError
 
 
@@ -44,40 +43,48 @@ class Models:
             raise RequestError(404, f"there is no model of this name; choose one of {names}.")
         return self.by_name[name]
 
-    def adapted(self, adaptation: Adaptation) -> Model:
-        """Return the adapted model of an adaptation; for the worker's thread alone.
+    def adapted(self, url: str) -> Model:
+        """Return the adapted model of a file; for one thread alone.
 
         Raises:
             UserError: when its file cannot be read.
         """
-        identifier = adaptation.record.id
-        if identifier not in self._adapted:
-            model = load(adaptation.model_file, trust=self._trust).to(self._device)
-            self.remember(adaptation, model)
-        self._adapted.move_to_end(identifier)
-        return self._adapted[identifier]
+        if url not in self._adapted:
+            self.remember(url, self.read(url))
+        self._adapted.move_to_end(url)
+        return self._adapted[url]
 
-    def sha256_of(self, adaptation: Adaptation) -> str:
-        """Return the hash of the adapted model of an adaptation; for the worker's thread alone.
+    def read(self, url: str) -> Model:
+        """Read the adapted model of a file.
+
+        Raises:
+            UserError: when it cannot be read.
+        """
+        return load(url, trust=self._trust).to(self._device)
+
+    def sha256_of(self, url: str) -> str:
+        """Return the hash of the adapted model of a file; for one thread alone.
 
         Raises:
             UserError: when its file cannot be read.
         """
-        identifier = adaptation.record.id
-        if identifier not in self._hashes:
-            self._hashes[identifier] = self.adapted(adaptation).sha256
-        return self._hashes[identifier]
+        if url not in self._hashes:
+            self._hashes[url] = self.adapted(url).sha256
+        return self._hashes[url]
 
-    def remember(self, adaptation: Adaptation, model: Model) -> None:
-        """Keep an adapted model in memory, in the place of the one unused for longest."""
-        self._adapted[adaptation.record.id] = model
+    def remember(self, url: str, model: Model) -> None:
+        """Keep the adapted model of a file in memory, in the place of the one unused for longest.
+
+        It is read from the file again as soon as it is not in memory.
+        """
+        self._adapted[url] = model
         while len(self._adapted) > self._loaded:
             self._adapted.popitem(last=False)
 
-    def forget(self, adaptation: Adaptation) -> None:
-        """Drop the adapted model of an adaptation from memory."""
-        self._adapted.pop(adaptation.record.id, None)
-        self._hashes.pop(adaptation.record.id, None)
+    def forget(self, url: str) -> None:
+        """Drop the adapted model of a file from memory."""
+        self._adapted.pop(url, None)
+        self._hashes.pop(url, None)
 
     def _free_name(self, name: str) -> str:
         number = 2
