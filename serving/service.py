@@ -1,4 +1,4 @@
-"""Parts that the operations of the API share: models, the computing, the worker, bounds and counts."""
+"""Parts that the operations of the API share: models, what computes, bounds and counts."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,0 +1,58 @@
+"""The application of Ray Serve, which a RayService names as `serving.on_ray.application:build`."""
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+import cluster  # noqa: F401  it sets the environment that Ray reads when it is imported
+from serving.limits import Limits
+from serving.on_ray.front import Front
+from serving.on_ray.replicas import FRONT, Adapter, Sampler
+from serving.on_ray.settings import Settings
+from serving.tokens import clients_in
+
+# Requests that a replica computes in turn, and those from which on there should be another one.
+_ADAPTING, _ADAPTING_TARGET = 4, 2
+_DRAWING, _DRAWING_TARGET = 64, 16
+# Serve's own access log would name every path, and ids are secrets.
+_QUIET = {"log_level": "WARNING", "enable_access_log": False}
+
+
+def build(settings: Settings) -> Application:
+    """Build the application.
+
+    A configuration of Serve may give the deployments `Adapter` and `Sampler` other options, such
+    as `autoscaling_config` and `ray_actor_options`.
+
+    Raises:
+        UserError: when the file of the clients cannot be used.
+    """
+    limits = Limits()
+    options: Any = {
+        "ray_actor_options": {"num_cpus": settings.cpus, "num_gpus": settings.gpus},
+        "logging_config": _QUIET,
+    }
+
+    def scaled(target: int) -> dict[str, Any]:
+        return {
+            "min_replicas": 1,
+            "max_replicas": settings.replicas,
+            "target_ongoing_requests": target,
+        }
+
+    adapter = serve.deployment(Adapter).options(
+        max_ongoing_requests=_ADAPTING, autoscaling_config=scaled(_ADAPTING_TARGET), **options
+    )
+    sampler = serve.deployment(Sampler).options(
+        max_ongoing_requests=_DRAWING, autoscaling_config=scaled(_DRAWING_TARGET), **options
+    )
+    front = serve.deployment(serve.ingress()(Front), name=FRONT).options(
+        num_replicas=1,
+        # The application refuses what is beyond its own bound, in a sentence.
+        max_ongoing_requests=4 * limits.requests,
+        ray_actor_options={"num_cpus": 1},
+        logging_config=_QUIET,
+    )
+    clients = dict(clients_in(settings.tokens))
+    return front.bind(settings, clients, adapter.bind(settings), sampler.bind(settings))

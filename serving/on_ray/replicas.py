@@ -1,0 +1,140 @@
+"""The deployments that compute: one adapts, and the other draws with adapted models."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from ray import serve
+
+from metatrain import Model
+from serving.computing import (
+    Adapting,
+    LocalComputing,
+    Part,
+    Picture,
+    Preferring,
+    Wish,
+    drawn,
+)
+from serving.limits import Limits, RequestError
+from serving.models import Models
+from serving.on_ray.failures import REFUSALS, Failure, failure_of
+from serving.on_ray.settings import Settings
+
+# The name of the deployment of the API, which knows who wants to stop.
+FRONT = "Front"
+# Seconds between two questions whether a client wants to stop.
+_STOP_SECONDS = 0.5
+_BATCH = 16
+
+
+class Adapter:
+    """A replica that adapts models, and lets them learn from choices.
+
+    Args:
+        settings: the settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        models = Models(settings.models, settings.device, trust=settings.trust, loaded=1)
+        self._computing = LocalComputing(models, Limits().seconds)
+        # The device computes one part at a time, of each request in turn.
+        self._device = asyncio.Lock()
+
+    async def adapt(self, request: Adapting, key: str) -> AsyncIterator[Part | Failure]:
+        """Yield the parts of an adaptation; `key` is its name at the front."""
+        async for part in self._streamed(self._computing.adapt(request, _Stop(key))):
+            yield part
+
+    async def prefer(self, request: Preferring, key: str) -> AsyncIterator[Part | Failure]:
+        """Yield the parts of what choices teach; `key` is its name at the front."""
+        async for part in self._streamed(self._computing.prefer(request, _Stop(key))):
+            yield part
+
+    async def _streamed(self, parts: Iterator[Part]) -> AsyncIterator[Part | Failure]:
+        while True:
+            async with self._device:
+                part = await asyncio.to_thread(_refused, lambda: next(parts, None))
+            if part is None:
+                return
+            yield part
+            if isinstance(part, Failure):
+                return
+
+
+class _Stop:
+    """The question whether the client of a request wants no further steps.
+
+    Args:
+        key: the name of the request at the front.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key, self._asked = key, time.monotonic()
+        self._front = serve.get_deployment_handle(FRONT, serve.get_replica_context().app_name)
+
+    def __call__(self) -> bool:
+        """Ask the front, but not too often.
+
+        Raises:
+            RequestError: when nobody waits for the result any more.
+        """
+        if time.monotonic() - self._asked < _STOP_SECONDS:
+            return False
+        self._asked = time.monotonic()
+        stopped = self._front.stopped.remote(self._key).result()
+        if stopped is None:
+            raise RequestError(404, "nobody waits for this any more.")
+        return stopped
+
+
+class Sampler:
+    """A replica that draws with adapted models, the last used of which it has in memory.
+
+    Args:
+        settings: the settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        models = Models((), settings.device, trust=settings.trust, loaded=0)
+
+        async def read(url: str) -> Model:
+            return await asyncio.to_thread(models.read, url)
+
+        self._adapted: Any = serve.multiplexed(max_num_models_per_replica=settings.loaded)(read)
+
+    async def draw(self, url: str, wish: Wish) -> Picture | Failure:
+        """Draw an image with the adapted model of a file."""
+        return await self._draw_batch((url, wish))
+
+    @serve.batch(max_batch_size=_BATCH, batch_wait_timeout_s=0.0)
+    async def _draw_batch(self, wishes: list[tuple[str, Wish]]) -> list[Picture | Failure]:
+        """Draw images of a batch, each alone, so that it is the same to the bit.
+
+        Serve makes batches of requests for one adapted model.
+        """
+        return [await self._drawn(url, wish) for url, wish in wishes]
+
+    async def _drawn(self, url: str, wish: Wish) -> Picture | Failure:
+        try:
+            model = await self._adapted(url)
+        except REFUSALS as error:
+            return failure_of(error)
+        return await asyncio.to_thread(_refused, lambda: drawn(model, wish))
+
+    async def sha256_of(self, url: str) -> str | Failure:
+        """Return the hash of the adapted model of a file."""
+        try:
+            model = await self._adapted(url)
+        except REFUSALS as error:
+            return failure_of(error)
+        return await asyncio.to_thread(lambda: model.sha256)
+
+
+def _refused(compute: Callable[[], Any]) -> Any:
+    """Return what is computed, or a refusal as a value."""
+    try:
+        return compute()
+    except REFUSALS as error:
+        return failure_of(error)
