@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from io import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -113,11 +114,9 @@ class StoreDisk(Disk):
     def _unlink(self, file: Path) -> None:
         self._check()
         fs, path = filesystem_of(self.url(file))
-        with reaching(self.url(file)):
-            try:
-                retrying(lambda: fs.rm_file(path))
-            except FileNotFoundError:  # a try before has removed it
-                pass
+        # Not there where a try before has removed it.
+        with reaching(self.url(file)), suppress(FileNotFoundError):
+            retrying(lambda: fs.rm_file(path))
         self._sizes.pop(file, None)
 
 

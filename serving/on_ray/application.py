@@ -1,5 +1,6 @@
 """The application of Ray Serve, which a RayService names as `serving.on_ray.application:build`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -10,7 +11,7 @@ from serving.limits import Limits
 from serving.on_ray.front import Front
 from serving.on_ray.replicas import FRONT, Adapter, Sampler
 from serving.on_ray.settings import Settings
-from serving.tokens import clients_in
+from serving.tokens import Client, clients_in
 
 # Requests that a replica computes in turn, and those from which on there should be another one.
 _ADAPTING, _ADAPTING_TARGET = 4, 2
@@ -28,7 +29,17 @@ def build(settings: Settings) -> Application:
     Raises:
         UserError: when the file of the clients cannot be used.
     """
-    limits = Limits()
+    return bind(Front, settings, clients_in(settings.clients))
+
+
+def bind(front: type[Front], settings: Settings, clients: Mapping[str, Client]) -> Application:
+    """Bind the deployments to each other.
+
+    Args:
+        front: the class of the API's deployment.
+        settings: the settings.
+        clients: the clients by name.
+    """
     options: Any = {
         "ray_actor_options": {"num_cpus": settings.cpus, "num_gpus": settings.gpus},
         "logging_config": _QUIET,
@@ -47,12 +58,11 @@ def build(settings: Settings) -> Application:
     sampler = serve.deployment(Sampler).options(
         max_ongoing_requests=_DRAWING, autoscaling_config=scaled(_DRAWING_TARGET), **options
     )
-    front = serve.deployment(serve.ingress()(Front), name=FRONT).options(
+    api = serve.deployment(serve.ingress()(front), name=FRONT).options(
         num_replicas=1,
         # The application refuses what is beyond its own bound, in a sentence.
-        max_ongoing_requests=4 * limits.requests,
+        max_ongoing_requests=4 * Limits().requests,
         ray_actor_options={"num_cpus": 1},
         logging_config=_QUIET,
     )
-    clients = dict(clients_in(settings.tokens))
-    return front.bind(settings, clients, adapter.bind(settings), sampler.bind(settings))
+    return api.bind(settings, dict(clients), adapter.bind(settings), sampler.bind(settings))

@@ -1,6 +1,6 @@
 """Refusals that pass from one process to another as values.
 
-Ray raises another error in the place of an exception, with the other process's traceback as its text.
+Ray raises another error in the place of an exception, whose text is the other's traceback.
 """
 
 from dataclasses import dataclass

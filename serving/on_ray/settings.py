@@ -12,7 +12,7 @@ class Settings(BaseModel):
     Attributes:
         models: the models to adapt, as `metatrain.load` takes them.
         store: the folder of the adaptations, at any URL that all nodes reach.
-        tokens: the file of the clients, where the application is built.
+        clients: the file of the clients, where the application is built.
         hosts: names under which clients reach the server, beside those of the machine itself.
         trust: whether to read the places that the models' files name.
         replicas: the most replicas that adapt, and the most that draw; there is always one of each.
@@ -26,7 +26,7 @@ class Settings(BaseModel):
 
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     store: str
-    tokens: Path
+    clients: Path
     hosts: tuple[str, ...] = ()
     trust: bool = False
     replicas: int = Field(default=2, ge=1)
