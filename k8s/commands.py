@@ -26,7 +26,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--serve",
         action="store_true",
-        help="serve models in place of a run: CONFIG has models, store, hosts, ... (docs/serving.md)",
+        help="serve models in place of a run: CONFIG has models, store, ... (docs/serving.md)",
     )
     add("--workers", type=positive, required=True, metavar="N", help="worker pods, a node each")
     add("--gpus", type=positive, metavar="N", help="GPUs of a pod, with a Ray Train worker each")
@@ -41,9 +41,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--api-server",
         metavar="ADDRESS:PORT[,...]",
-        help="of the Kubernetes API, which the autoscaler of a sweep or of --serve calls: the column "
-        "ENDPOINTS of "
-        "kubectl -n default get endpoints kubernetes",
+        help="of the Kubernetes API, which the autoscaler of a sweep or of --serve calls: the "
+        "column ENDPOINTS of kubectl -n default get endpoints kubernetes",
     )
     add("--operator-namespace", metavar="NAME", help="of KubeRay's operator (ray-system)")
 

@@ -79,9 +79,14 @@ def _write_one(file: Path) -> None:
 
 
 def _refuse_open(file: Path) -> None:
-    """Refuse a file whose tokens others may know."""
+    """Refuse a file whose tokens others may know.
+
+    The files of a Secret are root's, and this process may read them by its group alone.
+    """
     status = file.stat()
-    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+    mode, is_roots = stat.S_IMODE(status.st_mode), status.st_uid == 0
+    of_others = 0o037 if is_roots else 0o077
+    if status.st_uid not in (0, os.getuid()) or mode & of_others:
         raise UserError(
             f"{file} has tokens, and other users may read it; make new ones, and chmod 600 it."
         )

@@ -14,7 +14,7 @@ DELETIONS = ("DeleteWorkers", "DeleteCluster", "DeleteSelf")
 
 
 def objections(ray: Object) -> Iterator[str]:
-    """Yield the operator's objections to a RayJob, a RayService or a RayCluster, at default feature gates."""
+    """Yield the operator's objections to an object of Ray, at default feature gates."""
     name, spec = ray["metadata"]["name"], ray["spec"]
     if len(name) > _LONGEST[ray["kind"]] or not _LABEL.fullmatch(name):
         yield f"the name {name}"
