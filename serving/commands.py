@@ -78,7 +78,8 @@ def _studio(arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     if arguments.ray:
-        return _serve_on_ray(arguments)
+        _serve_on_ray(arguments)
+        return
     given = [n for n in ("store", "replicas", "gpus") if getattr(arguments, n) is not None]
     if given:
         raise UserError(f"--{given[0]} is of servers on a Ray cluster; give --ray too.")
@@ -102,7 +103,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 def _serve_on_ray(arguments: argparse.Namespace) -> None:
     if arguments.device != "auto":
         raise UserError(
-            "--device is of servers on one machine; with --ray give --gpus, or nothing."
+            "--device is of servers on one machine; with --ray, give --gpus."
         )
     with _installed("serve"):
         from serving.on_ray.run import run_on_ray

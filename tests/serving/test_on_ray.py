@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from http_client import BEARER, HOST, TOKEN, adapted, post
+from http_client import BEARER, HOST, TOKEN, adapted, post, refusal
 from small_models import save
 
 import metatrain
@@ -125,11 +125,12 @@ def test_a_client_stops_an_adaptation_that_another_process_computes(client, pict
     assert record["step"] < 1000
 
 
-def test_a_refusal_of_a_replica_is_the_servers(client, pictures):
+def test_a_refusal_of_a_replica_is_a_sentence_of_the_server(client, pictures, store):
     place = adapted(client, pictures, steps="1", previews="false")
-    response = client.post(f"{place}/samples", json={"guidance": 3})
-    assert response.status_code == 422
-    assert "Traceback" not in response.text
+    (store / "alice" / place.rpartition("/")[2] / "adapted.safetensors").unlink()
+    sentence = refusal(client.post(f"{place}/samples", json={}), 422)
+    assert "there is nothing at" in sentence
+    assert "Traceback" not in sentence
 
 
 def test_lost_replicas_lose_nothing_and_answer_nothing_twice(client, model, pictures, store):
