@@ -102,9 +102,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 def _serve_on_ray(arguments: argparse.Namespace) -> None:
     if arguments.device != "auto":
-        raise UserError(
-            "--device is of servers on one machine; with --ray, give --gpus."
-        )
+        raise UserError("--device is of servers on one machine; with --ray, give --gpus.")
     with _installed("serve"):
         from serving.on_ray.run import run_on_ray
         from serving.on_ray.settings import Settings

@@ -117,7 +117,7 @@ class Picture:
 
 
 class Computing(Protocol):
-    """What computes: this process, or others.
+    """The computing of requests, in this process or in others.
 
     A `stopped` tells whether a client wants no further steps.
     """

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
-    """What is served, and by how many replicas.
+    """Settings of a service: the models, the store, and the replicas.
 
     Attributes:
         models: the models to adapt, as `metatrain.load` takes them.
