@@ -47,7 +47,7 @@ def bind(front: type[Front], settings: Settings, clients: Mapping[str, Client]) 
 
     def scaled(target: int) -> dict[str, Any]:
         return {
-            "min_replicas": 1,
+            "min_replicas": settings.least,
             "max_replicas": settings.replicas,
             "target_ongoing_requests": target,
         }
