@@ -43,6 +43,8 @@ def bind(front: type[Front], settings: Settings, clients: Mapping[str, Client]) 
     options: Any = {
         "ray_actor_options": {"num_cpus": settings.cpus, "num_gpus": settings.gpus},
         "logging_config": _QUIET,
+        # A replica that is not needed any more may end what it computes.
+        "graceful_shutdown_timeout_s": Limits().seconds,
     }
 
     def scaled(target: int) -> dict[str, Any]:

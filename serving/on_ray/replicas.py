@@ -1,6 +1,7 @@
 """The deployments that compute: one adapts, and the other draws with adapted models."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -27,6 +28,8 @@ FRONT = "Front"
 # Seconds between two questions whether a client wants to stop.
 _STOP_SECONDS = 0.5
 _BATCH = 16
+
+_log = logging.getLogger("ray.serve")
 
 
 class Adapter:
@@ -117,24 +120,31 @@ class Sampler:
         return [await self._drawn(url, wish) for url, wish in wishes]
 
     async def _drawn(self, url: str, wish: Wish) -> Picture | Failure:
-        try:
-            model = await self._adapted(url)
-        except REFUSALS as error:
-            return failure_of(error)
+        model = await self._read(url)
+        if isinstance(model, Failure):
+            return model
         return await asyncio.to_thread(_refused, lambda: drawn(model, wish))
 
     async def sha256_of(self, url: str) -> str | Failure:
         """Return the hash of the adapted model of a file."""
+        model = await self._read(url)
+        if isinstance(model, Failure):
+            return model
+        return await asyncio.to_thread(lambda: model.sha256)
+
+    async def _read(self, url: str) -> Model | Failure:
         try:
-            model = await self._adapted(url)
+            return await self._adapted(url)
         except REFUSALS as error:
             return failure_of(error)
-        return await asyncio.to_thread(lambda: model.sha256)
 
 
 def _refused(compute: Callable[[], Any]) -> Any:
-    """Return what is computed, or a refusal as a value."""
+    """Return what is computed, or a refusal as a value, so that others of a batch succeed."""
     try:
         return compute()
     except REFUSALS as error:
         return failure_of(error)
+    except Exception:
+        _log.exception("a computation failed")
+        return Failure(status=500, sentence="the server has failed; its log has the reason.")

@@ -3,41 +3,36 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
 from http_client import BEARER, HOST, TOKEN, adapted, post, refusal
 from small_models import save
 
 import metatrain
 from metatrain.data.pictures import png
+from serving.on_ray.settings import Settings
+from serving.tokens import Client
 
-pytest.importorskip("ray.serve")
+# Ray is imported by what uses it, since others of this folder's tests are collected with these.
 pytestmark = pytest.mark.long
-
-import sys  # noqa: E402
-
-import ray  # noqa: E402
-from ray import cloudpickle, serve  # noqa: E402
-from ray.exceptions import RayActorError  # noqa: E402
-
-from cluster.run.ray_cluster import ray_connection  # noqa: E402
-from serving.on_ray.application import bind  # noqa: E402
-from serving.on_ray.front import Front  # noqa: E402
-from serving.on_ray.settings import Settings  # noqa: E402
-from serving.tokens import Client  # noqa: E402
 
 STEPS = 5
 
 
-class Asked(Front):
+def asked_front():
     """A front that answers requests by its handle, without a proxy before it."""
+    from serving.on_ray.front import Front
 
-    async def ask(self, method, path, options):
-        import httpx2
+    class Asked(Front):
+        async def ask(self, method, path, options):
+            transport = httpx2.ASGITransport(self._app)
+            async with httpx2.AsyncClient(
+                transport=transport, base_url=HOST, headers=BEARER
+            ) as client:
+                response = await client.request(method, path, **options)
+                return response.status_code, dict(response.headers), await response.aread()
 
-        transport = httpx2.ASGITransport(self._app)
-        async with httpx2.AsyncClient(transport=transport, base_url=HOST, headers=BEARER) as client:
-            response = await client.request(method, path, **options)
-            return response.status_code, dict(response.headers), await response.aread()
+    return Asked
 
 
 class Handle:
@@ -47,7 +42,7 @@ class Handle:
         self._handle = handle
 
     def __getattr__(self, method):
-        import httpx2
+        from ray.exceptions import RayActorError
 
         def request(path, **options):
             started = time.monotonic()
@@ -74,19 +69,23 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(model, store):
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    settings = Settings(
-        models=(str(model),), store=str(store), clients=store / "none", replicas=2, cpus=1
-    )
+    from ray import serve
+
+    from cluster.run.ray_cluster import ray_connection
+    from serving.on_ray.application import bind
+
+    settings = Settings(models=(str(model),), store=str(store), clients=store / "none")
+    clients = {"alice": Client.model_construct(token=TOKEN, jobs=32)}
     with ray_connection(cpus=6):
         serve.start(proxy_location="Disabled")
-        application = bind(Asked, settings, {"alice": Client.model_construct(token=TOKEN, jobs=32)})
-        yield Handle(serve.run(application, name="metatrain"))
+        yield Handle(serve.run(bind(asked_front(), settings, clients), name="metatrain"))
         serve.delete("metatrain")
 
 
 def kill_one(deployment):
     """End a replica of a deployment, without a goodbye."""
+    import ray
+
     names = [a["name"] for a in ray.util.list_named_actors(all_namespaces=True)]
     name = next(n for n in names if f"#{deployment}#" in n)
     ray.kill(ray.get_actor(name, namespace="serve"))

@@ -20,7 +20,7 @@ from serving.commands import SERVE, STUDIO
 from serving.guard import Guard
 from serving.limits import Limits
 from serving.server import accounts_in, run_server
-from serving.tokens import Client, clients_in
+from serving.tokens import Client, clients_in, others_may_read
 from serving.worker import Worker
 
 NAMES = ("alice", "bob")
@@ -238,6 +238,18 @@ def test_tokens_are_made_once_and_for_this_user_alone(tmp_path):
     file.chmod(0o640)
     with pytest.raises(UserError, match="chmod 600"):
         clients_in(file)
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "others_may"),
+    [
+        *((7, 0o600, False), (7, 0o640, True), (7, 0o604, True), (8, 0o600, True)),
+        # Of a Secret that a pod mounts; and what is root's, but not for this user alone.
+        *((0, 0o440, False), (0, 0o444, True), (0, 0o460, True)),
+    ],
+)
+def test_tokens_are_of_one_user_alone(owner, mode, others_may):
+    assert others_may_read(owner, mode, user=7) == others_may
 
 
 @pytest.mark.parametrize(
