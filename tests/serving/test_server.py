@@ -278,6 +278,19 @@ def test_a_file_of_tokens_is_checked(tmp_path, text, message):
     assert "x" * 30 not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--store", "s3://bucket/a"], "--store is of servers on a Ray cluster"),
+        (["--replicas", "3"], "--replicas is of servers on a Ray cluster"),
+        (["--ray", "--device", "cuda"], "with --ray, give --gpus"),
+    ],
+)
+def test_an_option_of_another_kind_of_server_is_refused(capsys, options, sentence):
+    assert run("metatrain", {"serve": SERVE}, ["serve", "model", *options]) == 1
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_mistake_is_a_sentence(tmp_path, capsys):
     tokens = tmp_path / "tokens.json"
     tokens.write_text("{}")
