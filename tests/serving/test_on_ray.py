@@ -128,7 +128,7 @@ def test_a_refusal_of_a_replica_is_a_sentence_of_the_server(client, pictures, st
     place = adapted(client, pictures, steps="1", previews="false")
     (store / "alice" / place.rpartition("/")[2] / "adapted.safetensors").unlink()
     sentence = refusal(client.post(f"{place}/samples", json={}), 422)
-    assert "there is nothing at" in sentence
+    assert "there is no model at" in sentence
     assert "Traceback" not in sentence
 
 
