@@ -26,7 +26,10 @@ IDS = ("a" * 22, "b" * 22)
 
 
 @pytest.fixture
-def store():
+def store(request):
+    """The URL of an empty store: in memory, or in S3 where a test says so."""
+    if getattr(request, "param", "memory") == "s3":
+        return request.getfixturevalue("s3")
     return f"memory://{uuid4().hex}"
 
 
@@ -55,6 +58,9 @@ def on_store(models, store):
         worker.close()
 
 
+@pytest.mark.parametrize(
+    "store", ["memory", pytest.param("s3", marks=pytest.mark.long)], indirect=True
+)
 def test_the_api_is_the_same_and_the_next_server_has_all(on_store, pictures, store):
     client = on_store()
     place = adapted(client, pictures, steps="2")
