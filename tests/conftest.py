@@ -41,6 +41,7 @@ _TOGETHER = {
     "test_lease.py": "s3",
     "test_object_storage.py": "s3",
     "test_object_stores.py": "s3",
+    "test_store.py": "s3",
     "test_streaming.py": "s3",
     "test_surviving.py": "s3",
     "test_writing.py": "s3",
