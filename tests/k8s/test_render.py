@@ -154,10 +154,13 @@ def test_a_services_manifest_passes_every_check_and_serves_what_was_asked_for(re
     [
         (["models=[emoji]", "store=/disk"], "store is /disk, a folder that is deleted"),
         (["models=[emoji]"], "store of the service cannot be used"),
-        ([*("models=[]", "store=s3://b/a")], "models of the service cannot be used"),
+        (["models=[]", "store=s3://b/a"], "models of the service cannot be used"),
         (["models=[emoji]", "store=s3://b/a", "replica=3"], "replica of the service"),
         (["models=[emoji]", "store=s3://b/a", "replicas=3"], "need 7 CPUs, and 2 --workers have 4"),
-        (["models=[emoji]", "store=s3://b/a", "gpus=1"], "need 4 GPUs, and 2 --workers have 0"),
+        (
+            ["models=[emoji]", "store=s3://b/a", "replicas=1", "gpus=1"],
+            "need 2 GPUs, and 2 --workers have 0",
+        ),
         (["models=[emoji]", "store=s3://b/a", "--overlay=spot"], "takes no overlay with spot"),
         (["models=[emoji]", "store=s3://b/a", "--gpus=1"], "--gpus N and --overlay gpu"),
     ],
