@@ -27,7 +27,7 @@ from k8s.request import (
 from k8s.size import Size
 from metatrain.base.errors import UserError
 from metatrain.config import load_values
-from serving.on_ray.settings import Settings
+from serving.on_ray.settings import ServiceSettings
 
 _GIB = 1024**3
 _CLUSTER = "/spec/rayClusterConfig"
@@ -74,10 +74,10 @@ def render_service(arguments: argparse.Namespace) -> str:
     )
 
 
-def _settings(values: dict[str, Any], name: str) -> Settings:
+def _settings(values: dict[str, Any], name: str) -> ServiceSettings:
     hosts = [f"{name}-serve-svc", f"{name}-serve-svc.{_NAMESPACE}.svc", *values.pop("hosts", [])]
     try:
-        settings = Settings.model_validate(
+        settings = ServiceSettings.model_validate(
             {"clients": _CLIENTS} | values | {"hosts": hosts}, strict=False
         )
     except ValidationError as error:
@@ -91,7 +91,7 @@ def _settings(values: dict[str, Any], name: str) -> Settings:
     return settings
 
 
-def _refuse_too_many(settings: Settings, workers: int, size: Size) -> None:
+def _refuse_too_many(settings: ServiceSettings, workers: int, size: Size) -> None:
     """Refuse replicas for which there would never be room.
 
     Raises:
@@ -110,7 +110,9 @@ def _refuse_too_many(settings: Settings, workers: int, size: Size) -> None:
             )
 
 
-def _service_patch(name: str, settings: Settings, workers: int, size: Size) -> dict[str, Any]:
+def _service_patch(
+    name: str, settings: ServiceSettings, workers: int, size: Size
+) -> dict[str, Any]:
     values = {
         "/metadata/name": name,
         f"/{INSTANCE}": name,
@@ -122,7 +124,7 @@ def _service_patch(name: str, settings: Settings, workers: int, size: Size) -> d
     return replacement_patch({"kind": "RayService"}, values)
 
 
-def _serve_config(settings: Settings) -> dict[str, Any]:
+def _serve_config(settings: ServiceSettings) -> dict[str, Any]:
     application = {
         "name": "metatrain",
         "route_prefix": "/",

@@ -105,11 +105,11 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
         raise UserError("--device is of servers on one machine; with --ray, give --gpus.")
     with _installed("serve"):
         from serving.on_ray.run import run_on_ray
-        from serving.on_ray.settings import Settings
+        from serving.on_ray.settings import ServiceSettings
         from serving.process import state_folder, trained_models
 
     folder = arguments.dir or state_folder("serve")
-    settings = Settings(
+    settings = ServiceSettings(
         models=tuple(map(_reached_from_anywhere, arguments.models or trained_models())),
         store=absolute(arguments.store or str(folder / "store")),
         clients=arguments.tokens or folder / "tokens.json",

@@ -32,7 +32,7 @@ Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ResultPart:
     """Part of the result of a computation.
 
     Attributes:
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adapting:
+class AdaptRequest:
     """The request to adapt a model.
 
     Attributes:
@@ -66,7 +66,7 @@ class Adapting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preferring:
+class PreferRequest:
     """The request to learn from choices between drawings of an adapted model.
 
     Attributes:
@@ -122,11 +122,11 @@ class Computing(Protocol):
     A `stopped` tells whether a client wants no further steps.
     """
 
-    def adapt(self, request: Adapting, stopped: Callable[[], bool]) -> Iterator[Part]:
+    def adapt(self, request: AdaptRequest, stopped: Callable[[], bool]) -> Iterator[ResultPart]:
         """Adapt a model; yield all parts of the result."""
         ...
 
-    def prefer(self, request: Preferring, stopped: Callable[[], bool]) -> Iterator[Part]:
+    def prefer(self, request: PreferRequest, stopped: Callable[[], bool]) -> Iterator[ResultPart]:
         """Learn from choices; yield all parts of the result."""
         ...
 
@@ -155,11 +155,11 @@ class LocalComputing(Computing):
         self._models, self._seconds = models, seconds
 
     @override
-    def adapt(self, request: Adapting, stopped: Callable[[], bool]) -> Iterator[Part]:
+    def adapt(self, request: AdaptRequest, stopped: Callable[[], bool]) -> Iterator[ResultPart]:
         return within(self._seconds, _adapt(self._models, request, stopped))
 
     @override
-    def prefer(self, request: Preferring, stopped: Callable[[], bool]) -> Iterator[Part]:
+    def prefer(self, request: PreferRequest, stopped: Callable[[], bool]) -> Iterator[ResultPart]:
         return within(self._seconds, _prefer(self._models, request, stopped))
 
     @override
@@ -204,48 +204,50 @@ def too_long(seconds: float) -> RequestError:
 
 
 def _adapt(
-    models: Models, request: Adapting, stopped: Callable[[], bool]
-) -> Generator[Part, None, None]:
+    models: Models, request: AdaptRequest, stopped: Callable[[], bool]
+) -> Generator[ResultPart, None, None]:
     model, support = models[request.model], request.support
-    yield Part(changes={"state": "adapting", "warning": warning(model, support)})
+    yield ResultPart(changes={"state": "adapting", "warning": warning(model, support)})
     previews: tuple[Preview, ...] = ()
     for at in model.adapt_stepwise(support, steps=request.steps, seed=request.seed):
         loss = at.loss if at.loss is not None and math.isfinite(at.loss) else None
-        yield Part(changes={"step": at.step, "loss": loss})
+        yield ResultPart(changes={"step": at.step, "loss": loss})
         last = at.step == request.steps or stopped()
         if request.previews and (last or is_shown(at.step)):
             previews = yield from _preview(at.model(), at.step, previews)
         if last:
             adapted = at.model()
             yield _written(models, request.url, adapted)
-            yield Part(changes={"state": "done", "expectation": _quality(model, support, adapted)})
+            yield ResultPart(
+                changes={"state": "done", "expectation": _quality(model, support, adapted)}
+            )
             return
 
 
 def _prefer(
-    models: Models, request: Preferring, stopped: Callable[[], bool]
-) -> Generator[Part, None, None]:
+    models: Models, request: PreferRequest, stopped: Callable[[], bool]
+) -> Generator[ResultPart, None, None]:
     """Learn from choices, and draw before and after."""
-    yield Part(changes={"state": "adapting"})
+    yield ResultPart(changes={"state": "adapting"})
     model = models.adapted(request.origin)
     previews = yield from _preview(model, 0, ())
     for at in prefer_stepwise(model, request.choices, stopped=stopped):
         if isinstance(at, Outcome):
-            yield Part(changes={"report": tuple(sentences(at))})
+            yield ResultPart(changes={"report": tuple(sentences(at))})
             if at.model is None:
                 raise UserError(
                     "these choices teach nothing that foresees held-out ones; choose between more."
                 )
             yield from _preview(at.model, at.steps, previews)
             yield _written(models, request.url, at.model)
-            yield Part(changes={"state": "done"})
+            yield ResultPart(changes={"state": "done"})
             return
-        yield Part(changes={"step": at.done, "steps": at.of})
+        yield ResultPart(changes={"step": at.done, "steps": at.of})
 
 
-def _written(models: Models, url: str, adapted: Model) -> Part:
+def _written(models: Models, url: str, adapted: Model) -> ResultPart:
     models.remember(url, adapted)
-    return Part(files={MODEL_FILE: adapted.to_bytes()})
+    return ResultPart(files={MODEL_FILE: adapted.to_bytes()})
 
 
 def is_shown(step: int) -> bool:
@@ -260,13 +262,13 @@ def preview_name(step: int, index: int) -> str:
 
 def _preview(
     model: Model, step: int, before: tuple[Preview, ...]
-) -> Generator[Part, None, tuple[Preview, ...]]:
+) -> Generator[ResultPart, None, tuple[Preview, ...]]:
     """Draw the first images of the adaptation's seed, each shown at once; return all previews."""
     others = tuple(preview for preview in before if preview.step != step)
     for index in range(PREVIEWS):
         image = model.sample(1, seed=index)[0]
         shown = (*others, Preview(step=step, images=index + 1))
-        yield Part(changes={"previews": shown}, files={preview_name(step, index): png(image)})
+        yield ResultPart(changes={"previews": shown}, files={preview_name(step, index): png(image)})
     return (*others, Preview(step=step, images=PREVIEWS))
 
 

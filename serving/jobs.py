@@ -7,7 +7,7 @@ from metatrain.base.errors import UserError
 from metatrain.data.examples import Examples
 from metatrain.model.support import as_support
 from serving.adaptations import Adaptation, Adaptations
-from serving.computing import Adapting, Computing, Part, Picture, Preferring, Wish
+from serving.computing import AdaptRequest, Computing, Picture, PreferRequest, ResultPart, Wish
 from serving.limits import RequestError
 from serving.models import Models
 from serving.records import Drawing, Record
@@ -38,7 +38,7 @@ def adapt(adaptation: Adaptation, support: Examples, computing: Computing) -> Jo
         computing: what computes.
     """
     record = adaptation.record
-    request = Adapting(
+    request = AdaptRequest(
         model=record.model,
         support=support,
         steps=record.steps,
@@ -51,7 +51,7 @@ def adapt(adaptation: Adaptation, support: Examples, computing: Computing) -> Jo
 
 def prefer(adaptation: Adaptation, origin: Adaptation, computing: Computing) -> Job[None]:
     """Learn from the choices between drawings of `origin`, and write the model that prefers."""
-    request = Preferring(
+    request = PreferRequest(
         origin=origin.model_url,
         choices=origin.disk.url(origin.choices_file),
         url=adaptation.model_url,
@@ -71,7 +71,7 @@ def resume(
         yield from adapt(adaptation, support, computing)
 
 
-def _kept(adaptation: Adaptation, parts: Iterator[Part]) -> Job[None]:
+def _kept(adaptation: Adaptation, parts: Iterator[ResultPart]) -> Job[None]:
     """Keep all parts of a result as they come."""
     for part in parts:
         for name, data in part.files.items():

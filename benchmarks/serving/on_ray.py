@@ -25,7 +25,7 @@ import ray
 from benchmarks.provenance import commit, hardware
 from metatrain.base.tables import aligned
 from serving.on_ray.run import deployed
-from serving.on_ray.settings import Settings
+from serving.on_ray.settings import ServiceSettings
 
 _HEADS = ["work", "clients", "done", "a second", "p50", "p99", "longest"]
 _ADDRESS = "127.0.0.1"
@@ -131,7 +131,7 @@ def main() -> None:
         tokens = Path(folder, "tokens.json")
         tokens.touch(mode=0o600)
         tokens.write_text(json.dumps({"benchmark": _CLIENT}))
-        settings = Settings(
+        settings = ServiceSettings(
             models=(options.model,),
             store=options.store or f"{folder}/store",
             clients=tokens,

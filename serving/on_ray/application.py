@@ -9,8 +9,8 @@ from ray.serve import Application
 import cluster  # noqa: F401  it sets the environment that Ray reads when it is imported
 from serving.limits import Limits
 from serving.on_ray.front import Front
-from serving.on_ray.replicas import FRONT, Adapter, Sampler
-from serving.on_ray.settings import Settings
+from serving.on_ray.replicas import FRONT, AdaptingReplica, DrawingReplica
+from serving.on_ray.settings import ServiceSettings
 from serving.tokens import Client, clients_in
 
 # Requests that a replica computes in turn, and those from which on there should be another one.
@@ -20,7 +20,7 @@ _DRAWING, _DRAWING_TARGET = 64, 16
 _QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
 
-def build(settings: Settings) -> Application:
+def build(settings: ServiceSettings) -> Application:
     """Build the application.
 
     A configuration of Serve may give the deployments `Adapter` and `Sampler` other options, such
@@ -32,7 +32,9 @@ def build(settings: Settings) -> Application:
     return bind(Front, settings, clients_in(settings.clients))
 
 
-def bind(front: type[Front], settings: Settings, clients: Mapping[str, Client]) -> Application:
+def bind(
+    front: type[Front], settings: ServiceSettings, clients: Mapping[str, Client]
+) -> Application:
     """Bind the deployments to each other.
 
     Args:
@@ -54,10 +56,10 @@ def bind(front: type[Front], settings: Settings, clients: Mapping[str, Client]) 
             "target_ongoing_requests": target,
         }
 
-    adapter = serve.deployment(Adapter).options(
+    adapter = serve.deployment(AdaptingReplica, name="Adapter").options(
         max_ongoing_requests=_ADAPTING, autoscaling_config=scaled(_ADAPTING_TARGET), **options
     )
-    sampler = serve.deployment(Sampler).options(
+    sampler = serve.deployment(DrawingReplica, name="Sampler").options(
         max_ongoing_requests=_DRAWING, autoscaling_config=scaled(_DRAWING_TARGET), **options
     )
     api = serve.deployment(serve.ingress()(front), name=FRONT).options(

@@ -15,7 +15,7 @@ from serving.guard import HOSTS, Guard, host_of
 from serving.limits import Limits, Quota
 from serving.models import Models
 from serving.on_ray.remote import RemoteComputing
-from serving.on_ray.settings import Settings
+from serving.on_ray.settings import ServiceSettings
 from serving.store import StoreDisk, folder_names
 from serving.tokens import NAME, Client
 from serving.worker import Worker
@@ -39,7 +39,7 @@ class Front:
 
     async def __init__(
         self,
-        settings: Settings,
+        settings: ServiceSettings,
         clients: Mapping[str, Client],
         adapter: DeploymentHandle,
         sampler: DeploymentHandle,
@@ -49,7 +49,9 @@ class Front:
         self._computing = RemoteComputing(adapter=adapter, sampler=sampler, seconds=limits.seconds)
         self._app = await asyncio.to_thread(self._opened, settings, clients, limits)
 
-    def _opened(self, settings: Settings, clients: Mapping[str, Client], limits: Limits) -> ASGIApp:
+    def _opened(
+        self, settings: ServiceSettings, clients: Mapping[str, Client], limits: Limits
+    ) -> ASGIApp:
         """Read the models and the store, once no other process may write there."""
         models = Models(settings.models, "cpu", trust=settings.trust, loaded=0)
         check = self._held.enter_context(lease(settings.store, "serves", wait=True)).check

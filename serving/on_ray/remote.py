@@ -10,11 +10,11 @@ from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from serving.computing import (
-    Adapting,
+    AdaptRequest,
     Computing,
-    Part,
     Picture,
-    Preferring,
+    PreferRequest,
+    ResultPart,
     Wish,
     too_long,
 )
@@ -47,16 +47,16 @@ class RemoteComputing(Computing):
         return None if stopped is None else stopped()
 
     @override
-    def adapt(self, request: Adapting, stopped: Callable[[], bool]) -> Iterator[Part]:
+    def adapt(self, request: AdaptRequest, stopped: Callable[[], bool]) -> Iterator[ResultPart]:
         return self._streamed("adapt", request, stopped)
 
     @override
-    def prefer(self, request: Preferring, stopped: Callable[[], bool]) -> Iterator[Part]:
+    def prefer(self, request: PreferRequest, stopped: Callable[[], bool]) -> Iterator[ResultPart]:
         return self._streamed("prefer", request, stopped)
 
     def _streamed(
-        self, method: str, request: Adapting | Preferring, stopped: Callable[[], bool]
-    ) -> Iterator[Part]:
+        self, method: str, request: AdaptRequest | PreferRequest, stopped: Callable[[], bool]
+    ) -> Iterator[ResultPart]:
         for _ in range(_TRIES):
             key = secrets.token_hex(16)
             self._stops[key] = stopped

@@ -10,18 +10,18 @@ from ray import serve
 
 from metatrain import Model
 from serving.computing import (
-    Adapting,
+    AdaptRequest,
     LocalComputing,
-    Part,
     Picture,
-    Preferring,
+    PreferRequest,
+    ResultPart,
     Wish,
     drawn,
 )
 from serving.limits import Limits, RequestError
 from serving.models import Models
 from serving.on_ray.failures import REFUSALS, Failure, failure_of
-from serving.on_ray.settings import Settings
+from serving.on_ray.settings import ServiceSettings
 
 # The name of the deployment of the API, which knows who wants to stop.
 FRONT = "Front"
@@ -32,30 +32,30 @@ _BATCH = 16
 _log = logging.getLogger("ray.serve")
 
 
-class Adapter:
+class AdaptingReplica:
     """A replica that adapts models, and lets them learn from choices.
 
     Args:
         settings: the settings.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         models = Models(settings.models, settings.device, trust=settings.trust, loaded=1)
         self._computing = LocalComputing(models, Limits().seconds)
         # The device computes one part at a time, of each request in turn.
         self._device = asyncio.Lock()
 
-    async def adapt(self, request: Adapting, key: str) -> AsyncIterator[Part | Failure]:
+    async def adapt(self, request: AdaptRequest, key: str) -> AsyncIterator[ResultPart | Failure]:
         """Yield the parts of an adaptation; `key` is its name at the front."""
         async for part in self._streamed(self._computing.adapt(request, _Stop(key))):
             yield part
 
-    async def prefer(self, request: Preferring, key: str) -> AsyncIterator[Part | Failure]:
+    async def prefer(self, request: PreferRequest, key: str) -> AsyncIterator[ResultPart | Failure]:
         """Yield the parts of what choices teach; `key` is its name at the front."""
         async for part in self._streamed(self._computing.prefer(request, _Stop(key))):
             yield part
 
-    async def _streamed(self, parts: Iterator[Part]) -> AsyncIterator[Part | Failure]:
+    async def _streamed(self, parts: Iterator[ResultPart]) -> AsyncIterator[ResultPart | Failure]:
         while True:
             async with self._device:
                 part = await asyncio.to_thread(_refused, lambda: next(parts, None))
@@ -92,14 +92,14 @@ class _Stop:
         return stopped
 
 
-class Sampler:
+class DrawingReplica:
     """A replica that draws with adapted models, the last used of which it has in memory.
 
     Args:
         settings: the settings.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         models = Models((), settings.device, trust=settings.trust, loaded=0)
 
         async def read(url: str) -> Model:

@@ -15,14 +15,14 @@ from metatrain.base.progress import say
 from metatrain.base.text import reason_of
 from serving.guard import host_of
 from serving.on_ray.application import build
-from serving.on_ray.settings import Settings
+from serving.on_ray.settings import ServiceSettings
 
 # The name of the application in a cluster.
 _NAME = "metatrain"
 
 
 @contextmanager
-def deployed(settings: Settings, *, address: str, port: int) -> Iterator[DeploymentHandle]:
+def deployed(settings: ServiceSettings, *, address: str, port: int) -> Iterator[DeploymentHandle]:
     """Serve from the cluster at RAY_ADDRESS, or from one on this machine, within the context.
 
     Args:
@@ -50,7 +50,7 @@ def deployed(settings: Settings, *, address: str, port: int) -> Iterator[Deploym
             serve.delete(_NAME)
 
 
-def run_on_ray(settings: Settings, *, address: str, port: int) -> None:
+def run_on_ray(settings: ServiceSettings, *, address: str, port: int) -> None:
     """Serve until the process is interrupted; see `deployed`."""
     with deployed(settings, address=address, port=port):
         url = f"http://{host_of(address)}:{port}"

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Settings(BaseModel):
+class ServiceSettings(BaseModel):
     """Settings of a service: the models, the store, and the replicas.
 
     Attributes:
@@ -38,7 +38,7 @@ class Settings(BaseModel):
     waiting: int = Field(default=64, ge=1)
 
     @model_validator(mode="after")
-    def _has_least(self) -> "Settings":
+    def _has_least(self) -> "ServiceSettings":
         if self.least > self.replicas:
             raise ValueError(
                 f"least is {self.least}, which is more than the {self.replicas} replicas"

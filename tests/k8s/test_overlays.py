@@ -26,7 +26,7 @@ from manifests import (
 from network import End, external, passes
 
 from metatrain.config import load_config
-from serving.on_ray.settings import Settings
+from serving.on_ray.settings import ServiceSettings
 
 RAY = ("RayJob", "RayCluster", "RayService")
 # Kinds of the Prometheus operator, whose schemas are not available here.
@@ -524,7 +524,7 @@ def test_the_service_is_served_by_workers_to_its_clients_alone():
     (application,) = served["applications"]
     module, _, name = application["import_path"].partition(":")
     assert f"\ndef {name}(" in (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
-    settings = Settings.model_validate(application["args"])
+    settings = ServiceSettings.model_validate(application["args"])
     assert settings.store.startswith("s3://")
     assert f"{service['metadata']['name']}-serve-svc" in settings.hosts
     workers = [pod for pod in ray_pods(objects) if pod.role == "worker"]

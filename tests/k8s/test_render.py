@@ -17,7 +17,7 @@ from k8s.commands import K8S
 from k8s.render import job_name
 from metatrain.cli.command import run
 from metatrain.config import parse_config
-from serving.on_ray.settings import Settings
+from serving.on_ray.settings import ServiceSettings
 from tuning.config import load_sweep
 
 IMAGE = f"registry.example.com/metatrain@sha256:{64 * 'a'}"
@@ -133,7 +133,7 @@ def test_a_services_manifest_passes_every_check_and_serves_what_was_asked_for(re
     assert_passes_every_check(objects)
     (service,) = of_kind(objects, "RayService")
     served = yaml.safe_load(service["spec"]["serveConfigV2"])
-    settings = Settings.model_validate(served["applications"][0]["args"])
+    settings = ServiceSettings.model_validate(served["applications"][0]["args"])
     assert (settings.models, settings.store) == (("emoji",), "s3://bucket/adaptations")
     hosts = ("emoji-serve-svc", "emoji-serve-svc.metatrain.svc", "models.example.com")
     assert settings.hosts == hosts

@@ -10,7 +10,7 @@ from small_models import save
 
 import metatrain
 from metatrain.data.pictures import png
-from serving.on_ray.settings import Settings
+from serving.on_ray.settings import ServiceSettings
 from serving.tokens import Client
 
 # Ray is imported by what uses it, since others of this folder's tests are collected with these.
@@ -74,7 +74,7 @@ def client(model, store):
     from cluster.run.ray_cluster import ray_connection
     from serving.on_ray.application import bind
 
-    settings = Settings(models=(str(model),), store=str(store), clients=store / "none")
+    settings = ServiceSettings(models=(str(model),), store=str(store), clients=store / "none")
     clients = {"alice": Client.model_construct(token=TOKEN, jobs=32)}
     with ray_connection(cpus=6):
         serve.start(proxy_location="Disabled")
