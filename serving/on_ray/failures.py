@@ -30,7 +30,8 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure:
     """Return the value of one of `REFUSALS`."""
-    return Failure(status=getattr(error, "status", None), sentence=str(error))
+    status = error.status if isinstance(error, RequestError) else None
+    return Failure(status=status, sentence=str(error))
 
 
 def checked(value: Value | Failure) -> Value:
