@@ -109,10 +109,11 @@ def _write_kustomization(
         "resources": [str(source / "base")],
         "components": [str(source / "components" / name) for name in components],
     }
+    generators = [{"name": "run", "behavior": "merge", "files": [*files]}]
     top = {
         "namespace": "metatrain",
         "resources": ["overlay"],
-        "configMapGenerator": [{"name": "run", "behavior": "merge", "files": [*files]}],
+        "configMapGenerator": generators if files else [],
         "images": [{"name": "metatrain", "newName": name, "digest": digest}],
         "patches": patches,
     }
