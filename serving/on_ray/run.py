@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -38,7 +38,7 @@ def deployed(settings: ServiceSettings, *, address: str, port: int) -> Iterator[
     """
     # On one machine, replicas share its cores.
     cpus = max(os.cpu_count() or 1, 1 + round(2 * settings.cpus * settings.replicas))
-    with ray_connection(cpus=cpus):
+    with ray_connection(cpus=cpus) as started:
         try:
             serve.start(http_options={"host": address, "port": port})
             handle = serve.run(build(settings), name=_NAME, route_prefix="/")
@@ -47,7 +47,9 @@ def deployed(settings: ServiceSettings, *, address: str, port: int) -> Iterator[
         try:
             yield handle
         finally:
-            serve.delete(_NAME)
+            if not started:  # or all of it ends with the cluster
+                with suppress(TimeoutError):  # it ends once what it computes has ended
+                    serve.delete(_NAME)
 
 
 def run_on_ray(settings: ServiceSettings, *, address: str, port: int) -> None:
