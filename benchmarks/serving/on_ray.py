@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import ray
@@ -38,7 +39,7 @@ _RETRY = 0.1
 
 def kill_one(deployment: str) -> None:
     """Kill a replica of a deployment."""
-    actors = ray.util.list_named_actors(all_namespaces=True)
+    actors: list[Any] = ray.util.list_named_actors(all_namespaces=True)
     name = next(a["name"] for a in actors if f"#{deployment}#" in a["name"])
     ray.kill(ray.get_actor(name, namespace="serve"))
 

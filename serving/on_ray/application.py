@@ -56,17 +56,24 @@ def bind(
             "target_ongoing_requests": target,
         }
 
-    adapter = serve.deployment(AdaptingReplica, name="Adapter").options(
-        max_ongoing_requests=_ADAPTING, autoscaling_config=scaled(_ADAPTING_TARGET), **options
-    )
-    sampler = serve.deployment(DrawingReplica, name="Sampler").options(
-        max_ongoing_requests=_DRAWING, autoscaling_config=scaled(_DRAWING_TARGET), **options
-    )
-    api = serve.deployment(serve.ingress()(front), name=FRONT).options(
+    adapter = serve.deployment(
+        name="Adapter",
+        max_ongoing_requests=_ADAPTING,
+        autoscaling_config=scaled(_ADAPTING_TARGET),
+        **options,
+    )(AdaptingReplica)
+    sampler = serve.deployment(
+        name="Sampler",
+        max_ongoing_requests=_DRAWING,
+        autoscaling_config=scaled(_DRAWING_TARGET),
+        **options,
+    )(DrawingReplica)
+    api = serve.deployment(
+        name=FRONT,
         num_replicas=1,
         # The application refuses what is beyond its own bound, in a sentence.
         max_ongoing_requests=4 * Limits().requests,
         ray_actor_options={"num_cpus": 1},
         logging_config=_QUIET,
-    )
+    )(serve.ingress()(front))
     return api.bind(settings, dict(clients), adapter.bind(settings), sampler.bind(settings))
