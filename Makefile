@@ -60,7 +60,7 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu/torch/
 COMPILE := .venv/bin/uv pip compile --quiet --custom-compile-command 'make constraints' --no-annotate \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28
 HASHED := $(COMPILE) --generate-hashes --constraint constraints.txt
-SHIPPED := pyproject.toml --extra cluster --extra icons --extra store
+SHIPPED := pyproject.toml --extra cluster --extra serve --extra icons --extra store
 BUILD_BACKENDS := .venv/bin/python -c \
 	"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')"
 

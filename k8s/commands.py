@@ -10,7 +10,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     render = commands.add_parser(
         "render",
-        help="Print the manifest of a run or a sweep, for kubectl apply -f -.",
+        help="Print the manifest of a run, a sweep or a service, for kubectl apply -f -.",
         description="Print the manifest of a run or a sweep, sized by the run's plan.",
     )
     add_config_arguments(render)
@@ -18,10 +18,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--overlay",
         action="append",
-        required=True,
+        default=[],
         metavar="NAME",
         help="one of k8s/overlays: dev, gpu, spot, kueue, volcano, or sweep, which takes a "
         "sweep's file as CONFIG; may be repeated",
+    )
+    add(
+        "--serve",
+        action="store_true",
+        help="serve models in place of a run: CONFIG has models, store, ... (docs/serving.md)",
     )
     add("--workers", type=positive, required=True, metavar="N", help="worker pods, a node each")
     add("--gpus", type=positive, metavar="N", help="GPUs of a pod, with a Ray Train worker each")
@@ -36,8 +41,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--api-server",
         metavar="ADDRESS:PORT[,...]",
-        help="of the Kubernetes API, which a sweep's autoscaler calls: the column ENDPOINTS of "
-        "kubectl -n default get endpoints kubernetes",
+        help="of the Kubernetes API, which the autoscaler of a sweep or of --serve calls: the "
+        "column ENDPOINTS of kubectl -n default get endpoints kubernetes",
     )
     add("--operator-namespace", metavar="NAME", help="of KubeRay's operator (ray-system)")
 
@@ -45,8 +50,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _render(arguments: argparse.Namespace) -> None:
     from k8s.render import render
     from k8s.request import request_of
+    from k8s.service import render_service
 
-    print(render(request_of(arguments)), end="")
+    manifest = render_service(arguments) if arguments.serve else render(request_of(arguments))
+    print(manifest, end="")
 
 
 K8S = Command("Render manifests for Kubernetes.", _arguments, _render)

@@ -9,14 +9,14 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
-from k8s.request import FOLDER, Request
+from k8s.request import FOLDER, Endpoint, Request
 from k8s.size import Size, gibibytes, size_of
 from metatrain.base.errors import UserError
 
@@ -24,7 +24,7 @@ from metatrain.base.errors import UserError
 _MAX_NAME = 47
 
 _GROUP = "/spec/rayClusterSpec/workerGroupSpecs/0"
-_INSTANCE = "metadata/labels/app.kubernetes.io~1instance"
+INSTANCE = "metadata/labels/app.kubernetes.io~1instance"
 
 
 def render(request: Request) -> str:
@@ -33,15 +33,45 @@ def render(request: Request) -> str:
     Raises:
         UserError: when the run does not fit, or kubectl is missing.
     """
-    _check_quota(request)
+    check_quota(request.pods, request.gpus)
+    return kustomized(
+        image=request.image,
+        components=request.components,
+        files=request.files,
+        patches=[
+            _job_patch(request, size_of(request)),
+            *budget_patches(job_name(request.name), ("head", "submitter")),
+            *network_patches(request.api_server, request.operator_namespace),
+            run_network_patch(job_name(request.name)),
+        ],
+    )
+
+
+def kustomized(
+    *,
+    image: str,
+    components: Sequence[str],
+    files: Mapping[str, str],
+    patches: Sequence[Mapping[str, Any]],
+) -> str:
+    """Render the base with components and patches as YAML.
+
+    Args:
+        image: the image, by digest.
+        components: kustomize components on top of the base.
+        files: the files that the pods read, by name.
+        patches: patches on top of the components.
+
+    Raises:
+        UserError: when kubectl is missing or fails.
+    """
     if not shutil.which("kubectl"):
         raise UserError(
             "kubectl is not installed, whose kustomize renders the manifest; install version 1.32 "
             "or newer (https://kubernetes.io/docs/tasks/tools)."
         )
-    size = size_of(request)
     with TemporaryDirectory() as folder:
-        _write_kustomization(Path(folder).resolve(), request, size)
+        _write_kustomization(Path(folder).resolve(), image, components, files, patches)
         command = ["kubectl", "kustomize", folder]
         process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
@@ -62,28 +92,30 @@ def job_name(run: str) -> str:
     return f"{plain[: _MAX_NAME - 9].strip('-')}-{digest}"
 
 
-def _write_kustomization(folder: Path, request: Request, size: Size) -> None:
+def _write_kustomization(
+    folder: Path,
+    image: str,
+    components: Sequence[str],
+    files: Mapping[str, str],
+    patches: Sequence[Mapping[str, Any]],
+) -> None:
     """Write the overlay below the run's changes, since kustomize applies components last."""
-    for name, content in request.files.items():
+    for name, content in files.items():
         (folder / name).write_text(content)
     (folder / "overlay").mkdir()
     source = Path(os.path.relpath(FOLDER.resolve(), folder / "overlay"))
-    image, _, digest = request.image.partition("@")
+    name, _, digest = image.partition("@")
     overlay = {
         "resources": [str(source / "base")],
-        "components": [str(source / "components" / name) for name in request.components],
+        "components": [str(source / "components" / name) for name in components],
     }
+    generators = [{"name": "run", "behavior": "merge", "files": [*files]}]
     top = {
         "namespace": "metatrain",
         "resources": ["overlay"],
-        "configMapGenerator": [{"name": "run", "behavior": "merge", "files": [*request.files]}],
-        "images": [{"name": "metatrain", "newName": image, "digest": digest}],
-        "patches": [
-            _job_patch(request, size),
-            *_budget_patches(request),
-            *_network_patches(request),
-            _run_network_patch(request),
-        ],
+        "configMapGenerator": generators if files else [],
+        "images": [{"name": "metatrain", "newName": name, "digest": digest}],
+        "patches": patches,
     }
     for target, content in ((folder / "overlay", overlay), (folder, top)):
         # JSON, since kustomize reads an unquoted n as a boolean, which PyYAML would write.
@@ -94,60 +126,73 @@ def _job_patch(request: Request, size: Size) -> dict[str, Any]:
     name, pods = job_name(request.name), request.pods
     counts = ["maxReplicas"] if request.autoscales else ["replicas", "minReplicas", "maxReplicas"]
     templates = ["submitterPodTemplate", "rayClusterSpec/headGroupSpec/template"]
-    shm = {"medium": "Memory", "sizeLimit": gibibytes(size.shm)}
     values = {
         "/metadata/name": name,
-        f"/{_INSTANCE}": name,
-        **{f"/spec/{template}/{_INSTANCE}": name for template in templates},
-        f"{_GROUP}/template/{_INSTANCE}": name,
+        f"/{INSTANCE}": name,
+        **{f"/spec/{template}/{INSTANCE}": name for template in templates},
         **{f"{_GROUP}/{count}": pods for count in counts},
-        f"{_GROUP}/template/spec/containers/0/resources/requests": size.resources,
-        f"{_GROUP}/template/spec/containers/0/resources/limits": size.resources,
-        f"{_GROUP}/template/spec/volumes/1": {"name": "shm", "emptyDir": shm},
+        **worker_values(_GROUP, name, size),
     }
-    return _replacement_patch({"kind": "RayJob"}, values)
+    return replacement_patch({"kind": "RayJob"}, values)
 
 
-def _budget_patches(request: Request) -> list[dict[str, Any]]:
+def worker_values(group: str, name: str, size: Size) -> dict[str, Any]:
+    """Return what each worker pod of a group has, by its path.
+
+    Args:
+        group: the path of the group.
+        name: the name of the run.
+        size: the size of each pod.
+    """
+    shm = {"medium": "Memory", "sizeLimit": gibibytes(size.shm)}
+    return {
+        f"{group}/template/{INSTANCE}": name,
+        f"{group}/template/spec/containers/0/resources/requests": size.resources,
+        f"{group}/template/spec/containers/0/resources/limits": size.resources,
+        f"{group}/template/spec/volumes/1": {"name": "shm", "emptyDir": shm},
+    }
+
+
+def budget_patches(name: str, roles: Sequence[str]) -> list[dict[str, Any]]:
     """Name the budgets by the run, or a run's pods would count in the budgets of another."""
-    name = job_name(request.name)
     selector = "/spec/selector/matchLabels/app.kubernetes.io~1instance"
     return [
-        _replacement_patch(
+        replacement_patch(
             {"kind": "PodDisruptionBudget", "name": f"metatrain-{role}"},
             {"/metadata/name": f"{name}-{role}", selector: name},
         )
-        for role in ("head", "submitter")
+        for role in roles
     ]
 
 
-def _network_patches(request: Request) -> list[dict[str, Any]]:
+def network_patches(
+    api_server: Sequence[Endpoint], operator_namespace: str | None
+) -> list[dict[str, Any]]:
     """Name the namespace of KubeRay and the addresses of the API server, where they are given."""
     patches = []
-    if request.operator_namespace:
-        labels = {"kubernetes.io/metadata.name": request.operator_namespace}
+    if operator_namespace:
+        labels = {"kubernetes.io/metadata.name": operator_namespace}
         path = "/spec/ingress/0/from/0/namespaceSelector/matchLabels"
         target = {"kind": "NetworkPolicy", "name": "operator"}
-        patches.append(_replacement_patch(target, {path: labels}))
-    if request.api_server:
+        patches.append(replacement_patch(target, {path: labels}))
+    if api_server:
         rules = [
             {
                 "to": [{"ipBlock": {"cidr": endpoint.cidr}}],
                 "ports": [{"port": endpoint.port, "protocol": "TCP"}],
             }
-            for endpoint in request.api_server
+            for endpoint in api_server
         ]
         target = {"kind": "NetworkPolicy", "name": "autoscaler"}
-        patches.append(_replacement_patch(target, {"/spec/egress": rules}))
+        patches.append(replacement_patch(target, {"/spec/egress": rules}))
     return patches
 
 
-def _run_network_patch(request: Request) -> dict[str, Any]:
+def run_network_patch(name: str) -> dict[str, Any]:
     """Name the policy by the run, whose pods alone reach each other."""
-    name = job_name(request.name)
     selectors = ("podSelector", "ingress/0/from/0/podSelector", "egress/0/to/0/podSelector")
     label = "matchLabels/app.kubernetes.io~1instance"
-    return _replacement_patch(
+    return replacement_patch(
         {"kind": "NetworkPolicy", "name": "metatrain-cluster"},
         {
             "/metadata/name": f"{name}-cluster",
@@ -156,13 +201,14 @@ def _run_network_patch(request: Request) -> dict[str, Any]:
     )
 
 
-def _replacement_patch(target: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+def replacement_patch(target: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the patch that replaces the values at these paths."""
     steps = [{"op": "replace", "path": path, "value": value} for path, value in values.items()]
     patch = json.dumps(steps)
     return {"target": dict(target), "patch": patch, "options": {"allowNameChange": True}}
 
 
-def _check_quota(request: Request) -> None:
+def check_quota(pods: int, gpus: int) -> None:
     """Check the namespace's quota, which would let a larger run wait forever without a message.
 
     Raises:
@@ -170,8 +216,8 @@ def _check_quota(request: Request) -> None:
     """
     file = FOLDER / "base/resource-quota.yaml"
     limit = int(yaml.safe_load(file.read_text())["spec"]["hard"]["requests.nvidia.com/gpu"])
-    if request.pods * request.gpus > limit:
+    if pods * gpus > limit:
         raise UserError(
-            f"{request.pods} --workers of {request.gpus} GPUs exceed the {limit} GPUs that {file} "
+            f"{pods} --workers of {gpus} GPUs exceed the {limit} GPUs that {file} "
             f"allows for all runs together; raise the limit there."
         )

@@ -87,7 +87,7 @@ def request_of(arguments: argparse.Namespace) -> Request:
     Raises:
         UserError: when its options contradict each other or the configuration.
     """
-    components, gpus = _components(arguments.overlay), arguments.gpus or 0
+    components, gpus = components_of(arguments.overlay), arguments.gpus or 0
     if ("gpu" in components) != bool(gpus):
         raise UserError(
             "--gpus N and --overlay gpu, or an overlay that contains it, require each other; give "
@@ -110,18 +110,19 @@ def request_of(arguments: argparse.Namespace) -> Request:
         pods=arguments.workers,
         gpus=gpus,
         gpu_memory=arguments.gpu_memory and 1e9 * arguments.gpu_memory,
-        image=_image(arguments.image),
-        api_server=_endpoints(arguments.api_server),
-        operator_namespace=_namespace(arguments.operator_namespace),
+        image=image_of(arguments),
+        api_server=endpoints_of(arguments),
+        operator_namespace=operator_namespace_of(arguments),
     )
 
 
-def _image(names: Sequence[str]) -> str:
+def image_of(arguments: argparse.Namespace) -> str:
     """Return the only image.
 
     Raises:
         UserError: when there are several, or it has no digest or two.
     """
+    names = arguments.image
     if len(names) > 1 or not re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", names[0], re.ASCII):
         raise UserError(
             f"--image {' --image '.join(names)} is not one image with one digest; give it by its "
@@ -130,8 +131,13 @@ def _image(names: Sequence[str]) -> str:
     return names[0]
 
 
-def _endpoints(text: str | None) -> list[Endpoint]:
-    """Parse endpoints as kubectl prints them, such as 10.0.0.5:6443,10.0.0.6:6443."""
+def endpoints_of(arguments: argparse.Namespace) -> list[Endpoint]:
+    """Parse endpoints as kubectl prints them, such as 10.0.0.5:6443,10.0.0.6:6443.
+
+    Raises:
+        UserError: when one has another form.
+    """
+    text = arguments.api_server
     return [_endpoint(part) for part in text.split(",")] if text else []
 
 
@@ -149,7 +155,13 @@ def _endpoint(text: str) -> Endpoint:
     return Endpoint(str(network), int(port))
 
 
-def _namespace(name: str | None) -> str | None:
+def operator_namespace_of(arguments: argparse.Namespace) -> str | None:
+    """Return the namespace of KubeRay's operator; None where it is KubeRay's own.
+
+    Raises:
+        UserError: when it cannot be the name of one.
+    """
+    name = arguments.operator_namespace
     if name is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
         raise UserError(
             f"--operator-namespace {name} cannot be the name of a namespace; give the one in which "
@@ -158,8 +170,14 @@ def _namespace(name: str | None) -> str | None:
     return name
 
 
-def _components(overlays: Sequence[str]) -> list[str]:
-    """List the overlays' components in order, each once, without the image's."""
+def components_of(overlays: Sequence[str]) -> list[str]:
+    """List the overlays' components in order, each once, without the image's.
+
+    Raises:
+        UserError: when there is no overlay, or one that runs nothing.
+    """
+    if not overlays:
+        raise UserError(f"--overlay is missing; choose from {', '.join(_RUNNING_OVERLAYS)}.")
     components: list[str] = []
     for overlay in overlays:
         if overlay not in _RUNNING_OVERLAYS:
@@ -185,8 +203,8 @@ def _read_run(arguments: argparse.Namespace, components: Sequence[str]) -> _Work
         return load_config(arguments.config, [*arguments.overrides, *sized, *further])
 
     config = load(())
-    _refuse_local("run.dir", config.run.dir)
-    _refuse_local("data.path", config.data.url)
+    refuse_local("run.dir", config.run.dir)
+    refuse_local("data.path", config.data.url)
     if not config.data.cache_dir:
         sized.append(f"data.cache_dir={_CACHE}")
     if "spot" in components and not config.cluster.min_workers:
@@ -202,8 +220,8 @@ def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
 
     settings = load_sweep(arguments.config, arguments.overrides).settings
     gpus = load(()).cluster.gpus_per_worker
-    _refuse_local("dir", settings.dir)
-    _refuse_local("data.path", load(()).data.url)
+    refuse_local("dir", settings.dir)
+    refuse_local("data.path", load(()).data.url)
     if bool(gpus) != bool(arguments.gpus):
         raise UserError(
             f"cluster.gpus_per_worker is {gpus} in the sweep's base, which contradicts "
@@ -218,7 +236,12 @@ def _read_sweep(arguments: argparse.Namespace, _: Sequence[str]) -> _Workload:
     return _Workload(settings.name, load, files)
 
 
-def _refuse_local(key: str, url: str | None) -> None:
+def refuse_local(key: str, url: str | None) -> None:
+    """Refuse a folder of a pod.
+
+    Raises:
+        UserError: when it is one.
+    """
     if url and ("://" not in url or url.startswith("file://")):
         raise UserError(
             f"{key} is {url}, a folder that is deleted with its pod; give the URL of an object "

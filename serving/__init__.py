@@ -3,12 +3,13 @@
 Files, each built on those before it:
 
     limits       bounds of what a client may ask for, and the refusals beyond them
-    worker       one thread of a device, which advances its jobs in turn
-    disk         the files of a client, within a quota of bytes
+    worker       threads that advance jobs in turn
     records      the state of an adaptation
-    adaptations  adaptations of a client: their folders, and changes that clients watch
+    disk         the files of a client, within a quota of bytes; store has them at any URL
     models       models by name, and the adapted ones last used
-    jobs         what a worker computes: adapting with previews, and drawing by seed
+    computing    what models compute: adapting with previews, and drawing by seed
+    adaptations  adaptations of a client: their folders, and changes that clients watch
+    jobs         what a worker advances: keeping what is computed, part by part
     accounts     clients, each with its adaptations and its share
     settings     fields and JSON of requests
     uploads      bodies of requests, within bounds
@@ -29,6 +30,6 @@ Files, each built on those before it:
     connection   what closes connections that do nothing
     process      one process that serves an application
     tokens       the file of the clients
-    server       the server of programs
+    server       the server of programs; on_ray/ serves from a Ray cluster
     studio       the studio; `commands` is the command line
 """

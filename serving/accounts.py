@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from serving.adaptations import Adaptation, Adaptations
+from serving.disk import Disk
 from serving.limits import Places, Quota, RequestError
 from serving.worker import Job, Result, Worker
 
@@ -21,6 +22,8 @@ class Account:
     Args:
         folder: of its adaptations.
         quota: its share.
+        disk: where the files lie; by default on this machine.
+        resumes: whether adaptations that the end of a server interrupted wait again.
 
     Attributes:
         adaptations: its adaptations.
@@ -28,21 +31,29 @@ class Account:
         listeners: places for its streams of events.
     """
 
-    def __init__(self, folder: Path, quota: Quota) -> None:
-        self.adaptations = Adaptations(folder, quota)
+    def __init__(
+        self, folder: Path, quota: Quota, *, disk: Disk | None = None, resumes: bool = False
+    ) -> None:
+        self.adaptations = Adaptations(folder, quota, disk=disk, resumes=resumes)
         self.uploads = Places(quota.uploads, "uploads of yours")
         self.listeners = Places(quota.listeners, "streams of events of yours")
         self._most = quota.jobs
         self._jobs: list[Future[Any]] = []
 
-    def submit(self, worker: Worker, job: Job[Result]) -> "Future[Result]":
+    def submit(self, worker: Worker, job: Job[Result], *, bounded: bool = True) -> "Future[Result]":
         """Add a job; for the thread of the event loop alone.
+
+        Args:
+            worker: what computes it.
+            job: the job.
+            bounded: whether to refuse it when there are too many.
 
         Raises:
             RequestError: when there are too many jobs, of this account or of all.
         """
-        self.refuse_more(worker)
-        future = worker.submit(job)
+        if bounded:
+            self.refuse_more(worker)
+        future = worker.submit(job, bounded=bounded)
         self._jobs.append(future)
         return future
 

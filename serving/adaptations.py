@@ -1,30 +1,27 @@
 """Adaptations: their folders on disk, and changes of their state, which clients watch."""
 
 import asyncio
-import re
 import secrets
-import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from metatrain.preferences import choices
-from metatrain.storage.local_disk import PARTIAL, write_whole
-from serving.disk import Disk, make_private
+from metatrain.storage.files import reaching
+from serving.computing import MODEL_FILE, preview_name
+from serving.disk import Disk
 from serving.limits import Quota, RequestError
-from serving.records import RECORD, Drawing, Record, read_record
+from serving.models import Source
+from serving.records import RECORD, Drawing, Record, count_choices, read_record
 
 _DAY = 24 * 3600
-_ID = re.compile(r"[\w-]{22}")
-# All that an adaptation writes but its record, so that nothing else is ever removed.
-_FILES = re.compile(
-    r"given-\d+\.png|given\.wav|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|choices\.jsonl|"
-    r"images|images/[0-9a-f]{64}\.png|(images/)?\..+" + re.escape(PARTIAL)
-)
+# Records of a store that are on their way at one time.
+_READERS = 16
 
 
 class Adaptation:
@@ -42,6 +39,7 @@ class Adaptation:
         deleted: whether it is deleted, and its state goes nowhere.
         compared: the hashes of the drawings of pairs since the server began, by their seeds.
         awaited: by the name of a drawing, the requests that it is part of the answer to.
+        choosing: held while an answer between drawings is appended.
     """
 
     def __init__(self, folder: Path, record: Record, disk: Disk) -> None:
@@ -50,7 +48,8 @@ class Adaptation:
         self.compared: dict[int, str] = {}
         self.awaited: Counter[str] = Counter()
         self._record, self._version = record, 0
-        self._lock = threading.Lock()
+        self._lock, self._files = threading.Lock(), threading.Lock()
+        self.choosing = threading.Lock()
         self._listeners: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
 
     @property
@@ -66,20 +65,50 @@ class Adaptation:
     @property
     def model_file(self) -> Path:
         """The file of the adapted model."""
-        return self.folder / "adapted.safetensors"
+        return self.folder / MODEL_FILE
+
+    @property
+    def model_url(self) -> str:
+        """The URL of the file of the adapted model."""
+        return self.disk.url(self.model_file)
+
+    @property
+    def source(self) -> Source:
+        """The model that draws."""
+        return Source(self.record.model, self.model_url if self.record.given else None)
 
     def given_file(self, index: int) -> Path:
         """Return the file of a given image."""
         return self.folder / f"given-{index}.png"
+
+    def given(self) -> list[bytes]:
+        """Read the given images.
+
+        Raises:
+            OSError: when one is not there or cannot be read.
+            UserError: as an OSError.
+        """
+        count = len(self.record.given)
+        return [self.disk.read(self.given_file(index)) for index in range(count)]
 
     @property
     def sound_file(self) -> Path:
         """The file of the given sound."""
         return self.folder / "given.wav"
 
+    def sound(self) -> tuple[str, bytes] | None:
+        """Read the given sound, with its name; None where none is given.
+
+        Raises:
+            OSError: when it is not there or cannot be read.
+            UserError: as an OSError.
+        """
+        name = self.record.sound
+        return None if name is None else (name, self.disk.read(self.sound_file))
+
     def preview_file(self, step: int, index: int) -> Path:
         """Return the file of an image drawn after `step` inner steps."""
-        return self.folder / f"step-{step}-{index}.png"
+        return self.folder / preview_name(step, index)
 
     def drawing_file(self, name: str) -> Path:
         """Return the file of a drawing."""
@@ -123,7 +152,23 @@ class Adaptation:
 
     def store(self) -> None:
         """Write the state to disk."""
-        write_whole(self.record_file, [self._record.model_dump_json().encode()])
+        self.disk.write_record(self.record_file, self._record.model_dump_json().encode())
+
+    def write(self, file: Path, data: bytes) -> None:
+        """Write one of its files.
+
+        Raises:
+            RequestError: when it is deleted, or the file is beyond the quota.
+        """
+        with self._files:
+            if self.deleted:
+                raise RequestError(404, "the adaptation was deleted meanwhile.")
+            self.disk.write(file, data)
+
+    def remove_files(self) -> None:
+        """Remove all of its files, once it is deleted."""
+        with self._files:
+            self.disk.remove_folder(self.folder)
 
     def delete(self) -> None:
         """End all that changes or watches the state."""
@@ -160,25 +205,40 @@ class Adaptations:
     Args:
         folder: the folder.
         quota: the bounds of their number, size and time.
+        disk: where the files lie; by default on this machine.
+        resumes: whether those that the end of a server interrupted wait again, to be computed by
+            others; else they have failed.
 
     Attributes:
         disk: counts their files.
     """
 
-    def __init__(self, folder: Path, quota: Quota) -> None:
-        self._folder, self._quota, self.disk = folder, quota, Disk(quota.disk_bytes)
-        make_private(folder)
-        _remove_remains(folder)
-        self._creating = threading.Lock()
-        self._by_id = {
-            folder.name: Adaptation(folder, read_record(folder), self.disk)
-            for folder in sorted(folder.iterdir())
-            if _ID.fullmatch(folder.name)
-            and not folder.is_symlink()
-            and (folder / RECORD).is_file()
-        }
-        for adaptation in self._by_id.values():
-            self.disk.add_folder(adaptation.folder)
+    def __init__(
+        self, folder: Path, quota: Quota, *, disk: Disk | None = None, resumes: bool = False
+    ) -> None:
+        self._folder, self._quota = folder, quota
+        self.disk, self._resumes = disk or Disk(quota.disk_bytes), resumes
+        self._changing = threading.Lock()
+        with ThreadPoolExecutor(_READERS) as readers:
+            restored = readers.map(self._restored, self.disk.folders(folder))
+            self._by_id = {adaptation.record.id: adaptation for adaptation in restored}
+
+    def _restored(self, folder: Path) -> Adaptation:
+        """Read an adaptation.
+
+        Raises:
+            UserError: when it, or the file of choices beside it, cannot be read.
+        """
+        with reaching(self.disk.url(folder / RECORD)):
+            record = read_record(self.disk.read(folder / RECORD), self.disk.url(folder))
+        adaptation = Adaptation(folder, record, self.disk)
+        if record.state == "waiting" and not self._resumes:
+            message = "the server ended before this adaptation did; adapt again."
+            adaptation.change(lambda _: {"state": "failed", "error": message}, stored=False)
+        if self.disk.has(adaptation.choices_file):
+            counts = count_choices(self.disk.url(adaptation.choices_file))
+            adaptation.change(lambda _: counts, stored=False)
+        return adaptation
 
     def __len__(self) -> int:
         """Return the number of adaptations."""
@@ -208,6 +268,7 @@ class Adaptations:
         pictures: Sequence[bytes],
         seed: int,
         steps: int,
+        shows: bool = True,
         text: str | None = None,
         sound: tuple[str, bytes] | None = None,
         origin: str | None = None,
@@ -220,6 +281,7 @@ class Adaptations:
             pictures: the images as the model sees them, as PNG files.
             seed: seeds the noise of the inner steps.
             steps: inner steps to take.
+            shows: whether it draws on the way.
             text: the words given.
             sound: the name of the sound given, and its WAV file.
             origin: the id of the adaptation that it learns from choices of.
@@ -227,18 +289,17 @@ class Adaptations:
         Raises:
             RequestError: when there are too many adaptations, or too many bytes of them.
         """
-        with self._creating:
+        with self._changing:
             if len(self) >= self._quota.adaptations:
                 raise RequestError(429, f"there are {len(self)} adaptations; delete some first.")
-            record = Record(
-                **self._times(),
-                id=secrets.token_urlsafe(16),
+            record = self._new_record(
                 model=model,
                 given=tuple(names),
                 text=text,
                 sound=sound[0] if sound else None,
                 seed=seed,
                 steps=steps,
+                shows=shows,
                 origin=origin,
             )
             adaptation = Adaptation(self._folder / record.id, record, self.disk)
@@ -254,9 +315,11 @@ class Adaptations:
             self._by_id[record.id] = adaptation
             return adaptation
 
-    def _times(self) -> dict[str, Any]:
+    def _new_record(self, **settings: Any) -> Record:
         now, days = time.time(), self._quota.days
-        return {"created": now, "expires": None if days is None else now + days * _DAY}
+        expires = None if days is None else now + days * _DAY
+        identifier = secrets.token_urlsafe(16)
+        return Record(id=identifier, created=now, expires=expires, **settings)
 
     def expired(self) -> list[str]:
         """List the adaptations whose time is over."""
@@ -269,23 +332,8 @@ class Adaptations:
         Raises:
             RequestError: when there is none of this id.
         """
-        adaptation = self[identifier]
-        del self._by_id[identifier]
+        with self._changing:
+            adaptation = self[identifier]
+            del self._by_id[identifier]
         adaptation.delete()
         return adaptation
-
-
-def _remove_remains(folder: Path) -> None:
-    """Remove what a crash has left: folders without a record, and halves of files.
-
-    No link is followed.
-    """
-    for each in folder.iterdir():
-        if not _ID.fullmatch(each.name) or each.is_symlink() or not each.is_dir():
-            continue
-        names = {str(file.relative_to(each)) for file in each.rglob("*")}
-        if all(_FILES.fullmatch(name) for name in names):
-            shutil.rmtree(each, ignore_errors=True)
-        elif RECORD in names:
-            for partial in each.rglob(f".*{PARTIAL}"):
-                partial.unlink()

@@ -95,8 +95,9 @@ class Adapting:
                 await self._remove(account, identifier)
 
     async def _remove(self, account: Account, identifier: str) -> None:
-        adaptation = account.adaptations.forget(identifier)
-        job = jobs.remove(adaptation, self._service.models)
+        # In a thread, since another may write to a store meanwhile.
+        adaptation = await asyncio.to_thread(account.adaptations.forget, identifier)
+        job = jobs.remove(adaptation, self._service.computing)
         await asyncio.wrap_future(self._service.worker.submit(job, bounded=False))
 
     async def _picture(self, request: Request) -> Response:
@@ -133,13 +134,14 @@ class Adapting:
             pictures=[png(image) for image in support.target],
             seed=settings.seed,
             steps=steps if images else 0,
+            shows=settings.previews,
             text=settings.text,
             sound=(upload.sound[0], wave) if upload.sound and wave else None,
         )
         if images:
-            job = jobs.adapt(adaptation, support, service.models, previews=settings.previews)
+            job = jobs.adapt(adaptation, support, service.computing)
         else:
-            job = jobs.imagine(adaptation, service.models, previews=settings.previews)
+            job = jobs.imagine(adaptation, service.models, service.computing)
         return await self.begin(account, adaptation, job)
 
     async def begin(self, account: Account, adaptation: Adaptation, job: Job[None]) -> Response:
@@ -148,22 +150,35 @@ class Adapting:
         Raises:
             RequestError: when there are too many jobs; the adaptation is removed again.
         """
-        service = self._service
-        job = jobs.reported(adaptation, jobs.within(service.limits.seconds, job))
         record = adaptation.record
         try:
-            future = account.submit(service.worker, jobs.until_deleted(adaptation, job))
+            self._submit(account, adaptation, job)
         except RequestError:  # others took the last place meanwhile
             await self._remove(account, record.id)
             raise
+        location = f"/v1/adaptations/{record.id}"
+        return JSONResponse(record.model_dump(), 202, {"location": location})
+
+    def resume(self, account: Account) -> None:
+        """Let the adaptations of an account compute that the end of a server interrupted."""
+        models, computing = self._service.models, self._service.computing
+        for adaptation in account.adaptations:
+            if adaptation.record.state == "waiting":
+                job = jobs.resume(adaptation, account.adaptations, models, computing)
+                self._submit(account, adaptation, job, bounded=False)
+
+    def _submit(
+        self, account: Account, adaptation: Adaptation, job: Job[None], *, bounded: bool = True
+    ) -> None:
+        """Submit a job whose end is counted, and its error told as the state of its adaptation."""
+        job = jobs.until_deleted(adaptation, jobs.reported(adaptation, job))
+        future = account.submit(self._service.worker, job, bounded=bounded)
 
         def count(_: object) -> None:
             state = "deleted" if adaptation.deleted else adaptation.record.state
-            service.metrics.adaptations.labels(state).inc()
+            self._service.metrics.adaptations.labels(state).inc()
 
         future.add_done_callback(count)
-        location = f"/v1/adaptations/{record.id}"
-        return JSONResponse(record.model_dump(), 202, {"location": location})
 
     async def _get(self, request: Request) -> Response:
         return JSONResponse(adaptation_of(request).record.model_dump())
@@ -193,20 +208,20 @@ class Adapting:
         adaptation, index = adaptation_of(request), request.path_params["index"]
         if index >= len(adaptation.record.given):
             raise RequestError(404, f"there are {len(adaptation.record.given)} given images.")
-        return await picture_answer(adaptation.given_file(index))
+        return await picture_answer(adaptation.disk, adaptation.given_file(index))
 
     async def _sound(self, request: Request) -> Response:
         adaptation = adaptation_of(request)
         if adaptation.record.sound is None:
             raise RequestError(404, "no sound is given.")
-        return await file_answer(adaptation.sound_file, WAV)
+        return await file_answer(adaptation.disk, adaptation.sound_file, WAV)
 
     async def _preview(self, request: Request) -> Response:
         adaptation = adaptation_of(request)
         step, index = request.path_params["step"], request.path_params["index"]
         if not any(p.step == step and index < p.images for p in adaptation.record.previews):
             raise RequestError(404, "there is no such preview.")
-        return await picture_answer(adaptation.preview_file(step, index))
+        return await picture_answer(adaptation.disk, adaptation.preview_file(step, index))
 
     async def _adapted(self, request: Request) -> Response:
         adaptation = adapted_of(request)
@@ -214,4 +229,6 @@ class Adapting:
             raise RequestError(409, "no images are given, so no model was adapted.")
         name = f"{adaptation.record.model}-adapted.safetensors"
         disposition = f"attachment; filename*=utf-8''{quote(name)}"
-        return await file_answer(adaptation.model_file, BYTES, {"content-disposition": disposition})
+        return await file_answer(
+            adaptation.disk, adaptation.model_file, BYTES, {"content-disposition": disposition}
+        )

@@ -22,6 +22,7 @@ from serving import reference
 from serving.accounts import Account
 from serving.adapting import Adapting
 from serving.choosing import Choosing
+from serving.computing import Computing, LocalComputing
 from serving.drawing import Drawings
 from serving.limits import Limits, RequestError
 from serving.metrics import Metrics
@@ -69,16 +70,28 @@ class Api:
     Args:
         models: the models to adapt.
         accounts: the clients; each sees its own adaptations alone.
-        worker: what computes.
+        worker: advances jobs.
         limits: the bounds of a request.
+        computing: what computes; by default this process.
     """
 
     def __init__(
-        self, *, models: Models, accounts: Sequence[Account], worker: Worker, limits: Limits
+        self,
+        *,
+        models: Models,
+        accounts: Sequence[Account],
+        worker: Worker,
+        limits: Limits,
+        computing: Computing | None = None,
     ) -> None:
         self._accounts = accounts
-        metrics = Metrics(worker, accounts)
-        self._service = Service(models=models, worker=worker, limits=limits, metrics=metrics)
+        self._service = Service(
+            models=models,
+            computing=computing or LocalComputing(models, limits.seconds),
+            worker=worker,
+            limits=limits,
+            metrics=Metrics(worker, accounts),
+        )
         self._adapting, self._drawings = Adapting(self._service), Drawings(self._service)
 
     def app(self, page: Sequence[BaseRoute] = ()) -> ASGIApp:
@@ -121,6 +134,8 @@ class Api:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        for account in self._accounts:
+            self._adapting.resume(account)
         sweep = asyncio.create_task(self._remove_expired())
         yield
         sweep.cancel()

@@ -100,7 +100,7 @@ class Choosing:
         adaptation, number = adapted_of(request), request.path_params["number"]
         # A page asks for the next one beforehand.
         self._refuse_later(number, adaptation.record.choices + 1)
-        job = show_pair(adaptation, self._service.models, number)
+        job = show_pair(adaptation, self._service.computing, number)
         pair = await self._computed(request, adaptation, job)
         # Not whether it is repeated, which the rater must not know.
         sides = {"left": pair.left.sha256, "right": pair.right.sha256}
@@ -110,15 +110,15 @@ class Choosing:
         adaptation = adaptation_of(request)
         sha256 = request.path_params["sha256"]
         file = adaptation.compared_file(sha256)
-        if not _SHA256.fullmatch(sha256) or not file.is_file():
+        if not _SHA256.fullmatch(sha256) or not await asyncio.to_thread(adaptation.disk.has, file):
             raise RequestError(404, "there is no drawing of a pair of this hash.")
-        return await picture_answer(file)
+        return await picture_answer(adaptation.disk, file)
 
     async def _choose(self, request: Request) -> Response:
         adaptation = adapted_of(request)
         settings = await read_json(request, ChoiceSettings, self._service.limits)
         self._refuse_later(settings.number, adaptation.record.choices)
-        job = choose(adaptation, self._service.models, **settings.model_dump())
+        job = choose(adaptation, self._service.computing, **settings.model_dump())
         record = await self._computed(request, adaptation, job)
         return JSONResponse({"choices": record.choices, "decided": record.decided}, 201)
 
@@ -132,14 +132,20 @@ class Choosing:
             raise RequestError(
                 409, "it was drawn from other words than the adaptation's; mark one from these."
             )
-        job = mark(adaptation, self._service.models, drawing=drawing, marking=settings.mark)
+        job = mark(
+            adaptation,
+            self._service.models,
+            self._service.computing,
+            drawing=drawing,
+            marking=settings.mark,
+        )
         with deleted_meanwhile():
             record = await self._computed(request, adaptation, job)
         return JSONResponse({"marks": record.marks, "decided": record.decided}, 201)
 
     async def _choices(self, request: Request) -> Response:
         adaptation = adapted_of(request)
-        if not adaptation.choices_file.exists():
+        if not await asyncio.to_thread(adaptation.disk.has, adaptation.choices_file):
             raise RequestError(
                 409, "there are no choices yet; answer some pairs, or mark drawings, first."
             )
@@ -156,8 +162,8 @@ class Choosing:
         account = account_of(request)
         account.refuse_more(self._service.worker)
         with deleted_meanwhile():
-            given = await asyncio.to_thread(_given, origin)
-            sound = await asyncio.to_thread(_sound, origin)
+            given = await asyncio.to_thread(origin.given)
+            sound = await asyncio.to_thread(origin.sound)
         adaptation = await asyncio.to_thread(
             account.adaptations.create,
             model=origin.record.model,
@@ -169,12 +175,12 @@ class Choosing:
             sound=sound,
             origin=origin.record.id,
         )
-        job = jobs.prefer(adaptation, origin, self._service.models)
+        job = jobs.prefer(adaptation, origin, self._service.computing)
         return await self._begin(account, adaptation, job)
 
     async def _computed(self, request: Request, adaptation: Adaptation, job: Job[Result]) -> Result:
         service = self._service
-        job = jobs.until_deleted(adaptation, jobs.within(service.limits.seconds, job))
+        job = jobs.until_deleted(adaptation, job)
         return await asyncio.wrap_future(account_of(request).submit(service.worker, job))
 
     def _refuse_later(self, number: int, last: int) -> None:
@@ -188,17 +194,9 @@ class Choosing:
             )
 
 
-def _given(adaptation: Adaptation) -> list[bytes]:
-    return [adaptation.given_file(i).read_bytes() for i in range(len(adaptation.record.given))]
-
-
-def _sound(adaptation: Adaptation) -> tuple[str, bytes] | None:
-    name = adaptation.record.sound
-    return None if name is None else (name, adaptation.sound_file.read_bytes())
-
-
 def _marks_in(adaptation: Adaptation) -> int:
     """Count the marks in the file of choices, with those that others have replaced."""
-    if not adaptation.choices_file.exists():
-        return 0
-    return sum(isinstance(line, Mark) for line in read_lines(str(adaptation.choices_file)))
+    disk, file = adaptation.disk, adaptation.choices_file
+    return (
+        sum(isinstance(line, Mark) for line in read_lines(disk.url(file))) if disk.has(file) else 0
+    )

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import add_device_argument, add_trust_argument
+from metatrain.cli.arguments import above_0, add_device_argument, add_trust_argument, positive
 from metatrain.cli.command import Command
+from metatrain.storage.files import absolute
 
 
 def _studio_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,14 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a name under which clients reach this server, beside localhost; may be repeated",
     )
+    add(
+        "--ray",
+        action="store_true",
+        help="compute by replicas on the Ray cluster at RAY_ADDRESS, or on one of this machine",
+    )
+    add("--store", metavar="URL", help="with --ray: the folder of adaptations (DIR/store)")
+    add("--replicas", type=positive, metavar="N", help="with --ray: the most of each kind (2)")
+    add("--gpus", type=above_0, metavar="N", help="with --ray: GPUs of each replica (none)")
     add(
         "--allow-urls",
         action="store_true",
@@ -73,6 +82,12 @@ def _studio(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    if arguments.ray:
+        _serve_on_ray(arguments)
+        return
+    given = [n for n in ("store", "replicas", "gpus") if getattr(arguments, n) is not None]
+    if given:
+        raise UserError(f"--{given[0]} is of servers on a Ray cluster; give --ray too.")
     with _installed():
         from serving.process import state_folder, trained_models
         from serving.server import run_server
@@ -91,8 +106,34 @@ def _serve(arguments: argparse.Namespace) -> None:
     )
 
 
+def _serve_on_ray(arguments: argparse.Namespace) -> None:
+    if arguments.device != "auto":
+        raise UserError("--device is of servers on one machine; with --ray, give --gpus.")
+    with _installed("serve"):
+        from serving.on_ray.run import run_on_ray
+        from serving.on_ray.settings import ServiceSettings
+        from serving.process import state_folder, trained_models
+
+    folder = arguments.dir or state_folder("serve")
+    settings = ServiceSettings(
+        models=tuple(map(_reached_from_anywhere, arguments.models or trained_models())),
+        store=absolute(arguments.store or str(folder / "store")),
+        clients=arguments.tokens or folder / "tokens.json",
+        hosts=(arguments.address, *arguments.host),
+        trust=arguments.trust,
+        replicas=arguments.replicas or 2,
+        gpus=arguments.gpus or 0,
+    )
+    run_on_ray(settings, address=arguments.address, port=arguments.port or 8000)
+
+
+def _reached_from_anywhere(url: str) -> str:
+    """Return the URL of a model for processes in other folders; names stay as they are."""
+    return absolute(url) if Path(url).exists() else url
+
+
 @contextmanager
-def _installed() -> Iterator[None]:
+def _installed(extra: str = "studio") -> Iterator[None]:
     """Name the extra that brings what cannot be imported."""
     try:
         import python_multipart  # noqa: F401  starlette needs it first when images arrive
@@ -100,7 +141,7 @@ def _installed() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f"this needs {error.name}; install it with pip install 'metatrain[studio]'."
+            f"this needs {error.name}; install it with pip install 'metatrain[{extra}]'."
         ) from error
 
 

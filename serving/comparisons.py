@@ -4,10 +4,10 @@ import random
 import time
 from dataclasses import dataclass
 
-from metatrain.preferences.choices import Answer, Drawn, Mark, Marking, RaterChoice, append_line
-from metatrain.preferences.pairs import stored_hash, stored_image
-from metatrain.preferences.prefer import refuse_unteachable
+from metatrain.preferences.choices import Answer, Drawn, Mark, Marking, RaterChoice
+from metatrain.preferences.pairs import stored_hash
 from serving.adaptations import Adaptation
+from serving.computing import Computing, Wish
 from serving.limits import RequestError
 from serving.models import Models
 from serving.records import Drawing, Record, count_choices
@@ -64,35 +64,42 @@ class ShownPair:
     right: Drawn
 
 
-def show_pair(adaptation: Adaptation, models: Models, number: int) -> Job[ShownPair]:
+def show_pair(adaptation: Adaptation, computing: Computing, number: int) -> Job[ShownPair]:
     """Draw the pair of a turn, and write its images beside the choices.
 
     Raises:
         UserError: when the model can never learn from choices, before anybody makes any.
     """
-    refuse_unteachable(models.adapted(adaptation))
-    turn, drawn = turn_of(adaptation.record.id, number), []
-    for seed in (turn.left, turn.right):
-        if seed not in adaptation.compared:
-            model = models.adapted(adaptation)
-            content, sha256 = stored_image(model.sample(1, seed=seed)[0], model)
-            adaptation.disk.write(adaptation.compared_file(sha256), content)
-            adaptation.compared[seed] = sha256
-            yield
-        drawn.append(Drawn(sha256=adaptation.compared[seed], seed=seed))
-    return ShownPair(number, *drawn)
+    turn = turn_of(adaptation.record.id, number)
+    seeds, compared = (turn.left, turn.right), adaptation.compared
+    wishes = [Wish(seed=seed, compared=True) for seed in seeds if seed not in compared]
+    pictures = computing.draw(adaptation.source, wishes)
+    for wish, picture in zip(wishes, pictures, strict=True):
+        assert picture.sha256 is not None  # it is compared
+        adaptation.write(adaptation.compared_file(picture.sha256), picture.content)
+        compared[wish.seed] = picture.sha256
+        yield
+    return ShownPair(number, *(Drawn(sha256=compared[seed], seed=seed) for seed in seeds))
 
 
 def choose(
-    adaptation: Adaptation, models: Models, *, number: int, answer: Answer, seconds: float
+    adaptation: Adaptation, computing: Computing, *, number: int, answer: Answer, seconds: float
 ) -> Job[Record]:
     """Append the answer of a turn to the file of choices, and return the state that counts it.
 
     Raises:
         RequestError: when it is not the next turn's, or tells one image from itself.
     """
-    pair = yield from show_pair(adaptation, models, number)
-    # From here on without a pause, so that no other answer comes between.
+    pair = yield from show_pair(adaptation, computing, number)
+    model = computing.sha256_of(adaptation.source)
+    with adaptation.choosing:  # without a pause, so that no other answer comes between
+        return _append(adaptation, pair, model, answer, seconds)
+
+
+def _append(
+    adaptation: Adaptation, pair: ShownPair, model: str, answer: Answer, seconds: float
+) -> Record:
+    number = pair.number
     if number != adaptation.record.choices:
         raise RequestError(
             409,
@@ -102,7 +109,7 @@ def choose(
     if pair.left.sha256 == pair.right.sha256 and answer in ("left", "right"):
         raise RequestError(422, "both drawings are one image; answer tie or skip.")
     choice = RaterChoice(
-        model=models.sha256_of(adaptation),
+        model=model,
         left=pair.left,
         right=pair.right,
         answer=answer,
@@ -110,34 +117,42 @@ def choose(
         seconds=seconds,
         time=time.time(),
     )
-    append_line(adaptation.choices_file, choice)
-    adaptation.change(lambda _: count_choices(adaptation.choices_file), stored=False)
+    disk, file = adaptation.disk, adaptation.choices_file
+    disk.append_line(file, choice)
+    adaptation.change(lambda _: count_choices(disk.url(file)), stored=False)
     return adaptation.record
 
 
 def mark(
-    adaptation: Adaptation, models: Models, *, drawing: Drawing, marking: Marking
+    adaptation: Adaptation,
+    models: Models,
+    computing: Computing,
+    *,
+    drawing: Drawing,
+    marking: Marking,
 ) -> Job[Record]:
     """Append the mark of a drawing to the file of choices, and return the state that has it.
 
     Raises:
         UserError: when the model can never learn from marks.
-        FileNotFoundError: when the drawing has given way to newer ones.
+        MissingError: when the drawing has given way to newer ones.
+        FileNotFoundError: as a MissingError.
     """
-    model = models.adapted(adaptation)
-    refuse_unteachable(model)
-    content = adaptation.drawing_file(drawing.name).read_bytes()
-    sha256 = stored_hash(content, model)
-    if not adaptation.compared_file(sha256).exists():
-        adaptation.disk.write(adaptation.compared_file(sha256), content)
+    disk, file = adaptation.disk, adaptation.choices_file
+    model = computing.sha256_of(adaptation.source)
+    content = disk.read(adaptation.drawing_file(drawing.name))
+    sha256 = stored_hash(content, models[adaptation.record.model])
+    if not disk.has(adaptation.compared_file(sha256)):
+        adaptation.write(adaptation.compared_file(sha256), content)
     line = Mark(
-        model=models.sha256_of(adaptation),
+        model=model,
         drawing=drawing.name,
         image=Drawn(sha256=sha256, seed=drawing.seed),
         mark=marking,
         time=time.time(),
     )
-    append_line(adaptation.choices_file, line)
-    adaptation.change(lambda _: count_choices(adaptation.choices_file), stored=False)
+    with adaptation.choosing:
+        disk.append_line(file, line)
+        adaptation.change(lambda _: count_choices(disk.url(file)), stored=False)
     return adaptation.record
     yield

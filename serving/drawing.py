@@ -75,9 +75,14 @@ class Drawings:
         with ExitStack() as held:
             held.enter_context(_awaiting(adaptation, names, limits.drawings))
             job = jobs.draw(
-                adaptation, service.models, seeds=seeds, most=limits.drawings, **options
+                adaptation,
+                service.models,
+                service.computing,
+                seeds=seeds,
+                most=limits.drawings,
+                **options,
             )
-            job = jobs.until_deleted(adaptation, jobs.within(limits.seconds, job))
+            job = jobs.until_deleted(adaptation, job)
             future = account_of(request).submit(service.worker, job)
             drawings = await asyncio.wrap_future(future)
             service.metrics.images.inc(len(drawings))
@@ -91,7 +96,7 @@ class Drawings:
         if ZIP in kind:
             return service.made(lambda: archive(adaptation, drawings), ZIP, held.pop_all())
         if PNG in kind and len(drawings) == 1:
-            return await picture_answer(adaptation.drawing_file(drawings[0].name))
+            return await picture_answer(adaptation.disk, adaptation.drawing_file(drawings[0].name))
         if PNG in kind:
             return service.made(lambda: sheet(adaptation, drawings), PNG, held.pop_all())
         return JSONResponse([drawing.model_dump() for drawing in drawings])
@@ -109,7 +114,7 @@ class Drawings:
     async def _drawing(self, request: Request) -> Response:
         adaptation = adaptation_of(request)
         drawing = adaptation.drawing(request.path_params["name"])
-        return await picture_answer(adaptation.drawing_file(drawing.name))
+        return await picture_answer(adaptation.disk, adaptation.drawing_file(drawing.name))
 
     async def _keep(self, request: Request) -> Response:
         adaptation, name = adaptation_of(request), request.path_params["name"]
@@ -126,7 +131,7 @@ class Drawings:
                 )
             }
 
-        adaptation.change(marked)
+        await asyncio.to_thread(adaptation.change, marked)
         return JSONResponse(adaptation.drawing(name).model_dump())
 
 

@@ -1,7 +1,6 @@
 """Answers with files, which may be deleted at any moment, to clients that may read slowly."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from metatrain.storage.files import MissingError
+from serving.disk import Disk
 from serving.limits import Places, RequestError
 
 _CHUNK = 64 << 10
@@ -21,7 +21,7 @@ _UNCHANGING = {"cache-control": "private, max-age=31536000, immutable"}
 
 
 async def file_answer(
-    file: Path, media_type: str, headers: Mapping[str, str] = _UNCHANGING
+    disk: Disk, file: Path, media_type: str, headers: Mapping[str, str] = _UNCHANGING
 ) -> Response:
     """Answer with a file; once it is open, a deletion does not cut it short.
 
@@ -29,20 +29,19 @@ async def file_answer(
         RequestError: when it is deleted already.
     """
     with deleted_meanwhile():
-        opened = await asyncio.to_thread(file.open, "rb")
-    length = str(os.fstat(opened.fileno()).st_size)
+        opened, size = await asyncio.to_thread(disk.open, file)
     return StreamingResponse(
-        _chunks(opened), media_type=media_type, headers={**headers, "content-length": length}
+        _chunks(opened), media_type=media_type, headers={**headers, "content-length": str(size)}
     )
 
 
-async def picture_answer(file: Path) -> Response:
+async def picture_answer(disk: Disk, file: Path) -> Response:
     """Answer with a picture.
 
     Raises:
         RequestError: when it is deleted already.
     """
-    return await file_answer(file, "image/png")
+    return await file_answer(disk, file, "image/png")
 
 
 class MadeAnswer(Response):

@@ -2,12 +2,24 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from metatrain.base.errors import UserError
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
-from serving.adaptations import Adaptation
 from serving.limits import RequestError
+
+
+class Source(NamedTuple):
+    """A model that draws.
+
+    Attributes:
+        model: the name of the model that adapted, or draws as it is.
+        url: the file of the adapted model; None where nothing adapted.
+    """
+
+    model: str
+    url: str | None
 
 
 class Models:
@@ -45,43 +57,59 @@ class Models:
             raise RequestError(404, f"there is no model of this name; choose one of {names}.")
         return self.by_name[name]
 
-    def adapted(self, adaptation: Adaptation) -> Model:
-        """Return the adapted model of an adaptation; for the worker's thread alone.
-
-        Raises:
-            UserError: when its file cannot be read.
-            RequestError: when it stands on a model that is not served any more.
-        """
-        if not adaptation.record.given:
-            return self[adaptation.record.model]  # told in words or by a sound alone
-        identifier = adaptation.record.id
-        if identifier not in self._adapted:
-            model = load_model(str(adaptation.model_file), trust=self._trust).to(self._device)
-            self.remember(adaptation, model)
-        self._adapted.move_to_end(identifier)
-        return self._adapted[identifier]
-
-    def sha256_of(self, adaptation: Adaptation) -> str:
-        """Return the hash of the adapted model of an adaptation; for the worker's thread alone.
+    def adapted(self, url: str) -> Model:
+        """Return the adapted model of a file; for one thread alone.
 
         Raises:
             UserError: when its file cannot be read.
         """
-        identifier = adaptation.record.id
-        if identifier not in self._hashes:
-            self._hashes[identifier] = self.adapted(adaptation).sha256
-        return self._hashes[identifier]
+        if url not in self._adapted:
+            self.remember(url, self.read(url))
+        self._adapted.move_to_end(url)
+        return self._adapted[url]
 
-    def remember(self, adaptation: Adaptation, model: Model) -> None:
-        """Keep an adapted model in memory, in the place of the one unused for longest."""
-        self._adapted[adaptation.record.id] = model
+    def read(self, url: str) -> Model:
+        """Read the adapted model of a file.
+
+        Raises:
+            UserError: when it cannot be read.
+        """
+        return load_model(url, trust=self._trust).to(self._device)
+
+    def source(self, source: Source) -> Model:
+        """Return a model that draws; for one thread alone.
+
+        Raises:
+            UserError: when its file cannot be read.
+            RequestError: when it is not served any more.
+        """
+        return self[source.model] if source.url is None else self.adapted(source.url)
+
+    def sha256_of(self, source: Source) -> str:
+        """Return the hash of a model that draws; for one thread alone.
+
+        Raises:
+            UserError: when its file cannot be read.
+            RequestError: when it is not served any more.
+        """
+        key = source.url or source.model
+        if key not in self._hashes:
+            self._hashes[key] = self.source(source).sha256
+        return self._hashes[key]
+
+    def remember(self, url: str, model: Model) -> None:
+        """Keep the adapted model of a file in memory, in the place of the one unused for longest.
+
+        It is read from the file again as soon as it is not in memory.
+        """
+        self._adapted[url] = model
         while len(self._adapted) > self._loaded:
             self._adapted.popitem(last=False)
 
-    def forget(self, adaptation: Adaptation) -> None:
-        """Drop the adapted model of an adaptation from memory."""
-        self._adapted.pop(adaptation.record.id, None)
-        self._hashes.pop(adaptation.record.id, None)
+    def forget(self, url: str) -> None:
+        """Drop the adapted model of a file from memory."""
+        self._adapted.pop(url, None)
+        self._hashes.pop(url, None)
 
     def _free_name(self, name: str) -> str:
         number = 2

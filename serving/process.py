@@ -80,6 +80,7 @@ def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=Connection,
+        loop="asyncio",  # whatever else is installed
         log_level="critical",  # it would log every request, with the token in the first
         access_log=False,
         server_header=False,

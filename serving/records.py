@@ -1,6 +1,5 @@
 """The state of an adaptation, as its files and its clients have it."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -78,6 +77,7 @@ class Summary(_Stored):
         report: sentences on what choices taught.
         choices: answers to which of two drawings is better.
         decided: pairs that have a winner by these, and by the marks of drawings.
+        shows: whether it draws on the way.
     """
 
     id: str
@@ -100,6 +100,7 @@ class Summary(_Stored):
     report: tuple[str, ...] = ()
     choices: Count = 0
     decided: Count = 0
+    shows: bool = True
 
 
 class Record(Summary):
@@ -114,33 +115,37 @@ class Record(Summary):
     marks: dict[FileName, Literal["good", "bad"]] = {}
 
 
-def read_record(folder: Path) -> Record:
-    """Read the state of an adaptation; one that a stop of the server interrupted has failed.
+def read_record(data: bytes, folder: str) -> Record:
+    """Read the state of an adaptation; one that a stop of the server interrupted waits again.
+
+    Args:
+        data: its file.
+        folder: the URL of its folder, which its id names.
 
     Raises:
-        UserError: when it, or the file of choices beside it, cannot be read.
+        UserError: when it is no such state.
     """
     try:
-        record = Record.model_validate_json((folder / RECORD).read_bytes())
-        if record.id != folder.name:
+        record = Record.model_validate_json(data)
+        if record.id != folder.rpartition("/")[2]:
             raise ValueError("it is the record of another adaptation")
-    except (ValueError, OSError) as error:
-        raise UserError(f"{folder / RECORD} cannot be read; remove the folder {folder}.") from error
+    except ValueError as error:
+        raise UserError(f"{folder}/{RECORD} cannot be read; remove the folder {folder}.") from error
     if record.state in ("done", "failed"):
-        return record.model_copy(update=count_choices(folder / choices.FILE))
-    message = "the server ended before this adaptation did; adapt again."
-    return record.model_copy(update={"state": "failed", "error": message})
+        return record
+    anew = {"state": "waiting", "step": 0, "loss": None, "previews": (), "report": ()}
+    return record.model_copy(update=anew)
 
 
-def count_choices(file: Path) -> dict[str, Any]:
+def count_choices(url: str) -> dict[str, Any]:
     """Return the fields of a record that tell of the choices and marks in a file.
 
     The file has them as soon as they are answered, unlike the record's own.
 
     Raises:
-        UserError: when a line is none.
+        UserError: when it is missing, or a line is none.
     """
-    lines = choices.read_lines(str(file)) if file.exists() else []
+    lines = choices.read_lines(url)
     marks = {line.drawing: line.mark for line in lines if isinstance(line, choices.Mark)}
     return {
         "choices": sum(isinstance(line, choices.RaterChoice) for line in lines),

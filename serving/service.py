@@ -1,9 +1,10 @@
-"""Parts that the operations of the API share: models, the worker, bounds and counts."""
+"""Parts that the operations of the API share: models, what computes, bounds and counts."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from serving.computing import Computing
 from serving.file_answers import MadeAnswer
 from serving.limits import Limits, Places, RequestError
 from serving.metrics import Metrics
@@ -17,13 +18,15 @@ class Service:
 
     Attributes:
         models: the models to adapt.
-        worker: what computes.
+        computing: what computes with them.
+        worker: advances the jobs that keep what is computed.
         limits: the bounds of a request.
         metrics: counts what is done.
         downloads: places of answers that are made as a whole.
     """
 
     models: Models
+    computing: Computing
     worker: Worker
     limits: Limits
     metrics: Metrics

@@ -6,9 +6,9 @@ from metatrain.data.sound.reading import read_sound
 from metatrain.data.sound.wave import to_wave
 from metatrain.generators.conditions.config import kinds_of
 from metatrain.model.given import Value, condition_of_kind
-from metatrain.model.model import Model
 from serving.adaptations import Adaptation
 from serving.limits import RequestError
+from serving.models import Models
 from serving.uploads import File
 
 _KINDS = ("text", "audio")
@@ -47,7 +47,19 @@ def told(config: Config, text: str | None, wave: bytes | None) -> dict[str, Valu
     }
 
 
-def told_to_draw(adaptation: Adaptation, model: Model, text: str | None = None) -> dict[str, Value]:
+def told_to_adapt(adaptation: Adaptation, config: Config) -> dict[str, Value]:
+    """Return what a model was told beside the images of an adaptation.
+
+    Raises:
+        UserError: when the model has none of their kinds, or the sound cannot be read.
+    """
+    sound = adaptation.sound()
+    return told(config, adaptation.record.text, sound[1] if sound else None)
+
+
+def told_to_draw(
+    adaptation: Adaptation, models: Models, text: str | None = None
+) -> dict[str, Value]:
     """Return what to tell a model of an adaptation that draws.
 
     A model that has adapted to images has what it was told beside them, and other words take the
@@ -57,7 +69,10 @@ def told_to_draw(adaptation: Adaptation, model: Model, text: str | None = None) 
         UserError: when the model has no words.
     """
     record = adaptation.record
+    if record.given and text is None:
+        return {}
+    config = models[record.model].config
     if record.given:
-        return told(model.config, text, None)
-    wave = None if record.sound is None else adaptation.sound_file.read_bytes()
-    return told(model.config, record.text if text is None else text, wave)
+        return told(config, text, None)
+    sound = adaptation.sound()
+    return told(config, record.text if text is None else text, sound[1] if sound else None)

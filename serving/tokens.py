@@ -78,10 +78,25 @@ def _write_one(file: Path) -> None:
         opened.write(content + "\n")
 
 
+def others_may_read(owner: int, mode: int, user: int) -> bool:
+    """Tell whether other users than one, and root, may read or change a file.
+
+    The files of a Secret are root's, and a pod's user may read them by its group alone.
+
+    Args:
+        owner: the number of its owner.
+        mode: its permissions.
+        user: the number of the one user.
+    """
+    if owner == user:
+        return bool(mode & 0o077)
+    return owner != 0 or bool(mode & 0o037)
+
+
 def _refuse_open(file: Path) -> None:
     """Refuse a file whose tokens others may know."""
     status = file.stat()
-    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+    if others_may_read(status.st_uid, stat.S_IMODE(status.st_mode), os.getuid()):
         raise UserError(
             f"{file} has tokens, and other users may read it; make new ones, and chmod 600 it."
         )

@@ -1,4 +1,4 @@
-"""One thread of a device, which advances its jobs in turn."""
+"""Threads that advance jobs in turn: one of a device, or many where jobs wait for others."""
 
 import threading
 from collections import deque
@@ -16,22 +16,27 @@ Job = Generator[None, None, Result]
 
 
 class Worker:
-    """A thread that computes all jobs of a device, one part of each in turn.
+    """Threads that advance all jobs, one part of each in turn.
 
-    So nobody waits for the whole of another's work, and the device computes one thing at a time.
+    So nobody waits for the whole of another's work. One thread makes a device compute one thing at
+    a time.
 
     Args:
         waiting: jobs that there may be at one time.
+        threads: the number of threads.
     """
 
-    def __init__(self, waiting: int) -> None:
+    def __init__(self, waiting: int, threads: int = 1) -> None:
         self._waiting = waiting
         self._jobs: deque[tuple[Job[Any], Future[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._count = 0
-        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name="worker", daemon=True) for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def count(self) -> int:
@@ -71,11 +76,12 @@ class Worker:
             )
 
     def close(self) -> None:
-        """End the thread after the part that it computes; jobs that are not done are dropped."""
+        """End the threads after the parts that they compute; jobs that are not done are dropped."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while (next_job := self._next()) is not None:
@@ -83,6 +89,7 @@ class Worker:
             if self._advance(job, future):
                 with self._changed:
                     self._jobs.append((job, future))
+                    self._changed.notify()
             else:
                 with self._changed:
                     self._count -= 1

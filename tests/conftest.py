@@ -36,6 +36,7 @@ settings.load_profile("untimed")
 # Files that share a server: S3's, of which two looking for free ports would take each other's, and
 # the cluster that takes jobs, of which one is enough. And those that share small models.
 _TOGETHER = {
+    "test_adaptation_store.py": "s3",
     "test_check.py": "s3",
     "test_conditions.py": "s3",
     "test_lease.py": "s3",

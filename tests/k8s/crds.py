@@ -34,7 +34,7 @@ def _validator(kind: str) -> Draft202012Validator:
 
 
 def complaints(ray: Object) -> list[str]:
-    """List what the API server would refuse in a RayJob or RayCluster, after setting defaults."""
+    """List what the API server would refuse in an object of Ray, after setting defaults."""
     kind = ray["kind"]
     errors = _validator(kind).iter_errors(with_defaults(ray, _schema(kind)))
     lines = [f"/{'/'.join(map(str, e.absolute_path))}: {e.message[:200]}" for e in errors]

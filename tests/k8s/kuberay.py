@@ -7,20 +7,22 @@ from manifests import Object
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 # KubeRay appends to these names for clusters and services, which must stay short enough.
-_LONGEST = {"RayJob": 47, "RayCluster": 53}
+_LONGEST = {"RayJob": 47, "RayCluster": 53, "RayService": 47}
 
 # Each deletes all that the one before deletes, and more.
 DELETIONS = ("DeleteWorkers", "DeleteCluster", "DeleteSelf")
 
 
 def objections(ray: Object) -> Iterator[str]:
-    """Yield the operator's objections to a RayJob or RayCluster, at default feature gates."""
+    """Yield the operator's objections to an object of Ray, at default feature gates."""
     name, spec = ray["metadata"]["name"], ray["spec"]
     if len(name) > _LONGEST[ray["kind"]] or not _LABEL.fullmatch(name):
         yield f"the name {name}"
     if ray["kind"] == "RayJob":
         yield from _job_objections(spec)
-    yield from _cluster_objections(spec.get("rayClusterSpec", spec))
+    if ray["kind"] == "RayService":
+        yield from _service_objections(spec)
+    yield from _cluster_objections(spec.get("rayClusterSpec", spec.get("rayClusterConfig", spec)))
 
 
 def _job_objections(spec: Object) -> Iterator[str]:
@@ -48,6 +50,14 @@ def _job_objections(spec: Object) -> Iterator[str]:
     submitter = spec.keys() & {"submitterPodTemplate", "submitterConfig"}
     if spec.get("submissionMode") == "SidecarMode" and submitter:
         yield f"SidecarMode with {', '.join(sorted(submitter))}"
+
+
+def _service_objections(spec: Object) -> Iterator[str]:
+    strategy = spec.get("upgradeStrategy", {}).get("type", "None")
+    if strategy not in ("None", "NewCluster"):  # the third needs a feature gate
+        yield f"the upgradeStrategy {strategy}"
+    if "headService" in spec["rayClusterConfig"]["headGroupSpec"]:
+        yield "the name of a service that KubeRay makes"
 
 
 def deletions(job: Object) -> dict[str, dict[str, int]]:

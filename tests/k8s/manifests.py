@@ -43,9 +43,10 @@ def named(objects: list[Object], kind: str, name: str) -> Object:
 
 
 def clusters(objects: list[Object]) -> list[Object]:
-    """List the specifications of all Ray clusters, of jobs or standalone; at least one."""
+    """List the specifications of all Ray clusters, of jobs, services or alone; at least one."""
     specs = [o["spec"]["rayClusterSpec"] for o in of_kind(objects, "RayJob")]
     specs += [o["spec"] for o in of_kind(objects, "RayCluster")]
+    specs += [o["spec"]["rayClusterConfig"] for o in of_kind(objects, "RayService")]
     assert specs
     return specs
 

@@ -26,8 +26,9 @@ from manifests import (
 from network import End, external, passes
 
 from metatrain.config import load_config
+from serving.on_ray.settings import ServiceSettings
 
-RAY = ("RayJob", "RayCluster")
+RAY = ("RayJob", "RayCluster", "RayService")
 # Kinds of the Prometheus operator, whose schemas are not available here.
 OTHERS = ("ServiceMonitor", "PrometheusRule")
 _valid: set[str] = set()
@@ -221,6 +222,9 @@ def test_a_cluster_is_a_gang_or_grows_and_shrinks_by_autoscaler_v2(objects):
 
 
 def test_what_a_run_asks_of_ray_its_workers_have(objects):
+    if of_kind(objects, "RayService"):  # which runs nothing; its own test compares it
+        assert not [c for c in of_kind(objects, "ConfigMap") if "run.yaml" in c["data"]]
+        return
     config = load_config_of(configuration(objects)["run.yaml"]).cluster
     for pod in ray_pods(objects):
         if pod.role == "worker":
@@ -311,7 +315,7 @@ def test_every_pod_is_restricted_and_the_namespace_admits_no_other(objects):
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC", "initContainers"}
         kinds = {key for volume in spec["volumes"] for key in volume} - {"name"}
-        assert kinds <= {"emptyDir", "configMap", "persistentVolumeClaim"}
+        assert kinds <= {"emptyDir", "configMap", "persistentVolumeClaim", "secret"}
         assert not any("hostPort" in port for port in pod.container.get("ports", []))
     for context in security_contexts(objects):
         assert context["allowPrivilegeEscalation"] is False
@@ -511,6 +515,36 @@ def test_the_sweep_has_the_run_that_it_varies_beside_it():
     data = configuration(objects_of("sweep"))
     assert yaml.safe_load(data["sweep.yaml"])["base"] == "/etc/metatrain/run.yaml"
     assert "run.yaml" in data
+
+
+def test_the_service_is_served_by_workers_to_its_clients_alone():
+    objects = objects_of("serve")
+    (service,) = of_kind(objects, "RayService")
+    # A second cluster would wait for the first one's store, and KubeRay for the second one.
+    assert service["spec"]["upgradeStrategy"] == {"type": "None"}
+    served = yaml.safe_load(service["spec"]["serveConfigV2"])
+    assert served["http_options"] == {"host": "0.0.0.0", "port": 8000}
+    (application,) = served["applications"]
+    module, _, name = application["import_path"].partition(":")
+    assert f"\ndef {name}(" in (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+    settings = ServiceSettings.model_validate(application["args"])
+    assert settings.store.startswith("s3://")
+    assert f"{service['metadata']['name']}-serve-svc" in settings.hosts
+    workers = [pod for pod in ray_pods(objects) if pod.role == "worker"]
+    cpus = sum(pod.count * quantity(pod.container["resources"]["limits"]["cpu"]) for pod in workers)
+    assert 1 + 2 * settings.replicas * settings.cpus <= cpus
+    for pod in ray_pods(objects):
+        folder, name = settings.clients.parent, settings.clients.name
+        assert name == "tokens.json"
+        secret = pod.mounted(str(folder))["secret"]
+        assert secret == {"secretName": "clients", "defaultMode": 0o440}
+    for pod in workers:
+        assert pod.container["readinessProbe"]["httpGet"] == {"path": "/-/healthz", "port": "serve"}
+        assert {"name": "serve", "containerPort": 8000} in pod.container["ports"]
+        assert passes(objects, End({}, "ingress-nginx"), End(pod.labels), 8000)
+        assert not passes(objects, End({}, "ingress-nginx"), End(pod.labels), 8265)
+        assert not passes(objects, End({"app": "other"}, "default"), End(pod.labels), 8000)
+        assert not passes(objects, external("52.216.1.1"), End(pod.labels), 8000)
 
 
 def test_the_interactive_cluster_is_the_jobs_without_the_job():

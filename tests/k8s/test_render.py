@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kuberay import objections
-from manifests import ROOT, clusters, of_kind, pods, ray_pods
+from manifests import ROOT, clusters, objects_of, of_kind, pods, ray_pods
 from network import End, external, passes
 from test_broken import CHECKS
 
@@ -17,6 +17,7 @@ from k8s.commands import K8S
 from k8s.render import job_name
 from metatrain.cli.command import run
 from metatrain.config import parse_config
+from serving.on_ray.settings import ServiceSettings
 from tuning.config import load_sweep
 
 IMAGE = f"registry.example.com/metatrain@sha256:{64 * 'a'}"
@@ -25,6 +26,7 @@ RUN = [str(ROOT / "configs/demo.yaml"), *STORED, "cluster.cpus_per_worker=4"]
 NODES = ["--workers=4", "--gpus=8"]
 DEV = [str(ROOT / "configs/demo.yaml"), *STORED, "--overlay=dev", "--workers=2"]
 API_SERVER = "--api-server=192.0.2.7:6443,192.0.2.8:6443"
+SERVED = ["store=s3://bucket/adaptations", "--serve", API_SERVER]
 SWEEP = """
 name: rates
 dir: s3://bucket/sweeps
@@ -123,6 +125,54 @@ def test_a_sweeps_manifest_passes_every_check_and_holds_the_requested_sweep(rend
     assert (sweep.base.learner.name, sweep.base.meta.steps) == ("fomaml", 50)
 
 
+def test_a_services_manifest_passes_every_check_and_serves_what_was_asked_for(render, tmp_path):
+    file = tmp_path / "service.yaml"
+    file.write_text("{name: emoji, models: [emoji], hosts: [models.example.com], replicas: 4}")
+    words = [str(file), *SERVED, "--overlay=gpu", "--workers=2", "--gpus=4"]
+    objects = rendered(render, *words, "gpus=1")
+    assert_passes_every_check(objects)
+    (service,) = of_kind(objects, "RayService")
+    served = yaml.safe_load(service["spec"]["serveConfigV2"])
+    settings = ServiceSettings.model_validate(served["applications"][0]["args"])
+    assert (settings.models, settings.store) == (("emoji",), "s3://bucket/adaptations")
+    hosts = ("emoji-serve-svc", "emoji-serve-svc.metatrain.svc", "models.example.com")
+    assert settings.hosts == hosts
+    assert (settings.replicas, settings.gpus) == (4, 1)
+    workers = [pod for pod in ray_pods(objects) if pod.role == "worker"]
+    assert [pod.count for pod in workers] == [2]
+    assert workers[0].container["resources"]["limits"]["nvidia.com/gpu"] == "4"
+    assert {IMAGE} == {pod.container["image"] for pod in ray_pods(objects)}
+    # The overlay is what the command renders, but for the name and the size.
+    (overlay,) = of_kind(objects_of("serve"), "RayService")
+    plain = yaml.safe_load(overlay["spec"]["serveConfigV2"])
+    served["applications"][0]["args"] = plain["applications"][0]["args"]
+    assert served == plain
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["models=[emoji]", "store=/disk"], "store is /disk, a folder that is deleted"),
+        (["models=[emoji]"], "store of the service cannot be used"),
+        (["models=[]", "store=s3://b/a"], "models of the service cannot be used"),
+        (["models=[emoji]", "store=s3://b/a", "replica=3"], "replica of the service"),
+        (["models=[emoji]", "store=s3://b/a", "replicas=3"], "need 7 CPUs, and 2 --workers have 4"),
+        (
+            ["models=[emoji]", "store=s3://b/a", "replicas=1", "gpus=1"],
+            "need 2 GPUs, and 2 --workers have 0",
+        ),
+        (["models=[emoji]", "store=s3://b/a", "--overlay=spot"], "takes no overlay with spot"),
+        (["models=[emoji]", "store=s3://b/a", "--gpus=1"], "--gpus N and --overlay gpu"),
+    ],
+)
+def test_a_service_that_cannot_run_is_refused_in_a_sentence(render, words, sentence):
+    options = ["--serve", "--workers=2", API_SERVER]
+    status, output = render(*words, *options)
+    assert status == 1
+    assert sentence in output
+    assert output.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -130,6 +180,7 @@ def test_a_sweeps_manifest_passes_every_check_and_holds_the_requested_sweep(rend
         (["--overlay=dev", "--workers=4", "--gpus=8"], "--gpus N and --overlay gpu"),
         (["--overlay=gpus", "--workers=4"], "did you mean 'gpu'?"),
         (["--overlay=interactive", "--workers=4"], "runs nothing"),
+        (["--workers=4"], "--overlay is missing"),
         (["--overlay=kueue", "--overlay=sweep", "--workers=4", "--gpus=8"], "Kueue admits gangs"),
         (["run.dir=runs", "--overlay=dev", "--workers=4"], "run.dir is runs, a folder that is del"),
         (["data.path=/d", "--overlay=dev", "--workers=4"], "data.path is /d, a folder that is del"),

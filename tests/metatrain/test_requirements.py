@@ -13,7 +13,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # The extras that the image installs.
-SHIPPED = ("cluster", "icons", "store")
+SHIPPED = ("cluster", "serve", "icons", "store")
 HASHED = ("build", "torch-cpu", "cpu", "cuda")
 
 

@@ -15,8 +15,8 @@ import metatrain
 from metatrain import Model
 from metatrain.data.pictures import png
 from serving.adaptations import Adaptation
+from serving.computing import PREVIEWS, is_shown
 from serving.disk import Disk
-from serving.jobs import PREVIEWS, is_shown
 from serving.records import Record
 
 

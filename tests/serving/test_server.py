@@ -20,7 +20,7 @@ from serving.commands import SERVE, STUDIO
 from serving.guard import Guard
 from serving.limits import Limits
 from serving.server import accounts_in, run_server
-from serving.tokens import Client, clients_in
+from serving.tokens import Client, clients_in, others_may_read
 from serving.worker import Worker
 
 NAMES = ("alice", "bob")
@@ -241,6 +241,18 @@ def test_tokens_are_made_once_and_for_this_user_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("owner", "mode", "others_may"),
+    [
+        *((7, 0o600, False), (7, 0o640, True), (7, 0o604, True), (8, 0o600, True)),
+        # Of a Secret that a pod mounts; and what is root's, but not for this user alone.
+        *((0, 0o440, False), (0, 0o444, True), (0, 0o460, True)),
+    ],
+)
+def test_tokens_are_of_one_user_alone(owner, mode, others_may):
+    assert others_may_read(owner, mode, user=7) == others_may
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "it: "),
@@ -264,6 +276,19 @@ def test_a_file_of_tokens_is_checked(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         clients_in(file)
     assert "x" * 30 not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--store", "s3://bucket/a"], "--store is of servers on a Ray cluster"),
+        (["--replicas", "3"], "--replicas is of servers on a Ray cluster"),
+        (["--ray", "--device", "cuda"], "with --ray, give --gpus"),
+    ],
+)
+def test_an_option_of_another_kind_of_server_is_refused(capsys, options, sentence):
+    assert run("metatrain", {"serve": SERVE}, ["serve", "model", *options]) == 1
+    assert sentence in capsys.readouterr().err
 
 
 def test_a_mistake_is_a_sentence(tmp_path, capsys):

@@ -53,6 +53,19 @@ def test_a_cancelled_job_ends_and_the_others_do_not(worker):
     assert "a ends" in log
 
 
+def test_many_threads_advance_jobs_that_wait_for_each_other():
+    worker, barrier = Worker(waiting=3, threads=3), threading.Barrier(3)
+
+    def waiting():
+        for _ in range(5):
+            barrier.wait(10)
+            yield
+
+    futures = [worker.submit(waiting()) for _ in range(3)]
+    assert [future.result(10) for future in futures] == [None] * 3
+    worker.close()
+
+
 def test_an_error_is_the_result_of_its_job_alone(worker):
     def failing():
         yield
