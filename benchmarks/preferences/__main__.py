@@ -23,8 +23,8 @@ import torch
 from benchmarks.preferences.cells import METHODS, MOST, RaterCell, RaterCells
 from benchmarks.preferences.table import HEADER, WinRates, between, markdown
 from benchmarks.provenance import commit, hardware
+from metatrain.base.device import device_of
 from metatrain.base.errors import UserError
-from metatrain.base.machine import device_of
 from metatrain.base.progress import StreamDisplay, displayed, say
 from metatrain.base.tables import aligned
 from metatrain.data.episodes import Episode
