@@ -7,7 +7,8 @@ Checks every learner's gradient against the CPU's in float64; theta after a few 
 worker under ZeRO 0 to 3 with nccl, offloaded and in bf16, against torch's own optimiser; and a
 resumed run against an uninterrupted one. Measures outer steps a second of configs/large-100m.yaml
 and of a LoRA over a backbone of SDXL's shape with random weights, the TFLOP/s of their inner loops,
-their peak of memory beside the plan's, and the share of a step that waits for data on the local disk.
+their peak of memory beside the plan's, and the share of a step that waits for data on the local
+disk.
 Exits with 1 where a check fails.
 """
 

@@ -38,3 +38,27 @@ def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch, befo
     with pytest.raises(SystemExit):
         run("metatrain", {}, ["--version"])
     assert os.environ["OMP_WAIT_POLICY"] == policy
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["config", "none.yaml"],
+        ["train", "none.yaml"],
+        ["adapt", "runs/none", "images", "--out", "new"],
+        ["generate", "new", "--out", "new.png"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_file_that_is_not_there_is_refused_before_torch_is_imported(words, tmp_path):
+    code = f"""
+import os
+from metatrain.cli.main import main
+os.chdir({str(tmp_path)!r})
+sys.argv = {["metatrain", *words]!r}
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 1
+"""
+    assert "torch" not in imported(code)
