@@ -10,14 +10,14 @@ from benchmarks.gradients.cases import Case
 from metatrain.base.parameters import Parameters
 from metatrain.learning.learners import LEARNERS
 
-_STEPS, _LATE = 3, 10_000
+_STEPS, _LATE = 2, 10_000
 # In float32 by sums in another order; in bf16 by its 8 bits in every layer of every inner step.
-_LIMITS = {"fp32": 1e-3, "bf16": 0.3}
+_LIMITS = {"fp32": 1e-3, "bf16": 0.1}
 
 
 def gradient_checks(device: torch.device) -> Iterator[Check]:
     """Check each learner in float32, and one of each order in bf16."""
-    case = Case("unet", _STEPS, tasks=2, device=str(device))
+    case = Case("unet", _STEPS, tasks=1, device=str(device))
     for name in LEARNERS.built_in:
         yield _check(name, case, "fp32")
     for name in ("fomaml", "maml"):
