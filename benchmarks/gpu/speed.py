@@ -16,7 +16,8 @@ from benchmarks.backbones.models import sizes_of
 from benchmarks.cluster.worker import EnoughError
 from benchmarks.gpu.made_data import made_set
 from benchmarks.gradients.memory import peak_reset, resident
-from metatrain.config import Config, load_config
+from metatrain.config import Config, load_config, parse_config
+from metatrain.config.reading import load_values
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.generators.diffusers_import import diffusers_class
 from metatrain.plan.hardware import Hardware
@@ -64,14 +65,17 @@ def sdxl_lora(size: str, folder: Path, device: torch.device) -> Config:
     """Return a LoRA of configs/sd-lora.yaml on latents, over a backbone of random weights."""
     side = _LATENTS[size]
     _write_backbone(size, folder, device)
-    config = load_config(
+    values = load_values(
         "configs/sd-lora.yaml",
         [
-            *("codec.name=identity", f"data.image_size={side}", "data.channels=4"),
+            *(f"data.image_size={side}", "data.channels=4"),
             *("meta.batch=2", "cluster.workers=1", "inner.steps=2"),
             *(f"generator.path={folder}/sdxl", f"objective.path={folder}/sdxl"),
         ],
     )
+    # Four channels are those of RGBA, in the place of a codec's latents.
+    del values["codec"]
+    config = parse_config(values)
     return _at(config, made_set(folder, size=side, channels=4, tasks=16, images=8))
 
 
@@ -120,8 +124,8 @@ def row(name: str, config: Config, device: torch.device, seconds: float) -> list
         str(len(clock.records)),
         f"{1 / step:.3g}",
         f"{flops / inner / 1e12:.3g}",
-        f"{peak[0] / 1e9:.2f}",
-        f"{plan.memory.peak / 1e9:.2f}",
+        f"{peak[0] / 1e9:.3g}",
+        f"{plan.memory.peak / 1e9:.3g}",
         f"{median(record['data_wait'] for record in clock.records):.1%}",
     ]
 
