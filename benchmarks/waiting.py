@@ -4,7 +4,7 @@
     python -m benchmarks.waiting --ray --demo           # also training on Ray, and make demo
     python -m benchmarks.waiting --out docs/waiting.md  # writes the table into the page too
 
-Every row is a command in a process of its own, the median of a few. The goal is compared with CPU
+Every row is a command in a process of its own. The goal is compared with CPU
 seconds: a command that computes on one core takes about as long on a quiet machine, and other load
 changes them little. Wall seconds are of the machine as it is. Commands have one thread, but where
 the row says otherwise.
@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +68,6 @@ class Row:
         threads: of the command; None for torch's default.
         busy: whether every core has other work meanwhile.
         status: the command's exit status.
-        repeats: how often it is measured.
     """
 
     name: str
@@ -78,7 +77,6 @@ class Row:
     threads: int | None = 1
     busy: bool = False
     status: int = 0
-    repeats: int = field(default=3, kw_only=True)
 
 
 class Wait(NamedTuple):
@@ -106,17 +104,15 @@ def rows(folder: Path) -> Iterator[Row]:
     yield Row("adapt, whole", [*adapt, out], 5)
     yield Row("adapt, torch's threads", [*adapt, out], 5, threads=None)
     yield Row("adapt, other work on all cores", [*adapt, out], 5, busy=True)
-    yield Row(
-        "adapt, torch's threads, other work", [*adapt, out], 5, threads=None, busy=True, repeats=1
-    )
+    yield Row("adapt, torch's threads, other work", [*adapt, out], 5, threads=None, busy=True)
     yield Row("generate, 64 images", [_METATRAIN, "generate", out, "--out", f"{out}/sheet.png"])
     studio = [_METATRAIN, "studio", "emoji", "--no-browser", "--dir", str(folder / "studio")]
     yield Row("studio, to its address", studio, until=lambda text: "http://" in text)
     pack = [_METATRAIN, "pack", "glyphs", f"{folder}/data", "--size", "28"]
-    yield Row("pack glyphs", pack, repeats=1)
+    yield Row("pack glyphs", pack)
     local = [f"data.path={folder}/data", f"run.dir={folder}/runs", "run.name=local"]
     first = [sys.executable, "-c", _FIRST_STEP, *local]
-    yield Row("local training, to the first step", first, 8, repeats=1)
+    yield Row("local training, to the first step", first, 8)
 
 
 def ray_rows(folder: Path) -> Iterator[Row]:
@@ -124,7 +120,7 @@ def ray_rows(folder: Path) -> Iterator[Row]:
     place = [f"data.path={folder}/data", f"run.dir={folder}/runs", "run.name=ray"]
     steps = ["meta.steps=1", "checkpoint.samples=false"]
     command = [_METATRAIN, "train", "configs/demo.yaml", *place, *steps]
-    yield Row("training on Ray, one step, to its end", command, repeats=1)
+    yield Row("training on Ray, one step, to its end", command)
 
 
 def demo_rows(folder: Path) -> Iterator[Row]:
@@ -139,13 +135,13 @@ def demo_rows(folder: Path) -> Iterator[Row]:
         "report": ["report", run],
     }
     for name, words in stages.items():
-        yield Row(f"make demo: {name}", [_METATRAIN, *words], threads=None, repeats=1)
+        yield Row(f"make demo: {name}", [_METATRAIN, *words], threads=None)
 
 
-def measured(row: Row) -> Wait:
-    """Return the median of a row's waits."""
+def measured(row: Row, repeats: int) -> Wait:
+    """Return the median of so many waits."""
     with _other_work(cores() if row.busy else 0):
-        waits = [_wait(row) for _ in range(row.repeats)]
+        waits = [_wait(row) for _ in range(repeats)]
     return Wait(*(statistics.median(part) for part in zip(*waits, strict=True)))
 
 
@@ -231,7 +227,7 @@ def main() -> None:
         for part in [rows, *([ray_rows] * options.ray), *([demo_rows] * options.demo)]:
             for row in part(folder):
                 if any(word in row.name for word in options.only or [""]):
-                    waits.append((row, measured(row)))
+                    waits.append((row, measured(row, options.repeats)))
                     print(table(waits[-1:]).splitlines()[2], flush=True)
     finally:
         shutil.rmtree(folder)
@@ -246,6 +242,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="rows with one of these in them")
     parser.add_argument("--ray", action="store_true", help="also a training on Ray")
     parser.add_argument("--demo", action="store_true", help="also the stages of make demo")
+    parser.add_argument("--repeats", type=int, default=1, help="of every row, for a median (1)")
     parser.add_argument("--out", type=Path, help="page to write the table into")
     return parser.parse_args()
 

@@ -16,8 +16,7 @@ from benchmarks.backbones.models import sizes_of
 from benchmarks.cluster.worker import EnoughError
 from benchmarks.gpu.made_data import made_set
 from benchmarks.gradients.memory import peak_reset, resident
-from metatrain.config import Config, load_config, parse_config
-from metatrain.config.reading import load_values
+from metatrain.config import Config, load_config, load_values, parse_config
 from metatrain.data.loader import load_episodes, open_tasks
 from metatrain.generators.diffusers_import import diffusers_class
 from metatrain.plan.hardware import Hardware

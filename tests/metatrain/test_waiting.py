@@ -11,26 +11,26 @@ _WORK = "import time; end = time.process_time() + 0.3\nwhile time.process_time()
 
 
 def row(code: str, **options: object) -> Row:
-    return Row("row", [sys.executable, "-c", code], repeats=1, **options)  # pyright: ignore[reportArgumentType]
+    return Row("row", [sys.executable, "-c", code], **options)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_wait_to_the_end_counts_the_work_of_all_processes():
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {_WORK!r}])"
-    assert measured(row(code)).cpu >= 0.3
-    assert measured(row("raise SystemExit(1)", status=1)).cpu < 0.3
+    assert measured(row(code), 1).cpu >= 0.3
+    assert measured(row("raise SystemExit(1)", status=1), 1).cpu < 0.3
 
 
 def test_a_wait_until_an_event_ends_the_command():
     code = f"{_WORK}print('ready', flush=True); time.sleep(1000)"
     before = psutil.Process().children()
-    wait = measured(row(code, until=lambda text: "ready" in text))
+    wait = measured(row(code, until=lambda text: "ready" in text), 1)
     assert wait.cpu >= 0.3
     assert psutil.Process().children() == before
 
 
 def test_a_command_that_fails_is_no_wait():
     with pytest.raises(RuntimeError, match="row ended with 1:\nwhy"):
-        measured(row("raise SystemExit('why')"))
+        measured(row("raise SystemExit('why')"), 1)
 
 
 def test_a_verdict_is_by_cpu_seconds():
