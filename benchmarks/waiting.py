@@ -4,10 +4,10 @@
     python -m benchmarks.waiting --ray --demo           # also training on Ray, and make demo
     python -m benchmarks.waiting --out docs/waiting.md  # writes the table into the page too
 
-Every row is a command in a process of its own. The goal is compared with CPU
-seconds: a command that computes on one core takes about as long on a quiet machine, and other load
-changes them little. Wall seconds are of the machine as it is. Commands have one thread, but where
-the row says otherwise.
+Every row is a command in a process of its own. The goal is compared with CPU seconds: a command
+that computes on one core takes about as long on a quiet machine, and other load changes them
+little. Wall seconds are of the machine as it is. Commands have one thread, but where the row says
+otherwise.
 """
 
 import argparse
