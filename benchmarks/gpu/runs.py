@@ -3,6 +3,7 @@
 import gc
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -91,10 +92,9 @@ def resume_check(device: torch.device) -> Check:
             if step == 3:
                 raise EnoughError
 
-        try:
+        with suppress(EnoughError):
             metatrain.train(broken, device=str(device), on_step=interrupt)
-        except EnoughError:
-            resumed = metatrain.train(broken, device=str(device)).parameters
+        resumed = metatrain.train(broken, device=str(device)).parameters
         error = difference(_moves(whole, resumed), _moves(whole, expected))
         return Check("resumed run", error, _LIMITS["fp32"])
 

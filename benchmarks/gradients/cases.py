@@ -38,7 +38,9 @@ class Case:
         shape = (self.tasks, SHOTS + QUERIES, CHANNELS, SIZE, SIZE)
         images = (torch.rand(shape, generator=noise) * 2 - 1).to(self.dtype)
         return [
-            Episode(f"task {seed}", *Examples(pictures).split(SHOTS), seed).to(self.device)
+            Episode(f"task {seed}", *Examples(pictures).split(SHOTS), seed).to(
+                torch.device(self.device)
+            )
             for seed, pictures in enumerate(images)
         ]
 
