@@ -12,7 +12,11 @@ from cluster.addresses import address_to_join
 from metatrain.base.errors import UserError
 from metatrain.base.text import counted, printable
 from metatrain.cli import calibrate, codec, distill, evaluate
-from metatrain.cli.arguments import add_config_arguments, add_wait_argument
+from metatrain.cli.arguments import (
+    add_config_arguments,
+    add_wait_argument,
+    refuse_missing_config,
+)
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
@@ -39,11 +43,14 @@ def require_extra(purpose: str) -> Iterator[None]:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    with require_extra("training"):
-        from cluster.run.launch import launch
+    refuse_missing_config(arguments)
     from metatrain.config import load_config
 
-    show(launch(load_config(arguments.config, arguments.overrides), wait=arguments.wait))
+    # Before Ray is imported, which takes longer than to refuse a configuration.
+    config = load_config(arguments.config, arguments.overrides)
+    with require_extra("training"):
+        from cluster.run.launch import launch
+    show(launch(config, wait=arguments.wait))
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:

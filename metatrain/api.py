@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import PIL.Image
 from typing_extensions import override
 
-from metatrain.base.machine import device_of
+from metatrain.base.device import device_of
 from metatrain.base.progress import tracked
 from metatrain.config import Config, load_config
 from metatrain.data.packed.store import EpisodeStore

@@ -9,8 +9,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from metatrain.base.device import device_of
 from metatrain.base.errors import UserError
-from metatrain.base.machine import device_of
 from metatrain.model.listing import run_models
 from metatrain.model.named import named_models
 from metatrain.storage.lease import lease

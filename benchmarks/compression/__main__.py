@@ -31,8 +31,9 @@ from metatrain.metrics.retrieval import own_task_share
 from metatrain.model.export.graph import network_graph, sampling_generator
 from metatrain.model.export.int8 import quantized, sampling_calls
 from metatrain.model.export.onnx import onnx_bytes, session_of
-from metatrain.model.file import home_of, load_model
+from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.model.places import home_of
 from metatrain.model.precision import Precision, rounded
 from metatrain.training.run_data import held_out_episodes
 

@@ -34,9 +34,10 @@ from metatrain.evaluation.standard_protocol import standard_protocol
 from metatrain.evaluation.training_data import data_for
 from metatrain.generators.conditions.words import WordsConfig
 from metatrain.metrics.network import NETWORK
-from metatrain.model.file import load_model, model_url
+from metatrain.model.file import load_model
 from metatrain.model.given import condition_of_kind
 from metatrain.model.model import Model
+from metatrain.model.places import model_url
 from metatrain.storage.files import write_file
 
 CANDIDATES = 100

@@ -30,8 +30,9 @@ from metatrain.generators.samplers import FlowSamplerConfig
 from metatrain.metrics.kid import kid_of_pairs
 from metatrain.metrics.network import NETWORK, HashedNetwork, metric_network
 from metatrain.metrics.retrieval import own_task_share
-from metatrain.model.file import home_of, load_model
+from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.model.places import home_of
 from metatrain.storage.tensors import file_bytes, read_metadata
 from metatrain.training.run_data import held_out_episodes
 

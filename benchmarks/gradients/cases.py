@@ -24,12 +24,13 @@ System = Callable[[], Parameters]
 
 @dataclass(frozen=True)
 class Case:
-    """A network and `steps` inner steps on each of `tasks` tasks, in `dtype`."""
+    """A network and `steps` inner steps on each of `tasks` tasks, in `dtype` on `device`."""
 
     network: str
     steps: int
     tasks: int
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     def episodes(self) -> list[Episode]:
         """Make episodes of random images, the same in every precision."""
@@ -37,7 +38,9 @@ class Case:
         shape = (self.tasks, SHOTS + QUERIES, CHANNELS, SIZE, SIZE)
         images = (torch.rand(shape, generator=noise) * 2 - 1).to(self.dtype)
         return [
-            Episode(f"task {seed}", *Examples(pictures).split(SHOTS), seed)
+            Episode(f"task {seed}", *Examples(pictures).split(SHOTS), seed).to(
+                torch.device(self.device)
+            )
             for seed, pictures in enumerate(images)
         ]
 
@@ -54,7 +57,7 @@ class Case:
             named = dict(generator.named_parameters())
             moved: Parameters = {n: named[n] for n in scope.names(generator)}
             rule = LEARNERS[name].rule(config.learner, config.inner, moved)
-        return build_learner(config, Theta(generator, rule).to(self.dtype))
+        return build_learner(config, Theta(generator, rule).to(self.device, self.dtype))
 
 
 @torch.no_grad()

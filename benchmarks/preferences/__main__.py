@@ -23,8 +23,8 @@ import torch
 from benchmarks.preferences.cells import METHODS, MOST, RaterCell, RaterCells
 from benchmarks.preferences.table import HEADER, WinRates, between, markdown
 from benchmarks.provenance import commit, hardware
+from metatrain.base.device import device_of
 from metatrain.base.errors import UserError
-from metatrain.base.machine import device_of
 from metatrain.base.progress import StreamDisplay, displayed, say
 from metatrain.base.tables import aligned
 from metatrain.data.episodes import Episode
@@ -33,8 +33,9 @@ from metatrain.data.packed.store import EpisodeStore
 from metatrain.evaluation.episodes.benchmark import read_benchmark
 from metatrain.evaluation.episodes.episode_list import list_episodes
 from metatrain.evaluation.training_data import data_for
-from metatrain.model.file import load_model, model_url
+from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.model.places import model_url
 from metatrain.preferences.starts import LR, Settings
 
 _DOCS = Path(__file__).parents[2] / "docs" / "preferences.md"

@@ -10,8 +10,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import torch
-
 from metatrain.base.errors import UserError
 from metatrain.base.machine import free_memory
 from metatrain.base.text import reason_of
@@ -93,7 +91,7 @@ def probe_node(*, data: str | None, run: str | None, cache: str | None) -> NodeR
         gpu_memory=_gpu_memory(),
         shm=shutil.disk_usage("/dev/shm").total,
         disk=shutil.disk_usage(_existing_parent(cache or "/tmp")).free,
-        memory=free_memory(torch.device("cpu")),
+        memory=free_memory(),
         credentials=_credential_source() if uses_s3 else "",
         deepspeed_error=_deepspeed_error(),
         storage=storage,

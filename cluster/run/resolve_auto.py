@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ray.train.torch import get_device
 
 from cluster.engine.gather import gather_values
-from metatrain.base.machine import free_memory
+from metatrain.base.device import free_device_memory
 from metatrain.config import Config, with_values
 from metatrain.data.tasks import TaskSource
 from metatrain.learning.learners import LEARNERS
@@ -95,6 +95,6 @@ def _choose_inner_loop(config: Config) -> tuple[str, str]:
     # step.
     required = (5 + config.inner.steps) * tree
     device, neighbours = get_device(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    free = free_memory(device) // (1 if device.type == "cuda" else neighbours)
+    free = free_device_memory(device) // (1 if device.type == "cuda" else neighbours)
     reason = f"whole trees need {required / 2**30:.2f} GiB of {free / 2**30:.2f}"
     return ("gathered" if required < free // 2 else "sharded"), reason

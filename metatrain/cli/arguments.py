@@ -23,6 +23,18 @@ def add_config_arguments(
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=help)
 
 
+def refuse_missing_config(arguments: argparse.Namespace) -> None:
+    """Refuse a configuration's file that is not there, before its keys are imported with torch.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
+    from metatrain.storage.files import read_file
+
+    if arguments.config:
+        read_file(arguments.config)
+
+
 def place_words(arguments: argparse.Namespace, further: Sequence[str]) -> list[str]:
     """Place overrides, and the file of a configuration, wherever they stand on the command line.
 

@@ -41,7 +41,7 @@ def calibrate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> 
         HeldError: when another process evaluates the model, or writes the calibrated one.
         UserError: when an input cannot be used, or the model is part of a checkpoint.
     """
-    from metatrain.base.machine import device_of
+    from metatrain.base.device import device_of
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.calibrate import (
         calibrated,

@@ -40,7 +40,7 @@ def codec(arguments: argparse.Namespace, train: Train | None = None) -> None:
 
 
 def _trained_here(arguments: argparse.Namespace) -> Train:
-    from metatrain.base.machine import device_of
+    from metatrain.base.device import device_of
     from metatrain.training.local_run import train_locally
 
     device = device_of(arguments.device)

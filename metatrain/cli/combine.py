@@ -44,7 +44,7 @@ def _greedy(arguments: argparse.Namespace) -> None:
     from metatrain.combine.soup import greedy_soup, load_ingredients, validation_kid
     from metatrain.evaluation.run_networks import networks_of
     from metatrain.evaluation.training_data import data_for
-    from metatrain.model.file import model_url
+    from metatrain.model.places import model_url
 
     members = load_ingredients(arguments.models, trust=arguments.trust)
     files = {model_url(url): member for url, member in members.items()}

@@ -9,8 +9,9 @@ from metatrain.cli.command import Command, show
 
 
 def _compress(arguments: argparse.Namespace) -> None:
-    from metatrain.model.file import adapted_url, model_url, parse_model, read_model
+    from metatrain.model.file import parse_model
     from metatrain.model.named import ENDING
+    from metatrain.model.places import adapted_url, model_url, read_model
     from metatrain.model.precision import compressed
     from metatrain.storage.files import absolute, exists, write_file
 

@@ -18,7 +18,8 @@ Train = Callable[["Config"], object]
 
 def distill(arguments: argparse.Namespace, train: Train | None = None) -> None:
     """Distil a model; a meta-trained one by default in this process."""
-    from metatrain.model.file import adapted_url, load_model, model_url
+    from metatrain.model.file import load_model
+    from metatrain.model.places import adapted_url, model_url
     from metatrain.storage.files import exists
 
     url = adapted_url(arguments.model)
@@ -34,7 +35,8 @@ def _student(arguments: argparse.Namespace, model: "Model", url: str, train: Tra
     """Train a student that adapts, by one run a stage; return the URL of its file."""
     from metatrain.config import override_values
     from metatrain.evaluation.training_data import data_for
-    from metatrain.model.file import load_model, model_url
+    from metatrain.model.file import load_model
+    from metatrain.model.places import model_url
     from metatrain.training.distillation import stages_of, student_config
 
     reads = model.config.data.url is not None
@@ -76,7 +78,7 @@ def _calls(steps: int) -> str:
 
 
 def _trained_here(arguments: argparse.Namespace) -> Train:
-    from metatrain.base.machine import device_of
+    from metatrain.base.device import device_of
     from metatrain.training.local_run import train_locally
 
     device = device_of(arguments.device)

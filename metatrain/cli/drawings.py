@@ -16,7 +16,8 @@ def _drawings(arguments: argparse.Namespace) -> None:
     from metatrain.base.text import counted
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.training_data import data_for
-    from metatrain.model.file import load_model, model_url
+    from metatrain.model.file import load_model
+    from metatrain.model.places import model_url
     from metatrain.preferences.drawings import DrawingOptions, pack_drawings
 
     model = load_model(arguments.model, trust=arguments.trust).to(arguments.device)

@@ -7,7 +7,7 @@ from metatrain.cli.command import Command, show
 
 
 def _encode(arguments: argparse.Namespace) -> None:
-    from metatrain.base.machine import device_of
+    from metatrain.base.device import device_of
     from metatrain.training.encoding import encode_data
 
     data = arguments.data.rstrip("/")

@@ -82,7 +82,7 @@ def evaluate(arguments: argparse.Namespace, runner: "Runner | None" = None) -> N
 
 
 def _score_models(arguments: argparse.Namespace, runner: "Runner | None") -> None:
-    from metatrain.base.machine import device_of
+    from metatrain.base.device import device_of
     from metatrain.evaluation.candidates import check_same_shape, read_candidates, read_joint
     from metatrain.evaluation.cross_domain import cross_domain_table
     from metatrain.evaluation.privacy import demand_privacy

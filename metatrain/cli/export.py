@@ -14,7 +14,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from metatrain.model.export.backbone import export_adapter, export_merged
     from metatrain.model.export.sampling import export_onnx
     from metatrain.model.export.web import export_web
-    from metatrain.model.file import adapted_url, load_model
+    from metatrain.model.file import load_model
+    from metatrain.model.places import adapted_url
 
     if arguments.merge and arguments.format != "diffusers":
         raise UserError(

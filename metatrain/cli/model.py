@@ -36,6 +36,9 @@ _ADAPTATION = ("adapt.", "inner.", "objective.sampler.")
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
+    from metatrain.model.places import model_url, refuse_missing
+
+    refuse_missing(model_url(arguments.checkpoint))
     from metatrain.model.collapse import collapse_of
     from metatrain.model.expectation import warning
     from metatrain.model.file import load_model
@@ -140,13 +143,16 @@ def _adapt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from metatrain.model.file import adapted_url, load_model, model_url
+    from metatrain.model.places import adapted_url, model_url, refuse_missing
     from metatrain.storage.files import exists
 
     out, is_sheet = arguments.out, _is_sheet(arguments.out, arguments.format)
     url = adapted_url(arguments.adapted)
     if (arguments.text or arguments.audio) and not exists(url):
         url = model_url(arguments.adapted)
+    refuse_missing(url)
+    from metatrain.model.file import load_model
+
     model = load_model(url, arguments.adapted_from, trust=arguments.trust).to(arguments.device)
     if arguments.format == _OUTLINES and model.config.data.channels != 1:
         raise UserError(
@@ -274,7 +280,8 @@ def _tune_adaptation(arguments: argparse.Namespace) -> None:
         tune_adaptation,
         write_outcome,
     )
-    from metatrain.model.file import load_model, model_url
+    from metatrain.model.file import load_model
+    from metatrain.model.places import model_url
     from metatrain.storage.lease import lease
 
     model = load_model(arguments.checkpoint, trust=arguments.trust).to(arguments.device)

@@ -53,10 +53,11 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _ship(arguments: argparse.Namespace) -> None:
-    from metatrain.base.machine import device_of
+    from metatrain.base.device import device_of
     from metatrain.evaluation.running.runner import LocalRunner
     from metatrain.evaluation.training_data import data_for
-    from metatrain.model.file import home_of, load_model, model_url
+    from metatrain.model.file import load_model
+    from metatrain.model.places import home_of, model_url
     from metatrain.report.shipping import ship
 
     url = model_url(arguments.run_folder)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def _prefer(arguments: argparse.Namespace) -> None:
-    from metatrain.model.file import adapted_url, load_model
+    from metatrain.model.file import load_model
+    from metatrain.model.places import adapted_url
     from metatrain.preferences.prefer import prefer
     from metatrain.preferences.sentences import sentences
     from metatrain.preferences.starts import Settings

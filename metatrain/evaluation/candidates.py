@@ -21,8 +21,8 @@ from metatrain.evaluation.running.jobs import (
 from metatrain.evaluation.running.runner import Runner, run_jobs
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL
 from metatrain.evaluation.strip_files import keep_strips
-from metatrain.model.file import home_of
 from metatrain.model.model import Model
+from metatrain.model.places import home_of
 from metatrain.storage.files import MissingError, absolute, read_file
 from metatrain.training.run_data import RUN_MANIFEST
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
+from metatrain.base.device import on_every_core
 from metatrain.base.errors import UserError
-from metatrain.base.machine import on_every_core
 from metatrain.base.progress import tracked
 from metatrain.base.section import Count
 from metatrain.config import Config

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from metatrain.base.machine import free_memory
+from metatrain.base.device import free_device_memory
 from metatrain.base.parameters import Parameters
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
@@ -111,7 +111,7 @@ def choose_method(config: Config, theta: Parameters, episodes: Sequence[Episode]
         lambda method: learner(method).outer_gradient(theta, episodes, config.meta.steps),
         lambda method: step() * method.tasks_at_once * (steps if method.unrolled else 1),
         # Half, since theta and the optimiser want theirs; workers on CPUs share it.
-        free_memory(device) // (2 if device.type == "cuda" else 2 * config.cluster.workers),
+        free_device_memory(device) // (2 if device.type == "cuda" else 2 * config.cluster.workers),
     )
 
 

@@ -7,13 +7,12 @@ from metatrain.base.text import printable
 from metatrain.generators.frozen import keep_inside
 from metatrain.model.format import Contents, check_state, decode
 from metatrain.model.model import Model
-from metatrain.model.named import ENDING, FILE, known_names, named_model, named_models
+from metatrain.model.named import named_model, named_models
+from metatrain.model.places import model_url, read_model
 from metatrain.model.reference import Reference, changes, path_between
 from metatrain.model.rescope import rescoped
 from metatrain.model.trust import refuse_places
-from metatrain.storage.files import MissingError, exists, read_file, write_file
-
-_ADAPTED = "adapted.safetensors"
+from metatrain.storage.files import MissingError, read_file, write_file
 
 
 def load_model(url: str, adapted_from: str | None = None, *, trust: bool = False) -> Model:
@@ -87,55 +86,6 @@ def _place_of(reference: Reference, url: str, needs: str) -> str:
     if "://" in url:
         raise UserError(f"{needs}, and a path out of a file elsewhere is not followed; name it.")
     return model_url(reference.url_from(url))
-
-
-def model_url(url: str) -> str:
-    """Return the file that `url` means: itself, that of a name, or the one in a run's folder."""
-    if url.endswith(ENDING):
-        return url
-    model = named_model(url)
-    return model.file if model else f"{url.rstrip('/')}/{FILE}"
-
-
-def home_of(url: str) -> str:
-    """Return the folder of what is computed of the model that `url` means, such as evaluations.
-
-    It is the folder that the model's file is in, or one in the working directory where several
-    models with names share that.
-    """
-    model = named_model(url)
-    return model.home if model else model_url(url).rpartition("/")[0] or "."
-
-
-def adapted_url(url: str) -> str:
-    """Return the file that `url` means: itself, the one in an adapted model's folder, or a name's.
-
-    A name is of a model that need not be adapted.
-    """
-    if url.endswith(ENDING):
-        return url
-    file, model = f"{url.rstrip('/')}/{_ADAPTED}", named_model(url)
-    return model.file if model and not exists(file) else file
-
-
-def read_model(url: str) -> bytes:
-    """Read the bytes of the model file `url`.
-
-    Raises:
-        UserError: when there is none, or it cannot be read.
-    """
-    try:
-        return read_file(url)
-    except MissingError as error:
-        folder = url.removesuffix(f"/{FILE}").removesuffix(f"/{_ADAPTED}")
-        if url.endswith(f"/{FILE}") and exists(f"{folder}/{_ADAPTED}"):
-            raise UserError(
-                f"{folder} holds an adapted model; give the one that it came from."
-            ) from error
-        raise UserError(
-            f"there is no model at {url}{known_names(folder)}; give the folder of a finished run "
-            f"or of a checkpoint, or a file that metatrain wrote."
-        ) from error
 
 
 def save_adapted(model: Model, url: str, adapted_from: str) -> bool:

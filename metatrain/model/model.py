@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from metatrain.base.device import device_of
 from metatrain.base.errors import MissingStepError, UserError
-from metatrain.base.machine import device_of
 from metatrain.base.parameters import Parameters
 from metatrain.base.progress import Progress
 from metatrain.base.section import Section

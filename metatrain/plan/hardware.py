@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from metatrain.base.machine import free_memory
 from metatrain.config import Config
 from metatrain.generators.networks.backbone import BackboneConfig
@@ -51,5 +49,5 @@ def has_bf16_backbone(config: Config) -> bool:
 
 def this_machine(workers: int) -> Hardware:
     """Return this machine's free memory, shared by all workers, with 1 GB/s between them."""
-    free = free_memory(torch.device("cpu"))
+    free = free_memory()
     return Hardware(free / workers, per_node=workers, link=1e9, network=1e9)

@@ -7,8 +7,9 @@ from metatrain.base.errors import MissingStepError
 from metatrain.evaluation.protocol import UNADAPTED
 from metatrain.evaluation.results import Evaluation, read_evaluation, read_scores
 from metatrain.evaluation.scores.measure import SpaceScores
-from metatrain.model.file import home_of, load_model, model_url
+from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.model.places import home_of, model_url
 from metatrain.storage.files import MissingError, exists
 from metatrain.training.checkpoint import CheckpointStore
 from metatrain.training.state import Record

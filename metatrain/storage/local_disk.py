@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from typing_extensions import Buffer
 
 from metatrain.base.errors import UserError
@@ -98,7 +97,7 @@ def refuse_beyond_memory(name: str, size: int) -> None:
     Raises:
         UserError: when there is none.
     """
-    if size > _LARGE_BYTES and size > (free := free_memory(torch.device("cpu"))):
+    if size > _LARGE_BYTES and size > (free := free_memory()):
         raise UserError(
             f"{name} has {size:,} bytes, and this machine has memory for {free:,}; use a larger "
             f"one, or check the file."

@@ -16,9 +16,9 @@ from metatrain.learning.inner.scopes import All
 from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners.joint import Joint
 from metatrain.model.build import build_theta
-from metatrain.model.file import model_url
 from metatrain.model.format import FORMAT, PARAMETERS
 from metatrain.model.named import known_names
+from metatrain.model.places import model_url
 from metatrain.storage.files import MissingError
 from metatrain.storage.tensor_file import TensorFile
 

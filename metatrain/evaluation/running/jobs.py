@@ -27,9 +27,10 @@ from metatrain.evaluation.episodes.episode_list import ListedEpisode
 from metatrain.generators import Generator
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.model.build import build_theta
-from metatrain.model.file import load_model, model_url
+from metatrain.model.file import load_model
 from metatrain.model.membership import image_losses
 from metatrain.model.model import Model
+from metatrain.model.places import model_url
 from metatrain.model.progression import draw_strip, steps_shown
 from metatrain.model.surprise import surprise
 from metatrain.storage.files import read_file, write_file

@@ -115,8 +115,9 @@ def _start_with_cosines(into: nn.Conv2d, back: nn.ConvTranspose2d) -> None:
 
 def _cosines(count: int) -> Tensor:
     """Return the orthonormal waves [count, count] of the discrete cosine transform (DCT-II)."""
-    places = torch.arange(count) + 0.5
-    waves = (math.pi / count * torch.arange(count)[:, None] * places).cos()
+    # With values even where a skeleton is made: arithmetic on meta tensors imports the compiler.
+    orders = torch.arange(count, device="cpu", dtype=torch.float32)
+    waves = (math.pi / count * orders[:, None] * (orders + 0.5)).cos()
     return F.normalize(waves, dim=1)
 
 

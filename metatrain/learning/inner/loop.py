@@ -16,7 +16,8 @@ from metatrain.generators import Draw
 from metatrain.learning.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
 from metatrain.learning.inner.gradient_field import GradientField, Precision, total
 from metatrain.learning.inner.hvp import HVPS, FiniteDifference
-from metatrain.learning.inner.optimizers import BETA2, OPTIMIZERS, Direction, State
+from metatrain.learning.inner.in_place import InPlaceAdam, InPlaceOptimizer, InPlaceSGD
+from metatrain.learning.inner.optimizers import OPTIMIZERS, Direction, State
 from metatrain.learning.inner.rule import InnerRule
 from metatrain.learning.inner.scopes import SCOPES, All
 from metatrain.learning.inner.theta import RULE, Theta
@@ -257,9 +258,7 @@ class InnerLoop:
             metrics["hvp_error"] = torch.tensor(self.hvp.error, device=device)
         return metrics
 
-    def optimizer(
-        self, moved: dict[str, nn.Parameter], lr: float
-    ) -> "torch.optim.Optimizer | _RuleSteps":
+    def optimizer(self, moved: dict[str, nn.Parameter], lr: float) -> InPlaceOptimizer:
         """Make the optimiser of the steps on one task, with learned rates where there are some.
 
         Args:
@@ -275,13 +274,10 @@ class InnerLoop:
             )
         parameters = list(moved.values())
         if self.config.optimizer == "adam":
-            # Unfused, its many small operations cost a tenth of an inner step on a CPU. The meta
-            # device, which plans use, has no fused kernel.
-            fused, betas = not parameters[0].is_meta, (momentum, BETA2)
-            return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
-        return torch.optim.SGD(
-            parameters, lr=lr, momentum=momentum if self.config.optimizer == "momentum" else 0.0
-        )
+            return InPlaceAdam(parameters, lr=lr, beta1=momentum)
+        if self.config.optimizer == "sgd":
+            momentum = 0.0
+        return InPlaceSGD(parameters, lr=lr, momentum=momentum)
 
 
 class _RuleSteps:
