@@ -106,6 +106,8 @@ class Generator(nn.Module):
 
     def _encode(self, images: Tensor) -> Tensor:
         """Encode images [..., C, H, W]."""
+        if not images.numel():  # some layers, as pixel_unshuffle, leave what is empty as it is
+            return images.new_empty(*images.shape[:-3], *self.network.shape)
         return self.codec.encode(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
 
 

@@ -14,9 +14,11 @@ ABOVE = {
     "cluster": {"tuning", "k8s", "serving"},
     "tuning": {"k8s", "serving"},
     # They are used where nothing trains.
-    "k8s": {"serving", "ray", "deepspeed"},
-    "serving": {"cluster", "tuning", "k8s", "ray", "deepspeed"},
+    "k8s": {"ray", "deepspeed"},
+    "serving": {"tuning", "k8s", "deepspeed"},
 }
+# The one part of serving that needs a cluster.
+ON_RAY = "serving/on_ray"
 
 
 def imported_by(file):
@@ -34,6 +36,13 @@ def test_imports_go_one_way(package):
     for file in files:
         upward = {name.partition(".")[0] for name in imported_by(file)} & ABOVE[package]
         assert not upward, f"{file} imports {upward}"
+
+
+def test_serving_on_one_machine_needs_no_cluster():
+    files = [f for f in (ROOT / "serving").rglob("*.py") if (ROOT / ON_RAY) not in f.parents]
+    assert files
+    imported = {name.partition(".")[0] for file in files for name in imported_by(file)}
+    assert not imported & {"ray", "cluster"}
 
 
 def python(code):

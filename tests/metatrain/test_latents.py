@@ -417,3 +417,11 @@ def test_damaged_data_is_not_encoded(data, codec, tmp_path, place):
     with pytest.raises(UserError, match=r"data-00000\.parquet is damaged"):
         encode_data(f"{tmp_path}/data", str(codec), f"{tmp_path}/encoded")
     assert not (tmp_path / "encoded/manifest.parquet").exists()
+
+
+def test_words_alone_are_enough_for_a_model_of_latents(codec):
+    small = ["generator.width=8", "data.image_size=16", "data.channels=3"]
+    parts = ["generator.conditions=[support, text]", "codec.name=trained", f"codec.path={codec}"]
+    config = frozen.pinned(load_config(None, [*small, *parts, "objective.sampler.steps=1"]))
+    model = Model(config, build_theta(config).copy(), step=1)
+    assert model.sample(2, given={"text": "a red fox"}).shape == (2, 3, 16, 16)

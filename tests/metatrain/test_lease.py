@@ -21,18 +21,18 @@ from metatrain.storage.lease_holder import parse_holder, this_holder
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
-import sys, time
+import sys
 from metatrain.storage.lease import lease
 with lease(sys.argv[1], "trains"):
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
 """
 
 
-def hold(url: str, seconds: float = 60) -> subprocess.Popen[str]:
-    """Hold a lease in another process."""
-    command = [sys.executable, "-c", HOLD, url, str(seconds)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+def hold(url: str) -> subprocess.Popen[str]:
+    """Hold a lease in another process, until its input is closed."""
+    command, pipe = [sys.executable, "-c", HOLD, url], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
     assert process.stdout and process.stdout.readline() == "held\n"
     return process
 
@@ -51,14 +51,15 @@ def folder(request, tmp_path) -> str:
 
 
 def test_a_second_process_is_refused_in_a_sentence_until_the_first_has_ended(folder):
-    other = hold(folder, seconds=2)
-    started = time.monotonic()
+    other = hold(folder)
     with pytest.raises(HeldError) as error, lease(folder, "packs"):
         pass
-    assert time.monotonic() - started < 1.5
+    assert other.poll() is None
     words = (folder, f"trains it, as process {other.pid}", "since 20", "wait until it has ended")
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
+    assert other.stdin
+    threading.Timer(0.5, other.stdin.close).start()
     with lease(folder, "packs", wait=True):
         assert other.wait() == 0
     assert read_stored(f"{folder}/lease.json") is None
