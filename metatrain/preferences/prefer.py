@@ -9,7 +9,7 @@ from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.progress import Progress
 from metatrain.generators import OBJECTIVES, ErrorsByExample
-from metatrain.generators.objectives.distill import DistillConfig
+from metatrain.generators.objectives.mean_velocity import MeanVelocityConfig
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.model.model import Model
 from metatrain.model.rescope import keeps_scope, refuse_scope, rescoped
@@ -225,10 +225,11 @@ def refuse_unteachable(model: Model, scope: str | None = None, start: Model | No
             f"objective.name={config.objective.name} has no error of each image, which choices "
             f"would change; take a model of objective.name=flow or diffusers."
         )
-    if isinstance(config.objective, DistillConfig):
+    if isinstance(config.objective, MeanVelocityConfig):
         raise UserError(
-            "choices change velocities, and a student draws by what it learned of its teacher; "
-            "prefer with the teacher, adapted, and distil the result."
+            f"choices change velocities, and a model of objective.name={config.objective.name} "
+            f"draws by mean velocities; prefer with a model of objective.name=flow, such as a "
+            f"student's teacher, adapted, and distil the result."
         )
     if scope is not None and scope not in SCOPE_NAMES:
         raise UserError(f"scope is {scope}; choose one of {', '.join(SCOPE_NAMES)}.")

@@ -273,5 +273,5 @@ def test_what_is_exported_knows_the_length_of_steps():
 
 
 def test_learners_that_mix_support_and_query_cannot_be_taught():
-    with pytest.raises(UserError, match=r"learner reptile takes .*; use learner\.name=fomaml"):
+    with pytest.raises(UserError, match=r"learner reptile learns .*; use learner\.name=fomaml"):
         load_config(None, [*DISTILL, "learner.name=reptile"])
