@@ -220,16 +220,17 @@ def refuse_unteachable(model: Model, scope: str | None = None, start: Model | No
             step="adapt",
         )
     config, trained = model.config, model.config.inner.scope.name
-    if not issubclass(OBJECTIVES[config.objective.name], ErrorsByExample):
+    objective = config.objective.name
+    if not issubclass(OBJECTIVES[objective], ErrorsByExample):
         raise UserError(
-            f"objective.name={config.objective.name} has no error of each image, which choices "
+            f"objective.name={objective} has no error of each image, which choices "
             f"would change; take a model of objective.name=flow or diffusers."
         )
     if isinstance(config.objective, MeanVelocityConfig):
         raise UserError(
-            f"choices change velocities, and a model of objective.name={config.objective.name} "
-            f"draws by mean velocities; prefer with a model of objective.name=flow, such as a "
-            f"student's teacher, adapted, and distil the result."
+            f"choices change velocities, and a model of objective.name={objective} draws by mean "
+            f"velocities; prefer with a model of objective.name=flow, such as a student's teacher, "
+            f"adapted, and distil the result."
         )
     if scope is not None and scope not in SCOPE_NAMES:
         raise UserError(f"scope is {scope}; choose one of {', '.join(SCOPE_NAMES)}.")

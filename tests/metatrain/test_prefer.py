@@ -296,9 +296,9 @@ def test_it_goes_part_by_part(model, choices):
         (["inner.scope.name=context"], "only adapted in its scope context"),
         (
             ["objective.name=distill", "objective.teacher.path=t", "learner.name=fomaml"],
-            r"objective.name=distill draws by mean velocities; .* such as a student's teacher",
+            r"objective\.name=distill draws by mean velocities; .* such as a student's teacher",
         ),
-        (["objective.name=meanflow"], "objective.name=meanflow draws by mean velocities"),
+        (["objective.name=meanflow"], r"objective\.name=meanflow draws by mean velocities"),
     ],
     ids=["gan", "context", "student", "meanflow"],
 )
