@@ -9,7 +9,7 @@ from local_training import train
 from sampling_models import GAN, adapted_model
 from small_models import metatrain, save
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import UntrustedError, UserError
 from metatrain.config import load_config, override_values, with_values
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
@@ -167,6 +167,20 @@ def test_a_strangers_folder_is_no_cache_of_a_student(trusted, kept):
     teacher = replace(adapted_model("data.cache_dir=/cache", shots=0), trusted=trusted)
     config = student_config(teacher, "t.safetensors", "runs/s", steps=4, data="data")
     assert config.data.cache_dir == kept and config.data.path == "data"
+
+
+def test_a_student_is_read_without_its_teacher_who_may_be_anywhere(tmp_path):
+    student = adapted_model(
+        *("objective.name=distill", "objective.teacher.path=http://127.0.0.1:9/t"),
+        *("learner.name=fomaml", f"objective.teacher.sha256={'a' * 64}"),
+    )
+    student.save(tmp_path / "student.safetensors")
+    loaded = load_model(f"{tmp_path}/student.safetensors")
+    assert loaded.config == student.config and loaded.sample(1).shape == (1, 1, 16, 16)
+    unpinned = with_values(student.config, {"objective.teacher.sha256": None})
+    replace(student, config=unpinned).save(tmp_path / "student.safetensors")
+    with pytest.raises(UntrustedError, match="the model asks for http"):
+        load_model(f"{tmp_path}/student.safetensors")
 
 
 def test_trajectories_have_no_auxiliary_losses():
