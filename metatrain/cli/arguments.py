@@ -35,6 +35,22 @@ def refuse_missing_config(arguments: argparse.Namespace) -> None:
         read_file(arguments.config)
 
 
+def refuse_writing_over(adapted: str, out: str) -> str:
+    """Return the file of an adapted model in the folder `out`, unless it is the one that is read.
+
+    Raises:
+        UserError: when it is.
+    """
+    from metatrain.base.errors import UserError
+    from metatrain.model.places import ADAPTED
+    from metatrain.storage.files import absolute
+
+    url = f"{out.rstrip('/')}/{ADAPTED}"
+    if absolute(url) == absolute(adapted):
+        raise UserError("--out is the folder of the adapted model; give another one.")
+    return url
+
+
 def place_words(arguments: argparse.Namespace, further: Sequence[str]) -> list[str]:
     """Place overrides, and the file of a configuration, wherever they stand on the command line.
 

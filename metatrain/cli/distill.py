@@ -5,7 +5,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from metatrain.base.progress import say
-from metatrain.cli.arguments import add_device_argument, add_trust_argument, add_wait_argument
+from metatrain.cli.arguments import (
+    add_device_argument,
+    add_trust_argument,
+    add_wait_argument,
+    refuse_writing_over,
+)
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
@@ -61,12 +66,12 @@ def _adapted_student(arguments: argparse.Namespace, model: "Model", url: str) ->
     from metatrain.training.distillation import stages_of, student_config
 
     out, overrides = arguments.out.rstrip("/"), override_values(arguments.overrides)
+    student = refuse_writing_over(url, out)
     with lease(out, "distils", wait=arguments.wait):
         for steps in stages_of(model, arguments.steps):
             say(f"Distilling {url} to {_calls(steps)} an image.")
             config = student_config(model, url, out, steps=steps, data=None, overrides=overrides)
             model = distilled(model, pinned(config))
-        student = f"{out}/adapted.safetensors"
         model.save(student)
     return student
 

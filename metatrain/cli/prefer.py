@@ -11,6 +11,7 @@ from metatrain.cli.arguments import (
     add_trust_argument,
     add_wait_argument,
     positive,
+    refuse_writing_over,
     seed,
 )
 from metatrain.cli.command import Command, show
@@ -28,6 +29,7 @@ def _prefer(arguments: argparse.Namespace) -> None:
     from metatrain.storage.lease import lease
 
     url = adapted_url(arguments.adapted)
+    out = refuse_writing_over(url, arguments.out)
     model = load_model(url, arguments.adapted_from, trust=arguments.trust).to(arguments.device)
     start = load_model(arguments.start, trust=arguments.trust) if arguments.start else None
     settings = Settings(beta=arguments.beta, lr=arguments.lr, seed=arguments.seed)
@@ -42,17 +44,16 @@ def _prefer(arguments: argparse.Namespace) -> None:
         )
         for line in sentences(outcome):
             say(line)
-        show(_saved(outcome, arguments))
+        show(_saved(outcome, arguments.choices, out))
 
 
-def _saved(outcome: "Outcome", arguments: argparse.Namespace) -> str:
-    """Write the model that prefers, and return its URL."""
+def _saved(outcome: "Outcome", choices: str, url: str) -> str:
+    """Write the model that prefers to `url`, which is returned."""
     if outcome.model is None:
         raise UserError(
-            f"{arguments.choices} teaches nothing that foresees held-out choices, so nothing is "
+            f"{choices} teaches nothing that foresees held-out choices, so nothing is "
             f"written; choose between more drawings."
         )
-    url = f"{arguments.out.rstrip('/')}/adapted.safetensors"
     outcome.model.save(url)
     return url
 

@@ -159,6 +159,11 @@ class Config(Section):
                 f"objective distill teaches by the query alone, and learner {self.learner.name} "
                 f"learns from support and query alike; use learner.name=fomaml or maml."
             )
+        if self.objective.name == "distill" and (self.auxiliary.contrast or self.auxiliary.masked):
+            raise ValueError(
+                "objective distill has trajectories for a query, and auxiliary.contrast and "
+                "auxiliary.masked need images; set both to 0."
+            )
         return self
 
     @model_validator(mode="after")

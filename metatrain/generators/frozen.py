@@ -3,7 +3,7 @@
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -27,7 +27,12 @@ class Frozen(Section):
 
     What they hold is no part of theta, so that no checkpoint and no model file has it: those name
     the place and the hashes.
+
+    Attributes:
+        training_only: whether a trained model does without them, wherever they are.
     """
+
+    training_only: ClassVar[bool] = False
 
     path: Location = Field(description="A path or any fsspec URL.")
     sha256: Any = None

@@ -13,7 +13,7 @@ def refuse_places(*sections: Section) -> None:
     """Refuse to read what sections out of a model file name, but for pinned weights near by.
 
     Those are inside of the model, or on this disk. They are read as tensors, and only if they have
-    the hash that they were trained with.
+    the hash that they were trained with. Pinned weights of training alone are not read at all.
 
     Raises:
         UntrustedError: when a section names anything else.
@@ -35,11 +35,11 @@ def _places(value: Any) -> Iterator[str]:
     for name in type(value).model_fields:
         yield from _places(getattr(value, name))
     for name in location_fields(type(value)):
-        if (place := getattr(value, name)) and not (name == "path" and _is_near(value)):
+        if (place := getattr(value, name)) and not (name == "path" and _is_harmless(value)):
             yield place
 
 
-def _is_near(value: Section) -> bool:
+def _is_harmless(value: Section) -> bool:
     if not isinstance(value, Frozen) or not value.sha256:
         return False
-    return is_local(value.path) or is_inside(value.sha256)
+    return value.training_only or is_local(value.path) or is_inside(value.sha256)

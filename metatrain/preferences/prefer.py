@@ -9,7 +9,7 @@ from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.progress import Progress
 from metatrain.generators import OBJECTIVES, ErrorsByExample
-from metatrain.generators.objectives.distill import DistillConfig
+from metatrain.generators.objectives.mean_velocity import MeanVelocityConfig
 from metatrain.learning.inner.scopes import SCOPES
 from metatrain.model.model import Model
 from metatrain.model.rescope import keeps_scope, refuse_scope, rescoped
@@ -220,15 +220,17 @@ def refuse_unteachable(model: Model, scope: str | None = None, start: Model | No
             step="adapt",
         )
     config, trained = model.config, model.config.inner.scope.name
-    if not issubclass(OBJECTIVES[config.objective.name], ErrorsByExample):
+    objective = config.objective.name
+    if not issubclass(OBJECTIVES[objective], ErrorsByExample):
         raise UserError(
-            f"objective.name={config.objective.name} has no error of each image, which choices "
+            f"objective.name={objective} has no error of each image, which choices "
             f"would change; take a model of objective.name=flow or diffusers."
         )
-    if isinstance(config.objective, DistillConfig):
+    if isinstance(config.objective, MeanVelocityConfig):
         raise UserError(
-            "choices change velocities, and a student draws by what it learned of its teacher; "
-            "prefer with the teacher, adapted, and distil the result."
+            f"choices change velocities, and a model of objective.name={objective} draws by mean "
+            f"velocities; prefer with a model of objective.name=flow, such as a student's teacher, "
+            f"adapted, and distil the result."
         )
     if scope is not None and scope not in SCOPE_NAMES:
         raise UserError(f"scope is {scope}; choose one of {', '.join(SCOPE_NAMES)}.")

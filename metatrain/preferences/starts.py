@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.generators.objectives.preference import BETA
+from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.inner.theta import RULE
 from metatrain.model.build import build_adaptation
 from metatrain.model.model import Model
@@ -76,13 +77,11 @@ def learned_start(start: Model, reference: Parameters, settings: Settings) -> St
     refuse_start(start)
     if settings.lr is not None and any(name.startswith(RULE) for name in start.parameters):
         raise UserError("lr is given, and the start learned its inner rates; leave lr out.")
-    for name, weight in reference.items():
-        if start.parameters[name].shape != weight.shape:
-            raise UserError(
-                f"the start is of another network: {name} has the shape "
-                f"{list(start.parameters[name].shape)} there, not {list(weight.shape)}; train a "
-                f"start from the model that was adapted."
-            )
+    if fault := _difference(_adapters(start), reference):
+        raise UserError(
+            f"the start is of another network: {fault}; train a start from the model that was "
+            f"adapted."
+        )
     config, device = start.config, next(iter(reference.values())).device
     inner = build_adaptation(config, start.to(device).theta())
     lr = settings.lr or config.inner.lr_at(config.meta.steps)
@@ -102,3 +101,22 @@ def refuse_start(start: Model) -> None:
             f"the start was trained on objective.name={name}; give a model that was trained on "
             f"objective.name=preference."
         )
+
+
+def _adapters(start: Model) -> Parameters:
+    """Return the weights of a start that choices move."""
+    names = SCOPES[start.config.inner.scope.name].names(start.generator())
+    return {name: start.parameters[name] for name in names}
+
+
+def _difference(adapters: Parameters, reference: Parameters) -> str | None:
+    """Return what keeps adapters from the place of the reference's; None where nothing does."""
+    for name in sorted({*adapters, *reference}):
+        there, here = (_shape(weights.get(name)) for weights in (adapters, reference))
+        if there != here:
+            return f"{name} has {there} there, and {here} here"
+    return None
+
+
+def _shape(weight: Tensor | None) -> str:
+    return "no place" if weight is None else f"the shape {list(weight.shape)}"

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from metatrain.config import Config, parse_config, with_values
+from metatrain.config import Config, parse_config
+from metatrain.config.layers import nested, overlaid
 from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.model import Model
@@ -53,10 +54,13 @@ def student_config(
     """
     refuse_teacher(teacher, steps, url)
     before = teacher.config
-    values, learner = before.model_dump(), LEARNERS[before.learner.name]
+    values, learner = before.model_dump(mode="json"), LEARNERS[before.learner.name]
     folder, _, name = out.rstrip("/").rpartition("/")
     values["run"] = {"name": name, "dir": folder or ".", "init": url}
     values["data"] |= {} if data is None else {"path": data}
+    if not teacher.trusted:
+        # A folder of a stranger's choice is neither written nor cleared.
+        values["data"]["cache_dir"] = None
     values["objective"] = {"name": "distill", "teacher": {"path": url}, "steps": steps}
     rate = before.inner.lr_at(before.meta.steps)
     values["inner"] |= {"lr": rate, "lr_changes": {}}
@@ -66,4 +70,5 @@ def student_config(
     values["adapt"] = {"steps": values["inner"]["steps"], "lr": rate}
     values["meta"] |= {"steps": 600, "warmup": 20, "ema": 0.99, "post_hoc": False}
     values |= {"auxiliary": {}, "checkpoint": {"every": 100}, "validation": {}}
-    return with_values(parse_config(values), overrides or {})
+    # Laid over plain values, so that other steps to learn are other steps to sample in, too.
+    return parse_config(overlaid(values, nested(overrides or {})))

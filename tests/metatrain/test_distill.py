@@ -1,6 +1,7 @@
 """Distillation: students that adapt and students of one adapted model, from teachers that exist."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from local_training import train
 from sampling_models import GAN, adapted_model
 from small_models import metatrain, save
 
-from metatrain.base.errors import UserError
+from metatrain.base.errors import UntrustedError, UserError
 from metatrain.config import load_config, override_values, with_values
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
@@ -126,6 +127,9 @@ def test_a_command_trains_the_student_of_an_adapted_model(tmp_path, capsys):
     student = load_model(f"{out}/adapted.safetensors")
     assert student.support is not None and student.config.objective.sampler.steps == 4
     assert metatrain("generate", out, "-n", 2, "--out", tmp_path / "two.png") == 0
+    capsys.readouterr()
+    assert metatrain("distill", tmp_path, *options[:-1], tmp_path) == 1
+    assert "--out is the folder of the adapted model; give another one" in capsys.readouterr().err
 
 
 @pytest.mark.long
@@ -149,6 +153,42 @@ def test_meta_training_brings_a_student_nearer_to_its_teacher(teacher, packed, t
     config = config_of(teacher, packed, tmp_path / "s", *overrides, "inner.steps=1", steps=1)
     losses = [record["loss"] for record in train(config).history]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
+
+
+def test_a_student_samples_in_the_steps_that_are_given_last():
+    overrides = override_values(["objective.steps=2"])
+    options = {"steps": 4, "data": None, "overrides": overrides}
+    config = student_config(adapted_model(shots=0), "t.safetensors", "runs/s", **options)
+    assert config.objective.steps == config.objective.sampler.steps == 2
+
+
+@pytest.mark.parametrize(("trusted", "kept"), [(True, "/cache"), (False, None)])
+def test_a_strangers_folder_is_no_cache_of_a_student(trusted, kept):
+    teacher = replace(adapted_model("data.cache_dir=/cache", shots=0), trusted=trusted)
+    config = student_config(teacher, "t.safetensors", "runs/s", steps=4, data="data")
+    assert config.data.cache_dir == kept and config.data.path == "data"
+
+
+def test_a_student_is_read_without_its_teacher_who_may_be_anywhere(tmp_path):
+    student = adapted_model(
+        *("objective.name=distill", "objective.teacher.path=http://127.0.0.1:9/t"),
+        *("learner.name=fomaml", f"objective.teacher.sha256={'a' * 64}"),
+    )
+    student.save(tmp_path / "student.safetensors")
+    loaded = load_model(f"{tmp_path}/student.safetensors")
+    assert loaded.config == student.config and loaded.sample(1).shape == (1, 1, 16, 16)
+    unpinned = with_values(student.config, {"objective.teacher.sha256": None})
+    replace(student, config=unpinned).save(tmp_path / "student.safetensors")
+    with pytest.raises(UntrustedError, match="the model asks for http"):
+        load_model(f"{tmp_path}/student.safetensors")
+
+
+def test_trajectories_have_no_auxiliary_losses():
+    overrides = {"auxiliary.masked": 0.1}
+    with pytest.raises(UserError, match=r"trajectories for a query, and .* need images"):
+        student_config(
+            adapted_model(shots=0), "t", "runs/s", steps=4, data=None, overrides=overrides
+        )
 
 
 @pytest.mark.parametrize(

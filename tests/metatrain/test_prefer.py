@@ -213,6 +213,13 @@ def test_the_command_writes_a_model_like_any_other(adapted, choices, tmp_path, c
     assert len(rate(library.load(out / "adapted.safetensors"), tmp_path / "more", 10)) > 0
 
 
+def test_what_choices_are_about_is_not_written_over(adapted, choices, capsys):
+    before = (adapted / "adapted.safetensors").read_bytes()
+    assert metatrain("prefer", adapted, choices, "--out", f"{adapted}/", "--steps", 2) == 1
+    assert "--out is the folder of the adapted model; give another one" in capsys.readouterr().err
+    assert (adapted / "adapted.safetensors").read_bytes() == before
+
+
 def test_nothing_is_written_where_choices_teach_nothing(adapted, model, tmp_path, capsys):
     coin = itertools.cycle([1.0, -1.0, -1.0])
     url = rate(model, tmp_path, 12, lambda images: torch.tensor([next(coin), 0.0]))
@@ -289,10 +296,11 @@ def test_it_goes_part_by_part(model, choices):
         (["inner.scope.name=context"], "only adapted in its scope context"),
         (
             ["objective.name=distill", "objective.teacher.path=t", "learner.name=fomaml"],
-            "prefer with the teacher",
+            r"objective\.name=distill draws by mean velocities; .* such as a student's teacher",
         ),
+        (["objective.name=meanflow"], r"objective\.name=meanflow draws by mean velocities"),
     ],
-    ids=["gan", "context", "student"],
+    ids=["gan", "context", "student", "meanflow"],
 )
 def test_a_model_that_no_choices_teach_is_refused_before_there_are_any(settings, reason):
     with pytest.raises(UserError, match=reason):

@@ -31,6 +31,8 @@ from metatrain.preferences.starts import Settings, learned_start
 from metatrain.preferences.traits import TRAIT_COUNT, traits_of
 from metatrain.training.initial_weights import initial_weights
 
+UNET8 = ("generator.name=unet", "generator.width=8")
+UNET16 = ("generator.name=unet", "generator.width=16")
 SPLITS = st.sampled_from(["train", "val", "test"])
 
 
@@ -310,13 +312,24 @@ def test_a_start_that_does_not_fit_is_refused(start, base, images):
         refuse_unteachable(model, "film", start)
     with pytest.raises(UserError, match="adapted by low-rank terms"):
         refuse_unteachable(adapted_model("inner.scope.name=lora"), None, start)
-    wider = adapted_model("generator.width=16", "generator.name=unet")
-    scoped, names = in_scope(wider, "lora", start)
-    reference = {name: scoped.parameters[name] for name in names}
-    with pytest.raises(UserError, match="the start is of another network"):
-        learned_start(start, reference, Settings())
     with pytest.raises(UserError, match="needs the condition 'loser' of every example"):
         start.adapt(f"{images}/task-03")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (UNET16, r"has the shape \[.*\] there, and the shape \["),
+        (("generator.name=dit", "generator.width=16", "generator.patch=4"), "no place here"),
+        ((*UNET8, "generator.multipliers=[1,2,2]"), "has no place there"),
+    ],
+    ids=["wider", "other", "deeper"],
+)
+def test_a_start_of_another_network_is_refused(start, overrides, fault):
+    scoped, names = in_scope(adapted_model(*overrides), "lora", start)
+    reference = {name: scoped.parameters[name] for name in names}
+    with pytest.raises(UserError, match=f"the start is of another network: .* {fault}"):
+        learned_start(start, reference, Settings())
 
 
 @pytest.mark.parametrize(

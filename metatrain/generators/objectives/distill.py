@@ -21,11 +21,17 @@ from metatrain.generators.objectives.objective import Draw, Term
 _INTERVALS = 2
 
 
+class TeacherFile(FrozenWeights):
+    """The model file that is distilled, which nothing reads after training."""
+
+    training_only = True
+
+
 class DistillConfig(MeanVelocityConfig):
     """The teacher, and what the student learns of it."""
 
     name: Literal["distill"] = "distill"
-    teacher: FrozenWeights = Field(description="The model file that is distilled.")
+    teacher: TeacherFile = Field(description="The model file that is distilled.")
     steps: int = Field(
         default=4, ge=1, le=64, description="Network calls of an image that the student learns."
     )
