@@ -26,6 +26,7 @@ from k8s.request import (
 )
 from k8s.size import Size
 from metatrain.base.errors import UserError
+from metatrain.base.text import printable
 from metatrain.config import load_values
 from serving.on_ray.settings import ServiceSettings
 
@@ -75,20 +76,19 @@ def render_service(arguments: argparse.Namespace) -> str:
 
 
 def _settings(values: dict[str, Any], name: str) -> ServiceSettings:
-    hosts = [f"{name}-serve-svc", f"{name}-serve-svc.{_NAMESPACE}.svc", *values.pop("hosts", [])]
+    hosts = (f"{name}-serve-svc", f"{name}-serve-svc.{_NAMESPACE}.svc")
     try:
-        settings = ServiceSettings.model_validate(
-            {"clients": _CLIENTS} | values | {"hosts": hosts}, strict=False
-        )
+        settings = ServiceSettings.model_validate({"clients": _CLIENTS} | values, strict=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        key = printable(".".join(map(str, first["loc"])))
         raise UserError(
-            f"{key} of the service cannot be used: {first['msg'].lower()}; it needs models and "
-            f"store, such as models=[emoji] store=s3://bucket/adaptations."
+            f"{f'{key} of the service' if key else 'the service'} cannot be used: "
+            f"{first['msg'].removeprefix('Value error, ').lower()}; it needs models and store, "
+            f"such as models=[emoji] store=s3://bucket/adaptations."
         ) from error
     refuse_local("store", settings.store)
-    return settings
+    return settings.model_copy(update={"hosts": (*hosts, *settings.hosts)})
 
 
 def _refuse_too_many(settings: ServiceSettings, workers: int, size: Size) -> None:
@@ -98,15 +98,20 @@ def _refuse_too_many(settings: ServiceSettings, workers: int, size: Size) -> Non
         UserError: when there are such.
     """
     count = 2 * settings.replicas
-    for noun, needed, room in (
-        ("CPUs", _FRONT_CPUS + count * settings.cpus, workers * size.cpus),
-        ("GPUs", count * settings.gpus, workers * size.gpus),
+    for noun, each, needed, room in (
+        ("CPUs", settings.cpus, _FRONT_CPUS + count * settings.cpus, size.cpus),
+        ("GPUs", settings.gpus, count * settings.gpus, size.gpus),
     ):
-        if needed > room:
+        if needed > workers * room:
             raise UserError(
                 f"{settings.replicas} replicas that adapt and as many that draw need "
-                f"{needed:g} {noun}, and {workers} --workers have {room}; lower replicas, or give "
-                f"more --workers."
+                f"{needed:g} {noun}, and {workers} --workers have {workers * room}; lower "
+                f"replicas, or give more --workers."
+            )
+        if each > room:
+            raise UserError(
+                f"a replica of {each:g} {noun} has no room in a pod of {room}; lower "
+                f"{noun.lower()}."
             )
 
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ class Adaptation:
         deleted: whether it is deleted, and its state goes nowhere.
         compared: the hashes of the drawings of pairs since the server began, by their seeds.
         awaited: by the name of a drawing, the requests that it is part of the answer to.
-        choosing: held while an answer between drawings is appended.
     """
 
     def __init__(self, folder: Path, record: Record, disk: Disk) -> None:
@@ -49,7 +48,6 @@ class Adaptation:
         self.awaited: Counter[str] = Counter()
         self._record, self._version = record, 0
         self._lock, self._files = threading.Lock(), threading.Lock()
-        self.choosing = threading.Lock()
         self._listeners: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
 
     @property
@@ -160,10 +158,31 @@ class Adaptation:
         Raises:
             RequestError: when it is deleted, or the file is beyond the quota.
         """
+        with self._writing():
+            self.disk.write(file, data)
+
+    def append(self, line: Callable[[Record], choices.Line]) -> Record:
+        """Append to the file of choices, one line at a time; return the state that counts it.
+
+        Args:
+            line: returns the choice or the mark for the state, or raises.
+
+        Raises:
+            RequestError: when it is deleted.
+        """
+        with self._writing():
+            self.disk.append_line(self.choices_file, line(self._record))
+            counts = count_choices(self.disk.url(self.choices_file))
+            self.change(lambda _: counts, stored=False)
+            return self._record
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold its files, which nobody removes meanwhile."""
         with self._files:
             if self.deleted:
                 raise RequestError(404, "the adaptation was deleted meanwhile.")
-            self.disk.write(file, data)
+            yield
 
     def remove_files(self) -> None:
         """Remove all of its files, once it is deleted."""

@@ -124,7 +124,8 @@ class Adapting:
             service.refuse_steps(steps)
             wave = await self._decoder.wave(upload.sound)
             given = told(model.config, settings.text, wave)
-            images = [*upload.images, *await self._fetcher.images(settings.urls)]
+            fetched = await self._fetcher.images(settings.urls, upload.images)
+            images = [*upload.images, *fetched]
             crops = settings.crops
             support = await self._decoder.support(images, model.config, crops, given)
         adaptation = await asyncio.to_thread(

@@ -126,7 +126,9 @@ class Choosing:
         adaptation, limits = adapted_of(request), self._service.limits
         settings = await read_json(request, MarkSettings, limits)
         if await asyncio.to_thread(_marks_in, adaptation) >= limits.marks:
-            raise RequestError(409, f"there are {limits.marks:,} marks, and these are enough.")
+            raise RequestError(
+                409, f"there are {limits.marks:,} marks, and these are enough; learn."
+            )
         drawing = adaptation.drawing(settings.drawing)
         if drawing.text is not None:
             raise RequestError(

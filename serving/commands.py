@@ -4,11 +4,15 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
 from metatrain.cli.arguments import above_0, add_device_argument, add_trust_argument, positive
 from metatrain.cli.command import Command
 from metatrain.storage.files import absolute
+
+if TYPE_CHECKING:
+    from serving.on_ray.settings import ServiceSettings
 
 
 def _studio_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,20 +115,27 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
         raise UserError("--device is of servers on one machine; with --ray, give --gpus.")
     with _installed("serve"):
         from serving.on_ray.run import run_on_ray
-        from serving.on_ray.settings import ServiceSettings
-        from serving.process import state_folder, trained_models
+
+        settings = service_settings(arguments)
+    run_on_ray(settings, address=arguments.address, port=arguments.port or 8000)
+
+
+def service_settings(arguments: argparse.Namespace) -> "ServiceSettings":
+    """Return the settings of a service on a Ray cluster."""
+    from serving.on_ray.settings import ServiceSettings
+    from serving.process import state_folder, trained_models
 
     folder = arguments.dir or state_folder("serve")
-    settings = ServiceSettings(
+    return ServiceSettings(
         models=tuple(map(_reached_from_anywhere, arguments.models or trained_models())),
         store=absolute(arguments.store or str(folder / "store")),
         clients=arguments.tokens or folder / "tokens.json",
         hosts=(arguments.address, *arguments.host),
         trust=arguments.trust,
+        allow_urls=arguments.allow_urls,
         replicas=arguments.replicas or 2,
         gpus=arguments.gpus or 0,
     )
-    run_on_ray(settings, address=arguments.address, port=arguments.port or 8000)
 
 
 def _reached_from_anywhere(url: str) -> str:

@@ -10,7 +10,7 @@ from serving.adaptations import Adaptation
 from serving.computing import Computing, Wish
 from serving.limits import RequestError
 from serving.models import Models
-from serving.records import Drawing, Record, count_choices
+from serving.records import Drawing, Record
 from serving.worker import Job
 
 # Seeds of pairs begin beyond those that people type.
@@ -92,35 +92,28 @@ def choose(
     """
     pair = yield from show_pair(adaptation, computing, number)
     model = computing.sha256_of(adaptation.source)
-    with adaptation.choosing:  # without a pause, so that no other answer comes between
-        return _append(adaptation, pair, model, answer, seconds)
+    return adaptation.append(lambda record: _choice(record, pair, model, answer, seconds))
 
 
-def _append(
-    adaptation: Adaptation, pair: ShownPair, model: str, answer: Answer, seconds: float
-) -> Record:
+def _choice(
+    record: Record, pair: ShownPair, model: str, answer: Answer, seconds: float
+) -> RaterChoice:
     number = pair.number
-    if number != adaptation.record.choices:
+    if number != record.choices:
         raise RequestError(
-            409,
-            f"pair {number} is not the next one, which is {adaptation.record.choices}; answer "
-            f"that.",
+            409, f"pair {number} is not the next one, which is {record.choices}; answer that."
         )
     if pair.left.sha256 == pair.right.sha256 and answer in ("left", "right"):
         raise RequestError(422, "both drawings are one image; answer tie or skip.")
-    choice = RaterChoice(
+    return RaterChoice(
         model=model,
         left=pair.left,
         right=pair.right,
         answer=answer,
-        repeated=turn_of(adaptation.record.id, number).repeated,
+        repeated=turn_of(record.id, number).repeated,
         seconds=seconds,
         time=time.time(),
     )
-    disk, file = adaptation.disk, adaptation.choices_file
-    disk.append_line(file, choice)
-    adaptation.change(lambda _: count_choices(disk.url(file)), stored=False)
-    return adaptation.record
 
 
 def mark(
@@ -138,7 +131,7 @@ def mark(
         MissingError: when the drawing has given way to newer ones.
         FileNotFoundError: as a MissingError.
     """
-    disk, file = adaptation.disk, adaptation.choices_file
+    disk = adaptation.disk
     model = computing.sha256_of(adaptation.source)
     content = disk.read(adaptation.drawing_file(drawing.name))
     sha256 = stored_hash(content, models[adaptation.record.model])
@@ -151,8 +144,5 @@ def mark(
         mark=marking,
         time=time.time(),
     )
-    with adaptation.choosing:
-        disk.append_line(file, line)
-        adaptation.change(lambda _: count_choices(disk.url(file)), stored=False)
-    return adaptation.record
+    return adaptation.append(lambda _: line)
     yield

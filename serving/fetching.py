@@ -9,18 +9,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from metatrain.base.text import printable
 from serving.limits import Limits, RequestError
-from serving.uploads import File
+from serving.uploads import File, too_many
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS, _MOST_REDIRECTS = (301, 302, 303, 307, 308), 5
 _NAME_CHARACTERS = 200
 _CHUNK = 64 << 10
+# Addresses that Python's lists lack, in some of its versions: of protocols, relays, examples and
+# segments of routes, and that of Azure's host, which each of its machines reaches.
+_RESERVED = tuple(
+    map(
+        ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20", "5f00::/16"),
+    )
+)
 
 # An IP address and a port to connect to, of a host and a port in a URL.
 Resolve = Callable[[str, int], tuple[str, int]]
@@ -39,8 +47,12 @@ class Fetcher:
         # Threads of their own: a resolver that hangs must hold up nothing else.
         self._threads = ThreadPoolExecutor(4, "fetching")
 
-    async def images(self, urls: Sequence[str]) -> list[File]:
+    async def images(self, urls: Sequence[str], files: Sequence[File]) -> list[File]:
         """Fetch images, each with the name at the end of its URL.
+
+        Args:
+            urls: the URLs.
+            files: the images that came in the request, which share its bounds.
 
         Raises:
             RequestError: when there are too many, or one cannot be had from a public address within
@@ -53,10 +65,13 @@ class Fetcher:
             raise RequestError(422, "this server fetches no images; send the files themselves.")
         if len(urls) > limits.urls:
             raise RequestError(413, f"there are {len(urls)} URLs; give at most {limits.urls}.")
-        deadline, left, images = time.monotonic() + limits.fetch_seconds, limits.upload_bytes, []
+        if len(urls) + len(files) > limits.images:
+            raise too_many(limits)
+        left = limits.upload_bytes - sum(len(data) for _, data in files)
+        deadline, images = time.monotonic() + limits.fetch_seconds, []
         loop = asyncio.get_running_loop()
         for url in urls:
-            most = min(left, limits.image_bytes)
+            most = max(0, min(left, limits.image_bytes))
             arguments = (url, most, deadline, self._resolve)
             try:
                 async with asyncio.timeout_at(loop.time() + deadline - time.monotonic()):
@@ -125,7 +140,8 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour
     if inner is not None:
         return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    plain = ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return plain and not any(ip in network for network in _RESERVED)
 
 
 def _checked(url: str, place: str) -> SplitResult:
@@ -183,7 +199,8 @@ def _body(url: str, answer: http.client.HTTPResponse, most: int) -> bytes:
     while chunk := answer.read1(_CHUNK):
         data += chunk
         if len(data) > most:
-            raise _refusal(url, f"it has more than {most:,} bytes")
+            reason = f"it has more than {most:,} bytes, the most that are left for it"
+            raise _refusal(url, reason, "give a smaller image, or fewer")
     if answer.length:  # bytes that are missing
         raise _refusal(url, "its server sent less than it said")
     return bytes(data)
@@ -194,7 +211,7 @@ def _name(url: str) -> str:
     return printable((PurePosixPath(parts.path).name or parts.netloc)[:_NAME_CHARACTERS])
 
 
-def _refusal(url: str, reason: str) -> RequestError:
+def _refusal(url: str, reason: str, remedy: str = "send its file") -> RequestError:
     return RequestError(
-        422, f"{printable(url[:_NAME_CHARACTERS])} cannot be fetched: {reason}; send its file."
+        422, f"{printable(url[:_NAME_CHARACTERS])} cannot be fetched: {reason}; {remedy}."
     )

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Images by URL of an adaptation, where a server fetches any.
+URLS = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -13,7 +16,7 @@ class Limits:
     Attributes:
         images: images of an adaptation.
         image_bytes: bytes of one of them.
-        upload_bytes: bytes of a request with images.
+        upload_bytes: bytes of a request with images, and of those that it names by URL.
         uploads: requests with images at one time.
         upload_seconds: time that such a request may take to arrive.
         body_bytes: bytes of any other request.

@@ -146,9 +146,12 @@ def count_choices(url: str) -> dict[str, Any]:
         UserError: when it is missing, or a line is none.
     """
     lines = choices.read_lines(url)
-    marks = {line.drawing: line.mark for line in lines if isinstance(line, choices.Mark)}
+    answers = Answers.of(lines)
+    images = {line.drawing: line.image.sha256 for line in lines if isinstance(line, choices.Mark)}
+    # Drawings of several names may be one image, such as those of the usual steps and of as many.
+    marks = {name: answers.marks[sha256] for name, sha256 in images.items()}
     return {
         "choices": sum(isinstance(line, choices.RaterChoice) for line in lines),
-        "decided": len(Answers.of(lines).decided),
+        "decided": len(answers.decided),
         "marks": {name: mark for name, mark in marks.items() if mark != "none"},
     }

@@ -7,12 +7,9 @@ from metatrain.base.progress import say
 from serving.accounts import Account
 from serving.api import Api
 from serving.guard import HOSTS, Guard, host_of
-from serving.limits import Limits, Quota
+from serving.limits import URLS, Limits, Quota
 from serving.process import computing, listening, run
 from serving.tokens import NAME, Client, clients_in
-
-# Images of an adaptation that a server may fetch.
-_URLS = 16
 
 
 def run_server(
@@ -44,7 +41,7 @@ def run_server(
         UserError: when a model or the tokens cannot be read, the folder is in use, or the port is
             taken.
     """
-    limits, clients = Limits(urls=_URLS if allow_urls else 0), clients_in(tokens)
+    limits, clients = Limits(urls=URLS if allow_urls else 0), clients_in(tokens)
     with (
         computing(urls, folder=folder, device=device, trust=trust, limits=limits) as parts,
         listening(address, port) as bound,

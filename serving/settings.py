@@ -9,6 +9,8 @@ from metatrain.preferences.choices import Answer, Marking
 _SEED = Field(default=0, ge=0, lt=2**32)
 # Where the square of an image lies along its longer side, from 0 at its left or top to 1.
 Crop = Annotated[float, Field(ge=0, le=1)]
+# Every drawing has its words in the state, which memory holds and each change writes anew.
+Words = Annotated[str, Field(max_length=2000)]
 
 
 class _Settings(BaseModel):
@@ -46,7 +48,7 @@ class AdaptationSettings(_Settings):
     previews: bool = True
     crops: Json[tuple[Crop, ...]] | None = None
     urls: Json[tuple[str, ...]] = ()
-    text: str | None = None
+    text: Words | None = None
 
 
 # Files of a form.
@@ -79,7 +81,7 @@ class SampleSettings(_Settings):
     seed: int = _SEED
     steps: int | None = Field(default=None, ge=1)
     guidance: float | None = Field(default=None, ge=0, le=100)
-    text: str | None = None
+    text: Words | None = None
 
 
 class ChoiceSettings(_Settings):

@@ -75,12 +75,9 @@ class Uploads:
                     upload = await self._upload(form)
             except HTTPException as error:
                 if error.detail.startswith("Too many files"):
-                    raise self._too_many() from error
+                    raise too_many(limits) from error
                 raise
             yield upload
-
-    def _too_many(self) -> RequestError:
-        return RequestError(413, f"there are too many images; give at most {self._limits.images}.")
 
     async def _upload(self, form: FormData) -> Upload:
         for key, value in form.multi_items():
@@ -90,7 +87,7 @@ class Uploads:
                 )
         images, sounds = await self._files(form, "images"), await self._files(form, "audio")
         if len(images) > self._limits.images:
-            raise self._too_many()
+            raise too_many(self._limits)
         if len(sounds) > 1:
             raise RequestError(422, f"there are {len(sounds)} sounds; give one.")
         return Upload(_fields(form), images, sounds[0] if sounds else None)
@@ -136,6 +133,11 @@ def parsed(fields: dict[str, str], kind: type[Settings]) -> Settings:
         return kind.model_validate_strings(fields)
     except ValidationError as error:
         raise RequestError(422, _sentence(error)) from error
+
+
+def too_many(limits: Limits) -> RequestError:
+    """Return the refusal of more images than an adaptation may have."""
+    return RequestError(413, f"there are too many images; give at most {limits.images}.")
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from metatrain.storage.lease import lease
 from serving.accounts import Account
 from serving.api import Api
 from serving.guard import HOSTS, Guard, host_of
-from serving.limits import Limits, Quota
+from serving.limits import URLS, Limits, Quota
 from serving.models import Models
 from serving.on_ray.remote import RemoteComputing
 from serving.on_ray.settings import ServiceSettings
@@ -45,7 +45,7 @@ class Front:
         sampler: DeploymentHandle,
     ) -> None:
         self._held = ExitStack()
-        limits = Limits(waiting=settings.waiting)
+        limits = Limits(waiting=settings.waiting, urls=URLS if settings.allow_urls else 0)
         self._computing = RemoteComputing(adapter=adapter, sampler=sampler, seconds=limits.seconds)
         self._app = await asyncio.to_thread(self._opened, settings, clients, limits)
 
@@ -55,6 +55,7 @@ class Front:
         """Read the models and the store, once no other process may write there."""
         models = Models(settings.models, "cpu", trust=settings.trust, loaded=0)
         check = self._held.enter_context(lease(settings.store, "serves", wait=True)).check
+        self._check = check
         worker = Worker(limits.waiting, threads=limits.waiting + _MORE_THREADS)
         self._held.callback(worker.close)
         former = {name: Quota() for name in folder_names(settings.store) if NAME.fullmatch(name)}
@@ -82,6 +83,14 @@ class Front:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application that answers requests."""
         return self._app
+
+    def check_health(self) -> None:
+        """Return if this replica may still write; Serve replaces one that may not.
+
+        Raises:
+            LostError: when another process has taken over the store.
+        """
+        self._check()
 
     async def stopped(self, key: str) -> bool | None:
         """Tell whether the client of a request wants no further steps; None where nobody waits."""

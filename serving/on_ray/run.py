@@ -56,6 +56,9 @@ def run_on_ray(settings: ServiceSettings, *, address: str, port: int) -> None:
     """Serve until the process is interrupted; see `deployed`."""
     with deployed(settings, address=address, port=port):
         url = f"http://{host_of(address)}:{port}"
-        say(f"Serving at {url}, described at {url}/docs; adaptations are at {settings.store}.")
+        say(
+            f"Serving at {url}, described at {url}/docs; tokens are in {settings.clients}, and "
+            f"adaptations at {settings.store}. Ctrl-C ends it."
+        )
         while True:
             time.sleep(3600)

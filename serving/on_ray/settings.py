@@ -15,6 +15,7 @@ class ServiceSettings(BaseModel):
         clients: the file of the clients, where the application is built.
         hosts: names under which clients reach the server, beside those of the machine itself.
         trust: whether to read the places that the models' files name.
+        allow_urls: whether to fetch images by URL from public addresses.
         replicas: the most replicas that adapt, and the most that draw.
         least: the least of each, however few requests there are.
         gpus: GPUs of each of them; it computes on a CPU where that is 0.
@@ -30,6 +31,7 @@ class ServiceSettings(BaseModel):
     clients: Path
     hosts: tuple[str, ...] = ()
     trust: bool = False
+    allow_urls: bool = False
     replicas: int = Field(default=2, ge=1)
     least: int = Field(default=1, ge=1)
     gpus: float = Field(default=0, ge=0)

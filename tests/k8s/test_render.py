@@ -157,6 +157,16 @@ def test_a_services_manifest_passes_every_check_and_serves_what_was_asked_for(re
         (["models=[]", "store=s3://b/a"], "models of the service cannot be used"),
         (["models=[emoji]", "store=s3://b/a", "replica=3"], "replica of the service"),
         (["models=[emoji]", "store=s3://b/a", "replicas=3"], "need 7 CPUs, and 2 --workers have 4"),
+        (["models=[emoji]", "store=s3://b/a", "hosts=a.example"], "hosts of the service cannot be"),
+        (["models=[emoji]", "store=s3://b/a", "hosts=7"], "hosts of the service cannot be used"),
+        (
+            ["models=[emoji]", "store=s3://b/a", "least=3"],
+            "metatrain: the service cannot be used: least",
+        ),
+        (
+            ["models=[emoji]", "store=s3://b/a", "replicas=1", "cpus=3", "--workers=4"],
+            "a replica of 3 CPUs has no room in a pod of 2",
+        ),
         (
             ["models=[emoji]", "store=s3://b/a", "replicas=1", "gpus=1"],
             "need 2 GPUs, and 2 --workers have 0",
@@ -167,7 +177,7 @@ def test_a_services_manifest_passes_every_check_and_serves_what_was_asked_for(re
 )
 def test_a_service_that_cannot_run_is_refused_in_a_sentence(render, words, sentence):
     options = ["--serve", "--workers=2", API_SERVER]
-    status, output = render(*words, *options)
+    status, output = render(*options, *words)
     assert status == 1
     assert sentence in output
     assert output.count("\n") == 1

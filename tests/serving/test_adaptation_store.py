@@ -11,6 +11,7 @@ import metatrain
 from metatrain.base.errors import UserError
 from metatrain.data.pictures import png
 from metatrain.model.support import as_support
+from metatrain.preferences.choices import Drawn, Mark
 from metatrain.storage.files import sizes_under, write_file
 from serving import jobs
 from serving.accounts import Account
@@ -31,6 +32,17 @@ def store(request):
     if getattr(request, "param", "memory") == "s3":
         return request.getfixturevalue("s3")
     return f"memory://{uuid4().hex}"
+
+
+def marked(drawing, image, mark):
+    """A mark of a drawing whose image has a hash of one letter."""
+    return Mark(
+        model=64 * "0",
+        drawing=drawing,
+        image=Drawn(sha256=64 * image, seed=0),
+        mark=mark,
+        time=1.0,
+    )
 
 
 def disk_at(url, most=10**9, check=lambda: None):
@@ -165,4 +177,17 @@ def test_a_job_writes_nothing_once_its_adaptation_is_deleted(store):
     adaptations.forget(adaptation.record.id).remove_files()
     with pytest.raises(RequestError, match="deleted meanwhile"):
         adaptation.write(adaptation.given_file(0), b"x")
+    line = marked("0", "a", "good")
+    with pytest.raises(RequestError, match="deleted meanwhile"):
+        adaptation.append(lambda _: line)
     assert sizes_under(store) == {}
+
+
+def test_a_mark_is_of_the_image_whatever_name_it_was_drawn_by(store):
+    adaptations = Adaptations(Path("alice"), Quota(), disk=disk_at(store))
+    adaptation = adaptations.create(model="small", names=[], pictures=[], seed=0, steps=1)
+    for drawing, image, mark in (("0", "a", "good"), ("1", "b", "good"), ("0-5-steps", "a", "bad")):
+        line = marked(drawing, image, mark)
+        record = adaptation.append(lambda _: line)  # noqa: B023
+    assert record.marks == {"0": "bad", "1": "good", "0-5-steps": "bad"}
+    assert record.decided == 1

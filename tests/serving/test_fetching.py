@@ -19,6 +19,14 @@ from serving.limits import Limits, RequestError
         *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0"),
         *("100.64.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1", "::", "::1", "fe80::1"),
         *("fe80::1%lo", "fc00::1", "fd12::1", "fec0::1", "ff02::1", "::ffff:127.0.0.1"),
+        *(
+            "192.0.0.192",
+            "192.88.99.1",
+            "168.63.129.16",
+            "::ffff:192.0.0.192",
+            "3fff::1",
+            "5f00::1",
+        ),
         *("::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "2002:a00:1::", "::7f00:1"),
     ],
 )
@@ -88,9 +96,9 @@ def server():
     server.server_close()
 
 
-def fetched(server, *urls, **bounds):
+def fetched(server, *urls, files=(), **bounds):
     limits = Limits(**{"urls": 2, "fetch_seconds": 20.0, "image_bytes": 5} | bounds)
-    return asyncio.run(Fetcher(limits, server.resolve).images(urls))
+    return asyncio.run(Fetcher(limits, server.resolve).images(urls, files))
 
 
 def test_images_are_fetched_by_their_own_names(server):
@@ -138,6 +146,11 @@ def test_bytes_time_and_number_are_bounded(server):
         fetched(server, url, url, upload_bytes=7)
     with pytest.raises(RequestError, match="at most 2"):
         fetched(server, url, url, url)
+    file = ("a.png", bytes(4))
+    assert len(fetched(server, url, files=[file], images=2, upload_bytes=9)) == 1
+    for sentence, bounds in (("at most 2", {"images": 2}), ("than 4 bytes", {"upload_bytes": 12})):
+        with pytest.raises(RequestError, match=sentence):
+            fetched(server, url, files=[file, file], **bounds)
     started = time.monotonic()
     with pytest.raises(RequestError, match=r"slow|longer"):
         fetched(server, "http://host.test/trickle", fetch_seconds=0.3)

@@ -68,7 +68,9 @@ def _decoded(data: bytes) -> tuple[np.ndarray, int]:
             most = MOST_SECONDS * rate
             samples = file.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError, TypeError) as error:
-        raise BadValue("not a sound, or damaged", reason_of(error)) from error
+        # In the place of a message that has the address of the bytes.
+        reason = getattr(error, "error_string", "").rstrip(".") or reason_of(error)
+        raise BadValue("not a sound, or damaged", reason) from error
     if len(samples) > most:
         raise BadValue(f"a sound longer than {MOST_SECONDS} s")
     return samples, rate
