@@ -113,6 +113,7 @@ def test_words_beside_images_are_adapted_to(client, models, pictures):
     assert (other == pixels(adapted.sample(1, seed=3, given={"text": "a hen"}))).all()
     drawings = client.get(place).json()["drawings"]
     assert [d["text"] for d in drawings] == [None, "a hen"]
+    refusal(client.post(f"{place}/samples", json={"text": "x" * 2001}), 422)
     # A choice is between drawings from the same words.
     name = drawings[1]["name"]
     body = {"drawing": name, "mark": "good"}
@@ -124,7 +125,7 @@ def test_words_beside_images_are_adapted_to(client, models, pictures):
     [
         ({}, None, "there are no images"),
         ({"text": ""}, None, "'text' cannot be used: empty"),
-        ({"text": "x" * 70_000}, None, "more than 65,536 bytes"),
+        ({"text": "x" * 2001}, None, "text cannot be used: string should have at most 2000"),
         ({"text": "a hen", "model": "plain"}, None, "no condition of the kind text"),
         ({"model": "plain"}, SOUND, "no condition of the kind audio"),
         ({}, b"RIFF", "a tone.wav cannot be used"),
