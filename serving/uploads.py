@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -62,9 +63,10 @@ class Uploads:
             places: those of its client, beside those of the server.
 
         Raises:
-            RequestError: when it is too large, too slow or has no images, or others are being read.
+            RequestError: when it is too large, too slow or not in UTF-8, or others are being read.
         """
         limits = self._limits
+        _refuse_charset(request)
         bounded = Request(request.scope, _bounded(request, limits.upload_bytes))
         with places, self._places:
             try:
@@ -150,6 +152,14 @@ async def _arriving(seconds: float) -> AsyncIterator[None]:
         raise RequestError(
             408, f"the request did not arrive within {seconds:g} s; send less at once."
         ) from error
+
+
+def _refuse_charset(request: Request) -> None:
+    """Refuse fields in another charset: some of Python's fail, and some make what is no text."""
+    charset = parse_options_header(request.headers.get("content-type"))[1].get(b"charset", b"utf-8")
+    if charset.lower() not in (b"utf-8", b"utf8"):
+        name = printable(charset.decode("latin-1")[:_NAME_CHARACTERS])
+        raise RequestError(422, f"the request is in the charset {name}; send it in utf-8.")
 
 
 def _fields(form: FormData) -> dict[str, str]:

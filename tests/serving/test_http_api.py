@@ -216,6 +216,19 @@ def test_settings_are_checked(serve, pictures, fields, key):
     assert key in refusal(response, 404 if key == "model" else 422)
 
 
+@pytest.mark.parametrize(
+    "charset", ["undefined", '"a\0b"', "punycode", "unicode_escape", "latin-1"]
+)
+def test_forms_are_in_utf_8(serve, charset):
+    def posted(charset):
+        body = '--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n\\ud800\r\n--B--\r\n'
+        kind = f"multipart/form-data; boundary=B; charset={charset}"
+        return serve().post("/v1/adaptations", content=body, headers={"content-type": kind})
+
+    assert "send it in utf-8" in refusal(posted(charset), 422)
+    assert "no model of this name" in refusal(posted("UTF-8"), 404)
+
+
 def test_bodies_are_checked(serve, pictures):
     client = serve()
     place = adapted(client, pictures)
