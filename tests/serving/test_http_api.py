@@ -217,7 +217,9 @@ def test_settings_are_checked(serve, pictures, fields, key):
 
 
 @pytest.mark.parametrize(
-    "charset", ["undefined", '"a\0b"', "punycode", "unicode_escape", "latin-1"]
+    "charset",
+    ["undefined", '"a\0b"', "punycode", "unicode_escape", "latin-1"],
+    ids=["undefined", "null", "punycode", "escape", "latin"],
 )
 def test_forms_are_in_utf_8(serve, charset):
     def posted(charset):
