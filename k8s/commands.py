@@ -11,7 +11,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     render = commands.add_parser(
         "render",
         help="Print the manifest of a run, a sweep or a service, for kubectl apply -f -.",
-        description="Print the manifest of a run or a sweep, sized by the run's plan, or of a service.",
+        description="Print the manifest of a run or a sweep, sized by its plan, or of a service.",
     )
     add_config_arguments(render)
     add = render.add_argument
