@@ -54,8 +54,7 @@ class Front:
     ) -> ASGIApp:
         """Read the models and the store, once no other process may write there."""
         models = Models(settings.models, "cpu", trust=settings.trust, loaded=0)
-        check = self._held.enter_context(lease(settings.store, "serves", wait=True)).check
-        self._check = check
+        self._check = self._held.enter_context(lease(settings.store, "serves", wait=True)).check
         worker = Worker(limits.waiting, threads=limits.waiting + _MORE_THREADS)
         self._held.callback(worker.close)
         former = {name: Quota() for name in folder_names(settings.store) if NAME.fullmatch(name)}
@@ -64,7 +63,7 @@ class Front:
             name: Account(
                 Path(name),
                 quota,
-                disk=StoreDisk(settings.store, quota.disk_bytes, check),
+                disk=StoreDisk(settings.store, quota.disk_bytes, self._check),
                 resumes=True,
             )
             for name, quota in quotas.items()
