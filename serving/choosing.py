@@ -147,7 +147,7 @@ class Choosing:
 
     async def _choices(self, request: Request) -> Response:
         adaptation = adapted_of(request)
-        if not await asyncio.to_thread(adaptation.disk.has, adaptation.choices_file):
+        if not (adaptation.record.choices or adaptation.record.marks):
             raise RequestError(
                 409, "there are no choices yet; answer some pairs, or mark drawings, first."
             )
