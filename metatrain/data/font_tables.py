@@ -25,20 +25,25 @@ def check_tables(font: TTFont) -> None:
     records = np.frombuffer(names, ">u2", count * _RECORD, 6).reshape(count, _RECORD)
     if records[:, _LENGTH].sum(dtype=np.int64) > _MOST_NAMES:
         raise BadImage("huge", f"names of more than {_MOST_NAMES:,} bytes")
-    for table in font["cmap"].tables:
-        starts, ends = _ranges(table.format, table.data)
+    codes = font.getTableData("cmap")
+    count = struct.unpack_from(">H", codes, 2)[0]
+    # Asking fontTools for its tables would read those that share a place.
+    for place in {struct.unpack_from(">I", codes, 8 + 8 * i)[0] for i in range(count)}:
+        starts, ends = _ranges(codes, place)
         if (ends - starts).clip(0).sum() + len(starts) > _MOST_CODES:
             raise BadImage("huge", f"more than {_MOST_CODES:,} characters")
 
 
-def _ranges(kind: int, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _ranges(codes: bytes, place: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the first and last characters of a table's ranges; none of a kind that lists each."""
+    kind = struct.unpack_from(">H", codes, place)[0]
     if kind == 4:
-        count = struct.unpack_from(">H", data)[0] // 2
-        ends = np.frombuffer(data, ">u2", count, 8)
-        starts = np.frombuffer(data, ">u2", count, 10 + 2 * count)
+        count = struct.unpack_from(">H", codes, place + 6)[0] // 2
+        ends = np.frombuffer(codes, ">u2", count, place + 14)
+        starts = np.frombuffer(codes, ">u2", count, place + 16 + 2 * count)
     elif kind in (12, 13):
-        groups = np.frombuffer(data[: len(data) // 12 * 12], ">u4").reshape(-1, 3)
+        count = struct.unpack_from(">I", codes, place + 12)[0]
+        groups = np.frombuffer(codes, ">u4", 3 * count, place + 16).reshape(-1, 3)
         starts, ends = groups[:, 0], groups[:, 1]
     else:
         starts = ends = np.zeros(0)

@@ -229,7 +229,7 @@ def test_a_model_completes_a_font(told, tmp_path, monkeypatch, capsys):
     (tmp_path / "five").mkdir()
     for letter in "AB":
         picture_of(letter).save(f"five/{letter}.png")
-    words = ["font", "five", "--out", "mine.otf", "--characters", "ABCab"]
+    words = ["font", "five", "--out", "mine.otf", "--characters", "ABC ab"]
     assert metatrain(*words) == 1
     assert "name one by --model" in capsys.readouterr().err
     assert metatrain(*words, "--model", told, "--drawings", "all") == 0
