@@ -16,7 +16,7 @@ from metatrain.storage.files import reaching
 from serving.computing import MODEL_FILE, preview_name
 from serving.disk import Disk
 from serving.limits import Quota, RequestError
-from serving.models import Source
+from serving.models import ModelSource
 from serving.records import RECORD, Drawing, Record, count_choices, read_record
 
 _DAY = 24 * 3600
@@ -73,9 +73,9 @@ class Adaptation:
         return self.disk.url(self.model_file)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ModelSource:
         """The model that draws."""
-        return Source(self.record.model, self.model_url if self.record.given else None)
+        return ModelSource(self.record.model, self.model_url if self.record.given else None)
 
     def given_file(self, index: int) -> Path:
         """Return the file of a given image."""

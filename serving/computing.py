@@ -20,7 +20,7 @@ from metatrain.preferences.pairs import stored_image
 from metatrain.preferences.prefer import Outcome, prefer_stepwise, refuse_unteachable
 from metatrain.preferences.sentences import sentences
 from serving.limits import RequestError
-from serving.models import Models, Source
+from serving.models import Models, ModelSource
 from serving.records import Preview
 
 # Images drawn at each preview, always of the same noise.
@@ -134,11 +134,11 @@ class Computing(Protocol):
         """Learn from choices; yield all parts of the result."""
         ...
 
-    def draw(self, source: Source, wishes: Sequence[Wish]) -> Iterator[Picture]:
+    def draw(self, source: ModelSource, wishes: Sequence[Wish]) -> Iterator[Picture]:
         """Draw images, each alone, in the order of the wishes."""
         ...
 
-    def sha256_of(self, source: Source) -> str:
+    def sha256_of(self, source: ModelSource) -> str:
         """Return the hash of an adapted model, for choices between its drawings.
 
         Raises:
@@ -171,11 +171,11 @@ class LocalComputing(Computing):
         return within(self._seconds, _prefer(self._models, request, stopped))
 
     @override
-    def draw(self, source: Source, wishes: Sequence[Wish]) -> Iterator[Picture]:
+    def draw(self, source: ModelSource, wishes: Sequence[Wish]) -> Iterator[Picture]:
         return within(self._seconds, (drawn(self._models.source(source), w) for w in wishes))
 
     @override
-    def sha256_of(self, source: Source) -> str:
+    def sha256_of(self, source: ModelSource) -> str:
         refuse_unteachable(self._models.source(source))
         return self._models.sha256_of(source)
 

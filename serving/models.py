@@ -10,7 +10,7 @@ from metatrain.model.model import Model
 from serving.limits import RequestError
 
 
-class Source(NamedTuple):
+class ModelSource(NamedTuple):
     """A model that draws.
 
     Attributes:
@@ -76,7 +76,7 @@ class Models:
         """
         return load_model(url, trust=self._trust).to(self._device)
 
-    def source(self, source: Source) -> Model:
+    def source(self, source: ModelSource) -> Model:
         """Return a model that draws; for one thread alone.
 
         Raises:
@@ -85,7 +85,7 @@ class Models:
         """
         return self[source.model] if source.url is None else self.adapted(source.url)
 
-    def sha256_of(self, source: Source) -> str:
+    def sha256_of(self, source: ModelSource) -> str:
         """Return the hash of a model that draws; for one thread alone.
 
         Raises:

@@ -18,7 +18,7 @@ from serving.computing import (
     Wish,
     too_long,
 )
-from serving.models import Source
+from serving.models import ModelSource
 from serving.on_ray.failures import checked
 
 # A request that ends each process which computes it, such as by its memory, may end so many.
@@ -74,7 +74,7 @@ class RemoteComputing(Computing):
         raise _lost()
 
     @override
-    def draw(self, source: Source, wishes: Sequence[Wish]) -> Iterator[Picture]:
+    def draw(self, source: ModelSource, wishes: Sequence[Wish]) -> Iterator[Picture]:
         sampler, computed = self._of(source), 0.0
         responses = [sampler.draw.remote(source, wish) for wish in wishes]
         try:
@@ -89,13 +89,13 @@ class RemoteComputing(Computing):
                 response.cancel()
 
     @override
-    def sha256_of(self, source: Source) -> str:
+    def sha256_of(self, source: ModelSource) -> str:
         sampler = self._of(source)
         return checked(
             _result(sampler.sha256_of.remote(source), lambda: sampler.sha256_of.remote(source))
         )
 
-    def _of(self, source: Source) -> DeploymentHandle:
+    def _of(self, source: ModelSource) -> DeploymentHandle:
         """Return the handle of requests for one model."""
         return self._sampler.options(multiplexed_model_id=source.url or source.model)
 

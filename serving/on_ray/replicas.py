@@ -20,7 +20,7 @@ from serving.computing import (
     teachable_sha256,
 )
 from serving.limits import Limits, RequestError
-from serving.models import Models, Source
+from serving.models import Models, ModelSource
 from serving.on_ray.failures import REFUSALS, Failure, failure_of
 from serving.on_ray.settings import ServiceSettings
 
@@ -108,32 +108,32 @@ class DrawingReplica:
 
         self._adapted: Any = serve.multiplexed(max_num_models_per_replica=settings.loaded)(read)
 
-    async def draw(self, source: Source, wish: Wish) -> Picture | Failure:
+    async def draw(self, source: ModelSource, wish: Wish) -> Picture | Failure:
         """Draw an image."""
         return await self._draw_batch((source, wish))
 
     @serve.batch(max_batch_size=_BATCH, batch_wait_timeout_s=0.0)
-    async def _draw_batch(self, wishes: list[tuple[Source, Wish]]) -> list[Picture | Failure]:
+    async def _draw_batch(self, wishes: list[tuple[ModelSource, Wish]]) -> list[Picture | Failure]:
         """Draw images of a batch, each alone, so that it is the same to the bit.
 
         Serve makes batches of requests for one adapted model.
         """
         return [await self._drawn(source, wish) for source, wish in wishes]
 
-    async def _drawn(self, source: Source, wish: Wish) -> Picture | Failure:
+    async def _drawn(self, source: ModelSource, wish: Wish) -> Picture | Failure:
         model = await self._read(source)
         if isinstance(model, Failure):
             return model
         return await asyncio.to_thread(_refused, lambda: drawn(model, wish))
 
-    async def sha256_of(self, source: Source) -> str | Failure:
+    async def sha256_of(self, source: ModelSource) -> str | Failure:
         """Return the hash of an adapted model, for choices between its drawings."""
         model = await self._read(source)
         if isinstance(model, Failure):
             return model
         return await asyncio.to_thread(_refused, lambda: teachable_sha256(model))
 
-    async def _read(self, source: Source) -> Model | Failure:
+    async def _read(self, source: ModelSource) -> Model | Failure:
         try:
             if source.url is None:
                 return self._models[source.model]
