@@ -66,6 +66,4 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("dest", nargs="?", metavar="DEST", help="folder to write (NAME); no file is replaced")
 
 
-RECIPE = Command(
-    "List tried recipes, or write one's configuration and commands.", _arguments, _recipe
-)
+RECIPE = Command("List recipes, or write one's configuration and commands.", _arguments, _recipe)

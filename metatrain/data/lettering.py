@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 
+from metatrain.data.font_tables import check_tables
 from metatrain.data.images import BadImage
 
 # Shares of a picture's side: the em, and the place of the baseline from the top. A capital of most
@@ -108,8 +109,11 @@ class Typeface:
             raise BadImage("no TrueType or OpenType font")
         try:
             with TTFont(io.BytesIO(self.data), lazy=True) as font:
+                check_tables(font)
                 names = {i: font["name"].getDebugName(i) or "" for i in _FAMILIES + _LICENCES}
                 return _Tables(frozenset(font.getBestCmap() or {}), names)
+        except BadImage:
+            raise
         # fontTools raises whatever comes up in a damaged file.
         except Exception as error:
             raise BadImage("a font that cannot be read", str(error)) from error

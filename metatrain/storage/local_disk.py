@@ -24,25 +24,31 @@ def write_whole(path: Path, chunks: Iterable[Buffer]) -> None:
         partial.replace(path)
 
 
-def write_new(path: Path, chunks: Iterable[Buffer]) -> None:
+def write_new(path: Path, chunks: Iterable[Buffer], mode: int = 0o666) -> None:
     """Write a file and the folders above it, where none of its name is.
+
+    Args:
+        path: of the file.
+        chunks: its content.
+        mode: its permissions, of which the process's mask takes some away.
 
     Raises:
         FileExistsError: when there is one.
     """
-    with _written_beside(path, chunks) as partial:
+    with _written_beside(path, chunks, mode) as partial:
         try:
             path.hardlink_to(partial)
         except FileExistsError:
             raise
         except OSError:  # a disk without links, where others may see the file before its content
-            with path.open("xb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with os.fdopen(os.open(path, flags, mode), "wb") as file:
                 file.write(partial.read_bytes())
         partial.unlink()
 
 
 @contextmanager
-def _written_beside(path: Path, chunks: Iterable[Buffer]) -> Iterator[Path]:
+def _written_beside(path: Path, chunks: Iterable[Buffer], mode: int = 0o666) -> Iterator[Path]:
     """Write a file of a name that nobody else has; whoever enters gives it its own name."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +58,7 @@ def _written_beside(path: Path, chunks: Iterable[Buffer]) -> Iterator[Path]:
         ) from error
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    opened = os.open(partial, flags, 0o666)
+    opened = os.open(partial, flags, mode)
     try:
         with os.fdopen(opened, "wb") as file:
             file.writelines(chunks)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from fontTools.pens.recordingPen import RecordingPen
 from fontTools.ttLib import TTFont
+from fontTools.ttLib.tables.DefaultTable import DefaultTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
@@ -18,6 +20,7 @@ from small_models import metatrain, save
 
 import metatrain as package
 from metatrain.base.errors import UserError
+from metatrain.data.images import BadImage
 from metatrain.data.lettering import BASELINE, EM, LETTERS, Typeface
 from metatrain.data.outlines import svg_of, trace
 from metatrain.data.packed.store import EpisodeStore
@@ -78,6 +81,48 @@ def test_a_folder_without_a_usable_font_is_refused(tmp_path, capsys):
     (tmp_path / "faces" / "a.ttf").write_bytes(b"no font")
     assert metatrain("pack", tmp_path / "faces", tmp_path / "data") == 1
     assert "no font in" in capsys.readouterr().err
+
+
+def _with_table(tag: str, content: bytes) -> bytes:
+    font = TTFont(io.BytesIO(SERIF))
+    font.tables[tag] = table = DefaultTable(tag)
+    table.data = content
+    buffer = io.BytesIO()
+    font.save(buffer)
+    return buffer.getvalue()
+
+
+def _names(count: int) -> bytes:
+    """A table of names whose records all have the same text."""
+    records = b"".join(struct.pack(">6H", 3, 1, 0x409, i, 60_000, i % 500) for i in range(count))
+    return struct.pack(">3H", 0, count, 6 + len(records)) + records + b"\0A" * 32_000
+
+
+def _segments(count: int) -> bytes:
+    """A table of characters in which every segment has all of them."""
+    header = struct.pack(">7H", 4, 16 + 8 * count, 0, 2 * count, 0, 0, 0)
+    ends, starts = b"\xff\xfe" * count, b"\0\0" * count
+    deltas, offsets = b"\0\1" * count, b"\0\0" * count
+    return header + ends + b"\0\0" + starts + deltas + offsets
+
+
+def _groups(count: int) -> bytes:
+    group = struct.pack(">3I", 0, 0x10FFFF, 1)
+    return struct.pack(">HHIII", 12, 0, 16 + 12 * count, 0, count) + group * count
+
+
+@pytest.mark.parametrize(
+    ("tag", "content"),
+    [
+        ("name", _names(5000)),
+        ("cmap", struct.pack(">4HI", 0, 1, 3, 1, 12) + _segments(8000)),
+        ("cmap", struct.pack(">4HI", 0, 1, 3, 10, 12) + _groups(1000)),
+    ],
+    ids=["names", "segments", "groups"],
+)
+def test_a_font_whose_parts_lie_on_one_another_is_refused(tag, content):
+    with pytest.raises(BadImage, match="huge"):
+        Typeface(_with_table(tag, content), 64).letters()
 
 
 def test_a_letter_has_the_em_and_the_baseline():
@@ -184,7 +229,7 @@ def test_a_model_completes_a_font(told, tmp_path, monkeypatch, capsys):
     (tmp_path / "five").mkdir()
     for letter in "AB":
         picture_of(letter).save(f"five/{letter}.png")
-    words = ["font", "five", "--out", "mine.otf", "--characters", "ABCab"]
+    words = ["font", "five", "--out", "mine.otf", "--characters", "ABC ab"]
     assert metatrain(*words) == 1
     assert "name one by --model" in capsys.readouterr().err
     assert metatrain(*words, "--model", told, "--drawings", "all") == 0

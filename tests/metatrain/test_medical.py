@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import math
 import struct
 import sys
 import zlib
@@ -14,9 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from medical_files import dicom, dicom_dataset, encoded, nifti
 from PIL import Image
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -241,6 +246,35 @@ def test_what_unpacks_without_an_end_is_refused(monkeypatch):
         read_volume(gzip.compress(b"\0" * 5_000_000))
 
 
+def _with_items(syntax: str, count: int) -> bytes:
+    dataset = dicom_dataset(RAMP)
+    dataset.SharedFunctionalGroupsSequence = [Dataset() for _ in range(count)]
+    for number, item in enumerate(dataset.SharedFunctionalGroupsSequence):
+        item.StackID = str(number)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax == ExplicitVRBigEndian:
+        dataset.PixelData = RAMP.byteswap().tobytes()
+    buffer = io.BytesIO()
+    order = {"implicit_vr": False, "little_endian": syntax != ExplicitVRBigEndian}
+    dcmwrite(buffer, dataset, enforce_file_format=True, **order)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
+    ids=["little", "big", "deflated"],
+)
+@pytest.mark.parametrize("bound", ["_MOST_ITEMS", "_MOST_READS", "_MOST_SEQUENCE"])
+def test_elements_without_end_are_refused(syntax, bound, monkeypatch):
+    file = _with_items(syntax, 60)
+    assert read_header(file).frames == 1
+    assert (values_of(read_frame(file)) == RAMP).all()
+    monkeypatch.setattr(medical_dicom, bound, 20)
+    with pytest.raises(BadImage, match="huge"):
+        read_frame(file)
+
+
 @pytest.mark.parametrize("frame", [b"", b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"GIF89a"], ids=repr)
 def test_a_codestream_without_a_header_is_refused(frame):
     with pytest.raises(BadImage, match="corrupt"):
@@ -311,6 +345,14 @@ def _claiming(*dims: int) -> bytes:
     data = bytearray(nifti(VOLUME))
     struct.pack_into("<8h", data, 40, 3, *dims, 1, 1, 1, 1)
     return bytes(data)
+
+
+@pytest.mark.parametrize("offset", [math.inf, -math.inf, math.nan], ids=str)
+def test_values_that_begin_nowhere_are_refused(offset):
+    data = bytearray(nifti(VOLUME))
+    struct.pack_into("<f", data, 108, offset)
+    with pytest.raises(BadImage, match="corrupt"):
+        middle_slice(bytes(data), "scan.nii")
 
 
 @pytest.mark.parametrize(

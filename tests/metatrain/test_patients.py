@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from pydicom.dataset import Dataset
 from metatrain.base.errors import UserError
 from metatrain.cli.main import main
 from metatrain.data.packed.store import EpisodeStore
+from metatrain.data.packing import patients
 from metatrain.data.packing.pack import pack
+from metatrain.data.packing.patients import Salt
 
 SECRET = "Zaphod"
 WINDOW = {"WindowCenter": "2048", "WindowWidth": "4096"}
@@ -177,6 +180,89 @@ def test_a_table_of_dicom_files_has_the_patients_of_their_headers(tmp_path):
         pack(tmp_path / "all.csv", tmp_path / "data")
 
 
+@pytest.mark.parametrize("other", ["p1", " P1  ", "\uff301", "P1\0"], ids=ascii)
+def test_a_patient_is_one_under_every_spelling(tmp_path, other):
+    salt = Salt(str(tmp_path / "salt"))
+    assert salt.pseudonym("P1") == salt.pseudonym(other) != salt.pseudonym("P 1")
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(png())
+    table = ["path,task,patient,split", "a.png,a,P1,train", f"b.png,b,{other},test"]
+    (tmp_path / "all.csv").write_text("\n".join(table))
+    with pytest.raises(UserError, match="in the splits"):
+        pack(tmp_path / "all.csv", tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    ["task,patient", "task,Patient's Name", "task,patient_id,PatientName", "task,patient,subject",
+     "task,patient,source", "mrn,patient"],
+)  # fmt: skip
+def test_a_patient_has_no_name_under_any_column(tmp_path, caplog, columns):
+    rows = [f"path,{columns},scanner"]
+    for i in range(6):
+        (tmp_path / f"{i}.png").write_bytes(png())
+        name = f"{SECRET}{i % 3}"
+        values = [name, f"{name.upper()} ", name.lower()][: columns.count(",") + 1]
+        rows.append(",".join([f"{i}.png", *values, "acme"]))
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    task = columns.partition(",")[0]
+    pack(tmp_path / "all.csv", tmp_path / "data", task_column=task)
+    assert SECRET.lower().encode() not in written(tmp_path / "data").lower()
+    assert len(tasks_of(tmp_path / "data")) == 3
+    assert {row["scanner"] for row in rows_of(tmp_path / "data")} == {"acme"}
+    assert "keeps as they are: " in caplog.text
+
+
+def test_a_class_of_the_number_of_a_patient_stays_a_class(tmp_path):
+    rows = ["path,task,patient,view,split"]
+    for i in range(8):
+        (tmp_path / f"{i}.png").write_bytes(png())
+        rows.append(f"{i}.png,{i % 2},{i % 4},{i // 4},train")
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    pack(tmp_path / "all.csv", tmp_path / "data")
+    assert tasks_of(tmp_path / "data").keys() == {"0", "1"}
+    assert {row["view"] for row in rows_of(tmp_path / "data")} == {"0", "1"}
+
+
+def test_the_column_that_is_named_names_patients(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(png())
+    table = "path,task,patient,mrn,split\na.png,a,ward,1,train\nb.png,b,ward,2,test\n"
+    (tmp_path / "all.csv").write_text(table)
+    pack(tmp_path / "all.csv", tmp_path / "data", patient_column="mrn")
+    assert len({row["patient"] for row in rows_of(tmp_path / "data")}) == 2
+
+
+def volumes(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(nifti(RNG.integers(0, 1000, (9, 9, 3)).astype(np.int16)))
+    return folder
+
+
+def test_a_subject_of_volumes_in_the_folders_of_two_splits_is_refused(tmp_path):
+    folder = volumes(tmp_path / "scans", "train/p1/a.nii", "test/p1/b.nii", "test/p2/a.nii")
+    (folder / "LICENSE").write_text("free")
+    with pytest.raises(
+        UserError, match=r"in two splits \(by 'test/p1/b.nii.*' and 'train/p1/a.nii"
+    ):
+        pack(folder, tmp_path / "data")
+    (folder / "test/p1/b.nii").unlink()
+    pack(folder, tmp_path / "data")
+    assert sorted(tasks_of(tmp_path / "data").values()) == ["test", "train"]
+
+
+def test_visits_of_a_subject_are_no_subjects(tmp_path):
+    folder = volumes(tmp_path / "scans", "p1/2020/a.nii", "p1/2021/a.nii", "p2/2020/a.nii")
+    with pytest.raises(UserError, match="Give --task-depth 1 if 'p1' is a task"):
+        pack(folder, tmp_path / "data")
+    pack(folder, tmp_path / "data", task_depth=1)
+    assert len(tasks_of(tmp_path / "data")) == 2
+    assert len(tasks_of(tmp_path / "data")) == len(
+        {row["task"] for row in rows_of(tmp_path / "data")}
+    )
+
+
 def test_frames_and_slices_are_images(tmp_path):
     folder = tmp_path / "scans"
     (folder / "sub-01/anat").mkdir(parents=True)
@@ -230,14 +316,41 @@ def test_a_range_is_in_the_units_of_the_modality(tmp_path):
 
 @pytest.mark.parametrize(
     ("salt", "reason"),
-    [("short", "too few for a secret"), (".", "cannot be read")],
-    ids=["short", "folder"],
+    [
+        ("short", "too few for a secret"),
+        ("scans", "cannot be read"),
+        ("data/salt", "lies in DEST"),
+        ("data/../data/salt", "lies in DEST"),
+        ("s3://bucket/salt", "is an address"),
+    ],
+    ids=["short", "folder", "within", "around", "address"],
 )
 def test_a_secret_that_is_none_is_refused(tmp_path, salt, reason):
     (tmp_path / "short").write_bytes(b"abc")
     folder = scans(tmp_path / "scans", 2, 1)
     with pytest.raises(UserError, match=reason):
-        pack(folder, tmp_path / "data", patient_salt=tmp_path / salt)
+        pack(folder, tmp_path / "data", patient_salt=salt if ":" in salt else f"{tmp_path}/{salt}")
+    assert not [*tmp_path.rglob("salt")]
+
+
+def test_a_secret_is_whole_from_its_first_moment(tmp_path, monkeypatch, caplog):
+    file = tmp_path / "new" / "salt"
+
+    def made(count: int) -> bytes:
+        assert not file.exists()
+        return b"x" * count
+
+    monkeypatch.setattr(patients.secrets, "token_bytes", made)
+    mask = os.umask(0)
+    try:
+        Salt(str(file))
+    finally:
+        os.umask(mask)
+    assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
+    assert len(file.read_bytes()) == 32 and not caplog.text
+    file.chmod(0o644)
+    Salt(str(file))
+    assert "can read" in caplog.text
 
 
 def test_a_data_set_without_patients_asks_for_no_secret(tmp_path, state):

@@ -5,8 +5,10 @@ import shlex
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 from fontTools.ttLib import TTFont
+from medical_files import dicom
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from small_models import metatrain
@@ -137,6 +139,19 @@ def test_fonts_run_in_miniature(here):
         (here / "five" / f"{letter}.png").write_bytes(drawing)
     run_recipe("fonts", SMALL, skipped=("pack", "evaluate"))
     assert {*TTFont("mine.otf").getBestCmap()} == {ord(letter) for letter in f" {LETTERS}"}
+
+
+@pytest.mark.long
+def test_medicine_runs_in_miniature(here, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(here / "state"))
+    (here / "scans").mkdir()
+    generator = np.random.default_rng(0)
+    for image in range(30 * 16):
+        pixels = generator.integers(0, 4096, (16, 16), dtype=np.uint16)
+        (here / "scans" / f"IM{image:04}").write_bytes(dicom(pixels, f"MRN-{image % 30}"))
+    run_recipe("medicine", SMALL, skipped=("evaluate",))
+    assert len([*(here / "more").iterdir()]) == 64
+    assert not [*here.glob("patients/**/*MRN*")]
 
 
 @pytest.mark.long

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from metatrain.base.errors import UserError
-from metatrain.data.decoding.bad import CORRUPT, UNKNOWN, BadImage, BadValue
+from metatrain.data.decoding.bad import CORRUPT, UNKNOWN, BadImage
 from metatrain.data.decoding.opened import MAX_PIXELS
-from metatrain.data.decoding.quiet import no_warnings
+from metatrain.data.medical.plain import refusing
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -23,8 +25,13 @@ MOST_FRAMES = 10_000
 # A sequence's items are objects of some kB each, and a file needs a few for each frame.
 _MOST_ITEMS = 200_000
 _MOST_INFLATED = 512_000_000
-_ITEM = b"\xfe\xff\x00\xe0"
-_META_GROUP, _DEFLATED = 2, "1.2.840.10008.1.2.1.99"
+_ITEMS = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"  # of either byte order
+# Each read of the parser makes an element of some 300 bytes: those of 10,000 frames are half.
+_MOST_READS = 3_000_000
+# Of a sequence that is parsed when it is asked for.
+_MOST_SEQUENCE = 32_000_000
+_UNDEFINED = 0xFFFFFFFF  # length
+_META_GROUP, _META_LENGTH, _DEFLATED = 2, 0x00020000, "1.2.840.10008.1.2.1.99"
 # Defined terms of DICOM PS3.3, C.7.3.1.1.1: any other text in the tag may name a person.
 _MODALITIES = frozenset((
     "AR", "BI", "BMD", "CR", "CT", "DG", "DX", "ECG", "EM", "ES", "FS", "GM", "IO", "IVOCT", "IVUS",
@@ -116,24 +123,51 @@ def parsed(data: bytes, tags: list[str], pixels: bool) -> "Dataset":
 
     if not is_dicom(data):
         raise BadImage(UNKNOWN, "not DICOM")
-    if data.count(_ITEM) > _MOST_ITEMS:
-        raise BadImage("huge", f"more than {_MOST_ITEMS:,} items")
+    _check_items(data)
     _check_deflated(data)
-    return dcmread(io.BytesIO(data), stop_before_pixels=not pixels, specific_tags=list(tags))
+    stream = _Bounded(data)
+    dataset = dcmread(stream, stop_before_pixels=not pixels, specific_tags=list(tags))
+    for name in tags:
+        # Not yet parsed, which asking for it would do.
+        length = getattr(dataset.get_item(name), "length", 0) if name.endswith("Sequence") else 0
+        if _MOST_SEQUENCE < length < _UNDEFINED:
+            raise BadImage("huge", f"a sequence of {length:,} bytes")
+    return dataset
+
+
+class _Bounded(io.BytesIO):
+    """A file that may be read so many times: a few bytes of it become an element each."""
+
+    _reads = 0
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise BadImage("huge", f"more than {_MOST_READS:,} elements")
+        return super().read(size)
+
+
+def _check_items(data: bytes) -> None:
+    if sum(map(data.count, _ITEMS)) > _MOST_ITEMS:
+        raise BadImage("huge", f"more than {_MOST_ITEMS:,} items")
 
 
 def _check_deflated(data: bytes) -> None:
     """Refuse a file whose body, which is compressed as a whole, is a bomb."""
     from pydicom.filereader import read_dataset
 
-    stream = io.BytesIO(data)
+    stream = _Bounded(data)
     stream.seek(132)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != _META_GROUP)
     if str(meta.get("TransferSyntaxUID", "")) != _DEFLATED:
         return
     inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), _MOST_INFLATED + 1)
-    if len(inflated) > _MOST_INFLATED or inflated.count(_ITEM) > _MOST_ITEMS:
+    if len(inflated) > _MOST_INFLATED:
         raise BadImage("huge", "unpacks to far more than images do")
+    _check_items(inflated)
+    # pydicom inflates it once more, into a file without bounds.
+    read_dataset(_Bounded(inflated), False, True, specific_tags=[_META_LENGTH])
 
 
 def _text_likely(dataset: "Dataset", modality: str) -> str:
@@ -155,15 +189,12 @@ def reading() -> Iterator[None]:
         raise UserError(_LACKING) from error
     # Its messages quote values, which may name a patient.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    try:
-        with no_warnings():
+    with refusing():
+        try:
             yield
-    except (BadValue, UserError):
-        raise
-    except NotImplementedError as error:
-        raise BadImage(UNKNOWN, "a compression that no installed decoder reads") from error
-    except Exception as error:  # Parsers and decoders may raise anything.
-        unread = "plugins" in str(error) or "no available" in str(error).lower()
-        if unread:
-            raise BadImage(UNKNOWN, "a compression that no installed decoder reads") from error
-        raise BadImage(CORRUPT) from error
+        except Exception as error:
+            texts = "plugins", "no available"
+            unread = any(text in str(error).lower() for text in texts)
+            if unread or isinstance(error, NotImplementedError):
+                raise BadImage(UNKNOWN, "a compression that no installed decoder reads") from error
+            raise

@@ -1,12 +1,16 @@
 """Values of a medical image as an image file that packing reads like any other."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from metatrain.data.decoding.bad import BadImage
+from metatrain.base.errors import UserError
+from metatrain.data.decoding.bad import CORRUPT, BadImage, BadValue
+from metatrain.data.decoding.quiet import no_warnings
 
 _LEAST, _GREATEST = 340, 341  # SMinSampleValue and SMaxSampleValue of TIFF
 
@@ -16,6 +20,18 @@ class Window(NamedTuple):
 
     low: float
     high: float
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn whatever parsing and decoding raise into a reason, which quotes nothing of the file."""
+    try:
+        with no_warnings():
+            yield
+    except (BadValue, UserError):
+        raise
+    except Exception as error:  # Parsers and decoders may raise anything.
+        raise BadImage(CORRUPT) from error
 
 
 def as_file(values: np.ndarray, window: Window | None) -> bytes:

@@ -29,6 +29,7 @@ from metatrain.data.packing.built_in import BUILT_IN
 from metatrain.data.packing.condition_columns import ConditionColumns
 from metatrain.data.packing.growth import PackedTask, read_packed_task
 from metatrain.data.packing.names import task_name
+from metatrain.data.packing.patients import refuse_salt_within
 from metatrain.data.packing.pixel_options import PixelOptions
 from metatrain.data.packing.raw_images import Source
 from metatrain.data.packing.rows import RowMaker
@@ -145,6 +146,7 @@ def pack(
     label = source if isinstance(source, str) else "the images"
     pixels = PixelOptions(size, raw, background, value_range, _TILE if photos else None)
     _refuse_overlap(source, dest)
+    refuse_salt_within(None if patient_salt is None else str(patient_salt), dest)
     reading = Options(
         size=size,
         variant=variant,

@@ -7,12 +7,18 @@ import hashlib
 import hmac
 import os
 import secrets
+import stat
+import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from metatrain.base.errors import UserError
+from metatrain.base.progress import say
 from metatrain.base.text import printable
+from metatrain.storage.files import absolute
+from metatrain.storage.local_disk import read_part, write_new
 
 _LEAST_BYTES, _NEW_BYTES = 16, 32
 
@@ -28,7 +34,7 @@ class Salt:
     """
 
     def __init__(self, file: str | None) -> None:
-        path = Path(file).expanduser() if file else _usual_file()
+        path = _local(file) if file else _usual_file()
         try:
             self._secret = _read_or_make(path)
         except OSError as error:
@@ -49,7 +55,7 @@ class Salt:
 
     def pseudonym(self, patient: str) -> str:
         """Return the pseudonym of a patient, the same wherever the secret is the same."""
-        return f"patient-{self.digest('patient', patient.strip())}"
+        return f"patient-{self.digest('patient', folded(patient))}"
 
     def digest(self, meaning: str, text: str) -> str:
         """Return a hash of a text that cannot be guessed without the secret."""
@@ -57,20 +63,56 @@ class Salt:
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:16]
 
 
+def folded(patient: str) -> str:
+    """Return a patient's name as it is compared: in any case, width and number of blanks.
+
+    One person under two spellings could be in two splits; two under one spelling cannot.
+    """
+    compared = unicodedata.normalize("NFKC", patient.replace("\0", " ")).casefold()
+    return " ".join(compared.split())
+
+
+def refuse_salt_within(file: str | None, dest: str) -> None:
+    """Refuse a secret that would be a part of the data set at `dest`, and be copied with it.
+
+    Raises:
+        UserError: when it is one.
+    """
+    folder = absolute(dest)
+    if not file or "://" in folder:
+        return
+    if _local(file).resolve().is_relative_to(os.path.realpath(folder)):
+        raise UserError(
+            f"--patient-salt {file} lies in DEST {dest}, and whoever has both can tell the "
+            f"patients; choose a file outside of it."
+        )
+
+
+def _local(file: str) -> Path:
+    """Return the path of a file of this machine: a secret is sent nowhere."""
+    path = absolute(file)
+    if "://" in path:
+        raise UserError(
+            f"--patient-salt {file} is an address; give the path of a file of this machine."
+        )
+    return Path(path)
+
+
 def _usual_file() -> Path:
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-    return Path(home) / "metatrain" / "patient-salt"
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return _local(home) / "metatrain" / "patient-salt"
 
 
 def _read_or_make(path: Path) -> bytes:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(secret := secrets.token_bytes(_NEW_BYTES))
-    return secret
+    """Read the secret, or make one that only the user can read."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Another process may be sooner, whose secret then counts.
+        with suppress(FileExistsError):
+            write_new(path, [secrets.token_bytes(_NEW_BYTES)], 0o600)
+    if path.stat().st_mode & stat.S_IROTH:
+        say(f"every user of this machine can read {path}, the secret of pseudonyms; chmod o= it")
+    return read_part(str(path))
 
 
 @dataclass(frozen=True)

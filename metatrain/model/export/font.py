@@ -88,7 +88,7 @@ def completed(
     Args:
         model: was trained with the letter as a text beside the image.
         letters: drawings by letter.
-        wanted: characters.
+        wanted: characters; blanks, which nobody draws, count for nothing.
         steps: inner steps, `adapt.steps` of the configuration by default.
         lr: inner learning rate, `adapt.lr` by default.
         seed: of the adaptation and the drawings.
@@ -100,7 +100,7 @@ def completed(
         UserError: when the model takes no text.
     """
     text = condition_of_kind("text", model.config)
-    missing = [letter for letter in dict.fromkeys(wanted) if letter not in letters]
+    missing = [c for c in dict.fromkeys(wanted) if c not in letters and not c.isspace()]
     if not missing:
         return dict(letters)
     given = {text: [*letters]}

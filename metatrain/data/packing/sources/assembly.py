@@ -59,17 +59,20 @@ def source_of(listing: Listing, url: str, options: Options) -> Source:
 def _splits(
     entries: list[ListedImage], spelled: Mapping[str, Mapping[str, None]], url: str
 ) -> dict[str, str | None]:
-    splits: dict[str, str | None] = {}
+    firsts: dict[str, ListedImage] = {}
     for entry in entries:
-        if splits.setdefault(entry.task, entry.split) != entry.split:
+        first = firsts.setdefault(entry.task, entry)
+        if first.split != entry.split:
             names = spelled[entry.task]
+            # The name of a task may be a pseudonym, which tells nobody what to mend.
+            places = " and ".join(f"'{printable(e.name)}'" for e in (first, entry))
             also = f", spelled {_listed(names)}," if len(names) > 1 else ""
             raise UserError(
-                f"task '{printable(entry.task)}'{also} of {url} is in two splits, but one must "
-                "hold out whole tasks; give each task one split, or --ignore-splits to have the "
-                "seed decide."
+                f"task '{printable(entry.task)}'{also} of {url} is in two splits (by {places}), "
+                "but one must hold out whole tasks; give each task one split, or --ignore-splits "
+                "to have the seed decide."
             )
-    return splits
+    return {task: first.split for task, first in firsts.items()}
 
 
 def _merged(spelled: Mapping[str, Mapping[str, None]]) -> list[str]:

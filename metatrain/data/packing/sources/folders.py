@@ -38,7 +38,7 @@ class Folders:
             UserError: when the folders have several meanings, or hold no task.
         """
         images = [name for name in files.sizes if is_image_name(name)]
-        layout = layout_of([_folders(name) for name in images], options.task_depth, files.url)
+        layout = layout_of([folders_of(name) for name in images], options.task_depth, files.url)
         result = Listing(refused=list(files.refused), read_file=files.read)
         beside = FilesBeside(files, options.conditions)
         others = (n for n in files.sizes if not is_image_name(n) and n not in beside.names)
@@ -47,13 +47,13 @@ class Folders:
         ]
         result.remarks += layout.remarks
         for name in sorted(images):
-            task = layout.task_of(_folders(name))
+            task = layout.task_of(folders_of(name))
             if task is None:
                 result.refused.append((name, BadImage("not in a task's folder")))
             elif re.search("[\ud800-\udfff]", name):
                 result.refused.append((name, BadImage("its name is not UTF-8")))
             else:
-                split = layout.split_of(_folders(name))
+                split = layout.split_of(folders_of(name))
                 try:
                     metadata = beside.values(name)
                 except BadValue as error:
@@ -128,7 +128,8 @@ def layout_of(folders: Iterable[_Folders], depth: int | None, url: str) -> Folde
     return FolderLayout(begin + common, end, shared if splits else None)
 
 
-def _folders(name: str) -> _Folders:
+def folders_of(name: str) -> _Folders:
+    """Return the folders above a file, from the source's own on."""
     return PurePosixPath(name).parts[:-1]
 
 

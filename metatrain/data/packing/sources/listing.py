@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 from metatrain.data.images import BadValue
 from metatrain.data.medical.nifti import SliceAxis
 
+# The column of the modality of medical images.
+MODALITY = "modality"
+
 
 class ListedImage(NamedTuple):
     """An image that a source lists.

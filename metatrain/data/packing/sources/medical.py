@@ -15,11 +15,11 @@ from metatrain.data.medical.files import MedicalFile, is_medical_name, may_be_di
 from metatrain.data.medical.nifti import is_nifti_name
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.names import is_image_name, is_passed_over, split_named
-from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
+from metatrain.data.packing.sources.folders import folders_of, layout_of
+from metatrain.data.packing.sources.listing import MODALITY, ListedImage, Listing, Options
 
 _DIRECTORY = "dicomdir"
 _BIDS_SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[/_])")
-_MODALITY = "modality"
 # Files that are opened to find out whether any is DICOM.
 _PEEKED = 4
 _NEITHER, _NO_PATIENT = "neither DICOM nor NIfTI", "names no patient"
@@ -51,9 +51,10 @@ class MedicalFolder:
         result = Listing(refused=list(files.refused), read_file=files.read)
         names = [name for name in sorted(files.sizes) if not is_passed_over(name)]
         names = [name for name in names if posixpath.basename(name).lower() != _DIRECTORY]
-        layout = _Layout(names)
+        candidates = [name for name in names if _is_candidate(name)]
+        layout = _Layout(files, candidates, options.task_depth)
         for name in names:
-            if is_nifti_name(name) or may_be_dicom(name):
+            if _is_candidate(name):
                 read, stamp = partial(files.read, name), files.sizes[name]
                 split, subject = layout.split_of(name), layout.subject_of(name)
                 entry = ListedImage("", name, split, {}, read, stamp, subject)
@@ -97,7 +98,7 @@ def with_slices(listing: Listing, options: Options) -> Listing:
             texts.setdefault(medical.text, []).append(entry.name)
     if any(modalities):
         result.entries = [
-            entry._replace(metadata={_MODALITY: modality, **entry.metadata})
+            entry._replace(metadata={MODALITY: modality, **entry.metadata})
             for entry, modality in zip(result.entries, modalities, strict=True)
         ]
     result.remarks += [_warning(names, text) for text, names in texts.items()]
@@ -144,24 +145,41 @@ def _begins_as_dicom(files: Container, name: str) -> bool:
 
 
 class _Layout:
-    """The meaning of folders: splits, where all at the top are, and subjects of volumes."""
+    """The meaning of folders: splits, where all at the top are, and subjects of volumes.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        tops = {name.partition("/")[0] if "/" in name else "" for name in names}
-        self._splits = {top: split_named(top) for top in tops}
-        self._has_splits = all(self._splits.values())
-        self._folders = {posixpath.dirname(name) for name in names if is_nifti_name(name)}
+    Args:
+        files: the source.
+        names: of its files that may be medical.
+        depth: a subject is a folder so many levels down; None finds it out.
+
+    Raises:
+        UserError: when folders of volumes have several meanings.
+    """
+
+    def __init__(self, files: Container, names: Sequence[str], depth: int | None) -> None:
+        # What lies beside the folders of splits is a licence or a description.
+        placed = [name for name in names if "/" in name or is_medical_name(name)]
+        tops = {name.partition("/")[0] if "/" in name else "" for name in placed}
+        splits = {top: split_named(top) for top in tops}
+        self._splits = splits if all(splits.values()) else {}
+        volumes = [name for name in names if is_nifti_name(name) and not _bids_subject(name)]
+        self._folders = layout_of(map(folders_of, volumes), depth, files.url)
+        self._several = len({self._folder(name) for name in volumes}) > 1
 
     def split_of(self, name: str) -> str | None:
         """Return the split of a file; None where the source has none."""
-        return self._splits[name.partition("/")[0]] if self._has_splits else None
+        return self._splits.get(name.partition("/")[0])
 
     def subject_of(self, name: str) -> str:
         """Return the subject of a volume: by BIDS, or its folder, or itself in a single folder."""
         if not is_nifti_name(name):
             return ""
-        if subject := _BIDS_SUBJECT.search(name):
-            return subject[1]
-        folder = posixpath.dirname(name)
-        splits = {top for top in self._splits if self._has_splits}
-        return name if len(self._folders) == 1 or folder in splits else folder
+        return _bids_subject(name) or (self._several and self._folder(name)) or name
+
+    def _folder(self, name: str) -> str:
+        return self._folders.task_of(folders_of(name)) or ""
+
+
+def _bids_subject(name: str) -> str:
+    subject = _BIDS_SUBJECT.search(name)
+    return subject[1] if subject else ""

@@ -1,15 +1,16 @@
 """Pseudonyms in place of all that names a patient in a listing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from metatrain.base.errors import UserError
-from metatrain.data.packing.patients import Patients, Salt
-from metatrain.data.packing.sources.listing import ListedImage, Listing, Options
+from metatrain.base.text import listed
+from metatrain.data.packing.patients import Patients, Salt, folded
+from metatrain.data.packing.sources.listing import MODALITY, ListedImage, Listing, Options
 
-# The column that data sets have. Tables may spell it in other ways.
+# The column that data sets have. Tables may spell it in other ways, the surest first.
 _PATIENT, _SOURCE = "patient", "source"
-_SPELLED = ("patient", "patientid")
+_SPELLED = ("patient", "patientid", "patientname", "patientsname")
 
 
 def with_pseudonyms(
@@ -27,49 +28,85 @@ def with_pseudonyms(
     Raises:
         UserError: when the column is missing, or the secret cannot be read.
     """
-    entries = [_with_patient(entry, options) for entry in listing.entries]
-    if options.patient_column and not any(entry.patient for entry in entries):
+    named = [_Named(entry, options) for entry in listing.entries]
+    if options.patient_column and not any(each.names for each in named):
         raise UserError(
             f"{url} has no patient in a column '{options.patient_column}'; name another one by "
             f"--patient-column."
         )
-    if not any(entry.patient for entry in entries):
+    if not any(each.names for each in named):
         return listing, None
-    salt = Salt(options.patient_salt)
-    as_tasks = all(not entry.task for entry in entries if entry.patient)
-    hidden = [_hidden(entry, salt, as_tasks) for entry in entries]
+    salt, columns = Salt(options.patient_salt), _Columns(named)
+    hidden = [_hidden(each, salt, columns) for each in named]
     of_task: dict[str, set[str]] = {}
     for entry in hidden:
         of_task.setdefault(entry.task, set()).update([entry.patient] if entry.patient else [])
     patients = Patients(salt.mark, {task: frozenset(some) for task, some in of_task.items()})
-    return replace(listing, entries=hidden), patients
+    remarks = [*listing.remarks, *_warning(columns.kept)]
+    return replace(listing, entries=hidden, remarks=remarks), patients
 
 
-def _with_patient(entry: ListedImage, options: Options) -> ListedImage:
-    """Take the patient out of the metadata, or the task that is one."""
-    if options.task_column and _names_patients(options.task_column, options):
-        return entry._replace(patient=entry.task.strip(), task="")
-    columns = [column for column in entry.metadata if _names_patients(column, options)]
-    if not columns:
-        return entry
-    named = next((entry.metadata[column] for column in columns if entry.metadata[column]), "")
-    metadata = {k: v for k, v in entry.metadata.items() if k not in columns}
-    return entry._replace(patient=named.strip() or entry.patient, metadata=metadata)
+class _Named:
+    """An image, the texts that name its patient, the surest first, and all other metadata."""
+
+    def __init__(self, entry: ListedImage, options: Options) -> None:
+        ranks = {column: rank for column in entry.metadata if (rank := _rank(column, options))}
+        texts = [entry.metadata[column] for column in sorted(ranks, key=ranks.__getitem__)]
+        self.by_task = bool(options.task_column and _rank(options.task_column, options))
+        texts = [*([entry.task] if self.by_task else []), *texts, entry.patient]
+        self.names = [text.strip() for text in texts if text.strip()]
+        self.metadata = {c: text for c, text in entry.metadata.items() if c not in ranks}
+        self.entry = entry
+
+    def is_name(self, text: str) -> bool:
+        """Tell whether a text names the patient."""
+        return folded(text) in map(folded, self.names)
 
 
-def _names_patients(column: str, options: Options) -> bool:
-    plain = column.lower().replace("_", "").replace(" ", "")
-    return column == options.patient_column or plain in _SPELLED
+class _Columns:
+    """The meaning of tasks and columns, for a number that is a patient's may be a class's too.
+
+    Attributes:
+        by_task: whether tasks are patients.
+        repeated: columns that name the patient of every image, as those of patients do.
+        kept: all others.
+    """
+
+    def __init__(self, named: Sequence[_Named]) -> None:
+        known = [each for each in named if each.names]
+        self.by_task = all(
+            each.by_task or not each.entry.task or each.is_name(each.entry.task) for each in known
+        )
+        self.repeated = {
+            column
+            for column in known[0].metadata
+            if all(each.is_name(each.metadata[column]) for each in known)
+        }
+        self.kept = [column for column in known[0].metadata if column not in self.repeated]
 
 
-def _hidden(entry: ListedImage, salt: Salt, as_tasks: bool) -> ListedImage:
+def _rank(column: str, options: Options) -> int:
+    """Return how surely a column names patients, 1 above all others; 0 where it does not."""
+    if column == options.patient_column:
+        return 1
+    plain = "".join(filter(str.isalnum, column.lower()))
+    return _SPELLED.index(plain) + 2 if plain in _SPELLED else 0
+
+
+def _warning(columns: Collection[str]) -> list[str]:
+    """Return a remark on columns that may name patients too."""
+    kept = [column for column in columns if column != MODALITY]
+    remark = f"the data set keeps as they are: {listed(kept)}; leave out columns that name anyone"
+    return [remark] if kept else []
+
+
+def _hidden(each: _Named, salt: Salt, columns: _Columns) -> ListedImage:
     """Return the entry without a word that its source has of the patient."""
-    pseudonym = salt.pseudonym(entry.patient) if entry.patient else ""
-    metadata: Mapping[str, str] = entry.metadata
-    if not as_tasks:
-        metadata = {_SOURCE: pseudonym} | dict(metadata) | {_PATIENT: pseudonym}
+    entry, pseudonym = each.entry, salt.pseudonym(each.names[0]) if each.names else ""
+    metadata = each.metadata | dict.fromkeys(columns.repeated, pseudonym)
+    if not columns.by_task:
+        metadata = {_SOURCE: pseudonym} | metadata | {_PATIENT: pseudonym}
+    task = pseudonym if columns.by_task and pseudonym else entry.task or pseudonym
     # Names of files are often those of patients, and a plain hash of one can be guessed.
     stamp = salt.digest("file", f"{entry.name}/{entry.stamp}")
-    return entry._replace(
-        task=entry.task or pseudonym, metadata=metadata, stamp=stamp, patient=pseudonym
-    )
+    return entry._replace(task=task, metadata=metadata, stamp=stamp, patient=pseudonym)
