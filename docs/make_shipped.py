@@ -34,7 +34,7 @@ def picture(name: str, data: str) -> Image.Image:
         draw.text((left + LABEL, MARGIN), "given", INK, font(17, bold=True))
         draw.text((drawn, MARGIN), "drawn", INK, font(17, bold=True))
     for number, episode in enumerate(episodes):
-        encoded = store.read(tasks[episode.task], episode.support)
+        encoded = store.read(tasks[episode.task], episode.support[: shape.shots])
         given = decode(encoded, shape.image_size, shape.channels)
         images = pil_images(given), model.adapt(given).images(DRAWN, seed=0)
         left = MARGIN + number // rows * (panel + MARGIN)
@@ -51,6 +51,10 @@ def _row(
     drawn: list[Image.Image],
 ) -> None:
     draw, middle = ImageDraw.Draw(sheet), top + SIZE // 2
+    given, drawn = (
+        [image.resize((SIZE, SIZE), Image.Resampling.NEAREST) for image in images]
+        for images in (given, drawn)
+    )
     end = left + LABEL + (len(given) + len(drawn)) * STEP + ARROW - GAP
     draw.line((left, top - GAP // 2, end, top - GAP // 2), LINE)
     label(draw, left, middle, Row(name, "", []))

@@ -20,7 +20,7 @@ def picture(
         supports: the images [K, C, H, W] of each task.
         columns: by the system's name, samples [N, C, H, W] of each task.
     """
-    groups = {"images": supports, **columns}
+    groups = {"given": supports, **columns}
     group = SHOWN * (SIDE + GAP) + 3 * GAP
     size = LABEL + len(groups) * group, HEAD + min(TASKS, len(captions)) * (SIDE + GAP)
     sheet = Image.new("RGB", size, "white")
