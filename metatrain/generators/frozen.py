@@ -163,7 +163,8 @@ def parse_tensors(data: bytes, url: str) -> dict[str, Tensor]:
         UserError: when they are none.
     """
     try:
-        return load(data)
+        with torch.device("cpu"):  # where tensors without values would else be of another
+            return load(data)
     except SafetensorError as error:
         raise UserError(f"{url} is no safetensors file, or damaged: {error}.") from error
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -14,7 +14,7 @@ from metatrain.base.errors import UntrustedError, UserError
 from metatrain.config import load_config, parse_config
 from metatrain.data.examples import Examples
 from metatrain.generators.conditions import transformers_text, words
-from metatrain.generators.frozen import pinned
+from metatrain.generators.frozen import parse_tensors, pinned
 from metatrain.model.build import build_generator, build_theta
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
@@ -146,3 +146,9 @@ def test_a_text_is_the_last_hidden_states_of_an_encoder_of_transformers(tmp_path
     transformers_text.opened_encoder.cache_clear()
     with pytest.raises(UserError, match="was trained with"):
         build_generator(config)
+
+
+def test_what_has_no_values_is_read_on_the_cpu_too():
+    data = save({"pooled": torch.empty(2, 0)})
+    with torch.device("meta"):
+        assert parse_tensors(data, "file")["pooled"].device.type == "cpu"
