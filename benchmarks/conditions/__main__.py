@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.commands import resumable
 from benchmarks.conditions.judge import Judge
 from benchmarks.conditions.languages import translated
 from benchmarks.conditions.picture import picture
@@ -23,7 +24,7 @@ from benchmarks.conditions.systems import NO_WORDS, RIGHT, WRONG, Sampler, Told,
 from benchmarks.conditions.table import Row, table
 from benchmarks.provenance import commit, hardware
 from metatrain.base.errors import UserError
-from metatrain.base.progress import StreamDisplay, displayed, tracked
+from metatrain.base.progress import tracked
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.class_reader import ClassReader
@@ -47,16 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Sample what is missing, and write the table and the picture."""
     options = _parse(argv)
     torch.set_num_threads(options.threads)
-    try:
-        with displayed(StreamDisplay(sys.stderr)):
-            _run(options)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes.", file=sys.stderr)
-        return 130
-    return 0
+    return resumable(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

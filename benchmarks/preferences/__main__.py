@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.commands import resumable
 from benchmarks.preferences.cells import METHODS, MOST, RaterCell, RaterCells
 from benchmarks.preferences.table import HEADER, WinRates, between, markdown
 from benchmarks.provenance import commit, hardware
 from metatrain.base.device import device_of
-from metatrain.base.errors import UserError
-from metatrain.base.progress import StreamDisplay, displayed, say
+from metatrain.base.progress import say
 from metatrain.base.tables import aligned
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
@@ -46,16 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the cells that remain, and print the table."""
     options = _parse(argv)
     torch.set_num_threads(options.threads)
-    try:
-        with displayed(StreamDisplay(sys.stderr)):
-            _run(options)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes.", file=sys.stderr)
-        return 130
-    return 0
+    return resumable(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
