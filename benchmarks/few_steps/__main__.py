@@ -1,4 +1,4 @@
-"""Measure what fewer network calls cost: a teacher and its students at 1 to 12 calls an image.
+"""Measure the cost of fewer network calls: a teacher and its students at 1 to 12 calls an image.
 
     python -m benchmarks.few_steps TEACHER STUDENT ... --tasks 64 --images 12 --out curve.json
 
@@ -9,6 +9,7 @@ samples, with their paired intervals. Models that were measured before are not m
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +19,9 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from benchmarks.commands import resumable
 from benchmarks.provenance import commit, hardware
-from metatrain.base.errors import UserError
-from metatrain.base.progress import StreamDisplay, displayed, tracked
+from metatrain.base.progress import tracked
 from metatrain.base.tables import aligned
 from metatrain.config import with_values
 from metatrain.data.episodes import Episode
@@ -194,10 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
-    try:
-        with displayed(StreamDisplay(sys.stderr)):
-            main()
-    except UserError as error:
-        raise SystemExit(str(error)) from None
+    sys.exit(resumable(main))

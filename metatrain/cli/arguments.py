@@ -81,6 +81,15 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_adapted_from_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --adapted-from, for an adapted model of a small scope."""
+    parser.add_argument(
+        "--adapted-from",
+        metavar="MODEL",
+        help="the model that ADAPTED was adapted from, if it is not where it was",
+    )
+
+
 def add_subset_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --tasks and --seeds, which take the first part of a list of episodes."""
     add = parser.add_argument

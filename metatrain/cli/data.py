@@ -128,6 +128,11 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     _layout_arguments(parser)
     _medical_arguments(parser)
     add_wait_argument(parser)
+    _source_arguments(parser)
+
+
+def _source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of photographs and of each benchmark, of which one may be given."""
     only = parser.add_mutually_exclusive_group()
     only.add_argument(
         "--photos",

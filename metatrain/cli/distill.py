@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from metatrain.base.progress import say
 from metatrain.cli.arguments import (
+    add_adapted_from_argument,
     add_device_argument,
     add_trust_argument,
     add_wait_argument,
@@ -102,11 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, choices=[4, 2, 1], default=4, help="network calls of an image (4)")
     add("--out", required=True, metavar="DIR", help="folder of the student")
     add("--data", metavar="URL", help="packed data set (the teacher's training data)")
-    add(
-        "--adapted-from",
-        metavar="MODEL",
-        help="the model that ADAPTED was adapted from, if it is not where it was",
-    )
+    add_adapted_from_argument(parser)
     add_device_argument(parser)
     add_trust_argument(parser)
     add_wait_argument(parser)

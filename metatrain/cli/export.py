@@ -4,7 +4,7 @@ import argparse
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import say
-from metatrain.cli.arguments import add_trust_argument
+from metatrain.cli.arguments import add_adapted_from_argument, add_trust_argument
 from metatrain.cli.command import Command, show
 
 _FORMATS = ("diffusers", "kohya", "peft", "onnx", "web")
@@ -55,11 +55,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--merge", action="store_true", help="write whole weights in place of a LoRA")
     add("--int8", action="store_true", help="8 bits for onnx and web: smaller files")
-    add(
-        "--adapted-from",
-        metavar="MODEL",
-        help="the model that ADAPTED was adapted from, if it is not where it was",
-    )
+    add_adapted_from_argument(parser)
     add_trust_argument(parser)
 
 

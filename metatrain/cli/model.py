@@ -10,6 +10,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import say
 from metatrain.cli.arguments import (
     above_0,
+    add_adapted_from_argument,
     add_device_argument,
     add_trust_argument,
     add_wait_argument,
@@ -263,11 +264,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
         default="png",
         help="kind of the files in a folder (png); svg: outlines of a model that draws grey",
     )
-    add(
-        "--adapted-from",
-        metavar="MODEL",
-        help="the model that ADAPTED was adapted from, if it is not where it was",
-    )
+    add_adapted_from_argument(parser)
     add_device_argument(parser)
     add_trust_argument(parser)
 

@@ -7,6 +7,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import say
 from metatrain.cli.arguments import (
     above_0,
+    add_adapted_from_argument,
     add_device_argument,
     add_trust_argument,
     add_wait_argument,
@@ -69,11 +70,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--lr", type=above_0, help="rate of Adam (0.0003, or that of the start)")
     add("--steps", type=positive, default=100, help="at most so many (100)")
     add("--seed", type=seed, default=0, help="the same seed, the same result (0)")
-    add(
-        "--adapted-from",
-        metavar="MODEL",
-        help="the model that ADAPTED was adapted from, if it is not where it was",
-    )
+    add_adapted_from_argument(parser)
     add_device_argument(parser)
     add_trust_argument(parser)
     add_wait_argument(parser)

@@ -69,6 +69,11 @@ class StartingModel:
                 f"run.init is {self._url}, the model of another network: "
                 f"{self._difference(config) or fault}; set it as there, or leave run.init out."
             )
+        if self._has_other_codec(config):
+            raise UserError(
+                f"run.init is {self._url}, which was trained on the latents of another codec; set "
+                f"codec as there, or leave run.init out."
+            )
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield each tensor of theta that the model has, by its name in theta; one at a time."""
@@ -94,15 +99,25 @@ class StartingModel:
 
     def _difference(self, config: Config) -> str | None:
         """Return a key that decides the network and differs, as far as the file tells."""
-        try:
-            values = dict(_leaves(json.loads(self._file.metadata["config"])))
-        except (KeyError, ValueError, RecursionError):
-            return None
+        values = self._values()
         for key, value in _leaves(config.model_dump(mode="json")):
             if key.startswith(_SHAPING) and values.get(key, value) != value:
                 there = printable(str(values[key]))[:_MOST_SHOWN]
                 return f"{key} is {there} there, and {value} here"
         return None
+
+    def _has_other_codec(self, config: Config) -> bool:
+        here = dict(_leaves(config.model_dump(mode="json")))
+        values = self._values()
+        hashes = [key for key in here if key.startswith("codec.") and key.endswith("sha256")]
+        return any(here[key] and here[key] != (values.get(key) or here[key]) for key in hashes)
+
+    def _values(self) -> dict[str, object]:
+        """Return the values of its configuration by key, as far as the file tells."""
+        try:
+            return dict(_leaves(json.loads(self._file.metadata["config"])))
+        except (KeyError, ValueError, RecursionError):
+            return {}
 
 
 def _shapes_of(config: Config) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What a command waits for: no import that it does not need, and no thread that spins."""
+"""Waits of a command: for no import that it does not need, and for no thread that spins."""
 
 import os
 import subprocess

@@ -42,7 +42,9 @@ from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.model.portable import portable
 from metatrain.storage.files import read_file
+from metatrain.storage.tensor_file import TensorFile
 from metatrain.training.encoding import encode_data
+from metatrain.training.initial_weights import initial_weights
 from metatrain.training.run_data import encoded_source, training_sampler
 
 TASKS, IMAGES, SIZE = 10, 8, 16
@@ -425,3 +427,19 @@ def test_words_alone_are_enough_for_a_model_of_latents(codec):
     config = frozen.pinned(load_config(None, [*small, *parts, "objective.sampler.steps=1"]))
     model = Model(config, build_theta(config).copy(), step=1)
     assert model.sample(2, given={"text": "a red fox"}).shape == (2, 3, 16, 16)
+
+
+def test_a_run_does_not_start_from_the_weights_of_other_latents(codec, tmp_path):
+    other = tmp_path / "other.safetensors"
+    file = TensorFile(str(codec))
+    save_file({n: t + 0.01 for n, t in load_file(codec).items()}, other, file.metadata)
+    small = ["generator.width=8", "data.image_size=16", "data.channels=3", "codec.name=trained"]
+    trained = frozen.pinned(load_config(None, [*small, f"codec.path={codec}"]))
+    Model(trained, build_theta(trained).copy(), step=1).save(tmp_path / "model.safetensors")
+    start = [*small, f"run.init={tmp_path}/model.safetensors"]
+    same, changed = (
+        frozen.pinned(load_config(None, [*start, f"codec.path={path}"])) for path in (codec, other)
+    )
+    assert initial_weights(same)
+    with pytest.raises(UserError, match="trained on the latents of another codec"):
+        initial_weights(changed)

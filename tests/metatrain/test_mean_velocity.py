@@ -78,7 +78,7 @@ def test_the_target_of_a_linear_gaussian_flow_is_its_mean_velocity(t, share, dev
 
 
 class ClosedForm(VelocityNetwork):
-    """That mean velocity as a network; without an interval, its velocity."""
+    """A network of that mean velocity; without an interval, of its velocity."""
 
     Config = Section
     embedding = 1
