@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metatrain.data.examples import Examples
     from metatrain.model.model import Model
 
-SCOPES = ("all", "film", "lora", "head", "body", "context")
+SCOPES = ("all", "film", "norms", "attention", "lora", "head", "body", "context")
 IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 # The format of outlines, which have no pixels.

@@ -16,8 +16,8 @@ One line of configuration selects a learner: `learner.name=maml`. Each is a clas
 `metatrain/learning/learners/` that turns an episode into an outer gradient g, which the engine
 applies like any gradient. S is the support, Q the query, L the generator's loss, U_k the k steps of
 the inner loop, and M the number of episodes per outer step. Any `inner.optimizer` (sgd, momentum,
-adam) and any `inner.scope.name` (all, film, lora, head, body, context) work with every learner that
-does not fix its own.
+adam) and any `inner.scope.name` (all, film, norms, attention, lora, head, body, context) work with
+every learner that does not fix its own.
 
 This page is generated from the docstrings by
 `python -m metatrain.learning.catalogue > docs/learners.md`; a test compares the two.

@@ -127,8 +127,8 @@ class Model:
                 all, or a list with one for each; a sound is the path of a file, or its bytes.
             steps: inner steps, `adapt.steps` of the configuration by default.
             lr: inner learning rate, `adapt.lr` by default; learned rates stay as they are.
-            scope: the parameters that the inner steps move: "all", "film", "lora", "head", "body"
-                or "context", that of the training by default.
+            scope: the parameters that the inner steps move: "all", "film", "norms", "attention",
+                "lora", "head", "body" or "context", that of the training by default.
             seed: seeds the noise of the inner steps.
             value_range: lowest and highest value of floats, (-1, 1) by default.
             on_step: called after every inner step with the steps taken and the loss before it.

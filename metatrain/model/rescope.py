@@ -5,6 +5,7 @@ from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.config import Config, with_values
 from metatrain.generators import GENERATORS
+from metatrain.learning.inner.deltas import DELTA
 from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_theta
@@ -15,7 +16,8 @@ def keeps_scope(config: Config, parameters: Parameters) -> bool:
     bound = LEARNERS[config.learner.name].scope or GENERATORS[config.generator.name].scope
     # The parameters that these scopes have added to the weights do not fit any other scope.
     added = config.inner.scope.name in ("lora", "lora_mixture", "context")
-    return bool(bound) or added or any(name.startswith(RULE) for name in parameters)
+    kept = any(name.startswith(RULE) or f".{DELTA}." in name for name in parameters)
+    return bool(bound) or added or kept
 
 
 def refuse_scope(config: Config, parameters: Parameters, scope: str) -> None:

@@ -12,7 +12,7 @@ from metatrain.base.text import printable
 from metatrain.config import Config
 from metatrain.generators.conditions.config import NO_CONDITIONS, conditions_of
 from metatrain.generators.networks.velocity import INTERVAL
-from metatrain.learning.inner.scopes import All
+from metatrain.learning.inner.scope import All
 from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners.joint import Joint
 from metatrain.model.build import build_theta

@@ -15,7 +15,7 @@ from metatrain.data.examples import Condition
 from metatrain.generators.diffusers_import import constructed
 from metatrain.generators.frozen import FrozenWeights, fill, on_meta
 from metatrain.generators.frozen_folder import FrozenFolder
-from metatrain.generators.networks.backbone_classes import CLASSES, BackboneClass
+from metatrain.generators.networks.backbone_classes import ATTENTION, CLASSES, BackboneClass
 from metatrain.generators.networks.backbone_texts import ROWS, TEXT, EmbeddedTexts
 from metatrain.generators.networks.network import Network
 
@@ -75,6 +75,7 @@ class Backbone(Network):
     """
 
     Config = BackboneConfig
+    attention_layers = ATTENTION
 
     def __init__(self, config: BackboneConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
@@ -82,6 +83,7 @@ class Backbone(Network):
         self.kind = _kind_of(values, config.url)
         self.model = _pure(constructed(values, config.url))
         self.head = tuple(f"model.{name}" for name in self.kind.head)
+        self.film_layers = self.kind.film
         _check_shape(self.kind, values["_class_name"], self.model.config, shape, config.url)
         if config.has_weights:
             self._freeze(config)

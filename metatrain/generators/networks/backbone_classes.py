@@ -35,6 +35,7 @@ class BackboneClass(NamedTuple):
         multiple: gives the number that divides the side of its latents.
         side: gives the only side of its latents; None where any will do.
         head: its last layers.
+        film: patterns of the names of layers that modulate features by time and text.
     """
 
     predict: Callable[[Any, Tensor, Tensor, EmbeddedText], Tensor]
@@ -42,6 +43,7 @@ class BackboneClass(NamedTuple):
     multiple: Callable[[Any], int]
     side: Callable[[Any], int | None]
     head: tuple[str, ...]
+    film: tuple[str, ...]
 
 
 def _unet(model: Any, x: Tensor, times: Tensor, text: EmbeddedText) -> Tensor:
@@ -121,12 +123,19 @@ def _any_side(config: Any) -> None:
     return None
 
 
-_UNET_HEAD = ("conv_norm_out", "conv_out")
+_UNET_HEAD, _UNET_FILM = ("conv_norm_out", "conv_out"), ("*.time_emb_proj",)
+_TRANSFORMER_FILM = ("*.norm1.linear", "*.norm1_context.linear", "*.norm_out.linear")
+
+# Patterns of the names of the projections of attention, in all classes.
+ATTENTION = (
+    *(f"*.to_{part}" for part in ("q", "k", "v", "out.0", "add_out")),
+    *(f"*.add_{part}_proj" for part in ("q", "k", "v")),
+)
 
 CLASSES = {
-    "UNet2DModel": BackboneClass(_unet, _no_text, _halvings, _any_side, _UNET_HEAD),
+    "UNet2DModel": BackboneClass(_unet, _no_text, _halvings, _any_side, _UNET_HEAD, _UNET_FILM),
     "UNet2DConditionModel": BackboneClass(
-        _conditional_unet, _unet_text, _halvings, _any_side, _UNET_HEAD
+        _conditional_unet, _unet_text, _halvings, _any_side, _UNET_HEAD, _UNET_FILM
     ),
     "DiTTransformer2DModel": BackboneClass(
         _dit,
@@ -134,6 +143,7 @@ CLASSES = {
         lambda config: config.patch_size,
         lambda config: config.sample_size,
         ("proj_out_1", "proj_out_2"),
+        ("*.norm1.linear", "*.proj_out_1"),
     ),
     "SD3Transformer2DModel": BackboneClass(
         _sd3,
@@ -141,8 +151,14 @@ CLASSES = {
         lambda config: config.patch_size,
         _any_side,
         ("norm_out", "proj_out"),
+        _TRANSFORMER_FILM,
     ),
     "FluxTransformer2DModel": BackboneClass(
-        _flux, _transformer_text, lambda config: 2, _any_side, ("norm_out", "proj_out")
+        _flux,
+        _transformer_text,
+        lambda config: 2,
+        _any_side,
+        ("norm_out", "proj_out"),
+        (*_TRANSFORMER_FILM, "*.norm.linear"),
     ),
 }

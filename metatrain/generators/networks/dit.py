@@ -96,6 +96,7 @@ class DiT(VelocityNetwork):
 
     Config = DiTConfig
     head = ("film_out", "out")
+    attention_layers = ("blocks.*.query_key_value", "blocks.*.key_value_set", "blocks.*.out")
 
     def __init__(self, config: DiTConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)

@@ -24,6 +24,8 @@ class Network(nn.Module, ABC):
         scope: the inner loop's scope, where the network is defined by one; None allows any.
         training_only: prefixes of the parameters that only training and adapting need.
         head: names of the modules that are its last layers; the rest is its body.
+        film_layers: patterns of the names of layers that modulate features, beside those of FiLM.
+        attention_layers: patterns of the names of the projections of attention.
         embedding: channels of the embedding that conditions it, 0 where there is none.
         context: a further vector that conditions it, where the scope `context` has added one.
     """
@@ -32,6 +34,8 @@ class Network(nn.Module, ABC):
     scope: ClassVar[str | None] = None
     training_only: ClassVar[tuple[str, ...]] = ()
     head: tuple[str, ...] = ()
+    film_layers: tuple[str, ...] = ()
+    attention_layers: tuple[str, ...] = ()
     embedding: int = 0
 
     def __init__(self, config: Section, shape: tuple[int, int, int]) -> None:

@@ -69,6 +69,7 @@ class UNet(VelocityNetwork):
 
     Config = UNetConfig
     head = ("norm_out", "film_out", "out")
+    attention_layers = ("attention.query", "attention.key_value_*", "attention.out")
 
     def __init__(self, config: UNetConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)

@@ -19,7 +19,8 @@ from metatrain.learning.inner.hvp import HVPS, FiniteDifference
 from metatrain.learning.inner.in_place import InPlaceAdam, InPlaceOptimizer, InPlaceSGD
 from metatrain.learning.inner.optimizers import OPTIMIZERS, Direction, State
 from metatrain.learning.inner.rule import InnerRule
-from metatrain.learning.inner.scopes import SCOPES, All
+from metatrain.learning.inner.scope import All
+from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.inner.theta import RULE, Theta
 
 

@@ -14,7 +14,7 @@ from metatrain.generators.networks.layers import AdapterTerm
 Layer = nn.Linear | nn.Conv2d
 
 # The name of the term within its layer.
-_NAME = "lora"
+TERM = "lora"
 
 
 class LowRank(AdapterTerm):
@@ -103,7 +103,7 @@ def add_low_rank(
         fitting = [target for target in targets if f".{name}".endswith(f".{target}")]
         known.update(fitting)
         if fitting or not targets:
-            layer.add_module(_NAME, term(layer))
+            layer.add_module(TERM, term(layer))
             layer.register_forward_hook(_with_term)
     return [target for target in targets if target not in known]
 
@@ -111,7 +111,7 @@ def add_low_rank(
 def low_rank_terms(network: nn.Module) -> dict[str, LowRank]:
     """Return the terms of a network by the names of their layers."""
     return {
-        name.removesuffix(f".{_NAME}"): module
+        name.removesuffix(f".{TERM}"): module
         for name, module in network.named_modules()
         if isinstance(module, LowRank)
     }

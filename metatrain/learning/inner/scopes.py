@@ -1,76 +1,31 @@
 """Scopes: the parameters that the inner loop moves."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from torch import nn
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.generators import Generator
-from metatrain.generators.networks.layers import Context, FiLM
+from metatrain.generators.networks.layers import Context
+from metatrain.learning.inner.layer_scopes import Attention, Film, Norms
 from metatrain.learning.inner.low_rank import (
+    TERM,
     Layer,
     LowRank,
     LowRankMixture,
     MixtureWeights,
     add_low_rank,
+    low_rank_terms,
 )
+from metatrain.learning.inner.scope import All, Scope, names_inside
 
 _TARGETS = Field(
     default=(), description="Layers with a term, by the end of their names, as to_q; none is all."
 )
-
-
-class Scope(ABC):
-    """A choice of parameters; some scopes add the parameters that they move to the generator."""
-
-    Config: ClassVar[type[Section]]
-
-    @staticmethod
-    def install(generator: Generator, config: Any) -> None:
-        """Add to a new generator the parameters that the scope moves, where it lacks them."""
-
-    @classmethod
-    @abstractmethod
-    def names(cls, generator: Generator) -> list[str]:
-        """Name the parameters that are moved, in the order of `named_parameters`.
-
-        Raises:
-            UserError: when the generator has no such parameters.
-        """
-
-
-class All(Scope):
-    """All parameters, as in MAML and Reptile."""
-
-    class Config(Section):
-        """No settings."""
-
-        name: Literal["all"] = "all"
-
-    @classmethod
-    @override
-    def names(cls, generator: Generator) -> list[str]:
-        return [name for name, p in generator.named_parameters() if p.requires_grad]
-
-
-class Film(Scope):
-    """The layers that modulate features, FiLM (Perez et al. 2018)."""
-
-    class Config(Section):
-        """No settings."""
-
-        name: Literal["film"] = "film"
-
-    @classmethod
-    @override
-    def names(cls, generator: Generator) -> list[str]:
-        return _inside(generator, FiLM, "film")
 
 
 class LoRA(Scope):
@@ -89,9 +44,9 @@ class LoRA(Scope):
         )
         target_modules: tuple[str, ...] = _TARGETS
 
-    @staticmethod
+    @classmethod
     @override
-    def install(generator: Generator, config: Any) -> None:
+    def install(cls, generator: Generator, config: Any) -> None:
         # Kalajdzievski 2023, "A Rank Stabilization Scaling Factor", eq. 7: alpha / sqrt(r).
         scale = math.sqrt(config.rank) if config.rslora else 1.0
         _add_terms(generator, config, lambda layer: LowRank(layer, (config.rank,), scale))
@@ -99,7 +54,8 @@ class LoRA(Scope):
     @classmethod
     @override
     def names(cls, generator: Generator) -> list[str]:
-        return _inside(generator, LowRank, "lora")
+        terms = [f"{layer}.{TERM}" for layer in low_rank_terms(generator.network)]
+        return names_inside(generator, terms, "linear or convolutional layers", cls.Config)
 
 
 class LoRAMixture(Scope):
@@ -114,9 +70,9 @@ class LoRAMixture(Scope):
         )
         target_modules: tuple[str, ...] = _TARGETS
 
-    @staticmethod
+    @classmethod
     @override
-    def install(generator: Generator, config: Any) -> None:
+    def install(cls, generator: Generator, config: Any) -> None:
         weights = MixtureWeights(len(config.ranks))
         generator.network.add_module("mixture_weights", weights)
         _add_terms(generator, config, lambda layer: LowRankMixture(layer, config.ranks, weights))
@@ -164,9 +120,9 @@ class ContextScope(Scope):
         name: Literal["context"] = "context"
         size: int = Field(default=64, ge=1, le=65536, description="Length of the context vector.")
 
-    @staticmethod
+    @classmethod
     @override
-    def install(generator: Generator, config: Any) -> None:
+    def install(cls, generator: Generator, config: Any) -> None:
         network = generator.network
         if not network.embedding:
             raise UserError(
@@ -191,21 +147,6 @@ def _add_terms(generator: Generator, config: Any, term: Callable[[Layer], LowRan
         )
 
 
-def _inside(generator: Generator, kind: type[nn.Module], scope: str) -> list[str]:
-    owners = [name for name, module in generator.named_modules() if isinstance(module, kind)]
-    names = [
-        name
-        for name in All.names(generator)
-        if any(name.startswith(f"{owner}.") for owner in owners)
-    ]
-    if not names:
-        raise UserError(
-            f"inner.scope.name={scope} moves no parameter of {type(generator.network).__name__}, "
-            f"which has no {kind.__name__} layers; use inner.scope.name=all."
-        )
-    return names
-
-
 def _in_head(name: str, generator: Generator) -> bool:
     return name.startswith(tuple(f"network.{module}." for module in generator.network.head))
 
@@ -213,6 +154,8 @@ def _in_head(name: str, generator: Generator) -> bool:
 SCOPES: dict[str, type[Scope]] = {
     "all": All,
     "film": Film,
+    "norms": Norms,
+    "attention": Attention,
     "lora": LoRA,
     "lora_mixture": LoRAMixture,
     "head": Head,

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
 from metatrain.generators import Backbone
-from metatrain.learning.inner.low_rank import LowRank, low_rank_terms
+from metatrain.learning.inner.deltas import DELTA, deltas_of
+from metatrain.learning.inner.low_rank import TERM, LowRank, low_rank_terms
 from metatrain.model.lora_layouts import (
     ALPHA,
     COMPONENTS,
@@ -65,7 +66,7 @@ def export_adapter(model: Model, folder: str, format: LayoutName) -> str:
 
 
 def export_merged(model: Model, folder: str) -> str:
-    """Write the whole backbone with its low-rank terms added, as diffusers' `save_pretrained` does.
+    """Write the whole backbone with what was learned added, as diffusers' `save_pretrained` does.
 
     Returns:
         The folder, which diffusers' `from_pretrained` reads.
@@ -74,20 +75,26 @@ def export_merged(model: Model, folder: str) -> str:
         UserError: when the model has no backbone of diffusers.
     """
     backbone = _backbone(model)
-    terms = low_rank_terms(backbone.model)
-    weights: dict[str, Tensor] = {}
-    for name, tensor in backbone.model.state_dict().items():
-        layer, _, leaf = name.rpartition(".")
-        if layer.removesuffix(".lora") in terms and layer.endswith(".lora"):
-            continue
-        added = terms[layer].weight() if leaf == "weight" and layer in terms else 0.0
-        weights[name] = (tensor.float() + added).contiguous()
+    added = _added(backbone.model)
+    weights = {
+        name: (tensor.float() + added.get(name, 0.0)).contiguous()
+        for name, tensor in backbone.model.state_dict().items()
+        if not {TERM, DELTA} & set(name.split("."))
+    }
     values = dict(cast(Any, backbone.model).config)
     configuration = {"_class_name": type(backbone.model).__name__, **_plain(values)}
     write_file(f"{folder}/config.json", json.dumps(configuration, indent=2).encode())
     data = save(weights, {"format": "pt"})
     write_file(f"{folder}/diffusion_pytorch_model.safetensors", data)
     return folder
+
+
+@torch.no_grad()
+def _added(network: nn.Module) -> dict[str, Tensor]:
+    """Return what adapters add to the parameters of a network, by their names."""
+    terms = {f"{n}.weight": term.weight() for n, term in low_rank_terms(network).items()}
+    deltas = deltas_of(network).items()
+    return terms | {f"{n}.{leaf}": p for n, delta in deltas for leaf, p in delta.named_parameters()}
 
 
 def _backbone(model: Model) -> Backbone:
