@@ -15,18 +15,24 @@ def _embed_text(arguments: argparse.Namespace) -> None:
     data, column = arguments.captions, arguments.column
     captions = captions_in(data, column) if data else ()
     folder, negative = arguments.pipeline.rstrip("/"), arguments.negative
-    tensors = embed_text(folder, arguments.text, negative, captions)
+    tensors = embed_text(folder, arguments.text, negative, captions, arguments.tokens)
     write_file(arguments.out, save(tensors))
     print(arguments.out)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("pipeline", metavar="PIPELINE", help="folder of a Stable Diffusion or SDXL pipeline")
+    add("pipeline", metavar="PIPELINE", help="folder of a Stable Diffusion or FLUX pipeline")
     add("text", metavar="TEXT", help='such as "a photo of sks", or "a photo of sks, {}"')
     add("--negative", default="", metavar="TEXT", help="what guidance leads away from (no text)")
     add("--captions", metavar="DATA", help="packed data set, whose captions stand for {}")
     add("--column", default="text", metavar="NAME", help="condition with the captions (text)")
+    add(
+        "--tokens",
+        type=int,
+        metavar="N",
+        help="tokens of T5 (256 of SD3, 512 of FLUX)",
+    )
     add("--out", required=True, metavar="FILE.safetensors", help="file to write")
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from small_models import metatrain
 from tiny_backbones import model_of, overrides_of, rewritten, write_pipeline
-from tiny_texts import encoder, tokenizer
+from tiny_texts import encoder, t5_encoder, t5_tokenizer, tokenizer
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 import metatrain as api
@@ -17,6 +17,8 @@ from metatrain.config import load_config, with_values
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.model.build import build_generator
+
+SD3 = "SD3Transformer2DModel"
 
 
 @pytest.fixture
@@ -66,6 +68,110 @@ def test_sdxl_has_two_encoders_and_a_pooled_text(tmp_path):
     tensors = load_file(out)
     torch.testing.assert_close(tensors["states"], torch.cat([states, negative]))
     torch.testing.assert_close(tensors["pooled"], torch.cat([pooled, none]))
+
+
+def third(folder, t5=True):
+    """A pipeline of Stable Diffusion 3, with its T5 or without."""
+    parts = {
+        "text_encoder": encoder(CLIPTextModelWithProjection, 0),
+        "text_encoder_2": encoder(CLIPTextModelWithProjection, 1),
+        "text_encoder_3": t5_encoder(2, 20) if t5 else None,
+        "tokenizer": tokenizer(),
+        "tokenizer_2": tokenizer(),
+        "tokenizer_3": t5_tokenizer() if t5 else None,
+        "transformer": model_of(SD3, joint_attention_dim=20, pooled_projection_dim=16),
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),
+        "vae": None,
+    }
+    whole = diffusers.StableDiffusion3Pipeline(**parts)
+    whole.save_pretrained(folder)
+    return whole
+
+
+@pytest.mark.parametrize("t5", [True, False], ids=["t5", "no-t5"])
+def test_stable_diffusion_3_has_three_encoders(tmp_path, t5):
+    whole, out = third(tmp_path / "sd3", t5), tmp_path / "text.safetensors"
+    words = ["embed-text", tmp_path / "sd3", "a photo of sks", "--negative", "ugly"]
+    assert metatrain(*words, "--out", out) == 0
+    asked = {"prompt_2": None, "prompt_3": None, "negative_prompt": "ugly", "device": "cpu"}
+    states, negative, pooled, none = whole.encode_prompt("a photo of sks", **asked)
+    tensors = load_file(out)
+    assert tensors["states"].shape == (2, 77 + 256, 20)
+    torch.testing.assert_close(tensors["states"], torch.cat([states, negative]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(tensors["pooled"], torch.cat([pooled, none]), atol=1e-5, rtol=0)
+    assert bool(tensors["states"][:, 77:].any()) == t5
+    assert not torch.equal(*tensors["states"]) and not torch.equal(*tensors["pooled"])
+    changes = {"joint_attention_dim": 20, "pooled_projection_dim": 16}
+    folder = write_pipeline(tmp_path / "backbone", SD3, **changes)
+    config = load_config(None, overrides_of(folder, SD3, f"generator.text.path={out}"))
+    network, x, times = build_generator(config).network, torch.randn(1, 1, 8, 8), torch.ones(1)
+    with torch.no_grad():
+        expected = network.model(x, states, pooled, times).sample
+        predicted = network.predict(x, times, torch.zeros(1, dtype=torch.long))
+    torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
+
+
+def flux(folder):
+    parts = {
+        "text_encoder": encoder(CLIPTextModel, 0),
+        "text_encoder_2": t5_encoder(1),
+        "tokenizer": tokenizer(),
+        "tokenizer_2": t5_tokenizer(),
+        "transformer": model_of("FluxTransformer2DModel"),
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),
+        "vae": None,
+    }
+    whole = diffusers.FluxPipeline(**parts)
+    whole.save_pretrained(folder)
+    return whole
+
+
+def test_flux_has_the_states_of_t5_and_the_pooled_text_of_clip(tmp_path):
+    whole, out = flux(tmp_path / "flux"), tmp_path / "text.safetensors"
+    words = ["embed-text", tmp_path / "flux", "a photo of sks", "--tokens", 32, "--out", out]
+    assert metatrain(*words) == 0
+    texts = [whole.encode_prompt(t, max_sequence_length=32) for t in ("a photo of sks", "")]
+    tensors = load_file(out)
+    for name, expected in (("states", [t[0] for t in texts]), ("pooled", [t[1] for t in texts])):
+        torch.testing.assert_close(tensors[name], torch.cat(expected), atol=1e-5, rtol=0)
+        assert not torch.equal(*tensors[name])
+    assert tensors["states"].shape[1] == 32
+
+
+@pytest.mark.parametrize("tokens", [0, 513])
+def test_a_number_of_tokens_that_t5_does_not_read_is_a_sentence(tmp_path, capsys, tokens):
+    flux(tmp_path / "flux")
+    words = ["embed-text", tmp_path / "flux", "a", "--tokens", tokens, "--out", tmp_path / "o"]
+    assert metatrain(*words) == 1
+    assert f"tokens is {tokens}, the number of those that the T5 of a" in capsys.readouterr().err
+
+
+def test_tokens_of_a_pipeline_without_t5_are_a_sentence(pipeline, tmp_path, capsys):
+    words = ["embed-text", pipeline[1], "a photo", "--tokens", 9, "--out", tmp_path / "o"]
+    assert metatrain(*words) == 1
+    assert "is a StableDiffusionPipeline; correct it, or leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            lambda f: rewritten(f / "transformer" / "config.json", _class_name="UNet2DModel"),
+            "transformer is no SD3Transformer2DModel; fetch the pipeline again",
+        ),
+        (
+            lambda f: rewritten(f / "transformer" / "config.json", num_layers=10**6),
+            "cannot be used: it has a number above 65,536",
+        ),
+    ],
+    ids=["class", "number"],
+)
+def test_parts_of_stable_diffusion_3_are_checked(tmp_path, capsys, spoil, sentence):
+    third(tmp_path / "sd3", t5=False)
+    spoil(tmp_path / "sd3")
+    words = ["embed-text", tmp_path / "sd3", "a photo", "--out", tmp_path / "text.safetensors"]
+    assert metatrain(*words) == 1
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -171,6 +277,10 @@ def no_safetensors(folder):
         (
             lambda f: (f / "model_index.json").write_text('{"_class_name": "Magic"}'),
             "is a Magic, and texts are embedded as StableDiffusionPipeline",
+        ),
+        (
+            lambda f: (f / "model_index.json").write_text('{"_class_name": ["Magic"]}'),
+            "is a ['Magic'], and texts are embedded as StableDiffusionPipeline",
         ),
         (no_safetensors, "text_encoder cannot be used: "),
         (
