@@ -1,7 +1,8 @@
 """LoRA files that others made, read for one backbone and checked tensor by tensor."""
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from metatrain.base.text import printable
 from metatrain.combine.lora_strength import Strength, strength_beside, strength_in
 from metatrain.generators import Backbone
 from metatrain.generators.frozen_folder import PICKLES
-from metatrain.learning.inner.low_rank import LowRank, layers_of, low_rank_terms
+from metatrain.learning.inner.low_rank import layers_of, low_rank_terms
 from metatrain.model.lora_layouts import ALPHA, COMPONENTS, DOWN, LAYOUTS, UP, paths_of
+from metatrain.model.original_layers import OriginalLayer, original_layers
 from metatrain.storage.files import MissingError
 from metatrain.storage.tensor_file import TensorFile
 
@@ -53,23 +55,28 @@ def read_lora(url: str, backbone: Backbone) -> dict[str, LoRATerm]:
     """
     file = _opened(url)
     layers, terms = _layers_by_path(backbone), low_rank_terms(backbone.model)
+    weights = {name: layer.weight for name, layer in layers_of(backbone.model)}
     parts = _parts(file)
     strengths = _strengths(file, parts, backbone)
     read: dict[str, LoRATerm] = {}
     for path, names in parts.items():
-        layer = layers.get(path)
-        if layer is None:
+        original = layers.get(path)
+        if original is None:
             raise _other_backbone(
                 url, f"has a term for {_shown(path)}", backbone, "has no such layer"
             )
-        if layer not in terms:
-            raise UserError(
-                f"{url} has a term beside {layer}, which inner.scope.target_modules leaves out; "
-                f"add it there."
-            )
-        if layer in read:
-            raise UserError(f"{url} has two terms beside {layer}; fetch it again.")
-        read[layer] = _term(file, layer, names, terms[layer], strengths, backbone)
+        rows = [len(weights[part]) for part in original.parts]
+        shape = (sum(rows), *weights[original.parts[0]].shape[1:])
+        term = _term(file, original.parts[0], names, shape, strengths, backbone)
+        for layer, part in _by_layer(original, term, rows).items():
+            if layer not in terms:
+                raise UserError(
+                    f"{url} has a term beside {layer}, which inner.scope.target_modules leaves "
+                    f"out; add it there."
+                )
+            if layer in read:
+                raise UserError(f"{url} has two terms beside {layer}; fetch it again.")
+            read[layer] = part
     if not read:
         raise UserError(f"{url} has no term for a backbone; give a LoRA.")
     return read
@@ -86,15 +93,18 @@ def _opened(url: str) -> TensorFile:
         raise UserError(f"there is no file {url}; give the LoRA's safetensors file.") from error
 
 
-def _layers_by_path(backbone: Backbone) -> dict[str, str]:
-    component = COMPONENTS.get(type(backbone.model).__name__)
+def _layers_by_path(backbone: Backbone) -> dict[str, OriginalLayer]:
+    kind = type(backbone.model).__name__
     count = getattr(backbone.model.config, "layers_per_block", 0)
     per_block = count if isinstance(count, int) else 0
-    return {
-        path: name
-        for name, _ in layers_of(backbone.model)
-        for path in paths_of(name, component, per_block)
+    names = [name for name, _ in layers_of(backbone.model)]
+    single = {
+        path: OriginalLayer(name, (name,))
+        for name in names
+        for path in paths_of(name, COMPONENTS.get(kind), per_block)
     }
+    kohya = LAYOUTS["kohya"].path
+    return single | {kohya(layer.name, None): layer for layer in original_layers(kind, names)}
 
 
 def _parts(file: TensorFile) -> dict[str, dict[str, str]]:
@@ -128,15 +138,15 @@ def _term(
     file: TensorFile,
     layer: str,
     names: Mapping[str, str],
-    term: LowRank,
+    shape: tuple[int, ...],
     strengths: Strength,
     backbone: Backbone,
 ) -> LoRATerm:
     if missing := {"down", "up"} - names.keys():
         raise UserError(f"{file.url} lacks the factor {min(missing)} beside {layer}; fetch it.")
     down, up = (file.shapes[names[factor]] for factor in ("down", "up"))
-    rank, columns, rows = (down or (0,))[0], term.down.shape[1], len(term.up)
-    if not (_same(down, (rank, *term.kernel)) and _same(up, (rows, rank))):
+    rank, rows, columns = (down or (0,))[0], shape[0], math.prod(shape[1:])
+    if not (_same(down, (rank, *shape[1:])) and _same(up, (rows, rank))):
         there = f"has {list(down)} and {list(up)} beside {layer}"
         ours = f"maps {columns} to {rows} there"
         raise _other_backbone(file.url, there, backbone, ours)
@@ -152,6 +162,16 @@ def _term(
         raise UserError(f"{file.url} cannot be used: {error}; fetch it again.") from error
     below, above = (file.read(names[factor]) for factor in ("down", "up"))
     return LoRATerm(below.reshape(rank, columns), strength * above.reshape(rows, rank))
+
+
+def _by_layer(original: OriginalLayer, term: LoRATerm, rows: Sequence[int]) -> dict[str, LoRATerm]:
+    """Return the terms of the layers that make up one of the authors', but for those of 0."""
+    ups = original.split(term.up, rows)
+    return {
+        layer: LoRATerm(term.down, up)
+        for layer, up in zip(original.parts, ups, strict=True)
+        if len(ups) == 1 or up.any()
+    }
 
 
 def _same(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:

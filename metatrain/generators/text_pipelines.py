@@ -176,8 +176,8 @@ def _index(folder: str) -> dict[str, Any]:
     if not isinstance(name, str) or name not in _PIPELINES:
         *others, last = _PIPELINES
         raise UserError(
-            f"{folder} is a {printable(str(name))}, and texts are embedded as {', '.join(others)} and {last} do; "
-            f"leave generator.text out to train without a text."
+            f"{folder} is a {printable(str(name))}, and texts are embedded as "
+            f"{', '.join(others)} and {last} do; leave generator.text out to train without a text."
         )
     return index
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 LayoutName = Literal["diffusers", "kohya", "peft"]
 
-# What pipelines call the network, and the classes that they load kohya's names for.
+# What pipelines call the network, and the classes that have names in kohya's files.
 COMPONENTS = {
     "UNet2DConditionModel": "unet",
     "SD3Transformer2DModel": "transformer",

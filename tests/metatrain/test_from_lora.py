@@ -66,6 +66,9 @@ CASES = [
     (UNET, "kohya", ("inner.scope.rslora=true", "inner.scope.rank=3")),
     (UNET, "diffusers", ("inner.scope.rank=20", *EVERY_LAYER)),
     ("FluxTransformer2DModel", "diffusers", EVERY_LAYER),
+    ("FluxTransformer2DModel", "kohya", EVERY_LAYER),
+    ("FluxTransformer2DModel", "kohya", ()),
+    ("SD3Transformer2DModel", "kohya", EVERY_LAYER),
     *((name, "peft", EVERY_LAYER) for name in CONFIGURATIONS),
 ]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metatrain.base.errors import UserError
 from metatrain.generators import Backbone
 from metatrain.learning.inner.deltas import DELTA, deltas_of
-from metatrain.learning.inner.low_rank import TERM, LowRank, low_rank_terms
+from metatrain.learning.inner.low_rank import TERM, LowRank, layers_of, low_rank_terms
 from metatrain.model.lora_layouts import (
     ALPHA,
     COMPONENTS,
@@ -23,6 +23,7 @@ from metatrain.model.lora_layouts import (
     LayoutName,
 )
 from metatrain.model.model import Model
+from metatrain.model.original_layers import OriginalLayer, original_layers
 from metatrain.storage.files import write_file
 
 
@@ -35,12 +36,14 @@ class LowRankTerms(NamedTuple):
         rank: of all terms.
         component: the backbone's name in a pipeline; None where none loads a LoRA for it.
         kind: the backbone's class.
+        rows: of the weights of all its layers, by their names.
     """
 
     terms: Mapping[str, tuple[Tensor, Tensor]]
     rank: int
     component: str | None
     kind: str
+    rows: Mapping[str, int]
 
 
 def export_adapter(model: Model, folder: str, format: LayoutName) -> str:
@@ -60,7 +63,7 @@ def export_adapter(model: Model, folder: str, format: LayoutName) -> str:
     if format == "peft":
         write_file(f"{folder}/{PEFT_CONFIG}", _peft_config(adapter))
     url = f"{folder}/{PEFT_FILE if format == 'peft' else LORA_FILE}"
-    tensors = {name: t.contiguous() for name, t in _tensors(adapter, format).items()}
+    tensors = {name: t.contiguous() for name, t in lora_tensors(adapter, format).items()}
     write_file(url, save(tensors, {"format": "pt"}))
     return url
 
@@ -120,7 +123,8 @@ def _adapter(model: Model) -> LowRankTerms:
         )
     rank, kind = max(sum(term.ranks) for term in terms.values()), type(backbone.model).__name__
     factors = {name: _factors(term, rank) for name, term in terms.items()}
-    return LowRankTerms(factors, rank, COMPONENTS.get(kind), kind)
+    rows = {name: len(layer.weight) for name, layer in layers_of(backbone.model)}
+    return LowRankTerms(factors, rank, COMPONENTS.get(kind), kind, rows)
 
 
 def _factors(term: LowRank, rank: int) -> tuple[Tensor, Tensor]:
@@ -143,21 +147,42 @@ def _check_layout(adapter: LowRankTerms, layout: LayoutName) -> None:
             f"no pipeline of diffusers loads a LoRA for {adapter.kind}; export it as peft, or "
             f"merged."
         )
-    if layout == "kohya" and adapter.component != "unet":
+    if layout == "kohya" and adapter.component is None:
         raise UserError(
-            f"kohya's names are those of UNet2DConditionModel, and the backbone is "
-            f"{adapter.kind}; export it as diffusers, peft, or merged."
+            f"kohya's names are those of {', '.join(COMPONENTS)}, and the backbone is "
+            f"{adapter.kind}; export it as peft, or merged."
         )
 
 
-def _tensors(adapter: LowRankTerms, name: LayoutName) -> dict[str, Tensor]:
+def lora_tensors(adapter: LowRankTerms, name: LayoutName) -> dict[str, Tensor]:
+    """Return the tensors of a LoRA file, by the names of a layout."""
     layout, tensors = LAYOUTS[name], dict[str, Tensor]()
-    for layer, (down, up) in adapter.terms.items():
+    terms = _of_original_layers(adapter) if name == "kohya" else adapter.terms
+    for layer, (down, up) in terms.items():
         path = layout.path(layer, adapter.component)
         tensors[f"{path}.{layout.down}"], tensors[f"{path}.{layout.up}"] = down, up
         if name == "kohya":
-            tensors[f"{path}.{ALPHA}"] = torch.tensor(float(adapter.rank))
+            tensors[f"{path}.{ALPHA}"] = torch.tensor(float(len(down)))
     return tensors
+
+
+def _of_original_layers(adapter: LowRankTerms) -> Mapping[str, tuple[Tensor, Tensor]]:
+    """Return the terms of a transformer by its authors' layers; those of a U-Net as they are."""
+    if adapter.component == "unet":
+        return adapter.terms
+    return {
+        layer.name: layer.joined([_term_or_zeros(adapter, layer, part) for part in layer.parts])
+        for layer in original_layers(adapter.kind, adapter.rows)
+        if adapter.terms.keys() & set(layer.parts)
+    }
+
+
+def _term_or_zeros(adapter: LowRankTerms, layer: OriginalLayer, part: str) -> tuple[Tensor, Tensor]:
+    """Return the term of a part, which may have none: readers take parts of one rank."""
+    if part in adapter.terms:
+        return adapter.terms[part]
+    down, _ = next(adapter.terms[other] for other in layer.parts if other in adapter.terms)
+    return torch.zeros_like(down), down.new_zeros(adapter.rows[part], len(down))
 
 
 def _peft_config(adapter: LowRankTerms) -> bytes:
