@@ -26,6 +26,7 @@ _REMEDIES = (
     ("meta.gradient=adjoint",),
     ("cluster.zero_stage=1",),
     ("inner.precision=bf16",),
+    ("generator.precision=bf16",),
     ("cluster.offload=true",),
     ("cluster.zero_stage=3",),
     _SHARDED,

@@ -87,9 +87,12 @@ def advice(changes: list[str], better: Plan) -> str:
         return f"a worker's memory is too small; with {' '.join(changes)} it needs {needs}."
     largest = max(better.memory.at_peak, key=better.memory.at_peak.__getitem__)
     changed = f"with {' '.join(changes)} it still" if changes else "it"
+    mend = "use more workers, or lower generator.width"
+    if better.config.generator.name == "diffusers":
+        mend = "choose a smaller backbone"
     return (
         f"a worker's memory is too small: {changed} needs {needs} of {limit}, most of it for "
-        f"{largest}; use more workers, or lower generator.width."
+        f"{largest}; {mend}."
     )
 
 

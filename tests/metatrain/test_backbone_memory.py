@@ -15,7 +15,8 @@ from metatrain.learning.learners import LEARNERS
 from metatrain.model.adapt import sooner_together
 from metatrain.model.build import build_generator, build_learner, build_theta
 from metatrain.plan.hardware import Hardware
-from metatrain.plan.plan import plan_of
+from metatrain.plan.plan import plan_of, remedy
+from metatrain.plan.terminal_table import advice
 from metatrain.plan.trace import trace
 
 FIRST_ORDER = [n for n, kind in LEARNERS.items() if not kind.products and kind.scope is None]
@@ -143,6 +144,24 @@ def test_a_plan_counts_frozen_weights_in_their_precision(tmp_path):
     assert half.memory.inner["activations"] < full.memory.inner["activations"]
     longer = plan("generator.tokens=64")
     assert longer.cost.flops > full.cost.flops
+
+
+def test_a_gpu_too_small_for_a_backbone_is_told_what_would_fit(tmp_path):
+    name = "FluxTransformer2DModel"
+    folder = write_pipeline(tmp_path, name, num_layers=2, num_attention_heads=24)
+    few = ("data.shots=1", "data.queries=1", "learner.name=fomaml")
+
+    def load(further=()):
+        return config_of(folder, name, "cluster.gpus_per_worker=1", *few, *further)
+
+    def plan(memory, *further):
+        return plan_of(load(further), Hardware(memory, 1, 1e9, 1e8, tflops=1.0))
+
+    enough = plan(80e9, "generator.precision=bf16").memory.peak
+    changes, better = remedy(plan(enough), load)
+    assert changes == ["generator.precision=bf16"]
+    assert better.fits
+    assert advice([], plan(1000.0)).endswith("; choose a smaller backbone.")
 
 
 @pytest.mark.long

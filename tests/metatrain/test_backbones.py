@@ -157,6 +157,27 @@ def test_rslora_scales_terms_as_peft_does(folders):
     assert scale == layer.scaling["default"] == 2
 
 
+@pytest.mark.parametrize("dora", [False, True])
+def test_pefts_gradient_of_dora_is_no_derivative(dora):
+    """It takes the norm of W + BA for a constant, so that no second order is that of its loss."""
+    torch.manual_seed(0)
+    layer, x = torch.nn.Sequential(torch.nn.Linear(4, 3)), torch.randn(5, 4).double()
+    config = peft.LoraConfig(r=2, use_dora=dora, target_modules=["0"], init_lora_weights=False)
+    model = peft.inject_adapter_in_model(config, layer).double()
+    factor = model.get_parameter("0.lora_B.default.weight")
+    [slope] = torch.autograd.grad(model(x).square().mean(), [factor])
+    step = 1e-5 * torch.randn(factor.shape, dtype=torch.float64)
+    with torch.no_grad():
+        ahead, behind = (
+            functional_call(model, {"0.lora_B.default.weight": factor + side * step}, (x,))
+            for side in (1, -1)
+        )
+    change = (ahead.square().mean() - behind.square().mean()) / 2
+    error = (change - (slope * step).sum()).abs() / change.abs()
+    assert (error > 1e-2) == dora
+    assert dora or error < 1e-6
+
+
 def test_a_held_precision_of_bf16_leaves_adapters_in_fp32(folders):
     name, x = "FluxTransformer2DModel", torch.randn(2, 1, 8, 8)
     overrides = [*overrides_of(folders[name], name, *SMALL), "learner.name=maml"]

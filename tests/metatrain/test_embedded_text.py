@@ -236,6 +236,18 @@ def test_a_run_sees_captions_and_samples_from_them(captioned):
     assert not torch.equal(again, adapted.sample(2, seed=1, given={"text": "in c"}))
 
 
+def test_captions_missing_where_the_backbone_needs_them_are_a_sentence(captioned, tmp_path):
+    config = captioned[1]
+    without_text = with_values(config, {"generator.text": None})
+    with pytest.raises(UserError, match=r"generator\.captions is set, and generator\.text is not"):
+        build_generator(without_text)
+    data = tmp_path / "plain"
+    assert metatrain("pack", tmp_path / "images", data, "--size", 8) == 0
+    without_captions = with_values(config, {"data.path": str(data)})
+    with pytest.raises(UserError, match=r"text names no condition in .*; pack the data"):
+        api.train(without_captions, device="cpu")
+
+
 def test_dropped_captions_see_the_negative(captioned):
     config = with_values(captioned[1], {"objective.condition_dropout": 0.5})
     generator = build_generator(config)
