@@ -24,6 +24,7 @@ from metatrain.model.build import build_learner, build_theta
 from metatrain.model.export.backbone import export_merged
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
+from metatrain.training.initial_weights import initial_constants, initial_weights
 
 OF_LAYERS = [name for name, scope in SCOPES.items() if issubclass(scope, LayerScope)]
 WITH_NORMS = {"SD3Transformer2DModel": {"qk_norm": "rms_norm"}}
@@ -166,6 +167,19 @@ def test_a_model_of_changes_is_saved_adapted_and_merged(folders, tmp_path):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     plain = getattr(diffusers, name).from_pretrained(folders[name] / "model")
     assert not torch.allclose(outputs(network, plain)[1], ours, atol=1e-3)
+
+
+def test_workers_that_build_without_values_get_the_same(folders):
+    name = "SD3Transformer2DModel"
+    config = config_of(folders[name], name, "attention")
+    theta, constants = build_theta(config), initial_constants(config)
+    frozen = {n: p for n, p in theta.named_parameters() if not p.requires_grad}
+    assert frozen
+    assert all(torch.equal(constants[n], p) for n, p in frozen.items())
+    with torch.device("meta"):
+        assert build_theta(config).named().keys() == theta.named().keys()
+    start = initial_weights(config)
+    assert start.keys() == theta.named().keys() and not any(p.any() for p in start.values())
 
 
 WITHOUT_ATTENTION = {
