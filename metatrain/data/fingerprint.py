@@ -30,9 +30,8 @@ def fingerprint_of(image: Image.Image) -> Fingerprint:
     plain = image.convert("RGB") if image.mode == "L" else image
     digest = hashlib.blake2b(f"{plain.mode} {plain.size}".encode(), digest_size=16)
     digest.update(plain.tobytes())
-    outline = (
-        narrowed(image).convert("RGB").convert("L").resize((_SIDE, _SIDE), Image.Resampling.HAMMING)
-    )
+    grey = narrowed(image).convert("RGB").convert("L")
+    outline = grey.resize((_SIDE, _SIDE), Image.Resampling.HAMMING)
     return Fingerprint(digest.digest(), outline.tobytes())
 
 

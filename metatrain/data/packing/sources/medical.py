@@ -121,11 +121,12 @@ def _is_candidate(name: str) -> bool:
 
 
 def _slices(entry: ListedImage, medical: MedicalFile) -> list[ListedImage]:
-    slices = []
+    slices, file = [], entry.name
     for index in range(medical.count):
-        name = entry.name if medical.count == 1 else f"{entry.name}, slice {index}"
-        read, patient = partial(medical.slice_of, index), entry.patient or medical.patient
-        slices.append(entry._replace(name=name, read=read, patient=patient))
+        name = file if medical.count == 1 else f"{file}, slice {index}"
+        read = partial(medical.slice_of, index)
+        entry = entry._replace(patient=entry.patient or medical.patient, issuer=medical.issuer)
+        slices.append(entry._replace(name=name, read=read))
     return slices
 
 
