@@ -300,7 +300,7 @@ class Model:
         guidance: Guidance = None,
         truncation: float | None = None,
     ) -> list[PIL.Image.Image]:
-        """Sample as `sample` does, and return PIL images."""
+        """Sample as `sample` does, and return PIL images of 8 bits a channel."""
         options = {"steps": steps, "guidance": guidance, "truncation": truncation}
         return pil_images(self.sample(count, given=given, seed=seed, **options))
 
