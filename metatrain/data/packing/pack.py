@@ -100,8 +100,8 @@ def pack(
             and metadata to keep; or anything else of `metatrain.data.packing.sources.KINDS`; or
             'glyphs', 'icons' or 'emoji', the benchmarks (for a folder of that name, write
             './icons'). Any fsspec URL. Or else images in Python: pairs of a task and an image (a
-            PIL image, pixels of uint8 or uint16, the path of a file or its bytes), a `datasets.Dataset`, or
-            several of these by split.
+            PIL image, pixels of uint8 or uint16, the path of a file or its bytes), a
+            `datasets.Dataset`, or several of these by split.
         dest: the folder to write; any fsspec URL.
         size: crop all images to squares of this many pixels a side; None keeps them as they are
             (glyphs are then drawn at 28, icons at 32, emoji at 64).
