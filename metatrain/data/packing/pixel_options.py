@@ -61,7 +61,9 @@ class PixelOptions:
         if self.tile:
             return partial(normalised_tiles, side=self.tile, **options)
         options["bits"] = self.bits
-        return lambda data: [self._of_bits(normalise(data, self.size, self.raw, **options))]
+        return lambda data: [
+            self._of_bits(normalise(data, size=self.size, raw=self.raw, **options))
+        ]
 
     def _of_bits(self, image: NormalisedImage) -> NormalisedImage:
         if image.bits != self.bits:
