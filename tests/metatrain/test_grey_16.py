@@ -84,6 +84,7 @@ def test_every_level_survives_from_packing_to_the_support_of_a_model_file(tmp_pa
         assert (np.sort(to_levels(image, 16).numpy().ravel()) == np.arange(2**16)).all()
     model = Model(config, build_theta(config).copy(), 0, episode.support)
     again = parse_model(model.to_bytes(), "model").support
+    assert again is not None
     assert torch.equal(again.target, episode.support.target)
     # And on, through a written image to a support.
     files = [lossless(image, 16) for image in episode.support.target]
@@ -235,6 +236,7 @@ def test_a_run_of_16_bits_adapts_generates_and_is_evaluated_at_16(packed, tmp_pa
     assert levels_of((support / "0.png").read_bytes()).dtype == np.uint16
     assert command("adapt", tmp_path / "run", support, "--out", tmp_path / "new") == 0
     adapted = metatrain.load(tmp_path / "new/adapted.safetensors")
+    assert adapted.support is not None
     expected = np.stack([levels_of(f.read_bytes()) for f in sorted(support.glob("*.png"))])
     assert torch.equal(
         to_levels(adapted.support.target, 16).int()[:, 0], torch.tensor(expected.astype(int))

@@ -93,8 +93,8 @@ class EpisodeStore:
         self.fingerprint = hashlib.sha256(self.manifest).hexdigest()
         with self._refuse_malformed(MANIFEST):
             parsed = parse_manifest(self.manifest)
-            self.row_groups, self.footers, self.conditions = parsed[:3]
-            self.missing, self.latents, self.bits = parsed[3:]
+            self.row_groups, self.footers, self.conditions, self.missing = parsed[:4]
+            self.latents, self.bits = parsed.latents, parsed.bits
             self._by_task = by_task(self.row_groups)
         if cache:
             cache.check_room(max(group.length for group in self.row_groups))

@@ -180,7 +180,7 @@ def perform(job: Job, device: torch.device) -> None:
     support_losses, other_losses = image_losses(adapter.generator, episode)
     output = JobOutput(
         steps=torch.tensor(shown),
-        images=torch.stack([to_levels(strip.drawn[step], data.bits) for step in shown]).cpu(),
+        images=torch.stack([to_levels(strip.drawn[step], data.bits).cpu() for step in shown]),
         losses=_by_step(strip.query_loss, shown),
         seconds=_by_step(strip.seconds, shown),
         surprise=before.cpu(),

@@ -121,12 +121,13 @@ def _is_candidate(name: str) -> bool:
 
 
 def _slices(entry: ListedImage, medical: MedicalFile) -> list[ListedImage]:
-    slices, file = [], entry.name
+    slices = []
+    patient = entry.patient or medical.patient
     for index in range(medical.count):
-        name = file if medical.count == 1 else f"{file}, slice {index}"
+        name = entry.name if medical.count == 1 else f"{entry.name}, slice {index}"
         read = partial(medical.slice_of, index)
-        entry = entry._replace(patient=entry.patient or medical.patient, issuer=medical.issuer)
-        slices.append(entry._replace(name=name, read=read))
+        whose = {"patient": patient, "issuer": medical.issuer}
+        slices.append(entry._replace(name=name, read=read, **whose))
     return slices
 
 

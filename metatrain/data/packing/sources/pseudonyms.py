@@ -61,7 +61,7 @@ class _Named:
         self.names = [text.strip() for text in texts if text.strip()]
         self.metadata = {c: text for c, text in entry.metadata.items() if c not in ranks}
         # A column, or a task, names patients of its own accord.
-        self.issuer = entry.issuer.strip() if self.names == [entry.patient.strip()] else ""
+        self.issuer = folded(entry.issuer) if self.names == [entry.patient.strip()] else ""
         self.entry = entry
 
     def is_name(self, text: str) -> bool:
