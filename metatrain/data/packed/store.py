@@ -94,7 +94,8 @@ class EpisodeStore:
         with self._refuse_malformed(MANIFEST):
             parsed = parse_manifest(self.manifest)
             self.row_groups, self.footers, self.conditions, self.missing = parsed[:4]
-            self.latents, self.bits = parsed.latents, parsed.bits
+            self.latents = parsed.latents
+            self.bits: Bits = parsed.bits
             self._by_task = by_task(self.row_groups)
         if cache:
             cache.check_room(max(group.length for group in self.row_groups))
