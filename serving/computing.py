@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.data.examples import Examples
-from metatrain.data.pictures import png
+from metatrain.data.pictures import lossless, png
 from metatrain.metrics.memorisation import nearest, nearest_index
 from metatrain.model.expectation import expectation, warning
 from metatrain.model.given import Value
@@ -305,7 +305,9 @@ def drawn(model: Model, wish: Wish) -> Picture:
     image = model.sample(1, given=wish.given, seed=wish.seed, steps=wish.steps, guidance=towards)
     if not image.isfinite().all():
         raise UserError("the adapted model draws no numbers; adapt again with fewer steps.")
-    content, sha256 = stored_image(image[0], model) if wish.compared else (png(image[0]), None)
+    content, sha256 = lossless(image[0], model.config.data.bits), None
+    if wish.compared:
+        content, sha256 = stored_image(image[0], model)
     nearest_given, distance = _nearest(model, image)
     return Picture(
         content=content,

@@ -64,7 +64,7 @@ _LONG = (
     *("test_image.py", "test_render.py", "test_surviving.py", "test_fuzz.py", "test_fuzz_runs.py"),
     *("test_fuzz_sources.py", "test_fuzz_http.py", "test_fuzz_ledger.py", "test_payoff.py"),
     *("test_leaderboard.py", "test_sr_benchmark.py", "test_sr_jobs.py", "test_replay.py"),
-    "test_writing.py",
+    *("test_writing.py", "test_fuzz_lora.py", "test_fuzz_tokens.py"),
 )
 
 

@@ -40,6 +40,7 @@ def _pack(arguments: argparse.Namespace) -> None:
         patient_column=arguments.patient_column,
         patient_salt=arguments.patient_salt,
         slice_axis=arguments.slice_axis,
+        bits=arguments.bits,
         wait=arguments.wait,
     )
     show(summary)
@@ -55,11 +56,14 @@ def _tell_problems(url: str, tasks: str = "classes") -> None:
     from metatrain.data.tasks import TASK_SOURCES
     from metatrain.evaluation.episodes.episode_list import list_episodes
 
-    data = DataConfig(path=url, tasks=TASK_SOURCES[tasks].Config())
+    store = EpisodeStore(url)
+    if store.bits != 8:
+        show(f"  {store.bits} bits a channel: train with data.bits={store.bits}")
+    data = DataConfig(path=url, bits=store.bits, tasks=TASK_SOURCES[tasks].Config())
     for problem in data_problems(open_tasks(data)):
         show(f"  with the default settings, training refuses it: {sentence_of(problem)}")
     if tasks == "classes":
-        for problem in errors_of([lambda: list_episodes(EpisodeStore(url), "test")]):
+        for problem in errors_of([lambda: list_episodes(store, "test")]):
             show(f"  evaluation refuses it: {sentence_of(problem)}")
 
 
@@ -113,6 +117,14 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
         help="values of images of more than 8 bits that become black and white: those that a "
         "task's images span (the default) or that each image spans, or two numbers; write "
         "--range=MIN,MAX where MIN is negative",
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=[8, 16],
+        default=8,
+        help="bits of a channel (8); 16 keeps them of grey images, and refuses all others, for "
+        "data.bits=16",
     )
     parser.add_argument(
         "--condition",

@@ -23,6 +23,7 @@ from metatrain.metrics.metric import VALIDATION_METRICS
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from metatrain.data.decoding.grey_16 import Bits
     from metatrain.data.examples import Examples
     from metatrain.model.model import Model
 
@@ -171,7 +172,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     if is_sheet:
         _write_sheet(batches, out)
     else:
-        _write_files(batches, out.rstrip("/"), arguments)
+        _write_files(batches, out.rstrip("/"), arguments, model.config.data.bits)
     show(out)
 
 
@@ -204,17 +205,22 @@ def _write_sheet(batches: "Iterable[Tensor]", url: str) -> None:
     write_file(url, contact_sheet(torch.cat([*batches]), kind))
 
 
-def _write_files(batches: "Iterable[Tensor]", folder: str, arguments: argparse.Namespace) -> None:
-    """Write images as they come, named by their number."""
+def _write_files(
+    batches: "Iterable[Tensor]", folder: str, arguments: argparse.Namespace, bits: "Bits"
+) -> None:
+    """Write images as they come, named by their number; as PNG files of so many bits."""
     from metatrain.data.outlines import svg_of
-    from metatrain.data.pictures import encoded, pil_images
+    from metatrain.data.pictures import encoded, lossless, pil_images
     from metatrain.storage.files import write_file
 
     kind = IMAGE_FORMATS.get(f".{arguments.format}")
     digits = max(4, len(str(arguments.n - 1)))
-    images = (image for batch in batches for image in pil_images(batch))
-    for number, image in enumerate(images):
-        data = encoded(image, kind) if kind else svg_of(image)
+    for number, image in enumerate(image for batch in batches for image in batch):
+        if kind == "PNG":
+            data = lossless(image, bits)
+        else:
+            [picture] = pil_images(image[None])
+            data = encoded(picture, kind) if kind else svg_of(picture)
         write_file(f"{folder}/{number:0{digits}}.{arguments.format}", data)
 
 

@@ -24,6 +24,8 @@ from metatrain.storage.tensor_file import TensorFile
 _OF_TEXTS = ("lora_te", "text_encoder")
 _MOST_SHOWN = 100
 _LARGEST_RANK = 4096
+# Far above what a LoRA has; the squares of products of such factors are still finite.
+_LARGEST_VALUE = 1e5
 
 
 class LoRATerm(NamedTuple):
@@ -161,7 +163,12 @@ def _term(
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{file.url} cannot be used: {error}; fetch it again.") from error
     below, above = (file.read(names[factor]) for factor in ("down", "up"))
-    return LoRATerm(below.reshape(rank, columns), strength * above.reshape(rows, rank))
+    read = LoRATerm(below.reshape(rank, columns), strength * above.reshape(rows, rank))
+    if max(float(factor.abs().max()) for factor in read) > _LARGEST_VALUE:
+        raise UserError(
+            f"{file.url} has numbers above {_LARGEST_VALUE:,.0f} beside {layer}; fetch it again."
+        )
+    return read
 
 
 def _by_layer(original: OriginalLayer, term: LoRATerm, rows: Sequence[int]) -> dict[str, LoRATerm]:

@@ -15,6 +15,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress, tracked
 from metatrain.base.text import counted, printable, reason_of
 from metatrain.data.conditions import CONDITIONS, ConditionKind
+from metatrain.data.decoding.grey_16 import GREY_16
 from metatrain.data.fingerprint import Fingerprint, fingerprint_of, near_copies
 from metatrain.data.images import BadImage, BadValue, inspect, open_packed
 from metatrain.data.labelled_sheet import labelled_sheet, unwritable
@@ -304,7 +305,10 @@ class _Shard:
 
     def _undecodable(self, task: str, row: Mapping[str, Any]) -> Iterator[str]:
         try:
-            fingerprint = fingerprint_of(open_packed(row[IMAGE]))
+            image = open_packed(row[IMAGE])
+            if (image.mode == GREY_16) != (self._store.bits == 16):
+                yield f"has not {self._store.bits} bits a channel"
+            fingerprint = fingerprint_of(image)
             self.fingerprints.setdefault(task, []).append(fingerprint)
             if warning := inspect(row[IMAGE]):
                 self.warnings[warning] += 1

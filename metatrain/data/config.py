@@ -1,8 +1,8 @@
 """The section `data` of the configuration."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from metatrain.base.section import section_of
 from metatrain.data.conditions import CONDITIONS
@@ -31,6 +31,15 @@ class DataConfig(EpisodeConfig):
         if not isinstance(values, dict):
             return values
         return {key: {"name": v} if isinstance(v, str) else v for key, v in values.items()}
+
+    @model_validator(mode="after")
+    def _bits_suit_the_channels(self) -> Self:
+        if self.bits == 16 and self.channels != 1:
+            raise ValueError(
+                f"bits is 16, which grey images alone have, and channels is {self.channels}; set "
+                f"channels to 1, or bits to 8."
+            )
+        return self
 
     @property
     def url(self) -> str | None:

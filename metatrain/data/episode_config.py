@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from metatrain.base.section import Location, Section
+from metatrain.data.decoding.grey_16 import Bits
 
 # Images of a support: a network attends to all of them at once.
 MOST_SUPPORT = 1024
@@ -21,6 +22,12 @@ class EpisodeConfig(Section):
     image_size: int = Field(default=28, ge=8, le=1024, description="Height and width in pixels.")
     channels: Literal[1, 3, 4] = Field(
         default=1, description="1 for grey, 3 for colour, 4 for colour and transparency."
+    )
+    # Left out of what is stored where it is the default, as the hashes of models cover it.
+    bits: Bits = Field(
+        default=8,
+        exclude_if=lambda bits: bits == 8,
+        description="Bits of a channel, those of the data: 16 is for grey packed with --bits 16.",
     )
     # `DataConfig` says of which kinds; here, packages that register some could not be loaded yet.
     conditions: dict[str, Section] = Field(default={})

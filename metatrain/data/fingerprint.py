@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from metatrain.data.decoding.grey_16 import narrowed
+
 # Height and width of an outline.
 _SIDE = 16
 # A copy that was saved as JPEG or resized differs by less in every value of its outline, of 255,
@@ -28,7 +30,8 @@ def fingerprint_of(image: Image.Image) -> Fingerprint:
     plain = image.convert("RGB") if image.mode == "L" else image
     digest = hashlib.blake2b(f"{plain.mode} {plain.size}".encode(), digest_size=16)
     digest.update(plain.tobytes())
-    outline = image.convert("RGB").convert("L").resize((_SIDE, _SIDE), Image.Resampling.HAMMING)
+    grey = narrowed(image).convert("RGB").convert("L")
+    outline = grey.resize((_SIDE, _SIDE), Image.Resampling.HAMMING)
     return Fingerprint(digest.digest(), outline.tobytes())
 
 

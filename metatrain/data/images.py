@@ -1,7 +1,7 @@
 """Decoding image bytes of any origin into images that training can trust.
 
 Packing decodes every image once, here: an undecodable one is refused with a reason, and a kept one
-is an 8-bit still image, grey, RGB or RGBA, that all decoders read alike.
+is a still image of 8 bits, grey, RGB or RGBA, or of 16 bits, grey, that all decoders read alike.
 """
 
 import io
@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from metatrain.data.decoding.bad import CORRUPT, UNKNOWN, BadImage, BadValue
 from metatrain.data.decoding.blank import WARNINGS, warning_of
 from metatrain.data.decoding.colours import profile_of, to_srgb
+from metatrain.data.decoding.grey_16 import GREY_16, Bits, narrowed, png_of_16_bits, widened
 from metatrain.data.decoding.levels import ChooseLevels, ValueExtent
 from metatrain.data.decoding.opened import (
     MAX_PIXELS,
@@ -44,6 +45,7 @@ __all__ = [
     "Background",
     "BadImage",
     "BadValue",
+    "Bits",
     "NormalisedImage",
     "extent_of",
     "inspect",
@@ -69,12 +71,13 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 @dataclass(frozen=True)
 class NormalisedImage:
-    """An 8-bit still image: grey, RGB, or RGBA where transparency is kept.
+    """A still image: grey of 8 or 16 bits, RGB, or RGBA where transparency is kept.
 
     Attributes:
         data: the encoded image; the original bytes where nothing had to change, else a PNG.
         width: in pixels.
         height: in pixels.
+        bits: of a channel.
         notes: the peculiarities that were handled, such as ``animated: first frame``, and those
             that deserve a look, such as ``a single colour``.
         fingerprint: of the pixels.
@@ -83,6 +86,7 @@ class NormalisedImage:
     data: bytes
     width: int
     height: int
+    bits: Bits
     notes: tuple[str, ...]
     fingerprint: Fingerprint
 
@@ -94,24 +98,27 @@ def normalise(
     *,
     background: Background = "white",
     levels: ChooseLevels | None = None,
+    bits: Bits = 8,
 ) -> NormalisedImage:
-    """Make a plain image of `data`: upright, 8 bits, sRGB; grey, RGB or RGBA.
+    """Make a plain image of `data`: upright, of 8 or 16 bits, sRGB; grey, RGB or RGBA.
 
     Args:
         data: a PNG, JPEG, WebP, GIF, BMP or TIFF file; or, where their packages are installed, a
             HEIC, AVIF or SVG file.
         size: crop to the central square and resample it to `size` x `size` pixels, so that the
             shorter side just fits; None keeps the size.
-        raw: return the pixels themselves, which decode fastest, in place of a PNG or JPEG file.
+        raw: return the pixels themselves, which decode fastest, in place of a PNG or JPEG file;
+            for 8 bits alone.
         background: takes the place of transparency; 'keep' keeps it, as RGBA.
         levels: chooses the values of more than 8 bits that become black and white; None takes those
             of each image by itself.
+        bits: 16 makes a PNG file of 16 bits of what is grey and not transparent.
 
     Raises:
         BadImage: when the bytes are empty, corrupt, of another format, or above `MAX_PIXELS`, or
             nothing is left to see once transparency is gone.
     """
-    decoded = _decoded(data, size, background, levels)
+    decoded = _decoded(data, size, background, levels, bits)
     image = decoded.image
     if size is not None:
         if min(image.size) < size:
@@ -185,7 +192,7 @@ def to_array(data: bytes, size: int, channels: int, crop: float = CENTRE) -> np.
         crop: where the square lies along the longer side, from 0 at its left or top to 1.
 
     Returns:
-        uint8 [channels, size, size].
+        [channels, size, size] of uint8, or of uint16 for one channel of an image of 16 bits.
 
     Raises:
         BadImage: when the bytes cannot be decoded.
@@ -226,7 +233,7 @@ def shape_of(data: bytes) -> tuple[int, int, int]:
         BadImage: when the bytes cannot be decoded.
     """
     image = open_packed(data)
-    return image.height, image.width, {"L": 1, "RGBA": 4}.get(image.mode, 3)
+    return image.height, image.width, {"L": 1, GREY_16: 1, "RGBA": 4}.get(image.mode, 3)
 
 
 @dataclass(frozen=True)
@@ -234,7 +241,7 @@ class _Decoded:
     """A plain, upright image, and the bytes that it was decoded from.
 
     Attributes:
-        image: grey, RGB or RGBA, of 8 bits.
+        image: grey, RGB or RGBA, of 8 bits, or grey of 16.
         notes: the peculiarities that were handled.
         data: the bytes.
         kept: whether the bytes are an image of these very pixels, and may be packed.
@@ -247,13 +254,20 @@ class _Decoded:
 
 
 def _decoded(
-    data: bytes, size: int | None, background: Background, levels: ChooseLevels | None
+    data: bytes,
+    size: int | None,
+    background: Background,
+    levels: ChooseLevels | None,
+    bits: Bits = 8,
 ) -> _Decoded:
     data, origin = _converted(data, size)
     frame = load_strictly(data)
     notes = frame.notes
     notes += [origin] if origin else []
-    image = _plain(frame, background, levels)
+    image = _plain(frame, background, levels, bits)
+    if bits == 16 and image.mode == "L":
+        notes.append("8-bit: spread over 16")
+        image = widened(image)
     kept = image is frame.image and frame.turn is None and origin is None
     kept = kept and frame.format in _KEPT_AS_THEY_ARE and "animated: first frame" not in notes
     return _Decoded(frame.upright(image), notes, data, kept)
@@ -272,7 +286,9 @@ def _normalised(
     if warning := warning_of(image):
         notes.append(warning)
     data = to_raw(image) if raw else decoded.data if kept else _as_png(image)
-    return NormalisedImage(data, image.width, image.height, tuple(notes), fingerprint_of(image))
+    bits: Bits = 16 if image.mode == GREY_16 else 8
+    width, height = image.size
+    return NormalisedImage(data, width, height, bits, tuple(notes), fingerprint_of(image))
 
 
 def _cuts(length: int, side: int) -> list[tuple[int, int]]:
@@ -305,8 +321,10 @@ def open_packed(data: bytes) -> Image.Image:
 def _with_channels(
     image: Image.Image, channels: int, resampled: Callable[[Image.Image], Image.Image]
 ) -> Image.Image:
+    if image.mode == GREY_16 and channels == 1:
+        return resampled(image)
     if image.mode != "RGBA":
-        return resampled(image.convert(_MODES[channels]))
+        return resampled(narrowed(image).convert(_MODES[channels]))
     image = whiten_clear_pixels(resampled(image))
     if channels == 4:
         return image
@@ -314,8 +332,10 @@ def _with_channels(
     return Image.alpha_composite(white, image).convert(_MODES[channels])
 
 
-def _plain(frame: Frame, background: Background, levels: ChooseLevels | None) -> Image.Image:
-    """Convert a frame to 'L', 'RGB' or 'RGBA', and add to its notes.
+def _plain(
+    frame: Frame, background: Background, levels: ChooseLevels | None, bits: Bits
+) -> Image.Image:
+    """Convert a frame to 'L', 'RGB' or 'RGBA', or what is grey to 'I;16', and add to its notes.
 
     Returns:
         The frame's image itself where nothing had to change.
@@ -323,7 +343,12 @@ def _plain(frame: Frame, background: Background, levels: ChooseLevels | None) ->
     image, notes = frame.image, frame.notes
     if frame.wide:
         extent = frame.wide.extent()
-        image = frame.wide.to_8_bit(levels(extent) if levels else extent.levels, notes)
+        chosen = levels(extent) if levels else extent.levels
+        if bits == 16 and frame.wide.is_grey and frame.key is None:
+            if profile_of(frame.image):
+                notes.append("colour profile that cannot be used: ignored")
+            return frame.wide.to_16_bit(chosen, notes)
+        image = frame.wide.to_8_bit(chosen, notes)
         if frame.key is not None:
             image = with_alpha(image, frame.wide.differing(frame.key))
         frame.wide.release()
@@ -362,6 +387,8 @@ def _square(image: Image.Image, size: int, crop: float = CENTRE) -> Image.Image:
 
 def _as_png(image: Image.Image) -> bytes:
     image.info = {}  # A CMYK profile or a palette's transparency no longer applies.
+    if image.mode == GREY_16:
+        return png_of_16_bits(image)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from metatrain.data.decoding.grey_16 import Bits, png_of_16_bits
 from metatrain.data.images import to_array
 
 _MARGIN = 1
@@ -49,8 +50,8 @@ def decode(encoded: list[bytes], size: int, channels: int) -> Tensor:
         BadImage: when one of them is not an image.
     """
     # By a table and not by torch, whose threads would compete for the CPUs with those that decode.
-    arrays = np.stack([to_array(image, size, channels) for image in encoded])
-    return torch.from_numpy(_VALUES.take(arrays))
+    arrays = [to_array(image, size, channels) for image in encoded]
+    return torch.from_numpy(np.stack([_VALUES[a.dtype.itemsize].take(a) for a in arrays]))
 
 
 def from_uint8(image: Tensor) -> Tensor:
@@ -58,12 +59,28 @@ def from_uint8(image: Tensor) -> Tensor:
     return image.float() / 127.5 - 1
 
 
-_VALUES = from_uint8(torch.arange(256, dtype=torch.uint8)).numpy()
+def from_levels(levels: Tensor) -> Tensor:
+    """Convert 0 .. 255 of uint8, or 0 .. 65,535 of uint16, to [-1, 1]."""
+    return levels.float() / 32767.5 - 1 if levels.dtype == torch.uint16 else from_uint8(levels)
+
+
+# By the bytes of a level.
+_VALUES = {
+    1: from_levels(torch.arange(2**8).to(torch.uint8)).numpy(),
+    2: from_levels(torch.arange(2**16).to(torch.uint16)).numpy(),
+}
 
 
 def to_uint8(image: Tensor) -> Tensor:
     """Convert [-1, 1] to 0 .. 255."""
     return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_levels(images: Tensor, bits: Bits) -> Tensor:
+    """Convert [-1, 1] to 0 .. 255 of uint8, or to 0 .. 65,535 of uint16 for 16 bits."""
+    if bits == 8:
+        return to_uint8(images)
+    return ((images.clamp(-1, 1) + 1) * 32767.5).round().to(torch.uint16)
 
 
 def on_white(images: Tensor) -> Tensor:
@@ -75,8 +92,15 @@ def on_white(images: Tensor) -> Tensor:
 
 
 def png(image: Tensor, scale: int = 1) -> bytes:
-    """Encode an image [C, H, W] in [-1, 1] as a PNG file, each pixel `scale` wide."""
+    """Encode an image [C, H, W] in [-1, 1] as a PNG file of 8 bits, each pixel `scale` wide."""
     return encoded(_enlarged(image, scale))
+
+
+def lossless(image: Tensor, bits: Bits) -> bytes:
+    """Encode an image [C, H, W] in [-1, 1] as a PNG file of 8 bits, or of 16 where it is grey."""
+    if bits == 8:
+        return png(image)
+    return png_of_16_bits(Image.fromarray(to_levels(image, 16)[0].cpu().numpy()))
 
 
 def _enlarged(image: Tensor, scale: int) -> Image.Image:

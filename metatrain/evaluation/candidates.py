@@ -73,9 +73,13 @@ def with_folders(
 
     By default that is `evaluation` beside each model, with the data's label appended if the model
     was trained on other data. With `out` it is that folder, or one in it for each of several.
+
+    Raises:
+        UserError: when the data has images of other bits than a model takes.
     """
     placed = []
     for i, candidate in enumerate(candidates):
+        store.refuse_other_bits(candidate.model.config.data.bits)
         native = _trained_on(candidate, store)
         name = "evaluation" if native else f"evaluation-{data_label(store)}"
         folder = f"{candidate.folder}/{name}"

@@ -2,7 +2,7 @@
 
 A system sees `shots` support images of every task and nothing else. Some of the other images are
 the reference that all samples are compared with, and as many are held out as the samples of a
-perfect generator. All images are first rounded to 8 bits, as the samples of other systems are.
+perfect generator. All samples are first rounded to the bits of the data, as those of other systems.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.pictures import from_uint8
+from metatrain.data.pictures import from_levels
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.episodes.episode_list import EpisodeList
 from metatrain.evaluation.results import (
@@ -132,7 +132,7 @@ class Protocol:
     def by_steps(self, outputs: Sequence[JobOutput]) -> Tensor:
         """Return the samples in [-1, 1] by number of inner steps, [P, S, T, N, C, H, W]."""
         images = torch.stack([output.images for output in outputs], dim=1)
-        return from_uint8(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
+        return from_levels(images.unflatten(1, (self.benchmark.episodes.seeds, -1)))
 
     def by_seed(self, values: Sequence[Tensor]) -> Tensor:
         """Stack a value of every job by seed and task, [S, T, ...]."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from metatrain.base.errors import MissingStepError
 from metatrain.base.progress import tracked
 from metatrain.data.images import BadImage, open_packed
-from metatrain.data.pictures import from_uint8, grid, png, tiles
+from metatrain.data.pictures import from_levels, from_uint8, grid, png, tiles
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.results import Evaluation
 from metatrain.evaluation.running.jobs import JobOutput
@@ -46,7 +46,7 @@ def keep_strips(benchmark: Benchmark, outputs: Sequence[JobOutput], folder: str)
     firsts = outputs[: len(benchmark.tasks)]
     for i, output in enumerate(tracked("writing pictures", firsts, len(firsts))):
         support = benchmark.support[0, i]
-        rows = [support, *from_uint8(output.images), benchmark.reference[0, i]]
+        rows = [support, *from_levels(output.images), benchmark.reference[0, i]]
         write_file(f"{folder}/{strip_file(i)}", png(_strip(rows)))
         for n, image in enumerate(support if i < _SUPPORTS else ()):
             write_file(f"{folder}/strips/{i:02d}/support/{n}.png", png(image))

@@ -18,7 +18,7 @@ from metatrain.config import Config, parse_config
 from metatrain.data.config import DataConfig
 from metatrain.data.episode_config import MOST_SUPPORT
 from metatrain.data.examples import Condition, Examples
-from metatrain.data.pictures import from_uint8, to_uint8
+from metatrain.data.pictures import from_levels, to_levels
 from metatrain.model.calibration import Calibration
 from metatrain.model.reference import Reference
 from metatrain.model.skeleton import skeleton
@@ -54,7 +54,7 @@ class Contents(TypedDict):
 
 
 def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> bytes:
-    """Return a model file of these contents; the support's targets are rounded to 8 bits.
+    """Return a model file of these contents; the support's targets are rounded to `data.bits`.
 
     Parameters are in half precision where that is exact for all of them.
 
@@ -72,7 +72,8 @@ def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> 
     if support is not None:
         texts = {name: c for name, c in support.given.items() if not isinstance(c, Tensor)}
         others = {name: c for name, c in support.given.items() if isinstance(c, Tensor)}
-        tensors |= {_SUPPORT: to_uint8(support.target)} | _named(_GIVEN, others)
+        levels = to_levels(support.target, contents["config"].data.bits)
+        tensors |= {_SUPPORT: levels} | _named(_GIVEN, others)
         metadata |= {_GIVEN: json.dumps(texts)} if texts else {}
     if calibration is not None:
         values, arrays = calibration.parts()
@@ -190,15 +191,18 @@ def _support(
     if target is None:
         return None
     shape = (data.channels, data.image_size, data.image_size)
-    if target.dtype != torch.uint8 or target.ndim != 4 or target.shape[1:] != shape:
-        raise UserError(f"the support in {url} is not of the size of its own configuration.")
+    kind = {8: torch.uint8, 16: torch.uint16}[data.bits]
+    if target.dtype != kind or target.ndim != 4 or target.shape[1:] != shape:
+        raise UserError(
+            f"the support in {url} is not of the size and bits of its own configuration."
+        )
     if not 0 < len(target) <= MOST_SUPPORT:
         raise UserError(f"{url} has a support of {len(target):,} images; at most {MOST_SUPPORT}.")
     for name, condition in given.items():
         lengths = condition.shape[:1] if isinstance(condition, Tensor) else (len(condition),)
         if tuple(lengths) != (len(target),):
             raise UserError(f"'{name}' in {url} is not given for each of {len(target)} images.")
-    return Examples(from_uint8(target), given)
+    return Examples(from_levels(target), given)
 
 
 def check_state(contents: Contents, url: str) -> None:

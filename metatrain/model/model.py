@@ -122,7 +122,7 @@ class Model:
         Args:
             images: a folder; or files, PIL images, arrays ([H, W] or [H, W, C]) or tensors ([H, W]
                 or [C, H, W]), one or several. Files and PIL images are cropped and resampled; the
-                others must have the model's size and channels.
+                others, of uint8, uint16 or floats, must have the model's size and channels.
             given: conditions of the images by name, such as {"text": "a red fox"}: one value for
                 all, or a list with one for each; a sound is the path of a file, or its bytes.
             steps: inner steps, `adapt.steps` of the configuration by default.
@@ -300,7 +300,7 @@ class Model:
         guidance: Guidance = None,
         truncation: float | None = None,
     ) -> list[PIL.Image.Image]:
-        """Sample as `sample` does, and return PIL images."""
+        """Sample as `sample` does, and return PIL images of 8 bits a channel."""
         options = {"steps": steps, "guidance": guidance, "truncation": truncation}
         return pil_images(self.sample(count, given=given, seed=seed, **options))
 

@@ -192,7 +192,7 @@ def _begin(out: str, record: Mapping[str, Any], present: Collection[str]) -> Non
     if earlier is None:
         write_file(url, json.dumps(record, indent=1).encode())
     elif earlier != record:
-        differ = [key for key, value in record.items() if earlier.get(key) != value]
+        differ = [key for key, value in record.items() if earlier.get(key) != value] or ["record"]
         raise UserError(
             f"{printable(out)} has images of another refinement, with another "
             f"{listed(_WORDS.get(key, key) for key in differ)}; choose another folder."
@@ -205,7 +205,7 @@ def _record_at(url: str) -> dict[str, Any] | None:
         record = json.loads(read_file(url))
     except MissingError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -23,14 +23,14 @@ from metatrain.data.packing.containers import open_container
 from metatrain.data.packing.containers.container import Container
 from metatrain.data.packing.in_memory import encode
 from metatrain.data.packing.names import is_image_name
-from metatrain.data.pictures import from_uint8
+from metatrain.data.pictures import from_levels
 from metatrain.data.task_levels import levels_of
 from metatrain.storage.files import MissingError, is_folder, read_file
 
 # The mean distance of the channels of an image, of 255, above which it counts as coloured.
 _COLOUR = 3
 
-_DTYPES = ("uint8", "float16", "bfloat16", "float32", "float64")
+_DTYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
 
 # One image: the path or URL of a file, its bytes, or pixels: [H, W] or [H, W, C] of an array,
 # [H, W] or [C, H, W] of a tensor.
@@ -50,7 +50,8 @@ def as_support(
 
     Files and PIL images are made upright, cropped to the central square, resampled and converted
     to the model's channels, as they are when a data set is packed. Pixels of arrays and tensors
-    must have the model's size and channels: uint8 from 0 to 255, or floats.
+    must have the model's size and channels: uint8 from 0 to 255, uint16 from 0 to 65,535, or
+    floats. Of a model with `data.bits=16`, grey files keep 16 bits.
 
     Args:
         images: a folder or an archive at a path or any fsspec URL, whose images are taken in the
@@ -179,7 +180,7 @@ def _pixels(
     coloured: list[str],
     crop: float,
 ) -> Tensor:
-    """Convert one image to a tensor [C, H, W] of uint8 or floats.
+    """Convert one image to a tensor [C, H, W] of uint8, uint16 or floats.
 
     Files whose colours are lost are added to `coloured`.
 
@@ -192,7 +193,8 @@ def _pixels(
     if isinstance(image, str | Path | bytes | Pillow.Image):
         background = "keep" if config.channels == 4 else "white"
         data = _encoded(image, name)
-        encoded = normalise(data, background=background, levels=levels).data
+        options = {"background": background, "levels": levels, "bits": config.bits}
+        encoded = normalise(data, **options).data
         if config.channels == 1 and _is_coloured(encoded, config.image_size):
             coloured.append(name)
         return torch.tensor(to_array(encoded, config.image_size, config.channels, crop))
@@ -202,7 +204,10 @@ def _pixels(
         )
     dtype = str(image.dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
-        raise UserError(f"{name} has values of type {dtype}; give uint8 from 0 to 255, or floats.")
+        raise UserError(
+            f"{name} has values of type {dtype}; give uint8 from 0 to 255, uint16 from 0 to "
+            f"65,535, or floats."
+        )
     pixels = _channels_first(image, name)
     _check_shape(pixels[None], config, name)
     return pixels
@@ -282,7 +287,7 @@ def _value_range(
 
 def _scaled(image: Tensor, low: float, high: float) -> Tensor:
     """Scale one image to [-1, 1]."""
-    if image.dtype == torch.uint8:
-        return from_uint8(image.cpu())
+    if image.dtype in (torch.uint8, torch.uint16):
+        return from_levels(image.cpu())
     values = image.detach().cpu().float()
     return values if (low, high) == (-1.0, 1.0) else 2 * (values - low) / (high - low) - 1

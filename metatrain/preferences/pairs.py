@@ -10,7 +10,7 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.base.text import counted
 from metatrain.data.images import BadImage, normalise, shape_of
-from metatrain.data.pictures import decode, png
+from metatrain.data.pictures import decode, lossless
 from metatrain.metrics.precomputed import pixel_hash
 from metatrain.model.model import Model
 from metatrain.preferences.choices import Line, Mark, Marking, RaterChoice, image_url, read_lines
@@ -139,7 +139,7 @@ def read_pairs(url: str, answers: Answers, model: Model) -> Pairs:
 
 def stored_image(image: Tensor, model: Model) -> tuple[bytes, str]:
     """Return the PNG file of a drawing [C, H, W], and the hash that names it."""
-    content = png(image)
+    content = lossless(image, model.config.data.bits)
     return content, stored_hash(content, model)
 
 
@@ -165,7 +165,8 @@ def _decoded(content: bytes, model: Model) -> Tensor:
         BadImage: when it cannot be, or has another size.
     """
     data = model.config.data
-    plain = normalise(content, background="keep" if data.channels == 4 else "white").data
+    background = "keep" if data.channels == 4 else "white"
+    plain = normalise(content, background=background, bits=data.bits).data
     height, width, _ = shape_of(plain)
     if (height, width) != (data.image_size, data.image_size):
         raise BadImage(

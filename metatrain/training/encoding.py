@@ -74,7 +74,7 @@ def _write(
     schema = shard(store.row_groups[0].file).schema
     texts = [n for n in schema.names if n not in {*IMAGE_SCHEMA.names, *store.conditions, LATENT}]
     kinds = {name: schema.field(name).type for name in store.conditions}
-    writer = DatasetWriter(dest, texts, kinds, latents)
+    writer = DatasetWriter(dest, texts, kinds, latents, store.bits)
     writer.begin()
     progress, done = Progress("encoding", sum(g.count for g in store.row_groups)), 0
     try:

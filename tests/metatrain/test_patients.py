@@ -143,6 +143,54 @@ def test_new_images_of_a_patient_go_to_the_patient(tmp_path):
         pack(folder, tmp_path / "data", patient_salt=tmp_path / "another")
 
 
+def issued(folder: Path, *files: tuple[str, str, str]) -> Path:
+    """Write a DICOM file for each name, PatientID and issuer; without the tag where it is ''."""
+    folder.mkdir(exist_ok=True)
+    for name, patient, issuer in files:
+        tags = WINDOW | ({"IssuerOfPatientID": issuer} if issuer else {})
+        (folder / name).write_bytes(dicom(pixels(), patient, **tags))
+    return folder
+
+
+def test_one_number_of_two_hospitals_is_two_patients(tmp_path):
+    a, b = ("1.dcm", "7", "North"), ("2.dcm", "7", "South")
+    pack(issued(tmp_path / "both", a, b, ("3.dcm", " 7", "NORTH ")), tmp_path / "data")
+    tasks = [row["task"] for row in rows_of(tmp_path / "data")]
+    assert sorted(map(tasks.count, set(tasks))) == [1, 2]
+    everything = written(tmp_path / "data").lower()
+    assert b"north" not in everything and b"south" not in everything
+    # A further image of either goes to its own task.
+    issued(tmp_path / "both", ("4.dcm", "7", "South"))
+    pack(tmp_path / "both", tmp_path / "data")
+    assert len(tasks_of(tmp_path / "data")) == 2
+
+
+def test_a_file_without_an_issuer_makes_one_patient_of_all_of_its_number(tmp_path, caplog):
+    folder = issued(tmp_path / "all", ("1.dcm", "7", "North"), ("2.dcm", "7", "South"))
+    issued(folder, ("3.dcm", "7", ""), ("4.dcm", "8", "North"), ("5.dcm", "9", ""))
+    pack(folder, tmp_path / "data")
+    tasks = [row["task"] for row in rows_of(tmp_path / "data")]
+    assert sorted(map(tasks.count, set(tasks))) == [1, 1, 3]
+    assert "1 PatientID with an IssuerOfPatientID in some files and none in others" in caplog.text
+
+
+@pytest.mark.parametrize("first", ["North", ""])
+def test_a_later_file_with_or_without_the_issuer_is_refused(tmp_path, first):
+    second = "" if first else "North"
+    pack(issued(tmp_path / "a", ("1.dcm", "7", first), ("2.dcm", "8", "")), tmp_path / "data")
+    before = tasks_of(tmp_path / "data")
+    with pytest.raises(UserError, match="IssuerOfPatientID in some of the packed"):
+        pack(issued(tmp_path / "b", ("3.dcm", "7", second)), tmp_path / "data")
+    assert tasks_of(tmp_path / "data") == before
+
+
+def test_a_table_that_names_patients_needs_no_issuer(tmp_path):
+    issued(tmp_path, ("a.dcm", "7", "North"), ("b.dcm", "7", "South"))
+    (tmp_path / "all.csv").write_text("path,patient\na.dcm,x\nb.dcm,x\n")
+    pack(tmp_path / "all.csv", tmp_path / "data", task_column="patient")
+    assert len(tasks_of(tmp_path / "data")) == 1
+
+
 def test_a_patient_in_two_splits_is_refused(tmp_path):
     for name, patient in (("a", "p"), ("b", "q"), ("c", "p")):
         (tmp_path / f"{name}.png").write_bytes(png())

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from metatrain.data.decoding.bad import BadImage
+from metatrain.data.decoding.grey_16 import GREY_16, declares_16_bits
 from metatrain.data.decoding.strips import band_extrema, rows_of
 
 _BITS_PER_SAMPLE, _WHITE_IS_ZERO = 258, 262
@@ -19,7 +20,7 @@ _MIN_SAMPLE_VALUE, _MAX_SAMPLE_VALUE = (280, 340), (281, 341)
 
 @dataclass(frozen=True)
 class Levels:
-    """The values that become 0 and 255."""
+    """The values that become black and white."""
 
     low: float
     high: float
@@ -56,7 +57,7 @@ class ValueExtent:
         return Levels(self.low, self.high)
 
 
-_ALL_16_BITS = Levels(0, 2**16 - 1)
+ALL_16_BITS = Levels(0, 2**16 - 1)
 
 # Chooses the levels of an image by its extent.
 ChooseLevels = Callable[[ValueExtent], Levels]
@@ -94,20 +95,41 @@ class WidePixels:
         kind = self._header.kind
         return ValueExtent(kind, min([*lows, *low]), max([*highs, *high]))
 
+    @property
+    def is_grey(self) -> bool:
+        """Whether a pixel is one value."""
+        return len(self._image.getbands()) == 1
+
+    def to_16_bit(self, levels: Levels, notes: list[str]) -> Image.Image:
+        """Scale grey values to 16 bits, of mode I;16, and add to `notes`."""
+        if levels != ALL_16_BITS:
+            notes.append(f"{self._header.kind}: spread over 16")
+        return self._converted(GREY_16, lambda values: _spread(values, levels, "<u2"), notes)
+
     def to_8_bit(self, levels: Levels, notes: list[str]) -> Image.Image:
         """Scale to 8 bits, and add to `notes`; alpha, of 16 bits, by its upper byte."""
         notes.append(f"{self._header.kind}: scaled to 8")
-        image = self._image
-        bands = image.mode if image.mode in ("LA", "RGB", "RGBA", "CMYK") else "L"
-        result, finite = Image.new(bands, image.size), True
-        for box, values in self._strips(whole=levels != _ALL_16_BITS):
+        mode = self._image.mode if self._image.mode in ("LA", "RGB", "RGBA", "CMYK") else "L"
+        whole = levels != ALL_16_BITS
+        return self._converted(mode, lambda values: _scaled(values, levels), notes, whole=whole)
+
+    def _converted(
+        self,
+        mode: str,
+        scale: Callable[[np.ndarray], np.ndarray],
+        notes: list[str],
+        whole: bool = True,
+    ) -> Image.Image:
+        """Return an image of `mode` of scaled values; unless `whole`, lower bytes may be 0."""
+        result, finite = Image.new(mode, self._image.size), True
+        for box, values in self._strips(whole=whole):
             finite = finite and bool(np.isfinite(values).all())
-            scaled = _scaled(values, levels)
+            scaled = scale(values)
             if self._has_alpha:
                 scaled[..., -1] = values[..., -1] >> 8
-            scaled = 255 - scaled if self._header.inverted else scaled
+            scaled = np.iinfo(scaled.dtype).max - scaled if self._header.inverted else scaled
             size = (box[2] - box[0], box[3] - box[1])
-            result.paste(Image.frombytes(bands, size, scaled.tobytes()), box)
+            result.paste(Image.frombytes(mode, size, scaled.tobytes()), box)
         if not finite:
             notes.append("values that are no finite numbers: clipped")
         return result
@@ -169,8 +191,13 @@ class WideHeader:
     declared: tuple[list[float], list[float]]
 
 
-def wide_header(image: ImageFile.ImageFile) -> WideHeader | None:
-    """Return the facts about an image of more than 8 bits a channel; None for all others."""
+def wide_header(image: ImageFile.ImageFile, data: bytes) -> WideHeader | None:
+    """Return the facts about an image of more than 8 bits a channel; None for all others.
+
+    Args:
+        image: opened and not loaded.
+        data: its file.
+    """
     upper_bytes = image.mode != "I" and any(";16" in str(tile.args) for tile in image.tile)
     if image.mode.startswith("I;16"):
         kind, upper_bytes = "16-bit", False
@@ -182,7 +209,8 @@ def wide_header(image: ImageFile.ImageFile) -> WideHeader | None:
         return None
     tags = getattr(image, "tag_v2", {})
     inverted = tags.get(_WHITE_IS_ZERO) == 0
-    return WideHeader(kind, upper_bytes, inverted, _declared(tags, kind))
+    declared = ([], [ALL_16_BITS.high]) if declares_16_bits(data) else _declared(tags, kind)
+    return WideHeader(kind, upper_bytes, inverted, declared)
 
 
 def _load_low_bytes(image: ImageFile.ImageFile) -> Image.Image | None:
@@ -236,8 +264,15 @@ def _scaled(values: np.ndarray, levels: Levels) -> np.ndarray:
     if values.dtype.kind == "u" and low == 0 and high in [2**bits - 1 for bits in range(8, 17)]:
         shift = int(high).bit_length() - 8
         return np.minimum(values >> shift, 255).astype(np.uint8)
+    return _spread(values, levels, "u1")
+
+
+def _spread(values: np.ndarray, levels: Levels, kind: str) -> np.ndarray:
+    """Spread the values between two levels evenly over all values of an unsigned type."""
+    low, high = levels.low, levels.high
     if not high > low:
-        return np.zeros(values.shape, np.uint8)
+        return np.zeros(values.shape, kind)
     # Infinities are clipped; a value that is no number is the lowest.
     values = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
-    return ((values.clip(low, high) - low) * (255 / (high - low))).round().astype(np.uint8)
+    scale = np.iinfo(kind).max / (high - low)
+    return ((values.clip(low, high) - low) * scale).round().astype(kind)

@@ -77,7 +77,7 @@ def _load_frame(data: bytes, strict: bool) -> Frame:
     if file.width * file.height > MAX_PIXELS:
         raise BadImage("huge", f"{file.width} x {file.height} pixels")
     try:
-        key, header, notes = key_of(file), wide_header(file), _notes(file)
+        key, header, notes = key_of(file), wide_header(file, data), _notes(file)
         turn = tiff_turn if file.format == "TIFF" else turn_of(file)
         image = _load(file, data, strict)
     except BadImage:
@@ -119,7 +119,7 @@ def has_wide_values(data: bytes) -> bool:
     Raises:
         BadImage: when it is no image.
     """
-    return wide_header(_open(data)) is not None
+    return wide_header(_open(data), data) is not None
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

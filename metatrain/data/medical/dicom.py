@@ -42,8 +42,8 @@ _MODALITIES = frozenset((
 _TEXT_LIKELY = frozenset(["US", "ES", "SC", "OT", "XC", "IVUS"])
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 HEADER_TAGS = [
-    "SOPClassUID", "Modality", "PatientID", "BurnedInAnnotation", "Rows", "Columns",
-    "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation",
+    "SOPClassUID", "Modality", "PatientID", "IssuerOfPatientID", "BurnedInAnnotation", "Rows",
+    "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation",
 ]  # fmt: skip
 
 _LACKING = "DICOM needs pydicom, which is not installed; pip install 'metatrain[medicine]'."
@@ -55,12 +55,14 @@ class DicomHeader:
 
     Attributes:
         patient: its PatientID, which must not be stored; '' without one.
+        issuer: its IssuerOfPatientID, such as a hospital; '' without one.
         modality: a defined term, such as CT; '' for any other text.
         frames: the number of its frames.
         text: why its pixels may show text, which no tag can remove; '' where they should not.
     """
 
     patient: str
+    issuer: str
     modality: str
     frames: int
     text: str
@@ -84,6 +86,7 @@ def read_header(data: bytes) -> DicomHeader:
         modality = str(dataset.get("Modality") or "").strip().upper()
         return DicomHeader(
             patient=str(dataset.get("PatientID") or "").strip(),
+            issuer=str(dataset.get("IssuerOfPatientID") or "").strip(),
             modality=modality if modality in _MODALITIES else "",
             frames=frames,
             text=_text_likely(dataset, modality),

@@ -25,6 +25,7 @@ class MedicalFile:
 
     Attributes:
         patient: the patient that it names, which must not be stored; '' where it names none.
+        issuer: who gave the patient that name, such as a hospital; '' where it is not known.
         modality: such as CT; '' where it is not known.
         text: why its pixels may show text; '' where they should not.
         count: the number of its slices, or frames.
@@ -32,6 +33,7 @@ class MedicalFile:
     """
 
     patient: str
+    issuer: str
     modality: str
     text: str
     count: int
@@ -68,12 +70,14 @@ def open_medical(
     if is_nifti_name(name):
         volume = _Latest(lambda: read_volume(read()))
         decode = partial(_volume_slice, volume, axis=axis, windowed=windowed)
-        return MedicalFile("", "", "", read_shape(data, axis), decode)
+        return MedicalFile("", "", "", "", read_shape(data, axis), decode)
     if not is_dicom(data):
         return None
     header = read_header(data)
     decode = partial(_dicom_slice, read, windowed=windowed)
-    return MedicalFile(header.patient, header.modality, header.text, header.frames, decode)
+    return MedicalFile(
+        header.patient, header.issuer, header.modality, header.text, header.frames, decode
+    )
 
 
 def middle_slice(data: bytes, name: str) -> bytes:

@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from metatrain.data.images import Bits
 from metatrain.data.packed.latents import LATENT, PackedLatents, columns_of, parse_latents
 from metatrain.data.packed.parquet_headers import unpacked
 
@@ -24,11 +25,12 @@ IMAGE = "image"
 
 # Keys of the manifest's schema metadata, all JSON: the sha256 of each shard's footer by the
 # shard's name; the section of each condition's kind by its column; the number of images that lack a
-# condition, by its column; and the latents.
+# condition, by its column; the latents; and the bits of a channel of the images, 8 without the key.
 FOOTERS_KEY = b"metatrain.footers"
 CONDITIONS_KEY = b"metatrain.conditions"
 MISSING_KEY = b"metatrain.missing"
 LATENTS_KEY = b"metatrain.latents"
+BITS_KEY = b"metatrain.bits"
 
 # By the column of a condition, the plain values of the section of its kind.
 PackedConditions = Mapping[str, Mapping[str, Any]]
@@ -130,7 +132,7 @@ class RowGroup:
 
 
 class Manifest(NamedTuple):
-    """A parsed manifest: rows, the sha256 of each shard's footer, conditions, and latents.
+    """A parsed manifest: rows, the sha256 of each shard's footer, conditions, latents, and bits.
 
     `missing` is the number of images that lack a condition, by its column; None where an earlier
     version did not count them.
@@ -141,6 +143,7 @@ class Manifest(NamedTuple):
     conditions: PackedConditions
     missing: dict[str, int] | None
     latents: PackedLatents | None
+    bits: Bits
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -177,7 +180,8 @@ def parse_manifest(data: bytes) -> Manifest:
     for group in groups:
         _check(group, conditions, latents)
     missing = _parsed_missing(metadata.get(MISSING_KEY, b"null"), conditions)
-    return Manifest(groups, _parsed_footers(metadata[FOOTERS_KEY]), conditions, missing, latents)
+    footers, bits = _parsed_footers(metadata[FOOTERS_KEY]), _parsed_bits(metadata)
+    return Manifest(groups, footers, conditions, missing, latents, bits)
 
 
 def _check_size(data: bytes) -> None:
@@ -216,6 +220,13 @@ def _parsed_conditions(data: bytes) -> PackedConditions:
     if not all(isinstance(section, dict) for section in conditions.values()):
         raise ValueError("it has a condition of no kind")
     return conditions
+
+
+def _parsed_bits(metadata: Mapping[bytes, bytes]) -> Bits:
+    bits = json.loads(metadata.get(BITS_KEY, b"8"))
+    if bits not in get_args(Bits):
+        raise ValueError("it has images of impossible bits")
+    return bits
 
 
 def _parsed_missing(data: bytes, conditions: PackedConditions) -> dict[str, int] | None:

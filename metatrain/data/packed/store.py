@@ -17,7 +17,7 @@ from torch import Tensor
 from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.progress import tracked
 from metatrain.base.text import reason_of
-from metatrain.data.images import shape_of
+from metatrain.data.images import Bits, shape_of
 from metatrain.data.packed.manifest import (
     IMAGE,
     MALFORMED,
@@ -70,6 +70,7 @@ class EpisodeStore:
         missing: by column, the number of images that lack a condition, where there are any; None
             where they were not counted.
         latents: the latents that are stored with the images, if any are.
+        bits: of a channel of the images, 8 or 16.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class EpisodeStore:
         self.fingerprint = hashlib.sha256(self.manifest).hexdigest()
         with self._refuse_malformed(MANIFEST):
             parsed = parse_manifest(self.manifest)
-            self.row_groups, self.footers, self.conditions, self.missing, self.latents = parsed
+            self.row_groups, self.footers, self.conditions, self.missing = parsed[:4]
+            self.latents = parsed.latents
+            self.bits: Bits = parsed.bits
             self._by_task = by_task(self.row_groups)
         if cache:
             cache.check_room(max(group.length for group in self.row_groups))
@@ -194,6 +197,18 @@ class EpisodeStore:
                 f"{self.url} holds images of {packed} pixels, and {size} are asked for, which "
                 f"would only blur them; use a model or a size of {packed} pixels, or pack the "
                 f"originals with --size {size} or larger."
+            )
+
+    def refuse_other_bits(self, bits: Bits) -> None:
+        """Refuse to read images of other bits than `data.bits`.
+
+        Raises:
+            UserError: naming both.
+        """
+        if bits != self.bits:
+            raise UserError(
+                f"{self.url} holds images of {self.bits} bits, and data.bits is {bits}; set "
+                f"data.bits={self.bits}, or pack the originals with --bits {bits}."
             )
 
     def task_images(self, split: str, size: int, channels: int) -> Iterator[Tensor]:

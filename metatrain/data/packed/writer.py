@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatrain.base.errors import UserError
+from metatrain.data.images import Bits
 from metatrain.data.packed.latents import LATENT, PackedLatents, columns_of
 from metatrain.data.packed.manifest import (
+    BITS_KEY,
     CONDITIONS_KEY,
     FOOTERS_KEY,
     IMAGE,
@@ -71,6 +73,7 @@ class DatasetWriter:
         metadata: further columns of strings.
         conditions: columns whose values can be read by range, and their types: string or binary.
         latents: those of the images, whose values are in the column of latents of each row.
+        bits: of a channel of the images.
 
     Attributes:
         conditions: by column, the section of each condition's kind in the data set that is there.
@@ -82,8 +85,9 @@ class DatasetWriter:
         metadata: Iterable[str] = (),
         conditions: Mapping[str, pa.DataType] | None = None,
         latents: PackedLatents | None = None,
+        bits: Bits = 8,
     ) -> None:
-        self._url, self._latents = url, latents
+        self._url, self._latents, self._bits = url, latents, bits
         self._fs, self._root = filesystem_of(url)
         kinds = {**(conditions or {}), **dict.fromkeys(columns_of(latents), pa.binary())}
         texts = [(column, pa.string()) for column in metadata]
@@ -116,7 +120,7 @@ class DatasetWriter:
         data = self._before.data
         try:
             parsed = parse_manifest(data)
-            self._manifest, self._footers, self.conditions, missing, latents = parsed
+            self._manifest, self._footers, self.conditions, missing, latents, _ = parsed
             self._missing = None if missing is None and self.conditions else Counter(missing)
             note = {} if latents else _note_of(data)
         except MALFORMED as error:
@@ -211,6 +215,8 @@ class DatasetWriter:
             metadata[CONDITIONS_KEY] = json.dumps(conditions)
         if conditions and self._missing is not None:
             metadata[MISSING_KEY] = json.dumps(self._missing, sort_keys=True)
+        if self._bits != 8:
+            metadata[BITS_KEY] = json.dumps(self._bits)
         if self._latents:
             metadata[LATENTS_KEY] = self._latents.to_json()
         shared, latents = any(group.sources for group in self._manifest), bool(self._latents)

@@ -16,8 +16,8 @@ def encode(image: Any, name: str) -> bytes:
     """Return an image as the bytes of a file that `normalise` reads.
 
     Args:
-        image: a PIL image, uint8 pixels [H, W] or [H, W, C] with 1, 3 or 4 channels, the path of a
-            file, or the bytes of one.
+        image: a PIL image, uint8 pixels [H, W] or [H, W, C] with 1, 3 or 4 channels, uint16 pixels
+            [H, W], the path of a file, or the bytes of one.
         name: of the image, for messages.
 
     Raises:
@@ -39,10 +39,11 @@ def encode(image: Any, name: str) -> bytes:
             f"a file, or its bytes."
         )
     pixels = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] in ((3,), (4,))):
+    coloured = pixels.dtype == np.uint8 and pixels.shape[2:] in ((3,), (4,))
+    if not (coloured or (pixels.dtype in (np.uint8, np.uint16) and pixels.ndim == 2)):
         raise UserError(
             f"{name} has the shape {list(image.shape)} of {image.dtype}; an array is uint8 "
-            f"[H, W] or [H, W, C] with 1, 3 or 4 channels."
+            f"[H, W] or [H, W, C] with 1, 3 or 4 channels, or uint16 [H, W]."
         )
     return encode_pil(Image.fromarray(pixels))
 

@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from metatrain.base.errors import HeldError, UserError
 from metatrain.base.progress import Progress, tracked
 from metatrain.base.text import printable
-from metatrain.data.images import Background
+from metatrain.data.images import Background, Bits
 from metatrain.data.medical.nifti import SliceAxis
 from metatrain.data.packed.manifest import by_task
 from metatrain.data.packed.shard import shards_of
@@ -80,6 +80,7 @@ def pack(
     patient_column: str | None = None,
     patient_salt: str | Path | None = None,
     slice_axis: SliceAxis = "axial",
+    bits: Bits = 8,
     wait: bool = False,
 ) -> PackSummary:
     """Pack the images of `source` as a data set at `dest`, or add what is new to the one there.
@@ -99,8 +100,8 @@ def pack(
             and metadata to keep; or anything else of `metatrain.data.packing.sources.KINDS`; or
             'glyphs', 'icons' or 'emoji', the benchmarks (for a folder of that name, write
             './icons'). Any fsspec URL. Or else images in Python: pairs of a task and an image (a
-            PIL image, pixels of uint8, the path of a file or its bytes), a `datasets.Dataset`, or
-            several of these by split.
+            PIL image, pixels of uint8 or uint16, the path of a file or its bytes), a
+            `datasets.Dataset`, or several of these by split.
         dest: the folder to write; any fsspec URL.
         size: crop all images to squares of this many pixels a side; None keeps them as they are
             (glyphs are then drawn at 28, icons at 32, emoji at 64).
@@ -134,6 +135,7 @@ def pack(
             is missing; None is `metatrain/patient-salt` in the folder of the user's state.
         slice_axis: the direction in which slices of NIfTI volumes are stacked: 'axial', 'coronal'
             or 'sagittal'.
+        bits: 16 keeps 16 bits of grey images, for `data.bits=16`, and refuses all others.
         wait: whether to wait until another process that packs into `dest` has ended.
 
     Raises:
@@ -144,7 +146,7 @@ def pack(
     _check_options(size, raw, split, photos, slice_axis)
     source, dest = str(source) if isinstance(source, Path) else source, str(dest)
     label = source if isinstance(source, str) else "the images"
-    pixels = PixelOptions(size, raw, background, value_range, _TILE if photos else None)
+    pixels = PixelOptions(size, raw, background, value_range, _TILE if photos else None, bits)
     _refuse_overlap(source, dest)
     refuse_salt_within(None if patient_salt is None else str(patient_salt), dest)
     reading = Options(
@@ -210,7 +212,7 @@ class _Addition:
         """Pack what is new, under a lease of the destination."""
         types = self.columns.types
         metadata = [column for column in self.source.columns if column not in types]
-        writer = DatasetWriter(self.dest, metadata, types)
+        writer = DatasetWriter(self.dest, metadata, types, bits=self.pixels.bits)
         before = writer.packed_before()
         self.columns.continue_with(writer.conditions)
         new = _new_tasks(self.source.identities, self.options, before, self.dest)
@@ -285,6 +287,8 @@ def _recorded_options(
         options["background"] = pixels.background
     if (chosen := pixels.value_range) != "per-task":
         options["range"] = chosen if isinstance(chosen, str) else list(chosen)
+    if pixels.bits != 8:
+        options["bits"] = pixels.bits
     if reading.variant:
         options["variant"] = reading.variant
     if reading.photos:

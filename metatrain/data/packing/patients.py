@@ -21,6 +21,8 @@ from metatrain.storage.files import absolute
 from metatrain.storage.local_disk import read_part, write_new
 
 _LEAST_BYTES, _NEW_BYTES = 16, 32
+# In place of a split, for a name that is a patient's only with its issuer.
+BY_ISSUER = "by issuer"
 
 
 class Salt:
@@ -53,9 +55,16 @@ class Salt:
         """A text that tells one secret from another, and nothing else about it."""
         return self.digest("mark", "")
 
-    def pseudonym(self, patient: str) -> str:
-        """Return the pseudonym of a patient, the same wherever the secret is the same."""
-        return f"patient-{self.digest('patient', folded(patient))}"
+    def pseudonym(self, patient: str, issuer: str = "") -> str:
+        """Return the pseudonym of a patient, the same wherever the secret is the same.
+
+        Args:
+            patient: the name of the patient.
+            issuer: who gave the patient that name; '' where the name stands alone.
+        """
+        # No name has a 0 within once it is folded.
+        text = f"{folded(issuer)}\0{folded(patient)}" if issuer else folded(patient)
+        return f"patient-{self.digest('patient', text)}"
 
     def digest(self, meaning: str, text: str) -> str:
         """Return a hash of a text that cannot be guessed without the secret."""
@@ -122,25 +131,33 @@ class Patients:
     Attributes:
         mark: of the secret that made their pseudonyms.
         of_task: the pseudonyms of the people whose images a task has.
+        by_issuer: the pseudonyms of names alone, of those who are told apart by issuers as well.
     """
 
     mark: str
     of_task: Mapping[str, frozenset[str]]
+    by_issuer: frozenset[str]
 
     def splits(self, of_tasks: Mapping[str, str], before: Mapping[str, str]) -> dict[str, str]:
-        """Return the split of every patient.
+        """Return the split of every patient, and `BY_ISSUER` for each name in `by_issuer`.
 
         Args:
             of_tasks: the split of each task.
             before: the split of patients that the data set has already.
 
         Raises:
-            UserError: when a patient is in two splits.
+            UserError: when a patient is in two splits, or could be: a name has an issuer in one
+                pack and none in another.
         """
         splits = dict(before)
+        for name in sorted(self.by_issuer):
+            if splits.setdefault(name, BY_ISSUER) != BY_ISSUER:
+                raise _some_without_issuer(name)
         for task, split in sorted(of_tasks.items()):
             for patient in sorted(self.of_task.get(task, ())):
-                if splits.setdefault(patient, split) != split:
+                if splits.setdefault(patient, split) == BY_ISSUER:
+                    raise _some_without_issuer(patient)
+                if splits[patient] != split:
                     raise UserError(
                         f"images of {patient} are in the splits {splits[patient]} and {split} (by "
                         f"task '{printable(task)}'), so that scores would be of patients whom "
@@ -148,3 +165,11 @@ class Patients:
                         f"give all tasks of a patient one split in a column split."
                     )
         return splits
+
+
+def _some_without_issuer(pseudonym: str) -> UserError:
+    return UserError(
+        f"{pseudonym} has an IssuerOfPatientID in some of the packed and the new images and none "
+        f"in others, so that one patient could be in two splits; pack all of them anew as one "
+        f"source, in which the PatientID alone then counts."
+    )

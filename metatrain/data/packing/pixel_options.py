@@ -6,7 +6,14 @@ from functools import partial
 from typing import get_args
 
 from metatrain.base.errors import UserError
-from metatrain.data.images import Background, NormalisedImage, normalise, normalised_tiles
+from metatrain.data.images import (
+    Background,
+    BadImage,
+    Bits,
+    NormalisedImage,
+    normalise,
+    normalised_tiles,
+)
 from metatrain.data.packing.raw_images import RawImage
 from metatrain.data.task_levels import ValueRange, levels_of
 
@@ -26,11 +33,19 @@ class PixelOptions:
     background: Background
     value_range: ValueRange
     tile: int | None = None
+    bits: Bits = 8
 
     def __post_init__(self) -> None:
         if self.background not in get_args(Background):
             names = ", ".join(get_args(Background))
             raise UserError(f"background is '{self.background}'; it must be one of {names}.")
+        if self.bits not in get_args(Bits):
+            raise UserError(f"bits is {self.bits}; it must be 8 or 16.")
+        if self.bits == 16 and (self.raw or self.tile or self.background == "keep"):
+            raise UserError(
+                "16 bits are kept of grey images as PNG; leave --bits out, or leave out --raw, "
+                "--photos and --background keep."
+            )
         if self.value_range in ("per-task", "per-image"):
             return
         if isinstance(self.value_range, str) or not self.value_range[0] < self.value_range[1]:
@@ -45,4 +60,12 @@ class PixelOptions:
         options = {"background": self.background, "levels": levels}
         if self.tile:
             return partial(normalised_tiles, side=self.tile, **options)
-        return lambda data: [normalise(data, size=self.size, raw=self.raw, **options)]
+        options["bits"] = self.bits
+        return lambda data: [
+            self._of_bits(normalise(data, size=self.size, raw=self.raw, **options))
+        ]
+
+    def _of_bits(self, image: NormalisedImage) -> NormalisedImage:
+        if image.bits != self.bits:
+            raise BadImage("colours or transparency", "16 bits are kept of grey alone")
+        return image

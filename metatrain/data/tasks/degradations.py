@@ -104,6 +104,10 @@ class Degradations(PackedSource[DegradationsConfig, PhotoPlan]):
                 f"data.image_size is {data.image_size}, which data.tasks.scale of {config.scale} "
                 f"does not divide; choose a multiple."
             )
+        if data.bits != 8:
+            raise UserError(
+                f"data.bits is {data.bits}, and photographs are packed with 8; leave it out."
+            )
         if data.channels not in _MODES:
             raise UserError(
                 f"data.channels is {data.channels}, and photographs have 1 or 3; choose one of "

@@ -25,7 +25,8 @@ class PackedSource(TaskSource[C, Plan]):
         store: the data set; by default the one at `data.path`, with its cache on this node.
 
     Raises:
-        UserError: when the data set or the cache cannot be used.
+        UserError: when the data set or the cache cannot be used, or its images have other bits
+            than the configuration names.
     """
 
     reads_packed = True
@@ -33,6 +34,7 @@ class PackedSource(TaskSource[C, Plan]):
     def __init__(self, config: C, data: EpisodeConfig, store: EpisodeStore | None = None) -> None:
         super().__init__(config, data)
         self.store = store or _open_store(data)
+        self.store.refuse_other_bits(data.bits)
         self.traffic = self.store.traffic
 
     @classmethod

@@ -116,7 +116,7 @@ class TaskSource(ABC, Generic[C, Plan]):
     @property
     def fingerprint(self) -> str:
         """The sha256 of all that decides the tasks, besides the seed."""
-        used = {"image_size", "channels", "shots", "queries", "too_few"}
+        used = {"image_size", "channels", "bits", "shots", "queries", "too_few"}
         decides = self.config.model_dump(mode="json"), self.data.model_dump(include=used)
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 

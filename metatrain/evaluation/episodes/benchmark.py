@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
+from metatrain.data.decoding.grey_16 import Bits
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.evaluation.episodes.episode_list import SHAPES, EpisodeList
@@ -21,12 +22,14 @@ class Benchmark:
         support: the images that a system is given, [S, T, K, C, H, W].
         reference: real images to compare its samples with, [S, T, N, C, H, W].
         held_out: further real images, [S, T, N, C, H, W].
+        bits: of a channel of the data.
     """
 
     episodes: EpisodeList
     support: Tensor
     reference: Tensor
     held_out: Tensor
+    bits: Bits = 8
 
     @property
     def tasks(self) -> list[str]:
@@ -90,4 +93,10 @@ def read_benchmark(
     support = torch.stack(supports).unflatten(0, (episodes.seeds, -1))
     query = torch.stack(queries).unflatten(0, (episodes.seeds, -1))
     reference, held_out = query.tensor_split((len(episodes.episodes[0].reference),), dim=2)
-    return Benchmark(episodes=episodes, support=support, reference=reference, held_out=held_out)
+    return Benchmark(
+        episodes=episodes,
+        support=support,
+        reference=reference,
+        held_out=held_out,
+        bits=store.bits,
+    )

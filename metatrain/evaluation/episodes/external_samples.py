@@ -9,8 +9,10 @@ from torch import Tensor
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
+from metatrain.data.decoding.grey_16 import Bits
+from metatrain.data.decoding.levels import ALL_16_BITS
 from metatrain.data.images import BadImage, normalise, shape_of
-from metatrain.data.pictures import decode, png
+from metatrain.data.pictures import decode, lossless
 from metatrain.evaluation.episodes.benchmark import Benchmark
 from metatrain.evaluation.episodes.episode_list import EpisodeList
 from metatrain.storage.files import MissingError, read_file, sizes_under, write_file
@@ -29,7 +31,8 @@ def export_supports(benchmark: Benchmark, whole: EpisodeList, folder: str) -> No
     for i, support in enumerate(supports):
         seed, task = divmod(i, len(benchmark.tasks))
         for n, image in enumerate(support):
-            write_file(f"{folder}/{_episode_folder(seed, task)}/support/{n}.png", png(image))
+            url = f"{folder}/{_episode_folder(seed, task)}/support/{n}.png"
+            write_file(url, lossless(image, benchmark.bits))
     write_file(f"{folder}/{LIST}", whole.content())
 
 
@@ -74,15 +77,19 @@ def read_samples(folder: str, benchmark: Benchmark) -> Tensor:
             f"{folder} lacks {len(missing)} of {len(names)} images, the first of them "
             f"{missing[0]}; sample {count} images of every episode."
         )
-    images = [_read(f"{folder}/{n}", shape) for n in tracked("reading samples", names, len(names))]
+    images = [
+        _read(f"{folder}/{name}", shape, benchmark.bits)
+        for name in tracked("reading samples", names, len(names))
+    ]
     return torch.cat(images).view(seeds, tasks, count, *shape)
 
 
-def _read(url: str, shape: list[int]) -> Tensor:
+def _read(url: str, shape: list[int], bits: Bits) -> Tensor:
     channels, size, _ = shape
     try:
         background = "keep" if channels == 4 else "white"
-        image = normalise(read_file(url), background=background).data
+        levels = (lambda _: ALL_16_BITS) if bits == 16 else None
+        image = normalise(read_file(url), background=background, levels=levels, bits=bits).data
         height, width, _ = shape_of(image)
     except BadImage as error:
         raise UserError(f"{url} cannot be used: {error}.") from error

@@ -21,7 +21,7 @@ from metatrain.base.progress import tracked
 from metatrain.config import Config
 from metatrain.data.examples import Examples
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.pictures import to_uint8
+from metatrain.data.pictures import to_levels
 from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.evaluation.episodes.episode_list import ListedEpisode
 from metatrain.generators import Generator
@@ -105,7 +105,7 @@ class JobOutput:
 
     Attributes:
         steps: the numbers of inner steps, [P].
-        images: N samples after each, uint8 [P, N, C, H, W].
+        images: N samples after each, uint8 [P, N, C, H, W]; uint16 of models with `data.bits=16`.
         losses: the loss on reference and held-out images, [P].
         seconds: the time of the inner steps, [P].
         surprise: the model's surprise at the support before its first inner step, see
@@ -150,7 +150,7 @@ def _untrained_sha256(config: Config) -> str:
         "objective": True,
         "codec": True,
         "adapt": True,
-        "data": {"image_size", "channels", "conditions"},
+        "data": {"image_size", "channels", "bits", "conditions"},
         "inner": {"optimizer", "scope"},
     }
     kind = LEARNERS[config.learner.name]
@@ -180,7 +180,7 @@ def perform(job: Job, device: torch.device) -> None:
     support_losses, other_losses = image_losses(adapter.generator, episode)
     output = JobOutput(
         steps=torch.tensor(shown),
-        images=torch.stack([to_uint8(strip.drawn[step]) for step in shown]).cpu(),
+        images=torch.stack([to_levels(strip.drawn[step], data.bits).cpu() for step in shown]),
         losses=_by_step(strip.query_loss, shown),
         seconds=_by_step(strip.seconds, shown),
         surprise=before.cpu(),

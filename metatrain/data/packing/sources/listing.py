@@ -22,6 +22,7 @@ class ListedImage(NamedTuple):
         read: reads the encoded image.
         stamp: anything JSON that changes with the image, such as its size in bytes.
         patient: the person it is of, as the source names them; never to be stored.
+        issuer: who gave the person that name, such as a hospital; '' where it is not known.
     """
 
     task: str
@@ -31,6 +32,7 @@ class ListedImage(NamedTuple):
     read: Callable[[], bytes]
     stamp: Any = None
     patient: str = ""
+    issuer: str = ""
 
 
 @dataclass

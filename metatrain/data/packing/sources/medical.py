@@ -122,10 +122,12 @@ def _is_candidate(name: str) -> bool:
 
 def _slices(entry: ListedImage, medical: MedicalFile) -> list[ListedImage]:
     slices = []
+    patient = entry.patient or medical.patient
     for index in range(medical.count):
         name = entry.name if medical.count == 1 else f"{entry.name}, slice {index}"
-        read, patient = partial(medical.slice_of, index), entry.patient or medical.patient
-        slices.append(entry._replace(name=name, read=read, patient=patient))
+        read = partial(medical.slice_of, index)
+        whose = {"patient": patient, "issuer": medical.issuer}
+        slices.append(entry._replace(name=name, read=read, **whose))
     return slices
 
 

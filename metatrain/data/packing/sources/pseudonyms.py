@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from metatrain.base.errors import UserError
-from metatrain.base.text import listed
+from metatrain.base.text import counted, listed
 from metatrain.data.packing.patients import Patients, Salt, folded
 from metatrain.data.packing.sources.listing import MODALITY, ListedImage, Listing, Options
 
@@ -36,13 +36,17 @@ def with_pseudonyms(
         )
     if not any(each.names for each in named):
         return listing, None
-    salt, columns = Salt(options.patient_salt), _Columns(named)
-    hidden = [_hidden(each, salt, columns) for each in named]
+    salt, columns, issuers = Salt(options.patient_salt), _Columns(named), _Issuers(named)
+    hidden = [_hidden(each, salt, columns, issuers) for each in named]
     of_task: dict[str, set[str]] = {}
     for entry in hidden:
         of_task.setdefault(entry.task, set()).update([entry.patient] if entry.patient else [])
-    patients = Patients(salt.mark, {task: frozenset(some) for task, some in of_task.items()})
-    remarks = [*listing.remarks, *_warning(columns.kept)]
+    patients = Patients(
+        salt.mark,
+        {task: frozenset(some) for task, some in of_task.items()},
+        frozenset(map(salt.pseudonym, issuers.with_issuer)),
+    )
+    remarks = [*listing.remarks, *issuers.remarks, *_warning(columns.kept)]
     return replace(listing, entries=hidden, remarks=remarks), patients
 
 
@@ -56,6 +60,8 @@ class _Named:
         texts = [*([entry.task] if self.by_task else []), *texts, entry.patient]
         self.names = [text.strip() for text in texts if text.strip()]
         self.metadata = {c: text for c, text in entry.metadata.items() if c not in ranks}
+        # A column, or a task, names patients of its own accord.
+        self.issuer = folded(entry.issuer) if self.names == [entry.patient.strip()] else ""
         self.entry = entry
 
     def is_name(self, text: str) -> bool:
@@ -85,6 +91,33 @@ class _Columns:
         self.kept = [column for column in known[0].metadata if column not in self.repeated]
 
 
+class _Issuers:
+    """The names of patients that count only together with their issuer.
+
+    Where one image has the name without an issuer, its patient could be any of those who have that
+    name, so that all of them are one: two patients in one task do no harm, one patient in two
+    splits does.
+
+    Attributes:
+        with_issuer: names, folded, of which no image lacks the issuer.
+        remarks: a sentence where some image does.
+    """
+
+    def __init__(self, named: Sequence[_Named]) -> None:
+        issued = {folded(each.names[0]) for each in named if each.issuer}
+        alone = {folded(each.names[0]) for each in named if each.names and not each.issuer}
+        self.with_issuer = issued - alone
+        joined = counted(len(issued & alone), "PatientID")
+        self.remarks = [
+            f"{joined} with an IssuerOfPatientID in some files and none in others: the PatientID "
+            f"alone counts there"
+        ] * bool(issued & alone)
+
+    def of(self, each: _Named) -> str:
+        """Return the issuer that counts for an image; '' where the name alone does."""
+        return each.issuer if each.issuer and folded(each.names[0]) in self.with_issuer else ""
+
+
 def _rank(column: str, options: Options) -> int:
     """Return how surely a column names patients, 1 above all others; 0 where it does not."""
     if column == options.patient_column:
@@ -100,13 +133,14 @@ def _warning(columns: Collection[str]) -> list[str]:
     return [remark] if kept else []
 
 
-def _hidden(each: _Named, salt: Salt, columns: _Columns) -> ListedImage:
+def _hidden(each: _Named, salt: Salt, columns: _Columns, issuers: _Issuers) -> ListedImage:
     """Return the entry without a word that its source has of the patient."""
-    entry, pseudonym = each.entry, salt.pseudonym(each.names[0]) if each.names else ""
+    entry = each.entry
+    pseudonym = salt.pseudonym(each.names[0], issuers.of(each)) if each.names else ""
     metadata = each.metadata | dict.fromkeys(columns.repeated, pseudonym)
     if not columns.by_task:
         metadata = {_SOURCE: pseudonym} | metadata | {_PATIENT: pseudonym}
     task = pseudonym if columns.by_task and pseudonym else entry.task or pseudonym
     # Names of files are often those of patients, and a plain hash of one can be guessed.
     stamp = salt.digest("file", f"{entry.name}/{entry.stamp}")
-    return entry._replace(task=task, metadata=metadata, stamp=stamp, patient=pseudonym)
+    return entry._replace(task=task, metadata=metadata, stamp=stamp, patient=pseudonym, issuer="")
