@@ -25,7 +25,7 @@ def diffusers_class(name: str) -> Any:
     try:
         # Modules make tensors as they are imported, which whoever counts or records those of a
         # network in the making must not take for its own.
-        with _disable_current_modes():
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
             return getattr(importlib.import_module("diffusers"), name)
     except ImportError as error:
         raise UserError(

@@ -181,6 +181,7 @@ def test_a_network_that_takes_long_to_make_shows_how_far_it_is(lines, monkeypatc
     assert last[1] == last[2]
 
 
+@pytest.mark.long
 def test_packages_that_are_imported_on_the_way_are_no_part_of_the_network(tmp_path):
     """A network of diffusers imports its class while it is made, which makes tensors."""
     folder = write_pipeline(tmp_path, "UNet2DModel")
