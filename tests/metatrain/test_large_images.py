@@ -28,14 +28,13 @@ def _write_discs(folder, noise):
 def test_256_pixels_from_packing_to_drawing(tmp_path):
     torch.set_num_threads(1)
     noise, packed, latents = np.random.default_rng(0), tmp_path / "packed", tmp_path / "latents"
-    for task in range(4):
-        _write_discs(tmp_path / "images" / f"disc {task}", noise)
+    for task, split in enumerate(("train", "train", "val", "test")):
+        _write_discs(tmp_path / "images" / split / f"disc {task}", noise)
     _write_discs(tmp_path / "new", noise)
     codec, run = tmp_path / "codec.safetensors", tmp_path / "runs" / "large"
-    small = ["generator.width=4", "meta.batch=1"]
+    small = ["generator.width=4", "meta.batch=2"]
     sizes = ["--factor", 8, "--channels", 4, "--steps", 2]
-    splits = ["--size", SIZE, "--split", "0.5,0.25,0.25"]
-    assert metatrain("pack", tmp_path / "images", packed, *splits) == 0
+    assert metatrain("pack", tmp_path / "images", packed, "--size", SIZE) == 0
     assert metatrain("codec", "train", packed, *small, *sizes, "--out", codec) == 0
     assert metatrain("encode", packed, "--codec", codec, "--out", latents) == 0
     assert EpisodeStore(str(latents)).latents.shape == (4, SIZE // 8, SIZE // 8)
