@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.figures import png
 from benchmarks.payoff.cell_files import read_scores
 from benchmarks.payoff.cells import Cells
-from benchmarks.payoff.figure import LEAST_KID, payoff_png, payoff_svg
+from benchmarks.payoff.figure import LEAST_KID, payoff_svg
 from benchmarks.payoff.goals import goals_text
 from benchmarks.payoff.groups import Group, read_groups
 from benchmarks.payoff.plan import SCRATCH, Cell, Plan
@@ -82,7 +83,7 @@ def write_page(plan: Plan, cells: Cells, every: Sequence[Cell], out: Path) -> Pa
     svg = payoff_svg(groups, real, list(plan.methods))
     out.mkdir(parents=True, exist_ok=True)
     (out / "payoff.svg").write_text(svg)
-    (out / "payoff.png").write_bytes(payoff_png(svg))
+    (out / "payoff.png").write_bytes(png(svg))
     (out / "payoff.json").write_text(_numbers(plan, groups, real) + "\n")
     page = out / "payoff.md"
     page.write_text(_text(plan, groups, real, every))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from metatrain.base.errors import UserError
 from metatrain.base.text import reason_of
@@ -22,13 +23,15 @@ def diffusers_class(name: str) -> Any:
         UserError: when diffusers is not installed.
     """
     try:
-        diffusers = importlib.import_module("diffusers")
+        # Modules make tensors as they are imported, which whoever counts or records those of a
+        # network in the making must not take for its own.
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            return getattr(importlib.import_module("diffusers"), name)
     except ImportError as error:
         raise UserError(
             "models of diffusers need a package that is not installed; pip install "
             "'metatrain[backbones]'."
         ) from error
-    return getattr(diffusers, name)
 
 
 def constructed(values: Mapping[str, Any], url: str) -> Any:

@@ -16,10 +16,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.figures import png
 from benchmarks.payoff.__main__ import main
 from benchmarks.payoff.cell_files import read_cell_scores
 from benchmarks.payoff.cells import Cells
-from benchmarks.payoff.figure import payoff_png, payoff_svg
+from benchmarks.payoff.figure import payoff_svg
 from benchmarks.payoff.groups import KID, OWN_TASK, Group, mean_score, need, read_groups
 from benchmarks.payoff.plan import (
     Cell,
@@ -165,7 +166,7 @@ def test_scores_are_those_of_evaluate_and_the_page_has_all_cells(place, capsys):
     real = {"stripes": scores[3]}
     svg = payoff_svg(groups, real, ["scratch", "joint"])
     assert ElementTree.fromstring(svg).tag.endswith("svg")
-    assert payoff_png(svg).startswith(b"\x89PNG")
+    assert png(svg).startswith(b"\x89PNG")
 
 
 def _scores(values: list[float]) -> Score:

@@ -3,12 +3,15 @@
 import io
 import logging
 import re
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from small_models import save
+from tiny_backbones import overrides_of, write_pipeline
 
 import metatrain as interface
 from metatrain.base import progress
@@ -176,6 +179,22 @@ def test_a_network_that_takes_long_to_make_shows_how_far_it_is(lines, monkeypatc
     last = re.fullmatch(r"making the network, million numbers: (\d+)/(\d+), .*", lines()[-1])
     assert last
     assert last[1] == last[2]
+
+
+@pytest.mark.long
+def test_packages_that_are_imported_on_the_way_are_no_part_of_the_network(tmp_path):
+    """A network of diffusers imports its class while it is made, which makes tensors."""
+    folder = write_pipeline(tmp_path, "UNet2DModel")
+    overrides = overrides_of(folder, "UNet2DModel")
+    code = f"""\
+from metatrain.config import load_config
+from metatrain.model import filling
+from metatrain.model.build import build_theta
+
+filling._LONG = -1.0
+build_theta(load_config(None, {overrides}))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_weights_that_are_made_slice_by_slice_show_how_far_they_are(lines):
