@@ -1,23 +1,29 @@
-"""Measure what smaller models cost: half precision, and exported networks in float32 and int8.
+"""Measure what smaller models cost: fewer bits, fewer channels, and exported networks.
 
-    python -m benchmarks.compression RUN --tasks 8 --images 16
+    python -m benchmarks.compression RUN pruned=PRUNED ... --tasks 24 --images 12
 
-Adapts the model of a finished run to tasks of its split test, in every form, and prints bytes,
-seconds to adapt to a task, seconds an image, KID and own task. What is exported has adapted in
-float32; its seconds to adapt include the export.
+Adapts the model of a finished run to tasks of its split test, in every form, and prints bytes, CPU
+seconds to adapt to a task and to sample an image, KID and own task, with the differences to fp32
+and their paired 95% intervals. What is exported has adapted in float32; its seconds to adapt
+include the export. What was measured before, by name, is not measured again.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from benchmarks.adapted_scores import Measured, Scores, kept, scores_of
+from benchmarks.commands import resumable
 from benchmarks.provenance import commit, hardware
-from metatrain.base.errors import UserError
+from metatrain.base.progress import tracked
 from metatrain.base.section import Section
 from metatrain.base.tables import aligned
 from metatrain.data.episodes import Episode
@@ -25,9 +31,7 @@ from metatrain.data.loader import open_tasks
 from metatrain.generators import Generator
 from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.velocity import VelocityNetwork
-from metatrain.metrics.kid import kid
 from metatrain.metrics.network import NETWORK, HashedNetwork, metric_network
-from metatrain.metrics.retrieval import own_task_share
 from metatrain.model.export.graph import network_graph, sampling_generator
 from metatrain.model.export.int8 import quantized, sampling_calls
 from metatrain.model.export.onnx import onnx_bytes, session_of
@@ -37,7 +41,11 @@ from metatrain.model.places import home_of
 from metatrain.model.precision import Precision, rounded
 from metatrain.training.run_data import held_out_episodes
 
-_HEADS = ["form", "bytes", "s to adapt", "s an image", "KID", "own task"]
+_HEADS = [
+    *("form", "bytes", "CPU s to adapt", "CPU s an image"),
+    *("KID", "to fp32's", "own task", "to fp32's"),
+]
+_BYTES, _ADAPTING, _SAMPLING, _SAMPLES = "bytes", "adapting", "sampling", "samples"
 
 # Returns images [count, C, H, W].
 Sample = Callable[[int], Tensor]
@@ -48,6 +56,9 @@ class Adapted(NamedTuple):
 
     size: int
     sample: Sample
+
+
+Adapt = Callable[[Episode], Adapted]
 
 
 class SessionNetwork(VelocityNetwork):
@@ -70,8 +81,8 @@ class SessionNetwork(VelocityNetwork):
         return torch.from_numpy(velocity)
 
 
-def in_precision(model: Model, precision: Precision | None) -> Callable[[Episode], Adapted]:
-    """Return what adapts a model in single or half precision."""
+def in_precision(model: Model, precision: Precision | None) -> Adapt:
+    """Return what adapts a model in single precision or fewer bits."""
     start = model if precision is None else rounded(model, precision)
     size = len(start.to_bytes())
 
@@ -82,7 +93,7 @@ def in_precision(model: Model, precision: Precision | None) -> Callable[[Episode
     return adapt
 
 
-def as_onnx(model: Model, *, int8: bool) -> Callable[[Episode], Adapted]:
+def as_onnx(model: Model, *, int8: bool) -> Adapt:
     """Return what adapts a model, and exports its network."""
 
     def adapt(episode: Episode) -> Adapted:
@@ -99,41 +110,51 @@ def as_onnx(model: Model, *, int8: bool) -> Callable[[Episode], Adapted]:
     return adapt
 
 
-def row(
-    form: str,
-    adapt: Callable[[Episode], Adapted],
-    episodes: Sequence[Episode],
-    network: HashedNetwork,
-) -> list[str]:
-    """Measure a form on all episodes."""
-    images = len(episodes[0].query)
-    real = network.features(torch.stack([episode.query.target for episode in episodes]))
-    seconds = [0.0, 0.0]
-    features, size = [], 0
-    for episode in episodes:
-        start = time.perf_counter()
-        size, sample = adapt(episode)
-        adapted = time.perf_counter()
-        features.append(network.features(sample(images)))
-        seconds[0] += adapted - start
-        seconds[1] += time.perf_counter() - adapted
-    samples = torch.stack(features)
-    return [
-        form,
-        f"{size:,}",
-        f"{seconds[0] / len(episodes):.2f}",
-        f"{seconds[1] / len(episodes) / images:.3f}",
-        f"{kid(samples, real):.4f}",
-        f"{own_task_share(samples, real).mean().item():.1%}",
-    ]
+def measured(adapt: Adapt, episodes: Sequence[Episode], network: HashedNetwork) -> Measured:
+    """Adapt a form to all episodes and sample from it."""
+    images, features = len(episodes[0].query), list[Tensor]()
+    numbers: dict[str, float] = dict.fromkeys((_BYTES, _ADAPTING, _SAMPLING), 0.0)
+    for episode in tracked("measuring", episodes, len(episodes)):
+        start = time.process_time()
+        numbers[_BYTES], sample = adapt(episode)
+        adapted = time.process_time()
+        samples = sample(images)
+        numbers[_ADAPTING] += (adapted - start) / len(episodes)
+        numbers[_SAMPLING] += (time.process_time() - adapted) / len(episodes) / images
+        features.append(network.features(samples))
+    return Measured({_SAMPLES: torch.stack(features)}, numbers)
+
+
+def forms_of(model: Model) -> dict[str, Adapt]:
+    """Return a model in all forms, by name."""
+    return {
+        "fp32": in_precision(model, None),
+        "fp16": in_precision(model, "fp16"),
+        "bf16": in_precision(model, "bf16"),
+        "int8": in_precision(model, "int8"),
+        "ONNX": as_onnx(model, int8=False),
+        "ONNX, int8": as_onnx(model, int8=True),
+    }
+
+
+def cells(form: str, result: Measured, scores: Scores, first: Scores) -> list[str]:
+    """Return the cells of a row."""
+    size, adapting, sampling = (result.numbers[key] for key in (_BYTES, _ADAPTING, _SAMPLING))
+    return [form, f"{size:,.0f}", f"{adapting:.2f}", f"{sampling:.4f}", *scores.cells(first)]
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", metavar="RUN", help="the folder of a finished run of a flow")
-    parser.add_argument("--tasks", type=int, default=8, help="tasks of the split test (8)")
-    parser.add_argument("--images", type=int, default=16, help="images of a task (16)")
+    parser.add_argument(
+        "others", metavar="NAME=MODEL", nargs="*", help="further models, such as pruned ones"
+    )
+    parser.add_argument("--tasks", type=int, default=24, help="tasks of the split test (24)")
+    parser.add_argument("--images", type=int, default=12, help="images of a task (12)")
+    parser.add_argument(
+        "--work", default="compression", metavar="DIR", help="keeps what is measured"
+    )
     arguments = parser.parse_args()
     model = load_model(arguments.run, trust=True)
     config = model.config
@@ -146,14 +167,17 @@ def main() -> None:
         image_size=config.data.image_size,
         channels=config.data.channels,
     )
-    forms = {
-        "fp32": in_precision(model, None),
-        "fp16": in_precision(model, "fp16"),
-        "bf16": in_precision(model, "bf16"),
-        "ONNX": as_onnx(model, int8=False),
-        "ONNX, int8": as_onnx(model, int8=True),
+    real = network.features(torch.stack([episode.query.target for episode in episodes]))
+    forms = forms_of(model)
+    for name, _, url in (other.rpartition("=") for other in arguments.others):
+        forms[name or url] = in_precision(load_model(url, trust=True), None)
+    folder = Path(arguments.work, f"{model.sha256[:16]}-{len(episodes)}x{arguments.images}")
+    results = {
+        form: kept(folder / f"{form}.safetensors", partial(measured, adapt, episodes, network))
+        for form, adapt in forms.items()
     }
-    rows = [row(form, adapt, episodes, network) for form, adapt in forms.items()]
+    scores = {form: scores_of(r.features[_SAMPLES], real) for form, r in results.items()}
+    rows = [cells(form, r, scores[form], scores["fp32"]) for form, r in results.items()]
     print(aligned([_HEADS, *rows], justify="right"))
     print(
         f"{len(episodes)} tasks of {arguments.images} images, {torch.get_num_threads()} threads, "
@@ -162,7 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(str(error)) from None
+    sys.exit(resumable(main))

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load
 from torch import Tensor
 
+from benchmarks.adapted_scores import Measured, Scores, kept, scores_of
 from benchmarks.commands import resumable
 from benchmarks.provenance import commit, hardware
 from metatrain.base.progress import tracked
@@ -26,15 +26,11 @@ from metatrain.base.tables import aligned
 from metatrain.config import with_values
 from metatrain.data.episodes import Episode
 from metatrain.data.loader import open_tasks
-from metatrain.evaluation.scores.statistics import Score, mean_of, mean_of_pairs, score
 from metatrain.generators.samplers import FlowSamplerConfig
-from metatrain.metrics.kid import kid_of_pairs
 from metatrain.metrics.network import NETWORK, HashedNetwork, metric_network
-from metatrain.metrics.retrieval import own_task_share
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.model.places import home_of
-from metatrain.storage.tensors import file_bytes, read_metadata
 from metatrain.training.run_data import held_out_episodes
 
 CALLS = (1, 2, 4, 6, 12)
@@ -54,8 +50,7 @@ class Row(NamedTuple):
     model: str
     sampler: str
     calls: int
-    kid: Score
-    own_task: Score
+    scores: Scores
     adapting: float
     sampling: float
 
@@ -82,27 +77,12 @@ def calls_of(sampler: FlowSamplerConfig) -> int:
     return 2 * sampler.steps - 1 if sampler.method == "heun" else sampler.steps
 
 
-class Measured(NamedTuple):
-    """Features [T, N, D] of a model's samples by sampler, and seconds."""
-
-    features: dict[str, Tensor]
-    seconds: dict[str, float]
-
-
 def measured(
     model: Model, episodes: Sequence[Episode], network: HashedNetwork, folder: str
 ) -> Measured:
     """Sample from a model with each of its samplers, unless the folder has the result already."""
     name = f"{model.sha256[:16]}-{len(episodes)}x{len(episodes[0].query)}.safetensors"
-    file = Path(folder, name)
-    if not file.exists():
-        result = _sampled(model, episodes, network)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        metadata = {key: repr(value) for key, value in result.seconds.items()}
-        file.write_bytes(file_bytes(result.features, metadata))
-    data = file.read_bytes()
-    seconds = {key: float(value) for key, value in read_metadata(data).items()}
-    return Measured(load(data), seconds)
+    return kept(Path(folder, name), lambda: _sampled(model, episodes, network))
 
 
 def _sampled(model: Model, episodes: Sequence[Episode], network: HashedNetwork) -> Measured:
@@ -124,26 +104,20 @@ def _sampled(model: Model, episodes: Sequence[Episode], network: HashedNetwork) 
 def rows_of(name: str, model: Model, result: Measured, real: Tensor) -> Iterator[Row]:
     """Score a model with each of its samplers."""
     for key, sampler in samplers_of(model).items():
-        samples, tasks = result.features[key], len(real)
         yield Row(
             name,
             key,
             calls_of(sampler),
-            score(mean_of_pairs(kid_of_pairs(samples, real)), tasks),
-            score(mean_of(own_task_share(samples, real)), tasks),
-            result.seconds[ADAPTING],
-            result.seconds[key],
+            scores_of(result.features[key], real),
+            result.numbers[ADAPTING],
+            result.numbers[key],
         )
 
 
 def words(row: Row, teacher: Row) -> list[str]:
     """Return the cells of a row."""
-    kid, own = row.kid.minus(teacher.kid), row.own_task.minus(teacher.own_task)
     return [
-        *(row.model, row.sampler, str(row.calls), f"{row.kid.value:.4f}"),
-        f"{kid.value:+.4f} [{kid.low:+.4f}, {kid.high:+.4f}]",
-        f"{row.own_task.value:.1%}",
-        f"{100 * own.value:+.1f} [{100 * own.low:+.1f}, {100 * own.high:+.1f}]",
+        *(row.model, row.sampler, str(row.calls), *row.scores.cells(teacher.scores)),
         *(f"{row.adapting:.2f}", f"{row.sampling:.4f}"),
     ]
 
@@ -151,7 +125,8 @@ def words(row: Row, teacher: Row) -> list[str]:
 def values(row: Row) -> dict[str, Any]:
     """Return a row as plain values."""
     plain = row._asdict()
-    return plain | {"kid": row.kid.estimate.__dict__, "own_task": row.own_task.estimate.__dict__}
+    scores = plain.pop("scores")
+    return plain | scores.plain()
 
 
 def main() -> None:

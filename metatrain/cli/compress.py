@@ -1,18 +1,23 @@
-"""`metatrain compress`: a model's file in half precision."""
+"""`metatrain compress`: a smaller file of a model, in fewer bits or with fewer channels."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import say
 from metatrain.cli.arguments import add_trust_argument
 from metatrain.cli.command import Command, show
 
+if TYPE_CHECKING:
+    from metatrain.model.model import Model
+
 
 def _compress(arguments: argparse.Namespace) -> None:
     from metatrain.model.file import parse_model
     from metatrain.model.named import ENDING
     from metatrain.model.places import adapted_url, model_url, read_model
-    from metatrain.model.precision import compressed
+    from metatrain.model.precision import rounded
+    from metatrain.model.pruning import pruned
     from metatrain.storage.files import absolute, exists, write_file
 
     if not arguments.out.endswith(ENDING):
@@ -23,19 +28,47 @@ def _compress(arguments: argparse.Namespace) -> None:
         raise UserError(f"--out is the model itself, {url}; name another file.")
     file = read_model(url)
     model = parse_model(file, url, arguments.adapted_from, trust=arguments.trust)
-    data = compressed(model, len(file), arguments.dtype)
+    small, dtype = model, arguments.dtype
+    if arguments.prune is not None:
+        small = pruned(model, arguments.prune)
+    elif dtype is None:
+        dtype = "fp16"
+    small = rounded(small, dtype) if dtype else small
+    data = small.to_bytes()
+    if len(data) >= len(file):
+        raise UserError(
+            f"the model would have {len(data):,} bytes in {dtype or 'its precision'}, and its file "
+            f"has {len(file):,} already; keep that."
+        )
     write_file(arguments.out, data)
-    say(
-        f"{len(data) / 1e6:.2f} MB in place of {len(file) / 1e6:.2f}. It computes and adapts in "
-        f"single precision; calibrate it as it is now."
-    )
+    say(f"{len(data) / 1e6:.2f} MB in place of {len(file) / 1e6:.2f}. {_advice(arguments, small)}")
     show(arguments.out)
+
+
+def _advice(arguments: argparse.Namespace, small: "Model") -> str:
+    if arguments.prune is None:
+        return "It computes and adapts in single precision; calibrate it as it is now."
+    width = small.config.generator.width
+    return (
+        f"It has a width of {width} and has to be trained further: metatrain train CONFIG "
+        f"generator.width={width} run.init={arguments.out}"
+    )
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="a model file, the folder of a run or adaptation, or a name")
-    add("--dtype", choices=("fp16", "bf16"), default="fp16", help="precision of the file (fp16)")
+    add(
+        "--dtype",
+        choices=("fp16", "bf16", "int8"),
+        help="precision of the file (fp16; with --prune that of the model)",
+    )
+    add(
+        "--prune",
+        type=float,
+        metavar="SHARE",
+        help="share of the channels to remove, such as 0.5; the model has to be trained further",
+    )
     add("--out", required=True, metavar="FILE", help="the file to write (.safetensors)")
     add(
         "--adapted-from",
@@ -45,4 +78,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_argument(parser)
 
 
-COMPRESS = Command("Write a model's file in half precision.", _arguments, _compress)
+COMPRESS = Command(
+    "Write a smaller file of a model: fewer bits, or fewer channels.", _arguments, _compress
+)

@@ -20,6 +20,7 @@ from metatrain.data.episode_config import MOST_SUPPORT
 from metatrain.data.examples import Condition, Examples
 from metatrain.data.pictures import from_levels, to_levels
 from metatrain.model.calibration import Calibration
+from metatrain.model.parameter_types import read_parameters, stored_parameters
 from metatrain.model.reference import Reference
 from metatrain.model.skeleton import skeleton
 from metatrain.storage.tensors import file_bytes, read_metadata
@@ -27,8 +28,6 @@ from metatrain.storage.tensors import file_bytes, read_metadata
 # Raised when a change makes older files unreadable.
 FORMAT = "metatrain-1"
 
-# Before the names of a model's parameters in its file.
-PARAMETERS = "parameters"
 _BUFFERS, _CALIBRATION = "buffers", "calibration"
 _SUPPORT, _GIVEN = "support", "support/given"
 _REFERENCE = "adapted_from"
@@ -36,7 +35,6 @@ _REFERENCE = "adapted_from"
 _FROZEN = "frozen"
 
 _MOST_STEPS = 2**63
-_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 _TEXTS = TypeAdapter(dict[str, tuple[str, ...]])
 
@@ -56,15 +54,14 @@ class Contents(TypedDict):
 def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> bytes:
     """Return a model file of these contents; the support's targets are rounded to `data.bits`.
 
-    Parameters are in half precision where that is exact for all of them.
+    Parameters have the fewest bits that are exact for all of them.
 
     Args:
         reference: the model that has the parameters which `contents` leaves out.
         contents: the model's.
     """
     support, calibration = contents["support"], contents["calibration"]
-    tensors = _named(PARAMETERS, _halved(contents["parameters"]))
-    tensors |= _named(_BUFFERS, contents["buffers"])
+    tensors = stored_parameters(contents["parameters"]) | _named(_BUFFERS, contents["buffers"])
     for sha256, content in contents["frozen"].items():
         tensors[f"{_FROZEN}/{sha256}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     metadata = metadata_of(contents["config"], contents["step"])
@@ -105,6 +102,7 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         frozen = _frozen(tensors)
         given = _under(_GIVEN, tensors) | _TEXTS.validate_json(metadata.get(_GIVEN, "{}"))
         _check_values(tensors, step)
+        parameters = read_parameters(tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else reason_of(error)
         raise UserError(f"{url} is not a metatrain model, or is damaged: {reason}.") from error
@@ -113,7 +111,7 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
     config = _config(values, url)
     contents = Contents(
         config=config,
-        parameters={name: _whole(p) for name, p in _under(PARAMETERS, tensors).items()},
+        parameters=parameters,
         step=step,
         support=_support(tensors.get(_SUPPORT), given, config.data, url),
         calibration=calibration,
@@ -121,23 +119,6 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         frozen=frozen,
     )
     return contents, reference
-
-
-def _halved(parameters: Parameters) -> Parameters:
-    """Return single-precision parameters in half precision, unless that would round any of them."""
-    for half in (torch.float16, torch.bfloat16):
-        if all(_is_exact(parameter, half) for parameter in parameters.values()):
-            return {name: p.to(half) for name, p in parameters.items()}
-    return parameters
-
-
-def _is_exact(parameter: Tensor, half: torch.dtype) -> bool:
-    return parameter.dtype == torch.float32 and torch.equal(parameter.to(half).float(), parameter)
-
-
-def _whole(parameter: Tensor) -> Tensor:
-    """Return a parameter in single precision where the file has it in half, which is exact."""
-    return parameter.float() if parameter.dtype in (torch.float16, torch.bfloat16) else parameter
 
 
 def _config(values: Any, url: str) -> Config:
@@ -151,10 +132,8 @@ def _check_values(tensors: Mapping[str, Tensor], step: int) -> None:
     if not 0 <= step < _MOST_STEPS:
         raise ValueError(f"its step is {step}")
     for name, tensor in tensors.items():
-        if name.startswith(f"{PARAMETERS}/") and tensor.dtype not in _FLOATS:
-            raise ValueError(f"{name} has the type {tensor.dtype}")
         # In the precision that everything is computed in.
-        if tensor.dtype in _FLOATS and not tensor.float().isfinite().all():
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
             raise ValueError(f"{name} is not finite")
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from metatrain.base.errors import UserError
 from metatrain.base.progress import say
 from metatrain.config import Config, parse_config
-from metatrain.model.format import FORMAT, PARAMETERS
+from metatrain.model.format import FORMAT
 from metatrain.model.named import FILE, named_model, named_models
+from metatrain.model.parameter_types import PARAMETERS
 from metatrain.model.places import model_url
 from metatrain.storage.files import MissingError, read_file
 from metatrain.storage.tensor_file import TensorFile

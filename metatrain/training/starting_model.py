@@ -16,10 +16,12 @@ from metatrain.learning.inner.scope import All
 from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners.joint import Joint
 from metatrain.model.build import build_theta
-from metatrain.model.format import FORMAT, PARAMETERS
+from metatrain.model.format import FORMAT
 from metatrain.model.named import known_names
+from metatrain.model.parameter_types import PARAMETERS, SCALES
 from metatrain.model.places import model_url
 from metatrain.storage.files import MissingError
+from metatrain.storage.int8 import dequantize
 from metatrain.storage.tensor_file import TensorFile
 
 # Keys that decide the tensors of a network.
@@ -79,7 +81,19 @@ class StartingModel:
         """Yield each tensor of theta that the model has, by its name in theta; one at a time."""
         for name, stored in self._names.items():
             if stored in self._file.shapes:
-                yield name, self._file.read(stored)
+                yield name, self._read(name)
+
+    def _read(self, name: str) -> Tensor:
+        scales = f"{SCALES}/{name}"
+        if scales not in self._file.shapes:
+            return self._file.read(_stored(name))
+        codes = self._file.read(_stored(name), whole_numbers=True)
+        try:
+            return dequantize(codes, self._file.read(scales))
+        except ValueError as error:
+            raise UserError(
+                f"run.init is {self._url}, which is damaged: {printable(name)}: {error}."
+            ) from error
 
     def _fault(self, network: set[str]) -> str | None:
         """Return what keeps the tensors from fitting; None where nothing does.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from metatrain.base.section import Section
 from metatrain.data.examples import Condition
 from metatrain.generators.networks.layers import Context
+from metatrain.generators.networks.wiring import Wiring
 
 
 class Network(nn.Module, ABC):
@@ -52,3 +53,7 @@ class Network(nn.Module, ABC):
     ) -> Mapping[str, Condition]:
         """Take conditions from some examples, as training does."""
         return given
+
+    def wiring(self) -> Wiring | None:
+        """Return which weights share channels; None for a network that cannot be pruned."""
+        return None

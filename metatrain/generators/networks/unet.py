@@ -21,7 +21,12 @@ from metatrain.generators.networks.layers import (
     mean_of_visible,
     time_embedding,
 )
-from metatrain.generators.networks.velocity import VelocityNetwork, refuse_uneven_patches
+from metatrain.generators.networks.velocity import (
+    INTERVAL,
+    VelocityNetwork,
+    refuse_uneven_patches,
+)
+from metatrain.generators.networks.wiring import FREQUENCIES, Wiring
 
 
 class UNetConfig(Section):
@@ -130,3 +135,35 @@ class UNet(VelocityNetwork):
             h = grow(F.interpolate(h, size=skip.shape[-2:], mode="nearest"))
             h = block(torch.cat([h, skip], dim=1), embedding)
         return self.unfold(self.out(F.silu(self.film_out(self.norm_out(h), embedding))))
+
+    @override
+    def wiring(self) -> Wiring:
+        """Return which weights share channels: every level and every block has its own."""
+        wiring, embedding, token = Wiring(self), ("embedding",), ("token",)
+        levels = [(f"level.{i}",) for i in range(len(self.shrink) + 1)]
+        wiring.layer("time.0", ("time",), (FREQUENCIES,))
+        wiring.layer("time.2", embedding, ("time",))
+        for part, out, into in (("0", "set", ()), ("1", "features", ("set",))):
+            wiring.layer(f"set_encoder.stages.{part}", (out,), into)
+            wiring.layer(f"set_encoder.norms.{part}", (out,))
+        wiring.layer("set_encoder.out", token, ("features",))
+        wiring.layer("set_summary", embedding, token)
+        wiring.layer("stem", levels[0])
+        deeper = levels[-1]
+        for i in reversed(range(len(self.shrink))):
+            grown, out = (f"grow.{i}",), (f"up.{i}.out",)
+            wiring.block(f"down.{i}", levels[i], levels[i], embedding)
+            wiring.layer(f"shrink.{i}", levels[i + 1], levels[i])
+            wiring.layer(f"grow.{i}", grown, deeper)
+            wiring.block(f"up.{i}", grown + levels[i], out, embedding)
+            deeper = out
+        for block in ("middle_in", "middle_out"):
+            wiring.block(block, levels[-1], levels[-1], embedding)
+        wiring.attention("attention", levels[-1], token, self.attention.heads)
+        wiring.layer("norm_out", deeper)
+        wiring.film("film_out", deeper, embedding)
+        wiring.layer("out", (), deeper)
+        if self.interval is not None:
+            wiring.layer(f"{INTERVAL}.hidden", (INTERVAL,))
+            wiring.layer(f"{INTERVAL}.out", embedding, (INTERVAL,))
+        return wiring

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metatrain.model.format import PARAMETERS, metadata_of
+from metatrain.model.format import metadata_of
+from metatrain.model.parameter_types import PARAMETERS
 from metatrain.storage.files import sha256_of, write_chunks
 from metatrain.storage.tensors import header_of, raw_bytes
 from metatrain.training.checkpoint.index import DTYPES, MODEL, FileRecord, StoredSlice, TensorRecord
