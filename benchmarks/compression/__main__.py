@@ -1,6 +1,6 @@
 """Measure what smaller models cost: fewer bits, fewer channels, and exported networks.
 
-    python -m benchmarks.compression RUN pruned=PRUNED ... --tasks 24 --images 12
+    python -m benchmarks.compression RUN pruned=PRUNED ... --tasks 24 --images 8
 
 Adapts the model of a finished run to tasks of its split test, in every form, and prints bytes, CPU
 seconds to adapt to a task and to sample an image, KID and own task, with the differences to fp32
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ _HEADS = [
     *("form", "bytes", "CPU s to adapt", "CPU s an image"),
     *("KID", "to fp32's", "own task", "to fp32's"),
 ]
-_BYTES, _ADAPTING, _SAMPLING, _SAMPLES = "bytes", "adapting", "sampling", "samples"
+_NUMBERS, _SAMPLES = ("bytes", "adapting", "sampling"), "samples"
 
 # Returns images [count, C, H, W].
 Sample = Callable[[int], Tensor]
@@ -110,19 +111,28 @@ def as_onnx(model: Model, *, int8: bool) -> Adapt:
     return adapt
 
 
-def measured(adapt: Adapt, episodes: Sequence[Episode], network: HashedNetwork) -> Measured:
-    """Adapt a form to all episodes and sample from it."""
-    images, features = len(episodes[0].query), list[Tensor]()
-    numbers: dict[str, float] = dict.fromkeys((_BYTES, _ADAPTING, _SAMPLING), 0.0)
-    for episode in tracked("measuring", episodes, len(episodes)):
-        start = time.process_time()
-        numbers[_BYTES], sample = adapt(episode)
-        adapted = time.process_time()
-        samples = sample(images)
-        numbers[_ADAPTING] += (adapted - start) / len(episodes)
-        numbers[_SAMPLING] += (time.process_time() - adapted) / len(episodes) / images
-        features.append(network.features(samples))
-    return Measured({_SAMPLES: torch.stack(features)}, numbers)
+def measured(adapt: Adapt, episode: Episode, network: HashedNetwork) -> Measured:
+    """Adapt a form to an episode and sample from it."""
+    images, start = len(episode.query), time.process_time()
+    size, sample = adapt(episode)
+    adapted = time.process_time()
+    samples = sample(images)
+    sampled = time.process_time()
+    values = (float(size), adapted - start, (sampled - adapted) / images)
+    numbers = dict(zip(_NUMBERS, values, strict=True))
+    return Measured({_SAMPLES: network.features(samples)}, numbers)
+
+
+def measured_on(
+    adapt: Adapt, episodes: Sequence[Episode], network: HashedNetwork, folder: Path
+) -> Measured:
+    """Adapt a form to all episodes; the folder keeps each, so that another call resumes."""
+    parts = [
+        kept(folder / f"{i}.safetensors", partial(measured, adapt, episode, network))
+        for i, episode in enumerate(tracked(folder.name, episodes, len(episodes)))
+    ]
+    numbers = {key: fmean(part.numbers[key] for part in parts) for key in _NUMBERS}
+    return Measured({_SAMPLES: torch.stack([p.features[_SAMPLES] for p in parts])}, numbers)
 
 
 def forms_of(model: Model) -> dict[str, Adapt]:
@@ -139,7 +149,7 @@ def forms_of(model: Model) -> dict[str, Adapt]:
 
 def cells(form: str, result: Measured, scores: Scores, first: Scores) -> list[str]:
     """Return the cells of a row."""
-    size, adapting, sampling = (result.numbers[key] for key in (_BYTES, _ADAPTING, _SAMPLING))
+    size, adapting, sampling = (result.numbers[key] for key in _NUMBERS)
     return [form, f"{size:,.0f}", f"{adapting:.2f}", f"{sampling:.4f}", *scores.cells(first)]
 
 
@@ -151,7 +161,7 @@ def main() -> None:
         "others", metavar="NAME=MODEL", nargs="*", help="further models, such as pruned ones"
     )
     parser.add_argument("--tasks", type=int, default=24, help="tasks of the split test (24)")
-    parser.add_argument("--images", type=int, default=12, help="images of a task (12)")
+    parser.add_argument("--images", type=int, default=8, help="images of a task (8)")
     parser.add_argument(
         "--work", default="compression", metavar="DIR", help="keeps what is measured"
     )
@@ -173,8 +183,7 @@ def main() -> None:
         forms[name or url] = in_precision(load_model(url, trust=True), None)
     folder = Path(arguments.work, f"{model.sha256[:16]}-{len(episodes)}x{arguments.images}")
     results = {
-        form: kept(folder / f"{form}.safetensors", partial(measured, adapt, episodes, network))
-        for form, adapt in forms.items()
+        form: measured_on(adapt, episodes, network, folder / form) for form, adapt in forms.items()
     }
     scores = {form: scores_of(r.features[_SAMPLES], real) for form, r in results.items()}
     rows = [cells(form, r, scores[form], scores["fp32"]) for form, r in results.items()]
