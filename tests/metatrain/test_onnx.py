@@ -84,6 +84,21 @@ def test_in_int8_a_network_is_smaller_and_near(tmp_path, capsys):
         agree(model, out)
 
 
+@pytest.mark.long
+def test_a_network_that_8_bits_cannot_hold_is_refused(tmp_path):
+    model = adapted_model()
+    blind = {n: p.clone() for n, p in model.parameters.items()}
+    # A channel of nothing but 0, whose weights are so large that all others round to 0.
+    for name in ("norm_out.weight", "norm_out.bias"):
+        blind[f"network.{name}"][0] = 0
+    for name in ("weight", "bias"):
+        blind[f"network.film_out.linear.{name}"][8] = 0
+    blind["network.out.weight"][:, 0] = 1e4
+    with pytest.raises(UserError, match=r"would differ by \d+%, and no more than 20%"):
+        export_onnx(replace(model, parameters=blind), str(tmp_path / "out"), int8=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_int8_is_for_onnxruntime_alone(tmp_path, capsys):
     assert metatrain("export", tmp_path, "--int8", "--out", tmp_path / "out") == 1
     assert "choose --format onnx or web" in capsys.readouterr().err

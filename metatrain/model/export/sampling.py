@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from metatrain.base.errors import UserError
 from metatrain.base.progress import say
 from metatrain.generators import Generator
 from metatrain.generators.conditions.config import SUPPORT
@@ -15,6 +16,8 @@ from metatrain.model.model import Model
 from metatrain.storage.files import write_file
 
 FORMAT = "metatrain-sampling-1"
+# The largest error of a network in 8 bits that is written, as a part of what it computes.
+_LARGEST_ERROR = 0.2
 NETWORK, DECODER, DESCRIPTION = "model.onnx", "decoder.onnx", "model.json"
 
 
@@ -30,7 +33,8 @@ def export_onnx(model: Model, folder: str, *, int8: bool = False) -> str:
         The URL of the network.
 
     Raises:
-        UserError: when the model cannot be exported; nothing is written then.
+        UserError: when the model cannot be exported, or differs much in 8 bits; nothing is
+            written then.
     """
     write_files(folder, sampling_files(model, int8=int8))
     return f"{folder}/{NETWORK}"
@@ -50,10 +54,19 @@ def sampling_files(model: Model, *, int8: bool) -> dict[str, bytes]:
 
 
 def _in_int8(data: bytes, network: Graph, generator: Generator) -> bytes:
-    """Return a network in int8, and tell what that brings and costs."""
+    """Return a network in int8, and tell what that brings and costs.
+
+    Raises:
+        UserError: when it computes something else.
+    """
     sampler = generator.objective.config.sampler
     small = quantized(data, sampling_calls(network, sampler, seed=0))
     error = relative_error(data, small, sampling_calls(network, sampler, seed=1))
+    if not error <= _LARGEST_ERROR:
+        raise UserError(
+            f"in 8 bits, what the network computes would differ by {error:.0%}, and no more than "
+            f"{_LARGEST_ERROR:.0%} is exported; export it in float32."
+        )
     say(
         f"int8: {len(small) / 1e6:.2f} MB in place of {len(data) / 1e6:.2f}; what the network "
         f"computes differs by {error:.1%} (root mean square, on the way of its own samples)."
