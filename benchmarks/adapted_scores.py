@@ -10,6 +10,7 @@ from torch import Tensor
 from metatrain.evaluation.scores.statistics import Score, mean_of, mean_of_pairs, score
 from metatrain.metrics.kid import kid_of_pairs
 from metatrain.metrics.retrieval import own_task_share
+from metatrain.storage.files import write_file
 from metatrain.storage.tensors import file_bytes, read_metadata
 
 
@@ -24,9 +25,8 @@ def kept(file: Path, measure: Callable[[], Measured]) -> Measured:
     """Measure, unless the file has the result already."""
     if not file.exists():
         result = measure()
-        file.parent.mkdir(parents=True, exist_ok=True)
         metadata = {key: repr(value) for key, value in result.numbers.items()}
-        file.write_bytes(file_bytes(result.features, metadata))
+        write_file(str(file), file_bytes(result.features, metadata))
     data = file.read_bytes()
     return Measured(load(data), {key: float(n) for key, n in read_metadata(data).items()})
 

@@ -28,11 +28,8 @@ def _compress(arguments: argparse.Namespace) -> None:
         raise UserError(f"--out is the model itself, {url}; name another file.")
     file = read_model(url)
     model = parse_model(file, url, arguments.adapted_from, trust=arguments.trust)
-    small, dtype = model, arguments.dtype
-    if arguments.prune is not None:
-        small = pruned(model, arguments.prune)
-    elif dtype is None:
-        dtype = "fp16"
+    small = model if arguments.prune is None else pruned(model, arguments.prune)
+    dtype = arguments.dtype or ("fp16" if arguments.prune is None else None)
     small = rounded(small, dtype) if dtype else small
     data = small.to_bytes()
     if len(data) >= len(file):
@@ -51,7 +48,7 @@ def _advice(arguments: argparse.Namespace, small: "Model") -> str:
     width = small.config.generator.width
     return (
         f"It has a width of {width} and has to be trained further: metatrain train CONFIG "
-        f"generator.width={width} run.init={arguments.out}"
+        f"run.name=NEW generator.width={width} run.init={arguments.out}"
     )
 
 
