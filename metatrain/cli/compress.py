@@ -32,10 +32,11 @@ def _compress(arguments: argparse.Namespace) -> None:
     dtype = arguments.dtype or ("fp16" if arguments.prune is None else None)
     small = rounded(small, dtype) if dtype else small
     data = small.to_bytes()
-    if len(data) >= len(file):
+    # A narrower network is wanted for itself, also where a file in fewer bits is smaller.
+    if arguments.prune is None and len(data) >= len(file):
         raise UserError(
-            f"the model would have {len(data):,} bytes in {dtype or 'its precision'}, and its file "
-            f"has {len(file):,} already; keep that."
+            f"the model would have {len(data):,} bytes in {dtype}, and its file has {len(file):,} "
+            f"already; keep that."
         )
     write_file(arguments.out, data)
     say(f"{len(data) / 1e6:.2f} MB in place of {len(file) / 1e6:.2f}. {_advice(arguments, small)}")
@@ -58,7 +59,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--dtype",
         choices=("fp16", "bf16", "int8"),
-        help="precision of the file (fp16; with --prune that of the model)",
+        help="precision of the file (fp16; single precision with --prune)",
     )
     add(
         "--prune",

@@ -133,6 +133,15 @@ def test_precision_and_pruning_go_together(tmp_path, capsys):
     assert 0 < (small.parameters[name] - whole.parameters[name]).abs().max() < 0.01
 
 
+def test_a_file_in_fewer_bits_is_pruned_too(tmp_path):
+    file, half, out = (tmp_path / f"{name}.safetensors" for name in ("model", "half", "small"))
+    model_of(width=32).save(file)
+    assert metatrain("compress", file, "--dtype", "int8", "--out", half) == 0
+    assert metatrain("compress", half, "--prune", 0.25, "--out", out) == 0
+    assert out.stat().st_size > half.stat().st_size
+    assert load_model(str(out)).config.generator.width == 24
+
+
 def test_learned_rates_begin_anew():
     result = pruned(model_of("learner.name=meta-sgd"), 0.5)
     fresh = build_theta(result.config).copy()
