@@ -12,11 +12,12 @@ READING_PATIENCE = 60.0
 
 
 class Connection(H11Protocol):
-    """A connection that is closed while no request is answered on it, once in `PATIENCE` seconds.
+    """A connection that is closed once no request has been answered on it for `PATIENCE` seconds.
 
     A server has so many connections and no more, and whoever has no token could hold them all. One
     is closed as well whose client does not read its answer. To close waits until what is written
-    has been read, so what is closed is cut, at last.
+    has been read, so what is closed is cut, at last. Between two requests of a client that is at
+    work it is never closed: the second would be lost, and no client repeats a POST.
     """
 
     _cut: asyncio.TimerHandle | None = None
@@ -25,6 +26,13 @@ class Connection(H11Protocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
+        self._look = self.loop.call_later(PATIENCE, self._close_idle)
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # uvicorn's own patience, which is shorter
+        self._look.cancel()
         self._look = self.loop.call_later(PATIENCE, self._close_idle)
 
     @override

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,20 @@ def test_clients_that_read_nothing_hold_no_place_for_long(port, head):
             while data := client.recv(1 << 16):
                 length += len(data)
         assert length < LARGE
+
+
+def test_between_two_requests_a_client_at_work_keeps_its_connection(port, monkeypatch):
+    monkeypatch.setattr(connection, "PATIENCE", 2.0)
+    client = HTTPConnection("127.0.0.1", port, timeout=20)
+    client.connect()
+    connected = client.sock
+    # Not one request is under way when its first two seconds have passed.
+    for _ in range(6):
+        time.sleep(0.45)
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"here"
+    assert client.sock is connected
+    client.close()
 
 
 def test_a_head_without_end_is_refused(port):
