@@ -109,7 +109,7 @@ def test_recordings_that_are_too_few_are_refused(spoken, tmp_path):
 def test_a_recording_that_is_no_wave_is_refused(tmp_path):
     path = tmp_path / "3_ada_0.wav"
     path.write_bytes(b"ID3 and no wave")
-    with pytest.raises(UserError, match="3_ada_0.wav is no WAV file of plain samples"):
+    with pytest.raises(UserError, match=r"3_ada_0\.wav is no WAV file of plain samples"):
         data.played(data.Recording(path, "3", "ada", 0), 1.0)
 
 

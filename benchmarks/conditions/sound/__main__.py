@@ -2,11 +2,11 @@
 
     python -m benchmarks.conditions.sound MODEL --recordings RECORDINGS --out DIR
 
-On typefaces of the split test: whether a classifier of digits, trained on the typefaces of training
-alone, reads the digit that is spoken in what the model draws, and the usual scores of images. The
-sound is of the digit that is asked for, or of another, by speakers that training heard or by one that
-it never did; all recordings are new. Samples are kept under --out, so that the same command resumes;
-it ends in a table and a picture there. `data` beside this file makes the data set.
+On typefaces of the split test: whether a classifier of digits, trained on the typefaces of
+training alone, reads the digit that is spoken in what the model draws, and the usual scores of
+images. The sound is of the digit that is asked for, or of another, by speakers that training heard
+or by one that it never did; all recordings are new. Samples are kept under --out, so that the same
+command resumes; it ends in a table and a picture there. `data` beside this file makes the data set.
 """
 
 import argparse
@@ -21,7 +21,13 @@ from benchmarks import classifier
 from benchmarks.commands import resumable
 from benchmarks.conditions.sound.picture import picture
 from benchmarks.conditions.sound.recordings import DIGITS, read_recordings
-from benchmarks.conditions.sound.specimens import ASKED, Specimen, digit_reader, specimen, whole_task
+from benchmarks.conditions.sound.specimens import (
+    ASKED,
+    Specimen,
+    digit_reader,
+    specimen,
+    whole_task,
+)
 from benchmarks.conditions.sound.systems import Heard, Sampler, systems_of
 from benchmarks.conditions.sound.table import Row, table
 from benchmarks.provenance import commit, hardware

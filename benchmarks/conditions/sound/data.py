@@ -3,8 +3,8 @@
     python -m benchmarks.conditions.sound.data RECORDINGS FONTS DEST
 
 A task is a typeface; all typefaces of a family are in one split, and val and test have one of each
-family, so that their tasks are independent. Each digit comes twice, moved by up to a pixel,
-each time with another recording. Those of training are played at up to a fifth faster or slower, for
+family, so that their tasks are independent. Each digit comes twice, moved by up to a pixel, each
+time with another recording. Those of training are played at up to a fifth faster or slower, since
 there are few speakers; val and test have takes that training never hears.
 """
 

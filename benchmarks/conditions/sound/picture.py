@@ -15,9 +15,7 @@ from metatrain.data.sound.reading import read_sound
 SIDE, GAP, HEAD, WAVE = 56, 6, 30, 120
 
 
-def picture(
-    specimens: Sequence[Specimen], images: Mapping[Heard, Sequence[Tensor]]
-) -> Image.Image:
+def picture(specimens: Sequence[Specimen], images: Mapping[Heard, Sequence[Tensor]]) -> Image.Image:
     """Draw a row a digit: its wave, the digits given, and drawings by the sound.
 
     Args:
