@@ -1,6 +1,7 @@
 """The benchmark of sounds beside images, at the smallest size."""
 
 import io
+import shutil
 import wave
 from collections import defaultdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from fontTools.ttLib import TTFont
 from PIL import Image
 
-from benchmarks.conditions.sound import data, systems
+from benchmarks.conditions.sound import data, systems, voices
 from benchmarks.conditions.sound.__main__ import agreement, main
 from benchmarks.conditions.sound.recordings import DIGITS, read_recordings
 from benchmarks.conditions.sound.specimens import (
@@ -187,3 +188,22 @@ def test_every_system_is_sampled_once_and_stands_in_the_table(
     monkeypatch.setattr(systems.Sampler, "_sampled", None)
     assert main(command) == 0
     assert capsys.readouterr().out == text
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed")
+def test_voices_of_espeak_are_recordings(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(voices, "_PITCHES", (50,))
+    assert voices.main([str(tmp_path), "--voices", "en-us+f2", "en-gb+m3"]) == 0
+    parts = read_recordings(tmp_path)
+    assert {r.speaker for r in parts.training["4"]} == {"en-gb+m3"}
+    assert {r.speaker for r in parts.unseen["4"]} == {"en-us+f2"}
+    said = {len(read_sound(r.path.read_bytes())) for r in parts.training["7"]}
+    assert len(said) > 3
+    assert voices.main([str(tmp_path), "--voices", "nosuchvoice"]) == 1
+    assert "espeak-ng cannot speak as 'nosuchvoice'" in capsys.readouterr().err
+
+
+def test_voices_need_espeak(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert voices.main([str(tmp_path / "spoken")]) == 1
+    assert "espeak-ng is not installed; apt install espeak-ng." in capsys.readouterr().err
