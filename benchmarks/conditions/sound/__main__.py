@@ -63,7 +63,11 @@ def _run(options: argparse.Namespace) -> None:
     data = data_for(model, options.data, model_url(options.model))
     bench = Bench(EpisodeStore(data), model.config.data.image_size, options)
     sampler = Sampler(
-        model, condition, options.steps, Path(options.out, "samples", model.sha256[:12])
+        model,
+        condition,
+        steps=options.steps,
+        guidance=options.guidance,
+        folder=Path(options.out, "samples", model.sha256[:12]),
     )
     images: dict[Heard, list[Tensor]] = {heard: [] for heard in systems_of(options.shots)}
     cells = [(k, one) for one in bench.specimens for k in (0, *options.shots)]
@@ -73,7 +77,8 @@ def _run(options: argparse.Namespace) -> None:
             images[heard].append(samples)
     rows = {heard: bench.row(torch.stack(images[heard]), heard) for heard in images}
     facts = f"{len(bench.specimens)} typefaces, {ASKED} digits of each, {options.steps} inner"
-    text = f"{table(bench.real(), rows)}\n\n{facts} steps; {hardware()}, commit {commit()}"
+    facts += f" steps, guidance {options.guidance:g} by the sound"
+    text = f"{table(bench.real(), rows)}\n\n{facts}; {hardware()}, commit {commit()}"
     write_file(f"{options.out}/table.md", f"{text}\n".encode())
     picture(bench.specimens, images).save(f"{options.out}/samples.png", optimize=True)
     print(text)
@@ -165,6 +170,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--tasks", type=int, default=40, help="at most so many typefaces (40)")
     add("--shots", type=int, nargs="+", default=[1, 3, 5], help="numbers of images (1 3 5)")
     add("--steps", type=int, default=24, help="inner steps (24)")
+    add("--guidance", type=float, default=1.0, help="by the sound (1, none)")
     add("--classifier-steps", type=int, default=1500)
     add("--threads", type=int, default=1)
     return parser.parse_args(argv)

@@ -69,17 +69,21 @@ class Sampler:
         model: a model with the condition.
         condition: the name of the sounds' condition.
         steps: inner steps of adapting.
+        guidance: strength of the guidance by a sound; 1 is none.
         folder: of the files.
     """
 
-    def __init__(self, model: Model, condition: str, steps: int, folder: Path) -> None:
-        self._model, self._condition, self._steps = model, condition, steps
-        self._folder = folder
+    def __init__(
+        self, model: Model, condition: str, *, steps: int, guidance: float, folder: Path
+    ) -> None:
+        self._model, self._condition, self._folder = model, condition, folder
+        self._steps, self._guidance = steps, {condition: guidance}
 
     def sample(self, systems: Sequence[Heard], one: Specimen) -> dict[Heard, Tensor]:
         """Return a sample of each asked digit [5, 1, H, W] by systems of as many images."""
         content = [one.given.numpy().tobytes(), *(r.path.read_bytes() for r in _all_sounds(one))]
-        place = [systems[0].images, one.number, self._steps, [s.name for s in systems]]
+        names = [heard.name for heard in systems]
+        place = [systems[0].images, one.number, self._steps, self._guidance, names]
         name = hashlib.sha256(b"".join([json.dumps(place).encode(), *content])).hexdigest()
         url = str(self._folder / f"{name}.safetensors")
         if not Path(url).exists():
@@ -95,8 +99,9 @@ class Sampler:
         for heard in systems:
             sounds = [recording.path for recording in heard.sounds(one)]
             given = {self._condition: sounds} if sounds else {}
-            model = adapted[bool(sounds)]
-            samples[heard] = model.sample(ASKED, given=given, seed=one.number).cpu()
+            model, guidance = adapted[bool(sounds)], self._guidance if sounds else None
+            images = model.sample(ASKED, given=given, seed=one.number, guidance=guidance)
+            samples[heard] = images.cpu()
         return samples
 
     def _adapted(self, images: int, one: Specimen, told: bool) -> Model:
