@@ -198,7 +198,7 @@ def test_voices_of_espeak_are_recordings(tmp_path, capsys, monkeypatch):
     assert {r.speaker for r in parts.training["4"]} == {"en-gb+m3"}
     assert {r.speaker for r in parts.unseen["4"]} == {"en-us+f2"}
     said = {len(read_sound(r.path.read_bytes())) for r in parts.training["7"]}
-    assert len(said) > 3
+    assert len(said) > 1
     assert voices.main([str(tmp_path), "--voices", "nosuchvoice"]) == 1
     assert "espeak-ng cannot speak as 'nosuchvoice'" in capsys.readouterr().err
 
