@@ -47,8 +47,8 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row) -> str:
-    found = [_share(s.estimate) for s in (row.first, row.fifth, row.worse)]
-    scores = [_number(row.kid.estimate), _share(row.own_task.estimate)]
+    found = [share(s.estimate) for s in (row.first, row.fifth, row.worse)]
+    scores = [number(row.kid.estimate), share(row.own_task.estimate)]
     return f"| {' | '.join([row.name, *found, *scores])} |"
 
 
@@ -57,13 +57,15 @@ def _difference(row: Row, base: Row) -> str:
         getattr(row, name).minus(getattr(base, name)) for name in ("worse", "kid", "own_task")
     )
     name = f"{row.name}, less {base.name.partition(', ')[2]}"
-    return f"| {name} | {_share(worse, '+')} | {_number(kid, '+')} | {_share(own, '+')} |"
+    return f"| {name} | {share(worse, '+')} | {number(kid, '+')} | {share(own, '+')} |"
 
 
-def _share(value: Estimate | Difference, sign: str = "") -> str:
+def share(value: Estimate | Difference, sign: str = "") -> str:
+    """Format a share with its interval, in percent."""
     centre, low, high = (100 * v for v in (value.value, value.low, value.high))
     return f"{centre:{sign}.1f}% [{low:.1f}, {high:.1f}]"
 
 
-def _number(value: Estimate | Difference, sign: str = "") -> str:
+def number(value: Estimate | Difference, sign: str = "") -> str:
+    """Format a number with its interval."""
     return f"{value.value:{sign}.3f} [{value.low:.3f}, {value.high:.3f}]"

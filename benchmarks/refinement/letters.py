@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from benchmarks.centred import centred
 from metatrain.base.errors import UserError
 from metatrain.data.packing.glyphs import glyph_images
 
@@ -67,10 +68,5 @@ def _letters(pairs: list[tuple[np.ndarray, int]]) -> Letters:
 
 
 def _centred(image: Image.Image) -> np.ndarray:
-    """Fit the ink of a letter into the middle of a square: sizes say nothing of who wrote it."""
-    grey = image.convert("L")
-    ink = grey.crop(ImageOps.invert(grey).getbbox())
-    fitted = ImageOps.contain(ink, (_INK, _INK), Image.Resampling.LANCZOS)
-    square = Image.new("L", (SIDE, SIDE), 255)
-    square.paste(fitted, ((SIDE - fitted.width) // 2, (SIDE - fitted.height) // 2))
-    return np.asarray(square)
+    """Fit a letter into the middle of a square: sizes say nothing of who wrote it."""
+    return np.asarray(centred(image, side=SIDE, ink=_INK))

@@ -18,6 +18,7 @@ from metatrain.config import load_config, parse_config
 from metatrain.data.batch import support_batch
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
+from metatrain.generators.conditions.audio import AudioEncoder, AudioEncoderConfig
 from metatrain.generators.conditions.text import TextEncoder, TextEncoderConfig
 from metatrain.generators.samplers import guided
 from metatrain.model.build import build_generator, build_learner, build_theta
@@ -141,6 +142,18 @@ def test_any_text_is_encoded_and_what_is_beyond_its_end_does_not_matter(text, ot
     torch.testing.assert_close(alone[0][shown[0]], together[0][shown[0]])
     few, seen = short(short.tensor((text[:5],)))
     torch.testing.assert_close(few[seen], alone[shown])
+
+
+def test_loudness_alone_changes_nothing_of_what_is_heard():
+    """On a logarithmic scale a louder sound is the same one, moved up where it is heard."""
+    encoder, quiet = AudioEncoder(AudioEncoderConfig(), 16), torch.rand(2, 24, 64) + 0.1
+    quiet[0, 16:] = 0
+    loud = torch.where(quiet > 0, quiet + 0.6, quiet)
+    (tokens, heard), (others, _) = encoder(quiet), encoder(loud)
+    torch.testing.assert_close(tokens, others, rtol=1e-3, atol=1e-3)
+    assert heard.tolist() == [[True, True, False], [True] * 3]
+    silent, _ = encoder(torch.zeros(1, 24, 64))
+    assert silent.isfinite().all()
 
 
 def test_each_condition_is_dropped_by_its_own_rate_and_the_seed_decides():

@@ -18,6 +18,7 @@ from metatrain.generators.conditions.encoder import (
 )
 
 _HALVINGS = 3
+_LEAST_VARIANCE = 1e-4
 
 
 class AudioEncoderConfig(EncoderConfig):
@@ -55,10 +56,23 @@ class AudioEncoder(ConditionEncoder[AudioEncoderConfig]):
     @override
     def forward(self, values: Tensor) -> Tokens:
         """Encode spectrograms [B, frames, MELS]; frames are a multiple of 8, 0 is silence."""
-        x = values.transpose(1, 2)
+        x = _standardised(values)
         for stage in self.stages:
-            x = F.gelu(stage(x), approximate="tanh")
-        x = x.transpose(1, 2)
+            x = F.gelu(stage(x.transpose(1, 2)), approximate="tanh").transpose(1, 2)
+            x = F.layer_norm(x, x.shape[2:])
         x = self.out(x + place_embedding(x.shape[1], x.shape[2], x))
         heard = (values > 0).any(dim=2).unflatten(1, (-1, 2**_HALVINGS)).any(dim=2)
         return Tokens(x, heard)
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """Bring each sound [B, frames, MELS] to mean 0 and variance 1; silence stays 0.
+
+    What all sounds share, such as loudness, otherwise outweighs what tells them apart.
+    """
+    heard = (values > 0).to(values.dtype)
+    count = heard.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    mean = values.sum(dim=(1, 2), keepdim=True) / count
+    centred = (values - mean) * heard
+    variance = centred.square().sum(dim=(1, 2), keepdim=True) / count
+    return centred * (variance + _LEAST_VARIANCE).rsqrt()

@@ -1,0 +1,1 @@
+"""The benefit of sound beside images: digits that are spoken, drawn in a typeface."""
