@@ -3,9 +3,9 @@
     python -m benchmarks.super_resolution TRUTH --inputs INPUTS --kernel INPUTS/kernel.mat
     python -m benchmarks.super_resolution TRUTH --kernel gaussian:1.4 --model joint=runs/joint ...
 
-TRUTH is a folder of images, such as Set5; INPUTS holds them at low resolution. Without it, they are
-degraded here by the kernel. Prints a table, and writes it with all numbers and a page of crops to
---out. The systems are told the kernel, or estimate it with --estimate.
+TRUTH is a folder of images, such as Set5; INPUTS holds them at low resolution. Without it, they
+are degraded here by the kernel. Prints a table, and writes all numbers, a page and a picture of
+crops to --out. The systems are told the kernel, or estimate it with --estimate.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from benchmarks.super_resolution.page import page
+from benchmarks.super_resolution.page import page, picture
 from benchmarks.super_resolution.sets import Pair, read_set
 from benchmarks.super_resolution.systems import System, systems
 from metatrain.data.degradations.degradation import Degradation
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         values = {name: [score._asdict() for score in of] for name, of in scores.items()}
         (arguments.out / "scores.json").write_text(json.dumps(values, indent=1))
         (arguments.out / "page.html").write_text(page(pairs, images, table))
+        picture(pairs, images).save(arguments.out / "picture.png", optimize=True)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -93,7 +94,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", type=int, nargs="+", default=[0, 1, 5, 10], help="inner steps to measure at")
     add("--zssr", type=int, default=0, metavar="STEPS", help="steps of ZSSR (0: leave it out)")
     add("--width", type=int, default=32, help="channels of ZSSR's network (32)")
-    add("--out", type=Path, help="folder of scores.json and page.html")
+    add("--out", type=Path, help="folder of scores.json, page.html and picture.png")
     return parser.parse_args(argv)
 
 

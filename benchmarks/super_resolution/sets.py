@@ -41,16 +41,19 @@ def read_set(truth: Path, inputs: Path | None, degradation: Degradation) -> list
     return [_pair(file, inputs, degradation) for file in files]
 
 
+def degraded(name: str, high: np.ndarray, degradation: Degradation) -> Pair:
+    """Degrade a true image [H, W, 3] of uint8, cut to multiples of the scale."""
+    height, width = (side // degradation.scale * degradation.scale for side in high.shape[:2])
+    high = high[:height, :width]
+    low = degradation(high.transpose(2, 0, 1) / 127.5 - 1, np.random.default_rng(0))
+    return Pair(name, ((low.transpose(1, 2, 0) + 1) * 127.5).round().astype(np.uint8), high)
+
+
 def _pair(file: Path, inputs: Path | None, degradation: Degradation) -> Pair:
     name, scale = file.stem.removesuffix("_GT"), degradation.scale
     high = _rgb(file)
     if inputs is None:
-        height, width = (side // scale * scale for side in high.shape[:2])
-        high = high[:height, :width]
-        stream = np.random.default_rng(0)
-        low = degradation(high.transpose(2, 0, 1) / 127.5 - 1, stream)
-        pixels = ((low.transpose(1, 2, 0) + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
-        return Pair(name, pixels, high)
+        return degraded(name, high, degradation)
     candidates = [inputs / f"{name}{ending}" for ending in _ENDINGS]
     existing = [candidate for candidate in candidates if candidate.exists()]
     if not existing:

@@ -3,20 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 
 from metatrain.config import load_config, with_values
 from metatrain.data.degradations.bicubic import resampled
 from metatrain.data.degradations.degradation import Degradation
 from metatrain.data.photo import Photo
 from metatrain.model.build import build_theta
-from metatrain.model.enlarge import enlarging_network
+from metatrain.model.enlarge import enlarged, enlarging_network
 from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.model.self_support import support_of
-from metatrain.model.tiles import as_channels, values_of
 
-# From an image of low resolution, uint8 [h, w, 3], to [H, W, 3] in 0 .. 255, not rounded.
+# From an image of low resolution, uint8 [h, w, 3], to [H, W, 3], whole numbers in 0 .. 255.
 System = Callable[[np.ndarray], np.ndarray]
 
 ZSSR_LR = 1e-3
@@ -54,7 +52,7 @@ def systems(
 
 def _bicubic(low: np.ndarray, scale: int) -> np.ndarray:
     large = resampled(low.transpose(2, 0, 1).astype(np.float64), scale)
-    return large.clip(0, 255).transpose(1, 2, 0)
+    return large.clip(0, 255).round().transpose(1, 2, 0)
 
 
 def _untrained(width: int, scale: int) -> Model:
@@ -79,8 +77,6 @@ def _adapted(model: Model, degradation: Callable[[np.ndarray], Degradation], ste
             support = support_of(Photo(low), known, channels=data.channels, size=data.image_size)
             adapted = model.adapt(support, steps=steps)
         network = enlarging_network(adapted.generator())
-        with torch.no_grad():
-            large = network.enlarge(as_channels(values_of(low), data.channels)[None], known.scale)
-        return ((large[0].double().clamp(-1, 1) + 1) * 127.5).permute(1, 2, 0).numpy()
+        return enlarged(network, Photo(low), known.scale, data.channels).pixels
 
     return enlarge

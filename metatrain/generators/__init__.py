@@ -18,6 +18,7 @@ from metatrain.generators.combined.mixture import Mixture
 from metatrain.generators.generator import Generator
 from metatrain.generators.networks.autoencoder import Autoencoder
 from metatrain.generators.networks.backbone import Backbone
+from metatrain.generators.networks.edsr import EDSR
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.refiner import Refiner
 from metatrain.generators.networks.registry import NETWORKS
@@ -50,6 +51,7 @@ GENERATORS: Mapping[str, type[Network]] = Registry(
         "gan_mixture": GANMixture,
         "diffusers": Backbone,
         "residual": Residual,
+        "edsr": EDSR,
         "span": Span,
         "autoencoder": Autoencoder,
         "refiner": Refiner,

@@ -1,5 +1,7 @@
 """The support that a photograph gives of itself: its parts, and the same parts degraded further."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -55,6 +57,7 @@ def support_of(
         seed: decides on the parts, where the photograph is too large for all, and on noise.
     """
     stream = np.random.default_rng(seed)
+    degradation = replace(degradation, levels=np.iinfo(photo.pixels.dtype).max)
     pixels, scale, margin = _at_least(photo.pixels, size), degradation.scale, degradation.margin
     tops, lefts = (_starts(side, size, scale) for side in pixels.shape[:2])
     places = [(top, left) for top in tops for left in lefts]

@@ -25,7 +25,9 @@ class Degradation:
         kernel: [k, k], blurs first; None for no blur.
         subsampling: "direct" takes every `scale`-th pixel from the first on; "bicubic" averages.
         noise: the standard deviation of Gaussian noise, of 255 levels.
-        jpeg: the quality of compression at the end; None for none.
+        jpeg: the quality of compression; None for none.
+        levels: the result is rounded to so many levels above black, as a file's pixels are. A
+            network that never saw rounding amplifies it where it undoes a blur.
     """
 
     scale: int
@@ -33,6 +35,7 @@ class Degradation:
     subsampling: Subsampling = "bicubic"
     noise: float = 0.0
     jpeg: int | None = None
+    levels: int = 255
 
     def __call__(self, image: np.ndarray, stream: np.random.Generator) -> np.ndarray:
         """Degrade an image [C, H, W] in [-1, 1] to [C, H / scale, W / scale].
@@ -49,7 +52,9 @@ class Degradation:
             low = resampled(image, 1 / self.scale)
         if self.noise:
             low = low + stream.normal(0, self.noise / 127.5, low.shape)
-        return low if self.jpeg is None else _compressed(low, self.jpeg)
+        half = self.levels / 2
+        rounded = ((low.clip(-1, 1) + 1) * half).round() / half - 1
+        return rounded if self.jpeg is None else _compressed(rounded, self.jpeg)
 
     @property
     def margin(self) -> int:
