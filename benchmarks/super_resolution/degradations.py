@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results: dict[str, list[Results]] = {}
     for named in arguments.model:
         name, url = named.split("=", 1)
-        model = _at_best_rate(load_model(url, trust=True), val, arguments.rates, arguments.steps)
+        model = _at_best_rate(load_model(url, trust=True), val, arguments.factors, arguments.steps)
         if not _learned(model):
             print(f"{named}: adapts at {model.config.adapt.lr:g}", flush=True)
         results.setdefault(name, []).append(_measured(model, sets, arguments.steps))
@@ -77,10 +77,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("data", metavar="DATA", help="packed data set of photographs")
     add("--model", metavar="NAME=RUN", action="append", required=True, help="repeatable")
     add("--steps", type=int, nargs="+", default=[0, 1, 5, 10], help="inner steps to measure at")
-    add("--rates", type=float, nargs="+", default=[0.003, 0.01, 0.03, 0.1], help="to choose from")
+    add("--factors", type=float, nargs="+", default=[0.3, 1.0, 3.0], help="of adapt.lr, to try")
     add("--images", type=int, default=40, help="photographs of the split test (40)")
     add("--tuning", type=int, default=4, help="photographs of the split val (4)")
-    add("--side", type=int, default=192, help="of the photographs' middles, in pixels (192)")
+    add("--side", type=int, default=128, help="of the photographs' middles, in pixels (128)")
     add("--scale", type=int, choices=[2, 3, 4], default=2)
     add("--out", type=Path, help="folder of degradations.json")
     return parser.parse_args(argv)
@@ -126,9 +126,12 @@ def _psnr(
     return scores
 
 
-def _at_best_rate(model: Model, sets: Sets, rates: Sequence[float], steps: Sequence[int]) -> Model:
+def _at_best_rate(
+    model: Model, sets: Sets, factors: Sequence[float], steps: Sequence[int]
+) -> Model:
     if _learned(model):
         return model
+    rates = [factor * model.config.adapt.lr for factor in factors]
     candidates = [
         replace(model, config=with_values(model.config, {"adapt.lr": rate})) for rate in rates
     ]

@@ -14,7 +14,7 @@ from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.model.self_support import support_of
 
-# From an image of low resolution, uint8 [h, w, 3], to [H, W, 3], whole numbers in 0 .. 255.
+# From an image of low resolution, uint8 [h, w, 3], to [H, W, 3] in 0 .. 255.
 System = Callable[[np.ndarray], np.ndarray]
 
 ZSSR_LR = 1e-3
@@ -52,7 +52,7 @@ def systems(
 
 def _bicubic(low: np.ndarray, scale: int) -> np.ndarray:
     large = resampled(low.transpose(2, 0, 1).astype(np.float64), scale)
-    return large.clip(0, 255).round().transpose(1, 2, 0)
+    return large.clip(0, 255).transpose(1, 2, 0)
 
 
 def _untrained(width: int, scale: int) -> Model:
@@ -60,7 +60,7 @@ def _untrained(width: int, scale: int) -> Model:
         None,
         [
             *("objective.name=super_resolution", "generator.name=residual"),
-            *(f"generator.width={width}", "data.channels=3", "data.image_size=60"),
+            *(f"generator.width={width}", "data.channels=3", f"data.image_size={32 * scale}"),
             *("data.tasks.name=degradations", f"data.tasks.scale={scale}"),
             *("inner.optimizer=adam", f"adapt.lr={ZSSR_LR}"),
         ],

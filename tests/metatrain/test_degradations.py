@@ -89,6 +89,15 @@ def test_direct_subsampling_starts_at_the_first_pixel():
     assert np.array_equal(Degradation(2, subsampling="direct")(image, stream()), image[:, ::2, ::2])
 
 
+@pytest.mark.parametrize("levels", [255, 65535])
+def test_degraded_values_are_those_that_a_file_can_have(levels):
+    image = np.random.default_rng(0).uniform(-1.2, 1.2, (1, 24, 24))
+    low = Degradation(2, gaussian(5, (1.0, 1.0)), "direct", noise=3, levels=levels)(image, stream())
+    steps = (low + 1) * levels / 2
+    assert np.allclose(steps, steps.round(), atol=1e-6)
+    assert steps.min() >= 0 and steps.max() <= levels
+
+
 def test_noise_has_its_sigma_and_jpeg_compresses():
     image = np.zeros((3, 96, 96))
     noisy = Degradation(2, noise=10)(image, stream())

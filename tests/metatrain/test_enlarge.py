@@ -135,6 +135,16 @@ def test_the_support_is_the_image_and_its_degraded_self():
     assert np.allclose(support.given["low"][0].numpy(), son, atol=1e-5)
 
 
+@pytest.mark.parametrize(("pixels", "levels"), [(GREY, 255), (WIDE, 65535)])
+def test_sons_have_the_levels_of_the_image(pixels, levels):
+    degradation = Degradation(2, gaussian(9, (1, 1)), "direct")
+    photo = Photo(pixels.reshape(*pixels.shape[:2], 1))
+    sons = support_of(photo, degradation, channels=1, size=16).given["low"]
+    steps = (sons.double() + 1) * levels / 2
+    assert (steps - steps.round()).abs().max() < 0.01
+    assert levels == 255 or (steps.round() % 257).unique().numel() > 100
+
+
 @pytest.mark.parametrize("shape", [(5, 7), (5, 90), (1, 1)])
 def test_an_image_smaller_than_a_part_is_enlarged_too(model, shape):
     pixels = photograph(4, *shape)

@@ -33,12 +33,14 @@ def first_episode(config):
 
 
 SPAN = ("generator.name=span", "generator.blocks=2")
+EDSR = ("generator.name=edsr", "generator.blocks=2")
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("name", ["residual", "span"])
+@pytest.mark.parametrize("name", ["residual", "edsr", "span"])
 def test_a_new_network_is_the_bicubic_enlargement(photos, tmp_path, name, scale):  # noqa: F811
-    parts = [f"generator.name={name}", *([f"generator.scale={scale}"] if name == "span" else [])]
+    fixed = [] if name == "residual" else [f"generator.scale={scale}"]
+    parts = [f"generator.name={name}", *fixed]
     size = (f"data.tasks.scale={scale}", "data.image_size=24")
     config = sr_config(photos, tmp_path, *size, *parts)
     network, low = build_generator(config).network, torch.rand(2, 3, 7, 5)
@@ -65,16 +67,24 @@ def test_every_learner_trains_it(photos, tmp_path, learner):  # noqa: F811
     assert any(not torch.equal(state.parameters[n], p) for n, p in start.items())
 
 
-@pytest.mark.parametrize("learner", ["maml++", "meta-sgd", "reptile", "imaml"])
-def test_learners_of_all_orders_train_span(photos, tmp_path, learner):  # noqa: F811
-    """Its gates and its shuffle have second derivatives, and no weight is left out."""
-    config = sr_config(photos, tmp_path, f"learner.name={learner}", *SPAN)
+@pytest.mark.parametrize("parts", [EDSR, SPAN], ids=["edsr", "span"])
+@pytest.mark.parametrize("learner", ["maml++", "reptile", "imaml"])
+def test_learners_of_all_orders_train_what_shuffles(
+    photos,  # noqa: F811
+    tmp_path,
+    learner,
+    parts,
+):
+    """Gates and the shuffle have second derivatives, and no weight is left out."""
+    config = sr_config(photos, tmp_path, f"learner.name={learner}", *parts)
     start = build_theta(config).copy()
     state = train(config)
     assert all(not torch.equal(state.parameters[n], p) for n, p in start.items())
 
 
-@pytest.mark.parametrize("parts", [["generator.name=residual"], SPAN], ids=["residual", "span"])
+@pytest.mark.parametrize(
+    "parts", [["generator.name=residual"], EDSR, SPAN], ids=["residual", "edsr", "span"]
+)
 def test_a_pixel_depends_on_no_low_pixel_beyond_the_reach(photos, tmp_path, parts):  # noqa: F811
     network = build_generator(sr_config(photos, tmp_path, *parts)).network
     for p in network.parameters():
@@ -87,9 +97,10 @@ def test_a_pixel_depends_on_no_low_pixel_beyond_the_reach(photos, tmp_path, part
     assert 0 < columns.abs().max() <= network.reach
 
 
-def test_span_of_another_scale_is_refused(photos, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("parts", [EDSR, SPAN], ids=["edsr", "span"])
+def test_a_network_of_another_scale_is_refused(photos, tmp_path, parts):  # noqa: F811
     with pytest.raises(UserError, match=r"generator.scale=3 cannot enlarge by 2; give"):
-        train(sr_config(photos, tmp_path, *SPAN, "generator.scale=3"))
+        train(sr_config(photos, tmp_path, *parts, "generator.scale=3"))
 
 
 @pytest.mark.long
@@ -136,7 +147,7 @@ def test_a_plan_knows_the_low_images(photos, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("generator.name=unet", "generator.name=residual or span"),
+        ("generator.name=unet", "generator.name=residual or edsr"),
         ("objective.name=flow", "generator that predicts a velocity"),
     ],
 )
@@ -162,7 +173,7 @@ def test_the_shipped_configurations_are_of_super_resolution():
     config = load_config(str(ROOT / "configs/super-resolution.yaml"))
     sweep = load_sweep(str(ROOT / "configs/sweep-sr.yaml"))
     assert config.objective.name == "super_resolution"
-    assert config.data.condition_shapes == {LOW: (3, 32, 32)}
+    assert config.data.condition_shapes == {LOW: (1, 32, 32)}
     assert sweep.settings.metric == "loss"
 
 

@@ -32,7 +32,7 @@ class SuperResolution(Objective[SuperResolutionConfig]):
 
     Config = SuperResolutionConfig
     trains = EnlargingNetwork
-    needs = "a generator that enlarges, such as generator.name=residual or span"
+    needs = "a generator that enlarges, such as generator.name=residual or edsr"
 
     @property
     @override
