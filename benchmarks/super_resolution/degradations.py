@@ -13,7 +13,6 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +34,19 @@ from metatrain.model.model import Model
 from metatrain.model.self_support import support_of
 
 _SIZE = 33
-_BLURRED = partial(Degradation, subsampling="direct")
+_MILD = gaussian(_SIZE, (1.4, 1.4))
 
 # The training of configs/super-resolution.yaml has Gaussians of sigma 0.4 to 2.0 along each axis.
 DEGRADATIONS = {
-    "inside: Gaussian 1.4": partial(_BLURRED, kernel=gaussian(_SIZE, (1.4, 1.4))),
-    "inside: anisotropic 1.9, 0.7": partial(_BLURRED, kernel=gaussian(_SIZE, (1.9, 0.7), 0.7)),
-    "outside: Gaussian 2.8": partial(_BLURRED, kernel=gaussian(_SIZE, (2.8, 2.8))),
-    "outside: anisotropic 3.5, 1.0": partial(_BLURRED, kernel=gaussian(_SIZE, (3.5, 1.0), 0.7)),
-    "outside: motion 9": partial(_BLURRED, kernel=motion(_SIZE, 9.0, 0.7)),
-    "outside: Gaussian 1.4, noise 4": partial(
-        _BLURRED, kernel=gaussian(_SIZE, (1.4, 1.4)), noise=4.0
-    ),
+    name: Degradation(2, kernel, "direct", noise)
+    for name, kernel, noise in (
+        ("inside: Gaussian 1.4", _MILD, 0.0),
+        ("inside: anisotropic 1.9, 0.7", gaussian(_SIZE, (1.9, 0.7), 0.7), 0.0),
+        ("outside: Gaussian 2.8", gaussian(_SIZE, (2.8, 2.8)), 0.0),
+        ("outside: anisotropic 3.5, 1.0", gaussian(_SIZE, (3.5, 1.0), 0.7), 0.0),
+        ("outside: motion 9", motion(_SIZE, 9.0, 0.7), 0.0),
+        ("outside: Gaussian 1.4, noise 4", _MILD, 4.0),
+    )
 }
 
 # By degradation and inner steps, the PSNR of each photograph.
@@ -92,16 +92,14 @@ Sets = Mapping[str, list[tuple[Pair, Degradation]]]
 def _sets(url: str, split: str, count: int, side: int, scale: int) -> Sets:
     """Degrade the middles of the first photographs of a split, in each way."""
     store = EpisodeStore(url)
-    highs = []
+    highs = list[tuple[str, np.ndarray]]()
     for task in store.tasks(split)[:count]:
         pixels = read_photo(store.read(task, [0])[0]).pixels[..., :3]
         top, left = ((length - side) // 2 for length in pixels.shape[:2])
         part = pixels[top : top + side, left : left + side]
         highs.append((task.name, np.broadcast_to(part, (side, side, 3))))
-    return {
-        name: [(degraded(*high, make(scale)), make(scale)) for high in highs]
-        for name, make in DEGRADATIONS.items()
-    }
+    scaled = {name: replace(of, scale=scale) for name, of in DEGRADATIONS.items()}
+    return {name: [(degraded(*high, of), of) for high in highs] for name, of in scaled.items()}
 
 
 def _measured(model: Model, sets: Sets, steps: Sequence[int]) -> Results:

@@ -19,7 +19,7 @@ class EDSRConfig(ShuffledConfig):
     blocks: int = Field(default=8, ge=1, le=64, description="Blocks of two convolutions.")
 
 
-class Block(nn.Module):
+class EDSRBlock(nn.Module):
     """Two convolutions that add to what they are given (Lim et al. 2017, figure 2c)."""
 
     def __init__(self, width: int) -> None:
@@ -49,7 +49,7 @@ class EDSR(ShuffledNetwork):
 
     def __init__(self, config: EDSRConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
-        self.blocks = nn.Sequential(*(Block(config.width) for _ in range(config.blocks)))
+        self.blocks = nn.Sequential(*(EDSRBlock(config.width) for _ in range(config.blocks)))
         self.deepest = nn.Conv2d(config.width, config.width, 3, padding=1)
 
     @override
