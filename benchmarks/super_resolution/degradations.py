@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.super_resolution.sets import Pair, degraded
+from benchmarks.super_resolution.sets import Pair, degraded, rgb
+from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
 from metatrain.config import with_values
 from metatrain.data.degradations.degradation import Degradation
 from metatrain.data.degradations.kernels import gaussian, motion
 from metatrain.data.packed.store import EpisodeStore
-from metatrain.data.photo import Photo, read_photo
+from metatrain.data.photo import Photo
 from metatrain.evaluation.scores.statistics import Score, mean_of, score
 from metatrain.learning.inner.theta import RULE
 from metatrain.metrics.super_resolution import psnr_y
@@ -33,6 +34,7 @@ from metatrain.model.file import load_model
 from metatrain.model.model import Model
 from metatrain.model.self_support import support_of
 
+# Side of the kernels in pixels.
 _SIZE = 33
 _MILD = gaussian(_SIZE, (1.4, 1.4))
 
@@ -94,10 +96,11 @@ def _sets(url: str, split: str, count: int, side: int, scale: int) -> Sets:
     store = EpisodeStore(url)
     highs = list[tuple[str, np.ndarray]]()
     for task in store.tasks(split)[:count]:
-        pixels = read_photo(store.read(task, [0])[0]).pixels[..., :3]
+        pixels = rgb(store.read(task, [0])[0])
+        if min(pixels.shape[:2]) < side:
+            raise UserError(f"photograph '{task.name}' is smaller than --side {side}; lower it.")
         top, left = ((length - side) // 2 for length in pixels.shape[:2])
-        part = pixels[top : top + side, left : left + side]
-        highs.append((task.name, np.broadcast_to(part, (side, side, 3))))
+        highs.append((task.name, pixels[top : top + side, left : left + side]))
     scaled = {name: replace(of, scale=scale) for name, of in DEGRADATIONS.items()}
     return {name: [(degraded(*high, of), of) for high in highs] for name, of in scaled.items()}
 

@@ -51,20 +51,21 @@ def degraded(name: str, high: np.ndarray, degradation: Degradation) -> Pair:
 
 def _pair(file: Path, inputs: Path | None, degradation: Degradation) -> Pair:
     name, scale = file.stem.removesuffix("_GT"), degradation.scale
-    high = _rgb(file)
+    high = rgb(file.read_bytes())
     if inputs is None:
         return degraded(name, high, degradation)
     candidates = [inputs / f"{name}{ending}" for ending in _ENDINGS]
     existing = [candidate for candidate in candidates if candidate.exists()]
     if not existing:
         raise UserError(f"{inputs} holds no {name}{file.suffix}, the input of {file}; add it.")
-    low = _rgb(existing[0])
+    low = rgb(existing[0].read_bytes())
     if tuple(scale * side for side in low.shape[:2]) != high.shape[:2]:
         raise UserError(f"{existing[0]} is not {file} divided by {scale}; give its input.")
     return Pair(name, low, high)
 
 
-def _rgb(file: Path) -> np.ndarray:
-    pixels = read_photo(file.read_bytes()).pixels
+def rgb(data: bytes) -> np.ndarray:
+    """Decode a photograph to its colours [H, W, 3] of uint8."""
+    pixels = read_photo(data).pixels
     pixels = pixels if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
     return pixels[..., :3].astype(np.uint8)

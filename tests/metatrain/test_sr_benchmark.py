@@ -89,3 +89,5 @@ def test_models_are_compared_image_by_image_under_every_degradation(
     rows = [line for line in printed.splitlines() if " | 0 | " in line]
     assert len(rows) == len(degradations.DEGRADATIONS)
     assert all("+0.00 [+0.00, +0.00]" in row for row in rows)
+    with pytest.raises(UserError, match="smaller than --side 200"):
+        degradations.main([photos, *models, *options, "--side", "200"])

@@ -27,7 +27,7 @@ class Degradation:
         noise: the standard deviation of Gaussian noise, of 255 levels.
         jpeg: the quality of compression; None for none.
         levels: the result is rounded to so many levels above black, as a file's pixels are. A
-            network that never saw rounding amplifies it where it undoes a blur.
+            network that never saw rounding would amplify it where it undoes a blur.
     """
 
     scale: int
