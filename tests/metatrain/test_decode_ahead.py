@@ -47,7 +47,7 @@ class Watch:
         time.sleep(0.1)
         with self._lock:
             self.running -= 1
-        return NormalisedImage(data, 1, 1, (), normalise(png(8)).fingerprint)
+        return NormalisedImage(data, 1, 1, 8, (), normalise(png(8)).fingerprint)
 
 
 def test_images_come_in_their_order_and_refused_ones_with_their_reason():

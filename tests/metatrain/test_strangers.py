@@ -83,8 +83,8 @@ def test_numbers_that_are_none_are_refused_by_name(model):
         data = replace(model, parameters=parameters).to_bytes()
         with pytest.raises(UserError, match=r"parameters/network\.stem\.bias is not finite"):
             parse_model(data, "theirs")
-    whole = {n: p.to(torch.int8) for n, p in model.parameters.items()}
-    with pytest.raises(UserError, match=r"has the type torch\.int8"):
+    whole = {n: p.to(torch.int16) for n, p in model.parameters.items()}
+    with pytest.raises(UserError, match=r"has the type torch\.int16"):
         parse_model(replace(model, parameters=whole).to_bytes(), "theirs")
 
 
