@@ -19,6 +19,7 @@ from torch import Tensor
 from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
 from metatrain.config import Config
+from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import to_levels
@@ -36,7 +37,7 @@ from metatrain.model.surprise import surprise
 from metatrain.storage.files import read_file, write_file
 
 # Change it whenever the same job gives another output.
-_FORMAT = "metatrain-drawn-4"
+_FORMAT = "metatrain-drawn-5"
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ class JobOutput:
         surprise: the model's surprise at the support before its first inner step, see
             `metatrain.model.surprise`; none of an untrained system.
         learned: the decrease of the mean surprise by all inner steps, []; NaN where there is none.
-        support_losses: the loss of each support image after the last inner step, [K].
-        other_losses: that of each reference and held-out image, [Q].
+        support_losses: the loss of each support image after the last inner step, [K]; none of an
+            untrained system, of which nobody asks.
+        other_losses: that of each reference and held-out image, [Q]; likewise.
     """
 
     steps: Tensor
@@ -173,11 +175,12 @@ def perform(job: Job, device: torch.device) -> None:
     episode = reader.read(job.episode.plan(task, job.shots)).to(device)
     shown = _steps(job, config)
     adapter = model.adapter()
-    # Nobody calibrates random weights.
+    # Nobody calibrates random weights, or asks whether they tell their support.
     features = _no_features if job.system.untrained else surprise
     before = features(adapter.generator, episode.support)
     strip = draw_strip(adapter, episode, shown, len(job.episode.reference))
-    support_losses, other_losses = image_losses(adapter.generator, episode)
+    losses = _no_losses if job.system.untrained else image_losses
+    support_losses, other_losses = losses(adapter.generator, episode)
     output = JobOutput(
         steps=torch.tensor(shown),
         images=torch.stack([to_levels(strip.drawn[step], data.bits).cpu() for step in shown]),
@@ -194,6 +197,11 @@ def perform(job: Job, device: torch.device) -> None:
 def _no_features(generator: Generator, support: Examples) -> Tensor:
     """Return no features, in the place of `surprise`."""
     return torch.empty(0)
+
+
+def _no_losses(generator: Generator, episode: Episode) -> tuple[Tensor, Tensor]:
+    """Return no losses, in the place of `image_losses`."""
+    return torch.empty(0), torch.empty(0)
 
 
 def _steps(job: Job, config: Config) -> Sequence[int]:
