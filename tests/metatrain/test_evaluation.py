@@ -22,7 +22,7 @@ from metatrain.evaluation.episodes.episode_list import (
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED
 from metatrain.evaluation.results import read_evaluation, read_scores
 from metatrain.evaluation.running import runner
-from metatrain.evaluation.running.jobs import from_scratch, perform
+from metatrain.evaluation.running.jobs import from_scratch, perform, read_outputs
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL, baselines
 from metatrain.evaluation.strip_files import read_strips
 from metatrain.evaluation.terminal_table import difference_texts
@@ -101,7 +101,7 @@ def test_two_workers_get_the_numbers_of_one(places, evaluated):
 
 
 def test_what_was_interrupted_goes_on_where_it_was(places, evaluated, monkeypatch, capsys):
-    out, done = places / "interrupted", []
+    out, done, losses = places / "interrupted", [], set()
 
     def until_interrupted(work, device):
         if len(done) == 5:
@@ -112,6 +112,8 @@ def test_what_was_interrupted_goes_on_where_it_was(places, evaluated, monkeypatc
     def counted(work, device):
         done.append(work.key)
         perform(work, device)
+        [output] = read_outputs([work])
+        losses.add((work.system.untrained, len(output.support_losses), len(output.other_losses)))
 
     options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
     command = ["evaluate", places / "one", *options, *FEW, "--workers", 1, "--out", out]
@@ -121,6 +123,7 @@ def test_what_was_interrupted_goes_on_where_it_was(places, evaluated, monkeypatc
     monkeypatch.setattr(runner, "perform", counted)
     assert metatrain(*command) == 0
     assert len(done) == len(set(done)) == 3 * 2 * 3
+    assert losses == {(False, 3, 8), (True, 0, 0)}, "random weights are asked for no losses"
     assert numbers(out) == numbers(evaluated)
     capsys.readouterr()
     assert metatrain(*command) == 0
