@@ -59,10 +59,11 @@ def clients_in(file: Path) -> Mapping[str, Client]:
             f"{file} cannot be used: {place}: {first['msg']}; it has the form "
             f'{{"NAME": {{"token": "..."}}}}, with quotas if need be.'
         ) from error
-    if odd := next((name for name in clients if not NAME.fullmatch(name)), None):
-        raise UserError(
-            f"{file} names a client {odd!r}; take lower-case letters, digits, - and _ alone."
-        )
+    for name in clients:
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"{file} names a client {name!r}; take lower-case letters, digits, - and _ alone."
+            )
     if not clients or len({client.token for client in clients.values()}) < len(clients):
         raise UserError(f"{file} needs at least one client, and a token of its own for each.")
     return clients

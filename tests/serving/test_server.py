@@ -261,6 +261,7 @@ def test_tokens_are_of_one_user_alone(owner, mode, others_may):
         ('{"a": {"token": "short"}}', "a.token"),
         ('{"a": {"token": "' + "x" * 30 + '", "disk": 1}}', "a.disk"),
         ('{"../a": {"token": "' + "x" * 30 + '"}}', "lower-case letters"),
+        ('{"": {"token": "' + "x" * 30 + '"}}', "lower-case letters"),
         (
             '{"a": {"token": "TOKEN"}, "b": {"token": "TOKEN"}}'.replace("TOKEN", "x" * 30),
             "its own",
