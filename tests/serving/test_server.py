@@ -268,7 +268,7 @@ def test_tokens_are_of_one_user_alone(owner, mode, others_may):
         ),
         ("[" * 100_000, "it: "),
     ],
-    ids=["empty", "list", "nobody", "short", "key", "name", "twice", "deep"],
+    ids=["empty", "list", "nobody", "short", "key", "name", "nameless", "twice", "deep"],
 )
 def test_a_file_of_tokens_is_checked(tmp_path, text, message):
     file = tmp_path / "tokens.json"
