@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -85,14 +85,10 @@ class Worker:
 
     def _work(self) -> None:
         while (next_job := self._next()) is not None:
-            job, future = next_job
-            if self._advance(job, future):
+            if self._advance(*next_job):
                 with self._changed:
-                    self._jobs.append((job, future))
+                    self._jobs.append(next_job)
                     self._changed.notify()
-            else:
-                with self._changed:
-                    self._count -= 1
 
     def _next(self) -> tuple[Job[Any], "Future[Any]"] | None:
         with self._changed:
@@ -103,14 +99,24 @@ class Worker:
         """Compute one part of a job, and return whether there is more."""
         if future.cancelled():
             job.close()
+            self._leave()
             return False
+        try:
+            next(job)
+            return True
+        except StopIteration as end:
+            self._end(future.set_result, end.value)
+        except BaseException as error:
+            self._end(future.set_exception, error)
+        return False
+
+    def _end(self, tell: Callable[[Any], None], result: object) -> None:
+        # First, since whoever is told may submit the next job at once.
+        self._leave()
         # A client may cancel at any moment, and then nobody asks for the result.
         with suppress(InvalidStateError):
-            try:
-                next(job)
-                return True
-            except StopIteration as end:
-                future.set_result(end.value)
-            except BaseException as error:
-                future.set_exception(error)
-        return False
+            tell(result)
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._count -= 1

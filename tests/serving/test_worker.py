@@ -35,6 +35,16 @@ def test_jobs_advance_in_turn(worker):
     assert log == ["a0", "b0", "a1", "b1", "a2", "b2", "a ends", "b ends"]
 
 
+def test_a_job_has_left_before_anyone_is_told_of_its_end(worker):
+    counts, gate = [], threading.Event()
+    future = worker.submit(job([], "a", 1, gate))
+    future.add_done_callback(lambda _: counts.append(worker.count))
+    gate.set()
+    future.result(10)
+    worker.submit(job([], "b", 1)).result(10)  # after the callback, in the same thread
+    assert counts == [0]
+
+
 def test_a_cancelled_job_ends_and_the_others_do_not(worker):
     log, begun = [], threading.Event()
 
