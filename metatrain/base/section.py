@@ -54,6 +54,9 @@ def _is_location(types: Iterable[Any]) -> bool:
     )
 
 
+# A learning rate. Optimisers multiply it by numbers of single precision, which end at 3.4e38.
+Rate = Annotated[float, Field(gt=0, le=1e30)]
+
 # A count in a file that a stranger may have written.
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 

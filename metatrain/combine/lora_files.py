@@ -156,7 +156,7 @@ def _term(
         raise UserError(f"{file.url} has a rank of {rank} beside {layer}; give another.")
     try:
         # That which diffusers writes is a whole number.
-        alpha = file.read(names[ALPHA], whole_numbers=True).item() if ALPHA in names else None
+        alpha = float(file.read(names[ALPHA], as_stored=True).item()) if ALPHA in names else None
         strength = strengths.of(layer, rank, alpha)
     except UserError:
         raise

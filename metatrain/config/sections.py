@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from metatrain.base.section import Location, Section, StableName
+from metatrain.base.section import Location, Rate, Section, StableName
 
 
 class RunConfig(Section):
@@ -40,7 +40,7 @@ class MetaConfig(Section):
     momentum: float = Field(
         default=0.9, ge=0, lt=1, description="beta_1 of adam; 0 suits games with few inner steps."
     )
-    lr: float = Field(default=1e-3, gt=0, description="Outer learning rate.")
+    lr: Rate = Field(default=1e-3, description="Outer learning rate.")
     warmup: int = Field(
         default=50, ge=0, le=10**9, description="Outer steps of linear warm-up of the rate from 0."
     )
@@ -80,8 +80,8 @@ class AdaptConfig(Section):
     steps: int = Field(
         default=40, ge=1, le=100_000, description="Inner steps; more than in training usually help."
     )
-    lr: float = Field(
-        default=1e-3, gt=0, description="Inner learning rate, unless the learner learns rates."
+    lr: Rate = Field(
+        default=1e-3, description="Inner learning rate, unless the learner learns rates."
     )
 
 

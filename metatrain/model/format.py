@@ -12,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from metatrain.base.errors import UserError
-from metatrain.base.parameters import Parameters
+from metatrain.base.parameters import Parameters, first_not_finite
 from metatrain.base.text import reason_of
 from metatrain.config import Config, parse_config
 from metatrain.data.config import DataConfig
@@ -59,7 +59,15 @@ def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> 
     Args:
         reference: the model that has the parameters which `contents` leaves out.
         contents: the model's.
+
+    Raises:
+        UserError: when a parameter is not finite, so that nobody could read the file.
     """
+    if name := first_not_finite(contents["parameters"]):
+        raise UserError(
+            f"the model cannot be saved: {name} is not finite, so it diverged; train or adapt it "
+            f"again at a lower learning rate, or with fewer steps."
+        )
     support, calibration = contents["support"], contents["calibration"]
     tensors = stored_parameters(contents["parameters"]) | _named(_BUFFERS, contents["buffers"])
     for sha256, content in contents["frozen"].items():
@@ -131,10 +139,8 @@ def _config(values: Any, url: str) -> Config:
 def _check_values(tensors: Mapping[str, Tensor], step: int) -> None:
     if not 0 <= step < _MOST_STEPS:
         raise ValueError(f"its step is {step}")
-    for name, tensor in tensors.items():
-        # In the precision that everything is computed in.
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            raise ValueError(f"{name} is not finite")
+    if name := first_not_finite(tensors):
+        raise ValueError(f"{name} is not finite")
 
 
 def _frozen(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:

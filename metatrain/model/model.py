@@ -16,9 +16,10 @@ from typing_extensions import override
 
 from metatrain.base.device import device_of
 from metatrain.base.errors import MissingStepError, UserError
-from metatrain.base.parameters import Parameters
+from metatrain.base.parameters import Parameters, first_not_finite
 from metatrain.base.progress import Progress
 from metatrain.base.section import Section
+from metatrain.base.text import counted
 from metatrain.config import Config, non_defaults, with_values
 from metatrain.data.examples import Examples, repeated_to
 from metatrain.data.photo import Photo
@@ -137,7 +138,8 @@ class Model:
             The adapted model, which can `sample`.
 
         Raises:
-            UserError: when an image cannot be used, or an argument is out of range.
+            UserError: when an image cannot be used, an argument is out of range, or adapting
+                diverges.
         """
         model = self._adapting(steps, lr, scope)
         support = self._support(images, given, value_range)
@@ -148,7 +150,7 @@ class Model:
             if on_step and at.loss is not None:
                 on_step(at.step, at.loss)
         progress.close()
-        return at.model()
+        return model._if_finite(at.model())
 
     def adapt_stepwise(
         self, support: Examples, *, steps: int | None = None, seed: int = 0
@@ -222,7 +224,8 @@ class Model:
         if len(supports) < 2 or not sooner_together(model.config, theta):
             return [model.adapt(support, seed=seed, on_step=on_step) for support in supports]
         phis = adapt_together(model.config, theta, supports, seed, on_step)
-        return [model.adapted(phi, support) for phi, support in zip(phis, supports, strict=True)]
+        pairs = zip(phis, supports, strict=True)
+        return [model._if_finite(model.adapted(phi, support)) for phi, support in pairs]
 
     def sample(
         self,
@@ -451,6 +454,21 @@ class Model:
         prefixes = tuple(f"network.{part}" for part in parts)
         kept = {n: p for n, p in self.parameters.items() if not n.startswith(prefixes)}
         return replace(self, parameters=kept)
+
+    def _if_finite(self, adapted: "Model") -> "Model":
+        """Return what this model has adapted to.
+
+        Raises:
+            UserError: when that diverged.
+        """
+        if name := first_not_finite(adapted.parameters):
+            adapt, learned = self.config.adapt, any(n.startswith(RULE) for n in self.parameters)
+            lower = "" if learned else f"lower adapt.lr, which is {adapt.lr:g}, or "
+            raise UserError(
+                f"adapting diverged: {name} is not finite after {counted(adapt.steps, 'step')}; "
+                f"{lower}take fewer steps."
+            )
+        return adapted
 
     @cached_property
     def _generator(self) -> Generator:

@@ -29,10 +29,11 @@ def read_parameters(tensors: Mapping[str, Tensor]) -> Parameters:
     """
     start = _stored("")
     names = [name.removeprefix(start) for name in tensors if name.startswith(start)]
-    return {name: _read(name, tensors) for name in names}
+    return {name: read_parameter(name, tensors) for name in names}
 
 
-def _read(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+def read_parameter(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return one of the parameters that `read_parameters` does; raises as it."""
     stored = tensors[_stored(name)]
     if stored.dtype == torch.int8:
         return dequantize(stored, tensors[f"{SCALES}/{name}"])

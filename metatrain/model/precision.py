@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from metatrain.base.errors import UserError
+from metatrain.base.parameters import first_not_finite
 from metatrain.model.model import Model
 from metatrain.storage.int8 import dequantize, is_matrix, quantize
 
@@ -29,7 +30,7 @@ def rounded(model: Model, precision: Precision) -> Model:
     """
     rounding = _ROUNDINGS[precision]
     parameters = {name: rounding(p).to(p.dtype) for name, p in model.parameters.items()}
-    if large := next((n for n, value in parameters.items() if not value.isfinite().all()), None):
+    if large := first_not_finite(parameters):
         raise UserError(
             f"half precision cannot hold {large}, whose values are too large for {precision}."
         )

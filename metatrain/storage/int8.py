@@ -18,10 +18,11 @@ def is_matrix(weight: Tensor) -> bool:
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Round a weight to integers and scales, which are exactly those of what they stand for.
 
-    No value moves by more than half a scale, which is 1/254 of the largest of its row.
+    No value moves by more than half a scale: 1/254 of the largest of its row, or 2^-101 in a row
+    whose largest is below 127 * 2^-100, about 1e-28.
 
     Args:
-        weight: [R, ...]; see `is_matrix`.
+        weight: [R, ...], finite; see `is_matrix`.
 
     Returns:
         Integers of the weight's shape, in [-127, 127], and scales [R].
@@ -37,14 +38,16 @@ def dequantize(codes: Tensor, scales: Tensor) -> Tensor:
     """Return the float32 weight that integers [R, ...] and scales [R] stand for.
 
     Raises:
-        ValueError: when there is not a scale for each row, or a value is not finite.
+        ValueError: when there is not a float32 scale for each row, or a value is not finite.
     """
+    if scales.dtype != torch.float32:
+        raise ValueError(f"scales have the type {scales.dtype}, and not float32")
     if codes.ndim < 2 or scales.shape != codes.shape[:1]:
         raise ValueError(
             f"scales of the shape {tuple(scales.shape)} are not one for each row of "
             f"{tuple(codes.shape)}"
         )
-    weight = codes.float() * _by_row(scales.float(), codes)
+    weight = codes.float() * _by_row(scales, codes)
     if not weight.isfinite().all():
         raise ValueError("a scale is too large")
     return weight

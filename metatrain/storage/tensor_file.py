@@ -61,26 +61,27 @@ class TensorFile:
         self.bytes = max((p.end for p in self._places.values()), default=8 + length)
         self.shapes: Mapping[str, tuple[int, ...]] = {n: p.shape for n, p in self._places.items()}
 
-    def read(self, name: str, *, whole_numbers: bool = False) -> Tensor:
+    def read(self, name: str, *, as_stored: bool = False) -> Tensor:
         """Read a tensor of floating-point numbers as float32, by one request.
 
         Args:
             name: of the tensor.
-            whole_numbers: whether it may be of integers too.
+            as_stored: whether to keep its type, which then may be any.
 
         Raises:
             UserError: when it cannot be read, is of another type, or has a value that is not finite
                 in float32.
         """
         place = self._places[name]
-        if not (place.dtype.is_floating_point or whole_numbers):
+        if not (place.dtype.is_floating_point or as_stored):
             raise self._damaged(f"{printable(name)} has the type {TYPES[place.dtype]}")
         data = bytearray(self._read(place.start, place.end))
-        tensor = torch.frombuffer(data, dtype=place.dtype) if data else torch.empty(0)
-        tensor = tensor.float()
-        if not tensor.isfinite().all():
+        empty = torch.empty(0, dtype=place.dtype)
+        tensor = torch.frombuffer(data, dtype=place.dtype) if data else empty
+        numbers = tensor.float()
+        if not numbers.isfinite().all():
             raise self._damaged(f"{printable(name)} is not finite")
-        return tensor.view(place.shape)
+        return (tensor if as_stored else numbers).view(place.shape)
 
     def _read(self, start: int, end: int) -> memoryview:
         try:

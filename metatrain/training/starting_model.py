@@ -18,10 +18,9 @@ from metatrain.learning.learners.joint import Joint
 from metatrain.model.build import build_theta
 from metatrain.model.format import FORMAT
 from metatrain.model.named import known_names
-from metatrain.model.parameter_types import PARAMETERS, SCALES
+from metatrain.model.parameter_types import PARAMETERS, SCALES, read_parameter
 from metatrain.model.places import model_url
 from metatrain.storage.files import MissingError
-from metatrain.storage.int8 import dequantize
 from metatrain.storage.tensor_file import TensorFile
 
 # Keys that decide the tensors of a network.
@@ -84,15 +83,14 @@ class StartingModel:
                 yield name, self._read(name)
 
     def _read(self, name: str) -> Tensor:
-        scales = f"{SCALES}/{name}"
-        if scales not in self._file.shapes:
-            return self._file.read(_stored(name))
-        codes = self._file.read(_stored(name), whole_numbers=True)
+        known = [n for n in (_stored(name), f"{SCALES}/{name}") if n in self._file.shapes]
+        tensors = {n: self._file.read(n, as_stored=True) for n in known}
         try:
-            return dequantize(codes, self._file.read(scales))
-        except ValueError as error:
+            return read_parameter(name, tensors).float()
+        except (KeyError, ValueError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(
-                f"run.init is {self._url}, which is damaged: {printable(name)}: {error}."
+                f"run.init is {self._url}, which is damaged: {printable(name)}: {reason}."
             ) from error
 
     def _fault(self, network: set[str]) -> str | None:

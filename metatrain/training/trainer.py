@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from metatrain.base.errors import UserError
-from metatrain.base.parameters import Parameters
+from metatrain.base.parameters import Parameters, first_not_finite
 from metatrain.base.stopwatch import Stopwatch
 from metatrain.config import Config
 from metatrain.data.episodes import Episode
@@ -21,6 +21,9 @@ from metatrain.training.observer import Observer
 from metatrain.training.replay import Replay
 from metatrain.training.schedule import learning_rate
 from metatrain.training.state import Record, TrainState
+
+# A run resumes with the same rates only.
+_ADVICE = "Lower inner.lr or meta.lr, or set meta.clip=1.0, and choose another run.name."
 
 
 class Trainer:
@@ -78,8 +81,8 @@ class Trainer:
 
         Raises:
             UserError: when a loss or a gradient is not finite, and the weights are those before
-                that step; when the network changes its buffers; or when checkpoints cannot be
-                written.
+                that step; when weights to be saved are not; when the network changes its buffers;
+                or when checkpoints cannot be written.
         """
         if self.step == 0:
             self._checkpoint()
@@ -112,10 +115,21 @@ class Trainer:
     def _checkpoint(self) -> None:
         with self.clock("seconds_checkpoint"):
             state = self.state()
+            self._refuse_diverged(state.parameters)
             for observer in self.observers:
                 observer.on_checkpoint(state)
         self._saved = self.step
         self._leaving |= any(observer.leave for observer in self.observers)
+
+    def _refuse_diverged(self, parameters: Parameters) -> None:
+        """Refuse to save weights that nothing could resume from. Collective."""
+        name = first_not_finite(parameters)
+        if any(self.engine.mean([float(name is not None)])):
+            self._end()
+            raise UserError(
+                f"{name or 'a parameter'} is not finite after outer step {self.step}, and the "
+                f"checkpoint of step {self._saved} is kept. {_ADVICE}"
+            )
 
     def state(self) -> TrainState:
         """Return the state to resume from: local trees, views that later steps change."""
@@ -205,7 +219,7 @@ class Trainer:
         self._end()
         raise UserError(
             f"{' and '.join(bad)} not finite at outer step {self.step + 1}{where}; the weights of "
-            f"the step before are kept. Lower inner.lr or meta.lr, or set meta.clip=1.0."
+            f"the step before are kept. {_ADVICE}"
         )
 
     def _at_checkpoint(self) -> bool:

@@ -22,10 +22,12 @@ from metatrain.training.initial_weights import initial_weights
 
 NAME = "network.stem.weight"
 
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+tiny = st.floats(-(2.0**-93), 2.0**-93, width=32)
 weights = arrays.arrays(
     np.float32,
     arrays.array_shapes(min_dims=2, max_dims=4, max_side=5),
-    elements=st.floats(allow_nan=False, allow_infinity=False, width=32),
+    elements=numbers | tiny,
 ).map(torch.from_numpy)
 
 
@@ -48,8 +50,8 @@ def test_no_value_moves_by_more_than_half_a_step_of_its_row(weight):
     assert -127 <= codes.min().item() <= codes.max().item() <= 127
     rows = weight.flatten(1).double()
     error = (dequantize(codes, scales).flatten(1).double() - rows).abs().amax(dim=1)
-    # Rows of next to nothing are taken for 0.
-    assert (error <= 1.001 / 254 * rows.abs().amax(dim=1) + 2.0**-100).all()
+    bound = (rows.abs().amax(dim=1) / 254).clamp(min=2.0**-101)
+    assert (error <= 1.001 * bound).all()
 
 
 @given(weights)
@@ -102,9 +104,11 @@ def test_a_run_begins_with_it(file):
         (torch.full((7,), 1.0), "not one for each row"),
         (torch.full((8, 1), 1.0), "not one for each row"),
         (torch.full((8,), float("nan")), "not finite"),
+        (torch.full((8,), 0.5).half(), r"scales have the type torch\.float16, and not float32"),
+        (torch.ones(8).int(), r"scales have the type torch\.int32, and not float32"),
         (None, f"it has no 'scales/{NAME}'"),
     ],
-    ids=["large", "few", "square", "nan", "none"],
+    ids=["large", "few", "square", "nan", "half", "whole", "none"],
 )
 def test_scales_that_are_not_of_the_weight_are_refused(file, scales, sentence):
     tensors, metadata = load_file(small_of(file)), TensorFile(str(small_of(file))).metadata
@@ -118,6 +122,17 @@ def test_scales_that_are_not_of_the_weight_are_refused(file, scales, sentence):
     config = with_values(load_model(str(file)).config, {"run.init": damaged})
     with pytest.raises(UserError, match="damaged"):
         initial_weights(config)
+
+
+def test_whole_numbers_that_are_no_codes_are_refused_however_they_are_read(file):
+    small, damaged = str(small_of(file)), str(file.with_name("damaged.safetensors"))
+    tensors = load_file(small)
+    tensors[f"parameters/{NAME}"] = tensors[f"parameters/{NAME}"].short()
+    save_file(tensors, damaged, TensorFile(small).metadata)
+    config = with_values(load_model(small).config, {"run.init": damaged})
+    for read in (lambda: load_model(damaged), lambda: initial_weights(config)):
+        with pytest.raises(UserError, match=r"damaged: .*has the type torch\.int16"):
+            read()
 
 
 def test_a_vector_that_half_precision_cannot_hold_is_a_sentence(file):

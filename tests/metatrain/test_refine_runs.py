@@ -154,7 +154,7 @@ def test_labels_that_are_images_are_copied(run, simulated):
 
 def test_a_refiner_that_diverged_writes_no_image(run, simulated, capsys):
     assert refined(run, simulated, "--steps", 3, "--lr", 1e20) == 1
-    assert "so it has diverged; give a lower learning rate" in capsys.readouterr().err
+    assert "diverged: network.generator.first.weight is not finite" in capsys.readouterr().err
     assert not list((simulated / "out").rglob("*.png"))
 
 

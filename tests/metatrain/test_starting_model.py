@@ -134,8 +134,8 @@ def test_weights_that_are_no_finite_float32_are_refused(trained, tmp_path):
     tensors, metadata = load_file(trained), TensorFile(trained).metadata
     for sentence, alter in [
         ("is not finite", lambda t: t.double() * 1e300),
-        ("has the type I64", torch.Tensor.long),
-        ("has the type BOOL", torch.Tensor.bool),
+        ("has the type torch.int64", torch.Tensor.long),
+        ("has the type torch.bool", torch.Tensor.bool),
     ]:
         save_file({n: alter(t) for n, t in tensors.items()}, f"{tmp_path}/x.safetensors", metadata)
         with pytest.raises(UserError, match=sentence):

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section, section_of
+from metatrain.base.section import Rate, Section, section_of
 from metatrain.data.batch import Batch
 from metatrain.generators import Draw
 from metatrain.learning.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
@@ -28,8 +28,8 @@ class InnerConfig(Section):
     """The inner loop of meta-training."""
 
     steps: int = Field(default=4, ge=1, le=10_000, description="Inner steps (k) of an episode.")
-    lr: float = Field(default=1e-3, gt=0, description="Inner learning rate (alpha).")
-    lr_changes: dict[Annotated[int, Field(ge=1, le=10**9)], Annotated[float, Field(gt=0)]] = Field(
+    lr: Rate = Field(default=1e-3, description="Inner learning rate (alpha).")
+    lr_changes: dict[Annotated[int, Field(ge=1, le=10**9)], Rate] = Field(
         default={}, description="Inner rates from given outer steps on, as {300: 0.002}."
     )
     optimizer: Literal["sgd", "momentum", "adam"] = Field(

@@ -6,7 +6,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
+from metatrain.base.section import Rate, Section
 from metatrain.data.episodes import Episode
 from metatrain.learning.learners.learner import Learner, Memory, Notes, OuterGradient, mean_by_task
 
@@ -34,7 +34,7 @@ class MTL(Learner):
         """The heads' rate."""
 
         name: Literal["mtl"] = "mtl"
-        head_lr: float = Field(default=0.1, gt=0, description="Learning rate of the heads.")
+        head_lr: Rate = Field(default=0.1, description="Learning rate of the heads.")
 
     @override
     def episode_gradient(
