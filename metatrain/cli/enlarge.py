@@ -1,6 +1,7 @@
 """`metatrain enlarge`."""
 
 import argparse
+import os
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -28,10 +29,18 @@ def _enlarge(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
         )
         url = f"{arguments.out.rstrip('/')}/{PurePosixPath(image).stem}{photo.ending}"
-        if url == image:
+        if _place(url) == _place(image):
             raise UserError(f"{url} is the photograph itself; give another --out.")
         photo.save(url)
         show(url)
+
+
+def _place(url: str) -> str:
+    """Return where a file is, however its path is written."""
+    from metatrain.storage.files import absolute
+
+    place = absolute(url)
+    return place if "://" in place else os.path.realpath(place)
 
 
 def _refuse_same_names(images: list[str]) -> None:

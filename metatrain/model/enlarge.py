@@ -33,6 +33,9 @@ def enlarged(network: EnlargingNetwork, photo: Photo, scale: int, channels: int)
         photo: of any size.
         scale: the side of the result divided by that of the photograph.
         channels: of the network, 1 or 3.
+
+    Raises:
+        UserError: as `in_tiles`.
     """
 
     def function(values: Tensor) -> Tensor:

@@ -253,7 +253,7 @@ class Model:
 
         Raises:
             MissingStepError: when the model has not been adapted, and nothing is given.
-            UserError: when an argument is out of range.
+            UserError: when an argument is out of range, or a sample is not finite.
         """
         settings = {"steps": steps, "guidance": guidance, "truncation": truncation}
         return torch.cat([*self.batches(count, given=given, seed=seed, **settings)])
@@ -290,6 +290,11 @@ class Model:
             in_turn = {n: repeated_to(size, c, start) for n, c in conditions.items()}
             with progress.part(start, size):
                 images = generator.sample(support, size, batch_seed, sampler, in_turn)
+            if not images.isfinite().all():
+                raise UserError(
+                    "the model's samples are not finite, so it has diverged; adapt or train it "
+                    "again at a lower learning rate, or with fewer steps."
+                )
             yield images
         progress.close()
 

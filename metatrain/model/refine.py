@@ -43,17 +43,12 @@ def refined(network: RefiningNetwork, photo: Photo, channels: int) -> Photo:
         channels: of the network, 1 or 3.
 
     Raises:
-        UserError: when the network has diverged.
+        UserError: as `in_tiles`.
     """
 
     def function(values: Tensor) -> Tensor:
         images = as_channels(colours_of(values, photo.has_alpha), channels)
         result = network.refine(images[None])[0]
-        if not result.isfinite().all():
-            raise UserError(
-                "the refiner's values are not finite, so it has diverged; give a lower learning "
-                "rate or fewer steps."
-            )
         return corrected(values, result - images, photo.has_alpha)
 
     device = next(network.parameters()).device

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
 from metatrain.data.photo import Photo
 
@@ -34,6 +35,9 @@ def in_tiles(
         label: the name of the work, for its progress.
         scale: the side of the result divided by that of the photograph.
         device: where `function` computes.
+
+    Raises:
+        UserError: when a value is not finite.
     """
     height, width, count = photo.pixels.shape
     result = np.empty((scale * height, scale * width, count), photo.pixels.dtype)
@@ -42,6 +46,11 @@ def in_tiles(
     for done, (inner, outer) in enumerate(tiles):
         progress.update(done)
         values = function(values_of(photo.pixels[outer]).to(device))
+        if not values.isfinite().all():
+            raise UserError(
+                "the network's values are not finite, so it has diverged; give a lower learning "
+                "rate or fewer steps."
+            )
         rows, columns = (
             slice(scale * (a.start - b.start), scale * (a.stop - b.start))
             for a, b in zip(inner, outer, strict=True)

@@ -83,6 +83,17 @@ def test_a_training_that_diverges_keeps_the_weights_of_before(file, packed, tmp_
     assert not [*tmp_path.rglob("step-*1"), *tmp_path.glob("runs/*/model.safetensors")]
 
 
+def test_samples_that_are_no_numbers_are_no_pictures(tmp_path, capsys):
+    """All weights are finite, and what they compute is not."""
+    model = adapted_model()
+    large = {n: p * 1e30 if n == "network.out.weight" else p for n, p in model.parameters.items()}
+    replace(model, parameters=large).save(tmp_path / "adapted.safetensors")
+    for out in ("sheet.png", "files"):
+        assert metatrain("generate", tmp_path, "-n", 2, "--out", tmp_path / out) == 1
+        assert "samples are not finite, so it has diverged" in capsys.readouterr().err
+        assert not (tmp_path / out).exists()
+
+
 @pytest.mark.parametrize("key", ["adapt.lr", "inner.lr", "meta.lr"])
 def test_a_rate_beyond_single_precision_is_refused(key):
     with pytest.raises(UserError, match=f"{key} is 1e.39; allowed"):

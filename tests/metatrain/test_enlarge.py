@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,10 +198,30 @@ def test_what_is_no_photograph_is_refused(model, image):
         model.enlarge(image)
 
 
+def test_a_network_that_diverged_writes_no_pixels(model):
+    with pytest.raises(UserError, match=r"diverged: network\..* is not finite after 5 steps"):
+        model.enlarge(RGB, steps=5, lr=1e30)
+    large = {n: 1e30 * p for n, p in model.parameters.items()}
+    with pytest.raises(UserError, match="values are not finite, so it has diverged"):
+        replace(model, parameters=large).enlarge(RGB, steps=0)
+
+
 def test_a_model_of_another_kind_is_refused():
     config = load_config(None, ["data.image_size=16", "generator.width=8"])
     with pytest.raises(UserError, match="not trained to enlarge"):
         Model(config, build_theta(config).copy(), 1).enlarge(RGB)
+
+
+@pytest.mark.parametrize("out", [".", "./", "../{}", "link"])
+def test_no_photograph_is_written_over_itself(model, tmp_path, monkeypatch, capsys, out):
+    model.save(tmp_path / "run" / "model.safetensors")
+    (tmp_path / "one.png").write_bytes(encoded(RGB, "PNG"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = ["--model", "run", "--steps", "0", "--out", out.format(tmp_path.name)]
+    assert run("metatrain", COMMANDS, ["enlarge", "one.png", *options]) == 1
+    assert "the photograph itself" in capsys.readouterr().err
+    assert (tmp_path / "one.png").read_bytes() == encoded(RGB, "PNG")
 
 
 def test_the_command_enlarges_every_photograph(model, tmp_path, capsys):
