@@ -43,10 +43,10 @@ def refuse_writing_over(adapted: str, out: str) -> str:
     """
     from metatrain.base.errors import UserError
     from metatrain.model.places import ADAPTED
-    from metatrain.storage.files import absolute
+    from metatrain.storage.files import is_same_file
 
     url = f"{out.rstrip('/')}/{ADAPTED}"
-    if absolute(url) == absolute(adapted):
+    if is_same_file(url, adapted):
         raise UserError("--out is the folder of the adapted model; give another one.")
     return url
 

@@ -18,13 +18,13 @@ def _compress(arguments: argparse.Namespace) -> None:
     from metatrain.model.places import adapted_url, model_url, read_model
     from metatrain.model.precision import rounded
     from metatrain.model.pruning import pruned
-    from metatrain.storage.files import absolute, exists, write_file
+    from metatrain.storage.files import exists, is_same_file, write_file
 
     if not arguments.out.endswith(ENDING):
         raise UserError(f"--out is {arguments.out}; name a file that ends in {ENDING}.")
     url = adapted_url(arguments.model)
     url = url if exists(url) else model_url(arguments.model)
-    if absolute(arguments.out) == absolute(url):
+    if is_same_file(arguments.out, url):
         raise UserError(f"--out is the model itself, {url}; name another file.")
     file = read_model(url)
     model = parse_model(file, url, arguments.adapted_from, trust=arguments.trust)

@@ -1,7 +1,6 @@
 """`metatrain enlarge`."""
 
 import argparse
-import os
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 def _enlarge(arguments: argparse.Namespace) -> None:
     from metatrain.model.file import load_model
+    from metatrain.storage.files import is_same_file
 
     _refuse_same_names(arguments.images)
     model = load_model(arguments.model, trust=arguments.trust).to(arguments.device)
@@ -29,18 +29,10 @@ def _enlarge(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
         )
         url = f"{arguments.out.rstrip('/')}/{PurePosixPath(image).stem}{photo.ending}"
-        if _place(url) == _place(image):
+        if is_same_file(url, image):
             raise UserError(f"{url} is the photograph itself; give another --out.")
         photo.save(url)
         show(url)
-
-
-def _place(url: str) -> str:
-    """Return where a file is, however its path is written."""
-    from metatrain.storage.files import absolute
-
-    place = absolute(url)
-    return place if "://" in place else os.path.realpath(place)
 
 
 def _refuse_same_names(images: list[str]) -> None:

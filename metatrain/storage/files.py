@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -87,6 +88,16 @@ def absolute(url: str) -> str:
         return str(Path(path).expanduser().absolute())
     except RuntimeError as error:
         raise UserError(f"{url} begins with an unknown user; write the path in full.") from error
+
+
+def is_same_file(url: str, other: str) -> bool:
+    """Tell whether two URLs are one file, however their paths are written or linked.
+
+    Raises:
+        UserError: as `absolute`.
+    """
+    places = map(absolute, (url, other))
+    return len({os.path.realpath(place) if is_local(place) else place for place in places}) == 1
 
 
 def filesystem_of(url: str) -> tuple[AbstractFileSystem, str]:

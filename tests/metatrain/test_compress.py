@@ -86,7 +86,8 @@ def test_the_place_to_write_is_a_file_of_models(file, tmp_path, capsys):
 def test_the_model_itself_is_not_overwritten(file, tmp_path, capsys, monkeypatch):
     before = file.read_bytes()
     monkeypatch.chdir(file.parent)
-    for out in (file, file.name):
+    (file.parent / "link.safetensors").symlink_to(file)
+    for out in (file, file.name, f"../{file.parent.name}/{file.name}", "link.safetensors"):
         assert compress(file, "fp16", out) == 1
         assert "--out is the model itself" in capsys.readouterr().err
     assert file.read_bytes() == before
