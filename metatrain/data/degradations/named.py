@@ -30,6 +30,8 @@ def named_degradation(kernel: str, scale: int, subsampling: Subsampling) -> Degr
         return Degradation(scale)
     if kernel.startswith(_GAUSSIAN):
         return Degradation(scale, gaussian_of(_sigma(kernel)), subsampling)
+    if not kernel:
+        raise UserError("the kernel has no name; give bicubic, gaussian:SIGMA, or a file.")
     kernels = read_kernels(kernel)
     if len(kernels) > 1:
         raise UserError(f"{kernel} holds {len(kernels)} kernels; name a file of one.")
