@@ -7,6 +7,7 @@ Files, each built on those before it:
     records      the state of an adaptation
     disk         the files of a client, within a quota of bytes; store has them at any URL
     models       models by name, and the adapted ones last used
+    archive      files as one file; lora has that which other tools read
     computing    what models compute: adapting with previews, and drawing by seed
     adaptations  adaptations of a client: their folders, and changes that clients watch
     jobs         what a worker advances: keeping what is computed, part by part

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from metatrain.base.errors import UserError
 from metatrain.cli.arguments import above_0, add_device_argument, add_trust_argument, positive
 from metatrain.cli.command import Command
+from metatrain.model.places import state_folder
 from metatrain.storage.files import absolute
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _port(text: str) -> int:
 
 def _studio(arguments: argparse.Namespace) -> None:
     with _installed():
-        from serving.process import state_folder, trained_models
+        from serving.process import trained_models
         from serving.studio import run_studio
 
     run_studio(
@@ -93,7 +94,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     if given:
         raise UserError(f"--{given[0]} is of servers on a Ray cluster; give --ray too.")
     with _installed():
-        from serving.process import state_folder, trained_models
+        from serving.process import trained_models
         from serving.server import run_server
 
     folder = arguments.dir or state_folder("serve")
@@ -123,7 +124,7 @@ def _serve_on_ray(arguments: argparse.Namespace) -> None:
 def service_settings(arguments: argparse.Namespace) -> "ServiceSettings":
     """Return the settings of a service on a Ray cluster."""
     from serving.on_ray.settings import ServiceSettings
-    from serving.process import state_folder, trained_models
+    from serving.process import trained_models
 
     folder = arguments.dir or state_folder("serve")
     return ServiceSettings(

@@ -19,8 +19,9 @@ from serving.records import RECORD
 _ID = re.compile(r"[\w-]{22}")
 # All that an adaptation writes but its record, so that nothing else is ever removed.
 _FILES = re.compile(
-    r"given-\d+\.png|given\.wav|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|choices\.jsonl|"
-    r"images|images/[0-9a-f]{64}\.png|(images/)?\..+" + re.escape(PARTIAL)
+    r"given-\d+\.png|given\.wav|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|"
+    r"lora\.(safetensors|zip)|choices\.jsonl|images|images/[0-9a-f]{64}\.png|(images/)?\..+"
+    + re.escape(PARTIAL)
 )
 
 

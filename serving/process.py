@@ -1,6 +1,5 @@
 """One process on this machine that serves an application."""
 
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +21,6 @@ from serving.worker import Worker
 
 # Seconds that open streams of events have when the server ends.
 _LAST_SECONDS = 1
-
-
-def state_folder(name: str) -> Path:
-    """Return the folder of a server's adaptations where none is named."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "metatrain" / name
 
 
 def trained_models() -> list[str]:

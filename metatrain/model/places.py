@@ -1,11 +1,20 @@
 """Places of model files: what a reference means, and whether there is one, told without torch."""
 
+import os
+from pathlib import Path
+
 from metatrain.base.errors import UserError
 from metatrain.model.named import ENDING, FILE, known_names, named_model
 from metatrain.storage.files import MissingError, exists, read_file
 
 # The file of an adapted model's folder.
 ADAPTED = "adapted.safetensors"
+
+
+def state_folder(name: str) -> Path:
+    """Return the folder of the adaptations of `studio` or `serve`, where its user names none."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "metatrain" / name
 
 
 def model_url(url: str) -> str:

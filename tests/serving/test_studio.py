@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from axe import serious_faults
 from browser import browser_page
 from PIL import Image
+from safetensors.torch import load_file
 from small_models import save
+from tiny_backbones import overrides_of, write_pipeline
 
 from metatrain.cli.command import run
 from metatrain.data.sound.wave import to_wave
@@ -51,7 +54,14 @@ def url(packed, tmp_path):
     steps, conditions = "adapt.steps=12", "generator.conditions=[support, text, audio]"
     model = save(packed, tmp_path / "small", "run.name=small", steps)
     told = save(packed, tmp_path / "told", "run.name=told", steps, conditions)
-    process = studio(model, told, "--dir", tmp_path / "state", "--no-browser")
+    with studio_url(model, told, "--dir", tmp_path / "state") as url:
+        yield url
+
+
+@contextmanager
+def studio_url(*arguments):
+    """Run a studio, which has to end without a complaint; yield the URL that it prints."""
+    process = studio(*arguments, "--no-browser")
     try:
         yield re.search(r"http://127.0.0.1:\d+/\?token=\S+", process.stderr.readline())[0]
         process.send_signal(signal.SIGINT)
@@ -65,7 +75,14 @@ def url(packed, tmp_path):
 
 @pytest.fixture
 def page(url, tmp_path):
-    """The page in a headless browser, in which no error may come, entered as the command does."""
+    """The page in a headless browser."""
+    with entered(url, tmp_path) as page:
+        yield page
+
+
+@contextmanager
+def entered(url, tmp_path):
+    """Enter the page as the command does, in a headless browser in which no error may come."""
     entry = tmp_path / "entry.html"
     entry.write_text(entry_page(url))
     with browser_page() as (page, errors):
@@ -244,6 +261,35 @@ def test_no_state_of_the_page_has_a_serious_fault(page, images, tmp_path):
     # The content policy lets the browser read the sound.
     page.wait_for_function("() => document.getElementById('given-sound').duration > 0")
     look(page)
+
+
+def test_a_lora_is_offered_where_tools_read_it(packed, images, tmp_path):
+    kind = "UNet2DConditionModel"
+    backbone = overrides_of(write_pipeline(tmp_path / "backbone", kind), kind)
+    models = [
+        save(packed, tmp_path / "lora", "run.name=lora", *backbone),
+        save(packed, tmp_path / "small", "run.name=small"),
+    ]
+    files = sorted(Path(images, "task-03").glob("*.png"))[:2]
+    with (
+        studio_url(*models, "--trust", "--dir", tmp_path / "state") as url,
+        entered(url, tmp_path) as page,
+    ):
+        for model, offered in {"small": False, "lora": True}.items():
+            page.wait_for_selector("#model-facts:not(:empty)")
+            page.select_option("#model", model)
+            page.evaluate(DROP, [*map(encoded, files)])
+            page.wait_for_selector("#go:enabled")
+            page.click("#go")
+            page.wait_for_selector("#done:not([hidden])")
+            assert page.is_visible("#lora") == offered
+            if not offered:
+                page.click("#new")
+        with page.expect_download() as download:
+            page.click("#lora")
+        assert download.value.suggested_filename == "lora-lora.safetensors"
+        assert load_file(download.value.path())
+        look(page)
 
 
 def brighter(page):
