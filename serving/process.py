@@ -13,7 +13,7 @@ from metatrain.base.errors import UserError
 from metatrain.model.listing import run_models
 from metatrain.model.named import named_models
 from metatrain.storage.lease import lease
-from serving.connection import Connection
+from serving.connection import PATIENCE, Connection
 from serving.disk import make_private
 from serving.limits import Limits
 from serving.models import Models
@@ -81,6 +81,8 @@ def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
         ws="none",
         # The application refuses what is beyond its own bound, in a sentence.
         limit_concurrency=2 * limits.requests,
+        # A connection's own patience ends first.
+        timeout_keep_alive=round(2 * PATIENCE),
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
 
@@ -93,7 +95,9 @@ def listening(address: str, port: int) -> Iterator[socket.socket]:
         UserError: when it cannot be had.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as bound:
+    # Only where it knows the protocol does asyncio send small answers at once (TCP_NODELAY), which
+    # wait 40 ms for the client's acknowledgement else.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((address, port))
