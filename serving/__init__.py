@@ -2,6 +2,7 @@
 
 Files, each built on those before it:
 
+    opening      the folder and the socket, opened before anything is imported that computes
     limits       bounds of what a client may ask for, and the refusals beyond them
     worker       threads that advance jobs in turn
     records      the state of an adaptation
@@ -32,5 +33,6 @@ Files, each built on those before it:
     process      one process that serves an application
     tokens       the file of the clients
     server       the server of programs; on_ray/ serves from a Ray cluster
-    studio       the studio; `commands` is the command line
+    studio_app   the application of the studio; studio starts it
+    commands     the command line
 """

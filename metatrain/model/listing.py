@@ -13,14 +13,11 @@ from metatrain.base.progress import say
 from metatrain.base.text import counted
 from metatrain.config import Config, parse_config
 from metatrain.model.format import FORMAT, SUPPORT
-from metatrain.model.named import FILE, named_model, named_models
+from metatrain.model.named import named_model, named_models
 from metatrain.model.parameter_types import PARAMETERS
-from metatrain.model.places import ADAPTED, model_url, state_folder
+from metatrain.model.places import ADAPTED, model_url, run_models, state_folder
 from metatrain.storage.files import MissingError, read_file
 from metatrain.storage.tensor_file import TensorFile
-
-# The folder of runs in the working directory.
-_RUNS = "runs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +69,6 @@ def models() -> list[ListedModel]:
         except UserError as error:
             say(f"Note: {reference} is left out: {error}")
     return listed
-
-
-def run_models() -> list[Path]:
-    """Return the model files of the finished runs in ./runs."""
-    return sorted(Path(_RUNS).glob(f"*/{FILE}"))
 
 
 def _studio_models() -> list[Path]:

@@ -20,6 +20,7 @@ from serving.api import Api
 from serving.commands import SERVE, STUDIO
 from serving.guard import Guard
 from serving.limits import Limits
+from serving.opening import listening
 from serving.server import accounts_in, run_server
 from serving.tokens import Client, clients_in, others_may_read
 from serving.worker import Worker
@@ -98,7 +99,7 @@ def test_small_answers_are_sent_at_once():
             client.close()
             return ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
-    with process.listening("127.0.0.1", 0) as bound:
+    with listening("127.0.0.1", 0) as bound:
         assert asyncio.run(accepted(bound)) == 1
 
 

@@ -361,10 +361,21 @@ def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
     assert page.locator("#list li").count() == 2
 
 
-def test_a_start_imports_nothing_that_only_others_need():
-    """The first request waits for every import."""
-    needless = ["matplotlib", "scipy", "sklearn", "metatrain.training", "metatrain.evaluation"]
-    code = f"import sys, serving.studio; print([m for m in {needless} if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "needless"),
+    [
+        # The address waits for these.
+        ("serving.opening, serving.studio", ["torch", "numpy", "pydantic", "starlette"]),
+        # And the first request for these.
+        (
+            "serving.studio_app",
+            ["matplotlib", "scipy", "sklearn", "metatrain.training", "metatrain.evaluation"],
+        ),
+    ],
+    ids=["address", "page"],
+)
+def test_a_start_imports_nothing_that_only_others_need(module, needless):
+    code = f"import sys, {module}; print([m for m in {needless} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n", result.stderr
 
