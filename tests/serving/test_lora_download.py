@@ -6,8 +6,7 @@ import zipfile
 import pytest
 from http_client import adapted
 from safetensors.torch import load
-from small_models import save
-from tiny_backbones import overrides_of, write_pipeline
+from tiny_backbones import save_over
 
 import metatrain
 from metatrain.model.export.backbone import adapter_files
@@ -24,10 +23,9 @@ def backbone(request):
 
 
 @pytest.fixture
-def models(packed, tmp_path_factory, backbone):
-    folder = tmp_path_factory.mktemp("backbone")
-    overrides = overrides_of(write_pipeline(folder / "pipeline", backbone), backbone)
-    model = save(packed, folder / "small", "run.name=small", *overrides)
+def models(tmp_path_factory, backbone):
+    named = ["run.name=small", "adapt.steps=2"]
+    model = save_over(tmp_path_factory.mktemp("over"), backbone, *named)
     return Models([model], "cpu", trust=True, loaded=2)
 
 

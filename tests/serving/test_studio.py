@@ -15,7 +15,7 @@ from browser import browser_page
 from PIL import Image
 from safetensors.torch import load_file
 from small_models import save
-from tiny_backbones import overrides_of, write_pipeline
+from tiny_backbones import save_over
 
 from metatrain.cli.command import run
 from metatrain.data.sound.wave import to_wave
@@ -87,7 +87,8 @@ def entered(url, tmp_path):
     entry.write_text(entry_page(url))
     with browser_page() as (page, errors):
         page.goto(entry.as_uri())
-        page.wait_for_url("http://**")
+        # It answers once the models are loaded.
+        page.wait_for_url("http://**", timeout=120_000)
         yield page
     # A browser itself reports an image that the server refuses.
     assert [e for e in errors if "422 (Unprocessable" not in e] == []
@@ -264,10 +265,9 @@ def test_no_state_of_the_page_has_a_serious_fault(page, images, tmp_path):
 
 
 def test_a_lora_is_offered_where_tools_read_it(packed, images, tmp_path):
-    kind = "UNet2DConditionModel"
-    backbone = overrides_of(write_pipeline(tmp_path / "backbone", kind), kind)
+    named = ["run.name=lora", "adapt.steps=2"]
     models = [
-        save(packed, tmp_path / "lora", "run.name=lora", *backbone),
+        save_over(tmp_path / "lora", "UNet2DConditionModel", *named),
         save(packed, tmp_path / "small", "run.name=small"),
     ]
     files = sorted(Path(images, "task-03").glob("*.png"))[:2]
