@@ -89,7 +89,7 @@ class Adapting:
             ),
             Operation(
                 "GET", f"{ADAPTATION}/lora", self._lora,
-                "Get the LoRA: a file of kohya's names, or an archive of PEFT's two files.",
+                "Get the LoRA: a file with names of kohya, or an archive of both files of PEFT.",
                 answers={BYTES: None}, refusals=(409,),
             ),
         ]  # fmt: skip

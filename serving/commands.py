@@ -93,14 +93,12 @@ def _serve(arguments: argparse.Namespace) -> None:
     if given:
         raise UserError(f"--{given[0]} is of servers on a Ray cluster; give --ray too.")
     _refuse_uninstalled()
-    from serving.opening import served_models
-
-    urls = served_models(arguments.models)
+    from serving.opening import trained_models
     from serving.server import run_server
 
     folder = arguments.dir or state_folder("serve")
     run_server(
-        urls,
+        arguments.models or trained_models(),
         folder=folder,
         tokens=arguments.tokens or folder / "tokens.json",
         address=arguments.address,
