@@ -12,6 +12,7 @@ otherwise.
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,12 +109,22 @@ def rows(folder: Path) -> Iterator[Row]:
     yield Row("adapt, torch's threads, other work", [*adapt, out], 5, threads=None, busy=True)
     yield Row("generate, 64 images", [_METATRAIN, "generate", out, "--out", f"{out}/sheet.png"])
     studio = [_METATRAIN, "studio", "emoji", "--no-browser", "--dir", str(folder / "studio")]
-    yield Row("studio, to its address", studio, until=lambda text: "http://" in text)
+    yield Row("studio, to its address", studio, 2, until=lambda text: "http://" in text)
+    yield Row("studio, to its first answer", studio, until=_answers)
     pack = [_METATRAIN, "pack", "glyphs", f"{folder}/data", "--size", "28"]
     yield Row("pack glyphs", pack)
     local = [f"data.path={folder}/data", f"run.dir={folder}/runs", "run.name=local"]
     first = [sys.executable, "-c", _FIRST_STEP, *local]
     yield Row("local training, to the first step", first, 8)
+
+
+def _answers(text: str) -> bool:
+    """Tell whether a server has printed its address; return only once it answers there."""
+    address = re.search(r"http://[\d.:]+", text)
+    if address is None:
+        return False
+    with urllib.request.urlopen(f"{address[0]}/healthz") as answer:
+        return answer.status == 200
 
 
 def ray_rows(folder: Path) -> Iterator[Row]:

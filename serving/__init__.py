@@ -2,11 +2,13 @@
 
 Files, each built on those before it:
 
+    opening      the folder and the socket, opened before anything is imported that computes
     limits       bounds of what a client may ask for, and the refusals beyond them
     worker       threads that advance jobs in turn
     records      the state of an adaptation
     disk         the files of a client, within a quota of bytes; store has them at any URL
     models       models by name, and the adapted ones last used
+    archive      files as one file; lora has that which other tools read
     computing    what models compute: adapting with previews, and drawing by seed
     adaptations  adaptations of a client: their folders, and changes that clients watch
     jobs         what a worker advances: keeping what is computed, part by part
@@ -31,5 +33,6 @@ Files, each built on those before it:
     process      one process that serves an application
     tokens       the file of the clients
     server       the server of programs; on_ray/ serves from a Ray cluster
-    studio       the studio; `commands` is the command line
+    studio_app   the application of the studio; studio starts it
+    commands     the command line
 """

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -84,6 +85,11 @@ class Adapting:
             ),
             Operation(
                 "GET", f"{ADAPTATION}/adapted.safetensors", self._adapted, "Get the adapted model.",
+                answers={BYTES: None}, refusals=(409,),
+            ),
+            Operation(
+                "GET", f"{ADAPTATION}/lora", self._lora,
+                "Get the LoRA: a file with names of kohya, or an archive of both files of PEFT.",
                 answers={BYTES: None}, refusals=(409,),
             ),
         ]  # fmt: skip
@@ -228,8 +234,18 @@ class Adapting:
         adaptation = adapted_of(request)
         if not adaptation.record.given:
             raise RequestError(409, "no images are given, so no model was adapted.")
-        name = f"{adaptation.record.model}-adapted.safetensors"
-        disposition = f"attachment; filename*=utf-8''{quote(name)}"
-        return await file_answer(
-            adaptation.disk, adaptation.model_file, BYTES, {"content-disposition": disposition}
-        )
+        return await _download(adaptation, adaptation.model_file)
+
+    async def _lora(self, request: Request) -> Response:
+        adaptation = adapted_of(request)
+        if adaptation.record.lora is None:
+            raise RequestError(
+                409, "this adaptation has no LoRA; only backbones adapted in the scope lora have."
+            )
+        return await _download(adaptation, adaptation.folder / adaptation.record.lora)
+
+
+async def _download(adaptation: Adaptation, file: Path) -> Response:
+    """Answer with a file that is named after the model too."""
+    disposition = f"attachment; filename*=utf-8''{quote(f'{adaptation.record.model}-{file.name}')}"
+    return await file_answer(adaptation.disk, file, BYTES, {"content-disposition": disposition})

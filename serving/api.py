@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
@@ -40,6 +40,9 @@ _SENTENCES = {
     404: "there is nothing at this path; /docs describes those that there are.",
     405: "this path has no such method; /docs describes those that it has.",
 }
+
+# Nobody sees it but the counts; as nginx has it.
+_LEFT = 499
 
 _log = logging.getLogger("metatrain")
 
@@ -106,6 +109,7 @@ class Api:
                 RequestError: _refused,
                 UserError: _mistaken,
                 HTTPException: _http_error,
+                ClientDisconnect: _left,
                 Exception: _failed,
             },
             lifespan=self._lifespan,
@@ -202,6 +206,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = _SENTENCES.get(error.status_code, f"the request cannot be used: {error.detail}")
     return JSONResponse({"error": f"{detail.rstrip('.')}."}, error.status_code, error.headers)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """Answer a client that has gone before its request had arrived, which is no failure to log."""
+    return Response(status_code=_LEFT)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

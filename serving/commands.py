@@ -1,14 +1,14 @@
 """The commands that this package adds to `metatrain`."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
 from metatrain.cli.arguments import above_0, add_device_argument, add_trust_argument, positive
 from metatrain.cli.command import Command
+from metatrain.model.places import state_folder
 from metatrain.storage.files import absolute
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ def _port(text: str) -> int:
 
 
 def _studio(arguments: argparse.Namespace) -> None:
-    with _installed():
-        from serving.process import state_folder, trained_models
-        from serving.studio import run_studio
+    _refuse_uninstalled()
+    from serving.opening import served_models
+    from serving.studio import run_studio
 
     run_studio(
-        arguments.models or trained_models(),
+        served_models(arguments.models),
         folder=arguments.dir or state_folder("studio"),
         port=arguments.port,
         device=arguments.device,
@@ -92,9 +92,9 @@ def _serve(arguments: argparse.Namespace) -> None:
     given = [n for n in ("store", "replicas", "gpus") if getattr(arguments, n) is not None]
     if given:
         raise UserError(f"--{given[0]} is of servers on a Ray cluster; give --ray too.")
-    with _installed():
-        from serving.process import state_folder, trained_models
-        from serving.server import run_server
+    _refuse_uninstalled()
+    from serving.opening import trained_models
+    from serving.server import run_server
 
     folder = arguments.dir or state_folder("serve")
     run_server(
@@ -113,17 +113,17 @@ def _serve(arguments: argparse.Namespace) -> None:
 def _serve_on_ray(arguments: argparse.Namespace) -> None:
     if arguments.device != "auto":
         raise UserError("--device is of servers on one machine; with --ray, give --gpus.")
-    with _installed("serve"):
-        from serving.on_ray.run import run_on_ray
+    _refuse_uninstalled("serve", "ray")
+    from serving.on_ray.run import run_on_ray
 
-        settings = service_settings(arguments)
+    settings = service_settings(arguments)
     run_on_ray(settings, address=arguments.address, port=arguments.port or 8000)
 
 
 def service_settings(arguments: argparse.Namespace) -> "ServiceSettings":
     """Return the settings of a service on a Ray cluster."""
     from serving.on_ray.settings import ServiceSettings
-    from serving.process import state_folder, trained_models
+    from serving.opening import trained_models
 
     folder = arguments.dir or state_folder("serve")
     return ServiceSettings(
@@ -143,17 +143,11 @@ def _reached_from_anywhere(url: str) -> str:
     return absolute(url) if Path(url).exists() else url
 
 
-@contextmanager
-def _installed(extra: str = "studio") -> Iterator[None]:
-    """Name the extra that brings what cannot be imported."""
-    try:
-        import python_multipart  # noqa: F401  starlette needs it first when images arrive
-
-        yield
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"this needs {error.name}; install it with pip install 'metatrain[{extra}]'."
-        ) from error
+def _refuse_uninstalled(extra: str = "studio", *further: str) -> None:
+    """Refuse to serve without what an extra brings, before anything imports it."""
+    for name in ("starlette", "uvicorn", "python_multipart", "prometheus_client", *further):
+        if find_spec(name) is None:
+            raise UserError(f"this needs {name}; install it with pip install 'metatrain[{extra}]'.")
 
 
 STUDIO = Command("Adapt and draw in the browser.", _studio_arguments, _studio)

@@ -20,6 +20,7 @@ from metatrain.preferences.pairs import stored_image
 from metatrain.preferences.prefer import Outcome, prefer_stepwise, refuse_unteachable
 from metatrain.preferences.sentences import sentences
 from serving.limits import RequestError
+from serving.lora import lora_file
 from serving.models import Models, ModelSource
 from serving.records import Preview
 
@@ -227,6 +228,7 @@ def _adapt(
         if last:
             adapted = at.model()
             yield _written(models, request.url, adapted)
+            yield from _lora(model, adapted)
             yield ResultPart(
                 changes={"state": "done", "expectation": _quality(model, support, adapted)}
             )
@@ -249,6 +251,7 @@ def _prefer(
                 )
             yield from _preview(at.model, at.steps, previews)
             yield _written(models, request.url, at.model)
+            yield from _lora(model, at.model)
             yield ResultPart(changes={"state": "done"})
             return
         yield ResultPart(changes={"step": at.done, "steps": at.of})
@@ -257,6 +260,13 @@ def _prefer(
 def _written(models: Models, url: str, adapted: Model) -> ResultPart:
     models.remember(url, adapted)
     return ResultPart(files={MODEL_FILE: adapted.to_bytes()})
+
+
+def _lora(before: Model, adapted: Model) -> Iterator[ResultPart]:
+    file = lora_file(before, adapted)
+    if file is not None:
+        name, content = file
+        yield ResultPart(changes={"lora": name}, files={name: content})
 
 
 def is_shown(step: int) -> bool:

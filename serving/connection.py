@@ -31,7 +31,6 @@ class Connection(H11Protocol):
     @override
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._unset_keepalive_if_required()  # uvicorn's own patience, which is shorter
         self._look.cancel()
         self._look = self.loop.call_later(PATIENCE, self._close_idle)
 

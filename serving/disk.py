@@ -9,35 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from metatrain.base.errors import UserError
 from metatrain.preferences.choices import Line, append_line
-from metatrain.storage.files import reaching
 from metatrain.storage.local_disk import PARTIAL, write_whole
 from serving.limits import RequestError
+from serving.opening import make_private
 from serving.records import RECORD
 
 _ID = re.compile(r"[\w-]{22}")
 # All that an adaptation writes but its record, so that nothing else is ever removed.
 _FILES = re.compile(
-    r"given-\d+\.png|given\.wav|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|choices\.jsonl|"
-    r"images|images/[0-9a-f]{64}\.png|(images/)?\..+" + re.escape(PARTIAL)
+    r"given-\d+\.png|given\.wav|step-\d+-\d+\.png|drawing-[\w.+-]+\.png|adapted\.safetensors|"
+    r"lora\.(safetensors|zip)|choices\.jsonl|images|images/[0-9a-f]{64}\.png|(images/)?\..+"
+    + re.escape(PARTIAL)
 )
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder, and those above it, that this user alone can read, unless it is there.
-
-    Raises:
-        UserError: when it cannot be made.
-    """
-    with reaching(str(folder)):
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UserError(
-                f"{folder} has to be a folder, and a file is at {error.filename}; choose another "
-                f"place."
-            ) from error
 
 
 class Disk:

@@ -1,19 +1,13 @@
 """Drawings as files to take away: a sheet, and an archive."""
 
-import io
-import zipfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from metatrain.data.images import shape_of
 from metatrain.data.pictures import contact_sheet, decode
 from metatrain.preferences.choices import read_lines
 from serving.adaptations import Adaptation
-from serving.disk import Disk
+from serving.archive import zipped
 from serving.records import Drawing
-
-# Of every file of an archive, so that the same drawings are the same archive to the byte.
-_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def sheet(adaptation: Adaptation, drawings: Sequence[Drawing]) -> bytes:
@@ -25,8 +19,8 @@ def sheet(adaptation: Adaptation, drawings: Sequence[Drawing]) -> bytes:
 
 def archive(adaptation: Adaptation, drawings: Sequence[Drawing]) -> bytes:
     """Return a zip file with a PNG file of each drawing."""
-    files = {f"{d.name}.png": adaptation.drawing_file(d.name) for d in drawings}
-    return _zip(adaptation.disk, files)
+    files = [(f"{d.name}.png", adaptation.drawing_file(d.name)) for d in drawings]
+    return zipped((name, adaptation.disk.read(file)) for name, file in files)
 
 
 def choices_archive(adaptation: Adaptation) -> bytes:
@@ -34,13 +28,5 @@ def choices_archive(adaptation: Adaptation) -> bytes:
     lines = read_lines(adaptation.disk.url(adaptation.choices_file))
     shown = [sha256 for line in lines for sha256 in line.hashes]
     files = [adaptation.choices_file, *map(adaptation.compared_file, dict.fromkeys(shown))]
-    named = {str(file.relative_to(adaptation.folder)): file for file in files}
-    return _zip(adaptation.disk, named)
-
-
-def _zip(disk: Disk, files: Mapping[str, Path]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed: PNG files are already
-        for name, file in files.items():
-            archive.writestr(zipfile.ZipInfo(name, _TIME), disk.read(file))
-    return buffer.getvalue()
+    named = [(str(file.relative_to(adaptation.folder)), file) for file in files]
+    return zipped((name, adaptation.disk.read(file)) for name, file in named)

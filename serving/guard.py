@@ -11,9 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.accounts import Account, with_account
 from serving.limits import Places, RequestError
-
-# The names of this machine. A page whose own name was made to lead here is asked for by that name.
-HOSTS = ("127.0.0.1", "localhost", "[::1]")
+from serving.opening import HOSTS
 
 # What tells nothing of any client.
 _PUBLIC = ("/healthz", "/openapi.json", "/docs")

@@ -1,21 +1,14 @@
 """One process on this machine that serves an application."""
 
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from metatrain.base.device import device_of
-from metatrain.base.errors import UserError
-from metatrain.model.listing import run_models
-from metatrain.model.named import named_models
-from metatrain.storage.lease import lease
-from serving.connection import Connection
-from serving.disk import make_private
+from serving.connection import PATIENCE, Connection
 from serving.limits import Limits
 from serving.models import Models
 from serving.worker import Worker
@@ -24,50 +17,27 @@ from serving.worker import Worker
 _LAST_SECONDS = 1
 
 
-def state_folder(name: str) -> Path:
-    """Return the folder of a server's adaptations where none is named."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "metatrain" / name
-
-
-def trained_models() -> list[str]:
-    """List the models of the finished runs in `runs` and those with names, where none is given.
-
-    Raises:
-        UserError: when there is none.
-    """
-    urls = [*map(str, run_models()), *(model.file for model in named_models().values())]
-    if not urls:
-        raise UserError(
-            "there is no model in ./runs; name a model file or the folder of a finished run."
-        )
-    return urls
-
-
 @contextmanager
 def computing(
-    urls: Sequence[str], *, folder: Path, device: str, trust: bool, limits: Limits
+    urls: Sequence[str], *, device: str, trust: bool, limits: Limits
 ) -> Iterator[tuple[Models, Worker]]:
-    """Hold a folder of adaptations, and start the worker of the models that adapt.
+    """Load the models that adapt, and start their worker.
 
     Args:
         urls: the models.
-        folder: holds the adaptations; no other server may have it.
         device: where the models compute.
         trust: whether to read the places that the models' files name.
         limits: the bounds of memory and of the queue.
 
     Raises:
-        UserError: when a model cannot be loaded, or the folder is none or in use.
+        UserError: when a model cannot be loaded.
     """
-    make_private(folder)
     models = Models(urls, str(device_of(device)), trust=trust, loaded=limits.loaded)
-    with lease(str(folder), "serves"):
-        worker = Worker(limits.waiting)
-        try:
-            yield models, worker
-        finally:
-            worker.close()
+    worker = Worker(limits.waiting)
+    try:
+        yield models, worker
+    finally:
+        worker.close()
 
 
 def run(app: ASGIApp, bound: socket.socket, limits: Limits) -> None:
@@ -88,26 +58,7 @@ def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
         ws="none",
         # The application refuses what is beyond its own bound, in a sentence.
         limit_concurrency=2 * limits.requests,
+        # A connection's own patience ends first.
+        timeout_keep_alive=round(2 * PATIENCE),
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-
-
-@contextmanager
-def listening(address: str, port: int) -> Iterator[socket.socket]:
-    """Open a socket that listens; 0 is any free port.
-
-    Raises:
-        UserError: when it cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            bound.bind((address, port))
-            bound.listen()  # whoever comes before the server runs waits for it
-        except (OSError, TypeError) as error:  # the second for what is no name of a host
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"port {port} of {address} cannot be used ({reason}); choose another."
-            ) from error
-        yield bound

@@ -78,6 +78,7 @@ class Summary(_Stored):
         choices: answers to which of two drawings is better.
         decided: pairs that have a winner by these, and by the marks of drawings.
         shows: whether it draws on the way.
+        lora: the name of the file that other tools read as a LoRA; None where there is none.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Summary(_Stored):
     choices: Count = 0
     decided: Count = 0
     shows: bool = True
+    lora: FileName | None = None
 
 
 class Record(Summary):

@@ -6,9 +6,10 @@ from pathlib import Path
 from metatrain.base.progress import say
 from serving.accounts import Account
 from serving.api import Api
-from serving.guard import HOSTS, Guard, host_of
+from serving.guard import Guard, host_of
 from serving.limits import URLS, Limits, Quota
-from serving.process import computing, listening, run
+from serving.opening import HOSTS, held, listening
+from serving.process import computing, run
 from serving.tokens import NAME, Client, clients_in
 
 
@@ -43,8 +44,9 @@ def run_server(
     """
     limits, clients = Limits(urls=URLS if allow_urls else 0), clients_in(tokens)
     with (
-        computing(urls, folder=folder, device=device, trust=trust, limits=limits) as parts,
+        held(folder),
         listening(address, port) as bound,
+        computing(urls, device=device, trust=trust, limits=limits) as parts,
     ):
         models, worker = parts
         accounts = accounts_in(folder, clients)

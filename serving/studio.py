@@ -1,4 +1,7 @@
-"""The studio: one process on this machine that serves its page and the API to its own user."""
+"""The studio: one process on this machine that serves its page and the API to its own user.
+
+`studio_app` is what it serves.
+"""
 
 import secrets
 import webbrowser
@@ -8,20 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
-
 from metatrain.base.progress import say
-from serving.accounts import Account
-from serving.api import Api
-from serving.guard import HOSTS
-from serving.limits import Limits, Quota
-from serving.page_guard import PageGuard
-from serving.process import computing, listening, run
-
-_PAGE = Path(__file__).parent / "page"
+from serving.opening import HOSTS, held, listening
 
 
 def run_studio(
@@ -46,34 +37,15 @@ def run_studio(
     Raises:
         UserError: when a model cannot be loaded, the folder is in use, or the port is taken.
     """
-    limits = Limits()
-    with (
-        computing(urls, folder=folder, device=device, trust=trust, limits=limits) as parts,
-        listening(HOSTS[0], port) as bound,
-    ):
-        models, worker = parts
-        account = Account(folder, Quota())
-        api = Api(models=models, accounts=[account], worker=worker, limits=limits)
-        token, port = secrets.token_urlsafe(24), bound.getsockname()[1]
-        app = PageGuard(
-            api.app(page_routes()),
-            accounts={token: account},
-            cookie=f"metatrain-{port}",
-            requests=limits.requests,
-        )
-        url = f"http://{HOSTS[0]}:{port}/?token={token}"
+    with held(folder), listening(HOSTS[0], port) as bound:
+        token = secrets.token_urlsafe(24)
+        url = f"http://{HOSTS[0]}:{bound.getsockname()[1]}/?token={token}"
         say(f"The studio is at {url}\nCtrl-C ends it; adaptations stay in {folder}.")
         with _opened(url) if browser else nullcontext():
-            run(app, bound, limits)
+            # Only now, since torch takes a second to import; the browser waits for its answer.
+            from serving.studio_app import serve_studio
 
-
-def page_routes() -> list[BaseRoute]:
-    """Return the routes of the page."""
-
-    async def page(request: Request) -> Response:
-        return FileResponse(_PAGE / "index.html")
-
-    return [Route("/", page), Mount("/page", StaticFiles(directory=_PAGE))]
+            serve_studio(urls, folder=folder, bound=bound, token=token, device=device, trust=trust)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from pydantic import Field, RootModel, ValidationError
 from metatrain.base.errors import UserError
 from metatrain.storage.files import reaching
 from metatrain.storage.local_disk import read_part
-from serving.disk import make_private
 from serving.limits import Quota
+from serving.opening import make_private
 
 # Names of clients are names of folders.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

@@ -1,6 +1,7 @@
 """The bodies of requests: files, fields and JSON, within bounds of bytes and time."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from metatrain.base.text import printable
 from serving.limits import Limits, Places, RefusedImage, RequestError
 
 _NAME_CHARACTERS = 200
+# It would log a line of each form that is none, and who sent that is told.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 Settings = TypeVar("Settings", bound=BaseModel)

@@ -1,5 +1,6 @@
 """Threads that advance jobs in turn: one of a device, or many where jobs wait for others."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
@@ -8,6 +9,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from serving.limits import RequestError
+
+_log = logging.getLogger("metatrain")
 
 Result = TypeVar("Result")
 
@@ -98,8 +101,8 @@ class Worker:
     def _advance(self, job: Job[Any], future: "Future[Any]") -> bool:
         """Compute one part of a job, and return whether there is more."""
         if future.cancelled():
-            job.close()
             self._leave()
+            _closed(job)
             return False
         try:
             next(job)
@@ -120,3 +123,11 @@ class Worker:
     def _leave(self) -> None:
         with self._changed:
             self._count -= 1
+
+
+def _closed(job: Job[Any]) -> None:
+    """End a job that nobody waits for; an error of its end must not end the thread."""
+    try:
+        job.close()
+    except Exception:
+        _log.exception("a job that was given up did not end well")

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from serving.process import listening, server_config
+from serving.opening import listening
+from serving.process import server_config
 
 
 @contextmanager

@@ -6,6 +6,11 @@ import diffusers
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
+from metatrain.config import load_config
+from metatrain.generators.frozen import pinned
+from metatrain.model.build import build_theta
+from metatrain.model.model import Model
+
 _UNET = {
     "sample_size": 8,
     "in_channels": 1,
@@ -108,6 +113,19 @@ def overrides_of(folder, name, *further):
         f"inner.scope.target_modules={TARGETS[name]}",
         *further,
     ]
+
+
+def save_over(folder, name, *further):
+    """Write a model that is a LoRA, away from 0, over a backbone; return its folder."""
+    pipeline = write_pipeline(folder / "pipeline", name)
+    config = pinned(load_config(None, overrides_of(pipeline, name, *further)))
+    noise = torch.Generator().manual_seed(2)
+    parameters = {
+        n: p.detach() + 0.2 * torch.randn(p.shape, generator=noise)
+        for n, p in build_theta(config).named().items()
+    }
+    Model(config, parameters, 0).save(folder / "model.safetensors")
+    return str(folder)
 
 
 def rewritten(file, **changes):

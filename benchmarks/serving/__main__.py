@@ -3,9 +3,15 @@
     python -m benchmarks.serving MODEL IMAGES
 
 Each client adapts to the images, without previews, or draws one image of an adapted model, again
-and again. The bare loop does the same in this process, without a server. The loads take turns.
-Times are from the request to the answer, and contain the waits after a 429.
+and again. The bare loop does the same in this process, without a server: it adapts, tells how
+unlike the images are and what quality to expect, and makes the bytes of the file; or it samples.
+Its threads wait passively, as those of every command. The loads take turns. Times are from the
+request to the answer, and contain the waits after a 429.
 """
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
 
 import argparse
 import itertools
@@ -21,6 +27,8 @@ from benchmarks.provenance import commit, hardware
 from benchmarks.serving.server import served
 from metatrain import Model, load
 from metatrain.base.tables import aligned
+from metatrain.model.expectation import expectation, warning
+from metatrain.model.support import as_support
 
 _HEADS = ["work", "clients", "a second", "of the bare loop", "p50", "p99"]
 # Seconds until a request is made again that found too many jobs.
@@ -52,8 +60,17 @@ def loaded(work: Work, clients: int, seconds: float) -> list[float]:
 def bare(model: Model, images: Sequence[bytes], steps: int) -> dict[str, Work]:
     """Return the work as Python does it without a server."""
     adapted = model.adapt(images, steps=steps)
+    support = as_support(images, model.config.data)
+
+    def adapt(seed: int) -> bytes:
+        warning(model, support)
+        adapted = model.adapt(images, steps=steps, seed=seed)
+        if model.calibration is not None:
+            expectation(model, support, adapted)
+        return adapted.to_bytes()
+
     return {
-        "adaptations": lambda i: model.adapt(images, steps=steps, seed=i).to_bytes(),
+        "adaptations": adapt,
         "images": lambda i: adapted.sample(1, seed=i),
     }
 

@@ -29,8 +29,9 @@ def _models(arguments: argparse.Namespace) -> None:
         show(_table(every))
     else:
         raise UserError(
-            "no model ships with this metatrain, ./runs has no finished run, and METATRAIN_MODELS "
-            "names no folder with a model; train one with metatrain train CONFIG."
+            "no model ships with this metatrain, ./runs has no finished run, METATRAIN_MODELS "
+            "names no folder with a model, and the studio has adapted none; train one with "
+            "metatrain train CONFIG."
         )
 
 

@@ -29,7 +29,7 @@ from metatrain.storage.tensors import file_bytes, read_metadata
 FORMAT = "metatrain-1"
 
 _BUFFERS, _CALIBRATION = "buffers", "calibration"
-_SUPPORT, _GIVEN = "support", "support/given"
+SUPPORT, _GIVEN = "support", "support/given"
 _REFERENCE = "adapted_from"
 # Before the sha256 of each frozen file inside.
 _FROZEN = "frozen"
@@ -78,7 +78,7 @@ def encode(reference: Reference | None = None, **contents: Unpack[Contents]) -> 
         texts = {name: c for name, c in support.given.items() if not isinstance(c, Tensor)}
         others = {name: c for name, c in support.given.items() if isinstance(c, Tensor)}
         levels = to_levels(support.target, contents["config"].data.bits)
-        tensors |= {_SUPPORT: levels} | _named(_GIVEN, others)
+        tensors |= {SUPPORT: levels} | _named(_GIVEN, others)
         metadata |= {_GIVEN: json.dumps(texts)} if texts else {}
     if calibration is not None:
         values, arrays = calibration.parts()
@@ -121,7 +121,7 @@ def decode(data: bytes, url: str) -> tuple[Contents, Reference | None]:
         config=config,
         parameters=parameters,
         step=step,
-        support=_support(tensors.get(_SUPPORT), given, config.data, url),
+        support=_support(tensors.get(SUPPORT), given, config.data, url),
         calibration=calibration,
         buffers=_under(_BUFFERS, tensors),
         frozen=frozen,

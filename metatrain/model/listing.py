@@ -10,16 +10,14 @@ from typing import Any
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import say
+from metatrain.base.text import counted
 from metatrain.config import Config, parse_config
-from metatrain.model.format import FORMAT
-from metatrain.model.named import FILE, named_model, named_models
+from metatrain.model.format import FORMAT, SUPPORT
+from metatrain.model.named import named_model, named_models
 from metatrain.model.parameter_types import PARAMETERS
-from metatrain.model.places import model_url
+from metatrain.model.places import ADAPTED, model_url, run_models, state_folder
 from metatrain.storage.files import MissingError, read_file
 from metatrain.storage.tensor_file import TensorFile
-
-# The folder of runs in the working directory.
-_RUNS = "runs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +25,7 @@ class ListedModel:
     """A model at hand.
 
     Attributes:
-        reference: what to call it by: its name, or the folder of its run.
+        reference: what to call it by: its name, the folder of its run, or its file.
         file: its model file.
         bytes: the size of the file.
         parameters: the number of its parameters.
@@ -52,9 +50,10 @@ class ListedModel:
 
 
 def models() -> list[ListedModel]:
-    """List the models with names, see `metatrain.load`, and those of the runs in ./runs.
+    """List the models with names, see `metatrain.load`, and those of ./runs and of the studio.
 
-    A file that is no model of this version is left out, and the log says why.
+    The studio's are those that were adapted in its own folder, without `--dir`. A file that is no
+    model of this version is left out, and the log says why.
 
     Raises:
         UserError: when METATRAIN_MODELS names what is no folder.
@@ -62,8 +61,9 @@ def models() -> list[ListedModel]:
     named = {model.name: model.file for model in named_models().values()}
     known = {Path(file).resolve() for file in named.values()}
     runs = {str(file.parent): str(file) for file in run_models() if file.resolve() not in known}
+    studio = {str(file): str(file) for file in _studio_models()}
     listed = []
-    for reference, file in (named | runs).items():
+    for reference, file in (named | runs | studio).items():
         try:
             listed.append(_listed(reference, file))
         except UserError as error:
@@ -71,9 +71,10 @@ def models() -> list[ListedModel]:
     return listed
 
 
-def run_models() -> list[Path]:
-    """Return the model files of the finished runs in ./runs."""
-    return sorted(Path(_RUNS).glob(f"*/{FILE}"))
+def _studio_models() -> list[Path]:
+    """Return the files of models that were adapted in the studio, the oldest first."""
+    files = state_folder("studio").glob(f"*/{ADAPTED}")
+    return sorted(files, key=lambda file: file.stat().st_mtime)
 
 
 def listed_model(reference: str) -> ListedModel:
@@ -101,7 +102,7 @@ def _listed(reference: str, file: str) -> ListedModel:
         image_size=data.image_size,
         channels=data.channels,
         shots=data.shots,
-        about=_first_sentence(card) or _training(config, tensors.metadata),
+        about=_first_sentence(card) or _training(config, tensors),
         card=card,
     )
 
@@ -125,9 +126,11 @@ def _benchmark(metadata: Mapping[str, str]) -> str | None:
         return None
 
 
-def _training(config: Config, metadata: Mapping[str, str]) -> str:
-    adapted = "adapted; " if "adapted_from" in metadata else ""
-    return f"{adapted}{config.learner.name}, outer step {metadata.get('step', 'unknown')}, no card"
+def _training(config: Config, tensors: TensorFile) -> str:
+    images = tensors.shapes[SUPPORT][0] if SUPPORT in tensors.shapes else 0
+    adapted = f"adapted to {counted(images, 'image')}; " if images else ""
+    step = tensors.metadata.get("step", "unknown")
+    return f"{adapted}{config.learner.name}, outer step {step}, no card"
 
 
 def _read_card(url: str) -> str | None:

@@ -1,11 +1,21 @@
 """Places of model files: what a reference means, and whether there is one, told without torch."""
 
+import os
+from pathlib import Path
+
 from metatrain.base.errors import UserError
 from metatrain.model.named import ENDING, FILE, known_names, named_model
 from metatrain.storage.files import MissingError, exists, read_file
 
-# The file of an adapted model's folder.
+# The folder of runs in the working directory, and the file of an adapted model's folder.
+_RUNS = "runs"
 ADAPTED = "adapted.safetensors"
+
+
+def state_folder(name: str) -> Path:
+    """Return the folder of the adaptations of `studio` or `serve`, where its user names none."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "metatrain" / name
 
 
 def model_url(url: str) -> str:
@@ -14,6 +24,11 @@ def model_url(url: str) -> str:
         return url
     model = named_model(url)
     return model.file if model else f"{url.rstrip('/')}/{FILE}"
+
+
+def run_models() -> list[Path]:
+    """Return the model files of the finished runs in ./runs."""
+    return sorted(Path(_RUNS).glob(f"*/{FILE}"))
 
 
 def home_of(url: str) -> str:

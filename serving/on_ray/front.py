@@ -11,11 +11,12 @@ from starlette.types import ASGIApp
 from metatrain.storage.lease import lease
 from serving.accounts import Account
 from serving.api import Api
-from serving.guard import HOSTS, Guard, host_of
+from serving.guard import Guard, host_of
 from serving.limits import URLS, Limits, Quota
 from serving.models import Models
 from serving.on_ray.remote import RemoteComputing
 from serving.on_ray.settings import ServiceSettings
+from serving.opening import HOSTS
 from serving.store import StoreDisk, folder_names
 from serving.tokens import NAME, Client
 from serving.worker import Worker

@@ -45,11 +45,12 @@ export function show(next) {
   $("marking").hidden = !drawings.some(marked);
   $("draw-words").hidden = !models.find((m) => m.name === record.model)?.conditions.includes("text");
   $("draw-text").placeholder = record.text ?? "";
-  const links = { sheet: "/sheet.png", zip: "/drawings.zip", adapted: "/adapted.safetensors" };
+  const links = { sheet: "/sheet.png", zip: "/drawings.zip", adapted: "/adapted.safetensors", lora: "/lora" };
+  const there = { sheet: drawings.length, zip: drawings.length, adapted: record.given.length, lora: record.lora };
   for (const [link, rest] of Object.entries(links)) {
     $(link).href = api.place(id, rest);
     $(link).download = "";
-    $(link).hidden = link === "adapted" ? !record.given.length : !drawings.length;
+    $(link).hidden = !there[link];
   }
 }
 

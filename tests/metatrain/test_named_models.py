@@ -16,6 +16,7 @@ from metatrain.config import load_config
 from metatrain.model import named
 from metatrain.model.calibration import Calibration
 from metatrain.model.file import load_model, save_adapted
+from metatrain.model.places import ADAPTED, state_folder
 from metatrain.model.portable import portable
 from metatrain.training.initial_weights import initial_weights
 
@@ -31,6 +32,7 @@ def models(packed, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("METATRAIN_MODELS", str(folder))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(named, "SHIPPED", tmp_path / "none")
     named._tell_of_local.cache_clear()
     return folder
@@ -128,6 +130,19 @@ def test_a_file_that_is_no_model_is_left_out_of_the_list(models, caplog):
     references = [model.reference for model in package.models()]
     assert references == ["small", "stripes"]
     assert "broken is left out" in caplog.text
+
+
+def test_what_the_studio_has_adapted_is_listed(models, capsys):
+    files = [state_folder("studio") / name / ADAPTED for name in ("z", "a")]
+    for time, file in enumerate(files):
+        load_model("small").adapt(support()).save(file)
+        os.utime(file, (time, time))
+    # Adaptations without a model yet, and files of others, are none.
+    (state_folder("studio") / "waiting").mkdir()
+    assert [model.reference for model in package.models()[-2:]] == [*map(str, files)]
+    assert metatrain("models") == 0
+    assert capsys.readouterr().out.count("adapted to 3 images") == 2
+    assert metatrain("generate", package.models()[-1].reference, "--out", "sheet.png") == 0
 
 
 def test_half_precision_is_written_where_it_is_exact(models, tmp_path):

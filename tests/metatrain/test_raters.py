@@ -240,6 +240,22 @@ def start(drawn, base, tmp_path_factory):
     return library.train(run, device="cpu")
 
 
+def test_the_committed_configuration_trains_a_start(drawn, base, tmp_path):
+    places = [f"data.path={drawn}", f"run.init={base}", f"run.dir={tmp_path}"]
+    small = ["data.image_size=16", "generator.width=8", "meta.steps=1", "meta.batch=1"]
+    few = ["data.shots=4", "data.queries=4"]
+    start = library.train(load_config("configs/raters.yaml", [*places, *small, *few]), device="cpu")
+    moved = {n for n, p in start.parameters.items() if n.endswith(".lora.up") and p.any()}
+    assert moved and all("film" in name for name in moved)
+    # The whole of it is the model of its commands.
+    whole, demo = (load_config(f"configs/{name}.yaml") for name in ("raters", "demo"))
+    assert whole.generator == demo.generator
+    assert (whole.data.image_size, whole.data.channels) == (
+        demo.data.image_size,
+        demo.data.channels,
+    )
+
+
 def test_meta_training_learns_a_start_and_nothing_else(start, base):
     before = library.load(base).parameters
     assert all(torch.equal(start.parameters[n], p) for n, p in before.items())

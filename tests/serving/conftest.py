@@ -13,7 +13,7 @@ from serving.api import Api
 from serving.limits import Limits, Quota
 from serving.models import Models
 from serving.page_guard import PageGuard
-from serving.studio import page_routes
+from serving.studio_app import page_routes
 from serving.worker import Worker
 
 

@@ -178,7 +178,7 @@ def test_a_deleted_adaptation_leaves_nothing(serve, pictures, tmp_path):
     place = post(client, pictures, steps="1000").headers["location"]
     assert client.delete(place).status_code == 204
     assert [*tmp_path.iterdir()] == []
-    for path in ("", "/events", "/given/0.png", "/adapted.safetensors"):
+    for path in ("", "/events", "/given/0.png", "/adapted.safetensors", "/lora"):
         refusal(client.get(place + path), 404)
     while client.get("/healthz").json()["jobs"]:  # its worker is free again
         time.sleep(0.02)

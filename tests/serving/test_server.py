@@ -1,5 +1,6 @@
 """The server of programs: clients with tokens, their quotas, and what they see of each other."""
 
+import asyncio
 import io
 import re
 import socket
@@ -19,6 +20,7 @@ from serving.api import Api
 from serving.commands import SERVE, STUDIO
 from serving.guard import Guard
 from serving.limits import Limits
+from serving.opening import listening
 from serving.server import accounts_in, run_server
 from serving.tokens import Client, clients_in, others_may_read
 from serving.worker import Worker
@@ -83,6 +85,22 @@ def test_nothing_of_one_client_is_seen_by_another(clients, pictures):
         assert refusal(bob.delete(place), 404) == unknown
         assert alice.get(place).status_code == 200
         assert TOKENS["alice"] not in alice.get(place).text
+
+
+def test_small_answers_are_sent_at_once():
+    """Else each waits 40 ms for the client's acknowledgement of what came before."""
+
+    async def accepted(bound):
+        connected = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda _, w: connected.set_result(w), sock=bound)
+        async with server:
+            _, client = await asyncio.open_connection(*bound.getsockname())
+            ours = (await connected).get_extra_info("socket")
+            client.close()
+            return ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    with listening("127.0.0.1", 0) as bound:
+        assert asyncio.run(accepted(bound)) == 1
 
 
 def test_every_client_has_a_quota(clients, pictures):

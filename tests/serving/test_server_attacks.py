@@ -244,6 +244,30 @@ def test_a_body_that_does_not_arrive_gives_its_place_away(models, tmp_path):
     worker.close()
 
 
+def test_a_client_that_leaves_is_no_failure(models, tmp_path, caplog):
+    """A log with a traceback of each would be of any length that clients like."""
+    limits, worker = Limits(), Worker(1)
+    account = Account(tmp_path, Quota(uploads=1))
+    api = Api(models=models, accounts=[account], worker=worker, limits=limits)
+    guarded = Guard(api.app(), accounts={TOKEN: account}, requests=limits.requests)
+    head = f"host: 127.0.0.1\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 100\r\n"
+    form = "content-type: multipart/form-data; boundary=b\r\n"
+    with serving(guarded, limits) as port:
+        for path, kind in (("adaptations", form), ("pictures", form)):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(f"POST /v1/{path} HTTP/1.1\r\n{head}{kind}\r\n--b".encode())
+        metrics = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=BEARER)
+        started = time.monotonic()
+        while True:
+            with urllib.request.urlopen(metrics, timeout=20) as response:
+                if response.read().count(b'_count{method="POST"') == 2:
+                    break
+            assert time.monotonic() - started < 20
+            time.sleep(0.05)
+    worker.close()
+    assert "failed" not in caplog.text
+
+
 def test_too_many_requests_at_once_are_refused(serve):
     response = serve(requests=0).get("/v1/models")
     assert "requests are open" in refusal(response, 429)

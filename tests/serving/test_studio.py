@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from axe import serious_faults
 from browser import browser_page
 from PIL import Image
+from safetensors.torch import load_file
 from small_models import save
+from tiny_backbones import save_over
 
 from metatrain.cli.command import run
 from metatrain.data.sound.wave import to_wave
@@ -51,7 +54,14 @@ def url(packed, tmp_path):
     steps, conditions = "adapt.steps=12", "generator.conditions=[support, text, audio]"
     model = save(packed, tmp_path / "small", "run.name=small", steps)
     told = save(packed, tmp_path / "told", "run.name=told", steps, conditions)
-    process = studio(model, told, "--dir", tmp_path / "state", "--no-browser")
+    with studio_url(model, told, "--dir", tmp_path / "state") as url:
+        yield url
+
+
+@contextmanager
+def studio_url(*arguments):
+    """Run a studio, which has to end without a complaint; yield the URL that it prints."""
+    process = studio(*arguments, "--no-browser")
     try:
         yield re.search(r"http://127.0.0.1:\d+/\?token=\S+", process.stderr.readline())[0]
         process.send_signal(signal.SIGINT)
@@ -65,12 +75,20 @@ def url(packed, tmp_path):
 
 @pytest.fixture
 def page(url, tmp_path):
-    """The page in a headless browser, in which no error may come, entered as the command does."""
+    """The page in a headless browser."""
+    with entered(url, tmp_path) as page:
+        yield page
+
+
+@contextmanager
+def entered(url, tmp_path):
+    """Enter the page as the command does, in a headless browser in which no error may come."""
     entry = tmp_path / "entry.html"
     entry.write_text(entry_page(url))
     with browser_page() as (page, errors):
         page.goto(entry.as_uri())
-        page.wait_for_url("http://**")
+        # It answers once the models are loaded.
+        page.wait_for_url("http://**", timeout=120_000)
         yield page
     # A browser itself reports an image that the server refuses.
     assert [e for e in errors if "422 (Unprocessable" not in e] == []
@@ -246,6 +264,35 @@ def test_no_state_of_the_page_has_a_serious_fault(page, images, tmp_path):
     look(page)
 
 
+def test_a_lora_is_offered_where_tools_read_it(packed, images, tmp_path):
+    named = ["run.name=lora", "adapt.steps=2"]
+    models = [
+        save_over(tmp_path / "lora", "UNet2DConditionModel", *named),
+        save(packed, tmp_path / "small", "run.name=small"),
+    ]
+    files = sorted(Path(images, "task-03").glob("*.png"))[:2]
+    with (
+        studio_url(*models, "--trust", "--dir", tmp_path / "state") as url,
+        entered(url, tmp_path) as page,
+    ):
+        for model in ("small", "lora"):
+            page.wait_for_selector("#model-facts:not(:empty)")
+            page.select_option("#model", model)
+            page.evaluate(DROP, [*map(encoded, files)])
+            page.wait_for_selector("#go:enabled")
+            page.click("#go")
+            if model == "small":
+                page.wait_for_selector("#done:not([hidden])")
+                assert page.is_visible("#adapted") and not page.is_visible("#lora")
+                page.click("#new")
+        page.wait_for_selector("#lora:not([hidden])", timeout=60_000)
+        with page.expect_download() as download:
+            page.click("#lora")
+        assert download.value.suggested_filename == "lora-lora.safetensors"
+        assert load_file(download.value.path())
+        look(page)
+
+
 def brighter(page):
     """The key of the pair's brighter side, by what the page shows."""
     return page.evaluate("""() => {
@@ -315,10 +362,21 @@ def test_choices_by_keys_become_a_model_that_prefers(page, images, tmp_path):
     assert page.locator("#list li").count() == 2
 
 
-def test_a_start_imports_nothing_that_only_others_need():
-    """The first request waits for every import."""
-    needless = ["matplotlib", "scipy", "sklearn", "metatrain.training", "metatrain.evaluation"]
-    code = f"import sys, serving.studio; print([m for m in {needless} if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "needless"),
+    [
+        # The address waits for these.
+        ("serving.opening, serving.studio", ["torch", "numpy", "pydantic", "starlette"]),
+        # And the first request for these.
+        (
+            "serving.studio_app",
+            ["matplotlib", "scipy", "sklearn", "metatrain.training", "metatrain.evaluation"],
+        ),
+    ],
+    ids=["address", "page"],
+)
+def test_a_start_imports_nothing_that_only_others_need(module, needless):
+    code = f"import sys, {module}; print([m for m in {needless} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n", result.stderr
 

@@ -35,6 +35,27 @@ def test_jobs_advance_in_turn(worker):
     assert log == ["a0", "b0", "a1", "b1", "a2", "b2", "a ends", "b ends"]
 
 
+def test_a_job_that_ends_in_an_error_when_given_up_ends_no_thread(worker, caplog):
+    begun, gate = threading.Event(), threading.Event()
+
+    def stubborn():
+        try:
+            while True:
+                begun.set()
+                gate.wait()
+                yield
+        finally:
+            raise ValueError("it does not want to end")
+
+    future = worker.submit(stubborn())
+    begun.wait(10)
+    assert future.cancel()
+    gate.set()
+    assert worker.submit(job([], "a", 1)).result(10) == "a"
+    assert worker.count == 0
+    assert "did not end well" in caplog.text
+
+
 def test_a_job_has_left_before_anyone_is_told_of_its_end(worker):
     counts, gate = [], threading.Event()
     future = worker.submit(job([], "a", 1, gate))

@@ -58,14 +58,25 @@ def export_adapter(model: Model, folder: str, format: LayoutName) -> str:
     Raises:
         UserError: when the model has no such terms, or no tool reads the format for its backbone.
     """
+    files = adapter_files(model, format)
+    for name, content in files.items():
+        write_file(f"{folder}/{name}", content)
+    return f"{folder}/{[*files][-1]}"
+
+
+def adapter_files(model: Model, format: LayoutName) -> dict[str, bytes]:
+    """Return the files of `export_adapter` by name, the one with the tensors last.
+
+    Raises:
+        UserError: as `export_adapter`.
+    """
     adapter = _adapter(model)
     _check_layout(adapter, format)
-    if format == "peft":
-        write_file(f"{folder}/{PEFT_CONFIG}", _peft_config(adapter))
-    url = f"{folder}/{PEFT_FILE if format == 'peft' else LORA_FILE}"
     tensors = {name: t.contiguous() for name, t in lora_tensors(adapter, format).items()}
-    write_file(url, save(tensors, {"format": "pt"}))
-    return url
+    content = save(tensors, {"format": "pt"})
+    if format == "peft":
+        return {PEFT_CONFIG: _peft_config(adapter), PEFT_FILE: content}
+    return {LORA_FILE: content}
 
 
 def export_merged(model: Model, folder: str) -> str:
