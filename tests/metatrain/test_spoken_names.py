@@ -10,9 +10,9 @@ from PIL import Image
 from test_frozen_texts import table  # noqa: F401
 
 from benchmarks.conditions import bench
-from benchmarks.conditions.sound import name_data
-from benchmarks.conditions.sound.name_data import KNOWN, NEW, speak_names
+from benchmarks.conditions.sound.name_data import CAPTION, KNOWN, NEW, speak_names
 from benchmarks.conditions.sound.names import main, spoken_names
+from benchmarks.conditions.sound.voices import VOICES
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
 from metatrain.data.packed.store import EpisodeStore
@@ -32,23 +32,23 @@ TASKS, IMAGES = 12, 5
 def drawings(tmp_path_factory):
     """Tasks of noise, each with a caption that begins with its name."""
     folder, stream = tmp_path_factory.mktemp("drawings"), np.random.default_rng(0)
+    (folder / "images").mkdir()
+    rows = ["file_name,task,caption"]
     for task in range(TASKS):
         name = f"{NAMES[task % 4]} {task}"
-        (folder / "images" / name).mkdir(parents=True)
-        (folder / "images" / f"{name}.txt").write_text(f"{name}, animal")
         for image in range(IMAGES):
             pixels = stream.integers(0, 255, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "images" / name / f"{image}.png")
-    pack(folder / "images", folder / "plain", conditions={"text": "text"})
+            Image.fromarray(pixels).save(folder / "images" / f"{task}-{image}.png")
+            rows.append(f'{task}-{image}.png,{name},"{name}, animal"')
+    (folder / "images" / "metadata.csv").write_text("\n".join(rows))
+    pack(folder / "images", folder / "plain", conditions={CAPTION: "text"})
     return folder
 
 
 @pytest.fixture(scope="module")
 def spoken(drawings):
     """The same with their names spoken."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(name_data, "CAPTION", "text")
-        speak_names(f"{drawings}/plain", f"{drawings}/spoken")
+    speak_names(f"{drawings}/plain", f"{drawings}/spoken")
     return str(drawings / "spoken")
 
 
@@ -66,7 +66,7 @@ def test_every_drawing_has_its_name_by_a_known_voice_and_its_split_stays(drawing
         assert len(voices) == IMAGES
         assert voices <= {*KNOWN}
         assert len({row["audio"] for row in of_task}) == IMAGES
-        assert {row["text"] for row in of_task} == {f"{task.name}, animal"}
+        assert {row[CAPTION] for row in of_task} == {f"{task.name}, animal"}
         assert all(0.2 < len(read_sound(row["audio"])) / 16_000 < 3 for row in of_task)
 
 
@@ -84,7 +84,6 @@ def test_every_system_is_sampled_once_and_stands_in_the_table(
     capsys,
     monkeypatch,
 ):
-    monkeypatch.setattr("benchmarks.conditions.sound.names.CAPTION", "text")
     small = ["generator.width=8", "objective.sampler.steps=2", "data.image_size=16"]
     small += ["data.channels=3", f"data.path={spoken}", "generator.conditions=[support, audio]"]
     config = load_config(None, small)
@@ -103,6 +102,14 @@ def test_every_system_is_sampled_once_and_stands_in_the_table(
     monkeypatch.setattr(bench.Sampler, "_sampled", None)
     assert main(command) == 0
     assert capsys.readouterr().out == text
+
+
+@needs_espeak
+def test_no_two_voices_sound_alike(tmp_path):
+    """A speaker that an accent does not have would be passed over in silence."""
+    for number, voices in enumerate(([*KNOWN, *NEW], VOICES)):
+        paths = spoken_names(["hen"] * len(voices), voices, tmp_path / str(number))
+        assert len({Path(path).read_bytes() for path in paths}) == len(voices)
 
 
 @needs_espeak

@@ -30,7 +30,7 @@ from metatrain.storage.files import write_file
 KNOWN = tuple(
     f"{accent}+{speaker}"
     for accent, speaker in product(
-        ("en-gb", "en-us", "en-gb-scotland"), ("m1", "m3", "m5", "f1", "f2", "f5")
+        ("en-gb-x-rp", "en-us", "en-gb-scotland"), ("m1", "m3", "m5", "f1", "f2", "f5")
     )
 )
 NEW = tuple(f"en-029+{speaker}" for speaker in ("m2", "m7", "f3", "f4"))

@@ -18,7 +18,8 @@ from benchmarks.conditions.sound.espeak import PITCHES, SPEEDS, require_espeak, 
 from benchmarks.conditions.sound.recordings import DIGITS
 from metatrain.base.progress import tracked
 
-_ACCENTS = ("en-gb", "en-us", "en-gb-scotland", "en-029")
+# With the accent en-gb, all speakers are one.
+_ACCENTS = ("en-gb-x-rp", "en-us", "en-gb-scotland", "en-029")
 _SPEAKERS = ("m1", "m3", "f2", "f4")
 VOICES = tuple(f"{accent}+{speaker}" for accent, speaker in product(_ACCENTS, _SPEAKERS))
 
