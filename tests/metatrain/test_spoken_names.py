@@ -118,6 +118,13 @@ def test_a_name_of_dashes_is_no_option_of_espeak(tmp_path):
     assert len(read_sound(Path(path).read_bytes())) > 8_000
 
 
+@needs_espeak
+def test_names_need_captions(drawings, tmp_path):
+    pack(drawings / "images", tmp_path / "silent")
+    with pytest.raises(UserError, match="silent has no captions; give what metatrain pack emoji"):
+        speak_names(f"{tmp_path}/silent", f"{tmp_path}/spoken")
+
+
 def test_names_need_espeak(drawings, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"espeak-ng is not installed; apt install espeak-ng\."):

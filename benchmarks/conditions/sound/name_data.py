@@ -21,7 +21,9 @@ import numpy as np
 
 from benchmarks.commands import metatrain, resumable
 from benchmarks.conditions.sound.espeak import PITCHES, SPEEDS, require_espeak, speak
+from metatrain.base.errors import UserError
 from metatrain.base.progress import say, tracked
+from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packed.store import EpisodeStore, Task
 from metatrain.data.packing.pack import pack
 from metatrain.model.file import load_model
@@ -49,26 +51,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make(emoji: str, dest: str) -> None:
-    """Write the data set, in pixels and in latents.
+    """Write what is missing of the data set in pixels and in latents.
 
     Raises:
         UserError: when espeak-ng is not installed, or `emoji` cannot be read.
     """
-    speak_names(emoji, f"{dest}/pixels")
-    codec = f"{dest}/codec.safetensors"
+    pixels, latents, codec = f"{dest}/pixels", f"{dest}/latents", f"{dest}/codec.safetensors"
+    if not Path(pixels, MANIFEST).exists():
+        speak_names(emoji, pixels)
     [weights] = load_model("emoji").frozen.values()
     write_file(codec, weights)
-    metatrain("encode", f"{dest}/pixels", "--codec", codec, "--out", f"{dest}/latents")
+    if not Path(latents, MANIFEST).exists():
+        metatrain("encode", pixels, "--codec", codec, "--out", latents)
 
 
 def speak_names(emoji: str, dest: str) -> None:
     """Pack the drawings of `emoji` with their names, spoken by known voices.
 
     Raises:
-        UserError: when espeak-ng is not installed, or `emoji` cannot be read.
+        UserError: when espeak-ng is not installed, or `emoji` has no captions or cannot be read.
     """
     require_espeak()
     store = EpisodeStore(emoji)
+    if CAPTION not in store.conditions:
+        raise UserError(f"{emoji} has no captions; give what metatrain pack emoji wrote.")
     tasks = [(split, task) for split in ("train", "val", "test") for task in store.tasks(split)]
     with TemporaryDirectory(prefix="metatrain-") as folder:
         with Path(folder, "metadata.csv").open("w", newline="") as file:
