@@ -25,7 +25,7 @@ needs_espeak = pytest.mark.skipif(
     not shutil.which("espeak-ng"), reason="espeak-ng is not installed; apt install espeak-ng"
 )
 NAMES = ["red", "fox", "hen", "a"]
-TASKS, IMAGES = 12, 5
+TASKS, IMAGES = 30, 8
 
 
 @pytest.fixture(scope="module")
