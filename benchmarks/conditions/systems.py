@@ -23,7 +23,7 @@ class Told:
 
     Attributes:
         images: number of images given; 0 samples without adapting.
-        words: `NO_WORDS`, `RIGHT`, `WRONG`, or a language.
+        words: `NO_WORDS`, or whose words and how, such as `RIGHT`, `WRONG` or a language.
     """
 
     images: int
@@ -37,10 +37,10 @@ class Told:
         return f"{self.images} image{'s' if self.images > 1 else ''}, {self.words}"
 
 
-def systems_of(shots: Sequence[int], languages: Sequence[str]) -> list[Told]:
+def systems_of(shots: Sequence[int], words: Sequence[str]) -> list[Told]:
     """List the systems: with 0 images and each number of `shots`, by the words that are told."""
-    words = [NO_WORDS, RIGHT, WRONG, *languages]
-    return [Told(k, w) for k in (0, *shots) for w in words if k or w != NO_WORDS]
+    told = [NO_WORDS, *words]
+    return [Told(k, w) for k in (0, *shots) for w in told if k or w != NO_WORDS]
 
 
 class Sampler:
@@ -50,7 +50,7 @@ class Sampler:
         model: a model with the condition.
         condition: the name of the captions' condition.
         episodes: of the tasks, with the captions of their images.
-        captions: by what is told, the caption of each task.
+        captions: by what is told, the caption of each task, or the path of its sound.
         count: samples of a task.
         steps: inner steps of adapting.
         folder: of the files.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchmarks.conditions.systems import NO_WORDS, RIGHT
 from metatrain.evaluation.scores.statistics import Difference, Estimate, Score
 
 
@@ -27,8 +26,13 @@ class Row(NamedTuple):
     own_task: Score
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Format all rows, and the differences of words to no words with as many images."""
+def table(rows: Sequence[Row], bases: Sequence[str]) -> str:
+    """Format all rows, and their differences to a base with as many images.
+
+    Args:
+        rows: of the systems.
+        bases: what bases are told; the first that there is with as many images is the base.
+    """
     named = {row.name: row for row in rows}
     lines = [
         "| given | caption is first | among 5 | fits better than | KID | own task |",
@@ -40,7 +44,7 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         images, _, words = row.name.partition(", ")
-        base = named.get(f"{images}, {NO_WORDS}") or named.get(f"{images}, {RIGHT}")
+        base = next((named[b] for w in bases if (b := f"{images}, {w}") in named), None)
         if words and base and base is not row:
             lines.append(_difference(row, base))
     return "\n".join(lines)

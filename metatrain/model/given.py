@@ -14,7 +14,7 @@ from metatrain.data.examples import Condition, repeated_to
 from metatrain.data.images import BadValue
 from metatrain.generators.conditions.config import conditions_of, kinds_of
 from metatrain.generators.conditions.registry import ENCODERS
-from metatrain.storage.files import read_file
+from metatrain.storage.files import asking, filesystem_of, read_file
 
 # One value of a condition: a text, the path or URL of a file or its bytes, or a number or several.
 Value = str | Path | bytes | float | Sequence[float]
@@ -90,12 +90,21 @@ def _condition(name: str, value: Value | list[Any], config: Config, count: int |
 def _packed(kind: ConditionKind, value: Value, size: int) -> bytes:
     """Return a value as packing has it."""
     if kind.is_file:
-        data = value if isinstance(value, bytes) else read_file(str(value))
+        data = value if isinstance(value, bytes) else _file(str(value), kind.most_bytes)
     else:
         data = (value if isinstance(value, str) else json.dumps(value)).encode(errors="replace")
     if not data.strip():
         raise BadValue("empty")
     return kind.encode(data, size, False)
+
+
+def _file(url: str, most: int | None) -> bytes:
+    """Read a file, but none of more than `most` bytes: memory is bounded."""
+    fs, path = filesystem_of(url)
+    size = asking(url, lambda: fs.info(path)["size"]) or 0
+    if most is not None and size > most:
+        raise BadValue(f"a file of more than {most // 10**6} MB")
+    return read_file(url)
 
 
 def _name(section: Any) -> str:

@@ -91,12 +91,21 @@ def starting_weights(config):
     return {name: p + scale * torch.randn(p.shape, generator=noise) for name, p in theta.items()}
 
 
-def episode(step, slot, batch):
+def episode(config, step, slot):
     """Return four support and three query images, which do not divide by two workers."""
     noise = torch.Generator().manual_seed(100 * step + slot)
     images = torch.rand((7, 1, 8, 8), generator=noise) * 2 - 1
-    task = f"task-{(step * batch + slot) % TASKS}"
-    return Episode(task, *Examples(images).split(4), 17 * step + slot)
+    given = told(7, slot, noise) if config.data.conditions else {}
+    task = f"task-{(step * config.meta.batch + slot) % TASKS}"
+    return Episode(task, *Examples(images, given).split(4), 17 * step + slot)
+
+
+def told(count, slot, noise):
+    """Return texts and sounds of which some examples lack one or both, each worker's its own."""
+    texts = ("a red fox", "", "hen", "\u6587 \u00e4", "")
+    sounds = torch.rand((count, 24, 64), generator=noise)
+    sounds[slot % 3 :: 3] = 0
+    return {"text": tuple(texts[(i + slot) % len(texts)] for i in range(count)), "audio": sounds}
 
 
 def work(rank, folder, cases):
@@ -108,9 +117,7 @@ def work(rank, folder, cases):
         state = first_state(engine.partitions.theta.local(starting_weights(config)))
         engine.load(state)
         slots = range(engine.rank, case.batch, engine.world)
-        episodes = (
-            [episode(step, s, case.batch) for s in slots] for step in range(config.meta.steps)
-        )
+        episodes = ([episode(config, step, s) for s in slots] for step in range(config.meta.steps))
         trainer = Trainer(config, engine, learner, episodes, state, [])
         trainer.run()
         state = trainer.state()
@@ -151,7 +158,7 @@ def plain_loop(learner, settings, batch, rounded):
     optimizer = torch.optim.SGD([p.requires_grad_() for p in theta.values()], lr=config.meta.lr)
     memory = {}
     for step in range(config.meta.steps):
-        episodes = [episode(step, slot, batch) for slot in range(batch)]
+        episodes = [episode(config, step, slot) for slot in range(batch)]
         before = {n: p.detach() for n, p in theta.items()}
         outer = learner.outer_gradient(before, episodes, step, memory)
         for name, p in theta.items():
@@ -185,6 +192,18 @@ TWO += [Case(n, "sharded", (*DIFFERENCE, "inner.steps=1")) for n in ("anil", "bo
 BF16 = (*SGD, "inner.precision=bf16")
 TWO += [Case(name, way, BF16) for name in ("reptile", "fomaml") for way in ("1", "sharded")]
 TWO += [Case("reptile", way, (*ONCE, "cluster.offload=true")) for way in ("1", "sharded")]
+# Encoders of text and sound, of which each worker's examples lack other values.
+TOLD = (
+    "generator.conditions=[support, text, audio]",
+    "generator.conditions.text.depth=1",
+    "generator.conditions.audio.width=8",
+    "data.conditions.audio={name: audio, seconds: 0.2}",
+)
+TOLD_CASES = [Case("reptile", way, (*SGD, *TOLD)) for way in ("0", "1", "2", "gathered")]
+TOLD_CASES += [Case(n, "sharded", (*ONCE, *SHALLOW, *TOLD)) for n in ("reptile", "fomaml", "joint")]
+TOLD_CASES += [Case("maml", "gathered", (*SGD, *TOLD))]
+TOLD_CASES += [Case("maml", "sharded", (*DIFFERENCE, *SHALLOW, *TOLD))]
+TWO += TOLD_CASES
 # Two groups of two.
 MESH = [Case("reptile", way, SGD, 2, 4) for way in ("1", "gathered")]
 MESH += [Case("reptile", "sharded", ONCE, 2), Case("admm", "sharded", ADAM_ONCE, 2)]
@@ -209,3 +228,15 @@ def outcomes(tmp_path_factory):
 )
 def test_every_learner_under_every_sharding_ends_where_one_plain_loop_does(outcomes, world, case):
     case.assert_ends_as_plain_loop(outcomes(world, case))
+
+
+@pytest.mark.parametrize("case", TOLD_CASES, ids=str)
+def test_every_encoder_of_a_condition_moves_as_in_one_plain_loop(outcomes, case):
+    outcome, expected, start = outcomes(2, case), case.reference(), starting_weights(case.config())
+    encoders = {name: p for name, p in start.items() if ".encoders." in name}
+    for place in ("encoders.encoders.0", "encoders.encoders.1", "summaries.0", "summaries.1"):
+        assert any(place in name for name in encoders)
+    for name, before in encoders.items():
+        move, ours = (o[f"parameters/{name}"] - before for o in (expected, outcome))
+        assert move.abs().max() > TOLERANCE, name
+        assert (ours - move).abs().max() < 0.05 * move.abs().max(), name

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from test_frozen_texts import table  # noqa: F401
 
-from benchmarks.conditions import __main__ as benchmark
-from benchmarks.conditions.__main__ import caption_found, main
+from benchmarks.conditions import bench
+from benchmarks.conditions.__main__ import main
+from benchmarks.conditions.bench import caption_found
 from benchmarks.conditions.judge import Judge
 from benchmarks.conditions.systems import NO_WORDS, RIGHT, WRONG, Told, systems_of
 from metatrain.config import load_config
@@ -47,13 +48,13 @@ def test_every_system_is_sampled_once_and_stands_in_the_table(told, capsys, monk
     command += [str(told / "table.safetensors"), "--shots", "1", "--samples", "2", "--steps", "1"]
     assert main(command) == 0
     text = capsys.readouterr().out
-    for system in systems_of([1], []):
+    for system in systems_of([1], [RIGHT, WRONG]):
         assert f"| {system.name} |" in text
     assert "| 1 image, wrong words, less no words | " in text
     assert "| held-out real images |" in text
     assert text.split() == (out / "table.md").read_text().split()
     assert Image.open(out / "samples.png").width > 500
-    monkeypatch.setattr(benchmark.Sampler, "_sampled", None)
+    monkeypatch.setattr(bench.Sampler, "_sampled", None)
     assert main(command) == 0
     assert capsys.readouterr().out == text
 
@@ -91,7 +92,7 @@ def test_a_caption_is_found_where_it_fits_best():
 
 
 def test_nothing_is_sampled_without_images_and_words():
-    assert systems_of([2], ["de"]) == [
+    assert systems_of([2], [RIGHT, WRONG, "de"]) == [
         *(Told(0, words) for words in (RIGHT, WRONG, "de")),
         *(Told(2, words) for words in (NO_WORDS, RIGHT, WRONG, "de")),
     ]

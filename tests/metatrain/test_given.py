@@ -1,6 +1,7 @@
 """Conditions beside the support: encoded, dropped, guided, given at use."""
 
 import json
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -345,6 +346,17 @@ def test_a_model_keeps_what_its_support_was_given(model, sound, tmp_path):
 def test_what_cannot_be_given_is_a_sentence(model, conditions, sentence):
     with pytest.raises(UserError, match=sentence):
         model.adapt(pictures(), given=conditions)
+
+
+def test_a_huge_sound_is_refused_unread(model, tmp_path):
+    with (tmp_path / "days.wav").open("wb") as file:
+        file.truncate(10**9)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="'audio' cannot be used: a file of more than 200 MB; give"):
+        model.sample(1, given={"audio": tmp_path / "days.wav"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**8
 
 
 def test_what_is_not_read_is_told(model, sound, caplog):

@@ -192,7 +192,7 @@ def test_every_system_is_sampled_once_and_stands_in_the_table(
 
 @pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed")
 def test_voices_of_espeak_are_recordings(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(voices, "_PITCHES", (50,))
+    monkeypatch.setattr(voices, "PITCHES", (50,))
     assert voices.main([str(tmp_path), "--voices", "en-us+f2", "en-gb+m3"]) == 0
     parts = read_recordings(tmp_path)
     assert {r.speaker for r in parts.training["4"]} == {"en-gb+m3"}

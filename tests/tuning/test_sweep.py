@@ -1,11 +1,14 @@
-"""A whole sweep, submitted as a job: real Ray, real workers."""
+"""A whole sweep of a model with text and sound, submitted as a job: real Ray, real workers."""
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 from job import Command
 from small_sweep import write_sweep
@@ -13,6 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_run import ROOT
 
 from metatrain.config import load_config
+from metatrain.data.packing.pack import pack
+from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from tuning.ledger import read_records
 
@@ -39,12 +44,29 @@ print(json.dumps(left()))
 """
 
 
+@pytest.fixture
+def told(images, tmp_path):
+    """The stripes of `packed`, with a caption of every task and a tone of every second one."""
+    source, dest = tmp_path / "told", str(tmp_path / "told-data")
+    shutil.copytree(images, source)
+    for number, folder in enumerate(sorted(source.iterdir())):
+        folder.with_suffix(".txt").write_text(f"stripes {number}")
+        if number % 2:
+            with wave.open(str(folder.with_suffix(".wav")), "wb") as file:
+                tone = np.sin(np.arange(4000) * (number + 5) / 100)
+                file.setparams((1, 2, 16_000, len(tone), "NONE", ""))
+                file.writeframes((9000 * tone).astype("<i2").tobytes())
+    pack(source, dest, conditions={"text": "text", "audio": "audio"})
+    return dest
+
+
 @pytest.mark.timeout(1200)
 def test_a_sweep_of_six_trials_finds_a_best_stops_others_and_leaves_nothing(
-    packed, tmp_path, checkout, jobs_head
+    told, tmp_path, checkout, jobs_head
 ):
     rates = [3e-3, 1e-3, 1e30, 2e-3, 5e-4, 1e-9]
-    file = write_sweep(tmp_path, packed, rates, looks=2).rename(checkout / "sweep.yaml")
+    file = write_sweep(tmp_path, told, rates, looks=2, conditions="[support, text, audio]")
+    file = file.rename(checkout / "sweep.yaml")
     command = [sys.executable, "-m", "tuning", "submit", "--sweep", file.name]
     command += [f"loggers.mlflow={tmp_path.as_uri()}/mlruns", "--wait"]
     job = Command(command, jobs_head, checkout)
@@ -89,12 +111,23 @@ def assert_best_can_be_trained(url, records):
     config = load_config(f"{url}/best.yaml")
     assert config.inner.lr == best.values["inner.lr"]
     assert config.adapt.steps == best.reports[-1].k
-    assert load_model(f"{url}/runs/{best.run}").config.inner == config.inner
+    model = load_model(f"{url}/runs/{best.run}")
+    assert model.config.inner == config.inner
+    assert_encoders_learned(model)
     page = Path(url, "report.html").read_text()
     assert f"Trial {best.name} is best:" in page or "No trial is best:" in page
     assert "not finite" in page
     assert page.count("data:image/png;base64,") >= 3
     assert not re.search(r"(src|href)=.https?:", page)
+
+
+def assert_encoders_learned(model):
+    """Check that the encoders of text and sound moved, and that both are of use."""
+    for name, start in build_theta(model.config).copy().items():
+        if ".encoders." in name:
+            assert not model.parameters[name].equal(start), name
+    image = model.sample(1, given={"text": "stripes 3"}, seed=0)
+    assert not image.equal(model.sample(1, given={"text": "dots"}, seed=0))
 
 
 def assert_logged(url, folder, records):

@@ -5,7 +5,8 @@
 A task is a typeface; all typefaces of a family are in one split, and val and test have one of each
 family, so that their tasks are independent. Each digit comes twice, moved by up to a pixel, each
 time with another recording. Those of training are played at up to a fifth faster or slower, since
-there are few speakers; val and test have takes that training never hears.
+there are few speakers; val and test have takes that training never hears. `fonts.txt` beside this
+file lists packages of Debian with fonts.
 """
 
 import argparse
@@ -83,7 +84,8 @@ def read_faces(folder: Path) -> list[Face]:
     Raises:
         UserError: when there are fewer than ten families.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".ttf", ".otf"))
+    files = (path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(path for path in files if path.suffix.lower() in (".ttf", ".otf"))
     faces: dict[bytes, Face] = {}
     for path in tracked("reading fonts", paths, len(paths)):
         try:

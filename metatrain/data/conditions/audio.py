@@ -12,7 +12,7 @@ from typing_extensions import override
 from metatrain.base.section import Section
 from metatrain.data.conditions.kind import ConditionKind
 from metatrain.data.sound.log_mel import FRAMES_PER_SECOND, HOP, MELS, scaled_log_mel
-from metatrain.data.sound.reading import read_sound
+from metatrain.data.sound.reading import MOST_FILE_BYTES, read_sound
 from metatrain.data.sound.wave import MOST_SECONDS, RATE, from_wave, to_wave
 
 _SECONDS = 2.0
@@ -42,6 +42,7 @@ class Audio(ConditionKind[AudioConfig]):
 
     Config = AudioConfig
     is_file = True
+    most_bytes = MOST_FILE_BYTES
     optional = True
 
     @override

@@ -25,12 +25,14 @@ class ConditionKind(ABC, Generic[C]):
         Config: the class of the section. It is stored with a packed column, and says what a value
             is; data with another one is refused.
         is_file: whether a table gives the path of a file in place of the value.
+        most_bytes: of a file that is not read if it is larger; None for any.
         arrow: the type of the packed column, a string or bytes.
         optional: whether an example may lack a value, which is then packed as nothing.
     """
 
     Config: ClassVar[type[Section]]
     is_file: ClassVar[bool] = False
+    most_bytes: ClassVar[int | None] = None
     arrow: ClassVar[pa.DataType] = pa.binary()
     optional: ClassVar[bool] = False
 

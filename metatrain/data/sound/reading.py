@@ -70,6 +70,8 @@ def _decoded(data: bytes) -> tuple[np.ndarray, int]:
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError, TypeError) as error:
         # In the place of a message that has the address of the bytes.
         reason = getattr(error, "error_string", "").rstrip(".") or reason_of(error)
+        # So libsndfile calls bytes that its reader of MP3 refuses.
+        reason = "" if reason.startswith("File does not exist") else reason
         raise BadValue("not a sound, or damaged", reason) from error
     if len(samples) > most:
         raise BadValue(f"a sound longer than {MOST_SECONDS} s")
