@@ -12,8 +12,10 @@ from pathlib import Path
 
 from benchmarks.paired import measured, written
 from benchmarks.refinement.letters import Letters, handwritten, rendered
+from benchmarks.refinement.picture import letters_png
 from benchmarks.refinement.systems import SYSTEMS, Bench
 from metatrain.base.errors import UserError
+from metatrain.storage.files import write_file
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = {**budgets, "persons": arguments.persons, "letters": arguments.letters}
     results = measured(arguments.out, SYSTEMS, arguments.seeds, asked, bench.measure)
     print(written(arguments.out, results, asked))
+    write_file(f"{arguments.out}/letters.png", letters_png(bench, seed=0))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
