@@ -2,10 +2,10 @@
 
     python -m benchmarks.unlabelled --folder runs/unlabelled
 
-Reptile is trained with an equal budget on labelled tasks, on groups that look alike, on views of one
-image and on random groups, and adapts to the same test tasks; random weights have had no training.
-The cells, the methods and the data are those of `benchmarks.payoff`, with one rate of adapting. Every
-finished cell is kept, so that the same command resumes.
+Reptile is trained with an equal budget on labelled tasks, on groups that look alike, on views of
+one image and on random groups, and adapts to the same test tasks; random weights have had no
+training. The cells, the methods and the data are those of `benchmarks.payoff`, with one rate of
+adapting. Every finished cell is kept, so that the same command resumes.
 """
 
 import argparse

@@ -50,9 +50,9 @@ images. `{command}` wrote this
 page, at commit `{commit}` on {hardware}. Each training had {flops:.3g} floating-point operations in
 its outer gradients, with the configuration `{base}` except for the keys in
 [board.yaml](../benchmarks/leaderboard/board.yaml). All systems adapt with the same number of inner
-steps on one core. [{page}.html]({page}.html), for a browser, compares the first {shown} of them with
-one another and task by task. [{page}.json]({page}.json) has the scores in every feature space, the
-configuration and the times of each system.
+steps on one core. [{page}.html]({page}.html), for a browser, compares the first {shown} of them
+with one another and task by task. [{page}.json]({page}.json) has the scores in every feature space,
+the configuration and the times of each system.
 
 {table}
 
