@@ -28,6 +28,7 @@ class Standing:
         evaluation: its evaluation.
         excess: its KID minus that of held-out images, relative to that of joint + fine-tuning.
         share: its own-task share relative to that of held-out images.
+        diversity: the diversity of a task's samples relative to that of held-out images.
         copies: its rate of memorised images minus that of held-out images.
         seconds: wall time of all outer steps of its trainings.
     """
@@ -36,6 +37,7 @@ class Standing:
     evaluation: Evaluation
     excess: Estimate
     share: Estimate
+    diversity: Estimate
     copies: Difference
     seconds: float
 
@@ -55,6 +57,7 @@ def standing(entry: Entry) -> Standing:
         evaluation,
         excess.estimate,
         system["own_task"].over(real["own_task"]).estimate,
+        system["diversity"].over(real["diversity"]).estimate,
         system["memorised"].minus(real["memorised"]),
         sum(read_run(training.config.run.url).seconds for training in entry.made_of),
     )
@@ -64,8 +67,8 @@ def leaderboard_table(standings: Sequence[Standing]) -> str:
     """Return the table of the systems in Markdown."""
     lines = [
         "| system | outer steps | TFLOP | training s | KID | excess | own task | of real's | "
-        "memorised, beyond real's |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "diversity, of real's | memorised, beyond real's |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     copies = difference_texts([("memorised", s.copies) for s in standings])
     for s, beyond_real in zip(standings, copies, strict=True):
@@ -81,6 +84,7 @@ def leaderboard_table(standings: Sequence[Standing]) -> str:
             _with_interval(s.excess),
             score_with_interval("own_task", scores["own_task"]),
             _with_interval(s.share),
+            _with_interval(s.diversity) + (", collapsed" if s.evaluation.collapse else ""),
             beyond_real,
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -128,6 +132,8 @@ def leaderboard_json(board: Board, standings: Sequence[Standing]) -> str:
                     },
                     "excess": asdict(s.excess),
                     "own_task_by_real": asdict(s.share),
+                    "diversity_by_real": asdict(s.diversity),
+                    "collapsed": bool(s.evaluation.collapse),
                     "memorised_beyond_real": asdict(s.copies),
                     "sha256": s.evaluation.result.sha256,
                     "scores": {

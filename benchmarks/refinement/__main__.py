@@ -12,8 +12,10 @@ from pathlib import Path
 
 from benchmarks.paired import measured, written
 from benchmarks.refinement.letters import Letters, handwritten, rendered
+from benchmarks.refinement.picture import letters_png
 from benchmarks.refinement.systems import SYSTEMS, Bench
 from metatrain.base.errors import UserError
+from metatrain.storage.files import write_file
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,8 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         **budgets,
     )
     asked = {**budgets, "persons": arguments.persons, "letters": arguments.letters}
-    results = measured(arguments.out, SYSTEMS, arguments.seeds, asked, bench.measure)
+    systems = [name for name in SYSTEMS if name in (arguments.only or SYSTEMS)]
+    results = measured(arguments.out, systems, arguments.seeds, asked, bench.measure)
     print(written(arguments.out, results, asked))
+    if not arguments.only:
+        write_file(f"{arguments.out}/letters.png", letters_png(bench, seed=0))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,6 +52,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("handwriting", type=Path, metavar="HANDWRITING", help="folder of character01 to 26")
     add("--out", type=Path, required=True, help="folder to write; the same again resumes")
+    add("--only", nargs="+", choices=SYSTEMS, metavar="SYSTEM", help="these alone, no picture")
     add("--seeds", type=int, default=5)
     add("--persons", type=int, default=8, help="persons to read, the last of all (8)")
     add("--letters", type=int, help="at most so many rendered letters (all)")

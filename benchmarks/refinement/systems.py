@@ -11,13 +11,22 @@ from torch import nn
 import metatrain
 from benchmarks.classifier import accuracy, trained
 from benchmarks.refinement.letters import NAMES, Letters
+from benchmarks.refinement.pen import redrawn
 from metatrain.config import Config, load_config
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.tasks.augmented import Augmentation
 from metatrain.model.build import build_theta
 from metatrain.model.model import Model
 
-SYSTEMS = ("raw", "raw, augmented", "refined, one domain", "refined, meta-learned", "real labels")
+SYSTEMS = (
+    "raw",
+    "raw, augmented",
+    "hand-made, augmented",
+    "refined, one domain",
+    "refined, meta-learned",
+    "refined, meta-learned, augmented",
+    "real labels",
+)
 # Letters are not mirrored, and have no colours.
 STANDARD = Augmentation(flip=False, colour=0.0, turn=15.0, scale=0.2, shift=0.1)
 _CONFIG = Path(__file__).parents[2] / "configs/refine.yaml"
@@ -49,31 +58,35 @@ class Bench:
 
     def measure(self, system: str, seed: int) -> dict[str, float]:
         """Return the accuracy on the letters of each test person."""
-        if system.startswith("refined"):
-            model = self._model(system, seed)
-            steps = self.alone_steps if "one" in system else None
-            return {
-                person: self._of_person(model, person, steps, seed, number)
-                for number, person in enumerate(self.test)
-            }
-        letters = self._real() if system == "real labels" else self.simulated
-        augmentation = STANDARD if system == "raw, augmented" else None
-        network = self._classifier(letters, seed, augmentation)
-        return {
-            person: accuracy(network, *self._divided(person, seed, number)[1].tensors())
-            for number, person in enumerate(self.test)
-        }
+        augmentation = STANDARD if system.endswith("augmented") else None
+        scores: dict[str, float] = {}
+        network = None
+        for number, person in enumerate(self.test):
+            # What does not know the person is the same for all.
+            if network is None or system.startswith("refined"):
+                letters = self.letters(system, seed, person)
+                network = self._classifier(letters, seed, augmentation)
+            scores[person] = accuracy(network, *self._divided(person, seed, number)[1].tensors())
+        return scores
 
-    def _of_person(
-        self, model: Model, person: str, steps: int | None, seed: int, number: int
-    ) -> float:
-        given, rest = self._divided(person, seed, number)
-        photos = model.refine(
-            list(self.simulated.images), like=list(given.images), steps=steps, seed=seed
+    def letters(self, system: str, seed: int, person: str) -> Letters:
+        """Return the letters that a system's classifier for `person` learns from."""
+        if system == "real labels":
+            return self._real()
+        if system.startswith("hand-made"):
+            return Letters(redrawn(self.simulated.images), self.simulated.labels)
+        return self._refined(system, seed, person) if "refined" in system else self.simulated
+
+    def _refined(self, system: str, seed: int, person: str) -> Letters:
+        given, _ = self._divided(person, seed, list(self.test).index(person))
+        photos = self._model(system, seed).refine(
+            list(self.simulated.images),
+            like=list(given.images),
+            steps=self.alone_steps if "one domain" in system else None,
+            seed=seed,
         )
         images = np.stack([photo.pixels[..., 0] for photo in photos])
-        letters = Letters(images, self.simulated.labels)
-        return accuracy(self._classifier(letters, seed), *rest.tensors())
+        return Letters(images, self.simulated.labels)
 
     def _classifier(
         self, letters: Letters, seed: int, augmentation: Augmentation | None = None

@@ -6,6 +6,7 @@ from PIL import Image
 
 from benchmarks.paired import measured, table
 from benchmarks.refinement.letters import SIDE, Letters, handwritten
+from benchmarks.refinement.pen import middle_lines, redrawn
 from benchmarks.refinement.systems import SYSTEMS, Bench
 from metatrain.base.errors import UserError
 
@@ -37,6 +38,18 @@ def test_every_system_is_measured_once_and_on_letters_that_it_was_not_given(tmp_
     assert all(f"| {system} |" in table(results) for system in SYSTEMS)
     with pytest.raises(UserError, match="other settings"):
         measured(tmp_path, SYSTEMS, 1, {"shots": 6}, bench.measure)
+
+
+def test_a_pen_redraws_letters_of_any_weight_with_one_stroke():
+    bars = np.full((2, SIDE, SIDE), 255, np.uint8)
+    bars[0, 4:24, 13:15] = 0
+    bars[1, 4:24, 9:19] = 0
+    lines = middle_lines(bars < 128)
+    assert (lines.sum(axis=2) <= 1).all()
+    assert all(line.sum() > 8 for line in lines)
+    assert lines[1, 10:18, 13:15].any(axis=1).all()
+    widths = (redrawn(bars) < 128).sum(axis=2)[:, 10:18]
+    assert (widths == 3).all()
 
 
 def test_the_table_pairs_systems_by_seed():
