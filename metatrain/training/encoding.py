@@ -21,7 +21,8 @@ from metatrain.generators.frozen import content_hash, pinned
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.lease import lease
 
-_BATCH = 64
+# Pixels that are encoded at once; a large autoencoder needs a thousand times their bytes.
+_PIXELS = 64 * 64 * 64
 # What a benchmark's licences ask to be kept with its images.
 _BESIDE = "ATTRIBUTION.md"
 
@@ -104,7 +105,8 @@ def _encoded(
 ) -> list[bytes]:
     try:
         images = decode(packed, latents.image_size, latents.channels)
-        batches = [codec.encode(batch.to(device)) for batch in images.split(_BATCH)]
+        batch = max(1, _PIXELS // latents.image_size**2)
+        batches = [codec.encode(part.to(device)) for part in images.split(batch)]
         return encode_latents(torch.cat(batches))
     except BadValue as error:
         raise UserError(

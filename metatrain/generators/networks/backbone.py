@@ -179,6 +179,13 @@ def _check_shape(
             f"{url} takes {wanted} channels, and examples have {channels} as the codec leaves "
             f"them; choose the codec that it was trained with (codec.name), or data.channels."
         )
+    predicted = config.get("out_channels") or config.in_channels
+    # DiT's predicts a variance too, which is left out.
+    if predicted != config.in_channels and name != "DiTTransformer2DModel":
+        raise UserError(
+            f"{url} takes {config.in_channels} channels and predicts {predicted}, as a backbone "
+            f"that predicts a variance too does; choose one that predicts as many as it takes."
+        )
     if side % kind.multiple(config) or kind.side(config) not in (None, side):
         fit = kind.side(config) or f"a multiple of {kind.multiple(config)}"
         raise UserError(
