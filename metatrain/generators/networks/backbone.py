@@ -85,11 +85,12 @@ class Backbone(Network):
         self.head = tuple(f"model.{name}" for name in self.kind.head)
         self.film_layers = self.kind.film
         _check_shape(self.kind, values["_class_name"], self.model.config, shape, config.url)
+        widths = self.kind.text(self.model.config)
         if config.has_weights:
             self._freeze(config)
         if config.recompute:
             self.model.enable_gradient_checkpointing(_recomputed)
-        self.texts = EmbeddedTexts(config.text, self.kind.text(self.model.config), config.tokens)
+        self.texts = EmbeddedTexts(config.text, widths, config.tokens)
         self.captions = config.captions
         if config.captions and config.text is None:
             raise UserError(
