@@ -1,6 +1,7 @@
 """Encoding a data set: latents computed once, beside the images that they are of."""
 
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -53,7 +54,8 @@ def encode_data(
     """
     if isinstance(codec, IdentityConfig):
         raise UserError("codec.name=identity leaves images as they are; name a codec to encode by.")
-    store, section = EpisodeStore(data), pinned(codec)
+    store = EpisodeStore(data)
+    section: Any = pinned(codec)
     if store.url == dest.rstrip("/"):
         raise UserError(f"{dest} is the data set itself; name another folder by --out.")
     if LATENT in store.conditions:

@@ -116,10 +116,11 @@ class VarianceNoising(Noising):
                 f"{', '.join(_PREDICTIONS)}; correct it."
             )
         scheduler = diffusers_class("DDPMScheduler").from_config(values)
-        self._alphas: Tensor = scheduler.alphas_cumprod
+        betas: Tensor = scheduler.betas
         # NaN is in no range.
-        if not (len(self._alphas) and ((self._alphas >= 0) & (self._alphas <= 1)).all()):
-            raise ValueError("its betas leave no variances from 0 to 1")
+        if not (len(betas) and ((betas >= 0) & (betas <= 1)).all()):
+            raise ValueError("its betas are not variances from 0 to 1")
+        self._alphas: Tensor = scheduler.alphas_cumprod
 
     @override
     def levels(self, places: Tensor) -> NoiseLevels:
