@@ -120,6 +120,10 @@ class VarianceNoising(Noising):
         # NaN is in no range.
         if not (len(betas) and ((betas >= 0) & (betas <= 1)).all()):
             raise ValueError("its betas are not variances from 0 to 1")
+        if len(betas) != scheduler.config.num_train_timesteps:
+            raise ValueError("it has another number of trained_betas than of num_train_timesteps")
+        if str(scheduler.config.variance_type).startswith("learned"):
+            raise ValueError("its variance_type is that of a network that predicts a variance")
         self._alphas: Tensor = scheduler.alphas_cumprod
 
     @override
@@ -162,12 +166,9 @@ def noising_of(values: dict[str, Any], shape: tuple[int, int, int], url: str) ->
     except UserError:
         raise
     except Exception as error:  # a configuration of others may fail in any way
-        raise unusable(url, error) from error
-
-
-def unusable(url: str, error: Exception) -> UserError:
-    """Return the error of a scheduler that diffusers, or its numbers, refuse."""
-    return UserError(f"the scheduler in {url} cannot be used: {reason_of(error)}; correct it.")
+        raise UserError(
+            f"the scheduler in {url} cannot be used: {reason_of(error)}; correct it."
+        ) from error
 
 
 def _dynamic_shift(values: dict[str, Any], shape: tuple[int, int, int]) -> float:

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
+from metatrain.base.text import reason_of
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
 from metatrain.generators.diffusers_import import diffusers_class
@@ -20,7 +21,7 @@ from metatrain.generators.networks.backbone import Backbone
 from metatrain.generators.networks.backbone_texts import NEGATIVE, ROWS
 from metatrain.generators.networks.network import Network
 from metatrain.generators.objectives.flow import random_stream
-from metatrain.generators.objectives.noising import FLOW, Noising, noising_of, unusable
+from metatrain.generators.objectives.noising import FLOW, Noising, noising_of
 from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
 
 SCHEDULERS = (
@@ -167,7 +168,10 @@ class Scheduled(Objective[ScheduledConfig]):
                 scheduler = self._kind.from_config(self._values)
                 scheduler.set_timesteps(steps, **options)
         except Exception as error:  # a configuration of others may fail in any way
-            raise unusable(self.config.url, error) from error
+            raise UserError(
+                f"the scheduler in {self.config.url} cannot take {steps} steps: "
+                f"{reason_of(error)}; correct it, or objective.sampler.steps."
+            ) from error
         accepted = inspect.signature(scheduler.step).parameters
         return scheduler, {"generator": stream} if "generator" in accepted else {}
 
