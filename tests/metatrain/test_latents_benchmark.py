@@ -11,7 +11,15 @@ from benchmarks.latents import equal_seconds
 from metatrain.generators.generator import Generator
 
 
+@pytest.fixture
+def own_signal():
+    before = signal.getsignal(signal.SIGTERM)  # which the command takes for itself
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("own_signal")
 def test_systems_are_compared_on_the_same_images_and_nothing_is_done_twice(
     packed, tmp_path, capsys, monkeypatch
 ):
@@ -35,7 +43,6 @@ def test_systems_are_compared_on_the_same_images_and_nothing_is_done_twice(
     further = ["--seconds", "0.3", "--tasks", "3", "--val", "2", "--images", "2", "--set"]
     further += ["learner.name=joint", "adapt.steps=2", "objective.sampler.steps=2"]
     command = [str(tmp_path / "out"), str(tmp_path / "shared.yaml"), *systems, *further]
-    before = signal.getsignal(signal.SIGTERM)  # which the command takes for itself
     assert equal_seconds.main(command) == 0
     table = capsys.readouterr().out
     pixels, latents, real = table.splitlines()[-4:-1]
@@ -45,4 +52,3 @@ def test_systems_are_compared_on_the_same_images_and_nothing_is_done_twice(
     monkeypatch.setattr(Generator, "sample", lambda *_: pytest.fail("it is measured again"))
     assert equal_seconds.main(command) == 0
     assert capsys.readouterr().out.splitlines()[-4:-1] == [pixels, latents, real]
-    signal.signal(signal.SIGTERM, before)
