@@ -1,11 +1,17 @@
 """`metatrain embed-text`: the text that a backbone is conditioned on, embedded once."""
 
 import argparse
+import os
 
 from metatrain.cli.command import Command
 
+# transformers advises on packages that no text needs; what the user has set stays.
+_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
 
 def _embed_text(arguments: argparse.Namespace) -> None:
+    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+
     from safetensors.torch import save
 
     from metatrain.data.packed.captions import captions_in

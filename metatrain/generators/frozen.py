@@ -1,6 +1,7 @@
 """Frozen weights: files of tensors that a network uses and nothing trains."""
 
 import hashlib
+import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar
@@ -187,6 +188,28 @@ def _pinned(part: Any) -> Any:
     if isinstance(part, dict) and any(isinstance(value, Section) for value in part.values()):
         return {key: _pinned(value) for key, value in part.items()}
     return pinned(part) if isinstance(part, Section) else part
+
+
+def content_hash(section: Section) -> str:
+    """Hash the values in `section`, and of its frozen files the contents, not the places.
+
+    A section that is one file has the sha256 of that file.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    held = pinned(section)
+    if isinstance(held, FrozenWeights):
+        return str(held.sha256)
+    values = _without_places(held.model_dump(mode="json"))
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _without_places(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    places = ("path", "subfolder") if "sha256" in values else ()
+    return {key: _without_places(value) for key, value in values.items() if key not in places}
 
 
 def _check(

@@ -29,12 +29,14 @@ class _Pipeline(NamedTuple):
         absent: those that it is made without.
         encode: maps it, a text, a negative or None, and options to states and pooled.
         options: of its construction.
+        settings: names of further options, of which its index has the values.
     """
 
     parts: Mapping[str, str]
     absent: tuple[str, ...]
     encode: Callable[..., tuple[Tensor, Tensor]]
     options: Mapping[str, Any] = {}
+    settings: tuple[str, ...] = ()
 
     @property
     def t5(self) -> str | None:
@@ -66,7 +68,8 @@ def encoder_of(folder: str, tokens: int | None = None) -> TextEncoder:
     others = dict.fromkeys((*kind.absent, *(kind.parts.keys() - parts.keys())))
     if kind.t5 in others:
         parts["transformer"] = _without_values(FrozenFolder(path=folder, subfolder="transformer"))
-    pipeline = diffusers_class(name)(**others | parts, **kind.options)
+    settings = {setting: index[setting] for setting in kind.settings if setting in index}
+    pipeline = diffusers_class(name)(**others | parts, **kind.options, **settings)
     options = {} if tokens is None else {"max_sequence_length": tokens}
     return lambda text, negative: kind.encode(pipeline, text, negative, **options)
 
@@ -98,7 +101,7 @@ def _first(pipeline: Any, text: str, negative: str | None) -> tuple[Tensor, Tens
 
 
 def _xl(pipeline: Any, text: str, negative: str | None) -> tuple[Tensor, Tensor]:
-    # Of no text at all, SDXL's pipeline embeds zeros.
+    # Of no text at all, SDXL's pipeline embeds zeros, unless its index says otherwise.
     encoded = pipeline.encode_prompt(
         text,
         negative_prompt=negative or None,
@@ -144,6 +147,7 @@ _PIPELINES = {
         {**_ONE, "tokenizer_2": _CLIP, "text_encoder_2": "CLIPTextModelWithProjection"},
         ("vae", "unet", "scheduler"),
         _xl,
+        settings=("force_zeros_for_empty_prompt",),
     ),
     "StableDiffusion3Pipeline": _Pipeline(
         {

@@ -1,11 +1,13 @@
 """Encoding a data set: latents computed once, beside the images that they are of."""
 
 from itertools import chain
+from typing import Any
 
 import torch
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
+from metatrain.base.section import Section
 from metatrain.base.text import printable
 from metatrain.data.images import BadValue
 from metatrain.data.packed.latents import LATENT, PackedLatents, encode_latents
@@ -14,18 +16,21 @@ from metatrain.data.packed.shard import shards_of
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import IMAGE_SCHEMA, DatasetWriter
 from metatrain.data.pictures import decode
-from metatrain.generators.codecs.trained import Trained, TrainedConfig
+from metatrain.generators import CODECS
+from metatrain.generators.codecs.codec import Codec, IdentityConfig
+from metatrain.generators.frozen import content_hash, pinned
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.lease import lease
 
-_BATCH = 64
+# Pixels that are encoded at once; a large autoencoder needs a thousand times their bytes.
+_PIXELS = 64 * 64 * 64
 # What a benchmark's licences ask to be kept with its images.
 _BESIDE = "ATTRIBUTION.md"
 
 
 def encode_data(
     data: str,
-    codec: str,
+    codec: Section,
     dest: str,
     *,
     size: int | None = None,
@@ -36,7 +41,7 @@ def encode_data(
 
     Args:
         data: the data set.
-        codec: the file of `metatrain codec train`.
+        codec: the section of a codec; its files are pinned.
         dest: the folder to write.
         size: height and width that images are brought to before; as packed by default.
         device: where to encode, the CPU by default.
@@ -47,7 +52,10 @@ def encode_data(
         UserError: when the data or the codec cannot be read, or do not fit, or there is something
             at `dest`.
     """
-    store, section = EpisodeStore(data), TrainedConfig(path=codec).pinned()
+    if isinstance(codec, IdentityConfig):
+        raise UserError("codec.name=identity leaves images as they are; name a codec to encode by.")
+    store = EpisodeStore(data)
+    section: Any = pinned(codec)
     if store.url == dest.rstrip("/"):
         raise UserError(f"{dest} is the data set itself; name another folder by --out.")
     if LATENT in store.conditions:
@@ -55,9 +63,9 @@ def encode_data(
     packed, channels = store.shape()
     size, place = size or packed, device or torch.device("cpu")
     store.refuse_enlarging(size)
-    network = Trained(section).to(place)
+    network = CODECS[section.name](section).to(place)
     latents = PackedLatents(
-        codec=str(section.sha256),
+        codec=content_hash(section),
         shape=network.shape(channels, size),
         image_size=size,
         channels=channels,
@@ -68,7 +76,7 @@ def encode_data(
 
 
 def _write(
-    store: EpisodeStore, codec: Trained, latents: PackedLatents, dest: str, device: torch.device
+    store: EpisodeStore, codec: Codec, latents: PackedLatents, dest: str, device: torch.device
 ) -> None:
     shard = shards_of(store.url, store.row_groups, store.footers)
     schema = shard(store.row_groups[0].file).schema
@@ -95,11 +103,12 @@ def _write(
 
 @torch.no_grad()
 def _encoded(
-    codec: Trained, packed: list[bytes], latents: PackedLatents, task: str, device: torch.device
+    codec: Codec, packed: list[bytes], latents: PackedLatents, task: str, device: torch.device
 ) -> list[bytes]:
     try:
         images = decode(packed, latents.image_size, latents.channels)
-        batches = [codec.encode(batch.to(device)) for batch in images.split(_BATCH)]
+        batch = max(1, _PIXELS // latents.image_size**2)
+        batches = [codec.encode(part.to(device)) for part in images.split(batch)]
         return encode_latents(torch.cat(batches))
     except BadValue as error:
         raise UserError(

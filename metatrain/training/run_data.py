@@ -7,7 +7,8 @@ from metatrain.data.episodes import Episode
 from metatrain.data.loader import open_tasks
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.tasks import EpisodeSampler, TaskSource
-from metatrain.generators.codecs.trained import TrainedConfig
+from metatrain.generators.codecs.codec import IdentityConfig
+from metatrain.generators.frozen import content_hash
 from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.training.lessons import RecurringSampler, period_of
@@ -65,9 +66,9 @@ def encoded_source(source: TaskSource, config: Config) -> TaskSource:
     Raises:
         UserError: when they are those of another codec than the run's.
     """
-    if not isinstance(config.codec, TrainedConfig):
+    if isinstance(config.codec, IdentityConfig):
         return source
-    return source.encoded_by(str(config.codec.pinned().sha256))
+    return source.encoded_by(content_hash(config.codec))
 
 
 def training_sampler(source: TaskSource, config: Config) -> EpisodeSampler:

@@ -536,6 +536,14 @@ FAULTS = {
         ),
         "prediction_type in .* is magic, and it is one of epsilon",
     ),
+    "more conditions than a text": (
+        lambda f: rewritten(f / "config.json", num_class_embeds=5),
+        r"more than a text and a size \(num_class_embeds\)",
+    ),
+    "a variance, too": (
+        lambda f: rewritten(f / "config.json", out_channels=2),
+        "takes 1 channels and predicts 2, as a backbone that predicts a variance",
+    ),
 }
 
 
@@ -546,6 +554,45 @@ def test_bad_folders_are_a_sentence(tmp_path, fault):
     spoil(folder / "model")
     with pytest.raises(UserError, match=sentence):
         build_theta(load_config(None, overrides_of(folder, "UNet2DModel")))
+
+
+SCHEDULES = {
+    "UNet2DModel": [
+        {"beta_end": "x"},
+        {"beta_end": 2.0},
+        {"beta_schedule": "magic"},
+        {"num_train_timesteps": 0},
+        {"num_train_timesteps": 1},  # fewer than the sampler takes
+        {"timestep_spacing": "magic"},
+        {"trained_betas": "ab"},
+        {"trained_betas": [0.1, 0.2]},
+        {"variance_type": "learned_range"},
+        {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "magic"},
+    ],
+    "SD3Transformer2DModel": [
+        {"shift": "three"},
+        {"shift": None},
+        {"shift": 0},
+        {"shift": -2.0},
+        {"num_train_timesteps": 0},
+        {"use_dynamic_shifting": True, "max_image_seq_len": 256},
+        {"use_dynamic_shifting": True, "max_shift": 1e6},
+        {"use_karras_sigmas": True, "use_exponential_sigmas": True},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_that_cannot_be_used_are_known_before_training(tmp_path, name):
+    folder = write_pipeline(tmp_path, name)
+    file = folder / "scheduler" / "scheduler_config.json"
+    honest = file.read_text()
+    for changes in SCHEDULES[name]:
+        rewritten(file, **changes)
+        sentence = r"the scheduler in .* cannot (be used|take 2 steps): .*; correct it"
+        with pytest.raises(UserError, match=sentence):
+            build_theta(load_config(None, overrides_of(folder, name)))
+        file.write_text(honest)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,23 @@
 """Codecs of pretrained autoencoders, against diffusers' own."""
 
+import shutil
+
 import diffusers
+import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from small_models import metatrain
 
 from metatrain.base.errors import UserError
 from metatrain.config import load_config
+from metatrain.data.loader import open_tasks
 from metatrain.generators.codecs.taef2 import _decoder, _encoder
 from metatrain.model.build import build_generator
+from metatrain.training.encoding import encode_data
+from metatrain.training.run_data import encoded_source
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -113,3 +122,50 @@ def test_another_autoencoder_is_a_sentence(tmp_path):
     autoencoder("autoencoder_tiny").save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"of the class AutoencoderTiny, and codec\.name=auto"):
         build("autoencoder_kl", f"codec.path={tmp_path}")
+
+
+@pytest.mark.parametrize("codec", FILES)
+def test_latents_of_any_codec_are_stored_by_the_contents_of_its_files(taef2, tmp_path, codec):
+    """They are read from another place of the same files, and refused where a weight differs."""
+    pictures, noise = tmp_path / "pictures", np.random.default_rng(0)
+    for task in "abcdefgh":
+        (pictures / task).mkdir(parents=True)
+        for image in range(4):
+            pixels = noise.integers(0, 255, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(pictures / task / f"{image}.png")
+    assert metatrain("pack", pictures, tmp_path / "packed", "--size", 16) == 0
+    (tmp_path / "files").mkdir()
+    if codec != "taef2":
+        autoencoder(codec).save_pretrained(tmp_path / "files")
+    for file in tmp_path.glob("taef2*"):
+        file.rename(tmp_path / "files" / file.name)
+
+    def config_of(folder):
+        names = ("encoder", "decoder") if codec == "taef2" else ()
+        paths = {n: {"path": f"{tmp_path / folder}/taef2_{n}.safetensors"} for n in names}
+        place = paths or {"path": f"{tmp_path / folder}"}
+        data = {"path": f"{tmp_path}/latents", "image_size": 16, "channels": 3}
+        values = {"data": {**data, "shots": 2, "queries": 2}, "codec": {"name": codec, **place}}
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
+        return load_config(f"{tmp_path}/run.yaml")
+
+    config = config_of("files")
+    words = ["--config", tmp_path / "run.yaml", "--out", tmp_path / "latents"]
+    assert metatrain("encode", tmp_path / "packed", *words) == 0
+    shutil.copytree(tmp_path / "files", tmp_path / "moved")
+    source = open_tasks(config.data)
+    latents = encoded_source(source, config_of("moved"))
+    sampler = source.sampler("train", seed=0, meta_batch=1)
+    episode, seen = latents.read(sampler.plan(0, 0)), source.read(sampler.plan(0, 0))
+    expected = build_generator(config).latents(seen.support).target
+    assert episode.support.encoded and not seen.support.encoded
+    torch.testing.assert_close(episode.support.target, expected, atol=2e-3, rtol=2e-3)
+    other = tmp_path / "moved" / FILES[codec]
+    save_file({name: 2 * tensor for name, tensor in load_file(other).items()}, other)
+    with pytest.raises(UserError, match="has the latents of a codec with sha256"):
+        encoded_source(source, config_of("moved"))
+
+
+def test_pixels_are_no_latents_to_store(tmp_path):
+    with pytest.raises(UserError, match="name a codec to encode by"):
+        encode_data("anywhere", load_config().codec, str(tmp_path))

@@ -50,7 +50,8 @@ def test_a_text_is_embedded_as_its_pipeline_does(pipeline, tmp_path):
     assert torch.equal(build_generator(config).network.texts.states, states)
 
 
-def test_sdxl_has_two_encoders_and_a_pooled_text(tmp_path):
+@pytest.mark.parametrize("zeros", [True, False])
+def test_sdxl_has_two_encoders_and_a_pooled_text(tmp_path, zeros):
     parts = {
         "text_encoder": encoder(CLIPTextModel, 0),
         "text_encoder_2": encoder(CLIPTextModelWithProjection, 1),
@@ -60,7 +61,7 @@ def test_sdxl_has_two_encoders_and_a_pooled_text(tmp_path):
         "scheduler": diffusers.DDIMScheduler(),
         "vae": None,
     }
-    whole = diffusers.StableDiffusionXLPipeline(**parts)
+    whole = diffusers.StableDiffusionXLPipeline(**parts, force_zeros_for_empty_prompt=zeros)
     whole.save_pretrained(tmp_path / "sdxl")
     out = tmp_path / "text.safetensors"
     assert metatrain("embed-text", tmp_path / "sdxl", "a photo of sks", "--out", out) == 0
@@ -68,6 +69,7 @@ def test_sdxl_has_two_encoders_and_a_pooled_text(tmp_path):
     tensors = load_file(out)
     torch.testing.assert_close(tensors["states"], torch.cat([states, negative]))
     torch.testing.assert_close(tensors["pooled"], torch.cat([pooled, none]))
+    assert bool(tensors["states"][1].any()) is not zeros
 
 
 def third(folder, t5=True):

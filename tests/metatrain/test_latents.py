@@ -257,7 +257,7 @@ def test_captions_of_any_letters_are_as_they_were_packed(data, codec, tmp_path):
     packed, dest = str(tmp_path / "packed"), str(tmp_path / "encoded")
     root = str(pictures[0].parent)
     pack(tmp_path / "table.jsonl", packed, root=root, conditions={"words": "text"}, split=(1, 0, 0))
-    encode_data(packed, str(codec), dest)
+    encode_data(packed, TrainedConfig(path=str(codec)), dest)
     assert not check(dest).faults
     before, now = EpisodeStore(packed), EpisodeStore(dest)
     [task] = now.tasks("train")
@@ -350,9 +350,9 @@ def test_latents_of_another_codec_or_size_are_a_sentence(encoded, codec, tmp_pat
 
 def test_encoded_data_neither_grows_nor_is_written_onto_itself(data, encoded, codec):
     with pytest.raises(UserError, match="is the data set itself"):
-        encode_data(data, str(codec), data)
+        encode_data(data, TrainedConfig(path=str(codec)), data)
     with pytest.raises(UserError, match="choose another DEST"):
-        encode_data(data, str(codec), encoded)
+        encode_data(data, TrainedConfig(path=str(codec)), encoded)
     with pytest.raises(UserError, match="has latents, which new images would lack"):
         pack(str(Path(data).parent / "images"), encoded)
 
@@ -417,7 +417,7 @@ def test_damaged_data_is_not_encoded(data, codec, tmp_path, place):
     content[int(place * len(content))] ^= 1
     shard.write_bytes(content)
     with pytest.raises(UserError, match=r"data-00000\.parquet is damaged"):
-        encode_data(f"{tmp_path}/data", str(codec), f"{tmp_path}/encoded")
+        encode_data(f"{tmp_path}/data", TrainedConfig(path=str(codec)), f"{tmp_path}/encoded")
     assert not (tmp_path / "encoded/manifest.parquet").exists()
 
 

@@ -26,7 +26,7 @@ class PackedLatents:
     Flips and crops of an image have other latents, and so the size of the images is part of them.
 
     Attributes:
-        codec: sha256 of the codec's file.
+        codec: sha256 of the codec: of its file, where it is one.
         shape: of one latent, (C, H, W).
         image_size: height and width of the encoded images in pixels.
         channels: of the encoded images.

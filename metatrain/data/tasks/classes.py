@@ -89,8 +89,8 @@ class Classes(PackedSource[ClassesConfig, ClassPlan]):
             return self
         if latents.codec != codec:
             raise UserError(
-                f"{self.url} has the latents of a codec with sha256 {latents.codec}, and the one "
-                f"at codec.path has {codec}; name that codec, or encode the data with this one."
+                f"{self.url} has the latents of a codec with sha256 {latents.codec}, and that "
+                f"of the run has {codec}; name that codec, or encode the data with this one."
             )
         if (latents.image_size, latents.channels) != (data.image_size, data.channels):
             raise UserError(

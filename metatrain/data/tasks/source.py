@@ -140,7 +140,7 @@ class TaskSource(ABC, Generic[C, Plan]):
         Flips and crops of images have no latents: a source that makes some has none to give.
 
         Args:
-            codec: sha256 of the codec's file.
+            codec: sha256 of the codec, see `content_hash`.
 
         Raises:
             UserError: when the latents are another codec's, or of images of another size.

@@ -85,11 +85,12 @@ class Backbone(Network):
         self.head = tuple(f"model.{name}" for name in self.kind.head)
         self.film_layers = self.kind.film
         _check_shape(self.kind, values["_class_name"], self.model.config, shape, config.url)
+        widths = self.kind.text(self.model.config)
         if config.has_weights:
             self._freeze(config)
         if config.recompute:
             self.model.enable_gradient_checkpointing(_recomputed)
-        self.texts = EmbeddedTexts(config.text, self.kind.text(self.model.config), config.tokens)
+        self.texts = EmbeddedTexts(config.text, widths, config.tokens)
         self.captions = config.captions
         if config.captions and config.text is None:
             raise UserError(
@@ -178,6 +179,13 @@ def _check_shape(
         raise UserError(
             f"{url} takes {wanted} channels, and examples have {channels} as the codec leaves "
             f"them; choose the codec that it was trained with (codec.name), or data.channels."
+        )
+    predicted = config.get("out_channels") or config.in_channels
+    # DiT's predicts a variance too, which is left out.
+    if predicted != config.in_channels and name != "DiTTransformer2DModel":
+        raise UserError(
+            f"{url} takes {config.in_channels} channels and predicts {predicted}, as a backbone "
+            f"that predicts a variance too does; choose one that predicts as many as it takes."
         )
     if side % kind.multiple(config) or kind.side(config) not in (None, side):
         fit = kind.side(config) or f"a multiple of {kind.multiple(config)}"

@@ -95,16 +95,28 @@ def _flux(model: Any, x: Tensor, times: Tensor, text: EmbeddedText) -> Tensor:
     return nn.functional.pixel_shuffle(grid, 2)
 
 
+# Inputs that are neither text nor size, as a U-Net's configuration has them.
+_FURTHER_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
+
+
 def _no_text(config: Any) -> tuple[int, int]:
+    _refuse_further_inputs(config)
     return 0, 0
 
 
-def _unet_text(config: Any) -> tuple[int, int]:
-    if config.addition_embed_type not in (None, "text_time") or config.class_embed_type:
+def _refuse_further_inputs(config: Any) -> None:
+    further = [name for name in _FURTHER_INPUTS if config.get(name)]
+    if config.get("addition_embed_type") not in (None, "text_time"):
+        further.append("addition_embed_type")
+    if further:
         raise UserError(
-            "the backbone is conditioned on more than a text and a size (addition_embed_type, "
-            "class_embed_type); choose one that is not."
+            f"the backbone is conditioned on more than a text and a size ({', '.join(further)}); "
+            f"choose one that is not."
         )
+
+
+def _unet_text(config: Any) -> tuple[int, int]:
+    _refuse_further_inputs(config)
     width = config.cross_attention_dim
     width = width if isinstance(width, int) else width[0]
     sizes = 6 * (config.addition_time_embed_dim or 0)

@@ -115,13 +115,15 @@ class VarianceNoising(Noising):
                 f"prediction_type in {url} is {self._prediction}, and it is one of "
                 f"{', '.join(_PREDICTIONS)}; correct it."
             )
-        try:
-            with torch.device("cpu"):  # they are values, also where weights have none
-                scheduler = diffusers_class("DDPMScheduler").from_config(values)
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise UserError(
-                f"the scheduler in {url} cannot be built: {reason_of(error)}."
-            ) from error
+        scheduler = diffusers_class("DDPMScheduler").from_config(values)
+        betas: Tensor = scheduler.betas
+        # NaN is in no range.
+        if not (len(betas) and ((betas >= 0) & (betas <= 1)).all()):
+            raise ValueError("its betas are not variances from 0 to 1")
+        if len(betas) != scheduler.config.num_train_timesteps:
+            raise ValueError("it has another number of trained_betas than of num_train_timesteps")
+        if str(scheduler.config.variance_type).startswith("learned"):
+            raise ValueError("its variance_type is that of a network that predicts a variance")
         self._alphas: Tensor = scheduler.alphas_cumprod
 
     @override
@@ -137,6 +139,8 @@ class FlowNoising(Noising):
         self._timesteps = values.get("num_train_timesteps", 1000)
         self.is_dynamic = bool(values.get("use_dynamic_shifting", False))
         self.shift = _dynamic_shift(values, shape) if self.is_dynamic else values.get("shift", 1.0)
+        if not (0 < self.shift < math.inf and self._timesteps > 0):
+            raise ValueError(f"it has a shift of {self.shift} and {self._timesteps} timesteps")
 
     @override
     def levels(self, places: Tensor) -> NoiseLevels:
@@ -155,9 +159,16 @@ def noising_of(values: dict[str, Any], shape: tuple[int, int, int], url: str) ->
     Raises:
         UserError: when it cannot be used.
     """
-    if values["_class_name"] == FLOW:
-        return FlowNoising(values, shape)
-    return VarianceNoising(values, url)
+    try:
+        with torch.device("cpu"):  # they are values, also where weights have none
+            is_flow = values["_class_name"] == FLOW
+            return FlowNoising(values, shape) if is_flow else VarianceNoising(values, url)
+    except UserError:
+        raise
+    except Exception as error:  # a configuration of others may fail in any way
+        raise UserError(
+            f"the scheduler in {url} cannot be used: {reason_of(error)}; correct it."
+        ) from error
 
 
 def _dynamic_shift(values: dict[str, Any], shape: tuple[int, int, int]) -> float:

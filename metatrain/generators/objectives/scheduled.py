@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
+from metatrain.base.text import reason_of
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
 from metatrain.generators.diffusers_import import diffusers_class
@@ -90,6 +91,8 @@ class Scheduled(Objective[ScheduledConfig]):
             )
         self._kind = diffusers_class(name)
         self.noising: Noising = noising_of(self._values, shape, config.url)
+        # What it refuses is known before training, and not only when it samples.
+        self._scheduler(config.sampler.steps, torch.Generator())
         if config.min_snr and not self.noising.has_snr:
             raise UserError(
                 "objective.min_snr weights noise levels of epsilon and v_prediction, and the "
@@ -149,13 +152,26 @@ class Scheduled(Objective[ScheduledConfig]):
         return x
 
     def _scheduler(self, steps: int, stream: torch.Generator) -> tuple[Any, dict[str, Any]]:
-        """Make a scheduler for so many steps, and the options of each."""
-        scheduler, options = self._kind.from_config(self._values), {}
+        """Make a scheduler for so many steps, and the options of each.
+
+        Raises:
+            UserError: when it refuses its configuration or so many steps.
+        """
+        options: dict[str, Any] = {}
         if self.noising.is_dynamic:
             # Evenly from 1 to 1 / steps before the shift, as FLUX's pipeline has them.
-            sigmas = torch.linspace(1.0, 1.0 / steps, steps).tolist()
+            with torch.device("cpu"):
+                sigmas = torch.linspace(1.0, 1.0 / steps, steps).tolist()
             options = {"sigmas": sigmas, "mu": math.log(self.noising.shift)}
-        scheduler.set_timesteps(steps, **options)
+        try:
+            with torch.device("cpu"):  # its levels are values, also where weights have none
+                scheduler = self._kind.from_config(self._values)
+                scheduler.set_timesteps(steps, **options)
+        except Exception as error:  # a configuration of others may fail in any way
+            raise UserError(
+                f"the scheduler in {self.config.url} cannot take {steps} steps: "
+                f"{reason_of(error)}; correct it, or objective.sampler.steps."
+            ) from error
         accepted = inspect.signature(scheduler.step).parameters
         return scheduler, {"generator": stream} if "generator" in accepted else {}
 
