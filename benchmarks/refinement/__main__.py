@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.paired import measured, written
+from benchmarks.paired import measured, table, written
 from benchmarks.refinement.letters import Letters, handwritten, rendered
 from benchmarks.refinement.systems import SYSTEMS, Bench
 from metatrain.base.errors import UserError
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     asked = {**budgets, "persons": arguments.persons, "letters": arguments.letters}
     results = measured(arguments.out, SYSTEMS, arguments.seeds, asked, bench.measure)
-    print(written(arguments.out, results, asked))
+    print(written(arguments.out, table(results), asked))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
