@@ -49,8 +49,11 @@ def read_signs(folder: Path, classes: int) -> dict[str, Tensor]:
 
 
 def _photo(path: Path) -> Tensor:
+    """Read a photo; a black margin, which some copies of GTSRB have, is no part of the sign."""
     with Image.open(path) as image:
-        pixels = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        photo = image.convert("RGB")
+    content = photo.crop(photo.getbbox())
+    pixels = content.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
 

@@ -47,6 +47,17 @@ def test_rare_classes_are_held_out_and_every_system_is_measured(signs, tmp_path)
         assert sheet.size[1] == 2 * 52
 
 
+def test_a_black_margin_is_no_part_of_a_sign(tmp_path):
+    sign = Image.new("RGB", (25, 26), (200, 30, 30))
+    padded = Image.new("RGB", (64, 60))
+    padded.paste(sign)
+    (tmp_path / "signs" / "00").mkdir(parents=True)
+    for number, photo in enumerate((sign, padded, Image.new("RGB", (20, 20)))):
+        photo.save(tmp_path / "signs" / "00" / f"{number}.png")
+    whole, cut, black = read_signs(tmp_path / "signs", 1)["00"]
+    assert whole.equal(cut) and not black.any()
+
+
 def test_too_few_classes_are_refused(signs):
     with pytest.raises(UserError, match="has 9 folders of photos; give one for each of 10"):
         read_signs(signs, 10)
