@@ -62,7 +62,7 @@ def learned(
     for name, images in (generated() if "generated" in system else {}).items():
         parts[name].append(images)
     # Each class has the same weight, and in it the real images as much as the generated ones.
-    rows = _balanced([torch.cat(_balanced(images)) for images in parts.values()])
+    rows = balanced([torch.cat(balanced(images)) for images in parts.values()])
     sizes = torch.tensor([len(row) for row in rows])
     network = trained(
         torch.cat(rows),
@@ -76,6 +76,12 @@ def learned(
         name: accuracy(network, division.rest[name], torch.full((len(division.rest[name]),), label))
         for label, name in enumerate(parts)
     }
+
+
+def balanced(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Repeat the smaller parts until all have about the size of the largest."""
+    most = max(len(part) for part in parts)
+    return [part.repeat(max(1, round(most / len(part))), 1, 1, 1) for part in parts]
 
 
 def sampled(model: Model, given: Tensor, count: int, steps: int | None, seed: int) -> Tensor:
@@ -132,9 +138,3 @@ def picture(rows: Sequence[tuple[Tensor, Tensor]], path: Path) -> None:
 def _score(seeds: list[dict[str, float]]) -> Score:
     tasks = torch.tensor([list(one.values()) for one in seeds], dtype=torch.float64).mean(dim=0)
     return score(mean_of(tasks), len(tasks))
-
-
-def _balanced(parts: list[Tensor]) -> list[Tensor]:
-    """Repeat the smaller parts until all have about the size of the largest."""
-    most = max(len(part) for part in parts)
-    return [part.repeat(max(1, round(most / len(part))), 1, 1, 1) for part in parts]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import metatrain
 from benchmarks.classifier import accuracy, trained
-from benchmarks.few_real import SYSTEMS, Division, kept, learned, sampled, trained_recipe
+from benchmarks.few_real import SYSTEMS, Division, balanced, kept, learned, sampled, trained_recipe
 from benchmarks.medicine.cells import SIDE, read_splits
 from metatrain.base.errors import UserError
 from metatrain.data.packed.manifest import MANIFEST
@@ -121,10 +121,10 @@ class Bench:
 
     def _elsewhere(self, seed: int) -> nn.Module:
         """Train a detector on the smears that the model was trained on."""
-        parts = [
-            torch.cat([self._read(folder, name) for name in self._splits["train"]])
-            for folder in ("cells", "others")
-        ]
+        folders = ("cells", "others")
+        parts = balanced(
+            [torch.cat([self._read(f, name) for name in self._splits["train"]]) for f in folders]
+        )
         labels = torch.repeat_interleave(torch.arange(2), torch.tensor([len(p) for p in parts]))
         return trained(
             torch.cat(parts),
