@@ -132,7 +132,7 @@ def picture(rows: Sequence[tuple[Tensor, Tensor]], path: Path) -> None:
             for place, image in enumerate(pil_images(images)):
                 large = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
                 sheet.paste(large, (start + place * (_SIDE + _GAP), top))
-    sheet.save(path, optimize=True)
+    sheet.quantize().save(path, optimize=True)  # generated noise would fill half a megabyte
 
 
 def _score(seeds: list[dict[str, float]]) -> Score:
