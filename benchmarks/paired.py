@@ -57,9 +57,9 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def written(out: Path, results: Results, settings: Mapping[str, int | None]) -> str:
-    """Write `table.md` in a folder, with where it comes from, and return its text."""
-    text = f"{table(results)}\n\n{hardware()}, commit {commit()}, {json.dumps(settings)}"
+def written(out: Path, content: str, settings: Mapping[str, int | None]) -> str:
+    """Write a table as `table.md` in a folder, with where it comes from, and return its text."""
+    text = f"{content}\n\n{hardware()}, commit {commit()}, {json.dumps(settings)}"
     write_file(f"{out}/table.md", f"{text}\n".encode())
     return text
 

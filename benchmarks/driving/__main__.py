@@ -2,19 +2,21 @@
 
     python -m benchmarks.driving SIGNS --out DIR
 
-Systems are paired by seed: the same photos given, the same start of the classifier. Every finished
-system of a seed is a file in --out, so that the same command resumes.
+Systems are paired by seed: the same photos given, the same start of the classifier. The model is
+trained once, on the other classes. Every finished system of a seed is a file in --out, so that the
+same command resumes; it ends in a table, and a picture of the first generated photos.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.driving.systems import SYSTEMS, Bench, read_signs
+from benchmarks.driving.systems import Bench, read_signs
+from benchmarks.few_real import SYSTEMS, picture, table
 from benchmarks.paired import measured, written
 from metatrain.base.errors import UserError
 
-_BUDGETS = ("rare", "shots", "generated", "classifier_steps", "meta_steps", "adapt_steps")
+_BUDGETS = ("rare", "shots", "generated", "classifier_steps", "width", "meta_steps", "adapt_steps")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"lower --rare or --shots."
         )
     results = measured(arguments.out, SYSTEMS, arguments.seeds, budgets, bench.measure)
-    print(written(arguments.out, results, budgets))
+    print(written(arguments.out, table(results), budgets))
+    picture(bench.rows(), arguments.out / "generated.png")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,7 +45,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--shots", type=int, default=5, help="real photos of a rare class (5)")
     add("--generated", type=int, default=100, help="photos to generate of a rare class (100)")
     add("--classifier-steps", type=int, default=500)
-    add("--meta-steps", type=int, default=2000)
+    add("--width", type=int, default=32, help="of the model (32)")
+    add("--meta-steps", type=int, default=2000, help="of the model (2000)")
     add("--adapt-steps", type=int, help="inner steps to a rare class (the recipe's)")
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""The systems that are compared: each gives the photos that a classifier learns from."""
+"""The rare signs: the photos of them that a classifier is given, those it is asked, and more."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +11,19 @@ from PIL import Image
 from torch import Tensor
 
 import metatrain
-from benchmarks.classifier import accuracy, trained
+from benchmarks.few_real import Division, kept, learned, sampled, trained_recipe
 from metatrain.base.errors import UserError
-from metatrain.cli.recipe import RECIPES
-from metatrain.config import load_config
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packing.names import is_image_name
 from metatrain.data.pictures import from_uint8
 from metatrain.data.tasks.augmented import Augmentation
 from metatrain.model.model import Model
 
-SYSTEMS = ("real", "real, augmented", "real and generated", "real and generated, augmented")
 # A sign that is mirrored is another.
 STANDARD = Augmentation(flip=False, colour=0.2, turn=10.0, scale=0.2, shift=0.1)
 SIDE = 32
-# Photos of a class that nobody is given, at least.
-_LEAST = 2
+# Photos of a rare class that nobody is given, at least: fewer say little of it.
+_LEAST = 7
 
 
 def read_signs(folder: Path, classes: int) -> dict[str, Tensor]:
@@ -52,8 +49,11 @@ def read_signs(folder: Path, classes: int) -> dict[str, Tensor]:
 
 
 def _photo(path: Path) -> Tensor:
+    """Read a photo; a black margin, which some copies of GTSRB have, is no part of the sign."""
     with Image.open(path) as image:
-        pixels = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        photo = image.convert("RGB")
+    content = photo.crop(photo.getbbox())
+    pixels = content.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
 
@@ -68,6 +68,7 @@ class Bench:
         shots: photos of a rare class to learn from.
         generated: photos of a rare class to generate.
         classifier_steps: batches of a classifier.
+        width: the model's.
         meta_steps: outer steps of the model.
         adapt_steps: inner steps to a rare class; None for the recipe's.
     """
@@ -78,6 +79,7 @@ class Bench:
     shots: int
     generated: int
     classifier_steps: int
+    width: int
     meta_steps: int
     adapt_steps: int | None = None
 
@@ -89,42 +91,40 @@ class Bench:
 
     def measure(self, system: str, seed: int) -> dict[str, float]:
         """Return the accuracy on the photos of each rare class."""
-        given, rest = self.divided(seed)
-        photos = {name: [images] for name, images in given.items()}
-        if "generated" in system:
-            model = self._model(seed)
-            for name, images in given.items():
-                adapted = model.adapt(images, steps=self.adapt_steps, seed=seed)
-                photos[name].append(adapted.sample(self.generated, seed=seed).cpu())
-        # Each class has the same weight, and the real photos as much as the generated ones.
-        rows = [_balanced(parts) for parts in photos.values()]
-        labels = torch.repeat_interleave(
-            torch.arange(len(rows)), torch.tensor([len(row) for row in rows])
-        )
-        network = trained(
-            torch.cat(rows),
-            labels,
-            classes=len(rows),
+        division = self.divided(seed)
+        return learned(
+            system,
+            division,
+            lambda: {name: self._more(name, given, seed) for name, given in division.given.items()},
             steps=self.classifier_steps,
             seed=seed,
-            augmentation=STANDARD if system.endswith("augmented") else None,
+            augmentation=STANDARD,
         )
-        return {
-            name: accuracy(network, images, torch.full((len(images),), number))
-            for number, (name, images) in enumerate(rest.items())
-        }
 
-    def divided(self, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Divide the photos of every rare class, in [-1, 1], into those given and the others."""
+    def rows(self) -> list[tuple[Tensor, Tensor]]:
+        """Return for each rare class the photos given first, and those generated of them."""
+        given = self.divided(0).given
+        return [(photos, self._more(name, photos, 0)) for name, photos in given.items()]
+
+    def divided(self, seed: int) -> Division:
+        """Divide the photos of every rare class into those given and the others."""
         given, rest = {}, {}
         for number, name in enumerate(self.held_out):
             photos = from_uint8(self.signs[name])
             order = np.random.default_rng([seed, number]).permutation(len(photos))
             given[name] = photos[order[: self.shots]]
             rest[name] = photos[order[self.shots :]]
-        return given, rest
+        return Division(given, rest)
 
-    def _model(self, seed: int) -> Model:
+    def _more(self, name: str, given: Tensor, seed: int) -> Tensor:
+        """Generate photos of a rare class, which all systems of a seed share."""
+        path = self.out / "generated" / f"{seed}-{name}.safetensors"
+        return kept(
+            path, lambda: sampled(self._model, given, self.generated, self.adapt_steps, seed)
+        )
+
+    @cached_property
+    def _model(self) -> Model:
         if not (self.out / "data" / MANIFEST).exists():
             common = {n: photos for n, photos in self.signs.items() if n not in self.held_out}
             pairs = [
@@ -133,14 +133,10 @@ class Bench:
                 for photo in photos
             ]
             metatrain.pack({"train": pairs}, self.out / "data")
-        places = [f"data.path={self.out}/data", f"run.dir={self.out}/runs"]
-        budgets = [f"meta.steps={self.meta_steps}", f"data.shots={self.shots}"]
-        names = [f"run.name=seed-{seed}", f"seed={seed}"]
-        recipe = str(RECIPES / "driving" / "driving.yaml")
-        return metatrain.train(load_config(recipe, [*places, *budgets, *names]))
-
-
-def _balanced(parts: Sequence[Tensor]) -> Tensor:
-    """Join images, the shorter parts repeated to the length of the longest."""
-    longest = max(len(part) for part in parts)
-    return torch.cat([part[torch.arange(longest) % len(part)] for part in parts])
+        return trained_recipe(
+            "driving",
+            self.out,
+            f"generator.width={self.width}",
+            f"meta.steps={self.meta_steps}",
+            f"data.shots={self.shots}",
+        )

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.paired import measured, written
+from benchmarks.paired import measured, table, written
 from benchmarks.refinement.letters import Letters, handwritten, rendered
 from benchmarks.refinement.picture import letters_png
 from benchmarks.refinement.systems import SYSTEMS, Bench
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = {**budgets, "persons": arguments.persons, "letters": arguments.letters}
     systems = [name for name in SYSTEMS if name in (arguments.only or SYSTEMS)]
     results = measured(arguments.out, systems, arguments.seeds, asked, bench.measure)
-    print(written(arguments.out, results, asked))
+    print(written(arguments.out, table(results), asked))
     if not arguments.only:
         write_file(f"{arguments.out}/letters.png", letters_png(bench, seed=0))
 

@@ -1,0 +1,1 @@
+"""Medicine: whether a detector of red cells in a new blood smear learns from generated cells."""
