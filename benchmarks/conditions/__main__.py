@@ -33,7 +33,7 @@ from metatrain.evaluation.scores.measure import Scorer
 from metatrain.evaluation.scores.statistics import Score, mean_of, score
 from metatrain.evaluation.standard_protocol import standard_protocol
 from metatrain.evaluation.training_data import data_for
-from metatrain.generators.conditions.words import WordsConfig
+from metatrain.generators.conditions.sections import WordsConfig
 from metatrain.metrics.network import NETWORK
 from metatrain.model.file import load_model
 from metatrain.model.given import condition_of_kind

@@ -14,7 +14,8 @@ from metatrain.data.packed.shard import shards_of
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import IMAGE_SCHEMA, DatasetWriter
 from metatrain.data.pictures import decode
-from metatrain.generators.codecs.trained import Trained, TrainedConfig
+from metatrain.generators.codecs.sections import TrainedConfig
+from metatrain.generators.codecs.trained import Trained
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.lease import lease
 

@@ -193,7 +193,7 @@ def outer(learner, *overrides):
 
 @pytest.mark.parametrize("learner", LEARNERS.built_in)
 def test_a_learner_trains_a_mean_flow_or_says_why_not(learner):
-    if LEARNERS[learner].products:
+    if LEARNERS[learner].Config.products:
         with pytest.raises(UserError, match=f"learner {re.escape(learner)} .* objective meanflow"):
             outer(learner)
         return
