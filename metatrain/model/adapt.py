@@ -47,8 +47,9 @@ class Adapter:
         Between two yields `generator` has the fast weights after that many steps. The loss [] of
         the last step is the one before it; of step 0 there is none.
         """
+        latents = self.generator.encoded_ahead(support)
         losses = self._inner.steps(
-            self._start, lambda step: support_batch(support, seed, step), self._lr
+            self._start, lambda step: support_batch(latents, seed, step), self._lr
         )
         self._inner.start(self._start)
         yield 0, None
