@@ -25,7 +25,7 @@ from metatrain.generators.objectives.meanflow import (
     MeanFlowConfig,
     mean_velocity_and_target,
 )
-from metatrain.generators.samplers import IntervalSamplerConfig
+from metatrain.generators.sampler_sections import IntervalSamplerConfig
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_generator, build_learner, build_theta
 from metatrain.model.export.graph import network_graph, sampling_generator
