@@ -15,7 +15,6 @@ from metatrain.cli import calibrate, codec, distill, evaluate
 from metatrain.cli.arguments import (
     add_config_arguments,
     add_wait_argument,
-    refuse_missing_config,
 )
 from metatrain.cli.command import Command, show
 
@@ -43,7 +42,6 @@ def require_extra(purpose: str) -> Iterator[None]:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    refuse_missing_config(arguments)
     from metatrain.config import load_config
 
     # Before Ray is imported, which takes longer than to refuse a configuration.

@@ -1,7 +1,13 @@
 """Objectives of a few lines, over networks of a few parameters."""
 
-from metatrain.base.section import Section
-from metatrain.generators import Generator, Network, Objective, Term
+from metatrain.generators import (
+    Generator,
+    Network,
+    NetworkConfig,
+    Objective,
+    ObjectiveConfig,
+    Term,
+)
 from metatrain.generators.codecs.codec import Identity, IdentityConfig
 from metatrain.learning.inner.rule import InnerRule
 from metatrain.learning.inner.theta import Theta
@@ -10,19 +16,19 @@ from metatrain.learning.inner.theta import Theta
 class ToyNetwork(Network):
     """A network without settings, for images of any size."""
 
-    Config = Section
+    Config = NetworkConfig
 
     def __init__(self):
-        super().__init__(Section(), (1, 1, 1))
+        super().__init__(NetworkConfig(), (1, 1, 1))
 
 
 class ToyObjective(Objective):
     """Terms, and what they need of a batch, as functions."""
 
-    Config = Section
+    Config = ObjectiveConfig
 
     def __init__(self, prepare, *terms, updates=None):
-        super().__init__(Section(), (1, 1, 1))
+        super().__init__(ObjectiveConfig(), (1, 1, 1))
         self._prepare, self._terms, self._updates = prepare, terms, updates
 
     @property

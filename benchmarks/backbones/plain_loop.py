@@ -10,7 +10,8 @@ from torch.func import functional_call
 from metatrain.config import Config
 from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
-from metatrain.generators import Backbone, Generator
+from metatrain.generators import Generator
+from metatrain.generators.networks.backbone import Backbone
 from metatrain.learning.inner.hvp import plain_attention
 from metatrain.learning.inner.low_rank import low_rank_terms
 

@@ -25,11 +25,10 @@ from benchmarks.adapted_scores import Measured, Scores, kept, scores_of
 from benchmarks.commands import resumable
 from benchmarks.provenance import commit, hardware
 from metatrain.base.progress import tracked
-from metatrain.base.section import Section
 from metatrain.base.tables import aligned
 from metatrain.data.episodes import Episode
 from metatrain.data.loader import open_tasks
-from metatrain.generators import Generator
+from metatrain.generators import Generator, NetworkConfig
 from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.velocity import VelocityNetwork
 from metatrain.metrics.network import NETWORK, HashedNetwork, metric_network
@@ -66,7 +65,7 @@ class SessionNetwork(VelocityNetwork):
     """An exported velocity, which has its memory of the support inside."""
 
     def __init__(self, data: bytes, shape: tuple[int, int, int]) -> None:
-        super().__init__(Section(), shape)
+        super().__init__(NetworkConfig(), shape)
         self._session = session_of(data)
 
     @override

@@ -10,7 +10,8 @@ from metatrain.base.progress import tracked
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.pictures import on_white
 from metatrain.data.tasks.class_reader import ClassReader
-from metatrain.generators.conditions.words import WordsConfig, opened_words
+from metatrain.generators.conditions.sections import WordsConfig
+from metatrain.generators.conditions.words import opened_words
 from metatrain.metrics.space import FeatureSpace
 
 # Of 0.01, 0.1, 1 and 10, the one with which most captions of emoji of the split val are among the

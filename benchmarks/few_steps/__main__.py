@@ -26,7 +26,7 @@ from metatrain.base.tables import aligned
 from metatrain.config import with_values
 from metatrain.data.episodes import Episode
 from metatrain.data.loader import open_tasks
-from metatrain.generators.samplers import FlowSamplerConfig
+from metatrain.generators.sampler_sections import FlowSamplerConfig
 from metatrain.metrics.network import NETWORK, HashedNetwork, metric_network
 from metatrain.model.file import load_model
 from metatrain.model.model import Model

@@ -31,7 +31,7 @@ def _check(learner: str, case: Case, precision: str) -> Check:
 
 
 def _gradient(learner: str, case: Case, precision: str = "fp32") -> Parameters:
-    method = ["meta.gradient=adjoint"] if LEARNERS[learner].products else []
+    method = ["meta.gradient=adjoint"] if LEARNERS.sections[learner].products else []
     learns = case.learner(learner, [f"inner.precision={precision}", *method])
     theta = learns.inner.theta.copy()
     # Late in training, when the annealing of MAML++ is over.

@@ -11,7 +11,7 @@ from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.generators import Generator
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS, Learner
 from metatrain.model.build import build_learner

@@ -11,11 +11,14 @@ from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
 from metatrain.generators import NOTHING, Draw, Generator, Network, Objective, Term
-from metatrain.generators.codecs.codec import Identity, IdentityConfig
-from metatrain.generators.networks.dit import DiT, DiTConfig
+from metatrain.generators.codecs.codec import Identity
+from metatrain.generators.codecs.sections import IdentityConfig
+from metatrain.generators.networks.dit import DiT
 from metatrain.generators.networks.layers import group_norm
-from metatrain.generators.networks.unet import UNet, UNetConfig
-from metatrain.generators.objectives.flow import FlowConfig, FlowMatching, random_stream
+from metatrain.generators.networks.sections import DiTConfig, NetworkConfig, UNetConfig
+from metatrain.generators.networks.unet import UNet
+from metatrain.generators.objectives.flow import FlowMatching, random_stream
+from metatrain.generators.objectives.sections import FlowConfig, ObjectiveConfig
 
 SHAPE = CHANNELS, SIZE, _ = 1, 28, 28
 
@@ -42,12 +45,12 @@ class ConvGAN(Network):
     It has GroupNorm in place of BatchNorm, whose statistics would carry one task into the next.
     """
 
-    Config = Section
+    Config = NetworkConfig
     head = ("out",)
     latent, width = 64, 64
 
     def __init__(self) -> None:
-        super().__init__(Section(), SHAPE)
+        super().__init__(NetworkConfig(), SHAPE)
         wide, narrow = 3 * self.width, self.width
         self.stem = nn.ConvTranspose2d(self.latent, wide, SIZE // 4)
         self.middle = nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)
@@ -62,13 +65,13 @@ class ConvGAN(Network):
         return self.out(h).tanh()
 
 
-class NonSaturating(Objective[Section]):
+class NonSaturating(Objective[ObjectiveConfig]):
     """The generator's loss against the discriminator (Goodfellow et al. 2014, section 3).
 
     A draw is one latent vector per example, [B, latent, 1, 1].
     """
 
-    Config = Section
+    Config = ObjectiveConfig
     trains = ConvGAN
 
     @property
@@ -120,5 +123,5 @@ def _flow(network: Network) -> Generator:
 NETWORKS: dict[str, Callable[[], Generator]] = {
     "unet": lambda: _flow(UNet(UNetConfig(), SHAPE)),
     "dit": lambda: _flow(DiT(DiTConfig(width=104), SHAPE)),
-    "gan": lambda: _generator(ConvGAN(), NonSaturating(Section(), SHAPE)),
+    "gan": lambda: _generator(ConvGAN(), NonSaturating(ObjectiveConfig(), SHAPE)),
 }

@@ -11,7 +11,8 @@ from metatrain.base.parameters import Parameters
 from metatrain.config import Config
 from metatrain.data.batch import Batch
 from metatrain.generators import Draw
-from metatrain.learning.inner.gradient_field import GradientField, Precision
+from metatrain.learning.inner.config import Precision
+from metatrain.learning.inner.gradient_field import GradientField
 from metatrain.learning.inner.loop import InnerLoop
 from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS, Learner

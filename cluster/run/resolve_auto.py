@@ -15,7 +15,6 @@ from cluster.engine.gather import gather_values
 from metatrain.base.device import free_device_memory
 from metatrain.config import Config, with_values
 from metatrain.data.tasks import TaskSource
-from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_theta
 from metatrain.training.auto_values import (
     Values,
@@ -85,7 +84,7 @@ def _choose_inner_loop(config: Config) -> tuple[str, str]:
     obstacle = config.obstacle_to_shards()
     if obstacle:
         return "gathered", obstacle
-    if not LEARNERS[config.learner.name].products:
+    if not config.learner.products:
         return "sharded", "no worker then holds a whole tree"
     if config.cluster.workers > config.meta.batch:
         return "sharded", "there are fewer tasks than workers"

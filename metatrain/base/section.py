@@ -9,22 +9,19 @@ from metatrain.base.secrets import secret_in
 
 
 class Section(BaseModel):
-    """A part of the configuration; each component declares one beside its code."""
+    """A part of the configuration; each component declares one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def section_of(registry: Mapping[str, Any]) -> Any:
-    """Make the type of a section whose `name` picks a component's `Config`.
-
-    A section without a name is the `Config` of the registry's first component.
-    """
-    first = next(iter(registry))
+def section_of(sections: Mapping[str, type[Section]]) -> Any:
+    """Make the type of a section whose `name` picks one of the `sections`; the first by default."""
+    first = next(iter(sections))
 
     def name_of(value: Any) -> Any:
         return value.get("name", first) if isinstance(value, dict) else getattr(value, "name", None)
 
-    tagged = tuple(Annotated[part.Config, Tag(name)] for name, part in registry.items())
+    tagged = tuple(Annotated[section, Tag(name)] for name, section in sections.items())
     return Annotated[Union[tagged], Discriminator(name_of)]  # noqa: UP007
 
 

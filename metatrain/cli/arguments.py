@@ -23,16 +23,18 @@ def add_config_arguments(
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=help)
 
 
-def refuse_missing_config(arguments: argparse.Namespace) -> None:
-    """Refuse a configuration's file that is not there, before its keys are imported with torch.
+def refuse_missing_model(reference: str) -> None:
+    """Refuse a model on this machine that is not there, before torch is imported.
+
+    Args:
+        reference: a model file, a run's folder or a name.
 
     Raises:
-        UserError: when it cannot be read.
+        UserError: when there is none.
     """
-    from metatrain.storage.files import read_file
+    from metatrain.model.places import model_url, refuse_missing
 
-    if arguments.config:
-        read_file(arguments.config)
+    refuse_missing(model_url(reference))
 
 
 def refuse_writing_over(adapted: str, out: str) -> str:

@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 
 
 def _compress(arguments: argparse.Namespace) -> None:
-    from metatrain.model.file import parse_model
     from metatrain.model.named import ENDING
     from metatrain.model.places import adapted_url, model_url, read_model
-    from metatrain.model.precision import rounded
-    from metatrain.model.pruning import pruned
     from metatrain.storage.files import exists, is_same_file, write_file
 
     if not arguments.out.endswith(ENDING):
@@ -27,6 +24,10 @@ def _compress(arguments: argparse.Namespace) -> None:
     if is_same_file(arguments.out, url):
         raise UserError(f"--out is the model itself, {url}; name another file.")
     file = read_model(url)
+    from metatrain.model.file import parse_model
+    from metatrain.model.precision import rounded
+    from metatrain.model.pruning import pruned
+
     model = parse_model(file, url, arguments.adapted_from, trust=arguments.trust)
     small = model if arguments.prune is None else pruned(model, arguments.prune)
     dtype = arguments.dtype or ("fp16" if arguments.prune is None else None)

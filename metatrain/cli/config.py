@@ -2,14 +2,13 @@
 
 import argparse
 
-from metatrain.cli.arguments import add_config_arguments, refuse_missing_config
+from metatrain.cli.arguments import add_config_arguments
 from metatrain.cli.command import Command
 
 _NOTE = "# What differs from the defaults; `metatrain config --all` has every key."
 
 
 def _config(arguments: argparse.Namespace) -> None:
-    refuse_missing_config(arguments)
     from metatrain.config import chosen, load_config, to_yaml
 
     config = load_config(arguments.config, arguments.overrides)

@@ -24,12 +24,14 @@ Train = Callable[["Config"], object]
 
 def distill(arguments: argparse.Namespace, train: Train | None = None) -> None:
     """Distil a model; a meta-trained one by default in this process."""
-    from metatrain.model.file import load_model
-    from metatrain.model.places import adapted_url, model_url
+    from metatrain.model.places import adapted_url, model_url, refuse_missing
     from metatrain.storage.files import exists
 
     url = adapted_url(arguments.model)
     url = url if exists(url) else model_url(arguments.model)
+    refuse_missing(url)
+    from metatrain.model.file import load_model
+
     model = load_model(url, arguments.adapted_from, trust=arguments.trust)
     if model.support is None:
         show(_student(arguments, model, url, train or _trained_here(arguments)))

@@ -7,12 +7,14 @@ from metatrain.cli.arguments import (
     add_trust_argument,
     add_wait_argument,
     positive,
+    refuse_missing_model,
     seed,
 )
 from metatrain.cli.command import Command, show
 
 
 def _drawings(arguments: argparse.Namespace) -> None:
+    refuse_missing_model(arguments.model)
     from metatrain.base.text import counted
     from metatrain.data.packed.store import EpisodeStore
     from metatrain.evaluation.training_data import data_for

@@ -6,7 +6,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from metatrain.base.errors import UserError
-from metatrain.cli.arguments import above_0, add_device_argument, add_trust_argument, seed, whole
+from metatrain.cli.arguments import (
+    above_0,
+    add_device_argument,
+    add_trust_argument,
+    refuse_missing_model,
+    seed,
+    whole,
+)
 from metatrain.cli.command import Command, show
 
 if TYPE_CHECKING:
@@ -14,10 +21,15 @@ if TYPE_CHECKING:
 
 
 def _enlarge(arguments: argparse.Namespace) -> None:
-    from metatrain.model.file import load_model
-    from metatrain.storage.files import is_same_file
+    from metatrain.storage.files import exists, is_same_file, read_file
 
     _refuse_same_names(arguments.images)
+    refuse_missing_model(arguments.model)
+    for image in arguments.images:
+        if "://" not in image and not exists(image):
+            read_file(image)  # refuses it, before torch is imported
+    from metatrain.model.file import load_model
+
     model = load_model(arguments.model, trust=arguments.trust).to(arguments.device)
     _check_scale(model, arguments.scale)
     for image in arguments.images:

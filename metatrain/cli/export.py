@@ -11,11 +11,7 @@ _FORMATS = ("diffusers", "kohya", "peft", "onnx", "web")
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from metatrain.model.export.backbone import export_adapter, export_merged
-    from metatrain.model.export.sampling import export_onnx
-    from metatrain.model.export.web import export_web
-    from metatrain.model.file import load_model
-    from metatrain.model.places import adapted_url
+    from metatrain.model.places import adapted_url, refuse_missing
 
     if arguments.merge and arguments.format != "diffusers":
         raise UserError(
@@ -28,6 +24,12 @@ def _export(arguments: argparse.Namespace) -> None:
             f"choose --format onnx or web."
         )
     url = adapted_url(arguments.adapted)
+    refuse_missing(url)
+    from metatrain.model.export.backbone import export_adapter, export_merged
+    from metatrain.model.export.sampling import export_onnx
+    from metatrain.model.export.web import export_web
+    from metatrain.model.file import load_model
+
     model = load_model(url, arguments.adapted_from, trust=arguments.trust)
     folder = arguments.out.rstrip("/")
     if arguments.format == "onnx":

@@ -10,12 +10,15 @@ from metatrain.cli.arguments import (
     add_device_argument,
     add_trust_argument,
     positive,
+    refuse_missing_model,
     seed,
 )
 from metatrain.cli.command import Command, show
 
 
 def _font(arguments: argparse.Namespace) -> None:
+    if arguments.model:
+        refuse_missing_model(arguments.model)
     from metatrain.data.lettering import LETTERS
     from metatrain.data.pictures import encoded
     from metatrain.model.export.font import completed, font_of, read_letters

@@ -15,6 +15,7 @@ from metatrain.cli.arguments import (
     add_trust_argument,
     add_wait_argument,
     positive,
+    refuse_missing_model,
     seed,
 )
 from metatrain.cli.command import Command, sentence_of, show
@@ -38,9 +39,10 @@ _ADAPTATION = ("adapt.", "inner.", "objective.sampler.")
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
-    from metatrain.model.places import model_url, refuse_missing
+    from metatrain.model.places import refuse_missing_images
 
-    refuse_missing(model_url(arguments.checkpoint))
+    refuse_missing_model(arguments.checkpoint)
+    refuse_missing_images(arguments.images)
     from metatrain.model.collapse import collapse_of
     from metatrain.model.expectation import warning
     from metatrain.model.file import load_model
@@ -276,6 +278,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune_adaptation(arguments: argparse.Namespace) -> None:
+    refuse_missing_model(arguments.checkpoint)
     from metatrain.evaluation.run_networks import networks_of
     from metatrain.evaluation.training_data import data_for
     from metatrain.evaluation.tune_adaptation import (

@@ -34,8 +34,6 @@ def _plan(arguments: argparse.Namespace) -> None:
         UserError: when the configuration cannot be used, or does not fit.
     """
     from metatrain.config import Config, load_config
-    from metatrain.plan.plan import plan_of, remedy
-    from metatrain.plan.terminal_table import advice, plan_table
 
     gpus = arguments.gpus
     given = [f"cluster.workers={gpus}", "cluster.gpus_per_worker=1"] if gpus else []
@@ -43,7 +41,11 @@ def _plan(arguments: argparse.Namespace) -> None:
     def load(further: Sequence[str]) -> Config:
         return load_config(arguments.config, [*arguments.overrides, *given, *further])
 
-    result = plan_of(load(()), _hardware(arguments, load(())))
+    config = load(())
+    from metatrain.plan.plan import plan_of, remedy
+    from metatrain.plan.terminal_table import advice, plan_table
+
+    result = plan_of(config, _hardware(arguments, config))
     show(plan_table(result))
     _tell_problems(result.config, here=not gpus)
     if not result.fits:

@@ -7,6 +7,7 @@ from metatrain.cli.arguments import (
     add_device_argument,
     add_trust_argument,
     add_wait_argument,
+    refuse_missing_model,
     seed,
     whole,
 )
@@ -14,6 +15,7 @@ from metatrain.cli.command import Command, show
 
 
 def _refine(arguments: argparse.Namespace) -> None:
+    refuse_missing_model(arguments.model)
     from metatrain.model.file import load_model
     from metatrain.model.refine_folder import refine_folder
     from metatrain.storage.lease import lease

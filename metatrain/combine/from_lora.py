@@ -16,8 +16,8 @@ from metatrain.base.progress import tracked
 from metatrain.combine.learned import MIXTURE_LR
 from metatrain.combine.lora_files import LoRATerm, read_lora
 from metatrain.config import Config, parse_config
-from metatrain.generators import Backbone
 from metatrain.generators.frozen import pinned
+from metatrain.generators.networks.backbone import Backbone
 from metatrain.learning.inner.low_rank import LowRank, low_rank_terms
 from metatrain.learning.inner.theta import Theta
 from metatrain.model.build import build_theta

@@ -12,8 +12,8 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import say
 from metatrain.base.text import printable
 from metatrain.combine.lora_strength import Strength, strength_beside, strength_in
-from metatrain.generators import Backbone
 from metatrain.generators.frozen_folder import PICKLES
+from metatrain.generators.networks.backbone import Backbone
 from metatrain.learning.inner.low_rank import layers_of, low_rank_terms
 from metatrain.model.lora_layouts import ALPHA, COMPONENTS, DOWN, LAYOUTS, UP, paths_of
 from metatrain.model.original_layers import OriginalLayer, original_layers

@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.config.tree import COMPONENTS, brought_scope
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.registry import SCOPES
 
 Values = Mapping[str, Any]
 
@@ -87,10 +87,11 @@ def without_brought_scope(base: Values, changes: Values) -> dict[str, Any]:
 
 
 def _without_old_defaults(base: Values, changes: Values, place: str = "") -> dict[str, Any]:
-    registry = next((r for section, r in COMPONENTS.items() if fnmatchcase(place, section)), {})
-    before = base.get("name", next(iter(registry), None))
-    if before in registry and changes.get("name", before) != before:
-        return _without_defaults(base, registry[before].Config)
+    registries = (r for section, r in COMPONENTS.items() if fnmatchcase(place, section))
+    sections = next((registry.sections for registry in registries), {})
+    before = base.get("name", next(iter(sections), None))
+    if before in sections and changes.get("name", before) != before:
+        return _without_defaults(base, sections[before])
     kept = dict(base)
     for key, value in base.items():
         change = changes.get(key)

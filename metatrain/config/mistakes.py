@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from metatrain.base.errors import did_you_mean
+from metatrain.base.registry import Registry
 from metatrain.base.section import Section
 from metatrain.config.sentences import by_value, refusal, shown
 from metatrain.config.tree import COMPONENTS, Config
@@ -39,7 +40,7 @@ def _sentence(place: list[str], details: Sequence[ErrorDetails]) -> str:
     return refusal(details, key, lambda: _hint(key, chosen), prefix if place else "")
 
 
-def _registry(section: str) -> Mapping[str, Any]:
+def _registry(section: str) -> Registry[Any]:
     return next(r for pattern, r in COMPONENTS.items() if fnmatchcase(section, pattern))
 
 
@@ -52,7 +53,7 @@ def _hint(key: str, chosen: Mapping[str, str]) -> str:
     """
     parent, _, word = key.rpartition(".")
     if parent in chosen:
-        others = [n for n, part in _registry(parent).items() if word in part.Config.model_fields]
+        others = [n for n, part in _registry(parent).sections.items() if word in part.model_fields]
         if others:
             return (
                 f" with {parent}.name={chosen[parent]}; it belongs to {', '.join(others)}, so "
@@ -82,9 +83,9 @@ def _known_keys(parent: str) -> Iterator[tuple[str, str]]:
     for section, registry in COMPONENTS.items():
         if fnmatchcase(parent, section) or "*" not in section:
             place = section.replace("*", parent.rpartition(".")[2])
-            for part in registry.values():
-                if not any(field.is_required() for field in part.Config.model_fields.values()):
-                    yield from _keys(part.Config(), f"{place}.")
+            for part in registry.sections.values():
+                if not any(field.is_required() for field in part.model_fields.values()):
+                    yield from _keys(part(), f"{place}.")
 
 
 def _keys(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -17,15 +17,16 @@ from metatrain.data.conditions import CONDITIONS
 from metatrain.data.config import DataConfig
 from metatrain.data.tasks import TASK_SOURCES
 from metatrain.generators import CODECS, GENERATORS, NETWORKS, OBJECTIVES
-from metatrain.generators.codecs.codec import IdentityConfig
+from metatrain.generators.codecs.sections import IdentityConfig
 from metatrain.generators.conditions.config import plain_conditions
 from metatrain.generators.conditions.registry import ENCODERS
-from metatrain.generators.networks.unet import UNetConfig
-from metatrain.generators.objectives.flow import FlowConfig
-from metatrain.learning.auxiliaries import AuxiliaryConfig
-from metatrain.learning.inner.loop import InnerConfig
-from metatrain.learning.inner.scopes import SCOPES
-from metatrain.learning.learners import LEARNERS, Reptile
+from metatrain.generators.networks.sections import UNetConfig
+from metatrain.generators.objectives.sections import FlowConfig
+from metatrain.learning.config import AuxiliaryConfig
+from metatrain.learning.inner.config import InnerConfig
+from metatrain.learning.inner.registry import SCOPES
+from metatrain.learning.learners import LEARNERS
+from metatrain.learning.learners.sections import ReptileConfig
 
 # Sections whose `name` picks a component, outer before inner, and their registries; a star stands
 # for any key.
@@ -49,10 +50,10 @@ class Config(Section):
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seeds weights, episodes and noise.")
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
-    generator: section_of(GENERATORS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
-    objective: section_of(OBJECTIVES) = FlowConfig()  # pyright: ignore[reportInvalidTypeForm]
-    codec: section_of(CODECS) = IdentityConfig()  # pyright: ignore[reportInvalidTypeForm]
-    learner: section_of(LEARNERS) = Reptile.Config()  # pyright: ignore[reportInvalidTypeForm]
+    generator: section_of(GENERATORS.sections) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
+    objective: section_of(OBJECTIVES.sections) = FlowConfig()  # pyright: ignore[reportInvalidTypeForm]
+    codec: section_of(CODECS.sections) = IdentityConfig()  # pyright: ignore[reportInvalidTypeForm]
+    learner: section_of(LEARNERS.sections) = ReptileConfig()  # pyright: ignore[reportInvalidTypeForm]
     inner: InnerConfig = InnerConfig()
     meta: MetaConfig = MetaConfig()
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
@@ -96,7 +97,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _scope_suits_the_learner(self) -> Self:
-        scope = LEARNERS[self.learner.name].scope
+        scope = self.learner.scope
         if scope not in (None, self.inner.scope.name):
             raise ValueError(
                 f"learner {self.learner.name} moves the {scope} in its inner loop, and "
@@ -106,7 +107,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _tasks_can_be_stacked(self) -> Self:
-        if self.meta.tasks_at_once != 1 and not LEARNERS[self.learner.name].stackable:
+        if self.meta.tasks_at_once != 1 and not self.learner.stackable:
             raise ValueError(
                 f"learner {self.learner.name} needs tasks one by one, and meta.tasks_at_once is "
                 f"{self.meta.tasks_at_once}; leave meta.tasks_at_once at 1."
@@ -115,7 +116,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _scope_suits_the_generator(self) -> Self:
-        scope = GENERATORS[self.generator.name].scope
+        scope = self.generator.scope
         if scope not in (None, self.inner.scope.name):
             raise ValueError(
                 f"generator {self.generator.name} adapts by its {scope} alone, and "
@@ -153,7 +154,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _lessons_are_apart(self) -> Self:
-        kind = LEARNERS[self.learner.name]
+        kind = self.learner
         if self.objective.name == "distill" and (kind.mixes or kind.remembers):
             raise ValueError(
                 f"objective distill teaches by the query alone, and learner {self.learner.name} "
@@ -186,7 +187,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _differences_can_be_seen(self) -> Self:
         rounded = self.inner.precision == "bf16" and self.meta.hvp == "difference"
-        if rounded and LEARNERS[self.learner.name].products:
+        if rounded and self.learner.products:
             raise ValueError(
                 "meta.hvp=difference needs changes smaller than inner.precision=bf16 resolves; use "
                 "inner.precision=fp32, or another meta.hvp."
@@ -213,12 +214,12 @@ class Config(Section):
 
     def obstacle_to_shards(self) -> str | None:
         """Return why the inner loop cannot work on shards, as a clause; None if it can."""
-        kind = LEARNERS[self.learner.name]
+        kind = self.learner
         if not kind.shardable:
             return f"learner {self.learner.name} learns its inner rates from whole layers"
-        if OBJECTIVES[self.objective.name].differentiates(self.objective):
+        if self.objective.differentiates:
             return f"a derivative inside objective {self.objective.name} needs whole weights"
-        if OBJECTIVES[self.objective.name].replays(self.objective):
+        if self.objective.replays:
             return f"the replay buffer of objective {self.objective.name} is made by whole weights"
         if self.objective.name == "preference":
             return "objective preference computes with and without adapters, from whole weights"
@@ -246,7 +247,7 @@ class Config(Section):
     def _recomputing_fits(self) -> Self:
         if not self.recomputes:
             return self
-        kind, obstacle = LEARNERS[self.learner.name], None
+        kind, obstacle = self.learner, None
         if kind.products:
             obstacle = f"learner {self.learner.name} differentiates twice"
         elif self.meta.tasks_at_once != 1:
@@ -296,9 +297,9 @@ def brought_scope(values: Any) -> str | None:
     """Return the scope that defines the learner or generator in unvalidated `values`."""
     for section, registry in (("learner", LEARNERS), ("generator", GENERATORS)):
         part = values.get(section) if isinstance(values, dict) else None
-        kind = registry.get(str(part.get("name"))) if isinstance(part, dict) else None
-        if kind and kind.scope:
-            return kind.scope
+        section = registry.sections.get(str(part.get("name"))) if isinstance(part, dict) else None
+        if section and section.scope:
+            return section.scope
     return None
 
 
@@ -314,7 +315,9 @@ def _encoded_kinds(values: Any) -> dict[str, str]:
     if not isinstance(conditions, dict):
         return {}
     chosen = {
-        n: ENCODERS.get(str(c.get("name"))) for n, c in conditions.items() if isinstance(c, dict)
+        n: ENCODERS.sections.get(str(c.get("name")))
+        for n, c in conditions.items()
+        if isinstance(c, dict)
     }
     kinds = {name: encoder.kind for name, encoder in chosen.items() if encoder}
     captions = part.get("captions") if isinstance(part, dict) else None

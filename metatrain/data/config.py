@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from metatrain.base.section import section_of
 from metatrain.data.conditions import CONDITIONS
 from metatrain.data.episode_config import EpisodeConfig
-from metatrain.data.tasks import TASK_SOURCES, Classes
+from metatrain.data.tasks import TASK_SOURCES
+from metatrain.data.tasks.sections import ClassesConfig
 
 
 class DataConfig(EpisodeConfig):
@@ -15,13 +16,13 @@ class DataConfig(EpisodeConfig):
 
     # These two are left out of what is stored where they are the default, since the sha256 of a
     # model covers its configuration.
-    conditions: dict[str, section_of(CONDITIONS)] = Field(  # pyright: ignore[reportInvalidTypeForm]
+    conditions: dict[str, section_of(CONDITIONS.sections)] = Field(  # pyright: ignore[reportInvalidTypeForm]
         default={},
         exclude_if=lambda conditions: not conditions,
         description="Conditions of each image: a packed column and its kind, as caption: text.",
     )
-    tasks: section_of(TASK_SOURCES) = Field(  # pyright: ignore[reportInvalidTypeForm]
-        default=Classes.Config(), exclude_if=lambda tasks: tasks == Classes.Config()
+    tasks: section_of(TASK_SOURCES.sections) = Field(  # pyright: ignore[reportInvalidTypeForm]
+        default=ClassesConfig(), exclude_if=lambda tasks: tasks == ClassesConfig()
     )
 
     @field_validator("conditions", mode="before")

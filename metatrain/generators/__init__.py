@@ -1,85 +1,108 @@
 """Generators: a network, an objective, a sampler and a codec, composed.
 
-A new part is one file in its folder and one line in its registry here, or another package's entry
-point. `learning`, `model` and the rooms above import from here; this room imports `base` and
-`data`.
+A new part is one file in its folder, with its section, and one line in its registry here, or
+another package's entry point. `learning`, `model` and the rooms above import from here; this room
+imports `base` and `data`.
 """
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from metatrain.base.registry import Registry
-from metatrain.generators.codecs.autoencoders import AutoencoderKL, AutoencoderTiny
-from metatrain.generators.codecs.codec import Codec, Identity
-from metatrain.generators.codecs.taef2 import TAEF2
-from metatrain.generators.codecs.trained import Trained
-from metatrain.generators.combined.ensemble import Ensemble
-from metatrain.generators.combined.gan_mixture import GANMixture
-from metatrain.generators.combined.mixture import Mixture
-from metatrain.generators.generator import Generator
-from metatrain.generators.networks.autoencoder import Autoencoder
-from metatrain.generators.networks.backbone import Backbone
-from metatrain.generators.networks.edsr import EDSR
-from metatrain.generators.networks.network import Network
-from metatrain.generators.networks.refiner import Refiner
-from metatrain.generators.networks.registry import NETWORKS
-from metatrain.generators.networks.residual import Residual
-from metatrain.generators.networks.span import Span
-from metatrain.generators.objectives.adversarial import Adversarial
-from metatrain.generators.objectives.autoencode import Autoencode
-from metatrain.generators.objectives.distill import Distill
-from metatrain.generators.objectives.flow import FlowMatching
-from metatrain.generators.objectives.meanflow import MeanFlow
-from metatrain.generators.objectives.objective import (
-    NOTHING,
-    Draw,
-    ErrorsByExample,
-    Objective,
-    Term,
+from metatrain.base.lazy_names import lazy_names
+from metatrain.base.registry import BuiltIn, Registry
+from metatrain.generators.codecs.sections import (
+    AutoencoderKLConfig,
+    AutoencoderTinyConfig,
+    IdentityConfig,
+    TAEF2Config,
+    TrainedConfig,
 )
-from metatrain.generators.objectives.preference import Preference
-from metatrain.generators.objectives.refine import Refine
-from metatrain.generators.objectives.scheduled import Scheduled
-from metatrain.generators.objectives.super_resolution import SuperResolution
+from metatrain.generators.combined.sections import (
+    EnsembleConfig,
+    GANMixtureConfig,
+    MixtureConfig,
+)
+from metatrain.generators.networks.registry import NETWORKS
+from metatrain.generators.networks.sections import (
+    AutoencoderConfig,
+    BackboneConfig,
+    EDSRConfig,
+    NetworkConfig,
+    RefinerConfig,
+    ResidualConfig,
+    SpanConfig,
+)
+from metatrain.generators.objectives.sections import (
+    AdversarialConfig,
+    AutoencodeConfig,
+    DistillConfig,
+    FlowConfig,
+    MeanFlowConfig,
+    ObjectiveConfig,
+    PreferenceConfig,
+    RefineConfig,
+    ScheduledConfig,
+    SuperResolutionConfig,
+)
+
+if TYPE_CHECKING:
+    from metatrain.generators.codecs.codec import Codec
+    from metatrain.generators.generator import Generator
+    from metatrain.generators.networks.network import Network
+    from metatrain.generators.objectives.objective import (
+        NOTHING,
+        Draw,
+        ErrorsByExample,
+        Objective,
+        Term,
+    )
+
+_OBJECTIVES, _CODECS = f"{__name__}.objectives", f"{__name__}.codecs"
 
 # The first of each is the default.
-GENERATORS: Mapping[str, type[Network]] = Registry(
-    "metatrain.generators",
+GENERATORS: "Registry[type[Network]]" = Registry(
     {
-        **NETWORKS,
-        "ensemble": Ensemble,
-        "mixture": Mixture,
-        "gan_mixture": GANMixture,
-        "diffusers": Backbone,
-        "residual": Residual,
-        "edsr": EDSR,
-        "span": Span,
-        "autoencoder": Autoencoder,
-        "refiner": Refiner,
+        **NETWORKS.built_in,
+        "ensemble": BuiltIn(EnsembleConfig, f"{__name__}.combined.ensemble:Ensemble"),
+        "mixture": BuiltIn(MixtureConfig, f"{__name__}.combined.mixture:Mixture"),
+        "gan_mixture": BuiltIn(GANMixtureConfig, f"{__name__}.combined.gan_mixture:GANMixture"),
+        "diffusers": BuiltIn(BackboneConfig, f"{__name__}.networks.backbone:Backbone"),
+        "residual": BuiltIn(ResidualConfig, f"{__name__}.networks.residual:Residual"),
+        "edsr": BuiltIn(EDSRConfig, f"{__name__}.networks.edsr:EDSR"),
+        "span": BuiltIn(SpanConfig, f"{__name__}.networks.span:Span"),
+        "autoencoder": BuiltIn(AutoencoderConfig, f"{__name__}.networks.autoencoder:Autoencoder"),
+        "refiner": BuiltIn(RefinerConfig, f"{__name__}.networks.refiner:Refiner"),
     },
+    group="metatrain.generators",
+    base=NetworkConfig,
 )
-OBJECTIVES: Mapping[str, type[Objective]] = Registry(
-    "metatrain.objectives",
+OBJECTIVES: "Registry[type[Objective]]" = Registry(
     {
-        "flow": FlowMatching,
-        "meanflow": MeanFlow,
-        "distill": Distill,
-        "diffusers": Scheduled,
-        "super_resolution": SuperResolution,
-        "adversarial": Adversarial,
-        "autoencode": Autoencode,
-        "refine": Refine,
-        "preference": Preference,
+        "flow": BuiltIn(FlowConfig, f"{_OBJECTIVES}.flow:FlowMatching"),
+        "meanflow": BuiltIn(MeanFlowConfig, f"{_OBJECTIVES}.meanflow:MeanFlow"),
+        "distill": BuiltIn(DistillConfig, f"{_OBJECTIVES}.distill:Distill"),
+        "diffusers": BuiltIn(ScheduledConfig, f"{_OBJECTIVES}.scheduled:Scheduled"),
+        "super_resolution": BuiltIn(
+            SuperResolutionConfig, f"{_OBJECTIVES}.super_resolution:SuperResolution"
+        ),
+        "adversarial": BuiltIn(AdversarialConfig, f"{_OBJECTIVES}.adversarial:Adversarial"),
+        "autoencode": BuiltIn(AutoencodeConfig, f"{_OBJECTIVES}.autoencode:Autoencode"),
+        "refine": BuiltIn(RefineConfig, f"{_OBJECTIVES}.refine:Refine"),
+        "preference": BuiltIn(PreferenceConfig, f"{_OBJECTIVES}.preference:Preference"),
     },
+    group="metatrain.objectives",
+    base=ObjectiveConfig,
 )
-CODECS: Mapping[str, type[Codec]] = Registry(
-    "metatrain.codecs",
+CODECS: "Registry[type[Codec]]" = Registry(
     {
-        "identity": Identity,
-        "autoencoder_kl": AutoencoderKL,
-        "autoencoder_tiny": AutoencoderTiny,
-        "taef2": TAEF2,
-        "trained": Trained,
+        "identity": BuiltIn(IdentityConfig, f"{_CODECS}.codec:Identity"),
+        "autoencoder_kl": BuiltIn(AutoencoderKLConfig, f"{_CODECS}.autoencoders:AutoencoderKL"),
+        "autoencoder_tiny": BuiltIn(
+            AutoencoderTinyConfig, f"{_CODECS}.autoencoders:AutoencoderTiny"
+        ),
+        "taef2": BuiltIn(TAEF2Config, f"{_CODECS}.taef2:TAEF2"),
+        "trained": BuiltIn(TrainedConfig, f"{_CODECS}.trained:Trained"),
     },
+    group="metatrain.codecs",
 )
 
 __all__ = [
@@ -93,6 +116,22 @@ __all__ = [
     "ErrorsByExample",
     "Generator",
     "Network",
+    "NetworkConfig",
     "Objective",
+    "ObjectiveConfig",
     "Term",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "NOTHING": f"{_OBJECTIVES}.objective",
+        "Codec": f"{_CODECS}.codec",
+        "Draw": f"{_OBJECTIVES}.objective",
+        "ErrorsByExample": f"{_OBJECTIVES}.objective",
+        "Generator": f"{__name__}.generator",
+        "Network": f"{__name__}.networks.network",
+        "Objective": f"{_OBJECTIVES}.objective",
+        "Term": f"{_OBJECTIVES}.objective",
+    },
+)

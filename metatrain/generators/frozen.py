@@ -1,21 +1,24 @@
-"""Frozen weights: files of tensors that a network uses and nothing trains."""
+"""Frozen weights: files of tensors that a network uses and nothing trains.
+
+Their sections are read without torch, which is imported where tensors are.
+"""
 
 import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Location, Section
 from metatrain.storage.files import read_file
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 S = TypeVar("S", bound=Section)
 
@@ -62,7 +65,7 @@ class FrozenWeights(Frozen):
         sha256 = self.sha256 or hashlib.sha256(read_file(self.path)).hexdigest()
         return self.model_copy(update={"sha256": sha256})
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> "dict[str, Tensor]":
         """Read the tensors of the file.
 
         Raises:
@@ -71,7 +74,7 @@ class FrozenWeights(Frozen):
         return parse_tensors(read_pinned(self.path, self.sha256), self.path)
 
 
-def load_frozen(module: nn.Module, weights: FrozenWeights) -> None:
+def load_frozen(module: "nn.Module", weights: FrozenWeights) -> None:
     """Set every parameter and buffer of `module` from a file, and freeze them.
 
     On the meta device there is nothing to set, and the file is not read.
@@ -85,17 +88,19 @@ def load_frozen(module: nn.Module, weights: FrozenWeights) -> None:
         fill(module, weights.tensors(), weights.path)
 
 
-def on_meta(module: nn.Module) -> bool:
+def on_meta(module: "nn.Module") -> bool:
     """Tell whether a module has tensors without values."""
     return any(tensor.is_meta for tensor in module.state_dict().values())
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
+def fill(module: "nn.Module", tensors: "Mapping[str, Tensor]", path: str) -> None:
     """Set every parameter and buffer of `module` from tensors, which messages name by `path`.
 
     Raises:
         UserError: when names or shapes differ.
     """
+    import torch
+
     expected = module.state_dict()
     _check(
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
@@ -157,12 +162,15 @@ def read_pinned(url: str, sha256: str | None) -> bytes:
     return data
 
 
-def parse_tensors(data: bytes, url: str) -> dict[str, Tensor]:
+def parse_tensors(data: bytes, url: str) -> "dict[str, Tensor]":
     """Parse the bytes of a safetensors file, which messages name by `url`.
 
     Raises:
         UserError: when they are none.
     """
+    import torch
+    from safetensors.torch import load
+
     try:
         with torch.device("cpu"):  # where tensors without values would else be of another
             return load(data)

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import re
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, StringConstraints
-from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Location
 from metatrain.generators.frozen import Frozen, parse_tensors, read_pinned
 from metatrain.storage.files import MissingError, read_file, sizes_under
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Endings of files that run code when they are read.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -101,7 +103,7 @@ class FrozenFolder(Frozen):
             raise UserError(f"{url} names no class (_class_name); give a folder of diffusers.")
         return values
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> "dict[str, Tensor]":
         """Read all weights.
 
         Raises:

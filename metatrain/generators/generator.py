@@ -64,6 +64,16 @@ class Generator(nn.Module):
         return replace(batch, examples=examples, support=support)
 
     @torch.no_grad()
+    def encoded_ahead(self, examples: Examples) -> Examples:
+        """Replace the targets of `examples` by latents, once for all batches that are made of them.
+
+        Examples whose conditions are images, which are encoded with them, stay as they are.
+        """
+        if examples.encoded or self.objective.images:
+            return examples
+        return replace(examples, target=self._encode(examples.target), encoded=True)
+
+    @torch.no_grad()
     def sample(
         self,
         support: Examples,

@@ -1,49 +1,15 @@
 """Samplers: plain functions from noise to examples, or to the latents of a one-pass generator."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from metatrain.base.progress import report_share
-from metatrain.base.section import Section
-from metatrain.generators.conditions.config import SUPPORT
+from metatrain.generators.sampler_sections import FlowSamplerConfig, LatentSamplerConfig
 
 # The velocity at a state [B, C, H, W] and a time in [0, 1].
 Velocity = Callable[[Tensor, float], Tensor]
-Weight = Annotated[float, Field(ge=0)]
-
-
-class FlowSamplerConfig(Section):
-    """The integration of a flow from noise to examples."""
-
-    method: Literal["euler", "heun"] = Field(
-        default="heun",
-        description="euler: one network call per step; heun: two, and needs far fewer steps.",
-    )
-    steps: int = Field(default=6, ge=1, le=1000, description="Steps from noise to image.")
-    guidance: Weight | dict[str, Weight] = Field(
-        default=1.0,
-        description="Classifier-free guidance towards the support; 1 is none. Or by condition, as "
-        "{support: 1, text: 3}.",
-    )
-
-    def weight(self, condition: str) -> float:
-        """Return the guidance towards a condition."""
-        if isinstance(self.guidance, dict):
-            return self.guidance.get(condition, 1.0)
-        return self.guidance if condition == SUPPORT else 1.0
-
-
-class IntervalSamplerConfig(FlowSamplerConfig):
-    """The steps of a flow whose network predicts the mean velocity over each."""
-
-    method: Literal["euler"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default="euler", description="One network call per step: its mean velocity."
-    )
-    steps: int = Field(default=4, ge=1, le=1000, description="Steps from noise to image.")
 
 
 def integrate(velocity: Velocity, noise: Tensor, config: FlowSamplerConfig) -> Tensor:
@@ -95,17 +61,6 @@ def guided(velocities: Sequence[Velocity], weights: Sequence[float]) -> Velocity
         return total
 
     return combined
-
-
-class LatentSamplerConfig(Section):
-    """Latents of a generator of one pass."""
-
-    truncation: float | None = Field(
-        default=None,
-        gt=0,
-        le=10,
-        description="Largest size of a latent; less is more alike and better; null: any.",
-    )
 
 
 def truncated(latents: Tensor, config: LatentSamplerConfig) -> Tensor:

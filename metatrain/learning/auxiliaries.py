@@ -6,30 +6,16 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.generators.networks.velocity import VelocityNetwork
 from metatrain.generators.objectives.flow import FlowMatching
+from metatrain.learning.config import AuxiliaryConfig
 from metatrain.learning.learners import Gather, Learner, OuterGradient
-
-
-class AuxiliaryConfig(Section):
-    """Losses at theta beside the learner's; a weight of 0 disables one."""
-
-    contrast: float = Field(
-        default=0.0, ge=0, description="Weight of InfoNCE between the tasks of a meta-batch."
-    )
-    temperature: float = Field(default=0.1, gt=0, description="Temperature of InfoNCE.")
-    masked: float = Field(default=0.0, ge=0, description="Weight of masked-pixel denoising.")
-    hidden: float = Field(
-        default=0.5, gt=0, lt=1, description="Fraction of the pixels that masked denoising hides."
-    )
 
 
 class Auxiliaries:

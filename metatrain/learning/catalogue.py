@@ -87,8 +87,8 @@ def page() -> str:
     """Render the page of the built-in learners as Markdown."""
     rows = ["| learner | g | cost | memory | use |", "|---|---|---|---|---|"]
     papers = ["## Papers\n"]
-    for name, learner in LEARNERS.built_in.items():
-        entry = entry_of(learner)
+    for name in LEARNERS.built_in:
+        entry = entry_of(LEARNERS[name])
         formula = entry.formula.removeprefix("g = ").replace("|", "\\|")
         rows.append(f"| `{name}` | `{formula}` | {entry.cost} | {entry.memory} | {entry.use} |")
         papers.append(f"- `{name}`: {entry.title}")

@@ -11,10 +11,9 @@ from metatrain.config import Config
 from metatrain.data.batch import support_batch
 from metatrain.data.examples import Examples
 from metatrain.learning.inner.gradient import FirstOrder
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.stack import StackedInnerLoop
 from metatrain.learning.inner.theta import Theta
-from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import adaptation_lr, build_adaptation
 
 # Tasks pass together through a network of which they move at most this share.
@@ -48,8 +47,9 @@ class Adapter:
         Between two yields `generator` has the fast weights after that many steps. The loss [] of
         the last step is the one before it; of step 0 there is none.
         """
+        latents = self.generator.encoded_ahead(support)
         losses = self._inner.steps(
-            self._start, lambda step: support_batch(support, seed, step), self._lr
+            self._start, lambda step: support_batch(latents, seed, step), self._lr
         )
         self._inner.start(self._start)
         yield 0, None
@@ -101,7 +101,7 @@ def sooner_together(config: Config, theta: Theta) -> bool:
     weights for each task come to, take longer than a call for each task: see
     `benchmarks/evaluation/inner_step.py`.
     """
-    if not LEARNERS[config.learner.name].stackable or config.recomputes:
+    if not config.learner.stackable or config.recomputes:
         return False
     moved = set(SCOPES[config.inner.scope.name].names(theta.generator))
     sizes = {name: parameter.numel() for name, parameter in theta.generator.named_parameters()}

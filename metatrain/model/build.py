@@ -13,7 +13,7 @@ from metatrain.data.episodes import Episode
 from metatrain.generators import CODECS, GENERATORS, OBJECTIVES, Generator
 from metatrain.learning.gradient_choice import Choice, GradientMethod, choose, graph_bytes
 from metatrain.learning.inner.loop import InnerLoop
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.stack import StackedInnerLoop
 from metatrain.learning.inner.theta import Theta
 from metatrain.learning.learners import LEARNERS, Learner

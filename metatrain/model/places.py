@@ -1,7 +1,7 @@
 """Places of model files: what a reference means, and whether there is one, told without torch."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from metatrain.base.errors import UserError
 from metatrain.model.named import ENDING, FILE, known_names, named_model
@@ -60,6 +60,19 @@ def refuse_missing(url: str) -> None:
     """
     if "://" not in url and not exists(url):
         raise _missing(url)
+
+
+def refuse_missing_images(url: str) -> None:
+    """Refuse images on this machine that are not there, before anything reads a model.
+
+    Raises:
+        UserError: when there is neither a folder nor a file.
+    """
+    if "://" in url or exists(url):
+        return
+    if PurePosixPath(url).suffix:
+        read_file(url)  # says that there is no such file
+    raise UserError(f"there is no folder {url}; give a folder with a handful of images.")
 
 
 def read_model(url: str) -> bytes:

@@ -9,7 +9,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.section import Section, location_fields
 from metatrain.config import Config
 from metatrain.generators.frozen import Frozen
-from metatrain.generators.objectives.distill import DistillConfig
+from metatrain.generators.objectives.sections import DistillConfig
 from metatrain.model.model import Model
 from metatrain.model.precision import rounded
 from metatrain.storage.files import is_local

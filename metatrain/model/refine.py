@@ -12,7 +12,7 @@ from metatrain.data.episode_config import MOST_SUPPORT
 from metatrain.data.examples import Examples
 from metatrain.data.photo import Photo
 from metatrain.data.simulated import SIMULATED
-from metatrain.data.tasks.domains import DomainsConfig
+from metatrain.data.tasks.sections import DomainsConfig
 from metatrain.generators import Generator
 from metatrain.generators.networks.refiner import RefiningNetwork
 from metatrain.model.tiles import as_channels, colours_of, corrected, in_tiles

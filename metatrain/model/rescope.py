@@ -4,16 +4,14 @@ from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.section import Section
 from metatrain.config import Config, with_values
-from metatrain.generators import GENERATORS
 from metatrain.learning.inner.deltas import DELTA
 from metatrain.learning.inner.theta import RULE
-from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_theta
 
 
 def keeps_scope(config: Config, parameters: Parameters) -> bool:
     """Tell whether a model can be adapted in the scope of its training alone."""
-    bound = LEARNERS[config.learner.name].scope or GENERATORS[config.generator.name].scope
+    bound = config.learner.scope or config.generator.scope
     # The parameters that these scopes have added to the weights do not fit any other scope.
     added = config.inner.scope.name in ("lora", "lora_mixture", "context")
     kept = any(name.startswith(RULE) or f".{DELTA}." in name for name in parameters)

@@ -12,7 +12,7 @@ from metatrain.data.degradations.kernel_files import checked_kernel
 from metatrain.data.degradations.named import named_degradation
 from metatrain.data.examples import Examples
 from metatrain.data.photo import Photo
-from metatrain.data.tasks.degradations import DegradationsConfig
+from metatrain.data.tasks.sections import DegradationsConfig
 from metatrain.model.estimate import estimated
 from metatrain.model.tiles import as_channels, colours_of, values_of
 

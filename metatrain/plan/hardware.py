@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from metatrain.base.machine import free_memory
 from metatrain.config import Config
-from metatrain.generators.networks.backbone import BackboneConfig
+from metatrain.generators.networks.sections import BackboneConfig
 
 
 @dataclass(frozen=True)

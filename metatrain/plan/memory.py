@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from metatrain.config import Config
-from metatrain.generators import OBJECTIVES
 from metatrain.plan.deepspeed import bucket_size, keeps_bf16
 from metatrain.plan.hardware import has_bf16_backbone
 from metatrain.plan.layout import Layout
@@ -70,7 +69,7 @@ def memory_of(
     host = {"episodes ahead": float(config.data.prefetch_bytes)}
     # Each worker copies its even part; worker 0 also has one whole tensor at a time.
     host["checkpoint"] = _FULL * (_state(config) * count / layout.workers + largest)
-    if images := OBJECTIVES[config.objective.name].replays(config.objective):
+    if images := config.objective.replays:
         host["replay buffer"] = float(
             _FULL * images * config.data.channels * config.data.image_size**2
         )

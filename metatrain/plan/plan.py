@@ -10,7 +10,6 @@ import torch
 from metatrain.base.errors import UserError
 from metatrain.base.progress import tracked
 from metatrain.config import ClusterConfig, Config
-from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_theta
 from metatrain.plan.collectives import Transfer, transfers_of
 from metatrain.plan.hardware import Hardware
@@ -84,7 +83,7 @@ def plan_of(config: Config, hardware: Hardware) -> Plan:
         return _plan(config, hardware, sharded=cluster.inner_loop == "sharded")
     gathered = _plan(config, hardware, sharded=False)
     # Learners of second order gather where that fits, the others need not.
-    if LEARNERS[config.learner.name].products and gathered.fits:
+    if config.learner.products and gathered.fits:
         return gathered
     return _plan(config, hardware, sharded=True)
 

@@ -6,14 +6,16 @@ from typing import Any
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
-from metatrain.data.conditions.vector import Vector, VectorConfig
+from metatrain.data.conditions.sections import VectorConfig
+from metatrain.data.conditions.vector import Vector
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.manifest import IMAGE
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import DatasetWriter
 from metatrain.data.pictures import decode, png
 from metatrain.data.rated import DRAWINGS_END, SHOTS_END, TRAITS
-from metatrain.data.tasks.classes import Classes, ClassesConfig
+from metatrain.data.tasks.classes import Classes
+from metatrain.data.tasks.sections import ClassesConfig
 from metatrain.model.model import Model
 from metatrain.preferences.traits import TRAIT_COUNT, traits_of
 from metatrain.storage.lease import lease

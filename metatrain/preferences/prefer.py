@@ -9,8 +9,8 @@ from metatrain.base.errors import MissingStepError, UserError
 from metatrain.base.parameters import Parameters
 from metatrain.base.progress import Progress
 from metatrain.generators import OBJECTIVES, ErrorsByExample
-from metatrain.generators.objectives.mean_velocity import MeanVelocityConfig
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.generators.objectives.sections import MeanVelocityConfig
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.model.model import Model
 from metatrain.model.rescope import keeps_scope, refuse_scope, rescoped
 from metatrain.preferences.direct import (

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
-from metatrain.generators.objectives.preference import BETA
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.generators.objectives.sections import BETA
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.theta import RULE
 from metatrain.model.build import build_adaptation
 from metatrain.model.model import Model

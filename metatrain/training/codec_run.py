@@ -13,7 +13,7 @@ from metatrain.data.packed.store import EpisodeStore
 from metatrain.generators.codecs.trained import codec_bytes
 from metatrain.generators.frozen import FrozenWeights
 from metatrain.generators.networks.autoencoder import Autoencoder
-from metatrain.generators.objectives.autoencode import AutoencodeConfig
+from metatrain.generators.objectives.sections import AutoencodeConfig
 from metatrain.metrics.network import NETWORK, metric_network
 from metatrain.model.file import load_model
 from metatrain.storage.files import write_file

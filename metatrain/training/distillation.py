@@ -5,8 +5,7 @@ from typing import Any
 
 from metatrain.config import Config, parse_config
 from metatrain.config.layers import nested, overlaid
-from metatrain.generators.objectives.distill import DistillConfig
-from metatrain.learning.learners import LEARNERS
+from metatrain.generators.objectives.sections import DistillConfig
 from metatrain.model.model import Model
 from metatrain.training.lessons import refuse_teacher
 
@@ -54,7 +53,7 @@ def student_config(
     """
     refuse_teacher(teacher, steps, url)
     before = teacher.config
-    values, learner = before.model_dump(mode="json"), LEARNERS[before.learner.name]
+    values, learner = before.model_dump(mode="json"), before.learner
     folder, _, name = out.rstrip("/").rpartition("/")
     values["run"] = {"name": name, "dir": folder or ".", "init": url}
     values["data"] |= {} if data is None else {"path": data}

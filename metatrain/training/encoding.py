@@ -17,7 +17,8 @@ from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packed.writer import IMAGE_SCHEMA, DatasetWriter
 from metatrain.data.pictures import decode
 from metatrain.generators import CODECS
-from metatrain.generators.codecs.codec import Codec, IdentityConfig
+from metatrain.generators.codecs.codec import Codec
+from metatrain.generators.codecs.sections import IdentityConfig
 from metatrain.generators.frozen import content_hash, pinned
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.storage.lease import lease

@@ -20,10 +20,11 @@ from metatrain.data.tasks import EpisodeSampler
 from metatrain.generators import Generator
 from metatrain.generators.frozen import read_pinned
 from metatrain.generators.networks.velocity import VelocityNetwork
-from metatrain.generators.objectives.distill import DistillConfig
 from metatrain.generators.objectives.flow import FlowMatching, random_stream
 from metatrain.generators.objectives.mean_velocity import MeanVelocity
-from metatrain.generators.samplers import FlowSamplerConfig, states
+from metatrain.generators.objectives.sections import DistillConfig
+from metatrain.generators.sampler_sections import FlowSamplerConfig
+from metatrain.generators.samplers import states
 from metatrain.model.file import parse_model
 from metatrain.model.model import Model
 

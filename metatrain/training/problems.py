@@ -8,7 +8,7 @@ from metatrain.config import Config
 from metatrain.data.loader import open_tasks
 from metatrain.data.problems import data_problems, errors_of
 from metatrain.data.tasks import TaskSource
-from metatrain.generators.objectives.distill import DistillConfig
+from metatrain.generators.objectives.sections import DistillConfig
 from metatrain.model.build import build_generator
 from metatrain.training.lessons import teacher_of
 from metatrain.training.run_data import encoded_source, refuse_few_held_out

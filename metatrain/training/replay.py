@@ -18,7 +18,6 @@ from metatrain.data.episodes import Episode
 from metatrain.data.examples import Condition, Examples
 from metatrain.data.simulated import REPLAYED, SIMULATED
 from metatrain.data.tasks.random_streams import random_stream, stream_key
-from metatrain.generators import OBJECTIVES
 from metatrain.learning.inner.loop import InnerLoop
 
 # The only tensor of its state.
@@ -36,7 +35,7 @@ class Replay:
     """
 
     def __init__(self, config: Config, state: Parameters) -> None:
-        self._capacity = OBJECTIVES[config.objective.name].replays(config.objective)
+        self._capacity = config.objective.replays
         self._images, self._key = state.get(_IMAGES), stream_key(config.seed, "replay")
 
     @property

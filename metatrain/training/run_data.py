@@ -7,9 +7,9 @@ from metatrain.data.episodes import Episode
 from metatrain.data.loader import open_tasks
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.tasks import EpisodeSampler, TaskSource
-from metatrain.generators.codecs.codec import IdentityConfig
+from metatrain.generators.codecs.sections import IdentityConfig
 from metatrain.generators.frozen import content_hash
-from metatrain.generators.objectives.distill import DistillConfig
+from metatrain.generators.objectives.sections import DistillConfig
 from metatrain.storage.files import MissingError, read_file, write_file
 from metatrain.training.lessons import RecurringSampler, period_of
 

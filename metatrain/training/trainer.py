@@ -199,7 +199,7 @@ class Trainer:
 
     def _remember(self, notes: Notes) -> None:
         """Update what the learner remembers of tasks. Collective where it remembers anything."""
-        if self.learner.remembers:
+        if self.learner.config.remembers:
             gathered = self.engine.gather(list(notes))
             everyones = tuple((task, tree) for task, tree in gathered)
             self._memory = self.learner.remember(self._memory, self._theta, everyones)

@@ -19,7 +19,8 @@ from metatrain.generators import Generator
 from metatrain.generators.codecs.codec import Identity, IdentityConfig
 from metatrain.generators.networks.adversarial import LATENT, AdversarialNetwork, Judgement
 from metatrain.generators.objectives.adversarial import Adversarial, AdversarialConfig, GameDraw
-from metatrain.generators.objectives.augmentation import ALL, NUMBERS, augment
+from metatrain.generators.objectives.augmentation import NUMBERS, augment
+from metatrain.generators.objectives.sections import ALL
 from metatrain.generators.samplers import LatentSamplerConfig, truncated
 from metatrain.learning.inner.gradient import FirstOrder
 from metatrain.learning.inner.gradient_field import GradientField

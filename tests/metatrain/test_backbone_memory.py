@@ -19,7 +19,11 @@ from metatrain.plan.plan import plan_of, remedy
 from metatrain.plan.terminal_table import advice
 from metatrain.plan.trace import trace
 
-FIRST_ORDER = [n for n, kind in LEARNERS.items() if not kind.products and kind.scope is None]
+FIRST_ORDER = [
+    name
+    for name, section in LEARNERS.sections.items()
+    if not section.products and section.scope is None
+]
 DEEP = {
     "SD3Transformer2DModel": {"num_layers": 6},
     "UNet2DConditionModel": {"layers_per_block": 3},

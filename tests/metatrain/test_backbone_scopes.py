@@ -19,7 +19,7 @@ from metatrain.data.examples import Examples
 from metatrain.generators.frozen import pinned
 from metatrain.learning.inner.deltas import deltas_of
 from metatrain.learning.inner.layer_scopes import LayerScope
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.model.build import build_learner, build_theta
 from metatrain.model.export.backbone import export_merged
 from metatrain.model.file import load_model

@@ -116,7 +116,9 @@ def predicted(network, x, time=40):
         return network.predict(x, times, torch.zeros(len(x), dtype=torch.long))
 
 
-@pytest.mark.parametrize("learner", [n for n, kind in LEARNERS.items() if kind.scope is None])
+@pytest.mark.parametrize(
+    "learner", [n for n, kind in LEARNERS.items() if kind.Config.scope is None]
+)
 def test_every_learner_works_over_a_frozen_backbone(folders, learner):
     name = "SD3Transformer2DModel"
     overrides = [*SMALL, "inner.lr=1e-3", f"learner.name={learner}"]

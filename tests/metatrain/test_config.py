@@ -281,13 +281,12 @@ def test_another_component_keeps_what_was_set_by_hand_or_names_it(tmp_path):
 
 
 def test_adding_a_generator_takes_one_line_and_breaks_no_configuration():
-    class Other:
-        class Config(Section):
-            name: Literal["other"] = "other"
-            depth: int = 3
+    class Other(Section):
+        name: Literal["other"] = "other"
+        depth: int = 3
 
     class Holder(Section):
-        generator: section_of({"unet": UNet, "other": Other})
+        generator: section_of({"unet": UNet.Config, "other": Other})
 
     assert Holder.model_validate({"generator": {"width": 8}}).generator.width == 8
     assert Holder.model_validate({"generator": {"name": "other", "depth": 4}}).generator.depth == 4

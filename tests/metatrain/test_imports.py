@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from metatrain.cli.command import run
+from metatrain.config import COMPONENTS
+
+ROOT = Path(__file__).parents[2]
 
 
 def imported(code: str) -> set[str]:
@@ -30,6 +34,30 @@ def test_an_adaptation_does_not_import_the_compiler():
     assert "torch._dynamo" not in imported(ADAPTATION)
 
 
+def test_configurations_are_read_and_printed_without_torch():
+    files = [str(f) for f in sorted((ROOT / "configs").glob("*.yaml")) if "sweep" not in f.name]
+    code = f"""
+from metatrain.base.errors import UserError
+from metatrain.config import COMPONENTS, load_config, to_yaml
+for file in {files!r}:
+    to_yaml(load_config(file))
+for place, registry in COMPONENTS.items():
+    for name in registry:
+        try:
+            load_config(None, [f"{{place}}.name={{name}}", "cluster.inner_loop=sharded"])
+        except UserError:
+            pass
+"""
+    assert files and not imported(code) & {"torch", "pyarrow", "scipy"}
+
+
+@pytest.mark.parametrize(("place", "registry"), COMPONENTS.items())
+def test_a_part_has_the_section_that_its_registry_lists(place, registry):
+    for name, section in registry.sections.items():
+        assert registry[name].Config is section, f"{place}.name={name}"
+        assert section.model_fields["name"].default == name
+
+
 @pytest.mark.parametrize(("before", "policy"), [("", "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch, before, policy):
     monkeypatch.setenv("OMP_WAIT_POLICY", before)
@@ -44,13 +72,23 @@ def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch, befo
     "words",
     [
         ["config", "none.yaml"],
+        ["config", "inner.stepz=3"],
         ["train", "none.yaml"],
+        ["train", "inner.stepz=3"],
+        ["plan", "learner.name=repile"],
+        ["pack", "none", "data"],
         ["adapt", "runs/none", "images", "--out", "new"],
+        ["adapt", "emoji", "none", "--out", "new"],
         ["generate", "new", "--out", "new.png"],
+        ["enlarge", "none.png", "--model", "runs/none", "--out", "new"],
+        ["refine", "none", "--like", "none", "--model", "runs/none", "--out", "new"],
+        ["distill", "none", "--out", "new"],
+        ["export", "none", "--out", "new"],
+        ["compress", "none", "--out", "new.safetensors"],
     ],
-    ids=lambda words: words[0],
+    ids=lambda words: " ".join(words[:2]),
 )
-def test_a_file_that_is_not_there_is_refused_before_torch_is_imported(words, tmp_path):
+def test_a_mistake_is_refused_before_torch_is_imported(words, tmp_path):
     code = f"""
 import os
 from metatrain.cli.main import main

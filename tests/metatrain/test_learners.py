@@ -18,8 +18,8 @@ from metatrain.config import load_config
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
 from metatrain.learning.catalogue import page
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.rule import InnerRule
-from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.inner.theta import RULE, Theta
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import adaptation_lr, build_learner, build_theta
@@ -27,7 +27,7 @@ from metatrain.model.build import adaptation_lr, build_learner, build_theta
 SMALL = ["data.image_size=8", "generator.width=8", "inner.steps=3", "inner.lr=0.01"]
 ALPHA, STEPS = 0.01, 3
 
-FREE_SCOPE = [name for name, kind in LEARNERS.items() if kind.scope is None]
+FREE_SCOPE = [name for name, kind in LEARNERS.items() if kind.Config.scope is None]
 
 
 def episode_of(seed, task="task"):
@@ -463,13 +463,13 @@ def test_a_meta_batch_is_the_sum_of_its_episodes(name):
         assert value.item() == pytest.approx(sum(p.metrics[key].item() for p in parts))
 
 
-STACKABLE = [name for name, kind in LEARNERS.items() if kind.stackable]
+STACKABLE = [name for name, kind in LEARNERS.items() if kind.Config.stackable]
 
 
 @pytest.mark.parametrize("network", ["unet", "dit"])
 @pytest.mark.parametrize("name", STACKABLE)
 def test_tasks_side_by_side_give_the_gradient_of_one_after_the_other(name, network):
-    scope = [] if LEARNERS[name].scope else ["inner.scope.name=film"]
+    scope = [] if LEARNERS[name].Config.scope else ["inner.scope.name=film"]
     overrides = [f"learner.name={name}", *scope]
     apart = Bench(*overrides, network=network)
     stacked = Bench(*overrides, "meta.tasks_at_once=2", network=network)

@@ -25,7 +25,7 @@ from metatrain.generators.objectives.meanflow import (
     MeanFlowConfig,
     mean_velocity_and_target,
 )
-from metatrain.generators.samplers import IntervalSamplerConfig
+from metatrain.generators.sampler_sections import IntervalSamplerConfig
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_generator, build_learner, build_theta
 from metatrain.model.export.graph import network_graph, sampling_generator
@@ -193,7 +193,7 @@ def outer(learner, *overrides):
 
 @pytest.mark.parametrize("learner", LEARNERS.built_in)
 def test_a_learner_trains_a_mean_flow_or_says_why_not(learner):
-    if LEARNERS[learner].products:
+    if LEARNERS[learner].Config.products:
         with pytest.raises(UserError, match=f"learner {re.escape(learner)} .* objective meanflow"):
             outer(learner)
         return

@@ -147,7 +147,7 @@ class Scaled(UNet):
 
 @pytest.fixture
 def scaled(monkeypatch, model):
-    monkeypatch.setitem(GENERATORS._parts, "unet", Scaled)
+    monkeypatch.setitem(GENERATORS._loaded, "unet", Scaled)
     return model
 
 
@@ -248,7 +248,7 @@ def test_tasks_together_give_what_each_gives_alone(overrides, chosen):
     tasks, losses = [images(seed) for seed in range(3)], []
     together = model.adapt_tasks(tasks, on_step=lambda *of: losses.append(of))
     supports = [as_support(task, model.config.data) for task in tasks]
-    if LEARNERS[model.config.learner.name].stackable:  # where one by one is sooner, too
+    if LEARNERS[model.config.learner.name].Config.stackable:  # where one by one is sooner, too
         phis = adapt_together(model.config, model.theta(), supports)
         stacked = [model.adapted(phi, s) for phi, s in zip(phis, supports, strict=True)]
         tasks, together = [*tasks, *tasks], [*together, *stacked]

@@ -20,7 +20,7 @@ from metatrain.data.rated import GREY_TRAITS, LOSER, NAMED_TRAITS, SHOTS
 from metatrain.data.tasks.random_streams import random_stream, stream_key
 from metatrain.data.tasks.raters import better_of, rater_of
 from metatrain.learning.inner.low_rank import low_rank_terms
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.theta import RULE
 from metatrain.learning.learners import LEARNERS
 from metatrain.model.build import build_generator, build_learner, build_theta
@@ -216,7 +216,7 @@ def test_the_objective_is_the_papers_in_float64(config, base, episode):
     assert (gradient[name] * towards).sum().item() == pytest.approx(slope, rel=1e-4)
 
 
-ANY_SCOPE = sorted(name for name, learner in LEARNERS.items() if learner.scope is None)
+ANY_SCOPE = sorted(name for name, learner in LEARNERS.items() if learner.Config.scope is None)
 
 
 @pytest.mark.long

@@ -14,13 +14,22 @@ from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.generators import NOTHING, Codec, Draw, Network, Objective, Term
+from metatrain.generators import (
+    NOTHING,
+    Codec,
+    Draw,
+    Network,
+    NetworkConfig,
+    Objective,
+    ObjectiveConfig,
+    Term,
+)
 from metatrain.generators.frozen import FrozenWeights, load_frozen
-from metatrain.learning.learners import OuterGradient, Reptile
+from metatrain.learning.learners import LearnerConfig, OuterGradient, Reptile
 from metatrain.learning.learners.learner import Memory
 
 
-class PlayersConfig(Section):
+class PlayersConfig(NetworkConfig):
     """The two players; a frozen layer may stand between the picture and the critic."""
 
     name: Literal["players"] = "players"
@@ -49,7 +58,7 @@ class Players(Network):
             load_frozen(self.filter, config.filter)
 
 
-class TugConfig(Section):
+class TugConfig(ObjectiveConfig):
     """The weight that holds the critic back."""
 
     name: Literal["tug"] = "tug"
@@ -110,8 +119,10 @@ class Halfway(Reptile):
     Use: an example of a learner from another package.
     """
 
-    class Config(Section):
+    class Config(LearnerConfig):
         """The share of the step."""
+
+        mixes = True
 
         name: Literal["halfway"] = "halfway"
         share: float = Field(default=0.5, gt=0, le=1, description="Share of the step to take.")

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.conditions.sound.recordings import DIGITS, Recording, Recordings
-from metatrain.data.conditions.text import TextConfig
+from metatrain.data.conditions.sections import TextConfig
 from metatrain.data.examples import Examples
 from metatrain.data.packed.store import EpisodeStore, Task
 from metatrain.data.tasks.class_reader import ClassReader

@@ -2,36 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.data.conditions.kind import ConditionKind
+from metatrain.data.conditions.sections import AudioConfig
 from metatrain.data.sound.log_mel import FRAMES_PER_SECOND, HOP, MELS, scaled_log_mel
 from metatrain.data.sound.reading import MOST_FILE_BYTES, read_sound
-from metatrain.data.sound.wave import MOST_SECONDS, RATE, from_wave, to_wave
+from metatrain.data.sound.wave import RATE, from_wave, to_wave
 
-_SECONDS = 2.0
 # Frames come in such groups, so that networks can halve their number thrice.
 _GROUP = 8
-
-
-class AudioConfig(Section):
-    """A sound for each example: its log-mel spectrogram [B, frames, 64], 100 frames a second."""
-
-    name: Literal["audio"] = "audio"
-    # Nothing of the packed column: training may hear more or less of what is there.
-    seconds: float = Field(
-        default=_SECONDS,
-        gt=0,
-        le=MOST_SECONDS,
-        exclude_if=lambda seconds: seconds == _SECONDS,
-        description="Length that is heard; a longer sound is cut, a shorter one ends in silence.",
-    )
 
 
 class Audio(ConditionKind[AudioConfig]):

@@ -1,21 +1,14 @@
 """A second image as a condition."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.data.conditions.kind import ConditionKind
+from metatrain.data.conditions.sections import ImageConfig
 from metatrain.data.images import normalise
 from metatrain.data.pictures import decode
-
-
-class ImageConfig(Section):
-    """A second image of the targets' size and channels: a tensor [B, C, H, W] in [-1, 1]."""
-
-    name: Literal["image"] = "image"
 
 
 class ImageKind(ConditionKind[ImageConfig]):

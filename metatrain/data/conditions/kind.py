@@ -3,12 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import pyarrow as pa
 
 from metatrain.base.section import Section
-from metatrain.data.examples import Condition
+
+if TYPE_CHECKING:
+    from metatrain.data.examples import Condition
 
 C = TypeVar("C", bound=Section)
 
@@ -59,7 +61,7 @@ class ConditionKind(ABC, Generic[C]):
         return cls.Config()
 
     @abstractmethod
-    def decode(self, values: Sequence[bytes]) -> Condition:
+    def decode(self, values: Sequence[bytes]) -> "Condition":
         """Return the condition of as many examples as there are packed `values`.
 
         Raises:

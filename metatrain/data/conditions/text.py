@@ -1,23 +1,16 @@
 """A text as a condition."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import pyarrow as pa
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.data.conditions.kind import ConditionKind
+from metatrain.data.conditions.sections import TextConfig
 from metatrain.data.decoding.bad import BadValue
 
 # A caption is a sentence; what is longer is a file in the wrong place.
 MOST_BYTES = 65_536
-
-
-class TextConfig(Section):
-    """A string for each example."""
-
-    name: Literal["text"] = "text"
 
 
 class Text(ConditionKind[TextConfig]):

@@ -2,24 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.data.conditions.kind import ConditionKind
+from metatrain.data.conditions.sections import VectorConfig
 from metatrain.data.decoding.bad import BadValue
-
-
-class VectorConfig(Section):
-    """Numbers: a tensor [B, size]."""
-
-    name: Literal["vector"] = "vector"
-    size: int = Field(default=1, ge=1, le=2**20, description="Numbers of each example.")
 
 
 class Vector(ConditionKind[VectorConfig]):

@@ -1,16 +1,21 @@
-"""Latents stored with a data set: which codec made them, of which images, and in what form."""
+"""Latents stored with a data set: which codec made them, of which images, and in what form.
+
+Torch is imported where there are latents, and packing images does without it.
+"""
 
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from metatrain.data.images import BadValue
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The column of latents, in place of whose values images need not be read.
 LATENT = "latent"
@@ -67,7 +72,7 @@ def columns_of(latents: PackedLatents | None) -> list[str]:
     return [LATENT] if latents else []
 
 
-def encode_latents(latents: Tensor) -> list[bytes]:
+def encode_latents(latents: "Tensor") -> list[bytes]:
     """Return the packed values of latents [N, C, H, W].
 
     Raises:
@@ -80,12 +85,14 @@ def encode_latents(latents: Tensor) -> list[bytes]:
     return [latent.tobytes() for latent in halves]
 
 
-def decode_latents(values: Sequence[bytes], shape: tuple[int, int, int]) -> Tensor:
+def decode_latents(values: Sequence[bytes], shape: tuple[int, int, int]) -> "Tensor":
     """Return latents [N, C, H, W] in float32.
 
     Raises:
         BadValue: when one is of another size, or not finite.
     """
+    import torch
+
     for value in values:
         if len(value) != 2 * prod(shape):
             raise BadValue(f"{len(value) // 2:,} numbers in place of {prod(shape):,}")

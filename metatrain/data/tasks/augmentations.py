@@ -5,26 +5,18 @@ Classification", section 3): among many images few are of one class, so each may
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples, concatenated
-from metatrain.data.tasks.augmented import Augmentation, augmented
+from metatrain.data.tasks.augmented import augmented
 from metatrain.data.tasks.pool import Pool
-from metatrain.data.tasks.pooled_source import PooledConfig, PooledPlan, PooledSource
+from metatrain.data.tasks.pooled_source import PooledPlan, PooledSource
 from metatrain.data.tasks.random_streams import IMAGES, random_stream, stream_key, turn_of
-
-
-class AugmentationsConfig(PooledConfig):
-    """Views of single images of the packed data set at `data.path`, whatever their tasks."""
-
-    name: Literal["augmentations"] = "augmentations"
-    augmentation: Augmentation = Field(default=Augmentation())
+from metatrain.data.tasks.sections import AugmentationsConfig
 
 
 @dataclass(frozen=True)

@@ -5,26 +5,9 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
-from metatrain.base.section import Section
-
-
-class Augmentation(Section):
-    """Extents of random changes, each drawn evenly; 0 leaves images as they are."""
-
-    shift: float = Field(
-        default=0.1, ge=0, le=0.5, description="Greatest shift, as a share of the side."
-    )
-    scale: float = Field(
-        default=0.2, ge=0, lt=0.9, description="Greatest change of size, as a share of it."
-    )
-    turn: float = Field(default=10.0, ge=0, le=180, description="Greatest turn in degrees.")
-    flip: bool = Field(default=True, description="Whether half of all views are mirrored.")
-    colour: float = Field(
-        default=0.2, ge=0, le=1, description="Greatest change of brightness, contrast and colour."
-    )
+from metatrain.data.tasks.sections import Augmentation
 
 
 def augmented(images: Tensor, extents: Augmentation, stream: np.random.Generator) -> Tensor:

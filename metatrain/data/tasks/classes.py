@@ -1,25 +1,18 @@
 """The task source of classes: every task is a class of packed images."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Section
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.data.tasks.class_sampler import ClassPlan, ClassSampler
 from metatrain.data.tasks.packed_source import PackedSource
-
-
-class ClassesConfig(Section):
-    """Classes of the packed data set at `data.path`."""
-
-    name: Literal["classes"] = "classes"
+from metatrain.data.tasks.sections import ClassesConfig
 
 
 class Classes(PackedSource[ClassesConfig, ClassPlan]):

@@ -6,28 +6,19 @@ partitions of unlabelled images, of which each cluster is a task.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Location
 from metatrain.data.episode_config import EpisodeConfig
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore, Task
 from metatrain.data.tasks.class_sampler import ClassSampler
 from metatrain.data.tasks.grouping import read_grouping
 from metatrain.data.tasks.pool import Pool
-from metatrain.data.tasks.pooled_source import PooledConfig, PooledPlan, PooledSource
-
-
-class ClustersConfig(PooledConfig):
-    """Clusters of the images of the packed data set at `data.path`, whatever their own tasks."""
-
-    name: Literal["clusters"] = "clusters"
-    file: Location = Field(description="The grouping of the images, by `metatrain group`.")
+from metatrain.data.tasks.pooled_source import PooledPlan, PooledSource
+from metatrain.data.tasks.sections import ClustersConfig
 
 
 @dataclass(frozen=True)

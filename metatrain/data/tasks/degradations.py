@@ -1,18 +1,15 @@
 """The task source of degradations: a task is a photograph, degraded in a way of its own."""
 
 import hashlib
-from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Location, Section
 from metatrain.base.text import printable
-from metatrain.data.degradations.degradation import LOW, Degradation, Subsampling
+from metatrain.data.degradations.degradation import LOW, Degradation
 from metatrain.data.degradations.kernel_files import read_kernels
 from metatrain.data.degradations.kernels import gaussian, motion
 from metatrain.data.degradations.view import View
@@ -24,58 +21,9 @@ from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.tasks.packed_source import PackedSource
 from metatrain.data.tasks.photo_sampler import PhotoPlan, PhotoSampler
 from metatrain.data.tasks.random_streams import stream_key
-
-KernelKind = Literal["isotropic", "anisotropic", "bicubic", "motion", "measured"]
+from metatrain.data.tasks.sections import DegradationsConfig
 
 _MODES = {1: "L", 3: "RGB"}
-
-
-class DegradationsConfig(Section):
-    """Photographs, each degraded at random; the support is (son, parent), the query (low, high).
-
-    The high image is a photograph. The low one is its degradation. A parent is a part of the low
-    image, and its son is the same degradation of the parent.
-    """
-
-    name: Literal["degradations"] = "degradations"
-    scale: Literal[2, 3, 4] = Field(default=2, description="High resolution divided by low.")
-    kernels: tuple[KernelKind, ...] = Field(
-        default=("isotropic",),
-        min_length=1,
-        max_length=64,
-        description="Kinds of blur, of which each task has one; bicubic: no blur, subsampled so.",
-    )
-    sigma: tuple[float, float] = Field(
-        default=(0.2, 2.0), description="Least and greatest sigma of Gaussian kernels, in pixels."
-    )
-    kernel_size: int = Field(
-        default=15, ge=3, le=63, description="Side of the kernels in pixels, an odd number."
-    )
-    measured: Location | None = Field(
-        default=None, description="A .npy or .mat file of measured kernels, or a folder of such."
-    )
-    subsampling: tuple[Subsampling, ...] = Field(
-        default=("direct",),
-        min_length=1,
-        max_length=64,
-        description="Ways to subsample after the blur, of which each task has one.",
-    )
-    noise: float = Field(
-        default=0.0, ge=0, le=100, description="Greatest sigma of Gaussian noise, of 255 levels."
-    )
-    jpeg: int | None = Field(
-        default=None, ge=5, le=100, description="Lowest quality of JPEG, up to 100; null: none."
-    )
-
-    @model_validator(mode="after")
-    def _kernels_can_be_made(self) -> Self:
-        if not 0.05 <= self.sigma[0] <= self.sigma[1] <= 30:
-            raise ValueError(f"sigma is {self.sigma}; give two numbers from 0.05 to 30, in order.")
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size is {self.kernel_size}; give an odd number.")
-        if ("measured" in self.kernels) != (self.measured is not None):
-            raise ValueError("measured names files exactly where kernels has 'measured'.")
-        return self
 
 
 class Degradations(PackedSource[DegradationsConfig, PhotoPlan]):

@@ -3,13 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import Field
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Section
 from metatrain.base.text import printable
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
@@ -21,27 +18,10 @@ from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.data.tasks.class_sampler import ClassPlan, ClassSampler
 from metatrain.data.tasks.packed_source import PackedSource
 from metatrain.data.tasks.random_streams import random_stream, stream_key
+from metatrain.data.tasks.sections import DomainsConfig
 
 # The purpose of the random streams, see `random_streams`; those of classes are others.
 _SIMULATED = 2
-
-
-class DomainsConfig(Section):
-    """Domains of unlabelled real images, and simulated images that belong to none."""
-
-    name: Literal["domains"] = "domains"
-    simulated: str = Field(
-        default="simulated",
-        min_length=1,
-        max_length=255,
-        description="The packed task of simulated images, or a folder of several such tasks.",
-    )
-    variants: int = Field(
-        default=4,
-        ge=1,
-        le=256,
-        description="Simulated images beside each real one, of which each update takes one.",
-    )
 
 
 @dataclass(frozen=True)

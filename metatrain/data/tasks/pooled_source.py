@@ -3,33 +3,18 @@
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from pydantic import Field
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
 from metatrain.data.packed.store import EpisodeStore, ImagePlace
 from metatrain.data.tasks.class_sampler import ClassPlan
-from metatrain.data.tasks.classes import Classes, ClassesConfig
+from metatrain.data.tasks.classes import Classes
 from metatrain.data.tasks.packed_source import PackedSource
+from metatrain.data.tasks.sections import ClassesConfig, PooledConfig
 from metatrain.data.tasks.source import EpisodeSampler
-
-Split = Literal["train", "val", "test"]
-
-
-class PooledConfig(Section):
-    """The splits whose images are taken for a pool."""
-
-    splits: tuple[Split, ...] = Field(
-        default=("train",),
-        min_length=1,
-        max_length=3,
-        description="Splits whose tasks are made of pooled images; others keep their classes.",
-    )
-
 
 C = TypeVar("C", bound=PooledConfig)
 

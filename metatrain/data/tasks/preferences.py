@@ -4,18 +4,16 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Section
 from metatrain.base.text import counted, printable
-from metatrain.data.conditions.vector import VectorConfig
+from metatrain.data.conditions.sections import VectorConfig
 from metatrain.data.episode_config import EpisodeConfig, TooFew
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
@@ -25,21 +23,7 @@ from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.data.tasks.packed_source import PackedSource
 from metatrain.data.tasks.random_streams import IMAGES, random_stream, stream_key, turn_of
 from metatrain.data.tasks.raters import Rater, better_of, rater_of
-
-
-class PreferencesConfig(Section):
-    """Raters with a hidden taste, who choose between drawings that `metatrain drawings` packed."""
-
-    name: Literal["preferences"] = "preferences"
-    raters: int = Field(
-        default=1000, ge=1, le=10**6, description="Raters of a split, who are no other split's."
-    )
-    named: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="Share of raters whose taste has a name: ink, symmetry or a colour.",
-    )
+from metatrain.data.tasks.sections import PreferencesConfig
 
 
 @dataclass(frozen=True)

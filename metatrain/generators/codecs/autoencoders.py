@@ -1,13 +1,14 @@
 """Autoencoders of diffusers: latents of pretrained models."""
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.generators.codecs.codec import Codec
+from metatrain.generators.codecs.sections import AutoencoderKLConfig, AutoencoderTinyConfig
 from metatrain.generators.diffusers_import import constructed
 from metatrain.generators.frozen import fill, on_meta
 from metatrain.generators.frozen_folder import FrozenFolder
@@ -64,12 +65,6 @@ class _Autoencoder(Codec):
         """Encode images to latents before their shift and scale."""
 
 
-class AutoencoderKLConfig(FrozenFolder):
-    """The autoencoder of Stable Diffusion and others, by its folder."""
-
-    name: Literal["autoencoder_kl"] = "autoencoder_kl"
-
-
 class AutoencoderKL(_Autoencoder):
     """A variational autoencoder; images are encoded as the mode of their distribution."""
 
@@ -79,12 +74,6 @@ class AutoencoderKL(_Autoencoder):
     @override
     def _latents(self, images: Tensor) -> Tensor:
         return self.model.encode(images).latent_dist.mode()
-
-
-class AutoencoderTinyConfig(FrozenFolder):
-    """A tiny autoencoder (TAESD and others), by its folder."""
-
-    name: Literal["autoencoder_tiny"] = "autoencoder_tiny"
 
 
 class AutoencoderTiny(_Autoencoder):

@@ -1,12 +1,13 @@
 """The codec: a fixed map between pixels and the latents that a network sees."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.section import Section
+from metatrain.generators.codecs.sections import IdentityConfig
 
 
 class Codec(nn.Module, ABC):
@@ -37,12 +38,6 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Map latents to images [B, C, H, W]; the caller clamps them to [-1, 1]."""
-
-
-class IdentityConfig(Section):
-    """No settings."""
-
-    name: Literal["identity"] = "identity"
 
 
 class Identity(Codec):

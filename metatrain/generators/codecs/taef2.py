@@ -1,25 +1,15 @@
 """TAEF2, the tiny autoencoder of FLUX.2, whose middle blocks diffusers does not build."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Section
 from metatrain.generators.codecs.codec import Codec
-from metatrain.generators.frozen import FrozenWeights, load_frozen
+from metatrain.generators.codecs.sections import TAEF2Config
+from metatrain.generators.frozen import load_frozen
 
 _LATENT, _WIDTH, _FACTOR = 32, 64, 8
-
-
-class TAEF2Config(Section):
-    """The two files of TAEF2 (taef2_encoder and taef2_decoder, as safetensors)."""
-
-    name: Literal["taef2"] = "taef2"
-    encoder: FrozenWeights
-    decoder: FrozenWeights
 
 
 class _Clamp(nn.Module):

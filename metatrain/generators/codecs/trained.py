@@ -1,7 +1,7 @@
 """The codec of our own training: a small autoencoder in one file, with its latents' statistics."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -11,19 +11,15 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.base.text import printable, reason_of
 from metatrain.generators.codecs.codec import Codec
-from metatrain.generators.frozen import FrozenWeights, fill, on_meta, parse_tensors, read_pinned
-from metatrain.generators.networks.autoencoder import Autoencoder, AutoencoderConfig
+from metatrain.generators.codecs.sections import TrainedConfig
+from metatrain.generators.frozen import fill, on_meta, parse_tensors, read_pinned
+from metatrain.generators.networks.autoencoder import Autoencoder
+from metatrain.generators.networks.sections import AutoencoderConfig
 from metatrain.storage.tensors import file_bytes, read_metadata
 
 FORMAT = "metatrain-codec-1"
 _PRECISIONS = (torch.float16, torch.float32)
 _CHANNELS = (1, 3, 4)
-
-
-class TrainedConfig(FrozenWeights):
-    """The file that `metatrain codec train` writes."""
-
-    name: Literal["trained"] = "trained"
 
 
 class Trained(Codec):

@@ -1,30 +1,18 @@
 """An ensemble: the velocities of several networks averaged, with weights that adapt."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section, section_of
+from metatrain.generators.combined.sections import EnsembleConfig
 from metatrain.generators.conditions.encoders import Encoders, Given
 from metatrain.generators.networks.registry import NETWORKS
-from metatrain.generators.networks.unet import UNetConfig
 from metatrain.generators.networks.velocity import VelocityNetwork
-
-
-class EnsembleConfig(Section):
-    """The members of an ensemble."""
-
-    name: Literal["ensemble"] = "ensemble"
-    of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
-    members: int = Field(
-        default=2, ge=1, le=64, description="Number of networks, with separate weights."
-    )
 
 
 class Weights(nn.Module):
@@ -52,7 +40,6 @@ class Ensemble(VelocityNetwork):
     """
 
     Config = EnsembleConfig
-    scope = "head"
     head = ("weights",)
 
     def __init__(self, config: EnsembleConfig, shape: tuple[int, int, int]) -> None:

@@ -1,30 +1,19 @@
 """A mixture of GANs: two players whose parameters are a point between models' players."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section, section_of
 from metatrain.generators.combined.mixture import Coefficients, add_task_vectors, with_task_vectors
+from metatrain.generators.combined.sections import GANMixtureConfig
 from metatrain.generators.networks.adversarial import AdversarialNetwork, Judgement
 from metatrain.generators.networks.registry import NETWORKS
-from metatrain.generators.networks.resnet_gan import ResNetGANConfig
 
 _PLAYERS = ("generator", "discriminator")
-
-
-class GANMixtureConfig(Section):
-    """The players of a mixture and the number of their task vectors."""
-
-    name: Literal["gan_mixture"] = "gan_mixture"
-    of: section_of(NETWORKS) = ResNetGANConfig()  # pyright: ignore[reportInvalidTypeForm]
-    vectors: int = Field(default=1, ge=1, le=64, description="Task vectors that can be added.")
 
 
 class GANMixture(AdversarialNetwork):
@@ -43,7 +32,6 @@ class GANMixture(AdversarialNetwork):
     """
 
     Config = GANMixtureConfig
-    scope = "head"
     head = tuple(f"{player}.coefficients" for player in _PLAYERS)
 
     def __init__(self, config: GANMixtureConfig, shape: tuple[int, int, int]) -> None:

@@ -1,29 +1,18 @@
 """A mixture: a network whose parameters are a point between models, and that adapts the point."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section, section_of
+from metatrain.generators.combined.sections import MixtureConfig
 from metatrain.generators.conditions.encoders import Encoders, Given
 from metatrain.generators.networks.registry import NETWORKS
-from metatrain.generators.networks.unet import UNetConfig
 from metatrain.generators.networks.velocity import VelocityNetwork
-
-
-class MixtureConfig(Section):
-    """The network of a mixture and the number of its task vectors."""
-
-    name: Literal["mixture"] = "mixture"
-    of: section_of(NETWORKS) = UNetConfig()  # pyright: ignore[reportInvalidTypeForm]
-    vectors: int = Field(default=1, ge=1, le=64, description="Task vectors that can be added.")
 
 
 class Coefficients(nn.Module):
@@ -86,7 +75,6 @@ class Mixture(VelocityNetwork):
     """
 
     Config = MixtureConfig
-    scope = "head"
     head = ("coefficients",)
 
     def __init__(self, config: MixtureConfig, shape: tuple[int, int, int]) -> None:

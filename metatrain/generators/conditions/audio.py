@@ -1,33 +1,22 @@
 """The encoder of sounds: convolutions over the frames of a log-mel spectrogram."""
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.data.sound.log_mel import MELS
 from metatrain.generators.conditions.encoder import (
     ConditionEncoder,
-    EncoderConfig,
     Tokens,
     place_embedding,
 )
+from metatrain.generators.conditions.sections import AudioEncoderConfig
 
 _HALVINGS = 3
 _LEAST_VARIANCE = 1e-4
-
-
-class AudioEncoderConfig(EncoderConfig):
-    """Convolutions over a log-mel spectrogram."""
-
-    name: Literal["audio"] = "audio"
-    width: int = Field(
-        default=64, ge=8, le=4096, multiple_of=8, description="Channels between the convolutions."
-    )
 
 
 class AudioEncoder(ConditionEncoder[AudioEncoderConfig]):
@@ -39,7 +28,6 @@ class AudioEncoder(ConditionEncoder[AudioEncoderConfig]):
     """
 
     Config = AudioEncoderConfig
-    kind = "audio"
 
     def __init__(self, config: AudioEncoderConfig, token: int) -> None:
         super().__init__(config, token)

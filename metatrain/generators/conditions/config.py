@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from metatrain.base.section import Section, section_of
-from metatrain.generators.conditions.encoder import EncoderConfig
 from metatrain.generators.conditions.registry import ENCODERS
+from metatrain.generators.conditions.sections import EncoderConfig
 
 # The condition that every generator has.
 SUPPORT = "support"
@@ -34,7 +34,7 @@ def plain_conditions(values: Any) -> Any:
 
 NO_CONDITIONS: dict[str, EncoderConfig] = {}
 Conditions = Annotated[
-    dict[str, section_of(ENCODERS)],
+    dict[str, section_of(ENCODERS.sections)],
     BeforeValidator(plain_conditions),
     # Left out where there are none, since the sha256 of a model covers its configuration.
     Field(
@@ -52,9 +52,6 @@ def conditions_of(generator: Section) -> Mapping[str, EncoderConfig]:
 
 def kinds_of(generator: Section) -> dict[str, str]:
     """Return by name the kinds of the conditions that a generator is given with each image."""
-    encoders = conditions_of(generator)
-    kinds = {
-        name: ENCODERS[encoder.model_dump()["name"]].kind for name, encoder in encoders.items()
-    }
+    kinds = {name: encoder.kind for name, encoder in conditions_of(generator).items()}
     captions = getattr(generator, "captions", None)
     return kinds | ({captions: "text"} if captions else {})

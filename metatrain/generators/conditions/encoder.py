@@ -4,20 +4,10 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from metatrain.base.section import Section
 from metatrain.data.examples import Condition
-
-
-class EncoderConfig(Section):
-    """Settings that every encoder has."""
-
-    dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="Fraction of examples trained without the condition."
-    )
-
+from metatrain.generators.conditions.sections import EncoderConfig
 
 C = TypeVar("C", bound=EncoderConfig)
 
@@ -47,11 +37,9 @@ class ConditionEncoder(nn.Module, ABC, Generic[C]):
 
     Attributes:
         Config: its section of the configuration, under `generator.conditions`.
-        kind: the kind of condition that it encodes, a name in `metatrain.data.conditions`.
     """
 
     Config: ClassVar[type[EncoderConfig]]
-    kind: ClassVar[str]
 
     def __init__(self, config: C, token: int) -> None:
         super().__init__()

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from metatrain.data.examples import Condition
-from metatrain.generators.conditions.encoder import ConditionEncoder, EncoderConfig
+from metatrain.generators.conditions.encoder import ConditionEncoder
 from metatrain.generators.conditions.registry import ENCODERS
+from metatrain.generators.conditions.sections import EncoderConfig
 
 
 class Given(NamedTuple):

@@ -10,22 +10,16 @@ from typing_extensions import override
 from metatrain.data.examples import Condition
 from metatrain.generators.conditions.encoder import (
     ConditionEncoder,
-    EncoderConfig,
     Tokens,
     place_embedding,
 )
+from metatrain.generators.conditions.sections import FrozenTextConfig
 
 # Texts whose vectors are kept: an inner loop embeds the same ones at every step.
 REMEMBERED = 4096
 
 # The width D of the vectors, and what returns those of a text, [n, D].
 Opened = tuple[int, Callable[[str], Tensor]]
-
-
-class FrozenTextConfig(EncoderConfig):
-    """Settings that every frozen encoder of texts has: the most vectors of one."""
-
-    length: int
 
 
 C = TypeVar("C", bound=FrozenTextConfig)
@@ -47,7 +41,6 @@ class FrozenText(ConditionEncoder[C]):
         UserError: when they cannot be read.
     """
 
-    kind = "text"
     opened: ClassVar[Callable[[str], Opened]]
 
     def __init__(self, config: C, token: int) -> None:

@@ -1,20 +1,30 @@
 """The encoders of conditions, by name."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from metatrain.base.registry import Registry
-from metatrain.generators.conditions.audio import AudioEncoder
-from metatrain.generators.conditions.encoder import ConditionEncoder
-from metatrain.generators.conditions.text import TextEncoder
-from metatrain.generators.conditions.transformers_text import TransformersText
-from metatrain.generators.conditions.words import Words
+from metatrain.base.registry import BuiltIn, Registry
+from metatrain.generators.conditions.sections import (
+    AudioEncoderConfig,
+    EncoderConfig,
+    TextEncoderConfig,
+    TransformersConfig,
+    WordsConfig,
+)
 
-ENCODERS: Registry[type[ConditionEncoder[Any]]] = Registry(
-    "metatrain.encoders",
+if TYPE_CHECKING:
+    from metatrain.generators.conditions.encoder import ConditionEncoder
+
+_FOLDER = "metatrain.generators.conditions"
+
+ENCODERS: "Registry[type[ConditionEncoder[Any]]]" = Registry(
     {
-        "text": TextEncoder,
-        "words": Words,
-        "transformers": TransformersText,
-        "audio": AudioEncoder,
+        "text": BuiltIn(TextEncoderConfig, f"{_FOLDER}.text:TextEncoder"),
+        "words": BuiltIn(WordsConfig, f"{_FOLDER}.words:Words"),
+        "transformers": BuiltIn(
+            TransformersConfig, f"{_FOLDER}.transformers_text:TransformersText"
+        ),
+        "audio": BuiltIn(AudioEncoderConfig, f"{_FOLDER}.audio:AudioEncoder"),
     },
+    group="metatrain.encoders",
+    base=EncoderConfig,
 )

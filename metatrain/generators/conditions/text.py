@@ -1,32 +1,19 @@
 """The default encoder of texts: a small transformer over their bytes, trained with the model."""
 
 import unicodedata
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.data.examples import Condition
 from metatrain.generators.conditions.encoder import (
     ConditionEncoder,
-    EncoderConfig,
     Tokens,
     place_embedding,
 )
-
-
-class TextEncoderConfig(EncoderConfig):
-    """A transformer over the bytes of a text."""
-
-    name: Literal["text"] = "text"
-    length: int = Field(
-        default=64, ge=1, le=4096, description="Bytes (UTF-8) that are read; the rest is not."
-    )
-    depth: int = Field(default=2, ge=0, le=64, description="Blocks.")
-    heads: int = Field(default=4, ge=1, le=1024, description="Attention heads of a block.")
+from metatrain.generators.conditions.sections import TextEncoderConfig
 
 
 class TextBlock(nn.Module):
@@ -59,7 +46,6 @@ class TextEncoder(ConditionEncoder[TextEncoderConfig]):
     """
 
     Config = TextEncoderConfig
-    kind = "text"
 
     def __init__(self, config: TextEncoderConfig, token: int) -> None:
         super().__init__(config, token)

@@ -1,50 +1,23 @@
 """An encoder of texts by a frozen encoder of transformers, from its folder."""
 
-import hashlib
 import importlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
-from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Location
 from metatrain.base.text import reason_of
 from metatrain.generators.conditions.frozen_text import (
     REMEMBERED,
     FrozenText,
-    FrozenTextConfig,
     Opened,
 )
-from metatrain.generators.frozen import Frozen, read_pinned
-from metatrain.generators.frozen_folder import FileName, Hash
-from metatrain.storage.files import is_local, read_file, sizes_under
-
-# What a folder has of use: configurations, vocabularies, weights; never a pickle.
-_ENDINGS = (".json", ".txt", ".model", ".safetensors")
-
-
-class TransformersConfig(FrozenTextConfig, Frozen):
-    """A text encoder of transformers with its tokenizer, both in one folder, frozen."""
-
-    name: Literal["transformers"] = "transformers"
-    path: Location = Field(description="A folder on this machine, as save_pretrained writes it.")
-    length: int = Field(default=77, ge=1, le=4096, description="Tokens that are read.")
-    sha256: dict[FileName, Hash] | None = Field(
-        default=None, description="Hashes of its files; null is filled in when a run begins."
-    )
-
-    @override
-    def pinned(self) -> Self:
-        names = sorted(n for n in sizes_under(self.path) if "/" not in n and n.endswith(_ENDINGS))
-        hashes = self.sha256 or {
-            name: hashlib.sha256(read_file(f"{self.path}/{name}")).hexdigest() for name in names
-        }
-        return self.model_copy(update={"sha256": hashes})
+from metatrain.generators.conditions.sections import TransformersConfig
+from metatrain.generators.frozen import read_pinned
+from metatrain.storage.files import is_local
 
 
 @lru_cache(maxsize=2)

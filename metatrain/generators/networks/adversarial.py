@@ -1,9 +1,8 @@
 """Networks of two players: a generator of one pass and a discriminator."""
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
@@ -12,11 +11,6 @@ from metatrain.generators.networks.network import Network
 
 # Numbers that a sample begins as.
 LATENT = 128
-
-# The key `generator.support` of players.
-SeesSupport = Annotated[
-    bool, Field(description="Whether both players see the support, by a set encoder.")
-]
 
 
 class Judgement(NamedTuple):

@@ -2,27 +2,14 @@
 
 import math
 from itertools import product
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Section
 from metatrain.generators.networks.network import Network
-
-
-class AutoencoderConfig(Section):
-    """Pixels of a side for each value of a latent's side; `width` sets the size."""
-
-    name: Literal["autoencoder"] = "autoencoder"
-    factor: Literal[4, 8] = Field(default=4, description="An image's side in latents' sides.")
-    latent_channels: int = Field(default=8, ge=1, le=64, description="Channels of a latent.")
-    width: int = Field(
-        default=32, ge=1, le=256, description="Channels at half the size; below, twice as many."
-    )
+from metatrain.generators.networks.sections import AutoencoderConfig
 
 
 class _Block(nn.Module):

@@ -1,10 +1,9 @@
 """A backbone: a network of diffusers, pretrained and frozen, or random and trained from nothing."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
@@ -13,52 +12,11 @@ from typing_extensions import override
 from metatrain.base.errors import UserError
 from metatrain.data.examples import Condition
 from metatrain.generators.diffusers_import import constructed
-from metatrain.generators.frozen import FrozenWeights, fill, on_meta
-from metatrain.generators.frozen_folder import FrozenFolder
+from metatrain.generators.frozen import fill, on_meta
 from metatrain.generators.networks.backbone_classes import ATTENTION, CLASSES, BackboneClass
 from metatrain.generators.networks.backbone_texts import ROWS, TEXT, EmbeddedTexts
 from metatrain.generators.networks.network import Network
-
-
-class BackboneConfig(FrozenFolder):
-    """A network of diffusers by its folder: UNet2DModel, UNet2DConditionModel and transformers."""
-
-    name: Literal["diffusers"] = "diffusers"
-    init: Literal["pretrained", "random"] = Field(
-        default="pretrained",
-        description="pretrained: the folder's weights, frozen; random: trained from nothing.",
-    )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="Precision in which frozen weights are held."
-    )
-    # These three are left out of what is stored where they are the default, since the sha256 of a
-    # model covers its configuration.
-    recompute: bool = Field(
-        default=False,
-        exclude_if=lambda recompute: not recompute,
-        description="Compute activations again for the gradient: less memory, more time.",
-    )
-    text: FrozenWeights | None = Field(
-        default=None,
-        description="File of metatrain embed-text; null: zeros where the network needs a text.",
-    )
-    captions: str | None = Field(
-        default=None,
-        exclude_if=lambda captions: captions is None,
-        description="Condition with a caption of each image; null: one text for all images.",
-    )
-    tokens: int = Field(
-        default=1,
-        ge=1,
-        le=1024,
-        exclude_if=lambda tokens: tokens == 1,
-        description="Tokens of the zeros that stand for no text.",
-    )
-
-    @property
-    @override
-    def has_weights(self) -> bool:
-        return self.init == "pretrained"
+from metatrain.generators.networks.sections import BackboneConfig
 
 
 class Backbone(Network):

@@ -1,39 +1,14 @@
 """A diffusion transformer in which every block attends to the support."""
 
-from typing import Literal, Self
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.section import Section
-from metatrain.generators.conditions.config import NO_CONDITIONS, Conditions
 from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.layers import FiLM, mean_of_visible, time_embedding
+from metatrain.generators.networks.sections import DiTConfig
 from metatrain.generators.networks.velocity import VelocityNetwork, refuse_uneven_patches
-
-
-class DiTConfig(Section):
-    """The transformer; `width` and `depth` set its size."""
-
-    name: Literal["dit"] = "dit"
-    width: int = Field(
-        default=128, ge=8, le=16384, multiple_of=8, description="Channels of a token."
-    )
-    depth: int = Field(default=4, ge=1, le=1024, description="Blocks.")
-    patch: int = Field(default=4, ge=1, le=512, description="Side of the patch that is one token.")
-    heads: int = Field(default=4, ge=1, le=1024, description="Attention heads.")
-    conditions: Conditions = NO_CONDITIONS
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(
-                f"heads is {self.heads}, which does not divide the width {self.width}."
-            )
-        return self
 
 
 class DiTBlock(nn.Module):

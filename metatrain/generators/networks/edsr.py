@@ -1,22 +1,13 @@
 """Residual blocks at the low resolution, for super-resolution by one scale."""
 
-from typing import Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.generators.networks.shuffled import ShuffledConfig, ShuffledNetwork
+from metatrain.generators.networks.sections import EDSRConfig
+from metatrain.generators.networks.shuffled import ShuffledNetwork
 
 # Of what a block adds when it is new, the standard deviation: so many blocks still add little.
 _START = 0.3
-
-
-class EDSRConfig(ShuffledConfig):
-    """Blocks of two convolutions; `width` and `blocks` set the size."""
-
-    name: Literal["edsr"] = "edsr"
-    blocks: int = Field(default=8, ge=1, le=64, description="Blocks of two convolutions.")
 
 
 class EDSRBlock(nn.Module):

@@ -1,35 +1,23 @@
 """FastGAN: skip-layer excitation, and a discriminator that restores what it has seen."""
 
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.generators.networks.adversarial import (
     AdversarialNetwork,
     Embedding,
     Judgement,
     Projection,
-    SeesSupport,
     doubled,
     set_encoder,
 )
 from metatrain.generators.networks.layers import Context, group_norm
-
-
-class FastGANConfig(Section):
-    """FastGAN's players; `width` sets their size."""
-
-    name: Literal["fastgan"] = "fastgan"
-    width: int = Field(
-        default=32, ge=8, le=4096, multiple_of=8, description="Channels at the highest resolution."
-    )
-    support: SeesSupport = False
+from metatrain.generators.networks.sections import FastGANConfig
 
 
 class FastGAN(AdversarialNetwork):

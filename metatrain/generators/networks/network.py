@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metatrain.base.section import Section
 from metatrain.data.examples import Condition
 from metatrain.generators.networks.layers import Context
+from metatrain.generators.networks.sections import NetworkConfig
 from metatrain.generators.networks.wiring import Wiring
 
 
@@ -22,7 +22,6 @@ class Network(nn.Module, ABC):
 
     Attributes:
         Config: its section of the configuration.
-        scope: the inner loop's scope, where the network is defined by one; None allows any.
         training_only: prefixes of the parameters that only training and adapting need.
         head: names of the modules that are its last layers; the rest is its body.
         film_layers: patterns of the names of layers that modulate features, beside those of FiLM.
@@ -31,15 +30,14 @@ class Network(nn.Module, ABC):
         context: a further vector that conditions it, where the scope `context` has added one.
     """
 
-    Config: ClassVar[type[Section]]
-    scope: ClassVar[str | None] = None
+    Config: ClassVar[type[NetworkConfig]]
     training_only: ClassVar[tuple[str, ...]] = ()
     head: tuple[str, ...] = ()
     film_layers: tuple[str, ...] = ()
     attention_layers: tuple[str, ...] = ()
     embedding: int = 0
 
-    def __init__(self, config: Section, shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: NetworkConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.shape = shape
         self.context: Context | None = None

@@ -1,15 +1,13 @@
 """Refiners: players of which the generator changes images, and the discriminator judges places."""
 
 from abc import abstractmethod
-from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.generators.networks.adversarial import Players
+from metatrain.generators.networks.sections import RefinerConfig
 
 
 class RefiningNetwork(Players):
@@ -27,14 +25,6 @@ class RefiningNetwork(Players):
     @abstractmethod
     def reach(self) -> int:
         """The pixels of an image around a place that decide about its refinement."""
-
-
-class RefinerConfig(Section):
-    """The refiner; `width` and `blocks` set its size."""
-
-    name: Literal["refiner"] = "refiner"
-    width: int = Field(default=32, ge=1, le=4096, description="Channels of every feature map.")
-    blocks: int = Field(default=4, ge=1, le=64, description="Residual blocks of the generator.")
 
 
 class Refiner(RefiningNetwork):

@@ -1,16 +1,25 @@
 """The networks that can be used alone, or as members of an ensemble or a mixture."""
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from metatrain.generators.networks.dit import DiT
-from metatrain.generators.networks.fastgan import FastGAN
-from metatrain.generators.networks.network import Network
-from metatrain.generators.networks.resnet_gan import ResNetGAN
-from metatrain.generators.networks.unet import UNet
+from metatrain.base.registry import BuiltIn, Registry
+from metatrain.generators.networks.sections import (
+    DiTConfig,
+    FastGANConfig,
+    ResNetGANConfig,
+    UNetConfig,
+)
 
-NETWORKS: Mapping[str, type[Network]] = {
-    "unet": UNet,
-    "dit": DiT,
-    "resnet_gan": ResNetGAN,
-    "fastgan": FastGAN,
-}
+if TYPE_CHECKING:
+    from metatrain.generators.networks.network import Network
+
+_FOLDER = "metatrain.generators.networks"
+
+NETWORKS: "Registry[type[Network]]" = Registry(
+    {
+        "unet": BuiltIn(UNetConfig, f"{_FOLDER}.unet:UNet"),
+        "dit": BuiltIn(DiTConfig, f"{_FOLDER}.dit:DiT"),
+        "resnet_gan": BuiltIn(ResNetGANConfig, f"{_FOLDER}.resnet_gan:ResNetGAN"),
+        "fastgan": BuiltIn(FastGANConfig, f"{_FOLDER}.fastgan:FastGAN"),
+    }
+)

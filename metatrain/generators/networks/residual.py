@@ -3,16 +3,14 @@
 from abc import abstractmethod
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.data.degradations.bicubic import bicubic_weights
 from metatrain.generators.networks.network import Network
+from metatrain.generators.networks.sections import ResidualConfig
 
 
 class EnlargingNetwork(Network):
@@ -26,13 +24,6 @@ class EnlargingNetwork(Network):
     @abstractmethod
     def reach(self) -> int:
         """The pixels of a low image around a place that decide about its enlargement."""
-
-
-class ResidualConfig(Section):
-    """Eight convolutions; `width` sets the size."""
-
-    name: Literal["residual"] = "residual"
-    width: int = Field(default=64, ge=1, le=4096, description="Channels between convolutions.")
 
 
 class Residual(EnlargingNetwork):

@@ -1,37 +1,20 @@
 """A residual generator and discriminator, of the size of FIGR's."""
 
-from typing import Literal
-
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.generators.networks.adversarial import (
     AdversarialNetwork,
     Embedding,
     Judgement,
     Projection,
-    SeesSupport,
     doubled,
     set_encoder,
 )
 from metatrain.generators.networks.layers import Context, FiLM, ResidualBlock, group_norm
+from metatrain.generators.networks.sections import ResNetGANConfig
 from metatrain.generators.networks.velocity import refuse_uneven_patches
-
-
-class ResNetGANConfig(Section):
-    """The residual players; `width` sets their size."""
-
-    name: Literal["resnet_gan"] = "resnet_gan"
-    width: int = Field(
-        default=64, ge=8, le=4096, multiple_of=8, description="Channels of every feature map."
-    )
-    patch: Literal[1, 2, 4] = Field(
-        default=1, description="Side of the pixel patches that are one place of the largest map."
-    )
-    support: SeesSupport = False
 
 
 class ResNetGAN(AdversarialNetwork):

@@ -2,21 +2,13 @@
 
 from abc import abstractmethod
 
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Section
 from metatrain.generators.networks.residual import EnlargingNetwork, enlarged_bicubic
-
-
-class ShuffledConfig(Section):
-    """The channels of the features, and the scale."""
-
-    width: int = Field(default=32, ge=1, le=4096, description="Channels between convolutions.")
-    scale: int = Field(default=2, ge=2, le=4, description="That of data.tasks.scale.")
+from metatrain.generators.networks.sections import ShuffledConfig
 
 
 class ShuffledNetwork(EnlargingNetwork):

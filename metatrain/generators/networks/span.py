@@ -1,22 +1,12 @@
 """SPAN, a network of super-resolution that computes at the low resolution, for one scale."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import silu
 from typing_extensions import override
 
-from metatrain.generators.networks.shuffled import ShuffledConfig, ShuffledNetwork
-
-
-class SpanConfig(ShuffledConfig):
-    """Blocks of three convolutions; `width` and `blocks` set the size."""
-
-    name: Literal["span"] = "span"
-    width: int = Field(default=48, ge=1, le=4096, description="Channels between convolutions.")
-    blocks: int = Field(default=6, ge=2, le=64, description="Blocks of three convolutions.")
+from metatrain.generators.networks.sections import SpanConfig
+from metatrain.generators.networks.shuffled import ShuffledNetwork
 
 
 class Block(nn.Module):

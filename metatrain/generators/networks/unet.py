@@ -1,16 +1,12 @@
 """The default network: a U-Net that attends to the support."""
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metatrain.base.section import Section
-from metatrain.generators.conditions.config import NO_CONDITIONS, Conditions
 from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.layers import (
     FiLM,
@@ -21,44 +17,13 @@ from metatrain.generators.networks.layers import (
     mean_of_visible,
     time_embedding,
 )
+from metatrain.generators.networks.sections import UNetConfig
 from metatrain.generators.networks.velocity import (
     INTERVAL,
     VelocityNetwork,
     refuse_uneven_patches,
 )
 from metatrain.generators.networks.wiring import FREQUENCIES, Wiring
-
-
-class UNetConfig(Section):
-    """The U-Net; `width` sets its size."""
-
-    name: Literal["unet"] = "unet"
-    width: int = Field(
-        default=48, ge=8, le=16384, multiple_of=8, description="Channels at the highest resolution."
-    )
-    multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
-        default=(1, 2),
-        min_length=2,
-        max_length=5,
-        description="Channels of each level, as multiples of width.",
-    )
-    patch: Literal[1, 2, 4] = Field(
-        default=2, description="Side of the pixel patches folded into channels at the input."
-    )
-    heads: int = Field(
-        default=2, ge=1, le=1024, description="Attention heads at the lowest resolution."
-    )
-    conditions: Conditions = NO_CONDITIONS
-
-    @model_validator(mode="after")
-    def _heads_divide_channels(self) -> Self:
-        lowest = self.width * self.multipliers[-1]
-        if lowest % self.heads:
-            raise ValueError(
-                f"heads is {self.heads}, which does not divide the {lowest} channels of "
-                f"the lowest level."
-            )
-        return self
 
 
 class UNet(VelocityNetwork):

@@ -8,12 +8,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Section
 from metatrain.data.examples import Condition
-from metatrain.generators.conditions.encoder import EncoderConfig
 from metatrain.generators.conditions.encoders import Encoders, Given
+from metatrain.generators.conditions.sections import EncoderConfig
 from metatrain.generators.networks.interval import Interval
 from metatrain.generators.networks.network import Network
+from metatrain.generators.networks.sections import NetworkConfig
 
 # The name within a network of what predicting mean velocities adds to it.
 INTERVAL = "interval"
@@ -28,7 +28,7 @@ class VelocityNetwork(Network):
             velocities alone.
     """
 
-    def __init__(self, config: Section, shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: NetworkConfig, shape: tuple[int, int, int]) -> None:
         super().__init__(config, shape)
         self.encoders: Encoders | None = None
         self.interval: Interval | None = None

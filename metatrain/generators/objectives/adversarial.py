@@ -1,10 +1,9 @@
 """The adversarial objective: a generator and a discriminator that learn from each other."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
@@ -13,54 +12,18 @@ from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
 from metatrain.generators.networks.adversarial import LATENT, AdversarialNetwork
 from metatrain.generators.networks.network import Network
-from metatrain.generators.objectives.augmentation import ALL, NUMBERS, Augmentation, augment
+from metatrain.generators.objectives.augmentation import NUMBERS, augment
 from metatrain.generators.objectives.flow import random_stream, visible_support
 from metatrain.generators.objectives.game import (
     LOSSES,
     Game,
-    GameConfig,
     PlayerLosses,
     squared_slope,
 )
 from metatrain.generators.objectives.objective import NOTHING, Draw
-from metatrain.generators.samplers import LatentSamplerConfig, truncated
-
-
-class AdversarialConfig(GameConfig):
-    """The game of a generator and a discriminator."""
-
-    name: Literal["adversarial"] = "adversarial"
-    loss: Literal["wgan-gp", "hinge", "non-saturating"] = Field(
-        default="non-saturating", description="The losses of both players."
-    )
-    penalty: float | None = Field(
-        default=None,
-        ge=0,
-        description="Weight of the gradient penalty; null: 10 (wgan-gp), 1 (hinge, R1) or 0.",
-    )
-    augment: tuple[Augmentation, ...] | None = Field(
-        default=None,
-        description="Augmentations before the discriminator; null: all (non-saturating) or none.",
-    )
-    restoration: float = Field(
-        default=1.0,
-        ge=0,
-        description="Weight of the restoration error, where the discriminator restores images.",
-    )
-    sampler: LatentSamplerConfig = LatentSamplerConfig()
-
-    @property
-    @override
-    def penalty_weight(self) -> float:
-        usual = {"wgan-gp": 10.0, "hinge": 1.0, "non-saturating": 0.0}
-        return usual[self.loss] if self.penalty is None else self.penalty
-
-    @property
-    def augmentations(self) -> tuple[Augmentation, ...]:
-        """The augmentations of what the discriminator sees."""
-        if self.augment is not None:
-            return self.augment
-        return ALL if self.loss == "non-saturating" else ()
+from metatrain.generators.objectives.sections import AdversarialConfig
+from metatrain.generators.sampler_sections import LatentSamplerConfig
+from metatrain.generators.samplers import truncated
 
 
 class GameDraw(NamedTuple):

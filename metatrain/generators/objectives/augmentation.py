@@ -1,14 +1,13 @@
 """Differentiable augmentation (Zhao et al. 2020, "Differentiable Augmentation for ... GAN")."""
 
 from collections.abc import Collection
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Augmentation = Literal["colour", "translation", "cutout"]
-ALL: tuple[Augmentation, ...] = ("colour", "translation", "cutout")
+from metatrain.generators.objectives.sections import Augmentation
+
 # Random numbers that the augmentation of one image needs.
 NUMBERS = 7
 

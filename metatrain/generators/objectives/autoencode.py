@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
@@ -20,21 +18,7 @@ from metatrain.generators.networks.metric_network import MetricNetwork
 from metatrain.generators.networks.network import Network
 from metatrain.generators.objectives.flow import random_stream
 from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
-
-
-class AutoencodeConfig(Section):
-    """Weights of the parts of the loss beside the absolute difference, whose weight is 1."""
-
-    name: Literal["autoencode"] = "autoencode"
-    perceptual: float = Field(
-        default=0.1, ge=0, description="Weight of the distance in the metric network's features."
-    )
-    features: FrozenWeights | None = Field(
-        default=None, description="File of the metric network; null: no perceptual loss."
-    )
-    kl: float = Field(
-        default=1e-4, ge=0, description="Weight of the divergence of latents from a unit Gaussian."
-    )
+from metatrain.generators.objectives.sections import AutoencodeConfig
 
 
 class Autoencode(Objective[AutoencodeConfig]):

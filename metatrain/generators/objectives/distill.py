@@ -1,78 +1,22 @@
 """Distillation: the objective of a student that draws in few steps what its teacher draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.data.batch import Batch
-from metatrain.generators.frozen import FrozenWeights
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.velocity import VelocityNetwork
 from metatrain.generators.objectives.flow import random_stream
-from metatrain.generators.objectives.mean_velocity import MeanVelocity, MeanVelocityConfig, column
+from metatrain.generators.objectives.mean_velocity import MeanVelocity, column
 from metatrain.generators.objectives.objective import Draw, Term
+from metatrain.generators.objectives.sections import DistillConfig
 
 # Tells the random stream of intervals from that of the flow's noise.
 _INTERVALS = 2
-
-
-class TeacherFile(FrozenWeights):
-    """The model file that is distilled, which nothing reads after training."""
-
-    training_only = True
-
-
-class DistillConfig(MeanVelocityConfig):
-    """The teacher, and what the student learns of it."""
-
-    name: Literal["distill"] = "distill"
-    teacher: TeacherFile = Field(description="The model file that is distilled.")
-    steps: int = Field(
-        default=4, ge=1, le=64, description="Network calls of an image that the student learns."
-    )
-    path: Literal["teacher", "straight"] = Field(
-        default="teacher",
-        description="States that the student learns at: those that the teacher passes, or those on "
-        "the straight line from noise to image (reflow).",
-    )
-    pairs: int = Field(
-        default=16,
-        ge=1,
-        le=4096,
-        description="Noises, and what the adapted teacher makes of them, in an episode.",
-    )
-    episodes: int = Field(
-        default=256,
-        ge=1,
-        le=10**9,
-        description="Episodes that the teacher draws in, after which they recur.",
-    )
-    velocity: float = Field(
-        default=0.25,
-        ge=0,
-        lt=1,
-        description="Fraction of the pairs that teach the velocity, which adapting follows.",
-    )
-    condition_dropout: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Fraction of images trained without seeing the support.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _samples_as_it_learns(cls, values: Any) -> Any:
-        """Fill in the sampler's steps."""
-        sampler = values.get("sampler", {}) if isinstance(values, Mapping) else None
-        if not isinstance(sampler, Mapping) or "steps" in sampler or "steps" not in values:
-            return values
-        return {**values, "sampler": {**sampler, "steps": values["steps"]}}
 
 
 class Distill(MeanVelocity[DistillConfig]):

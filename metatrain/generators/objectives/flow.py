@@ -1,11 +1,10 @@
 """Flow matching: regress the velocity of straight paths from noise to examples."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
@@ -19,34 +18,9 @@ from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.velocity import VelocityNetwork
 from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
-from metatrain.generators.samplers import FlowSamplerConfig, Velocity, guided, integrate
-
-
-class FlowNoiseConfig(Section):
-    """The noise and times of flows, and their sampler."""
-
-    shared_noise: bool = Field(
-        default=False,
-        description="Reuse one noise per image in all inner steps of an episode.",
-    )
-    stratified_time: bool = Field(
-        default=True,
-        description="Spread the times of a batch evenly over [0, 1] instead of at random.",
-    )
-    condition_dropout: float = Field(
-        default=0.1,
-        ge=0,
-        lt=1,
-        description="Fraction of images trained without seeing the support.",
-    )
-    sampler: FlowSamplerConfig = FlowSamplerConfig()
-
-
-class FlowConfig(FlowNoiseConfig):
-    """Training and sampling of a flow."""
-
-    name: Literal["flow"] = "flow"
-
+from metatrain.generators.objectives.sections import FlowConfig, FlowNoiseConfig
+from metatrain.generators.sampler_sections import FlowSamplerConfig
+from metatrain.generators.samplers import Velocity, guided, integrate
 
 F = TypeVar("F", bound=FlowNoiseConfig)
 

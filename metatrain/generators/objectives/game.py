@@ -6,14 +6,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 from torch.func import grad
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.generators.networks.adversarial import Players
 from metatrain.generators.objectives.objective import Objective, Term
+from metatrain.generators.objectives.sections import GameConfig
 
 # Numbers of the terms.
 GENERATOR, DISCRIMINATOR = 0, 1
@@ -35,23 +34,6 @@ LOSSES = {
     # Goodfellow et al. 2014, eq. 1, with the generator's loss of section 3.
     "non-saturating": PlayerLosses(lambda d: F.softplus(-d), F.softplus, lambda d: F.softplus(-d)),
 }
-
-
-class GameConfig(Section):
-    """Settings of every game."""
-
-    name: str
-    d_steps: int = Field(
-        default=1,
-        ge=1,
-        le=100,
-        description="Updates of the discriminator before each of the generator, in an inner step.",
-    )
-
-    @property
-    @abstractmethod
-    def penalty_weight(self) -> float:
-        """The weight of the gradient penalty."""
 
 
 C = TypeVar("C", bound=GameConfig)
@@ -76,11 +58,6 @@ class Game(Objective[C]):
     @override
     def updates(self) -> Sequence[tuple[int, ...]]:
         return (*((DISCRIMINATOR,),) * self.config.d_steps, (GENERATOR,))
-
-    @override
-    @classmethod
-    def differentiates(cls, config: Any) -> bool:
-        return config.penalty_weight > 0
 
     @abstractmethod
     def generator_loss(self, network: Any, *tensors: Tensor) -> Tensor:

@@ -9,17 +9,9 @@ from typing_extensions import override
 from metatrain.generators.conditions.encoders import Given
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.velocity import VelocityNetwork
-from metatrain.generators.objectives.flow import FlowMatching, FlowNoiseConfig
-from metatrain.generators.samplers import FlowSamplerConfig, IntervalSamplerConfig
-
-
-class MeanVelocityConfig(FlowNoiseConfig):
-    """The noise and times of such flows, and their sampler."""
-
-    sampler: IntervalSamplerConfig = (  # pyright: ignore[reportIncompatibleVariableOverride]
-        IntervalSamplerConfig()
-    )
-
+from metatrain.generators.objectives.flow import FlowMatching
+from metatrain.generators.objectives.sections import MeanVelocityConfig
+from metatrain.generators.sampler_sections import FlowSamplerConfig
 
 M = TypeVar("M", bound=MeanVelocityConfig)
 

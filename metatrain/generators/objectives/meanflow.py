@@ -1,10 +1,8 @@
 """MeanFlow: regress the mean velocity over intervals, from nothing."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from typing_extensions import override
@@ -13,34 +11,14 @@ from metatrain.data.batch import Batch
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.velocity import VelocityNetwork
 from metatrain.generators.objectives.flow import random_stream
-from metatrain.generators.objectives.mean_velocity import MeanVelocity, MeanVelocityConfig, column
+from metatrain.generators.objectives.mean_velocity import MeanVelocity, column
 from metatrain.generators.objectives.objective import Draw, Term
-from metatrain.generators.samplers import IntervalSamplerConfig
+from metatrain.generators.objectives.sections import MeanFlowConfig
 
 # Tells the random stream of intervals from that of the flow's noise.
 _INTERVALS = 2
 # The constant c of the adaptive weight.
 _LEAST_ERROR = 1e-3
-
-
-class MeanFlowConfig(MeanVelocityConfig):
-    """Training and sampling of a MeanFlow."""
-
-    name: Literal["meanflow"] = "meanflow"
-    intervals: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="Fraction of images whose mean velocity is over an interval; of the others, it "
-        "is the velocity.",
-    )
-    weighting: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Power p of the adaptive weight of an image's error e, 1 / (e + 0.001)^p.",
-    )
-    sampler: IntervalSamplerConfig = IntervalSamplerConfig(steps=1)
 
 
 class MeanFlow(MeanVelocity[MeanFlowConfig]):
@@ -58,11 +36,6 @@ class MeanFlow(MeanVelocity[MeanFlowConfig]):
     """
 
     Config = MeanFlowConfig
-
-    @classmethod
-    @override
-    def differentiates(cls, config: Any) -> bool:
-        return True
 
     @property
     @override

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -12,10 +12,11 @@ from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
 from metatrain.generators.networks.network import Network
+from metatrain.generators.objectives.sections import ObjectiveConfig
 
 # The tensors that terms need of a batch, noise included, in a fixed order.
 Draw = tuple[Tensor, ...]
-C = TypeVar("C", bound=Section)
+C = TypeVar("C", bound=ObjectiveConfig)
 
 # No conditions beside the support.
 NOTHING: Mapping[str, Tensor] = {}
@@ -54,7 +55,7 @@ class Objective(ABC, Generic[C]):
             reads as the codec encodes them, whatever the network's encoders are.
     """
 
-    Config: ClassVar[type[Section]]
+    Config: ClassVar[type[ObjectiveConfig]]
     trains: ClassVar[type[Network]] = Network
     needs: ClassVar[str] = "a network"
     images: ClassVar[tuple[str, ...]] = ()
@@ -74,22 +75,6 @@ class Objective(ABC, Generic[C]):
         Each has a draw of its own. By default there is one update, of all terms.
         """
         return (tuple(range(len(self.terms))),)
-
-    @classmethod
-    def differentiates(cls, config: Any) -> bool:
-        """Tell whether a term has a derivative inside, as a gradient penalty has.
-
-        Its gradient needs whole weights then, and no learner differentiates it once more.
-        """
-        return False
-
-    @classmethod
-    def replays(cls, config: Any) -> int:
-        """Return the images of earlier outer steps that a run keeps for the objective to see again.
-
-        They are part of the run's state, see `metatrain.training.replay`.
-        """
-        return 0
 
     def replayable(self, network: Network, examples: Examples) -> Tensor:
         """Make the images [N, C, H, W] of `examples` that a later outer step is to see again."""

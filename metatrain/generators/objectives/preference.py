@@ -7,11 +7,10 @@ the reference see the same time and the same noise.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
@@ -24,7 +23,7 @@ from metatrain.data.rated import LOSER, SHOTS
 from metatrain.generators.networks.layers import fixed_beside_adapters, without_adapters
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.velocity import VelocityNetwork
-from metatrain.generators.objectives.flow import FlowConfig, FlowMatching
+from metatrain.generators.objectives.flow import FlowMatching
 from metatrain.generators.objectives.objective import (
     NOTHING,
     Draw,
@@ -32,10 +31,7 @@ from metatrain.generators.objectives.objective import (
     Objective,
     Term,
 )
-from metatrain.generators.samplers import FlowSamplerConfig
-
-# The strength that holds a model to its reference.
-BETA = 2000.0
+from metatrain.generators.objectives.sections import FlowConfig, PreferenceConfig
 
 
 class Errors(NamedTuple):
@@ -76,14 +72,6 @@ class ByExample(nn.Module):
     @override
     def forward(self, *draw: Tensor) -> Tensor:
         return self.objective.errors(self.network, draw)
-
-
-class PreferenceConfig(Section):
-    """Training of an adapter on choices between drawings of a flow."""
-
-    name: Literal["preference"] = "preference"
-    beta: float = Field(default=BETA, gt=0, description="Holds to the model without the adapter.")
-    sampler: FlowSamplerConfig = FlowSamplerConfig()
 
 
 class Preference(Objective[PreferenceConfig]):

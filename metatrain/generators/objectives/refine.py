@@ -1,10 +1,9 @@
 """Refinement: a game in which simulated images come to look real, and stay what they are."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
@@ -16,38 +15,12 @@ from metatrain.data.simulated import REPLAYED, SIMULATED
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.refiner import RefiningNetwork
 from metatrain.generators.objectives.flow import random_stream
-from metatrain.generators.objectives.game import LOSSES, Game, GameConfig, squared_slope
+from metatrain.generators.objectives.game import LOSSES, Game, squared_slope
 from metatrain.generators.objectives.objective import NOTHING, Draw
+from metatrain.generators.objectives.sections import RefineConfig
 
 # Of logits that are higher for real images, these are SimGAN's of probabilities D to be refined.
 _LOSSES = LOSSES["non-saturating"]
-
-
-class RefineConfig(GameConfig):
-    """The game of a refiner and a discriminator of places."""
-
-    name: Literal["refine"] = "refine"
-    weight: float = Field(
-        default=1.0, ge=0, description="Weight lambda of the self-regularisation."
-    )
-    features: Literal["pixels", "edges"] = Field(
-        default="pixels",
-        description="What refining must keep: the pixels, or their differences to neighbours.",
-    )
-    penalty: float = Field(
-        default=0.0, ge=0, description="Weight of the gradient penalty on real images (R1)."
-    )
-    replay: int = Field(
-        default=512,
-        ge=0,
-        le=100_000,
-        description="Images of the history buffer, refined in earlier outer steps; 0 for none.",
-    )
-
-    @property
-    @override
-    def penalty_weight(self) -> float:
-        return self.penalty
 
 
 class RefineDraw(NamedTuple):
@@ -81,11 +54,6 @@ class Refine(Game[RefineConfig]):
     Config = RefineConfig
     trains = RefiningNetwork
     needs = "a generator that refines, such as generator.name=refiner"
-
-    @classmethod
-    @override
-    def replays(cls, config: Any) -> int:
-        return config.replay
 
     @override
     def replayable(self, network: Network, examples: Examples) -> Tensor:

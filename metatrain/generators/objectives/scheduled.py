@@ -3,10 +3,9 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
@@ -16,51 +15,19 @@ from metatrain.base.text import reason_of
 from metatrain.data.batch import Batch
 from metatrain.data.examples import Examples
 from metatrain.generators.diffusers_import import diffusers_class
-from metatrain.generators.frozen_folder import FrozenFolder
 from metatrain.generators.networks.backbone import Backbone
 from metatrain.generators.networks.backbone_texts import NEGATIVE, ROWS
 from metatrain.generators.networks.network import Network
 from metatrain.generators.objectives.flow import random_stream
 from metatrain.generators.objectives.noising import FLOW, Noising, noising_of
 from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
+from metatrain.generators.objectives.sections import ScheduledConfig, SchedulerSamplerConfig
 
 SCHEDULERS = (
     *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "EulerDiscreteScheduler"),
     *("EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler"),
     *("UniPCMultistepScheduler", FLOW),
 )
-
-
-class SchedulerSamplerConfig(Section):
-    """Sampling by the scheduler."""
-
-    steps: int = Field(default=20, ge=1, le=1000, description="Steps from noise to example.")
-    guidance: float = Field(
-        default=1.0, ge=0, description="Classifier-free guidance towards the text; 1 is none."
-    )
-
-
-class ScheduledConfig(FrozenFolder):
-    """Training and sampling as the scheduler in a folder of diffusers says."""
-
-    CONFIGURATION: ClassVar[str] = "scheduler_config.json"
-
-    name: Literal["diffusers"] = "diffusers"
-    min_snr: float | None = Field(
-        default=None, gt=0, description="Gamma of the min-SNR weighting, usually 5; null is none."
-    )
-    times: Literal["uniform", "logit_normal"] = Field(
-        default="uniform", description="Distribution of the times of training."
-    )
-    condition_dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Fraction of examples trained without the text."
-    )
-    sampler: SchedulerSamplerConfig = SchedulerSamplerConfig()
-
-    @property
-    @override
-    def has_weights(self) -> bool:
-        return False
 
 
 class Scheduled(Objective[ScheduledConfig]):

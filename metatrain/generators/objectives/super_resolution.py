@@ -1,7 +1,6 @@
 """Super-resolution: the absolute difference of an enlarged image to the true one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from torch import Tensor
 from typing_extensions import override
@@ -14,12 +13,7 @@ from metatrain.data.examples import Examples
 from metatrain.generators.networks.network import Network
 from metatrain.generators.networks.residual import EnlargingNetwork
 from metatrain.generators.objectives.objective import NOTHING, Draw, Objective, Term
-
-
-class SuperResolutionConfig(Section):
-    """No settings; the scale is that of the task source."""
-
-    name: Literal["super_resolution"] = "super_resolution"
+from metatrain.generators.objectives.sections import SuperResolutionConfig
 
 
 class SuperResolution(Objective[SuperResolutionConfig]):

@@ -1,7 +1,7 @@
 """The gradient field of an objective: all that inner loops need of a generator."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,9 +9,8 @@ from torch.func import functional_call
 
 from metatrain.base.parameters import Parameters
 from metatrain.generators import Draw
+from metatrain.learning.inner.config import Precision
 from metatrain.learning.inner.theta import RULE, Theta
-
-Precision = Literal["fp32", "bf16"]
 
 
 class GradientField:

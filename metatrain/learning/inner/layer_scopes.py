@@ -3,17 +3,21 @@
 from abc import abstractmethod
 from collections.abc import Collection
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import nn
 from typing_extensions import override
 
-from metatrain.base.section import Section
 from metatrain.generators import Generator
 from metatrain.generators.networks.layers import FiLM
 from metatrain.generators.networks.network import Network
 from metatrain.learning.inner.deltas import add_deltas
 from metatrain.learning.inner.scope import Scope, names_inside
+from metatrain.learning.inner.sections import (
+    AttentionScopeConfig,
+    FilmScopeConfig,
+    NormsScopeConfig,
+)
 
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -50,10 +54,7 @@ class Film(LayerScope):
 
     kind = "layers that modulate features"
 
-    class Config(Section):
-        """No settings."""
-
-        name: Literal["film"] = "film"
+    Config = FilmScopeConfig
 
     @staticmethod
     @override
@@ -67,10 +68,7 @@ class Norms(LayerScope):
 
     kind = "normalisation with scales of its own"
 
-    class Config(Section):
-        """No settings."""
-
-        name: Literal["norms"] = "norms"
+    Config = NormsScopeConfig
 
     @staticmethod
     @override
@@ -88,10 +86,7 @@ class Attention(LayerScope):
 
     kind = "attention"
 
-    class Config(Section):
-        """No settings."""
-
-        name: Literal["attention"] = "attention"
+    Config = AttentionScopeConfig
 
     @staticmethod
     @override

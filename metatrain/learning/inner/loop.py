@@ -1,60 +1,25 @@
 """The inner loop: a few steps on one task, from meta-parameters to fast weights."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Rate, Section, section_of
 from metatrain.data.batch import Batch
 from metatrain.generators import Draw
+from metatrain.learning.inner.config import InnerConfig
 from metatrain.learning.inner.gradient import Adjoint, InnerGradient, Unrolled, query_loss
-from metatrain.learning.inner.gradient_field import GradientField, Precision, total
+from metatrain.learning.inner.gradient_field import GradientField, total
 from metatrain.learning.inner.hvp import HVPS, FiniteDifference
 from metatrain.learning.inner.in_place import InPlaceAdam, InPlaceOptimizer, InPlaceSGD
 from metatrain.learning.inner.optimizers import OPTIMIZERS, Direction, State
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.rule import InnerRule
-from metatrain.learning.inner.scope import All
-from metatrain.learning.inner.scopes import SCOPES
 from metatrain.learning.inner.theta import RULE, Theta
-
-
-class InnerConfig(Section):
-    """The inner loop of meta-training."""
-
-    steps: int = Field(default=4, ge=1, le=10_000, description="Inner steps (k) of an episode.")
-    lr: Rate = Field(default=1e-3, description="Inner learning rate (alpha).")
-    lr_changes: dict[Annotated[int, Field(ge=1, le=10**9)], Rate] = Field(
-        default={}, description="Inner rates from given outer steps on, as {300: 0.002}."
-    )
-    optimizer: Literal["sgd", "momentum", "adam"] = Field(
-        default="adam", description="Inner optimiser; its state is reset for every task."
-    )
-    momentum: float | None = Field(
-        default=None,
-        ge=0,
-        lt=1,
-        description="Of the inner optimiser, beta_1 of adam; null: 0 where players move, or 0.9.",
-    )
-    precision: Precision = Field(
-        default="fp32",
-        description="Precision of layers in training; adaptation uses fp32.",
-    )
-    compile: bool = Field(
-        default=False,
-        description="Compile first-order gradients (reptile, fomaml, ...); takes minutes to start.",
-    )
-    scope: section_of(SCOPES) = All.Config()  # pyright: ignore[reportInvalidTypeForm]
-
-    def lr_at(self, step: int) -> float:
-        """Return the inner rate of outer step `step`, counted from 0."""
-        begun = [first for first in self.lr_changes if first <= step]
-        return self.lr_changes[max(begun)] if begun else self.lr
 
 
 class InnerStep(NamedTuple):

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
 from metatrain.base.section import Section
 from metatrain.generators import Generator
+from metatrain.learning.inner.sections import AllScopeConfig
 
 
 class Scope(ABC):
@@ -33,10 +34,7 @@ class Scope(ABC):
 class All(Scope):
     """All parameters, as in MAML and Reptile."""
 
-    class Config(Section):
-        """No settings."""
-
-        name: Literal["all"] = "all"
+    Config = AllScopeConfig
 
     @classmethod
     @override

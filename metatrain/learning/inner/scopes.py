@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
 from typing_extensions import override
 
 from metatrain.base.errors import UserError
-from metatrain.base.section import Section
 from metatrain.generators import Generator
 from metatrain.generators.networks.layers import Context
-from metatrain.learning.inner.layer_scopes import Attention, Film, Norms
 from metatrain.learning.inner.low_rank import (
     TERM,
     Layer,
@@ -22,27 +19,19 @@ from metatrain.learning.inner.low_rank import (
     low_rank_terms,
 )
 from metatrain.learning.inner.scope import All, Scope, names_inside
-
-_TARGETS = Field(
-    default=(), description="Layers with a term, by the end of their names, as to_q; none is all."
+from metatrain.learning.inner.sections import (
+    BodyScopeConfig,
+    ContextScopeConfig,
+    HeadScopeConfig,
+    LoRAMixtureScopeConfig,
+    LoRAScopeConfig,
 )
 
 
 class LoRA(Scope):
     """A low-rank term beside every linear and convolutional layer, or beside some of them."""
 
-    class Config(Section):
-        """The size of the terms and the layers that have one."""
-
-        name: Literal["lora"] = "lora"
-        rank: int = Field(
-            default=4, ge=1, le=4096, description="Rank of the term added to each layer."
-        )
-        rslora: bool = Field(
-            default=False,
-            description="Scale terms by the root of the rank (rsLoRA with alpha = rank).",
-        )
-        target_modules: tuple[str, ...] = _TARGETS
+    Config = LoRAScopeConfig
 
     @classmethod
     @override
@@ -61,14 +50,7 @@ class LoRA(Scope):
 class LoRAMixture(Scope):
     """The weights of several low-rank terms beside each layer; what `metatrain from-lora` makes."""
 
-    class Config(Section):
-        """The ranks of the members, and the layers that have terms."""
-
-        name: Literal["lora_mixture"] = "lora_mixture"
-        ranks: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-            default=(4, 4), min_length=1, max_length=64, description="Rank of each member's terms."
-        )
-        target_modules: tuple[str, ...] = _TARGETS
+    Config = LoRAMixtureScopeConfig
 
     @classmethod
     @override
@@ -86,10 +68,7 @@ class LoRAMixture(Scope):
 class Head(Scope):
     """The last layers, as in ANIL."""
 
-    class Config(Section):
-        """No settings."""
-
-        name: Literal["head"] = "head"
+    Config = HeadScopeConfig
 
     @classmethod
     @override
@@ -100,10 +79,7 @@ class Head(Scope):
 class Body(Scope):
     """All but the last layers, as in BOIL."""
 
-    class Config(Section):
-        """No settings."""
-
-        name: Literal["body"] = "body"
+    Config = BodyScopeConfig
 
     @classmethod
     @override
@@ -114,11 +90,7 @@ class Body(Scope):
 class ContextScope(Scope):
     """One vector that conditions the generator, as in CAVIA."""
 
-    class Config(Section):
-        """The size of the vector."""
-
-        name: Literal["context"] = "context"
-        size: int = Field(default=64, ge=1, le=65536, description="Length of the context vector.")
+    Config = ContextScopeConfig
 
     @classmethod
     @override
@@ -149,16 +121,3 @@ def _add_terms(generator: Generator, config: Any, term: Callable[[Layer], LowRan
 
 def _in_head(name: str, generator: Generator) -> bool:
     return name.startswith(tuple(f"network.{module}." for module in generator.network.head))
-
-
-SCOPES: dict[str, type[Scope]] = {
-    "all": All,
-    "film": Film,
-    "norms": Norms,
-    "attention": Attention,
-    "lora": LoRA,
-    "lora_mixture": LoRAMixture,
-    "head": Head,
-    "body": Body,
-    "context": ContextScope,
-}

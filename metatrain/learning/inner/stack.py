@@ -17,11 +17,12 @@ from metatrain.base.parameters import Parameters
 from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
 from metatrain.generators import Draw
+from metatrain.learning.inner.config import InnerConfig, Precision
 from metatrain.learning.inner.gradient import FirstOrder
-from metatrain.learning.inner.gradient_field import GradientField, Precision
+from metatrain.learning.inner.gradient_field import GradientField
 from metatrain.learning.inner.hvp import plain_attention
-from metatrain.learning.inner.loop import InnerConfig, InnerLoop
-from metatrain.learning.inner.scopes import SCOPES
+from metatrain.learning.inner.loop import InnerLoop
+from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.theta import RULE, Theta
 
 Batches = tuple[Batch, ...]

@@ -1,41 +1,61 @@
 """Learners, which turn episodes into outer gradients.
 
-A new one is a file and a line here, or another package's entry point.
+A new one is a file with its section and a line here, or another package's entry point.
 """
 
-from metatrain.base.registry import Registry
-from metatrain.learning.learners.admm import ADMM
-from metatrain.learning.learners.alfa import ALFA
-from metatrain.learning.learners.anil import ANIL
-from metatrain.learning.learners.boil import BOIL
-from metatrain.learning.learners.cavia import CAVIA
-from metatrain.learning.learners.fomaml import FOMAML
-from metatrain.learning.learners.imaml import IMAML
-from metatrain.learning.learners.joint import Joint
-from metatrain.learning.learners.learner import Gather, Learner, OuterGradient
-from metatrain.learning.learners.maml import MAML
-from metatrain.learning.learners.maml_plus_plus import MAMLPlusPlus
-from metatrain.learning.learners.meta_sgd import MetaSGD
-from metatrain.learning.learners.mtl import MTL
-from metatrain.learning.learners.reptile import Reptile
+from typing import TYPE_CHECKING
 
-LEARNERS: Registry[type[Learner]] = Registry(
-    "metatrain.learners",
-    {
-        "reptile": Reptile,
-        "joint": Joint,
-        "mtl": MTL,
-        "fomaml": FOMAML,
-        "maml": MAML,
-        "anil": ANIL,
-        "boil": BOIL,
-        "cavia": CAVIA,
-        "meta-sgd": MetaSGD,
-        "maml++": MAMLPlusPlus,
-        "alfa": ALFA,
-        "imaml": IMAML,
-        "admm": ADMM,
-    },
+from metatrain.base.lazy_names import lazy_names
+from metatrain.base.registry import BuiltIn, Registry
+from metatrain.learning.learners.sections import (
+    ADMMConfig,
+    ALFAConfig,
+    ANILConfig,
+    BOILConfig,
+    CAVIAConfig,
+    FOMAMLConfig,
+    IMAMLConfig,
+    JointConfig,
+    LearnerConfig,
+    MAMLConfig,
+    MAMLPlusPlusConfig,
+    MetaSGDConfig,
+    MTLConfig,
+    ReptileConfig,
 )
 
-__all__ = ["LEARNERS", "Gather", "Learner", "OuterGradient", "Reptile"]
+if TYPE_CHECKING:
+    from metatrain.learning.learners.learner import Gather, Learner, OuterGradient
+    from metatrain.learning.learners.reptile import Reptile
+
+LEARNERS: "Registry[type[Learner]]" = Registry(
+    {
+        "reptile": BuiltIn(ReptileConfig, f"{__name__}.reptile:Reptile"),
+        "joint": BuiltIn(JointConfig, f"{__name__}.joint:Joint"),
+        "mtl": BuiltIn(MTLConfig, f"{__name__}.mtl:MTL"),
+        "fomaml": BuiltIn(FOMAMLConfig, f"{__name__}.fomaml:FOMAML"),
+        "maml": BuiltIn(MAMLConfig, f"{__name__}.maml:MAML"),
+        "anil": BuiltIn(ANILConfig, f"{__name__}.anil:ANIL"),
+        "boil": BuiltIn(BOILConfig, f"{__name__}.boil:BOIL"),
+        "cavia": BuiltIn(CAVIAConfig, f"{__name__}.cavia:CAVIA"),
+        "meta-sgd": BuiltIn(MetaSGDConfig, f"{__name__}.meta_sgd:MetaSGD"),
+        "maml++": BuiltIn(MAMLPlusPlusConfig, f"{__name__}.maml_plus_plus:MAMLPlusPlus"),
+        "alfa": BuiltIn(ALFAConfig, f"{__name__}.alfa:ALFA"),
+        "imaml": BuiltIn(IMAMLConfig, f"{__name__}.imaml:IMAML"),
+        "admm": BuiltIn(ADMMConfig, f"{__name__}.admm:ADMM"),
+    },
+    group="metatrain.learners",
+    base=LearnerConfig,
+)
+
+__all__ = ["LEARNERS", "Gather", "Learner", "LearnerConfig", "OuterGradient", "Reptile"]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Gather": f"{__name__}.learner",
+        "Learner": f"{__name__}.learner",
+        "OuterGradient": f"{__name__}.learner",
+        "Reptile": f"{__name__}.reptile",
+    },
+)

@@ -1,15 +1,14 @@
 """Consensus by the alternating direction method of multipliers."""
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
 from metatrain.learning.learners.learner import Memory, Notes, OuterGradient, mean_by_task
 from metatrain.learning.learners.reptile import Reptile
+from metatrain.learning.learners.sections import ADMMConfig
 
 
 class ADMM(Reptile):
@@ -30,17 +29,7 @@ class ADMM(Reptile):
     Use: few large tasks that recur and conflict.
     """
 
-    stackable = False  # duals belong to tasks
-    remembers = True
-
-    class Config(Section):
-        """The penalty and the regulariser."""
-
-        name: Literal["admm"] = "admm"
-        rho: float = Field(default=0.1, gt=0, description="Weight rho of the penalty.")
-        decay: float = Field(
-            default=0.0, ge=0, description="Weight of |theta|^2 / 2 in each task's loss."
-        )
+    Config = ADMMConfig
 
     @staticmethod
     @override

@@ -1,6 +1,6 @@
 """Adaptive learning of hyperparameters for fast adaptation."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
-from metatrain.learning.inner.loop import InnerConfig
+from metatrain.learning.inner.config import InnerConfig
 from metatrain.learning.inner.rule import InnerRule
 from metatrain.learning.learners.maml import MAML
+from metatrain.learning.learners.sections import ALFAConfig
 
 
 class GeneratedRates(InnerRule):
@@ -65,15 +65,9 @@ class ALFA(MAML):
     Use: tasks so different that no single rate suits all.
     """
 
-    stackable = False  # the rates depend on means over one task's weights
-
     plays_games = False  # learned rates have no one loss
-    shardable = False  # rates belong to parameters and layers as a whole
 
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["alfa"] = "alfa"
+    Config = ALFAConfig
 
     @staticmethod
     @override

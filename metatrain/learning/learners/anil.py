@@ -1,9 +1,7 @@
 """Almost no inner loop."""
 
-from typing import Literal
-
-from metatrain.base.section import Section
 from metatrain.learning.learners.maml import MAML
+from metatrain.learning.learners.sections import ANILConfig
 
 
 class ANIL(MAML):
@@ -16,9 +14,4 @@ class ANIL(MAML):
     Use: tasks that combine the same features differently.
     """
 
-    scope = "head"
-
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["anil"] = "anil"
+    Config = ANILConfig

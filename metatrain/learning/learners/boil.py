@@ -1,9 +1,7 @@
 """Body only update in the inner loop."""
 
-from typing import Literal
-
-from metatrain.base.section import Section
 from metatrain.learning.learners.maml import MAML
+from metatrain.learning.learners.sections import BOILConfig
 
 
 class BOIL(MAML):
@@ -16,9 +14,4 @@ class BOIL(MAML):
     Use: tasks that need different features, as across domains.
     """
 
-    scope = "body"
-
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["boil"] = "boil"
+    Config = BOILConfig

@@ -1,16 +1,15 @@
 """Fast context adaptation."""
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
 from metatrain.learning.learners.learner import Memory, OuterGradient
 from metatrain.learning.learners.maml import MAML
+from metatrain.learning.learners.sections import CAVIAConfig
 
 
 class CAVIA(MAML):
@@ -25,13 +24,9 @@ class CAVIA(MAML):
     Use: tiny adapted models: a task is `inner.scope.size` numbers.
     """
 
-    scope = "context"
     fixed_start = True
 
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["cavia"] = "cavia"
+    Config = CAVIAConfig
 
     @override
     def episode_gradient(

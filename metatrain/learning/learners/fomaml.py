@@ -1,13 +1,11 @@
 """First-order MAML."""
 
-from typing import Literal
-
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
 from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
+from metatrain.learning.learners.sections import FOMAMLConfig
 
 
 class FOMAML(Learner):
@@ -22,10 +20,7 @@ class FOMAML(Learner):
     Use: short inner loops, where MAML is too slow.
     """
 
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["fomaml"] = "fomaml"
+    Config = FOMAMLConfig
 
     @override
     def episode_gradient(

@@ -1,19 +1,18 @@
 """Implicit MAML."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
 from metatrain.learning.inner.gradient_field import dot
 from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
+from metatrain.learning.learners.sections import IMAMLConfig
 
 
 class IMAML(Learner):
@@ -31,20 +30,9 @@ class IMAML(Learner):
     Use: long inner loops, any inner optimiser.
     """
 
-    products = True
     plays_games = False  # conjugate gradients need a symmetric system
-    stackable = False  # conjugate gradients take other step lengths for every task
 
-    class Config(Section):
-        """The proximal term and the solver."""
-
-        name: Literal["imaml"] = "imaml"
-        proximity: float = Field(
-            default=1.0, gt=0, description="Weight lambda of |phi - theta|^2 / 2 in the inner loss."
-        )
-        iterations: int = Field(
-            default=5, ge=1, le=10_000, description="Maximum of conjugate-gradient steps."
-        )
+    Config = IMAMLConfig
 
     @staticmethod
     @override

@@ -1,13 +1,11 @@
 """Joint training over all tasks: the baseline that every meta-learner has to beat."""
 
-from typing import Literal
-
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
 from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
+from metatrain.learning.learners.sections import JointConfig
 
 
 class Joint(Learner):
@@ -22,12 +20,7 @@ class Joint(Learner):
     Use: the baseline that every meta-learner has to beat.
     """
 
-    mixes = True
-
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["joint"] = "joint"
+    Config = JointConfig
 
     @override
     def episode_gradient(

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from metatrain.base.errors import UserError
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
-from metatrain.learning.inner.loop import InnerConfig, InnerLoop
+from metatrain.learning.inner.config import InnerConfig
+from metatrain.learning.inner.loop import InnerLoop
 from metatrain.learning.inner.rule import InnerRule
+from metatrain.learning.learners.sections import LearnerConfig
 
 # A collective: gives every worker the values of all slots, in the order of slots.
 Gather = Callable[[list[Any]], list[Any]]
@@ -21,7 +22,7 @@ Gather = Callable[[list[Any]], list[Any]]
 Memory = Mapping[str, Parameters]
 # Trees by task of one outer step, from which the memory is updated.
 Notes = tuple[tuple[str, Parameters], ...]
-C = TypeVar("C", bound=Section)
+C = TypeVar("C", bound=LearnerConfig)
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,13 @@ class Learner(ABC, Generic[C]):
         inner: the inner loop, with the generator.
 
     Attributes:
-        scope: the only scope that the method is defined for; None allows any.
         fixed_start: whether the parameters that the inner loop moves start at fixed values, which
             nothing may learn.
-        products: whether it needs Hessian-vector products.
-        shardable: whether it works on shards: it uses trees only value by value, or through the
-            inner loop.
-        stackable: whether it may take several tasks as one whose loss is their sum.
         plays_games: whether it is defined for objectives of several terms.
-        remembers: whether it has a memory of tasks.
-        mixes: whether it takes support and query as one batch.
     """
 
-    Config: ClassVar[type[Section]]
-    scope: ClassVar[str | None] = None
-    products: ClassVar[bool] = False
-    shardable: ClassVar[bool] = True
-    stackable: ClassVar[bool] = True
+    Config: ClassVar[type[LearnerConfig]]
     plays_games: ClassVar[bool] = True
-    remembers: ClassVar[bool] = False
-    mixes: ClassVar[bool] = False
     fixed_start: bool = False
 
     def __init__(self, config: C, inner: InnerLoop) -> None:
@@ -99,7 +87,7 @@ class Learner(ABC, Generic[C]):
                 f"joint or admm."
             )
         objective = inner.generator.objective
-        if self.products and objective.differentiates(objective.config):
+        if config.products and objective.config.differentiates:
             raise UserError(
                 f"learner {getattr(config, 'name', type(self).__name__)} differentiates the inner "
                 f"loop, and objective {getattr(objective.config, 'name', '')} has a derivative "

@@ -1,17 +1,16 @@
 """Model-agnostic meta-learning, of second order."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
 from metatrain.learning.inner.gradient_field import total
 from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
+from metatrain.learning.learners.sections import MAMLConfig
 
 
 class MAML(Learner):
@@ -28,12 +27,7 @@ class MAML(Learner):
     Use: where FOMAML's bias hurts: long inner loops, learned rates.
     """
 
-    products = True
-
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["maml"] = "maml"
+    Config = MAMLConfig
 
     @override
     def episode_gradient(

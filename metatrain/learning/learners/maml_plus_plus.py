@@ -1,20 +1,19 @@
 """MAML++: MAML with measures for stability."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
+from metatrain.learning.inner.config import InnerConfig
 from metatrain.learning.inner.gradient import FirstOrder
-from metatrain.learning.inner.loop import InnerConfig
 from metatrain.learning.inner.rule import InnerRule, attribute_name
 from metatrain.learning.learners.learner import Memory, OuterGradient
 from metatrain.learning.learners.maml import MAML, leaves
+from metatrain.learning.learners.sections import MAMLPlusPlusConfig
 
 
 class RatePerLayerAndStep(InnerRule):
@@ -61,24 +60,8 @@ class MAMLPlusPlus(MAML):
     """
 
     plays_games = False  # learned rates have no one loss
-    shardable = False  # rates belong to parameters and layers as a whole
 
-    class Config(Section):
-        """The two annealings."""
-
-        name: Literal["maml++"] = "maml++"
-        multi_step: int = Field(
-            default=200,
-            ge=0,
-            le=10**9,
-            description="Outer steps until only the last inner step counts.",
-        )
-        first_order: int = Field(
-            default=100,
-            ge=0,
-            le=10**9,
-            description="First outer steps, in which Hessians are dropped.",
-        )
+    Config = MAMLPlusPlusConfig
 
     @staticmethod
     @override

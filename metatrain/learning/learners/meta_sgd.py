@@ -1,16 +1,16 @@
 """MAML with a learned rate for every parameter."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
-from metatrain.learning.inner.loop import InnerConfig
+from metatrain.learning.inner.config import InnerConfig
 from metatrain.learning.inner.rule import InnerRule, attribute_name
 from metatrain.learning.learners.maml import MAML
+from metatrain.learning.learners.sections import MetaSGDConfig
 
 
 class RatePerParameter(InnerRule):
@@ -50,12 +50,8 @@ class MetaSGD(MAML):
     """
 
     plays_games = False  # learned rates have no one loss
-    shardable = False  # rates belong to parameters and layers as a whole
 
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["meta-sgd"] = "meta-sgd"
+    Config = MetaSGDConfig
 
     @staticmethod
     @override

@@ -1,14 +1,11 @@
 """Multi-task learning with one head per task."""
 
-from typing import Literal
-
-from pydantic import Field
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Rate, Section
 from metatrain.data.episodes import Episode
 from metatrain.learning.learners.learner import Learner, Memory, Notes, OuterGradient, mean_by_task
+from metatrain.learning.learners.sections import MTLConfig
 
 
 class MTL(Learner):
@@ -25,16 +22,7 @@ class MTL(Learner):
     Use: the baseline between joint training and ANIL.
     """
 
-    scope = "head"
-    stackable = False  # heads belong to tasks
-    remembers = True
-    mixes = True
-
-    class Config(Section):
-        """The heads' rate."""
-
-        name: Literal["mtl"] = "mtl"
-        head_lr: Rate = Field(default=0.1, description="Learning rate of the heads.")
+    Config = MTLConfig
 
     @override
     def episode_gradient(

@@ -1,13 +1,11 @@
 """Reptile."""
 
-from typing import Literal
-
 from typing_extensions import override
 
 from metatrain.base.parameters import Parameters
-from metatrain.base.section import Section
 from metatrain.data.episodes import Episode
 from metatrain.learning.learners.learner import Learner, Memory, OuterGradient
+from metatrain.learning.learners.sections import ReptileConfig
 
 
 class Reptile(Learner):
@@ -24,12 +22,7 @@ class Reptile(Learner):
     Use: the default: any inner optimiser, many inner steps, nothing to tune.
     """
 
-    mixes = True
-
-    class Config(Section):
-        """No settings beyond the inner loop's."""
-
-        name: Literal["reptile"] = "reptile"
+    Config = ReptileConfig
 
     @override
     def episode_gradient(

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from metatrain.base.errors import UserError
-from metatrain.generators import Backbone
+from metatrain.generators.networks.backbone import Backbone
 from metatrain.learning.inner.deltas import DELTA, deltas_of
 from metatrain.learning.inner.low_rank import TERM, LowRank, layers_of, low_rank_terms
 from metatrain.model.lora_layouts import (

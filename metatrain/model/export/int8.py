@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from metatrain.generators.conditions.config import SUPPORT
-from metatrain.generators.samplers import FlowSamplerConfig, Velocity, guided, integrate
+from metatrain.generators.sampler_sections import FlowSamplerConfig
+from metatrain.generators.samplers import Velocity, guided, integrate
 from metatrain.model.export.graph import Graph
 from metatrain.model.export.onnx import needing_onnx, session_of
 

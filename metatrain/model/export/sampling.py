@@ -8,7 +8,7 @@ from metatrain.base.errors import UserError
 from metatrain.base.progress import say
 from metatrain.generators import Generator
 from metatrain.generators.conditions.config import SUPPORT
-from metatrain.generators.samplers import FlowSamplerConfig
+from metatrain.generators.sampler_sections import FlowSamplerConfig
 from metatrain.model.export.graph import Graph, decoder_graph, network_graph, sampling_generator
 from metatrain.model.export.int8 import quantized, relative_error, sampling_calls
 from metatrain.model.export.onnx import onnx_bytes
