@@ -118,7 +118,9 @@ class _Canvas:
         # Not ImageDraw, which measures the glyph, and renders it again on a canvas of that size.
         mask = self._fonts[glyph.font].getmask(glyph.drawn_by, mode="L")
         box = mask.getbbox()
-        return Image.frombytes("L", mask.size, bytes(mask)).crop(box) if box else None
+        if box is None:
+            return None
+        return Image.frombytes("L", mask.size, bytes(mask)).crop(box)  # pyright: ignore
 
 
 def _coverage(font: Path) -> Iterator[tuple[str, Glyph]]:
