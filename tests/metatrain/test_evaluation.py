@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,13 @@ from metatrain.evaluation.episodes.episode_list import (
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED
 from metatrain.evaluation.results import read_evaluation, read_scores
 from metatrain.evaluation.running import runner
-from metatrain.evaluation.running.jobs import from_scratch, perform, read_outputs
+from metatrain.evaluation.running.jobs import (
+    Job,
+    from_scratch,
+    perform,
+    read_outputs,
+    system_at,
+)
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL, baselines
 from metatrain.evaluation.strip_files import read_strips
 from metatrain.evaluation.terminal_table import difference_texts
@@ -89,6 +96,32 @@ def test_scores_are_kept_with_their_resamples_for_paired_tests_later(evaluated):
     for space, metrics in scores.items():
         for name, score in metrics.items():
             assert score.estimate.value == result.result.scores[space][name].value
+
+
+def test_tasks_at_once_are_sampled_as_each_is_alone(places, packed, tmp_path):
+    system, model = system_at(str(places / "one"))
+    store = EpisodeStore(packed)
+    episodes = tuple(list_episodes(store, "train").first(3, 1).episodes)
+    assert system.at_once >= len(episodes)
+    for each in (system, from_scratch(system, model)):
+        job = Job(
+            system=each,
+            data=packed,
+            fingerprint=store.fingerprint,
+            split="train",
+            episodes=episodes,
+            shots=3,
+            folder=str(tmp_path),
+        )
+        alone = [replace(job, episodes=(episode,)) for episode in episodes]
+        for work in (job, *alone):
+            perform(work, torch.device("cpu"))
+        for one, other in zip(read_outputs([job]), read_outputs(alone), strict=True):
+            apart = one.images.int() - other.images.int()
+            assert apart.abs().max() <= 2, "as rounding moves levels"
+            for part in ("losses", "surprise", "learned", "support_losses", "other_losses"):
+                pair = getattr(one, part), getattr(other, part)
+                torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 @pytest.mark.long
