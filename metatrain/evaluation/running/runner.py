@@ -33,9 +33,11 @@ def run_jobs(jobs: Sequence[Job], runner: Runner) -> None:
         return
     tasks = sum(len(job.episodes) for job in pending)
     progress = Progress("adapting to unseen tasks", tasks)
-    for done, _ in enumerate(runner(pending), start=1):
-        progress.update(tasks * done // len(pending))
-    progress.close()
+    try:
+        for done, _ in enumerate(runner(pending), start=1):
+            progress.update(tasks * done // len(pending))
+    finally:
+        progress.close()
 
 
 class LocalRunner:
