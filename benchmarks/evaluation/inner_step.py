@@ -22,7 +22,7 @@ from metatrain.model.rescope import rescoped
 
 _STEPS, _ROUNDS = 6, 3
 _SCOPES = ("all", "body", "film", "lora", "head")
-_AT_ONCE = (4, 16)
+_AT_ONCE = (4, 8, 16)
 
 
 def support_of(model: Model, seed: int) -> Examples:

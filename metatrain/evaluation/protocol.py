@@ -79,20 +79,29 @@ class Protocol:
         return {name: self.score_images(name, "", images[name]) for name in images}
 
     def jobs(self, system: System, folder: str, steps: Sequence[int] = ()) -> list[Job]:
-        """Return the jobs of `system`, whose outputs go under `folder`; see `Job.steps`."""
-        episodes = self.benchmark.episodes
+        """Return the jobs of `system`, whose outputs go under `folder`; see `Job.steps`.
+
+        A job has tasks of one seed alone, so that fewer seeds are fewer of the same jobs.
+        """
+        episodes, tasks = self.benchmark.episodes, len(self.benchmark.tasks)
+        listed, at_once = episodes.episodes, system.at_once
+        groups = [
+            listed[seed + first : seed + min(first + at_once, tasks)]
+            for seed in range(0, len(listed), tasks)
+            for first in range(0, tasks, at_once)
+        ]
         return [
             Job(
                 system=system,
                 data=self.store.url,
                 fingerprint=self.store.fingerprint,
                 split=episodes.split,
-                episode=episode,
+                episodes=tuple(group),
                 shots=self.benchmark.shots,
                 folder=f"{folder}/work",
                 steps=tuple(steps),
             )
-            for episode in episodes.episodes
+            for group in groups
         ]
 
     def score_images(self, name: str, about: str, images: Tensor) -> ScoredSystem:

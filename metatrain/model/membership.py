@@ -1,5 +1,6 @@
 """Losses of single images under an adapted model, by which its training images may be told."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -7,8 +8,8 @@ from torch import Tensor
 
 from metatrain.data.episodes import Episode
 from metatrain.data.examples import Examples
-from metatrain.generators import Generator
-from metatrain.model.progression import query_loss
+from metatrain.generators import Draw, ErrorsByExample, Generator
+from metatrain.model.progression import LOSS_DRAWS, query_loss
 
 
 def image_losses(generator: Generator, episode: Episode) -> tuple[Tensor, Tensor]:
@@ -21,4 +22,27 @@ def image_losses(generator: Generator, episode: Episode) -> tuple[Tensor, Tensor
 
 def _losses(generator: Generator, episode: Episode, examples: Examples) -> Tensor:
     ones = [replace(episode, query=examples[i : i + 1]) for i in range(len(examples))]
-    return torch.tensor([query_loss(generator, one) for one in ones], dtype=torch.float64)
+    if not isinstance(generator.objective, ErrorsByExample):
+        return torch.tensor([query_loss(generator, one) for one in ones], dtype=torch.float64)
+    return _losses_together(generator, generator.objective, ones).double()
+
+
+@torch.no_grad()
+def _losses_together(
+    generator: Generator, objective: ErrorsByExample, ones: Sequence[Episode]
+) -> Tensor:
+    """Compute the query loss of several episodes, each of one query example, to rounding."""
+    generator.eval()  # every image sees the support
+    errors = []
+    for number in range(LOSS_DRAWS):
+        draws = [generator.prepare(one.query_batch(number)) for one in ones]
+        errors.append(objective.errors(generator.network, _joined(generator, draws)))
+    generator.train()
+    return torch.stack(errors).mean(dim=0).cpu()
+
+
+def _joined(generator: Generator, draws: Sequence[Draw]) -> Draw:
+    """Join draws of one support, which is the part that even a share of no examples has."""
+    nothing = generator.objective.share(draws[0], slice(0))
+    parts = zip(nothing, *draws, strict=True)
+    return tuple(values[0] if len(none) else torch.cat(values) for none, *values in parts)

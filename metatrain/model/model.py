@@ -190,9 +190,9 @@ class Model:
         """Adapt to several tasks at once, each of as many images.
 
         The result is that of `adapt` for each task, to rounding. Tasks share an inner loop where
-        that is sooner: on a GPU, and on any machine where the scope of the inner loop is small.
-        Memory then grows with the number of tasks. Elsewhere, and with learners that cannot share
-        an inner loop between tasks, one task comes after the other.
+        that is sooner: on a GPU, and on any machine where the network or the scope of the inner
+        loop is small. Memory then grows with the number of tasks. Elsewhere, and with learners that
+        cannot share an inner loop between tasks, one task comes after the other.
 
         Args:
             tasks: the images of each task, as `adapt` takes them.

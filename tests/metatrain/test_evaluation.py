@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,13 @@ from metatrain.evaluation.episodes.episode_list import (
 from metatrain.evaluation.protocol import JOINT, SCRATCH, UNADAPTED
 from metatrain.evaluation.results import read_evaluation, read_scores
 from metatrain.evaluation.running import runner
-from metatrain.evaluation.running.jobs import from_scratch, perform, read_outputs
+from metatrain.evaluation.running.jobs import (
+    Job,
+    from_scratch,
+    perform,
+    read_outputs,
+    system_at,
+)
 from metatrain.evaluation.scores.baselines import COPY, JITTERED, REAL, baselines
 from metatrain.evaluation.strip_files import read_strips
 from metatrain.evaluation.terminal_table import difference_texts
@@ -70,7 +77,7 @@ def test_the_strip_of_every_task_is_kept_as_it_was_drawn(evaluated, packed):
     whole = list_episodes(EpisodeStore(packed), "train")
     benchmark = read_benchmark(EpisodeStore(packed), whole.first(3, 2), **SHAPE)
     drawn = [load_file(file) for file in (evaluated / "work").glob("*.safetensors")]
-    drawn = [outcome["images"] for outcome in drawn if len(outcome["steps"]) == 3]
+    drawn = [i for outcome in drawn if outcome["steps"].shape[1] == 3 for i in outcome["images"]]
     for i, (given, after, real) in enumerate(read_strips(str(evaluated), result, [0, 1, 2])):
         assert given.equal(benchmark.support[0, i])
         assert real.equal(benchmark.reference[0, i])
@@ -91,6 +98,32 @@ def test_scores_are_kept_with_their_resamples_for_paired_tests_later(evaluated):
             assert score.estimate.value == result.result.scores[space][name].value
 
 
+def test_tasks_at_once_are_sampled_as_each_is_alone(places, packed, tmp_path):
+    system, model = system_at(str(places / "one"))
+    store = EpisodeStore(packed)
+    episodes = tuple(list_episodes(store, "train").first(3, 1).episodes)
+    assert system.at_once >= len(episodes)
+    for each in (system, from_scratch(system, model)):
+        job = Job(
+            system=each,
+            data=packed,
+            fingerprint=store.fingerprint,
+            split="train",
+            episodes=episodes,
+            shots=3,
+            folder=str(tmp_path),
+        )
+        alone = [replace(job, episodes=(episode,)) for episode in episodes]
+        for work in (job, *alone):
+            perform(work, torch.device("cpu"))
+        for one, other in zip(read_outputs([job]), read_outputs(alone), strict=True):
+            apart = one.images.int() - other.images.int()
+            assert apart.abs().max() <= 2, "as rounding moves levels"
+            for part in ("losses", "surprise", "learned", "support_losses", "other_losses"):
+                pair = getattr(one, part), getattr(other, part)
+                torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
 @pytest.mark.long
 def test_two_workers_get_the_numbers_of_one(places, evaluated):
     out = places / "by-two"
@@ -104,7 +137,7 @@ def test_what_was_interrupted_goes_on_where_it_was(places, evaluated, monkeypatc
     out, done, losses = places / "interrupted", [], set()
 
     def until_interrupted(work, device):
-        if len(done) == 5:
+        if len(done) == 2:
             raise KeyboardInterrupt
         done.append(work.key)
         perform(work, device)
@@ -112,8 +145,9 @@ def test_what_was_interrupted_goes_on_where_it_was(places, evaluated, monkeypatc
     def counted(work, device):
         done.append(work.key)
         perform(work, device)
-        [output] = read_outputs([work])
-        losses.add((work.system.untrained, len(output.support_losses), len(output.other_losses)))
+        for output in read_outputs([work]):
+            parts = output.support_losses, output.other_losses
+            losses.add((work.system.untrained, *map(len, parts)))
 
     options = ["--metric", places / "metric.safetensors", "--joint", places / "joint"]
     command = ["evaluate", places / "one", *options, *FEW, "--workers", 1, "--out", out]
@@ -122,12 +156,12 @@ def test_what_was_interrupted_goes_on_where_it_was(places, evaluated, monkeypatc
     assert not (out / "evaluation.json").exists()
     monkeypatch.setattr(runner, "perform", counted)
     assert metatrain(*command) == 0
-    assert len(done) == len(set(done)) == 3 * 2 * 3
+    assert len(done) == len(set(done)) == 2 * 3, "the tasks of one seed are one job"
     assert losses == {(False, 3, 8), (True, 0, 0)}, "random weights are asked for no losses"
     assert numbers(out) == numbers(evaluated)
     capsys.readouterr()
     assert metatrain(*command) == 0
-    assert len(done) == 3 * 2 * 3, "nothing is done twice"
+    assert len(done) == 2 * 3, "nothing is done twice"
 
 
 def test_several_models_are_compared_on_the_same_episodes(places, evaluated, capsys):
@@ -213,7 +247,9 @@ def test_a_calibrated_model_is_the_same_and_is_asked_what_it_expects(places, tmp
     assert members is not None
     assert 0 <= members.auroc.low <= members.auroc.value <= members.auroc.high <= 1
     assert set(drawn) < set((run / "evaluation" / "work").iterdir())
-    assert len(list((run / "evaluation" / "work").iterdir())) == len(drawn) + 2
+    assert len(list((run / "evaluation" / "work").iterdir())) == len(drawn) + 1, (
+        "two tasks are one job"
+    )
 
 
 def test_copies_do_not_meet_the_demand_for_privacy(places, packed, tmp_path, capsys):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fontTools import agl
 from fontTools.ttLib import TTFont
-from PIL import Image, ImageChops, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageFont
 
 MIN_FACES = 12
 
@@ -115,14 +115,12 @@ class _Canvas:
         return ImageChops.invert(square)
 
     def _ink(self, glyph: Glyph) -> Image.Image | None:
-        font = self._fonts[glyph.font]
-        left, top, right, bottom = (round(side) for side in font.getbbox(glyph.drawn_by))
-        if right <= left or bottom <= top:
+        # Not ImageDraw, which measures the glyph, and renders it again on a canvas of that size.
+        mask = self._fonts[glyph.font].getmask(glyph.drawn_by, mode="L")
+        box = mask.getbbox()
+        if box is None:
             return None
-        image = Image.new("L", (right - left, bottom - top), 0)
-        ImageDraw.Draw(image).text((-left, -top), glyph.drawn_by, font=font, fill=255)
-        box = image.getbbox()
-        return image.crop(box) if box else None
+        return Image.frombytes("L", mask.size, bytes(mask)).crop(box)  # pyright: ignore
 
 
 def _coverage(font: Path) -> Iterator[tuple[str, Glyph]]:

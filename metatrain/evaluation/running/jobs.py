@@ -1,14 +1,14 @@
-"""The jobs of an evaluation: one system adapts to one episode and samples.
+"""The jobs of an evaluation: one system adapts to one episode, or to a few at once, and samples.
 
-The output of a job depends on the model, the data and the episode alone, and is kept in a file that
-is named by their hash. So any number of workers can share the jobs, and an evaluation that was
+The output of a job depends on the model, the data and the episodes alone, and is kept in a file
+that is named by their hash. So any number of workers can share the jobs, and an evaluation that was
 interrupted resumes without the jobs that are done.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -27,17 +27,20 @@ from metatrain.data.tasks.class_reader import ClassReader
 from metatrain.evaluation.episodes.episode_list import ListedEpisode
 from metatrain.generators import Generator
 from metatrain.learning.learners import LEARNERS, Learner
+from metatrain.model.adapt import SMALL, can_adapt_together
 from metatrain.model.build import build_theta
 from metatrain.model.file import load_model
 from metatrain.model.membership import image_losses
 from metatrain.model.model import Model
 from metatrain.model.places import model_url
-from metatrain.model.progression import draw_strip, steps_shown
+from metatrain.model.progression import draw_strips, steps_shown
 from metatrain.model.surprise import surprise
 from metatrain.storage.files import read_file, write_file
 
 # Change it whenever the same job gives another output.
-_FORMAT = "metatrain-drawn-5"
+_FORMAT = "metatrain-drawn-6"
+# Tasks that a small model adapts to at once: more take hardly less time, and keep cores waiting.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -49,23 +52,26 @@ class System:
         sha256: the model's hash; for an untrained system, that of the configuration it uses.
         untrained: whether to replace the weights by random ones, so that only the inner loop is
             left of the model.
+        at_once: the most episodes of a job. It depends on the model alone, since tasks that adapt
+            at once have other rounding than one by one.
     """
 
     url: str
     sha256: str
     untrained: bool = False
+    at_once: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One system on one episode.
+    """One system on an episode, or on several at once.
 
     Attributes:
         system: the system that adapts and samples.
         data: URL of the data set.
         fingerprint: sha256 of the data set's manifest.
-        split: split of the episode's task.
-        episode: the episode.
+        split: split of the episodes' tasks.
+        episodes: the episodes, at most `at_once` of the system.
         shots: number of support images (K).
         folder: folder of the output.
         steps: numbers of inner steps to sample after; by default those of a strip.
@@ -75,7 +81,7 @@ class Job:
     data: str
     fingerprint: str
     split: str
-    episode: ListedEpisode
+    episodes: tuple[ListedEpisode, ...]
     shots: int
     folder: str
     steps: tuple[int, ...] = ()
@@ -89,7 +95,7 @@ class Job:
             self.system.untrained,
             self.fingerprint,
             self.shots,
-            self.episode.model_dump(mode="json"),
+            [episode.model_dump(mode="json") for episode in self.episodes],
             *self.steps,
         ]
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
@@ -102,13 +108,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobOutput:
-    """The output of a job, at P numbers of inner steps.
+    """The output of one episode of a job, at P numbers of inner steps.
 
     Attributes:
         steps: the numbers of inner steps, [P].
         images: N samples after each, uint8 [P, N, C, H, W]; uint16 of models with `data.bits=16`.
         losses: the loss on reference and held-out images, [P].
-        seconds: the time of the inner steps, [P].
+        seconds: the time of the inner steps, [P]; an equal share of it where tasks adapt at once.
         surprise: the model's surprise at the support before its first inner step, see
             `metatrain.model.surprise`; none of an untrained system.
         learned: the decrease of the mean surprise by all inner steps, []; NaN where there is none.
@@ -136,12 +142,20 @@ def system_at(url: str, *, trust: bool = False) -> tuple[System, Model]:
     """
     url = model_url(url)
     model = load_model(url, trust=trust)
-    return System(url, model.sha256), model
+    return System(url, model.sha256, at_once=_at_once(model)), model
+
+
+def _at_once(model: Model) -> int:
+    """Return how many tasks of an evaluation the model adapts to at once."""
+    config = model.config
+    alike = not model.frozen and not config.data.conditions  # conditions may differ in length
+    small = sum(p.numel() for p in model.parameters.values()) <= SMALL
+    return _AT_ONCE if alike and small and can_adapt_together(config) else 1
 
 
 def from_scratch(system: System, model: Model) -> System:
     """Return the system with random weights, but the same generator, inner loop and inner steps."""
-    return System(system.url, _untrained_sha256(model.config), untrained=True)
+    return replace(system, sha256=_untrained_sha256(model.config), untrained=True)
 
 
 def _untrained_sha256(config: Config) -> str:
@@ -169,29 +183,43 @@ def perform(job: Job, device: torch.device) -> None:
         UserError: when the model or the data cannot be read, or the output cannot be written.
     """
     model, store = _model(job.system, device), _store(job.data, job.fingerprint)
-    task = next(task for task in store.tasks(job.split) if task.name == job.episode.task)
-    config, data = model.config, model.config.data
-    reader = ClassReader(store, data.image_size, data.channels, data.conditions)
-    episode = reader.read(job.episode.plan(task, job.shots)).to(device)
-    shown = _steps(job, config)
-    adapter = model.adapter()
+    config, theta = model.config, model.theta()
+    episodes = [_read_episode(job, store, config, listed).to(device) for listed in job.episodes]
     # Nobody calibrates random weights, or asks whether they tell their support.
     features = _no_features if job.system.untrained else surprise
-    before = features(adapter.generator, episode.support)
-    strip = draw_strip(adapter, episode, shown, len(job.episode.reference))
-    losses = _no_losses if job.system.untrained else image_losses
-    support_losses, other_losses = losses(adapter.generator, episode)
-    output = JobOutput(
-        steps=torch.tensor(shown),
-        images=torch.stack([to_levels(strip.drawn[step], data.bits).cpu() for step in shown]),
-        losses=_by_step(strip.query_loss, shown),
-        seconds=_by_step(strip.seconds, shown),
-        surprise=before.cpu(),
-        learned=(before.mean() - features(adapter.generator, episode.support).mean()).cpu(),
-        support_losses=support_losses,
-        other_losses=other_losses,
-    )
-    write_file(f"{job.folder}/{job.file}", save(asdict(output)))
+    before = [features(theta.generator, episode.support) for episode in episodes]
+    shown, count = _steps(job, config), len(job.episodes[0].reference)
+    strips = draw_strips(config, theta, episodes, shown, count)
+    outputs = []
+    for strip, episode, expected in zip(strips, episodes, before, strict=True):
+        after = features(theta.generator, episode.support)
+        losses = _no_losses if job.system.untrained else image_losses
+        support_losses, other_losses = losses(theta.generator, episode)
+        levels = [to_levels(strip.drawn[step], config.data.bits).cpu() for step in shown]
+        output = JobOutput(
+            steps=torch.tensor(shown),
+            images=torch.stack(levels),
+            losses=_by_step(strip.query_loss, shown),
+            seconds=_by_step(strip.seconds, shown),
+            surprise=expected.cpu(),
+            learned=(expected.mean() - after.mean()).cpu(),
+            support_losses=support_losses,
+            other_losses=other_losses,
+        )
+        outputs.append(output)
+    write_file(f"{job.folder}/{job.file}", save(_stacked(outputs)))
+
+
+def _read_episode(job: Job, store: EpisodeStore, config: Config, listed: ListedEpisode) -> Episode:
+    task, data = next(t for t in store.tasks(job.split) if t.name == listed.task), config.data
+    reader = ClassReader(store, data.image_size, data.channels, data.conditions)
+    return reader.read(listed.plan(task, job.shots))
+
+
+def _stacked(outputs: Sequence[JobOutput]) -> dict[str, Tensor]:
+    """Stack every part of the outputs of a job, which are of one shape."""
+    parts = [asdict(output) for output in outputs]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
 
 
 def _no_features(generator: Generator, support: Examples) -> Tensor:
@@ -216,19 +244,21 @@ def _by_step(values: Mapping[int, float], steps: Sequence[int]) -> Tensor:
 
 
 def read_outputs(jobs: Sequence[Job]) -> list[JobOutput]:
-    """Read the outputs of `jobs`, in their order.
+    """Read the outputs of `jobs`, one of each episode, in their order.
 
     Raises:
         UserError: when a file is damaged.
     """
     urls = tracked("reading samples", [f"{job.folder}/{job.file}" for job in jobs], len(jobs))
-    return [_read_output(url) for url in urls]
+    return [output for url in urls for output in _read_outputs(url)]
 
 
-def _read_output(url: str) -> JobOutput:
+def _read_outputs(url: str) -> list[JobOutput]:
     try:
-        return JobOutput(**load(read_file(url)))
-    except (SafetensorError, TypeError) as error:
+        parts = load(read_file(url))
+        count = len(parts["steps"])
+        return [JobOutput(**{n: part[i] for n, part in parts.items()}) for i in range(count)]
+    except (SafetensorError, TypeError, KeyError, IndexError) as error:
         raise UserError(f"{url} is damaged; remove it and evaluate again.") from error
 
 

@@ -11,7 +11,7 @@ import torch
 
 from metatrain.base.errors import UserError
 from metatrain.base.machine import cores
-from metatrain.base.progress import tracked
+from metatrain.base.progress import Progress
 from metatrain.evaluation.running.jobs import Job, perform
 from metatrain.storage.files import sizes_under
 
@@ -31,8 +31,13 @@ def run_jobs(jobs: Sequence[Job], runner: Runner) -> None:
     pending = [job for url, job in distinct.items() if url not in present]
     if not pending:
         return
-    for _ in tracked("adapting to unseen tasks", runner(pending), len(pending)):
-        pass
+    tasks = sum(len(job.episodes) for job in pending)
+    progress = Progress("adapting to unseen tasks", tasks)
+    try:
+        for done, _ in enumerate(runner(pending), start=1):
+            progress.update(tasks * done // len(pending))
+    finally:
+        progress.close()
 
 
 class LocalRunner:

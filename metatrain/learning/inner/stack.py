@@ -1,15 +1,16 @@
 """Several tasks in one inner loop: one network, with the fast weights of every task stacked.
 
 With a small scope the tasks share most of the network, and one call on all their images is faster
-than a call for each. Where the scope is all parameters there is nothing to share.
+than a call for each. Where the scope is all parameters, a small network still gains: its operations
+on the few images of a support are too short to keep a processor busy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 from typing_extensions import override
 
@@ -18,9 +19,8 @@ from metatrain.data.batch import Batch
 from metatrain.data.episodes import Episode
 from metatrain.generators import Draw
 from metatrain.learning.inner.config import InnerConfig, Precision
-from metatrain.learning.inner.gradient import FirstOrder
-from metatrain.learning.inner.gradient_field import GradientField
-from metatrain.learning.inner.hvp import plain_attention
+from metatrain.learning.inner.folded import FoldedLayers
+from metatrain.learning.inner.gradient_field import GradientField, total
 from metatrain.learning.inner.loop import InnerLoop
 from metatrain.learning.inner.registry import SCOPES
 from metatrain.learning.inner.theta import RULE, Theta
@@ -56,7 +56,7 @@ class StackedInnerLoop(InnerLoop):
     """An inner loop whose parameters in scope have a first dimension for tasks.
 
     Losses are sums over the tasks, so that every task gets the gradient of its loss alone. Steps
-    are not taken in place: the moved parameters are few.
+    move the stacked weights in place, and leave the generator's.
     """
 
     def __init__(self, theta: Theta, config: InnerConfig, **options: Any) -> None:
@@ -65,16 +65,28 @@ class StackedInnerLoop(InnerLoop):
         super().__init__(theta, config, **options, field=field)
 
     @override
-    def adapt(
+    def steps(
         self,
         theta: Parameters,
         batch: Callable[[int], Any],
         lr: float,
         centre: Parameters | None = None,
-    ) -> Tensor:
-        *_, last = steps = list(self.trace(theta, batch, lr, FirstOrder(self.field)))
-        self._phi = last.phi
-        return torch.stack([step.loss for step in steps])
+    ) -> Iterator[Tensor]:
+        self.start(theta)
+        moved = {name: nn.Parameter(self._phi[name].clone()) for name in self.scope}
+        self._phi = self._phi | moved
+        optimizer = self.optimizer(moved, lr)
+        for step in range(self.config.steps):
+            losses = {}
+            for number, names in self._numbered_updates(step):
+                draw = self.prepare(batch(number))
+                losses[names], gradient = self.field.gradient(self._phi, names, draw)
+                for name in names:
+                    moved[name].grad = gradient[name].contiguous()
+                optimizer.step()
+                for name in names:
+                    moved[name].grad = None
+            yield total(list(losses.values()))
 
     @override
     def start(self, theta: Parameters) -> None:
@@ -83,7 +95,7 @@ class StackedInnerLoop(InnerLoop):
 
     @override
     def phi(self) -> Parameters:
-        return self._phi
+        return {name: parameter.detach() for name, parameter in self._phi.items()}
 
     @override
     def gradient(self, batch: Any) -> tuple[Parameters, Tensor]:
@@ -115,6 +127,9 @@ class _SumOverTasks(GradientField):
         one_task = super().loss
         fixed = {name: w for name, w in weights.items() if name not in self._scope}
         moved = {name: w for name, w in weights.items() if name in self._scope}
-        with plain_attention():
-            losses = vmap(lambda fast, one: one_task(fixed | fast, one, term))(moved, draw)
-        return losses.sum()
+
+        def loss_of_task(fast: Parameters, one: Draw) -> Tensor:
+            with FoldedLayers():
+                return one_task(fixed | fast, one, term)
+
+        return vmap(loss_of_task)(moved, draw).sum()
