@@ -295,8 +295,8 @@ class Config(Section):
 
 def brought_scope(values: Any) -> str | None:
     """Return the scope that defines the learner or generator in unvalidated `values`."""
-    for section, registry in (("learner", LEARNERS), ("generator", GENERATORS)):
-        part = values.get(section) if isinstance(values, dict) else None
+    for place, registry in (("learner", LEARNERS), ("generator", GENERATORS)):
+        part = values.get(place) if isinstance(values, dict) else None
         section = registry.sections.get(str(part.get("name"))) if isinstance(part, dict) else None
         if section and section.scope:
             return section.scope

@@ -63,11 +63,7 @@ class FrozenTextConfig(EncoderConfig):
 
 # The package of this name has a table of 32,000 words, and these are its files.
 _PACKAGE = "wordllama"
-
-
 _TABLE = "weights/l2_supercat_256.safetensors"
-
-
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 
 

@@ -211,8 +211,6 @@ class GameConfig(ObjectiveConfig):
 
 
 Augmentation = Literal["colour", "translation", "cutout"]
-
-
 ALL: tuple[Augmentation, ...] = ("colour", "translation", "cutout")
 
 

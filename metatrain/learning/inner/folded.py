@@ -15,6 +15,8 @@ from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissin
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
+from metatrain.learning.inner.hvp import plain_attention
+
 
 class FoldedLayers(TorchFunctionMode):
     """Inside vmap, computes group norms and attention of all tasks in one call each."""
@@ -28,9 +30,14 @@ class FoldedLayers(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         fold, kwargs = _FOLDS.get(func), kwargs or {}
-        if fold is None or not any(isinstance(x, Tensor) and is_batchedtensor(x) for x in args):
+        if fold is None:
             return func(*args, **kwargs)
-        return fold(*args, **kwargs)
+        tensors = [x for x in args if isinstance(x, Tensor)]
+        # What a derivative inside the objective tracks is wrapped once more, and has no rule here.
+        if tensors and all(is_batchedtensor(x) for x in tensors):
+            return fold(*args, **kwargs)
+        with plain_attention():
+            return func(*args, **kwargs)
 
 
 class _Folded(torch.autograd.Function):
@@ -104,12 +111,21 @@ def _group_norm(
 
 
 def _attention(
-    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **o: Any
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
 ) -> Tensor:
-    # A mask without a batch of its own would not fold.
-    if q.ndim < 3 or (attn_mask is not None and attn_mask.ndim != q.ndim):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, **o)
-    return _Attention.apply(q, k, v, attn_mask, o)  # pyright: ignore
+    options |= {"dropout_p": dropout_p, "is_causal": is_causal}
+    if query.ndim < 3 or not len(query) == len(key) == len(value):  # no batch to fold tasks into
+        with plain_attention():
+            return F.scaled_dot_product_attention(query, key, value, attn_mask, **options)
+    if attn_mask is not None:
+        attn_mask = attn_mask.expand(*query.shape[:-2], *attn_mask.shape[-2:])
+    return _Attention.apply(query, key, value, attn_mask, options)  # pyright: ignore
 
 
 _FOLDS: dict[Callable[..., Any], Callable[..., Tensor]] = {
