@@ -5,9 +5,10 @@ from metatrain.model.export.backbone import adapter_files
 from metatrain.model.lora_layouts import LORA_FILE
 from metatrain.model.model import Model
 from serving.archive import zipped
+from serving.records import LoraName
 
 
-def lora_file(before: Model, adapted: Model) -> tuple[str, bytes] | None:
+def lora_file(before: Model, adapted: Model) -> tuple[LoraName, bytes] | None:
     """Return the name and the content of a file that other tools read as a LoRA.
 
     It has kohya's names, which most tools read; for backbones that have none there, it is an

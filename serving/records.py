@@ -15,6 +15,8 @@ RECORD = "adaptation.json"
 # Of what is in a record, which a stranger may have written.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 FileName = Annotated[str, Field(pattern=r"^[\w.+-]{1,200}$")]
+# By the layout that tools read: kohya's in one file, PEFT's in two.
+LoraName = Literal["lora.safetensors", "lora.zip"]
 
 
 class _Stored(BaseModel):
@@ -102,7 +104,7 @@ class Summary(_Stored):
     choices: Count = 0
     decided: Count = 0
     shows: bool = True
-    lora: FileName | None = None
+    lora: LoraName | None = None
 
 
 class Record(Summary):

@@ -73,7 +73,9 @@ class Sampler:
 
     def sample(self, told: Told, task: int) -> Tensor:
         """Return samples [N, C, H, W] in [-1, 1] of the task with a number."""
-        place = [told.images, self._caption(told, task), task, self._count, self._steps]
+        episode = self._episodes[task]  # another for this number with other --tasks or --shots
+        given = [episode.task, len(episode.support), told.images, self._caption(told, task)]
+        place = [*given, task, self._count, self._steps]
         name = hashlib.sha256(json.dumps(place).encode()).hexdigest()
         url = str(self._folder / f"{name}.safetensors")
         if not Path(url).exists():

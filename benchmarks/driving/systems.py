@@ -34,8 +34,10 @@ def read_signs(folder: Path, classes: int) -> dict[str, Tensor]:
         classes: at least so many must be there.
 
     Raises:
-        UserError: when there are fewer.
+        UserError: when there are fewer, or there is no such folder.
     """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; give one with a folder for each class.")
     signs = {}
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         photos = [path for path in sorted(place.iterdir()) if is_image_name(path.name)]

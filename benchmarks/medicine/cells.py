@@ -11,6 +11,7 @@ a red cell that has no box in the data may be among them.
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from PIL import Image
 from benchmarks.commands import resumable
 from metatrain.base.errors import UserError
 from metatrain.base.progress import say, tracked
+from metatrain.storage.files import write_file
 
 SIDE = 32
 RED = "RBC"
@@ -72,7 +74,7 @@ def cut(smears: Path, dest: Path, held_out: int) -> None:
     """Write the cells and the other windows of every smear, and the table of the cells.
 
     Raises:
-        UserError: when there are no more smears than those to hold out.
+        UserError: when there are no more smears than those to hold out, or one cannot be read.
     """
     paths = sorted(smears.glob("Annotations/*.xml"))
     if len(paths) <= held_out:
@@ -82,21 +84,21 @@ def cut(smears: Path, dest: Path, held_out: int) -> None:
         )
     counts = {}
     for number, path in enumerate(tracked("cutting cells", paths, len(paths))):
-        with Image.open(smears / "JPEGImages" / f"{path.stem}.jpg") as image:
-            picture = image.convert("RGB")
-        boxes = red_boxes(path)
+        picture, boxes = _photo(smears / "JPEGImages" / f"{path.stem}.jpg"), red_boxes(path)
         cells = [_square(box, picture.size) for box in boxes if _is_whole(box)]
         counts[path.stem] = len(cells)
         apart = other_windows(boxes, cells, picture.size, number)
         _save(picture, cells, dest / "cells" / path.stem)
         _save(picture, apart, dest / "others" / path.stem)
     test = set(sorted(counts, key=lambda name: -counts[name])[:held_out])
-    with (dest / "cells.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("path", "patient", "split"))
-        for name, count in counts.items():
-            split = "test" if name in test else "train"
-            table.writerows((f"cells/{name}/{n}.png", name, split) for n in range(count))
+    content = io.StringIO(newline="")
+    table = csv.writer(content)
+    table.writerow(("path", "patient", "split"))
+    for name, count in counts.items():
+        split = "test" if name in test else "train"
+        table.writerows((f"cells/{name}/{n}.png", name, split) for n in range(count))
+    # The last, and whole or not at all: where it is, everything is.
+    write_file(str(dest / "cells.csv"), content.getvalue().encode())
     say(f"{sum(counts.values()):,} red cells of {len(counts)} smears, {len(test)} of them test.")
 
 
@@ -117,13 +119,20 @@ def read_splits(folder: Path) -> dict[str, list[str]]:
 
 
 def red_boxes(path: Path) -> list[Box]:
-    """Read the boxes of the red cells of a smear; a box of no extent is left out."""
+    """Read the boxes of the red cells of a smear; a box of no extent is left out.
+
+    Raises:
+        UserError: when the file is damaged.
+    """
     boxes = []
-    for found in ElementTree.parse(path).getroot().iter("object"):
-        corners = [int(found.findtext(f"bndbox/{corner}", "0")) for corner in _CORNERS]
-        box = Box(*corners)
-        if found.findtext("name") == RED and min(box.sides) > 0:
-            boxes.append(box)
+    try:
+        for element in ElementTree.parse(path).getroot().iter("object"):
+            corners = [int(element.findtext(f"bndbox/{corner}", "0")) for corner in _CORNERS]
+            box = Box(*corners)
+            if element.findtext("name") == RED and min(box.sides) > 0:
+                boxes.append(box)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}; download the data again.") from error
     return boxes
 
 
@@ -144,6 +153,14 @@ def other_windows(
         if len(chosen) < _OTHERS and not taken[number, chosen].any():
             chosen.append(number)
     return [Box(*map(int, windows[number])) for number in chosen]
+
+
+def _photo(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}; download the data again.") from error
 
 
 def _is_whole(box: Box) -> bool:

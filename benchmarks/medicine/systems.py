@@ -66,11 +66,15 @@ class Bench:
             UserError: when there are none.
         """
         counts = {name: len(self._read("cells", name)) for name in self._splits["test"]}
-        enough = [name for name in counts if counts[name] >= self.shots + _LEAST]
+        enough = [
+            name
+            for name in counts
+            if counts[name] >= self.shots + _LEAST and len(self._read("others", name)) > _OTHERS
+        ]
         if not enough:
             raise UserError(
-                f"no smear of the test in {self.cells} has {self.shots + _LEAST} red cells; "
-                f"lower --shots."
+                f"no smear of the test in {self.cells} has {self.shots + _LEAST} red cells and "
+                f"{_OTHERS + 1} other windows; lower --shots."
             )
         return sorted(enough, key=lambda name: -counts[name])[: self.smears]
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from metatrain.base.errors import MissingStepError, UserError
-from metatrain.base.text import printable
+from metatrain.base.text import counted, printable
 from metatrain.data.examples import Examples
 from metatrain.model.calibration import UNFAMILIAR, Calibration
 from metatrain.model.forecast import CONFIDENCE
@@ -44,8 +44,8 @@ def expectation(model: Model, support: Examples, adapted: Model) -> str:
         )
     if calibration.shots > len(support):
         raise UserError(
-            f"the quality to expect of {len(support)} images is not known; this model is "
-            f"calibrated with {calibration.shots}."
+            f"the quality to expect of {counted(len(support), 'image')} is not known; this model "
+            f"is calibrated with {calibration.shots}."
         )
     forecast, tasks = calibration.forecast(), calibration.extent.tasks
     if not forecast.foresees:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -73,8 +74,15 @@ def models() -> list[ListedModel]:
 
 def _studio_models() -> list[Path]:
     """Return the files of models that were adapted in the studio, the oldest first."""
-    files = state_folder("studio").glob(f"*/{ADAPTED}")
-    return sorted(files, key=lambda file: file.stat().st_mtime)
+    try:
+        folder = state_folder("studio")
+    except UserError:
+        return []  # nor has the studio been used without a folder of its own
+    dated = []
+    for file in folder.glob(f"*/{ADAPTED}"):
+        with suppress(FileNotFoundError):  # the studio has deleted it meanwhile
+            dated.append((file.stat().st_mtime, file))
+    return [file for _, file in sorted(dated)]
 
 
 def listed_model(reference: str) -> ListedModel:

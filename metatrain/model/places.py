@@ -13,8 +13,15 @@ ADAPTED = "adapted.safetensors"
 
 
 def state_folder(name: str) -> Path:
-    """Return the folder of the adaptations of `studio` or `serve`, where its user names none."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    """Return the folder of the adaptations of `studio` or `serve`, where its user names none.
+
+    Raises:
+        UserError: when this user has no home, as in some containers.
+    """
+    try:
+        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise UserError("this user has no home folder; give --dir, or set HOME.") from error
     return Path(home) / "metatrain" / name
 
 

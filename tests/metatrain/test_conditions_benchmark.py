@@ -10,8 +10,10 @@ from benchmarks.conditions import bench
 from benchmarks.conditions.__main__ import main
 from benchmarks.conditions.bench import caption_found
 from benchmarks.conditions.judge import Judge
-from benchmarks.conditions.systems import NO_WORDS, RIGHT, WRONG, Told, systems_of
+from benchmarks.conditions.systems import NO_WORDS, RIGHT, WRONG, Sampler, Told, systems_of
 from metatrain.config import load_config
+from metatrain.data.episodes import Episode
+from metatrain.data.examples import Examples
 from metatrain.data.packed.store import EpisodeStore
 from metatrain.data.packing.pack import pack
 from metatrain.data.tasks.class_reader import ClassReader
@@ -57,6 +59,19 @@ def test_every_system_is_sampled_once_and_stands_in_the_table(told, capsys, monk
     monkeypatch.setattr(bench.Sampler, "_sampled", None)
     assert main(command) == 0
     assert capsys.readouterr().out == text
+
+
+def test_samples_are_never_those_of_another_task(tmp_path):
+    """With other --tasks, the same folder has another task at the same number."""
+    config = load_config(None, ["generator.width=8", "objective.sampler.steps=1"])
+    model, shape = Model(config, build_theta(config).copy(), step=1), (1, 32, 32)
+    samples = []
+    for task in range(2):
+        images = torch.full((3, *shape), 2.0 * task - 1)
+        episode = Episode(f"task {task}", Examples(images), Examples(images), seed=0)
+        sampler = Sampler(model, "text", [episode], {}, count=1, steps=1, folder=tmp_path)
+        samples.append(sampler.sample(Told(1, NO_WORDS), 0))
+    assert not samples[0].equal(samples[1])
 
 
 def test_a_model_without_words_is_refused(told, capsys):

@@ -61,3 +61,5 @@ def test_a_black_margin_is_no_part_of_a_sign(tmp_path):
 def test_too_few_classes_are_refused(signs):
     with pytest.raises(UserError, match="has 9 folders of photos; give one for each of 10"):
         read_signs(signs, 10)
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere; give one"):
+        read_signs(signs / "nowhere", 10)

@@ -95,6 +95,35 @@ def test_every_system_is_measured_on_cells_that_it_was_not_given(cells, tmp_path
     assert all(f"| {system} |" in table(results) for system in ALL)
 
 
+def test_damaged_smears_are_a_sentence_and_no_table(tmp_path):
+    write_smear(tmp_path, "one", 9)
+    write_smear(tmp_path, "two", 9)
+    annotation, photo = tmp_path / "Annotations" / "two.xml", tmp_path / "JPEGImages" / "two.jpg"
+    whole = annotation.read_text()
+    for damaged in (whole[:-10], whole.replace(">20<", ">many<", 1)):
+        annotation.write_text(damaged)
+        with pytest.raises(
+            UserError, match=r"two\.xml cannot be read: .*; download the data again"
+        ):
+            cut(tmp_path, tmp_path / "cells", 1)
+    annotation.write_text(whole)
+    photo.write_bytes(photo.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"two\.jpg cannot be read: "):
+        cut(tmp_path, tmp_path / "cells", 1)
+    photo.unlink()
+    with pytest.raises(UserError, match=r"two\.jpg cannot be read: "):
+        cut(tmp_path, tmp_path / "cells", 1)
+    assert not (tmp_path / "cells" / "cells.csv").exists()
+
+
+def test_a_smear_without_other_windows_to_ask_about_is_not_measured(cells, tmp_path):
+    """Their accuracy would be none, and so would that of the table."""
+    for file in [*(cells / "others" / "smear1").iterdir()][20:]:
+        file.unlink()
+    budgets = {"smears": 2, "generated": 1, "classifier_steps": 1, "width": 8, "meta_steps": 1}
+    assert Bench(cells=cells, out=tmp_path, shots=5, **budgets).held_out == ["smear4"]
+
+
 def test_what_cannot_be_used_is_a_sentence(cells, tmp_path):
     with pytest.raises(UserError, match=r"has 0 \.xml files; give more than --held-out"):
         cut(tmp_path, tmp_path / "new", 2)

@@ -145,6 +145,17 @@ def test_what_the_studio_has_adapted_is_listed(models, capsys):
     assert metatrain("generate", package.models()[-1].reference, "--out", "sheet.png") == 0
 
 
+def test_models_are_listed_where_a_user_has_no_home(models, monkeypatch, capsys):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert [model.reference for model in package.models()] == ["small", "stripes"]
+    with pytest.raises(UserError, match=r"no home folder; give --dir, or set HOME\."):
+        state_folder("studio")
+
+
 def test_half_precision_is_written_where_it_is_exact(models, tmp_path):
     full_file = models / "stripes/model.safetensors"
     half, full = load_file(models / "small.safetensors"), load_file(full_file)

@@ -113,6 +113,13 @@ def test_no_two_voices_sound_alike(tmp_path):
 
 
 @needs_espeak
+def test_a_sound_is_never_that_of_another_name(tmp_path):
+    """With other --tasks, the same folder has other names in the same places."""
+    [fox], [hen] = (spoken_names([name], NEW, tmp_path) for name in ("fox", "hen/chick"))
+    assert Path(fox).read_bytes() != Path(hen).read_bytes()
+
+
+@needs_espeak
 def test_a_name_of_dashes_is_no_option_of_espeak(tmp_path):
     [path] = spoken_names(["--version"], ["en-029+m2"], tmp_path)
     assert len(read_sound(Path(path).read_bytes())) > 8_000

@@ -140,6 +140,8 @@ class _Now:
         ('"name":"0"', '"name":"../../0"'),
         ('"name":"0"', '"name":"0/../../0"'),
         ('"distance":0.5', '"distance":Infinity'),
+        ('"lora":null', '"lora":".."'),
+        ('"lora":null', '"lora":"adaptation.json"'),
         ("{", "[" * 10_000),
     ],
 )

@@ -9,6 +9,7 @@ this file makes the data set, and configs/spoken-emoji.yaml trains.
 """
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ def spoken_names(names: Sequence[str], voices: Sequence[str], folder: Path) -> l
     paths: list[str] = []
     for number, name in enumerate(names):
         voice = voices[number % len(voices)]
-        path = folder / f"{number:03}-{voice}.wav"
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]  # a name may be no file's
+        path = folder / f"{digest}-{voice}.wav"
         speak(name, voice, _PITCH, _SPEED, path)
         paths.append(str(path))
     return paths
