@@ -58,7 +58,7 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
 
 def _windowed(images: Tensor) -> Tensor:
     """Return the mean under the window around every pixel, of each channel."""
-    places = torch.arange(_WINDOW).double() - _WINDOW // 2
+    places = torch.arange(_WINDOW, dtype=torch.float64, device=images.device) - _WINDOW // 2
     line = torch.exp(-places.square() / (2 * _SIGMA**2))
     line = line / line.sum()
     sides = [_WINDOW // 2] * 4
