@@ -64,7 +64,7 @@ def test_every_system_is_sampled_once_and_stands_in_the_table(told, capsys, monk
 def test_samples_are_never_those_of_another_task(tmp_path):
     """With other --tasks, the same folder has another task at the same number."""
     config = load_config(None, ["generator.width=8", "objective.sampler.steps=1"])
-    model, shape = Model(config, build_theta(config).copy(), step=1), (1, 32, 32)
+    model, shape = Model(config, build_theta(config).copy(), step=1), (1, 28, 28)
     samples = []
     for task in range(2):
         images = torch.full((3, *shape), 2.0 * task - 1)
