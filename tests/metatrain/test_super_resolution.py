@@ -103,6 +103,19 @@ def test_a_network_of_another_scale_is_refused(photos, tmp_path, parts):  # noqa
         train(sr_config(photos, tmp_path, *parts, "generator.scale=3"))
 
 
+@pytest.mark.parametrize("scale", [3, 4])
+@pytest.mark.parametrize("name", ["residual", "edsr", "span"])
+def test_a_model_of_each_scale_is_trained_adapts_and_enlarges(photos, tmp_path, name, scale):  # noqa: F811
+    fixed = [] if name == "residual" else [f"generator.scale={scale}", "generator.blocks=1"]
+    size = (f"data.tasks.scale={scale}", "data.image_size=24")
+    config = sr_config(photos, tmp_path, *size, f"generator.name={name}", *fixed)
+    model = Model(config, train(config).parameters, step=config.meta.steps)
+    photo = photograph(3, 40, 52)
+    enlarged = [model.enlarge(photo, steps=steps).pixels for steps in (0, 2)]
+    assert [image.shape for image in enlarged] == [(40 * scale, 52 * scale, 3)] * 2
+    assert (enlarged[0] != enlarged[1]).any()
+
+
 @pytest.mark.long
 def test_training_and_adapting_beat_the_bicubic_enlargement(photos, tmp_path):  # noqa: F811
     """Joint training on one blur; the loss is compared with that of the first step."""
