@@ -31,4 +31,5 @@ def test_workers_of_ray_get_the_numbers_of_one_process(config, tmp_path, monkeyp
     evaluate(parser.parse_args([*options, "--out", "here"]), LocalRunner(1))
     evaluate(parser.parse_args([*options, "--out", "there"]), EvaluationPool(2))
     assert numbers("there") == numbers("here")
-    assert len(list(Path("there/work").iterdir())) == 3 * 2
+    # Three tasks are one job: two systems, two jobs, two workers.
+    assert len(list(Path("there/work").iterdir())) == 2

@@ -106,7 +106,7 @@ def test_a_network_of_another_scale_is_refused(photos, tmp_path, parts):  # noqa
 @pytest.mark.parametrize("scale", [3, 4])
 @pytest.mark.parametrize("name", ["residual", "edsr", "span"])
 def test_a_model_of_each_scale_is_trained_adapts_and_enlarges(photos, tmp_path, name, scale):  # noqa: F811
-    fixed = [] if name == "residual" else [f"generator.scale={scale}", "generator.blocks=1"]
+    fixed = [] if name == "residual" else [f"generator.scale={scale}", "generator.blocks=2"]
     size = (f"data.tasks.scale={scale}", "data.image_size=24")
     config = sr_config(photos, tmp_path, *size, f"generator.name={name}", *fixed)
     model = Model(config, train(config).parameters, step=config.meta.steps)
