@@ -48,7 +48,7 @@ lint: .venv/ready
 	@.venv/bin/ruff format --check .
 	@.venv/bin/pyright
 
-# About an hour on 2 cores; run again, it goes on where it was. See benchmarks/leaderboard/board.yaml.
+# Some hours on one core; run again, it resumes. See benchmarks/leaderboard/board.yaml.
 leaderboard: .venv/ready
 	@.venv/bin/python -m benchmarks.leaderboard
 

@@ -8,9 +8,11 @@ same command resumes; it ends in a table, and a picture of the first generated p
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.commands import resumable
 from benchmarks.driving.systems import Bench, read_signs
 from benchmarks.few_real import SYSTEMS, picture, table
 from benchmarks.paired import measured, written
@@ -19,20 +21,24 @@ from metatrain.base.errors import UserError
 _BUDGETS = ("rare", "shots", "generated", "classifier_steps", "width", "meta_steps", "adapt_steps")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing, and print a table."""
-    arguments = _parse(argv)
-    budgets = {name: getattr(arguments, name) for name in _BUDGETS}
-    signs = read_signs(arguments.signs, arguments.rare + 2)
-    bench = Bench(out=arguments.out, signs=signs, **budgets)
-    if len(bench.held_out) < arguments.rare:
+    options = _parse(argv)
+    return resumable(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    budgets = {name: getattr(options, name) for name in _BUDGETS}
+    signs = read_signs(options.signs, options.rare + 2)
+    bench = Bench(out=options.out, signs=signs, **budgets)
+    if len(bench.held_out) < options.rare:
         raise UserError(
-            f"{arguments.signs} has {len(bench.held_out)} classes with enough photos to be rare; "
+            f"{options.signs} has {len(bench.held_out)} classes with enough photos to be rare; "
             f"lower --rare or --shots."
         )
-    results = measured(arguments.out, SYSTEMS, arguments.seeds, budgets, bench.measure)
-    print(written(arguments.out, table(results), budgets))
-    picture(bench.rows(), arguments.out / "generated.png")
+    results = measured(options.out, SYSTEMS, options.seeds, budgets, bench.measure)
+    print(written(options.out, table(results), budgets))
+    picture(bench.rows(), options.out / "generated.png")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -52,7 +58,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(str(error)) from error
+    sys.exit(main())

@@ -1,7 +1,6 @@
 """The metric network: features for comparing images, learned from the training tasks alone."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
 from metatrain.base.errors import UserError
 from metatrain.base.progress import Progress
@@ -30,8 +28,6 @@ NETWORK = "metric.safetensors"
 Tasks = EpisodeStore | TaskSource
 
 _EPOCHS, _BATCH, _RATE, _TEMPERATURE = 3, 128, 3e-3, 0.1
-# Of AdamW, and the share of the steps in which its rate rises.
-_BETA2, _EPSILON, _DECAY, _RISING = 0.999, 1e-8, 0.01, 0.3
 
 
 @dataclass(frozen=True)
@@ -123,52 +119,20 @@ def train_metric_network(
 
 def _fit(network: MetricNetwork, prototypes: nn.Parameter, images: Tensor, labels: Tensor) -> None:
     steps = _EPOCHS * -(-len(images) // _BATCH)
-    parameters: list[Tensor] = [*network.parameters(), prototypes]
-    # Not torch's class, whose import of the compiler takes 1.5 s.
-    first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
-    counts = [torch.zeros(()) for _ in parameters]
+    parameters = [*network.parameters(), prototypes]
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     progress = Progress("training the metric network", steps)
     batches = (b for _ in range(_EPOCHS) for b in torch.randperm(len(images)).split(_BATCH))
     for step, batch in enumerate(batches):
         features = network(images[batch]) / FEATURES**0.5
         logits = features @ F.normalize(prototypes, dim=1).T / _TEMPERATURE
-        gradients = torch.autograd.grad(F.cross_entropy(logits, labels[batch]), parameters)
-        rate, beta1 = one_cycle(step, steps)
-        with torch.no_grad():
-            adamw(
-                parameters,
-                list(gradients),
-                first,
-                second,
-                [],
-                counts,
-                foreach=False,
-                amsgrad=False,
-                beta1=beta1,
-                beta2=_BETA2,
-                lr=rate,
-                weight_decay=_DECAY,
-                eps=_EPSILON,
-                maximize=False,
-            )
+        optimizer.zero_grad()
+        F.cross_entropy(logits, labels[batch]).backward()
+        optimizer.step()
+        schedule.step()
         progress.update(step + 1)
     progress.close()
-
-
-def one_cycle(step: int, steps: int) -> tuple[float, float]:
-    """Return the rate and the decay of first moments at a step, counted from 0.
-
-    Smith and Topin 2018, "Super-Convergence", as torch's OneCycleLR has it: the rate rises from a
-    25th during 0.3 of the steps, and falls to nothing, along cosines; the decay mirrors it.
-    """
-    peak, last = _RISING * steps - 1, steps - 1
-    rising = step <= peak
-    share = step / peak if rising else (step - peak) / (last - peak)
-    rates = (_RATE / 25, _RATE) if rising else (_RATE, _RATE / 25e4)
-    decays = (0.95, 0.85) if rising else (0.85, 0.95)
-    along = (math.cos(math.pi * share) + 1) / 2
-    rate, decay = (end + (start - end) * along for start, end in (rates, decays))
-    return rate, decay
 
 
 def _training_images(store: Tasks, image_size: int, channels: int) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,6 @@ from metatrain.metrics.fidelity import psnr, ssim
 from metatrain.metrics.frechet import Frechet, frechet_distance, frechet_floor
 from metatrain.metrics.kid import kid, kid_of_pairs
 from metatrain.metrics.memorisation import LEVEL, Memorisation, nearest_index
-from metatrain.metrics.network import one_cycle
 from metatrain.metrics.precision_recall import precision, recall
 from metatrain.metrics.retrieval import own_task_share
 
@@ -312,14 +311,3 @@ def test_psnr_and_ssim_are_those_of_torchmetrics(channels):
     assert psnr(a, b).tolist() == pytest.approx(theirs)
     theirs = structural_similarity_index_measure(a, b, data_range=2.0, reduction="none")
     torch.testing.assert_close(ssim(a, b), torch.as_tensor(theirs).reshape(3))
-
-
-@pytest.mark.parametrize("steps", [10, 37])
-def test_the_metric_network_is_trained_at_the_rates_of_one_cycle(steps):
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-    for step in range(steps):
-        [group] = optimizer.param_groups
-        assert one_cycle(step, steps) == pytest.approx((group["lr"], group["betas"][0]), rel=1e-12)
-        optimizer.step()
-        schedule.step()
