@@ -4,7 +4,11 @@ The question of a recipe whose images are training data: is a classifier that le
 images better than one that learns from the few real ones alone, with a standard augmentation?
 """
 
+import argparse
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +34,71 @@ SYSTEMS = ("real", "real, augmented", "real and generated", "real and generated,
 _SIDE, _GAP, _SHOWN = 48, 4, 10
 
 Images = Mapping[str, Tensor]
+
+
+# Those of `Bench` that a command takes as options.
+BUDGETS = ("generated", "classifier_steps", "width", "meta_steps", "adapt_steps")
+
+
+def add_budgets(parser: argparse.ArgumentParser, *, generated: int, classifier_steps: int) -> None:
+    """Add an option for each of `BUDGETS`, two of them with the given defaults."""
+    add = parser.add_argument
+    text = f"images to generate of a task ({generated})"
+    add("--generated", type=int, default=generated, help=text)
+    add("--classifier-steps", type=int, default=classifier_steps)
+    add("--width", type=int, default=32, help="of the model (32)")
+    add("--meta-steps", type=int, default=2000, help="of the model (2000)")
+    add("--adapt-steps", type=int, help="inner steps to a task (the recipe's)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(ABC):
+    """The budgets of all systems, and the model that generates.
+
+    Attributes:
+        out: folder of the packed data and of the run.
+        shots: real images of a task to learn from.
+        generated: images of a task to generate.
+        classifier_steps: batches of a classifier.
+        width: the model's.
+        meta_steps: outer steps of the model.
+        adapt_steps: inner steps to a task; None for the recipe's.
+    """
+
+    out: Path
+    shots: int
+    generated: int
+    classifier_steps: int
+    width: int
+    meta_steps: int
+    adapt_steps: int | None = None
+
+    @abstractmethod
+    def train_model(self) -> Model:
+        """Pack the tasks that are not held out, and train the recipe's model on them, once."""
+
+    @cached_property
+    def _model(self) -> Model:
+        return self.train_model()
+
+    def more(self, name: str, given: Tensor, seed: int) -> Tensor:
+        """Generate images [generated, C, S, S] in [-1, 1] like those given.
+
+        All systems of a seed share them, in a file of this name.
+        """
+
+        def sampled() -> Tensor:
+            adapted = self._model.adapt(given, steps=self.adapt_steps, seed=seed)
+            return adapted.sample(self.generated, seed=seed).cpu()
+
+        return kept(self.out / "generated" / f"{name}.safetensors", sampled)
+
+    def trained_recipe(self, name: str, *settings: str) -> Model:
+        """Train a recipe's model on the data packed at `out`/data, once, and return it."""
+        budgets = [f"generator.width={self.width}", f"meta.steps={self.meta_steps}"]
+        places = [f"data.path={self.out}/data", f"run.dir={self.out}/runs", "run.name=model"]
+        config = load_config(str(RECIPES / name / f"{name}.yaml"), [*places, *budgets, *settings])
+        return metatrain.train(config)
 
 
 class Division(NamedTuple):
@@ -84,22 +153,11 @@ def balanced(parts: Sequence[Tensor]) -> list[Tensor]:
     return [part.repeat(max(1, round(most / len(part))), 1, 1, 1) for part in parts]
 
 
-def sampled(model: Model, given: Tensor, count: int, steps: int | None, seed: int) -> Tensor:
-    """Adapt to images and sample more, [count, C, S, S] in [-1, 1]."""
-    return model.adapt(given, steps=steps, seed=seed).sample(count, seed=seed).cpu()
-
-
 def kept(path: Path, make: Callable[[], Tensor]) -> Tensor:
     """Return the images of a file in [-1, 1]; make them where there is none."""
     if not path.exists():
         write_file(str(path), save({"images": to_uint8(make())}))
     return from_uint8(load(read_file(str(path)))["images"])
-
-
-def trained_recipe(name: str, out: Path, *settings: str) -> Model:
-    """Train a recipe's model on the data packed at `out`/data, once, and return it."""
-    places = [f"data.path={out}/data", f"run.dir={out}/runs", "run.name=model"]
-    return metatrain.train(load_config(str(RECIPES / name / f"{name}.yaml"), [*places, *settings]))
 
 
 def table(results: Results) -> str:

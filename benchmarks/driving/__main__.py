@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.commands import resumable
-from benchmarks.driving.systems import Bench, read_signs
-from benchmarks.few_real import SYSTEMS, picture, table
+from benchmarks.driving.systems import Signs, read_signs
+from benchmarks.few_real import BUDGETS, SYSTEMS, add_budgets, picture, table
 from benchmarks.paired import measured, written
 from metatrain.base.errors import UserError
-
-_BUDGETS = ("rare", "shots", "generated", "classifier_steps", "width", "meta_steps", "adapt_steps")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,9 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    budgets = {name: getattr(options, name) for name in _BUDGETS}
+    budgets = {name: getattr(options, name) for name in ("rare", "shots", *BUDGETS)}
     signs = read_signs(options.signs, options.rare + 2)
-    bench = Bench(out=options.out, signs=signs, **budgets)
+    bench = Signs(out=options.out, signs=signs, **budgets)
     if len(bench.held_out) < options.rare:
         raise UserError(
             f"{options.signs} has {len(bench.held_out)} classes with enough photos to be rare; "
@@ -49,11 +47,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, default=5)
     add("--rare", type=int, default=10, help="classes to hold out, those of fewest photos (10)")
     add("--shots", type=int, default=5, help="real photos of a rare class (5)")
-    add("--generated", type=int, default=100, help="photos to generate of a rare class (100)")
-    add("--classifier-steps", type=int, default=500)
-    add("--width", type=int, default=32, help="of the model (32)")
-    add("--meta-steps", type=int, default=2000, help="of the model (2000)")
-    add("--adapt-steps", type=int, help="inner steps to a rare class (the recipe's)")
+    add_budgets(parser, generated=100, classifier_steps=500)
     return parser.parse_args(argv)
 
 

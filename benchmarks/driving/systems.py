@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 import metatrain
-from benchmarks.few_real import Division, kept, learned, sampled, trained_recipe
+from benchmarks.few_real import Bench, Division, learned
 from metatrain.base.errors import UserError
 from metatrain.data.packed.manifest import MANIFEST
 from metatrain.data.packing.names import is_image_name
@@ -60,30 +61,16 @@ def _photo(path: Path) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """The signs and the budgets of all systems.
+class Signs(Bench):
+    """The signs, of which a task is a rare class.
 
     Attributes:
-        out: folder of the packed data and of the runs.
         signs: photos by class.
         rare: number of the classes that are held out: those with the fewest photos, of enough.
-        shots: photos of a rare class to learn from.
-        generated: photos of a rare class to generate.
-        classifier_steps: batches of a classifier.
-        width: the model's.
-        meta_steps: outer steps of the model.
-        adapt_steps: inner steps to a rare class; None for the recipe's.
     """
 
-    out: Path
     signs: Mapping[str, Tensor]
     rare: int
-    shots: int
-    generated: int
-    classifier_steps: int
-    width: int
-    meta_steps: int
-    adapt_steps: int | None = None
 
     @cached_property
     def held_out(self) -> Sequence[str]:
@@ -94,10 +81,11 @@ class Bench:
     def measure(self, system: str, seed: int) -> dict[str, float]:
         """Return the accuracy on the photos of each rare class."""
         division = self.divided(seed)
+        given = division.given.items()
         return learned(
             system,
             division,
-            lambda: {name: self._more(name, given, seed) for name, given in division.given.items()},
+            lambda: {name: self.more(f"{seed}-{name}", photos, seed) for name, photos in given},
             steps=self.classifier_steps,
             seed=seed,
             augmentation=STANDARD,
@@ -106,7 +94,7 @@ class Bench:
     def rows(self) -> list[tuple[Tensor, Tensor]]:
         """Return for each rare class the photos given first, and those generated of them."""
         given = self.divided(0).given
-        return [(photos, self._more(name, photos, 0)) for name, photos in given.items()]
+        return [(photos, self.more(f"0-{name}", photos, 0)) for name, photos in given.items()]
 
     def divided(self, seed: int) -> Division:
         """Divide the photos of every rare class into those given and the others."""
@@ -118,15 +106,8 @@ class Bench:
             rest[name] = photos[order[self.shots :]]
         return Division(given, rest)
 
-    def _more(self, name: str, given: Tensor, seed: int) -> Tensor:
-        """Generate photos of a rare class, which all systems of a seed share."""
-        path = self.out / "generated" / f"{seed}-{name}.safetensors"
-        return kept(
-            path, lambda: sampled(self._model, given, self.generated, self.adapt_steps, seed)
-        )
-
-    @cached_property
-    def _model(self) -> Model:
+    @override
+    def train_model(self) -> Model:
         if not (self.out / "data" / MANIFEST).exists():
             common = {n: photos for n, photos in self.signs.items() if n not in self.held_out}
             pairs = [
@@ -135,10 +116,4 @@ class Bench:
                 for photo in photos
             ]
             metatrain.pack({"train": pairs}, self.out / "data")
-        return trained_recipe(
-            "driving",
-            self.out,
-            f"generator.width={self.width}",
-            f"meta.steps={self.meta_steps}",
-            f"data.shots={self.shots}",
-        )
+        return self.trained_recipe("driving", f"data.shots={self.shots}")

@@ -16,11 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.commands import resumable
-from benchmarks.few_real import picture, table
-from benchmarks.medicine.systems import ALL, Bench
+from benchmarks.few_real import BUDGETS, add_budgets, picture, table
+from benchmarks.medicine.systems import ALL, Smears
 from benchmarks.paired import measured, written
-
-_BUDGETS = ("smears", "generated", "classifier_steps", "width", "meta_steps", "adapt_steps")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    budgets = {name: getattr(options, name) for name in _BUDGETS}
+    budgets = {name: getattr(options, name) for name in ("smears", *BUDGETS)}
     for shots in options.shots:
-        bench = Bench(cells=options.cells, out=options.out, shots=shots, **budgets)
+        bench = Smears(cells=options.cells, out=options.out, shots=shots, **budgets)
         settings = {"shots": shots, **budgets, "smears": len(bench.held_out)}
         place = options.out / f"shots-{shots}"
         results = measured(place, ALL, options.seeds, settings, bench.measure)
@@ -49,11 +47,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, default=3)
     add("--smears", type=int, default=16, help="at most so many, those of most cells (16)")
     add("--shots", type=int, nargs="+", default=[5, 10, 20], help="red cells given (5 10 20)")
-    add("--generated", type=int, default=60, help="red cells to generate of a smear (60)")
-    add("--classifier-steps", type=int, default=200)
-    add("--width", type=int, default=32, help="of the model (32)")
-    add("--meta-steps", type=int, default=2000, help="of the model (2000)")
-    add("--adapt-steps", type=int, help="inner steps to a smear (the recipe's)")
+    add_budgets(parser, generated=60, classifier_steps=200)
     return parser.parse_args(argv)
 
 

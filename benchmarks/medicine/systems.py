@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import override
 
 import metatrain
 from benchmarks.classifier import accuracy, trained
-from benchmarks.few_real import SYSTEMS, Division, balanced, kept, learned, sampled, trained_recipe
+from benchmarks.few_real import SYSTEMS, Bench, Division, balanced, learned
 from benchmarks.medicine.cells import SIDE, read_splits
 from metatrain.base.errors import UserError
 from metatrain.data.packed.manifest import MANIFEST
@@ -33,30 +34,16 @@ _LEAST = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """The smears and the budgets of all systems.
+class Smears(Bench):
+    """The smears, each a task, of which red cells are given.
 
     Attributes:
         cells: the folder that `cells` beside this file makes.
-        out: folder of the packed data and of the run.
         smears: at most so many smears of the test, those of most cells.
-        shots: red cells of a smear to learn from.
-        generated: red cells of a smear to generate.
-        classifier_steps: batches of a classifier.
-        width: the model's.
-        meta_steps: outer steps of the model.
-        adapt_steps: inner steps to a smear; None for the recipe's.
     """
 
     cells: Path
-    out: Path
     smears: int
-    shots: int
-    generated: int
-    classifier_steps: int
-    width: int
-    meta_steps: int
-    adapt_steps: int | None = None
 
     @cached_property
     def held_out(self) -> Sequence[str]:
@@ -91,7 +78,7 @@ class Bench:
         rows = []
         for number, smear in enumerate(self.held_out):
             given = self.divided(smear, 0, number).given[RED]
-            rows.append((given, self._more(smear, given, 0)))
+            rows.append((given, self.more(self._file(smear, 0), given, 0)))
         return rows
 
     def divided(self, smear: str, seed: int, number: int) -> Division:
@@ -116,7 +103,7 @@ class Bench:
         scores = learned(
             system,
             division,
-            lambda: {RED: self._more(smear, division.given[RED], seed)},
+            lambda: {RED: self.more(self._file(smear, seed), division.given[RED], seed)},
             steps=self.classifier_steps,
             seed=seed,
             augmentation=STANDARD,
@@ -139,24 +126,17 @@ class Bench:
             augmentation=STANDARD,
         )
 
-    def _more(self, smear: str, given: Tensor, seed: int) -> Tensor:
-        """Generate red cells of a smear, which all systems of a seed share."""
-        path = self.out / "generated" / f"{self.shots}-{seed}-{smear}.safetensors"
-        return kept(
-            path, lambda: sampled(self._model, given, self.generated, self.adapt_steps, seed)
-        )
+    def _file(self, smear: str, seed: int) -> str:
+        return f"{self.shots}-{seed}-{smear}"
 
-    @cached_property
-    def _model(self) -> Model:
+    @override
+    def train_model(self) -> Model:
         if not (self.out / "data" / MANIFEST).exists():
             metatrain.pack(
                 self.cells / "cells.csv", self.out / "data", size=SIDE, task_column="patient"
             )
-        return trained_recipe(
-            "medicine",
-            self.out,
-            *(f"data.image_size={SIDE}", "data.channels=3", "data.queries=2"),
-            *(f"generator.width={self.width}", f"meta.steps={self.meta_steps}"),
+        return self.trained_recipe(
+            "medicine", f"data.image_size={SIDE}", "data.channels=3", "data.queries=2"
         )
 
     @cached_property

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.driving.systems import Bench, read_signs
+from benchmarks.driving.systems import Signs, read_signs
 from benchmarks.few_real import SYSTEMS, picture, table
 from benchmarks.paired import measured
 from metatrain.base.errors import UserError
@@ -25,7 +25,7 @@ def signs(tmp_path):
 
 @pytest.mark.long
 def test_rare_classes_are_held_out_and_every_system_is_measured(signs, tmp_path):
-    bench = Bench(
+    bench = Signs(
         out=tmp_path / "out",
         signs=read_signs(signs, 8),
         rare=2,

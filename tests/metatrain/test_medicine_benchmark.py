@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks.few_real import table
 from benchmarks.medicine.cells import Box, cut, other_windows, overlaps, read_splits, red_boxes
-from benchmarks.medicine.systems import ALL, OTHER, RED, Bench
+from benchmarks.medicine.systems import ALL, OTHER, RED, Smears
 from benchmarks.paired import measured
 from metatrain.base.errors import UserError
 
@@ -76,7 +76,7 @@ def test_overlap_is_the_intersection_over_the_union():
 @pytest.mark.long
 def test_every_system_is_measured_on_cells_that_it_was_not_given(cells, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    bench = Bench(
+    bench = Smears(
         cells=cells,
         out=tmp_path / "out",
         smears=16,
@@ -121,7 +121,7 @@ def test_a_smear_without_other_windows_to_ask_about_is_not_measured(cells, tmp_p
     for file in [*(cells / "others" / "smear1").iterdir()][20:]:
         file.unlink()
     budgets = {"smears": 2, "generated": 1, "classifier_steps": 1, "width": 8, "meta_steps": 1}
-    assert Bench(cells=cells, out=tmp_path, shots=5, **budgets).held_out == ["smear4"]
+    assert Smears(cells=cells, out=tmp_path, shots=5, **budgets).held_out == ["smear4"]
 
 
 def test_what_cannot_be_used_is_a_sentence(cells, tmp_path):
@@ -129,7 +129,7 @@ def test_what_cannot_be_used_is_a_sentence(cells, tmp_path):
         cut(tmp_path, tmp_path / "new", 2)
     with pytest.raises(UserError, match=r"benchmarks\.medicine\.cells writes it"):
         read_splits(tmp_path)
-    bench = Bench(
+    bench = Smears(
         cells=cells,
         out=tmp_path,
         smears=2,
